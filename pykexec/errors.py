@@ -1,0 +1,70 @@
+"""The one family of exceptions.
+
+Every error a user can cause or meet is a `PykexecError`: it says what was wrong and where, may carry a hint
+that says what to do, and knows the exit code that the C ``kexec`` gives in the same situation, because
+scripts look at it (255: the load failed, 1: usage or a precondition).
+"""
+
+from typing import ClassVar
+
+
+class PykexecError(Exception):
+    """Base of all errors pykexec raises on purpose.
+
+    `what` names the fault and its place (a file and offset, an option, a path below /proc or /sys);
+    `hint`, when given, says what to do about it. Both are single lines.
+    """
+
+    exit_code: ClassVar[int] = 255
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.hint}" if self.hint else self.what
+
+
+class UsageError(PykexecError):
+    """The command line (or a `Request`) asks for something contradictory, unknown or impossible."""
+
+    exit_code = 1
+
+
+class FileError(PykexecError):
+    """A file named by the user cannot be opened or read."""
+
+    exit_code = 1
+
+
+class ImageError(PykexecError):
+    """A kernel image is not one, is damaged, or cannot be started on this machine."""
+
+
+class MachineError(PykexecError):
+    """A fact about the machine is missing or makes no sense (/proc/iomem read without privilege)."""
+
+
+class NoCrashMemoryError(MachineError):
+    """A crash kernel was to be loaded, but the running kernel has reserved no memory for one."""
+
+    exit_code = 1
+
+
+class PlacementError(PykexecError):
+    """There is no room for a segment where it has to go."""
+
+    exit_code = 1
+
+
+class PurgatoryError(PykexecError):
+    """The purgatory blob is missing, does not fit this version, or cannot hold what it is asked to."""
+
+
+class SystemCallError(PykexecError):
+    """The kernel refused; `errno` is its answer, the text says what that means here."""
+
+    def __init__(self, what: str, *, errno: int, hint: str | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.errno = errno
