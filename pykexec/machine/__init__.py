@@ -1,0 +1,193 @@
+"""Facts about a machine: the running one, or another one from a snapshot of the same files."""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pykexec.errors import MachineError
+from pykexec.machine import cpus, efi, firmware_map, iomem, kexec_state, serial, text
+from pykexec.machine.cpus import CpuNotes, NoteArea
+from pykexec.machine.efi import EfiFacts
+from pykexec.machine.iomem import Iomem
+from pykexec.machine.kexec_state import KexecState
+from pykexec.machine.root import Archive, Folder, Root
+from pykexec.machine.serial import SerialPort
+from pykexec.memory import MemoryMap
+
+if TYPE_CHECKING:
+    from pykexec.machine.kcore import Kcore
+
+__all__ = ["CpuNotes", "EfiFacts", "Iomem", "KexecState", "Machine", "NoteArea", "SerialPort"]
+
+IDENTITY = "pykexec-snapshot.json"
+"""What a snapshot says of the machine that no file below /proc or /sys does."""
+
+FACTS = (
+    "proc/cmdline",
+    "proc/iomem",
+    "proc/sys/kernel/arch",
+    "proc/sys/kernel/kexec_load_disabled",
+    "proc/sys/kernel/kexec_load_limit_panic",
+    "proc/sys/kernel/kexec_load_limit_reboot",
+    "proc/sys/kernel/osrelease",
+    "sys/class/graphics/fb0/name",
+    "sys/class/tty/*/iomem_base",
+    "sys/class/tty/*/iomem_reg_shift",
+    "sys/class/tty/*/port",
+    "sys/class/tty/console/active",
+    "sys/devices/system/cpu/cpu*/crash_notes",
+    "sys/devices/system/cpu/cpu*/crash_notes_size",
+    "sys/firmware/efi/config_table",
+    "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
+    "sys/firmware/efi/fw_vendor",
+    "sys/firmware/efi/runtime",
+    "sys/firmware/efi/runtime-map/*/*",
+    "sys/firmware/efi/systab",
+    "sys/firmware/memmap/*/*",
+    "sys/kernel/crash_elfcorehdr_size",
+    "sys/kernel/kexec/*",
+    "sys/kernel/kexec_crash_loaded",
+    "sys/kernel/kexec_crash_size",
+    "sys/kernel/kexec_loaded",
+    "sys/kernel/security/lockdown",
+    "sys/kernel/vmcoreinfo",
+)
+"""Glob patterns of the files `Machine` reads; besides these, headers and a note of /proc/kcore."""
+
+_UNAME_OF_ELF_MACHINE = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+
+
+class Machine:
+    """Facts, each read when first asked for and then kept.
+
+    All methods and properties raise MachineError, with the path concerned, when a fact that must be there is
+    missing, cannot be read, or makes no sense.
+    """
+
+    def __init__(self, root: Root, *, is_live: bool = False) -> None:
+        self.root = root
+        self.is_live = is_live
+
+    @classmethod
+    def live(cls) -> "Machine":
+        """The running system."""
+        return cls(Folder(Path("/")), is_live=True)
+
+    @classmethod
+    def from_snapshot(cls, path: str | os.PathLike[str]) -> "Machine":
+        """A machine from a .tar that `pykexec --snapshot` wrote, or a folder with the same paths in it."""
+        place = Path(path)
+        if not place.exists():
+            raise MachineError(f"cannot read the snapshot {place}: there is no such file or folder")
+        return cls(Folder(place) if place.is_dir() else Archive(place))
+
+    def read(self, path: str) -> bytes | None:
+        """A file below the root ("sys/kernel/boot_params/data"), or None where there is none."""
+        return text.read(self.root, path)
+
+    @cached_property
+    def uname_machine(self) -> str:
+        """What ``uname -m`` says there."""
+        if self.is_live:
+            return os.uname().machine
+        told = self._identity.get("machine") or text.read_text(self.root, "proc/sys/kernel/arch")
+        if told:
+            return str(told)
+        elf_machine = self.kcore.elf_machine
+        return _UNAME_OF_ELF_MACHINE.get(elf_machine, elf_machine)
+
+    @cached_property
+    def kernel_release(self) -> str:
+        """What ``uname -r`` says there; empty when the snapshot does not tell."""
+        return text.read_text(self.root, "proc/sys/kernel/osrelease") or ""
+
+    @cached_property
+    def page_size(self) -> int:
+        """Bytes in a page of the running kernel."""
+        if self.is_live:
+            return os.sysconf("SC_PAGE_SIZE")
+        told = self._identity.get("page_size") or self.kcore.vmcoreinfo.get("PAGESIZE")
+        if told is None:
+            raise MachineError(f"the snapshot does not tell the page size: no {IDENTITY}, no VMCOREINFO")
+        return int(str(told))
+
+    @cached_property
+    def command_line(self) -> str:
+        """The running kernel's."""
+        line = text.read(self.root, "proc/cmdline")
+        if line is None:
+            raise MachineError("/proc/cmdline is missing")
+        return os.fsdecode(line).rstrip("\n")
+
+    @cached_property
+    def iomem(self) -> Iomem:
+        """What lies where in physical memory."""
+        data = text.read(self.root, "proc/iomem")
+        if data is None:
+            raise MachineError("/proc/iomem is missing")
+        return iomem.parse(data.decode("utf-8", "replace"))
+
+    @cached_property
+    def firmware_map(self) -> MemoryMap | None:
+        """The map the firmware gave, where the kernel shows it."""
+        return firmware_map.read(self.root)
+
+    @cached_property
+    def boot_memory_map(self) -> MemoryMap:
+        """The memory map to tell a kernel that replaces this one.
+
+        The firmware's own, which mem= has not cut; but with add_efi_memmap that is not all there is, and
+        /proc/iomem knows better.
+        """
+        if "add_efi_memmap" in self.command_line.split() or self.firmware_map is None:
+            return self.iomem.memory_map
+        return self.firmware_map
+
+    @cached_property
+    def kcore(self) -> "Kcore":
+        """The running kernel's virtual layout."""
+        from pykexec.machine import kcore  # imports pyelftools, which only loads need
+
+        return kcore.read(self.root)
+
+    @cached_property
+    def cpu_notes(self) -> tuple[CpuNotes, ...]:
+        """Where each CPU leaves its registers in a crash."""
+        return cpus.read_cpu_notes(self.root)
+
+    @cached_property
+    def vmcoreinfo(self) -> NoteArea | None:
+        """Where the kernel keeps the note that tells makedumpfile and crash about it."""
+        return cpus.read_vmcoreinfo(self.root)
+
+    @cached_property
+    def efi(self) -> EfiFacts | None:
+        """EFI's tables and runtime services; None on a machine without EFI."""
+        return efi.read_efi(self.root)
+
+    @cached_property
+    def framebuffer_driver(self) -> str | None:
+        """Name of the driver of the first framebuffer."""
+        return text.read_text(self.root, "sys/class/graphics/fb0/name")
+
+    @property
+    def kexec_state(self) -> KexecState:
+        """What is loaded, and what the kernel would refuse: asked anew each time."""
+        return kexec_state.read_kexec_state(self.root)
+
+    def console_for(self, command_line: str) -> SerialPort | None:
+        """The serial console a kernel with that command line will use, if this machine has it."""
+        return serial.console_for(self.root, command_line)
+
+    @cached_property
+    def _identity(self) -> dict[str, object]:
+        data = text.read(self.root, IDENTITY)
+        try:
+            identity = json.loads(data) if data is not None else {}
+        except ValueError as error:
+            raise MachineError(f"{IDENTITY}: {error}") from error
+        if not isinstance(identity, dict):
+            raise MachineError(f"{IDENTITY} holds no object")
+        return identity

@@ -1,0 +1,52 @@
+"""Where the crashed kernel leaves its notes: registers of each CPU, and VMCOREINFO."""
+
+from dataclasses import dataclass
+
+from pykexec.errors import MachineError
+from pykexec.machine.root import Root
+from pykexec.machine.text import read_number, read_text
+
+_CPUS = "sys/devices/system/cpu"
+_NOTE_SIZE_BEFORE_3_10 = 1024  # when there was no crash_notes_size yet
+
+
+@dataclass(frozen=True, slots=True)
+class NoteArea:
+    """A piece of memory with ELF notes: physical address and size in bytes."""
+
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CpuNotes(NoteArea):
+    """The note area of one CPU."""
+
+    cpu: int
+
+
+def read_cpu_notes(root: Root) -> tuple[CpuNotes, ...]:
+    """The note areas of all CPUs that have one, in order of their numbers, which may have gaps."""
+    numbers = sorted(
+        int(name[3:]) for name in root.names(_CPUS) if name[:3] == "cpu" and name[3:].isdecimal()
+    )
+    notes = []
+    for number in numbers:
+        folder = f"{_CPUS}/cpu{number}"
+        address = read_number(root, f"{folder}/crash_notes", 16)
+        if address is not None:
+            size = read_number(root, f"{folder}/crash_notes_size", 10)
+            notes.append(CpuNotes(address, size or _NOTE_SIZE_BEFORE_3_10, number))
+    return tuple(notes)
+
+
+def read_vmcoreinfo(root: Root) -> NoteArea | None:
+    """/sys/kernel/vmcoreinfo: physical address and size, both hexadecimal."""
+    text = read_text(root, "sys/kernel/vmcoreinfo")
+    if text is None:
+        return None
+    try:
+        address, size = (int(word, 16) for word in text.split())
+    except ValueError:
+        raise MachineError(f"/sys/kernel/vmcoreinfo is not ADDRESS SIZE: {text[:40]!r}") from None
+    return NoteArea(address, size)

@@ -1,0 +1,76 @@
+"""EFI, as the running kernel shows it below /sys/firmware/efi."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pykexec.errors import MachineError
+from pykexec.machine.root import Root
+from pykexec.machine.text import read, read_number, read_text
+
+_EFI = "sys/firmware/efi"
+_SECURE_BOOT = f"{_EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+
+@dataclass(frozen=True, slots=True)
+class EfiRuntimeRegion:
+    """A region of the runtime services: addresses in bytes, size in EFI pages (4 KiB)."""
+
+    type: int
+    physical: int
+    virtual: int
+    pages: int
+    attribute: int
+
+
+@dataclass(frozen=True, slots=True)
+class EfiFacts:
+    """What a second kernel needs to go on using EFI."""
+
+    systab: Mapping[str, int]
+    """Physical addresses of the tables the kernel lists: ACPI20, ACPI, SMBIOS, SMBIOS3 ..."""
+    fw_vendor: int
+    runtime: int
+    config_table: int
+    runtime_map: tuple[EfiRuntimeRegion, ...]
+    """Ascending by physical address; empty when the kernel does not show it."""
+    secure_boot: bool | None
+
+
+def read_efi(root: Root) -> EfiFacts | None:
+    """EFI facts, or None on a machine without EFI."""
+    if not root.names(_EFI):
+        return None
+    secure_boot = read(root, _SECURE_BOOT)
+    return EfiFacts(
+        systab=_systab(root),
+        fw_vendor=read_number(root, f"{_EFI}/fw_vendor") or 0,
+        runtime=read_number(root, f"{_EFI}/runtime") or 0,
+        config_table=read_number(root, f"{_EFI}/config_table") or 0,
+        runtime_map=_runtime_map(root),
+        secure_boot=secure_boot[4] == 1 if secure_boot and len(secure_boot) > 4 else None,
+    )
+
+
+def _systab(root: Root) -> dict[str, int]:
+    tables = {}
+    for line in (read_text(root, f"{_EFI}/systab") or "").splitlines():
+        name, _, value = line.partition("=")
+        try:
+            tables[name.strip()] = int(value, 16)
+        except ValueError:
+            raise MachineError(
+                f"/{_EFI}/systab has a line that is not NAME=0xADDRESS: {line[:60]!r}"
+            ) from None
+    return tables
+
+
+def _runtime_map(root: Root) -> tuple[EfiRuntimeRegion, ...]:
+    folder = f"{_EFI}/runtime-map"
+    regions = []
+    for number in filter(str.isdecimal, root.names(folder)):
+        names = ("type", "phys_addr", "virt_addr", "num_pages", "attribute")
+        values = [read_number(root, f"{folder}/{number}/{name}") for name in names]
+        if None in values:
+            raise MachineError(f"/{folder}/{number} has not all of the files {', '.join(names)}")
+        regions.append(EfiRuntimeRegion(*(value for value in values if value is not None)))
+    return tuple(sorted(regions, key=lambda region: region.physical))

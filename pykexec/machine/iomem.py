@@ -1,0 +1,92 @@
+"""/proc/iomem: what lies where in physical memory, as the running kernel sees it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from pykexec.errors import MachineError
+from pykexec.memory import MemoryKind, MemoryMap, Range, RangeSet, TypedRange
+
+_KINDS: Mapping[str, MemoryKind] = {
+    "system ram": MemoryKind.RAM,
+    "reserved": MemoryKind.RESERVED,
+    "unknown e820 type": MemoryKind.RESERVED,
+    "unusable memory": MemoryKind.UNUSABLE,
+    "acpi tables": MemoryKind.ACPI_TABLES,
+    "acpi non-volatile storage": MemoryKind.ACPI_NVS,
+    "persistent memory": MemoryKind.PERSISTENT,
+    "persistent memory (legacy)": MemoryKind.PERSISTENT_LEGACY,
+    "soft reserved": MemoryKind.SOFT_RESERVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IomemEntry:
+    """One line: a range of physical addresses, its name, and how deeply it is nested (0: top level)."""
+
+    range: Range
+    name: str
+    depth: int
+
+
+@dataclass(frozen=True)
+class Iomem:
+    """/proc/iomem, read once: it changes while memory is plugged."""
+
+    entries: tuple[IomemEntry, ...] = field(repr=False)
+
+    def find(self, name: str) -> tuple[Range, ...]:
+        """All ranges of exactly that name, at any depth."""
+        return tuple(entry.range for entry in self.entries if entry.name == name)
+
+    @cached_property
+    def crash_regions(self) -> tuple[Range, ...]:
+        """What crashkernel= reserved, ascending.
+
+        Mainline names every region "Crash kernel"; other trees tell "Crash kernel (low)" apart.
+        """
+        named = {
+            entry.range
+            for entry in self.entries
+            if entry.name == "Crash kernel" or entry.name.startswith("Crash kernel (")
+        }
+        return tuple(sorted(named))
+
+    @cached_property
+    def system_ram(self) -> RangeSet:
+        """All RAM a dump is made of: also what drivers added, "System RAM (kmem)" or "(virtio_mem)", and at
+        any depth."""
+        return RangeSet(entry.range for entry in self.entries if "System RAM" in entry.name)
+
+    @cached_property
+    def memory_map(self) -> MemoryMap:
+        """The lines that name a kind of memory, as firmware would list them."""
+        return MemoryMap(
+            TypedRange(entry.range, _KINDS[name])
+            for entry in self.entries
+            if (name := entry.name.lower()) in _KINDS
+        )
+
+
+def parse(text: str) -> Iomem:
+    """Read the text of /proc/iomem. Raises MachineError naming the line that is not of its form."""
+    entries = []
+    for number, line in enumerate(text.splitlines(), 1):
+        span, separator, name = line.partition(" : ")
+        stripped = span.lstrip(" ")
+        start, dash, end = stripped.partition("-")
+        try:
+            entry_range = Range(int(start, 16), int(end, 16) + 1)
+        except ValueError:
+            separator = ""
+        if not separator or not dash:
+            raise MachineError(f"/proc/iomem line {number} is not START-END : NAME: {line[:60]!r}")
+        entries.append(IomemEntry(entry_range, name.strip(), (len(span) - len(stripped)) // 2))
+    if not entries:
+        raise MachineError("/proc/iomem is empty")
+    if all(entry.range.end == 1 for entry in entries):
+        raise MachineError(
+            "/proc/iomem shows only zeros: the kernel hides addresses from readers without CAP_SYS_ADMIN",
+            hint="run as root",
+        )
+    return Iomem(tuple(entries))

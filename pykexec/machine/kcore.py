@@ -1,0 +1,193 @@
+"""/proc/kcore's headers and notes: where the running kernel has mapped what. No memory is read."""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import IO, Any, NamedTuple
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_E_MACHINE
+
+from pykexec.errors import MachineError
+from pykexec.machine.root import Root, unreadable
+from pykexec.memory import GIB, MIB, Range, align_down, align_up
+
+PATH = "proc/kcore"
+
+_NO_ADDRESS = ((1 << 64) - 1, (1 << 32) - 1)
+"""p_paddr of what has no one physical address, vmalloc space for one (fs/proc/kcore.c)."""
+_NOTES_MAX = 16 * MIB
+_SEGMENTS_MAX = 1 << 20
+
+
+class Note(NamedTuple):
+    """An ELF note."""
+
+    name: bytes
+    type: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KcoreSegment:
+    """A mapping of the running kernel: virtual address and size in bytes, and where it leads."""
+
+    virtual: int
+    physical: int | None
+    size: int
+
+    @property
+    def range(self) -> Range:
+        """The physical addresses it maps; empty when there is no telling."""
+        return Range(0, 0) if self.physical is None else Range.sized(self.physical, self.size)
+
+
+@dataclass(frozen=True)
+class Kcore:
+    """The virtual layout of the running kernel."""
+
+    elf_machine: str
+    """EM_X86_64 and the like."""
+    little_endian: bool
+    segments: tuple[KcoreSegment, ...] = field(repr=False)
+    vmcoreinfo: Mapping[str, str] = field(repr=False)
+    """The lines NAME=VALUE of the VMCOREINFO note; empty before Linux 4.19, which has none here."""
+
+    def kernel_text(self, physical: int, stext: int | None = None) -> KcoreSegment | None:
+        """The mapping the kernel runs from.
+
+        That is the one with `_stext` in it (by default VMCOREINFO's); where that is not known, the smallest
+        of those that map `physical`, the start of the kernel's code, which the linear map maps too.
+        """
+        if stext is None and "SYMBOL(_stext)" in self.vmcoreinfo:
+            stext = int(self.vmcoreinfo["SYMBOL(_stext)"], 16)
+        if stext is not None:
+            for each in self.segments:
+                if each.virtual <= stext < each.virtual + each.size:
+                    return each
+        mapping = [each for each in self.segments if physical in each.range]
+        return min(mapping, key=lambda each: each.size) if len(mapping) > 1 else None
+
+    def virtual_of(self, physical: int) -> int | None:
+        """Where the linear map has that physical address, or would have it."""
+        for each in self._linear_map:
+            if each.physical is not None and physical in each.range:
+                return each.virtual + physical - each.physical
+        offset = self._linear_offset
+        return None if offset is None else physical + offset
+
+    @cached_property
+    def _linear_map(self) -> tuple[KcoreSegment, ...]:
+        """Segments with a physical address, less the kernel's own mapping, which lies over one of them."""
+        with_address = [each for each in self.segments if each.physical is not None]
+        largest_first = sorted(with_address, key=lambda each: -each.size)
+        linear: list[KcoreSegment] = []
+        for each in largest_first:
+            if not any(other.range.overlaps(each.range) for other in linear):
+                linear.append(each)
+        return tuple(linear)
+
+    @cached_property
+    def _linear_offset(self) -> int | None:
+        """Virtual less physical address of all linear mappings, where they agree."""
+        offsets = {each.virtual - (each.physical or 0) for each in self._linear_map}
+        if not offsets and self.segments:
+            # Before Linux 4.19 p_paddr is 0 everywhere. The lowest mapping is the linear one, and KASLR
+            # moves it by multiples of 1 GiB (arch/x86/mm/kaslr.c).
+            return align_down(min(each.virtual for each in self.segments), GIB)
+        return offsets.pop() if len(offsets) == 1 else None
+
+
+def read(root: Root) -> Kcore:
+    """Read headers and notes. Raises MachineError when there is no kcore, or it is damaged."""
+    file = root.open(PATH)
+    if file is None:
+        raise MachineError("/proc/kcore is missing", hint="the running kernel needs CONFIG_PROC_KCORE=y")
+    with file:
+        try:
+            return _parse(file)
+        except OSError as error:
+            raise unreadable("/proc/kcore", error) from error
+        except (ELFError, struct.error, ValueError, OverflowError, UnicodeDecodeError) as error:
+            raise MachineError(f"/proc/kcore: not the ELF file it should be: {error}") from error
+
+
+def _parse(file: IO[bytes]) -> Kcore:
+    elf = ELFFile(file)
+    if elf.num_segments() > _SEGMENTS_MAX:
+        raise ValueError(f"{elf.num_segments()} program headers")
+    headers = [segment.header for segment in elf.iter_segments()]
+    loads = [header for header in headers if header["p_type"] == "PT_LOAD"]
+    addressed = any(header["p_paddr"] not in (0, *_NO_ADDRESS) for header in loads)
+    segments = tuple(
+        KcoreSegment(
+            virtual=header["p_vaddr"],
+            physical=header["p_paddr"] if addressed and header["p_paddr"] not in _NO_ADDRESS else None,
+            size=header["p_memsz"],
+        )
+        for header in loads
+    )
+    return Kcore(
+        str(elf["e_machine"]),
+        elf.little_endian,
+        segments,
+        _vmcoreinfo(_notes(file, elf.little_endian, headers)),
+    )
+
+
+def _notes(file: IO[bytes], little_endian: bool, headers: Sequence[Mapping[str, Any]]) -> Iterator[Note]:
+    note_header = struct.Struct("<III" if little_endian else ">III")
+    for header in headers:
+        if header["p_type"] != "PT_NOTE":
+            continue
+        if header["p_filesz"] > _NOTES_MAX:
+            raise ValueError(f"{header['p_filesz']} bytes of notes")
+        file.seek(header["p_offset"])
+        data = file.read(header["p_filesz"])
+        position = 0
+        while position + note_header.size <= len(data):
+            name_size, size, kind = note_header.unpack_from(data, position)
+            name_at = position + note_header.size
+            content_at = name_at + align_up(name_size, 4)
+            yield Note(
+                data[name_at : name_at + name_size].rstrip(b"\0"), kind, data[content_at : content_at + size]
+            )
+            position = content_at + align_up(size, 4)
+
+
+def _vmcoreinfo(notes: Iterator[Note]) -> dict[str, str]:
+    for note in notes:
+        if note.name == b"VMCOREINFO":
+            lines = note.content.rstrip(b"\0").decode("ascii", "replace").splitlines()
+            return dict(line.split("=", 1) for line in lines if "=" in line)
+    return {}
+
+
+def without_memory(root: Root) -> bytes:
+    """/proc/kcore as a snapshot holds it: header, program headers, and of the notes VMCOREINFO alone.
+
+    The others (PRSTATUS, TASKSTRUCT) are contents of the running kernel's memory. Raises MachineError.
+    """
+    kcore = read(root)
+    content = "".join(f"{name}={value}\n" for name, value in kcore.vmcoreinfo.items()).encode()
+    name = b"VMCOREINFO\0"
+    order = "<" if kcore.little_endian else ">"
+    note = struct.pack(order + "III", len(name), len(content), 0) + name.ljust(12, b"\0")
+    note += content.ljust(align_up(len(content), 4), b"\0")
+    # Written anew rather than cut out: then nothing that was not understood can slip in.
+    phdr = struct.Struct(order + "IIQQQQQQ")
+    ehdr_size, count = 64, len(kcore.segments) + 1
+    notes_at = ehdr_size + count * phdr.size
+    machine = ENUM_E_MACHINE[kcore.elf_machine]
+    ident = b"\x7fELF" + bytes([2, 1 if kcore.little_endian else 2, 1])
+    ehdr = struct.pack(
+        order + "16sHHIQQQIHHHHHH",
+        *(ident, 4, machine, 1, 0, ehdr_size, 0, 0, ehdr_size, phdr.size, count, 0, 0, 0),
+    )
+    headers = [phdr.pack(4, 0, notes_at, 0, 0, len(note), 0, 0)]
+    for each in kcore.segments:
+        physical = _NO_ADDRESS[0] if each.physical is None else each.physical
+        headers.append(phdr.pack(1, 7, 0, each.virtual, physical, each.size, each.size, 4096))
+    return ehdr + b"".join(headers) + note

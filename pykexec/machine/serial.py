@@ -1,0 +1,45 @@
+"""Serial ports, for purgatory's last words."""
+
+import re
+from dataclasses import dataclass
+
+from pykexec.machine.root import Root
+from pykexec.machine.text import read_number, read_text
+
+_TTYS = "sys/class/tty"
+
+
+@dataclass(frozen=True, slots=True)
+class SerialPort:
+    """A UART and how to reach it."""
+
+    name: str
+    """The tty's, such as "ttyS0"."""
+    io_port: int
+    """x86 I/O port; 0 when it has none."""
+    iomem_base: int
+    """Physical address of its registers; 0 when it has none."""
+    reg_shift: int
+    """Registers lie 1 << reg_shift bytes apart in memory."""
+
+
+def console_for(root: Root, command_line: str) -> SerialPort | None:
+    """The port of the console a kernel with that command line will use, else of the running one's console.
+
+    The last ``console=`` counts, as it does for /dev/console. None: no serial console this machine knows.
+    """
+    named = re.findall(r"(?:^|\s)console=(tty[A-Za-z]*\d+)", command_line)
+    active = (read_text(root, f"{_TTYS}/console/active") or "").split()
+    for name in [*reversed(named), *reversed(active)]:
+        port = _port(root, name)
+        if port is not None:
+            return port
+    return None
+
+
+def _port(root: Root, name: str) -> SerialPort | None:
+    def number(file: str) -> int:
+        return read_number(root, f"{_TTYS}/{name}/{file}") or 0
+
+    port = SerialPort(name, number("port"), number("iomem_base"), number("iomem_reg_shift"))
+    return port if port.io_port or port.iomem_base else None

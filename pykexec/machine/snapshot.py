@@ -1,0 +1,67 @@
+"""Writing a snapshot: a .tar with the files a plan for this machine needs, and no memory contents."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pykexec.errors import FileError, MachineError
+from pykexec.machine import FACTS, IDENTITY, Machine, kcore
+from pykexec.machine.root import Root
+
+
+def write_snapshot(machine: Machine, path: str | os.PathLike[str], arch_facts: Sequence[str]) -> int:
+    """Write the snapshot and return the number of files in it; `arch_facts` are its architecture's patterns.
+
+    Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written; an
+    archive that was there before is replaced only by a complete one.
+    """
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
+            count = 0
+            for name, data in _contents(machine, arch_facts):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+                count += 1
+        partial.replace(target)
+    except OSError as error:
+        raise FileError(f"cannot write the snapshot {target}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    identity = {"machine": machine.uname_machine, "page_size": machine.page_size}
+    yield IDENTITY, json.dumps(identity, indent=1).encode() + b"\n"
+    yield kcore.PATH, kcore.without_memory(machine.root)
+    for pattern in sorted([*FACTS, *arch_facts]):
+        for name in glob(machine.root, pattern):
+            try:
+                data = machine.read(name)
+            except MachineError:
+                continue  # such as a write-only file: what cannot be read, no plan can use
+            if data is not None:
+                yield name, data
+
+
+def glob(root: Root, pattern: str) -> list[str]:
+    """The paths below a root that match, part by part; a part without wildcard need not be listable."""
+    paths = [""]
+    for part in pattern.split("/"):
+        if any(character in part for character in "*?["):
+            paths = [
+                f"{path}{name}/"
+                for path in paths
+                for name in root.names(path.rstrip("/"))
+                if fnmatchcase(name, part)
+            ]
+        else:
+            paths = [f"{path}{part}/" for path in paths]
+    return [path.rstrip("/") for path in paths]

@@ -1,0 +1,45 @@
+"""Small files of one number or one line, as sysfs has them."""
+
+from pykexec.errors import MachineError
+from pykexec.machine.root import Root, unreadable
+
+_FILE_MAX = 64 << 20
+_PIECE = 64 << 10
+
+
+def read(root: Root, path: str) -> bytes | None:
+    """A whole file, or None where there is none.
+
+    Raises MachineError when it cannot be read or has more than 64 MiB (no fact is nearly as large).
+    """
+    file = root.open(path)
+    if file is None:
+        return None
+    data = bytearray()
+    with file:
+        try:
+            # In pieces: /proc/sys answers ENOMEM to a reader with a very large buffer (fs/proc/proc_sysctl.c).
+            while piece := file.read(_PIECE):
+                data += piece
+                if len(data) > _FILE_MAX:
+                    raise MachineError(f"/{path} has more than {_FILE_MAX} bytes")
+        except OSError as error:
+            raise unreadable(f"/{path}", error) from error
+    return bytes(data)
+
+
+def read_text(root: Root, path: str) -> str | None:
+    """A file's text without the white space around it."""
+    data = read(root, path)
+    return None if data is None else data.decode("utf-8", "surrogateescape").strip()
+
+
+def read_number(root: Root, path: str, base: int = 0) -> int | None:
+    """A file's one number; base 0 means as C writes numbers. Raises MachineError when it is none."""
+    text = read_text(root, path)
+    if text is None:
+        return None
+    try:
+        return int(text, base)
+    except ValueError:
+        raise MachineError(f"/{path} does not hold a number: {text[:40]!r}") from None
