@@ -1,0 +1,51 @@
+"""The kernel's command line: splitting it as the kernel does, and what to reuse of the running one."""
+
+from collections.abc import Iterator
+
+from pykexec.plan import Purpose, Request
+
+_OF_THIS_BOOT: tuple[str, ...] = ("BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr")
+"""Written by the boot loader or by kexec for the running kernel alone; wrong for the next one."""
+
+_OF_A_MACHINE_NOT_YET_CRASHED: tuple[str, ...] = ("crashkernel",)
+"""A capture kernel lives in that reservation; it must not make one of its own."""
+
+
+def parameters(command_line: str) -> Iterator[str]:
+    """Split at blanks outside double quotes, as next_arg() in lib/cmdline.c does; quotes stay in place."""
+    start: int | None = None
+    quoted = False
+    for index, character in enumerate(command_line):
+        if character == '"':
+            quoted = not quoted
+        if character.isspace() and not quoted:
+            if start is not None:
+                yield command_line[start:index]
+            start = None
+        elif start is None:
+            start = index
+    if start is not None:
+        yield command_line[start:]
+
+
+def name_of(parameter: str) -> str:
+    """What stands before the first ``=``, without quotes: the name the kernel looks for."""
+    return parameter.partition("=")[0].strip('"')
+
+
+def without(command_line: str, names: tuple[str, ...]) -> str:
+    """The command line less every parameter of one of these names."""
+    return " ".join(each for each in parameters(command_line) if name_of(each) not in names)
+
+
+def for_request(request: Request, running: str) -> str:
+    """The command line the request asks for; `running` is that of the running kernel."""
+    parts = []
+    if request.reuse_command_line:
+        dropped = _OF_THIS_BOOT
+        if request.purpose is Purpose.CRASH:
+            dropped += _OF_A_MACHINE_NOT_YET_CRASHED
+        parts.append(without(running, dropped))
+    if request.append is not None:
+        parts.append(request.append)
+    return " ".join(filter(None, parts))

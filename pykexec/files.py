@@ -1,0 +1,50 @@
+"""Files named by the user: opened once, mapped, not copied."""
+
+import mmap
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.errors import FileError
+
+
+@dataclass(frozen=True, slots=True)
+class FileData:
+    """A file's name and its bytes.
+
+    A regular file's `data` is a private mapping (copy on write, because ctypes takes the address of writable
+    buffers only): a large initrd costs address space, not memory.
+    """
+
+    path: str
+    data: memoryview
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], what: str) -> "FileData":
+        """Map the file; `what` ("kernel", "initrd") names it in errors.
+
+        Raises FileError when it cannot be opened or read.
+        """
+        name = os.fspath(path)
+        try:
+            with Path(name).open("rb") as file:
+                status = os.fstat(file.fileno())
+                if stat.S_ISREG(status.st_mode) and status.st_size:
+                    mapped = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
+                    return cls(name, memoryview(mapped))
+                return cls(name, memoryview(file.read()))
+        except OSError as error:
+            raise FileError(f"cannot read the {what} {name}: {error.strerror}") from error
+        except ValueError as error:  # a NUL byte in the name
+            raise FileError(f"cannot read the {what} {name!r}: {error}") from error
+
+    @classmethod
+    def from_bytes(cls, path: str, data: bytes | bytearray | memoryview) -> "FileData":
+        """Bytes that are already in memory, under the name errors shall give them."""
+        return cls(path, memoryview(data))
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.data.nbytes

@@ -1,0 +1,201 @@
+"""What is asked for (`Request`) and what shall be done (`LoadPlan`): plain values, no I/O."""
+
+import enum
+import logging
+import os
+from dataclasses import dataclass, field
+
+from pykexec.errors import PlacementError
+from pykexec.files import FileData
+from pykexec.memory import Placement, Range, RangeSet, TypedRange, align_up, find_hole
+
+log = logging.getLogger(__name__)
+
+ADDRESS_SPACE = Range(0, 1 << 64)
+
+SEED_SIZE = 64
+"""Bytes of randomness a request may carry."""
+
+# include/uapi/linux/kexec.h
+KEXEC_ON_CRASH = 0x1
+KEXEC_SEGMENT_MAX = 16
+
+
+class Purpose(enum.Enum):
+    """What a kernel is loaded for."""
+
+    BOOT = "boot"
+    """To be started by reboot(LINUX_REBOOT_CMD_KEXEC)."""
+    CRASH = "crash"
+    """To be started when the running kernel panics; it lives in the memory reserved by crashkernel=."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A kernel to load, and how. Addresses are physical."""
+
+    kernel: FileData
+    purpose: Purpose = Purpose.BOOT
+    initrd: FileData | None = None
+    append: str | None = None
+    """The command line, or with `reuse_command_line` what is added to it."""
+    reuse_command_line: bool = False
+    """Start from the running kernel's command line, less what belongs to this boot only."""
+    within: Range = ADDRESS_SPACE
+    """No segment may lie outside (--mem-min, --mem-max)."""
+    entry: int | None = None
+    """Physical address to enter instead of purgatory's (--entry)."""
+    skip_checks: bool = False
+    """Purgatory starts the kernel without comparing digests (-i)."""
+    seed: bytes | None = None
+    """Fresh random bytes (`SEED_SIZE`) for the new kernel's generator; None gives it none. An input like any
+    other, so that planning stays a pure function."""
+
+    @classmethod
+    def from_paths(
+        cls,
+        kernel: str | os.PathLike[str],
+        *,
+        initrd: str | os.PathLike[str] | None = None,
+        purpose: Purpose = Purpose.BOOT,
+        append: str | None = None,
+        reuse_command_line: bool = False,
+        within: Range = ADDRESS_SPACE,
+        entry: int | None = None,
+        skip_checks: bool = False,
+        seed: bytes | None = None,
+    ) -> "Request":
+        """A request for files on disk. Raises FileError where one cannot be read."""
+        return cls(
+            kernel=FileData.open(kernel, "kernel"),
+            initrd=None if initrd is None else FileData.open(initrd, "initrd"),
+            purpose=purpose,
+            append=append,
+            reuse_command_line=reuse_command_line,
+            within=within,
+            entry=entry,
+            skip_checks=skip_checks,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes for a place in physical memory, and why that place."""
+
+    name: str
+    address: int
+    """Physical, page-aligned."""
+    memsz: int
+    """Bytes of memory it takes, whole pages; what is beyond `data` is zero."""
+    data: memoryview = field(repr=False)
+    why: str
+
+    @property
+    def range(self) -> Range:
+        return Range.sized(self.address, self.memsz)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """All that kexec_load(2) needs, and all a reader wants to know about it."""
+
+    arch: str
+    purpose: Purpose
+    image: str
+    """Path of the kernel."""
+    image_format: str
+    initrd: str | None
+    command_line: str
+    entry: int
+    """Physical address at which the running kernel jumps."""
+    flags: int
+    """kexec_load's flags: KEXEC_ON_CRASH and the architecture in the high half."""
+    segments: tuple[Segment, ...]
+    """In ascending order of address."""
+    memory_map: tuple[TypedRange, ...] = ()
+    """What the loaded kernel is told about memory (physical)."""
+    warnings: tuple[str, ...] = ()
+
+    def segment(self, name: str) -> Segment:
+        """The segment of that name. Raises KeyError when there is none."""
+        for segment in self.segments:
+            if segment.name == name:
+                return segment
+        raise KeyError(name)
+
+
+class Layout:
+    """Places segments one after the other in free memory, then takes their contents.
+
+    Placing and filling are two steps because contents name addresses: the boot parameters point at the
+    initrd, and purgatory holds the digest of everything else.
+    """
+
+    def __init__(self, free: RangeSet, *, page_size: int) -> None:
+        """`free` is the memory that may be used (physical); `page_size`, in bytes, the running kernel's."""
+        self._free = free.aligned_inwards(page_size)
+        self._page_size = page_size
+        self._places: dict[str, tuple[Range, str]] = {}
+        self._data: dict[str, memoryview] = {}
+
+    def place(
+        self,
+        name: str,
+        size: int,
+        *,
+        alignment: int = 1,
+        within: Range = ADDRESS_SPACE,
+        placement: Placement = Placement.HIGHEST,
+        why: str,
+    ) -> int:
+        """Reserve whole pages for `size` bytes and return their physical address.
+
+        Raises PlacementError when no free range is large enough.
+        """
+        memsz = align_up(max(size, 1), self._page_size)
+        alignment = max(alignment, self._page_size)
+        address = find_hole(self._free, memsz, alignment, within=within, placement=placement)
+        if address is None:
+            raise self._no_room(name, memsz, alignment, within)
+        place = Range.sized(address, memsz)
+        log.debug("%-12s %s (%s): %s", name, place, placement.value, why)
+        self._places[name] = (place, why)
+        self._free = self._free.minus([place])
+        return address
+
+    def fill(self, name: str, data: memoryview | bytes) -> None:
+        """Give the contents of a placed segment; shorter than its place means zeros follow."""
+        place, _ = self._places[name]
+        view = memoryview(data).cast("B")
+        if view.nbytes > place.size:
+            raise PlacementError(f"segment {name}: {view.nbytes} bytes for a place of {place.size}")
+        self._data[name] = view
+
+    def range(self, name: str) -> Range:
+        """Where a segment lies (physical)."""
+        return self._places[name][0]
+
+    def data(self, name: str) -> memoryview:
+        return self._data[name]
+
+    def names(self) -> list[str]:
+        """The segments placed so far, in ascending order of address."""
+        return sorted(self._places, key=lambda name: self._places[name][0])
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The finished segments, in ascending order of address."""
+        return tuple(
+            Segment(name, place.start, place.size, self._data[name], why)
+            for name in self.names()
+            for place, why in [self._places[name]]
+        )
+
+    def _no_room(self, name: str, memsz: int, alignment: int, within: Range) -> PlacementError:
+        usable = self._free.intersect([within])
+        largest = max((each.size for each in usable), default=0)
+        bounds = "" if within == ADDRESS_SPACE else f" within {within}"
+        return PlacementError(
+            f"no room for the {name}: {memsz:#x} bytes aligned to {alignment:#x}{bounds};"
+            f" {usable.size:#x} bytes are free, the largest piece is {largest:#x}",
+        )

@@ -1,0 +1,52 @@
+"""Placing segments: whole pages, no overlap, and a clear word when there is no room."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.errors import PlacementError
+from pykexec.memory import Placement, Range, RangeSet
+from pykexec.plan import Layout
+
+PAGE_SIZES = st.sampled_from([0x1000, 0x4000, 0x10000])
+REQUESTS = st.tuples(
+    st.integers(0, 0x30000), st.sampled_from([1, 0x1000, 0x200000]), st.sampled_from(list(Placement))
+)
+
+
+@given(PAGE_SIZES, st.lists(REQUESTS, max_size=8))
+def test_places_are_aligned_whole_pages_in_free_memory_and_disjoint(
+    page_size: int, requests: list[tuple[int, int, Placement]]
+) -> None:
+    free = RangeSet(
+        [Range(0x100800, 0x900000), Range(0xA00000, 0xA00800), Range(1 << 32, (1 << 32) + 0x400000)]
+    )
+    layout = Layout(free, page_size=page_size)
+    for index, (size, alignment, placement) in enumerate(requests):
+        try:
+            address = layout.place(str(index), size, alignment=alignment, placement=placement, why="test")
+        except PlacementError:
+            continue
+        layout.fill(str(index), b"x" * size)
+        assert address % max(alignment, page_size) == 0
+    segments = layout.segments()
+    assert all(free.covers(segment.range) for segment in segments)
+    assert all(
+        segment.memsz % page_size == 0 and segment.data.nbytes <= segment.memsz for segment in segments
+    )
+    assert all(a.range.end <= b.address for a, b in itertools.pairwise(segments))
+
+
+def test_no_room_says_how_much_is_wanted_and_how_much_there_is() -> None:
+    layout = Layout(RangeSet([Range(0x100000, 0x103000)]), page_size=0x1000)
+    with pytest.raises(PlacementError, match=r"no room for the initrd: 0x4000 bytes.*0x3000 bytes are free"):
+        layout.place("initrd", 0x3001, why="test")
+
+
+def test_contents_larger_than_the_place_are_refused() -> None:
+    layout = Layout(RangeSet([Range(0x100000, 0x103000)]), page_size=0x1000)
+    layout.place("initrd", 1, why="test")
+    with pytest.raises(PlacementError, match="4097 bytes for a place of 4096"):
+        layout.fill("initrd", bytes(4097))
