@@ -1,0 +1,250 @@
+"""Purgatory: the code that runs between the two kernels. This is its Python half.
+
+The machine code is a prebuilt ELF file for each architecture (``prebuilt/``, built by
+``tools/build-purgatory``), position-independent and without relocations: it is copied to where it shall run,
+after its parameter block has been filled in. It compares every region with its digest and then starts the
+kernel, or says on the console which region is damaged and resets the machine.
+"""
+
+import enum
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from construct import Array, Bytes, Int32ul, Int64ul, Struct
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from pykexec.errors import PurgatoryError
+from pykexec.machine import SerialPort
+from pykexec.memory import MIB
+
+_PREBUILT = Path(__file__).parent / "prebuilt"
+
+# The layout of struct params in common/params.h.
+_MAGIC = 0x47525550
+_VERSION = 1
+_REGIONS_MAX = 64
+_NAME_SIZE = 16
+_ARGUMENTS = 4
+_FLAG_HALT = 1 << 0
+
+_REGION = Struct(
+    "address" / Int64ul,
+    "size" / Int64ul,
+    "name" / Bytes(_NAME_SIZE),
+    "digest" / Bytes(32),
+)
+_PARAMS = Struct(
+    "magic" / Int32ul,
+    "version" / Int32ul,
+    "size" / Int32ul,
+    "flags" / Int32ul,
+    "jump_to" / Int64ul,
+    "arguments" / Array(_ARGUMENTS, Int64ul),
+    "console" / Int32ul,
+    "console_shift" / Int32ul,
+    "console_base" / Int64ul,
+    "backup_source" / Int64ul,
+    "backup_destination" / Int64ul,
+    "backup_size" / Int64ul,
+    "region_count" / Int32ul,
+    "reserved" / Int32ul,
+    # then _REGIONS_MAX times _REGION
+)
+
+_PART_SIZE = 64 * MIB
+_PARTS_MAX = 16
+"""Larger regions than a part get several rows of the table, so that more than one core hashes them."""
+
+
+class ConsoleKind(enum.IntEnum):
+    """How purgatory reaches a serial port (the enum in common/params.h)."""
+
+    NONE = 0
+    UART_8250_PORT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where purgatory writes."""
+
+    kind: ConsoleKind = ConsoleKind.NONE
+    base: int = 0
+    """I/O port, or physical address."""
+    shift: int = 0
+    """Registers lie 1 << shift bytes apart."""
+
+
+class OnDamage(enum.Enum):
+    """What purgatory does when a region is not as it was loaded; it never starts a damaged kernel."""
+
+    RESET = "reset"
+    HALT = "halt"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Bytes to verify: where they lie (physical) and what they were when they were loaded."""
+
+    name: str
+    address: int
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A row of purgatory's table: a region, or a part of one, and its SHA-256."""
+
+    name: str
+    address: int
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Memory to copy away before the kernel is started; physical addresses, size in bytes."""
+
+    source: int
+    destination: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The machine code of one architecture, ready to be copied."""
+
+    image: bytes
+    memsz: int
+    """Bytes it takes in memory, its stack included."""
+    alignment: int
+    entry_offset: int
+    params_offset: int
+
+
+def load_blob(arch_name: str) -> Blob:
+    """The purgatory of that architecture. Raises PurgatoryError when it is missing or of another version."""
+    path = _PREBUILT / f"{arch_name}.elf"
+    try:
+        elf = ELFFile(io.BytesIO(path.read_bytes()))
+        loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
+        params = _params_address(elf)
+    except (OSError, ELFError) as error:
+        raise PurgatoryError(f"{path}: {error}", hint="install pykexec again") from error
+    if len(loads) != 1 or loads[0]["p_vaddr"] != 0 or params is None:
+        raise PurgatoryError(f"{path} is not a purgatory", hint="install pykexec again")
+    blob = Blob(
+        image=loads[0].data(),
+        memsz=loads[0]["p_memsz"],
+        alignment=loads[0]["p_align"],
+        entry_offset=elf["e_entry"],
+        params_offset=params,
+    )
+    _check_version(path, blob)
+    return blob
+
+
+def _params_address(elf: ELFFile) -> int | None:
+    for section in elf.iter_sections():
+        if isinstance(section, SymbolTableSection):
+            for symbol in section.get_symbol_by_name("purgatory_params") or ():
+                return int(symbol["st_value"])
+    return None
+
+
+def _check_version(path: Path, blob: Blob) -> None:
+    params = _PARAMS.parse(blob.image[blob.params_offset :])
+    size = _PARAMS.sizeof() + _REGIONS_MAX * _REGION.sizeof()
+    if (params.magic, params.version, params.size) != (_MAGIC, _VERSION, size):
+        raise PurgatoryError(
+            f"{path}: its parameter block is of version {params.version} and {params.size} bytes,"
+            f" this pykexec wants version {_VERSION} and {size} bytes",
+            hint="run tools/build-purgatory, or install pykexec again",
+        )
+
+
+def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
+    """Hash the regions' data, on all cores. Raises PurgatoryError when the table cannot hold them."""
+    parts = [part for region in regions for part in _parts(region)]
+    if len(parts) > _REGIONS_MAX:
+        raise PurgatoryError(f"{len(parts)} regions to verify; purgatory's table holds {_REGIONS_MAX}")
+    # hashlib releases the interpreter lock while it hashes.
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        return tuple(pool.map(_digest, parts))
+
+
+def _parts(region: Region) -> Iterator[Region]:
+    size = max(_PART_SIZE, -(-region.data.nbytes // _PARTS_MAX))
+    for offset in range(0, region.data.nbytes, size):
+        yield Region(region.name, region.address + offset, region.data[offset : offset + size])
+
+
+def _digest(part: Region) -> Digest:
+    return Digest(part.name, part.address, part.data.nbytes, hashlib.sha256(part.data).digest())
+
+
+def console_of(port: SerialPort | None) -> Console:
+    """The console purgatory can use of that port: none where only MMIO, which is not mapped, reaches it."""
+    if port is None or not port.io_port:
+        return Console()
+    return Console(ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift)
+
+
+def build(
+    blob: Blob,
+    *,
+    jump_to: int,
+    arguments: Sequence[int],
+    digests: Sequence[Digest],
+    console: Console = Console(),
+    backup: Backup | None = None,
+    on_damage: OnDamage = OnDamage.RESET,
+) -> bytes:
+    """The blob's image with its parameter block filled in.
+
+    `jump_to` is the physical address of the kernel's entry point, `arguments` what the architecture's boot
+    protocol wants in registers there (x86_64: RSI). Without `digests` nothing is verified. Raises
+    PurgatoryError when a region's name is too long.
+    """
+    rows = [_row(digest) for digest in digests]
+    params = _PARAMS.build(
+        {
+            "magic": _MAGIC,
+            "version": _VERSION,
+            "size": _PARAMS.sizeof() + _REGIONS_MAX * _REGION.sizeof(),
+            "flags": _FLAG_HALT if on_damage is OnDamage.HALT else 0,
+            "jump_to": jump_to,
+            "arguments": [*arguments, *[0] * (_ARGUMENTS - len(arguments))],
+            "console": console.kind,
+            "console_shift": console.shift,
+            "console_base": console.base,
+            "backup_source": backup.source if backup else 0,
+            "backup_destination": backup.destination if backup else 0,
+            "backup_size": backup.size if backup else 0,
+            "region_count": len(rows),
+            "reserved": 0,
+        }
+    )
+    image = bytearray(blob.image)
+    block = params + b"".join(rows)
+    image[blob.params_offset : blob.params_offset + len(block)] = block
+    return bytes(image)
+
+
+def _row(digest: Digest) -> bytes:
+    name = digest.name.encode("ascii")
+    if len(name) >= _NAME_SIZE:
+        raise PurgatoryError(f"region name {digest.name} is longer than {_NAME_SIZE - 1} characters")
+    row = {
+        "address": digest.address,
+        "size": digest.size,
+        "name": name.ljust(_NAME_SIZE, b"\0"),
+        "digest": digest.sha256,
+    }
+    return bytes(_REGION.build(row))

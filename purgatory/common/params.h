@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The parameter block: all that purgatory is told. purgatory/__init__.py declares the same layout; a
+ * change here needs a new PARAMS_VERSION, so that a blob and a loader that do not belong together notice.
+ */
+#ifndef PARAMS_H
+#define PARAMS_H
+
+#define PARAMS_MAGIC   0x47525550 /* "PURG" */
+#define PARAMS_VERSION 1
+
+#define REGIONS_MAX 64
+#define REGION_NAME_SIZE 16
+#define DIGEST_SIZE 32
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+enum { FLAG_HALT = 1 << 0 /* on damage: halt instead of resetting */ };
+
+enum {
+	CONSOLE_NONE = 0,
+	CONSOLE_8250_PORT = 1, /* 8250-like UART behind x86 I/O ports */
+};
+
+struct region {
+	u64 address;
+	u64 size;
+	char name[REGION_NAME_SIZE];
+	u8 digest[DIGEST_SIZE];
+};
+
+struct params {
+	u32 magic;
+	u32 version;
+	u32 size; /* of this struct */
+	u32 flags;
+	u64 jump_to;
+	u64 arguments[4]; /* x86_64: the first goes to RSI */
+	u32 console;
+	u32 console_shift; /* registers lie 1 << shift bytes apart */
+	u64 console_base;
+	u64 backup_source;
+	u64 backup_destination;
+	u64 backup_size;
+	u32 region_count;
+	u32 reserved;
+	struct region regions[REGIONS_MAX];
+};
+
+_Static_assert(sizeof(struct region) == 64, "as __init__.py has it");
+_Static_assert(__builtin_offsetof(struct params, regions) == 104, "as __init__.py has it");
+
+extern struct params purgatory_params;
+
+#endif

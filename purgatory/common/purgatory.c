@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/* Compare what was loaded with its digests, then let the kernel be started; or say what is damaged, and reset. */
+#include "purgatory.h"
+
+/*
+ * Not zero-initialised data: the linker must give the block bytes in the file, for the loader to fill in.
+ */
+struct params purgatory_params = {
+	.magic = PARAMS_MAGIC,
+	.version = PARAMS_VERSION,
+	.size = sizeof(struct params),
+};
+
+static int same(const u8 *a, const u8 *b)
+{
+	u8 difference = 0;
+
+	for (int i = 0; i < DIGEST_SIZE; i++)
+		difference |= a[i] ^ b[i];
+	return difference == 0;
+}
+
+static void print_digest(const char *what, const u8 *digest)
+{
+	print("purgatory:   ");
+	print(what);
+	for (int i = 0; i < 8; i++)
+		print_hex(((u64)digest[4 * i] << 24) | (digest[4 * i + 1] << 16) | (digest[4 * i + 2] << 8) |
+			  digest[4 * i + 3]);
+	print("\n");
+}
+
+static int intact(const struct region *region)
+{
+	u8 digest[DIGEST_SIZE];
+
+	sha256((const u8 *)(unsigned long)region->address, region->size, digest);
+	if (same(digest, region->digest))
+		return 1;
+	print("purgatory: region ");
+	print(region->name);
+	print(" is damaged: ");
+	print_decimal(region->size);
+	print(" bytes at 0x");
+	print_hex(region->address >> 32);
+	print_hex(region->address);
+	print("\n");
+	print_digest("loaded ", region->digest);
+	print_digest("found  ", digest);
+	return 0;
+}
+
+static int all_intact(const struct params *params)
+{
+	int damaged = 0;
+
+	for (u32 i = 0; i < params->region_count; i++)
+		damaged |= !intact(&params->regions[i]);
+	return !damaged;
+}
+
+void purgatory(void)
+{
+	struct params *params = &purgatory_params;
+
+	print("purgatory: verifying ");
+	print_decimal(params->region_count);
+	print(" regions\n");
+	if (!all_intact(params)) {
+		if (params->flags & FLAG_HALT) {
+			print("purgatory: halted\n");
+			arch_halt();
+		}
+		print("purgatory: resetting the machine\n");
+		arch_reset();
+	}
+	if (params->backup_size)
+		arch_copy(params->backup_destination, params->backup_source, params->backup_size);
+	print("purgatory: starting the kernel\n");
+}

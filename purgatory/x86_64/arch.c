@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "offsets.h"
+#include "purgatory.h"
+
+_Static_assert(__builtin_offsetof(struct params, jump_to) == PARAMS_JUMP_TO, "entry.S");
+_Static_assert(__builtin_offsetof(struct params, arguments) == PARAMS_ARGUMENTS, "entry.S");
+
+/* 8250 registers and bits (the names of include/uapi/linux/serial_reg.h) */
+enum { UART_TX = 0, UART_LSR = 5, UART_LSR_THRE = 0x20 };
+
+/* Long enough for a byte at 1200 baud: a port access takes about a microsecond. */
+enum { POLLS_MAX = 20000 };
+
+void triple_fault(void) __attribute__((noreturn));
+
+static inline void outb(u16 port, u8 value)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static inline u8 inb(u16 port)
+{
+	u8 value;
+
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
+}
+
+void arch_put_byte(u8 byte)
+{
+	u16 base = (u16)purgatory_params.console_base;
+
+	if (purgatory_params.console != CONSOLE_8250_PORT)
+		return;
+	/* An absent UART reads as 0xff, which is "ready": the byte goes nowhere, and nothing waits. */
+	for (int i = 0; i < POLLS_MAX && !(inb((u16)(base + UART_LSR)) & UART_LSR_THRE); i++)
+		;
+	outb((u16)(base + UART_TX), byte);
+}
+
+void arch_copy(u64 destination, u64 source, u64 size)
+{
+	__asm__ volatile("rep movsb" : "+D"(destination), "+S"(source), "+c"(size) : : "memory");
+}
+
+void arch_halt(void)
+{
+	for (;;)
+		__asm__ volatile("cli; hlt");
+}
+
+static void delay(void)
+{
+	for (int i = 0; i < 50000; i++)
+		inb(0x80); /* the POST port: an access takes about a microsecond and does nothing */
+}
+
+/* The ways of arch/x86/kernel/reboot.c that need no firmware: keyboard controller, chipset, triple fault. */
+void arch_reset(void)
+{
+	outb(0x64, 0xfe);
+	delay();
+	outb(0xcf9, 0x02);
+	outb(0xcf9, 0x06);
+	delay();
+	triple_fault();
+}

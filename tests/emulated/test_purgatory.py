@@ -1,0 +1,182 @@
+"""The shipped purgatory, executed: it starts an intact kernel and nothing else."""
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykexec import purgatory
+from pykexec.errors import PurgatoryError
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, OnDamage, Region
+from tests.emulated.machine import COM1, Outcome, run
+
+BLOB = purgatory.load_blob("x86_64")
+SERIAL = Console(ConsoleKind.UART_8250_PORT, COM1)
+KERNEL = 0x200000
+BOOT_PARAMS = 0x7000
+CONTENTS = {
+    "kernel": (KERNEL, b"\xf4" * 5000),
+    "initrd": (0x500000, bytes(range(256)) * 33 + b"tail"),
+    "boot_params": (BOOT_PARAMS, b"p" * 4097),
+}
+
+
+def regions() -> list[Region]:
+    return [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
+
+
+def start(
+    *,
+    at: int = 0x10000,
+    contents: dict[str, tuple[int, bytes]] | None = None,
+    digests: tuple[Digest, ...] | None = None,
+    backup: Backup | None = None,
+    on_damage: OnDamage = OnDamage.RESET,
+    console: Console = SERIAL,
+    uart_status: int = 0x60,
+    extra: dict[int, bytes] | None = None,
+    peek: dict[int, int] | None = None,
+) -> Outcome:
+    image = purgatory.build(
+        BLOB,
+        jump_to=KERNEL + 0x200,
+        arguments=(BOOT_PARAMS,),
+        digests=purgatory.digest_regions(regions()) if digests is None else digests,
+        console=console,
+        backup=backup,
+        on_damage=on_damage,
+    )
+    memory = dict((contents or CONTENTS).values())
+    memory[at] = image.ljust(
+        BLOB.memsz, b"\xcc"
+    )  # memory beyond the image is not what purgatory may rely on
+    memory |= extra or {}
+    return run(memory, at + BLOB.entry_offset, KERNEL + 0x200, uart_status=uart_status, peek=peek)
+
+
+@pytest.mark.parametrize("at", [0x10000, 0x3FFF000, 0x123_4567_8000, (1 << 47) - (1 << 21)])
+def test_an_intact_kernel_is_started_as_the_boot_protocol_wants(at: int) -> None:
+    outcome = start(at=at)
+    assert outcome.jumped
+    registers = outcome.registers
+    assert registers["rsi"] == BOOT_PARAMS
+    assert at <= registers["rsp"] <= at + BLOB.memsz
+    assert (registers["cs"], registers["ds"], registers["es"], registers["ss"]) == (0x10, 0x18, 0x18, 0x18)
+    assert not registers["eflags"] & 0x600, "interrupt and direction flags"
+    others = {"rax", "rbx", "rcx", "rdx", "rdi", "rbp"} | {f"r{n}" for n in range(8, 16)}
+    assert {registers[name] for name in others} == {0}
+    assert "verifying 3 regions" in outcome.serial
+    assert outcome.port_writes == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(CONTENTS)))
+    address, content = CONTENTS[name]
+    where = data.draw(st.integers(0, len(content) - 1) | st.just(len(content) - 1))
+    damaged = bytearray(content)
+    damaged[where] ^= 1 << data.draw(st.integers(0, 7))
+    outcome = start(contents={**CONTENTS, name: (address, bytes(damaged))})
+    assert not outcome.jumped
+    assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
+    assert hashlib.sha256(content).hexdigest() in outcome.serial
+    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert outcome.port_writes == [(0x64, 0xFE)]
+
+
+def test_every_damaged_region_is_named() -> None:
+    outcome = start(
+        contents={name: (address, b"x" + data[1:]) for name, (address, data) in CONTENTS.items()}
+    )
+    assert [name for name in CONTENTS if f"region {name} is damaged" in outcome.serial] == list(CONTENTS)
+
+
+def test_bytes_behind_what_was_loaded_do_not_matter() -> None:
+    address, content = CONTENTS["initrd"]
+    assert start(contents={**CONTENTS, "initrd": (address, content + b"anything")}).jumped
+
+
+def test_without_digests_nothing_is_verified() -> None:
+    damaged = {name: (address, b"x" + data[1:]) for name, (address, data) in CONTENTS.items()}
+    assert start(contents=damaged, digests=()).jumped
+
+
+def test_halting_instead_of_resetting() -> None:
+    outcome = start(contents={**CONTENTS, "kernel": (KERNEL, b"\x90" * 5000)}, on_damage=OnDamage.HALT)
+    assert not outcome.jumped
+    assert outcome.port_writes == []
+    assert outcome.serial.endswith("halted\r\n")
+
+
+def test_no_console_is_silent() -> None:
+    outcome = start(console=Console())
+    assert outcome.jumped
+    assert outcome.serial == ""
+
+
+@pytest.mark.parametrize("status", [0xFF, 0x00])
+def test_a_uart_that_is_absent_or_never_ready_does_not_hang(status: int) -> None:
+    assert start(uart_status=status).jumped
+
+
+LOW = bytes(range(7)) * 1463
+
+
+def test_low_memory_is_saved_after_verification_only() -> None:
+    backup = Backup(source=0x1000, destination=0x800000, size=len(LOW))
+    low = {0x1000: LOW, 0x800000: bytes(len(LOW))}
+    peek = {0x800000: len(LOW) + 16}
+    assert start(backup=backup, extra=low, peek=peek).memory == {0x800000: LOW + bytes(16)}
+    damaged = start(
+        backup=backup, extra=low, peek=peek, contents={**CONTENTS, "kernel": (KERNEL, b"\x90" * 5000)}
+    )
+    assert damaged.memory == {0x800000: bytes(len(LOW) + 16)}
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 100_000]),
+    st.binary(max_size=9),
+)
+def test_its_sha256_is_sha256(size: int, pattern: bytes) -> None:
+    content = ((pattern or b"\0") * (size // max(len(pattern), 1) + 1))[:size]
+    digest = Digest("data", 0x500000, size, hashlib.sha256(content).digest())
+    good = start(
+        digests=(digest,), extra={0x500000: content or b"\0"}, contents={"kernel": CONTENTS["kernel"]}
+    )
+    assert good.jumped
+
+
+def test_a_full_table() -> None:
+    address, content = CONTENTS["kernel"]
+    digest = Digest("kernel", address, len(content), hashlib.sha256(content).digest())
+    wrong = Digest("the last one", address, len(content), bytes(32))
+    assert start(digests=(digest,) * 64).jumped
+    outcome = start(digests=(digest,) * 63 + (wrong,))
+    assert not outcome.jumped
+    assert "region the last one is damaged" in outcome.serial
+
+
+def test_more_regions_than_the_table_holds() -> None:
+    many = [Region("r", i * 4096, memoryview(b"x")) for i in range(65)]
+    with pytest.raises(PurgatoryError, match="65 regions"):
+        purgatory.digest_regions(many)
+
+
+def test_a_name_too_long_for_the_table() -> None:
+    with pytest.raises(PurgatoryError, match="longer than 15"):
+        start(digests=(Digest("sixteen letters!", 0, 0, bytes(32)),))
+
+
+def test_large_regions_are_hashed_in_parts_that_cover_them() -> None:
+    data = memoryview(bytes(200 << 20))
+    parts = purgatory.digest_regions([Region("initrd", 1 << 32, data)])
+    assert len(parts) > 1
+    position = 1 << 32
+    for part in parts:
+        assert part.address == position
+        assert part.sha256 == hashlib.sha256(data[: part.size]).digest()
+        position += part.size
+    assert position == (1 << 32) + data.nbytes
