@@ -1,0 +1,52 @@
+"""Architectures: one folder each, found by name; nothing else in the project knows which there are.
+
+A folder's ``__init__`` defines ``ARCH``, an object with the attributes of `Arch`, and imports its loader
+only when that is used.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+from typing import Protocol
+
+from pykexec.errors import MachineError
+from pykexec.machine import Machine
+from pykexec.plan import LoadPlan, Request
+
+
+class Arch(Protocol):
+    """What the rest of pykexec asks of an architecture."""
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is also the purgatory's."""
+
+    @property
+    def machines(self) -> Sequence[str]:
+        """What ``uname -m`` says on it."""
+
+    @property
+    def facts(self) -> Sequence[str]:
+        """Glob patterns (relative to the root) of the files only this architecture's loader reads."""
+
+    def plan(self, machine: Machine, request: Request) -> LoadPlan:
+        """Decide what goes where. Raises PykexecError; has no side effect."""
+
+
+@cache
+def architectures() -> tuple[Arch, ...]:
+    """All architectures pykexec can load for, in order of name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    return tuple(importlib.import_module(f"{__name__}.{name}").ARCH for name in names)
+
+
+def for_machine(machine: Machine) -> Arch:
+    """The architecture of that machine. Raises MachineError for one pykexec has no loader for."""
+    for arch in architectures():
+        if machine.uname_machine in arch.machines:
+            return arch
+    known = ", ".join(name for arch in architectures() for name in arch.machines)
+    raise MachineError(
+        f"no loader for machine type {machine.uname_machine}", hint=f"pykexec can load for: {known}"
+    )
