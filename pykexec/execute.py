@@ -1,0 +1,101 @@
+"""The way down: leave the running kernel for the loaded one."""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from pykexec import explain, syscalls
+from pykexec.errors import PykexecError, UsageError
+from pykexec.machine import Machine
+
+log = logging.getLogger(__name__)
+
+# include/uapi/linux/sockios.h, include/uapi/linux/if.h
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
+_IFREQ = struct.Struct("16sH22x")
+
+
+def require_loaded(machine: Machine) -> None:
+    """Raise UsageError when the kernel says that nothing is loaded."""
+    if machine.kexec_state.loaded is False:
+        raise UsageError("Nothing has been loaded!", hint="load a kernel first: pykexec -l KERNEL ...")
+
+
+def execute(machine: Machine, *, sync: bool = True, ifdown: bool = True) -> None:
+    """Start the loaded kernel without a shutdown; does not return.
+
+    Raises UsageError when nothing is loaded, before anything is touched, and SystemCallError.
+    """
+    require_loaded(machine)
+    if sync:
+        os.sync()
+    if ifdown:
+        take_interfaces_down()
+    try:
+        syscalls.reboot_kexec()
+    except OSError as error:
+        raise explain.explain_execute_failure(error.errno or 0, machine) from error
+
+
+def shutdown_command(root: Path = Path("/")) -> Sequence[str]:
+    """The command that shuts this system down and then starts the loaded kernel.
+
+    `systemctl kexec` where systemd runs; elsewhere `shutdown -r now`, whose init scripts call ``kexec -e``.
+    Raises PykexecError where there is neither.
+    """
+    if (root / "run/systemd/system").is_dir():
+        return ("systemctl", "kexec")
+    for folder in ("sbin", "usr/sbin", "etc", "bin"):
+        if os.access(root / folder / "shutdown", os.X_OK):
+            return (f"/{folder}/shutdown", "-r", "now")
+    raise PykexecError("no shutdown program found", hint="start the loaded kernel without one: pykexec -e")
+
+
+def shut_down(machine: Machine) -> None:
+    """Let init stop the system and start the loaded kernel.
+
+    Raises UsageError when nothing is loaded, PykexecError when the shutdown cannot be begun.
+    """
+    require_loaded(machine)
+    command = shutdown_command()
+    try:
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PykexecError(f"{' '.join(command)} failed: {error}") from error
+
+
+def take_interfaces_down() -> None:
+    """Clear IFF_UP on all network interfaces but the loopback, so that no card writes to memory any more.
+
+    What goes wrong is logged, and stops nothing.
+    """
+    try:
+        # A netlink socket: there may be no IPv4.
+        control = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno != errno.EAFNOSUPPORT:
+            log.warning("network interfaces stay up: %s", error)
+        return
+    with control:
+        for _, name in socket.if_nameindex():
+            if name == "lo" or ":" in name:
+                continue
+            try:
+                _clear_up_flag(control, name)
+            except OSError as error:
+                log.warning("interface %s stays up: %s", name, error.strerror)
+
+
+def _clear_up_flag(control: socket.socket, name: str) -> None:
+    request = _IFREQ.pack(os.fsencode(name), 0)
+    flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+    if flags & _IFF_UP:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(os.fsencode(name), flags & ~_IFF_UP))

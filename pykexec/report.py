@@ -1,0 +1,79 @@
+"""A plan for people (text) and for programs (JSON)."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from pykexec.memory import Range
+from pykexec.plan import KEXEC_ON_CRASH, LoadPlan
+
+SCHEMA = 1
+"""Version of the JSON form; raised when a key changes its meaning or goes away."""
+
+
+def as_text(plan: LoadPlan) -> str:
+    """The plan as lines to read: sizes in bytes, addresses physical and as /proc/iomem writes them."""
+    return "\n".join(_lines(plan)) + "\n"
+
+
+def as_json(plan: LoadPlan) -> str:
+    """The plan as one JSON object: addresses and sizes as integers, ends exclusive, contents as SHA-256."""
+    return json.dumps(_object(plan), indent=2) + "\n"
+
+
+def _lines(plan: LoadPlan) -> Iterator[str]:
+    yield f"{plan.purpose.value} load for {plan.arch}"
+    yield f"kernel        {plan.image} ({plan.image_format})"
+    yield f"initrd        {plan.initrd or 'none'}"
+    yield f"command line  {plan.command_line}"
+    yield f"entry         {plan.entry:#x}"
+    yield f"flags         {plan.flags:#x}{' (KEXEC_ON_CRASH)' if plan.flags & KEXEC_ON_CRASH else ''}"
+    yield ""
+    yield "segments (physical addresses, bytes)"
+    width = max((len(str(segment.range)) for segment in plan.segments), default=0)
+    for segment in plan.segments:
+        sizes = f"{segment.data.nbytes:>11,} of {segment.memsz:>11,}"
+        yield f"  {segment.name:<12} {segment.range!s:<{width}}  {sizes}  {segment.why}"
+    yield ""
+    yield "memory map for the loaded kernel"
+    for entry in plan.memory_map:
+        yield f"  {entry}  ({_size(entry.range)})"
+    for warning in plan.warnings:
+        yield f"warning: {warning}"
+
+
+def _size(what: Range) -> str:
+    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if what.size >= 10 << shift:
+            return f"{what.size >> shift} {unit}"
+    return f"{what.size} bytes"
+
+
+def _object(plan: LoadPlan) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "arch": plan.arch,
+        "purpose": plan.purpose.value,
+        "kernel": plan.image,
+        "kernel_format": plan.image_format,
+        "initrd": plan.initrd,
+        "command_line": plan.command_line,
+        "entry": plan.entry,
+        "flags": plan.flags,
+        "segments": [
+            {
+                "name": segment.name,
+                "address": segment.address,
+                "memsz": segment.memsz,
+                "bufsz": segment.data.nbytes,
+                "sha256": hashlib.sha256(segment.data).hexdigest(),
+                "why": segment.why,
+            }
+            for segment in plan.segments
+        ],
+        "memory_map": [
+            {"start": entry.range.start, "end": entry.range.end, "kind": entry.kind.value}
+            for entry in plan.memory_map
+        ],
+        "warnings": list(plan.warnings),
+    }

@@ -1,0 +1,142 @@
+"""The system calls, through ctypes: they raise OSError with the errno, which explain.py explains."""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from pykexec.errors import PykexecError
+from pykexec.plan import Segment
+
+_POINTER_BITS = ctypes.sizeof(ctypes.c_void_p) * 8
+
+KEXEC_LOAD: Mapping[tuple[str, int], int] = {
+    # include/uapi/asm-generic/unistd.h
+    ("aarch64", 64): 104,
+    ("loongarch64", 64): 104,
+    ("riscv32", 32): 104,
+    ("riscv64", 64): 104,
+    # arch/*/entry/syscalls/syscall*.tbl, arch/*/kernel/syscalls/syscall*.tbl, arch/arm/tools/syscall.tbl
+    ("arm", 32): 347,
+    ("i386", 32): 283,
+    ("ppc", 32): 268,
+    ("ppc64", 64): 268,
+    ("s390x", 64): 277,
+    ("x86_64", 64): 246,
+}
+"""Numbers of kexec_load by machine and by bits in this process's pointers: a 32-bit process numbers calls
+otherwise than the 64-bit kernel it runs on, and kexec from there is not supported."""
+
+LINUX_REBOOT_CMD_KEXEC = 0x45584543
+"""include/uapi/linux/reboot.h"""
+
+SystemCall = Callable[..., int]
+"""syscall(2): a number and arguments, all integers; returns what the kernel returned, or raises OSError."""
+
+
+class KexecSegment(ctypes.Structure):
+    """struct kexec_segment (include/uapi/linux/kexec.h): four machine words."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("bufsz", ctypes.c_size_t),
+        ("mem", ctypes.c_void_p),
+        ("memsz", ctypes.c_size_t),
+    )
+
+
+def kexec_load(
+    entry: int, segments: Sequence[Segment], flags: int, *, call: SystemCall | None = None
+) -> None:
+    """Load `segments`, to be entered at `entry` (physical). No data is copied on the way to the kernel.
+
+    Raises OSError, or PykexecError when this process cannot make the call at all.
+    """
+    number = kexec_load_number(os.uname().machine, _POINTER_BITS)
+    with ExitStack() as held:
+        table = (KexecSegment * len(segments))()
+        for slot, segment in zip(table, segments, strict=True):
+            slot.buf = held.enter_context(_address_of(segment.data))
+            slot.bufsz = segment.data.nbytes
+            slot.mem = segment.address
+            slot.memsz = segment.memsz
+        (call or _syscall)(number, entry, len(segments), ctypes.addressof(table), flags)
+
+
+def kexec_unload(flags: int, *, call: SystemCall | None = None) -> None:
+    """Forget what was loaded for the purpose in `flags`. Raises as `kexec_load` does."""
+    kexec_load(0, (), flags, call=call)
+
+
+def reboot_kexec() -> None:
+    """Jump into the loaded kernel, now. Returns only by raising OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.reboot(ctypes.c_int(LINUX_REBOOT_CMD_KEXEC)) != 0:
+        raise _last_error()
+
+
+def kexec_load_number(machine: str, pointer_bits: int) -> int:
+    """The number of kexec_load where ``uname -m`` is `machine`. Raises PykexecError where there is none."""
+    try:
+        return KEXEC_LOAD[_family(machine), pointer_bits]
+    except KeyError:
+        raise PykexecError(
+            f"kexec_load: not known how to call it on {machine} from a {pointer_bits}-bit process",
+            hint="run pykexec with a Python of the kernel's own word size",
+        ) from None
+
+
+def _family(machine: str) -> str:
+    """One name for those that share a table of system calls (armv6l, armv7l; i586, i686; ppc64le)."""
+    if machine.startswith("arm"):
+        return "arm"
+    if len(machine) == 4 and machine[0] == "i" and machine.endswith("86"):
+        return "i386"
+    return machine.removesuffix("le")
+
+
+def _syscall(number: int, *arguments: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    result: int = libc.syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments))
+    if result == -1:
+        raise _last_error()
+    return result
+
+
+def _last_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer (Include/pybuffer.h), part of the stable ABI since Python 3.11."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+@contextmanager
+def _address_of(data: memoryview) -> Iterator[int | None]:
+    """Where the bytes of a contiguous view are, writable or not; they stay there within the context.
+
+    ctypes itself gives addresses of writable buffers only.
+    """
+    buffer = _PyBuffer()
+    contiguous_bytes = ctypes.c_int(0)  # PyBUF_SIMPLE
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(data), ctypes.byref(buffer), contiguous_bytes)
+    try:
+        yield buffer.buf
+    finally:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
