@@ -1,0 +1,26 @@
+"""The QEMU lab: real Debian kernels in emulated machines, for the demonstration (tools/run) and the tests.
+
+Needs nothing but the standard library; packages, kernels and images are fetched and built on first use and
+kept in the ignored folder .cache.
+"""
+
+from .arches import ARCHES, X86_64, Arch
+from .host import LabError
+from .kernels import SUITES, Kernel
+from .qemu import PANIC, Guest, Machine, Result, Running, Stage, run
+
+__all__ = [
+    "ARCHES",
+    "PANIC",
+    "SUITES",
+    "X86_64",
+    "Arch",
+    "Guest",
+    "Kernel",
+    "LabError",
+    "Machine",
+    "Result",
+    "Running",
+    "Stage",
+    "run",
+]

@@ -1,0 +1,35 @@
+"""What differs between the architectures that the lab can emulate."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """One architecture: its emulator and its Debian packages."""
+
+    name: str
+    """As `uname -m` says it."""
+    qemu: str
+    """The emulator's command, and the Debian package that has it."""
+    qemu_package: str
+    machine: tuple[str, ...]
+    """QEMU options that make the machine, without memory, processors and devices."""
+    console: str
+    """The serial console's name in a kernel command line."""
+    debian: str
+    """Debian's name for the architecture."""
+    kernel_package: str
+    """The package that depends on the newest kernel of a suite."""
+
+
+X86_64 = Arch(
+    name="x86_64",
+    qemu="qemu-system-x86_64",
+    qemu_package="qemu-system-x86",
+    machine=("-M", "q35", "-cpu", "max"),
+    console="ttyS0",
+    debian="amd64",
+    kernel_package="linux-image-cloud-amd64",
+)
+
+ARCHES = {arch.name: arch for arch in (X86_64,)}

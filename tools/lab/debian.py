@@ -1,0 +1,97 @@
+"""Debian packages of any suite and architecture, unpacked into the cache without touching the system's apt.
+
+What is in the cache is used as it is, for good: only what is missing asks the network.
+"""
+
+import functools
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .host import CACHE, LabError, build_once, locked, run
+
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_STORE = CACHE / "debian"
+
+
+def fetch(suite: str, architecture: str, packages: Iterable[str]) -> list[Path]:
+    """The folders into which these packages (of a suite such as "bookworm") are unpacked; no dependencies.
+
+    Raises LabError when a package cannot be had.
+    """
+    return [_unpack(_download(suite, architecture, package)) for package in packages]
+
+
+def fetch_kernel(suite: str, architecture: str, metapackage: str) -> list[Path]:
+    """The folders of the kernel to which a suite's metapackage points: the newest at the first call."""
+    found: list[Path] = []
+    wanted = [metapackage]
+    while wanted:
+        deb = _download(suite, architecture, wanted.pop())
+        found.append(_unpack(deb))
+        # Since Linux 7.x the image package is split: linux-binary-*, linux-modules-* and linux-base-*.
+        depends = run(["dpkg-deb", "-f", deb, "Depends"], "reading a package's dependencies")
+        wanted += re.findall(r"\blinux-(?:image|binary|modules|base)-\d[^\s,]*", depends)
+    return found
+
+
+def _download(suite: str, architecture: str, package: str) -> Path:
+    """The package's file; its name in the cache has no version, so that what was fetched once is kept."""
+
+    def download(target: Path) -> None:
+        apt = _apt(suite, architecture)
+        folder = target.parent
+        run([*apt, "download", package], f"fetching {package} of {suite}", cwd=folder, retries=2)
+        (found,) = folder.glob("*.deb")
+        found.rename(target)
+
+    return build_once(_STORE / f"{suite}-{architecture}" / f"{package}.deb", download)
+
+
+def _unpack(deb: Path) -> Path:
+    def unpack(target: Path) -> None:
+        run(["dpkg-deb", "-x", deb, target], f"unpacking {deb.name}")
+
+    return build_once(deb.with_name(deb.name.removesuffix(".deb")), unpack)
+
+
+@functools.cache
+def _apt(suite: str, architecture: str) -> Sequence[str]:
+    """An apt-get command with state of its own for that suite, its lists brought up to date."""
+    state = _STORE / "apt" / f"{suite}-{architecture}"
+    (state / "lists/partial").mkdir(parents=True, exist_ok=True)
+    (state / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {suite} main\n")
+    (state / "status").touch()
+    options = {
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
+        "APT::Sandbox::User": "root",
+        "Acquire::Retries": "3",
+        "Dir::Cache": state / "cache",
+        "Dir::Etc::sourcelist": state / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::Etc::preferences": "-",
+        "Dir::Etc::preferencesparts": "-",
+        "Dir::State::lists": state / "lists",
+        # Without this, what is installed here would count as a candidate there.
+        "Dir::State::status": state / "status",
+    }
+    command = ["apt-get", "-q", *(f"-o{name}={value}" for name, value in options.items())]
+    with locked(state):
+        run([*command, "update"], f"updating the package lists of {suite}", retries=2)
+    return command
+
+
+def _mirror() -> str:
+    """The archive from which this machine has its own Debian, whatever form its apt sources have."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    fields = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+    command = ["apt-get", "indextargets", "--no-release-info", "--format", fields, "Created-By: Packages"]
+    for line in run(command, "reading apt's sources").splitlines():
+        uri, release, component = line.split()
+        if release == codename and component == "main":
+            return uri
+    raise LabError(
+        f"apt's sources name no archive of {codename or 'this system'}/main\nThe lab runs on Debian."
+    )

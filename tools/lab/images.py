@@ -1,0 +1,115 @@
+"""The initramfs images of the guests.
+
+An image is a concatenation of archives: a large one that is cached, the modules of the kernel at hand, the
+project's own code as it is in the working tree, and this run's jobs.
+"""
+
+import compileall
+import py_compile
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from . import cpio
+from .arches import Arch
+from .debian import fetch
+from .host import CACHE, PROJECT, build_once, digest
+from .venv import pip_install
+
+_USERLAND = "bookworm"
+_SMALL = (
+    "busybox-static", "libbz2-1.0", "libc6", "libdw1", "libelf1", "liblzma5", "liblzo2-2", "libgcc-s1",
+    "libsnappy1v5", "libstdc++6", "libzstd1", "makedumpfile", "zlib1g",
+)  # fmt: skip
+# The C kexec, to compare with, and its libraries.
+_KEXEC_TOOLS = (
+    "kexec-tools", "libxencall1", "libxendevicemodel1", "libxenevtchn1", "libxenforeignmemory1",
+    "libxengnttab1", "libxenmisc4.17", "libxentoolcore1", "libxentoollog1",
+)  # fmt: skip
+_FULL = (
+    *_SMALL, *_KEXEC_TOOLS, "libexpat1", "libffi8", "libpython3.11-minimal", "libpython3.11-stdlib",
+    "libssl3", "python3.11-minimal",
+)  # fmt: skip
+_DIST_PACKAGES = "usr/lib/python3/dist-packages"
+_USELESS = (
+    "etc", "lib/systemd", "usr/lib/*/gconv", "usr/lib/python3.11/distutils", "usr/lib/python3.11/lib2to3",
+    "usr/lib/python3.11/pydoc_data", "usr/lib/python3.11/unittest", "usr/lib/xen-*", "usr/share", "var",
+)  # fmt: skip
+
+
+def full(arch: Arch) -> bytes:
+    """A system with Python, what pykexec needs, and the C kexec: for the kernel that loads another one."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    requirements: list[str] = project["dependencies"]
+
+    def build(target: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            pip_install(requirements, "--no-compile", "--target", f"{folder}/{_DIST_PACKAGES}")
+            _install(fetch(_USERLAND, arch.debian, _FULL), Path(folder))
+            Path(folder, "usr/bin/python3").symlink_to("python3.11")
+            _compile(Path(folder))
+            target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
+
+    return _cached(f"full-{arch.name}", build, *_FULL, *requirements)
+
+
+def small(arch: Arch) -> bytes:
+    """A system with busybox and makedumpfile: for the kernel that is loaded."""
+
+    def build(target: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            _install(fetch(_USERLAND, arch.debian, _SMALL), Path(folder))
+            target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
+
+    return _cached(f"small-{arch.name}", build, *_SMALL)
+
+
+def project() -> bytes:
+    """The project's code as it is now, and a command `pykexec` that runs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder, "pykexec")
+        # The links to arch/ and purgatory/ become folders.
+        shutil.copytree(PROJECT / "pykexec", site, ignore=shutil.ignore_patterns("__pycache__"))
+        _compile(site)
+        command = '#!/bin/sh\nexec python3 -m pykexec "$@"\n'
+        entries = [
+            *cpio.folders([_DIST_PACKAGES, "usr/bin"]),
+            *cpio.tree(Path(folder), _DIST_PACKAGES),
+            cpio.file("usr/bin/pykexec", command, executable=True),
+        ]
+        return cpio.archive(entries)
+
+
+def overlay(stage: str, job: str, files: Mapping[str, bytes], *, then: str | None = None) -> bytes:
+    """The archive that makes a system do something: `files` are by absolute path."""
+    entries = [
+        *cpio.folders(["lab", *(str(Path(name.strip("/")).parent) for name in files)]),
+        *(cpio.file(name, data) for name, data in files.items()),
+        cpio.file("init", Path(__file__).with_name("init").read_bytes(), executable=True),
+        cpio.file("lab/stage", stage),
+        cpio.file("lab/job", f"#!/bin/sh\n{job}\n", executable=True),
+    ]
+    if then is not None:
+        entries.append(cpio.file("lab/then", f"#!/bin/sh\n{then}\n", executable=True))
+    return cpio.archive(entries)
+
+
+def _cached(name: str, build: Callable[[Path], None], *parts: str) -> bytes:
+    """What `build` writes, cached until one of the parts or this file changes."""
+    key = digest(Path(__file__).read_bytes(), Path(cpio.__file__).read_bytes(), *parts)
+    return build_once(CACHE / "images" / f"{name}-{key}.cpio", build).read_bytes()
+
+
+def _install(packages: Iterable[Path], folder: Path) -> None:
+    for package in packages:
+        shutil.copytree(package, folder, symlinks=True, dirs_exist_ok=True)
+    for path in (found for pattern in _USELESS for found in folder.glob(pattern)):
+        shutil.rmtree(path)
+
+
+def _compile(folder: Path) -> None:
+    """Byte code that is not compared with its source's time: the guest starts seconds earlier."""
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=mode, stripdir=str(folder))

@@ -1,0 +1,87 @@
+"""Debian's kernels, each with the modules that a guest needs to talk to the host."""
+
+import lzma
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import cpio
+from .arches import Arch
+from .debian import fetch_kernel
+from .host import LabError
+
+SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
+"""Which of Debian's suites has which kernel. Sid moves on: what it had when first asked is kept."""
+
+_MODULES = ("virtio_pci", "virtio_console")
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel ready to boot."""
+
+    version: str
+    """The key in `SUITES`, such as "6.1"."""
+    release: str
+    """As `uname -r` says it."""
+    image: Path
+    folders: tuple[Path, ...]
+    """Where its packages are unpacked."""
+
+    @classmethod
+    def get(cls, version: str, arch: Arch) -> "Kernel":
+        """The kernel of that version, fetched if need be. Raises LabError."""
+        folders = tuple(fetch_kernel(SUITES[version], arch.debian, arch.kernel_package))
+        releases = {path.name for folder in folders for path in folder.glob("**/lib/modules/*")}
+        # In /boot, and since Linux 7.x beside the modules.
+        images = [path for folder in folders for path in folder.rglob("vmlinu[xz]*") if path.is_file()]
+        if len(images) != 1 or len(releases) != 1:
+            raise LabError(f"the packages of Linux {version} hold not one kernel, but {images}, {releases}")
+        return cls(version, releases.pop(), images[0], folders)
+
+    def modules(self) -> bytes:
+        """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""
+        found = {path.name.partition(".")[0].replace("-", "_"): path for path in self._module_files()}
+        builtin = {Path(line).stem.replace("-", "_") for line in self._builtin().split()}
+        order: dict[str, bytes] = {}
+
+        def add(name: str) -> None:
+            if name in order or name in builtin:
+                return
+            if name not in found:
+                raise LabError(f"Linux {self.release} has no module {name}, neither as a file nor built in")
+            data = _decompressed(found[name])
+            for dependency in _dependencies(data):
+                add(dependency)
+            order[name] = data
+
+        for name in _MODULES:
+            add(name)
+        entries = [
+            *cpio.folders(["lib/modules"]),
+            cpio.file("lib/modules.order", "".join(f"{name}.ko\n" for name in order)),
+            *(cpio.file(f"lib/modules/{name}.ko", data) for name, data in order.items()),
+        ]
+        return cpio.archive(entries)
+
+    def _module_files(self) -> Iterator[Path]:
+        for folder in self.folders:
+            yield from folder.rglob("*.ko")
+            yield from folder.rglob("*.ko.xz")
+
+    def _builtin(self) -> str:
+        files = (path for folder in self.folders for path in folder.rglob("modules.builtin"))
+        return "".join(path.read_text() for path in files)
+
+
+def _decompressed(module: Path) -> bytes:
+    """Decompressed here, because busybox's insmod need not know how."""
+    data = module.read_bytes()
+    return lzma.decompress(data) if module.suffix == ".xz" else data
+
+
+def _dependencies(module: bytes) -> Sequence[str]:
+    """From the module's own .modinfo strings: modules.dep is made only when a package is installed."""
+    match = re.search(rb"\0depends=([^\0]+)\0", module)
+    return match.group(1).decode().replace("-", "_").split(",") if match else ()

@@ -1,0 +1,37 @@
+"""Progress of long steps: on a terminal one line a step, which is rewritten; nothing elsewhere."""
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_INTERVAL = 0.25
+
+
+@contextmanager
+def step(title: str, detail: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Show that the enclosed step is under way, and for how long; `detail` is asked for more, repeatedly."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    started, done = time.monotonic(), threading.Event()
+
+    def show(text: str, end: str = "") -> None:
+        line = f"{time.monotonic() - started:4.0f} s  {title}  {text}".rstrip()
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\x1b[K{line[:width]}", end=end, file=sys.stderr, flush=True)
+
+    def refresh() -> None:
+        while not done.wait(_INTERVAL):
+            show(detail())
+
+    thread = threading.Thread(target=refresh, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        show("", end="\n")

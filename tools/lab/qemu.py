@@ -1,0 +1,229 @@
+"""Running guests: a kernel with a job, and what the job, and the kernel after it, left behind."""
+
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from . import images
+from .arches import X86_64, Arch
+from .host import LabError, ensure_commands
+from .kernels import Kernel
+
+PANIC = "echo c > /proc/sysrq-trigger"
+_TAIL_LINES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """An emulated machine."""
+
+    arch: Arch = X86_64
+    memory: str = "1G"
+    cpus: int = 2
+    append: str = "crashkernel=256M"
+    """Added to the first kernel's command line."""
+    firmware: Path | None = None
+    extra: tuple[str, ...] = ()
+    """Further QEMU options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """What runs in a machine: shell scripts, run as root, that leave their results in the folder $OUT.
+
+    `$KERNEL` is the path of the running kernel's own image, `$SECOND_IMAGE` that of an initramfs which runs
+    `second_job`, in whatever kernel it is booted by.
+    """
+
+    kernel: Kernel
+    job: str
+    then: str | None = None
+    """Goes over to the second kernel; runs when the job has succeeded and its results are with the host."""
+    second_job: str = "true"
+    second_files: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files of the second kernel's system, by absolute path."""
+    second_image: str = "/boot/second.img"
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files of the first kernel's system, by absolute path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The results of one job."""
+
+    folder: Path
+    """What the job left in $OUT, and its output in the file `log`."""
+    status: int
+    """The job's exit status."""
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(errors="replace")
+
+    @property
+    def log(self) -> str:
+        return self.read("log")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that came out of a machine that has ended."""
+
+    folder: Path
+    seconds: float
+
+    @property
+    def console(self) -> str:
+        """The serial console's text, for people, and for what the purgatory says there."""
+        return (self.folder / "console.log").read_text(errors="replace").replace("\r", "")
+
+    def reached(self, stage: str) -> bool:
+        """Whether the job of that stage ("first" or "second") ended."""
+        return (self.folder / "out" / stage / "status").exists()
+
+    def stage(self, name: str) -> Stage:
+        """The results of the first or the second job, which must have succeeded. Raises LabError."""
+        folder = self.folder / "out" / name
+        if not self.reached(name):
+            raise LabError(f"the {name} job did not end\n{self.tail()}")
+        stage = Stage(folder, int((folder / "status").read_text()))
+        if stage.status != 0:
+            raise LabError(f"the {name} job failed with status {stage.status}:\n{stage.log}")
+        return stage
+
+    def tail(self) -> str:
+        """The end of the console's text and where all of it is, for an error message."""
+        lines = self.console.splitlines()[-_TAIL_LINES:]
+        return "\n".join([f"last lines of {self.folder / 'console.log'}:", *lines])
+
+
+class Running:
+    """A machine that is running; leaving the context ends it.
+
+    `folder` gets the console's text (console.log) and the results (out/). Raises LabError where the machine
+    cannot be started.
+    """
+
+    def __init__(self, machine: Machine, guest: Guest, folder: Path, timeout: float) -> None:
+        self._folder = folder
+        self._timeout = timeout
+        self._started = time.monotonic()
+        ensure_commands({machine.arch.qemu: machine.arch.qemu_package})
+        _write_image(machine.arch, guest, folder)
+        os.mkfifo(folder / "go")
+        self._process = subprocess.Popen(
+            # `timeout` ends the machine even if this process is no more there to do it.
+            ["timeout", "--kill-after=5", str(timeout + 10), *_command(machine, guest.kernel, folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=(folder / "qemu.log").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+        (self._folder / "initrd.img").unlink(missing_ok=True)
+
+    def wait_for(self, stage: str) -> Stage:
+        """The results of a job, as soon as the host has them, while the machine goes on. Raises LabError."""
+        while not self._unpack().reached(stage):
+            self._check_time()
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.1)
+        return self._unpack().stage(stage)
+
+    def go(self) -> None:
+        """Let a job go on that waits with `read -r < $GO`."""
+        (self._folder / "go").write_text("go\n")
+
+    def last_line(self) -> str:
+        """The newest line on the console."""
+        return next(reversed(Result(self._folder, 0).console.splitlines()), "")
+
+    def wait(self) -> Result:
+        """What came out of the machine, once it has ended by itself. Raises LabError when it does not."""
+        while self._process.poll() is None:
+            self._check_time()
+            time.sleep(0.05)
+        if self._process.returncode != 0:
+            raise LabError(f"QEMU failed: {(self._folder / 'qemu.log').read_text()}")
+        return self._unpack()
+
+    def _check_time(self) -> None:
+        if time.monotonic() - self._started > self._timeout:
+            raise LabError(f"the machine did not end within {self._timeout:g} s\n{self._unpack().tail()}")
+
+    def _unpack(self) -> Result:
+        """Unpack what has come through the port so far: tar streams, the last of them maybe not whole."""
+        stream = self._folder / "out.tar"
+        if stream.exists() and stream.stat().st_size > 0:
+            with suppress(tarfile.ReadError), tarfile.open(stream, ignore_zeros=True) as archive:
+                # Python 3.11.4 has it first.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(self._folder / "out")
+        return Result(self._folder, time.monotonic() - self._started)
+
+
+def run(machine: Machine, guest: Guest, folder: Path, *, timeout: float = 180) -> Result:
+    """Run a guest until its machine ends by itself, as it does where a real one would reset.
+
+    That is when the last job is done, or when a kernel fails. Raises LabError after `timeout` seconds.
+    """
+    with Running(machine, guest, folder, timeout) as running:
+        return running.wait()
+
+
+def _write_image(arch: Arch, guest: Guest, folder: Path) -> None:
+    modules = guest.kernel.modules()
+    second = images.small(arch) + modules + images.overlay("second", guest.second_job, guest.second_files)
+    files = {
+        **guest.files,
+        guest.second_image: second,
+        f"/boot/vmlinuz-{guest.kernel.release}": guest.kernel.image.read_bytes(),
+    }
+    variables = f"export KERNEL=/boot/vmlinuz-{guest.kernel.release} SECOND_IMAGE={guest.second_image}\n"
+    first = images.overlay("first", variables + guest.job, files, then=guest.then)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "initrd.img").open("wb") as image:
+        image.writelines((images.full(arch), modules, images.project(), first))
+
+
+def _command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
+    arch = machine.arch
+    command_line = f"console={arch.console} panic=-1 {machine.append}"
+    firmware = () if machine.firmware is None else ("-bios", os.fspath(machine.firmware))
+    return [
+        arch.qemu,
+        *arch.machine,
+        # KVM may be there without working; software emulation works everywhere alike.
+        "-accel", "tcg",
+        "-m", machine.memory,
+        "-smp", str(machine.cpus),
+        *firmware,
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display", "none",
+        "-serial", f"file:{folder / 'console.log'}",
+        "-device", "virtio-serial-pci",
+        "-chardev", f"file,id=out,path={folder / 'out.tar'}",
+        "-device", "virtserialport,chardev=out,name=out",
+        "-chardev", f"pipe,id=go,path={folder / 'go'}",
+        "-device", "virtserialport,chardev=go,name=go",
+        "-kernel", os.fspath(kernel.image),
+        "-initrd", os.fspath(folder / "initrd.img"),
+        "-append", command_line,
+        *machine.extra,
+    ]  # fmt: skip

@@ -1,0 +1,80 @@
+"""What tools/test does: set up, then run every check there is."""
+
+import os
+import subprocess
+import sys
+
+from . import demo, progress
+from .arches import X86_64
+from .host import PROJECT, LabError, ensure_commands
+from .kernels import SUITES
+from .venv import python
+
+_USAGE = """Usage: tools/test [--quick] [PYTEST ARGUMENTS]
+
+Without arguments: style, types, the purgatory's build, and every test.
+--quick  only what needs neither QEMU nor Debian packages
+With pytest arguments, such as -k crash-6.1: only the tests that they select.
+"""
+_SLOW = ("tests/vm", "tests/differential")
+_TYPED = ("pykexec", "tools.lab", "tests")
+
+
+def main() -> int:
+    """The command line of tools/test. Returns the exit status."""
+    arguments = sys.argv[1:]
+    if arguments in (["-h"], ["--help"]):
+        print(_USAGE, end="")
+        return 0
+    quick = "--quick" in arguments
+    selection = [argument for argument in arguments if argument != "--quick"]
+    try:
+        interpreter = _set_up(quick)
+    except LabError as error:
+        print(f"tools/test: {error}", file=sys.stderr)
+        return 1
+    checks = [] if selection else _checks(interpreter, quick)
+    failed = [name for name, command in checks if not _passes(name, command)]
+    if failed:
+        print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
+    # pytest's closing line ends the output.
+    return _run(_pytest(interpreter, quick, selection)) or len(failed)
+
+
+def _set_up(quick: bool) -> str:
+    with progress.step("Setting up the virtual environment"):
+        interpreter = os.fspath(python())
+    if not quick:
+        with progress.step("Installing what the tests run"):
+            ensure_commands({"gcc": "gcc", "ld": "binutils"})
+        for version in SUITES:
+            demo.prepare(X86_64, version)
+    return interpreter
+
+
+def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
+    module = [interpreter, "-m"]
+    checks = [
+        ("style", [*module, "ruff", "check", "--quiet"]),
+        ("format", [*module, "ruff", "format", "--check", "--quiet"]),
+        ("types", [*module, "mypy", "--strict", "--no-error-summary", *(f"-p{name}" for name in _TYPED)]),
+    ]
+    if not quick:
+        checks.append(("purgatory", [interpreter, "tools/build-purgatory", "--check"]))
+    return checks
+
+
+def _pytest(interpreter: str, quick: bool, selection: list[str]) -> list[str]:
+    ignored = [f"--ignore={folder}" for folder in _SLOW] if quick else []
+    # Two machines at a time; the long cases are evened out.
+    return [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *ignored, *selection]
+
+
+def _passes(name: str, command: list[str]) -> bool:
+    with progress.step(f"Checking {name}"):
+        return _run(command) == 0
+
+
+def _run(command: list[str]) -> int:
+    sys.stdout.flush()
+    return subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL).returncode
