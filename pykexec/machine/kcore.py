@@ -120,6 +120,8 @@ def _parse(file: IO[bytes]) -> Kcore:
         raise ValueError(f"{elf.num_segments()} program headers")
     headers = [segment.header for segment in elf.iter_segments()]
     loads = [header for header in headers if header["p_type"] == "PT_LOAD"]
+    if not loads:
+        raise ValueError("no mappings")
     addressed = any(header["p_paddr"] not in (0, *_NO_ADDRESS) for header in loads)
     segments = tuple(
         KcoreSegment(

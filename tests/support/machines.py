@@ -1,0 +1,34 @@
+"""Machines to plan for: snapshots of real guests, and trees of files made by hand."""
+
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pykexec.machine import Machine
+
+FOLDER = Path(__file__).parent.parent / "machines"
+SNAPSHOTS = sorted(path.stem for path in FOLDER.glob("*.tar"))
+
+
+def snapshot(name: str) -> Machine:
+    """One of the committed snapshots."""
+    return Machine.from_snapshot(FOLDER / f"{name}.tar")
+
+
+def unpacked(name: str, folder: Path, changes: Mapping[str, str | bytes | None] | None = None) -> Machine:
+    """A snapshot as a folder, with files replaced, added, or (None) removed."""
+    with tarfile.open(FOLDER / f"{name}.tar") as tar:
+        tar.extractall(folder, filter="data")
+    for path, content in (changes or {}).items():
+        write(folder, path, content)
+    return Machine.from_snapshot(folder)
+
+
+def write(folder: Path, path: str, content: str | bytes | None) -> None:
+    """Put a file below a root, or take it away."""
+    place = folder / path
+    if content is None:
+        place.unlink()
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,430 @@
+"""Facts: read as the kernel writes them, refused with a clear word when they are damaged."""
+
+import io
+import tarfile
+import time
+from pathlib import Path
+from typing import IO
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.arch import for_machine
+from pykexec.errors import FileError, MachineError
+from pykexec.machine import Machine, NoteArea, firmware_map, iomem, kcore
+from pykexec.machine.root import Folder, Root
+from pykexec.machine.snapshot import write_snapshot
+from pykexec.memory import MemoryKind, Range
+from tests.support.elf import NO_ADDRESS, note
+from tests.support.elf import kcore as fake_kcore
+from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
+
+PLAIN = "qemu-6.1-1g"
+
+
+def machine_of(folder: Path, files: dict[str, str | bytes]) -> Machine:
+    for path, content in files.items():
+        write(folder, path, content)
+    return Machine.from_snapshot(folder)
+
+
+# /proc/iomem
+
+IOMEM = """\
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+00100000-bffdffff : System RAM
+  01000000-01ffffff : Kernel code
+  a5000000-b4ffffff : Crash kernel
+bffe0000-bfffffff : ACPI Tables
+100000000-43fffffff : System RAM
+  420000000-43effffff : Crash kernel
+440000000-47fffffff : Persistent Memory
+  440000000-44fffffff : dax0.0
+    440000000-44fffffff : System RAM (kmem)
+"""
+
+
+def test_iomem_names_ranges_and_kinds() -> None:
+    parsed = iomem.parse(IOMEM)
+    assert parsed.crash_regions == (Range(0xA5000000, 0xB5000000), Range(0x420000000, 0x43F000000))
+    assert parsed.find("Kernel code") == (Range(0x1000000, 0x2000000),)
+    assert parsed.system_ram.covers(Range(0x440000000, 0x450000000)), "System RAM (kmem)"
+    assert parsed.memory_map.of(MemoryKind.PERSISTENT).ranges == (Range(0x440000000, 0x480000000),)
+    assert [entry.depth for entry in parsed.entries] == [0, 0, 0, 1, 1, 0, 0, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize("low", ["Crash kernel", "Crash kernel (low)"])
+def test_both_names_of_the_low_reservation(low: str) -> None:
+    text = f"10000000-1fffffff : {low}\n400000000-41fffffff : Crash kernel\n10000000-1fffffff : {low}\n"
+    assert iomem.parse(text).crash_regions == (
+        Range(0x10000000, 0x20000000),
+        Range(0x400000000, 0x420000000),
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, (1 << 52) - 2),
+            st.integers(1, 1 << 50),
+            st.sampled_from(["a", "b : c", "PCI Bus 0000:00"]),
+        )
+    )
+)
+def test_iomem_as_the_kernel_prints_it(lines: list[tuple[int, int, str]]) -> None:
+    """seq_printf("%*s%0*llx-%0*llx : %s\\n") in kernel/resource.c."""
+    lines.append((1, 1, "end"))
+    text = "".join(f"{start:08x}-{start + size - 1:08x} : {name}\n" for start, size, name in lines)
+    assert [(e.range.start, e.range.size, e.name) for e in iomem.parse(text).entries] == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("hello\n", "line 1"),
+        ("0-f : a\n5-3 : b\n", "line 2"),
+        ("0-zz : a\n", "line 1"),
+        ("-1-5 : a\n", "line 1"),
+        ("0-f: a\n", "line 1"),
+        ("00000000-00000000 : System RAM\n" * 3, "only zeros"),
+    ],
+)
+def test_damaged_iomem(text: str, message: str) -> None:
+    with pytest.raises(MachineError, match=message):
+        iomem.parse(text)
+
+
+def test_a_very_long_iomem_is_read_in_linear_time() -> None:
+    def seconds(count: int) -> float:
+        text = "".join(f"{i << 20:08x}-{(i << 20) + 0xFFFF:08x} : System RAM\n" for i in range(count))
+        start = time.perf_counter()
+        assert len(iomem.parse(text).system_ram) == count
+        return time.perf_counter() - start
+
+    assert seconds(40000) < 20 * max(seconds(4000), 0.005)
+
+
+# /sys/firmware/memmap
+
+
+def test_firmware_map_overlaps_and_unknown_types(tmp_path: Path) -> None:
+    entries = [
+        ("0x0", "0xfffff", "System RAM"),
+        ("0x9f000", "0xfffff", "Reserved"),
+        ("0x200000", "0x2fffff", "New"),
+    ]
+    for number, (start, end, kind) in enumerate(entries):
+        for name, content in (("start", start), ("end", end), ("type", kind)):
+            write(tmp_path, f"sys/firmware/memmap/{number}/{name}", content + "\n")
+    found = firmware_map.read(Folder(tmp_path))
+    assert found is not None
+    assert found.ram.ranges == (Range(0, 0x9F000),)
+    assert found.of(MemoryKind.RESERVED).ranges == (Range(0x9F000, 0x100000), Range(0x200000, 0x300000))
+
+
+@pytest.mark.parametrize("text", ["", "0x", "many", "-5"])
+def test_damaged_firmware_map(tmp_path: Path, text: str) -> None:
+    for name, content in (("start", "0x1000\n"), ("end", text), ("type", "System RAM\n")):
+        write(tmp_path, f"sys/firmware/memmap/0/{name}", content)
+    with pytest.raises(MachineError, match="/sys/firmware/memmap/0"):
+        firmware_map.read(Folder(tmp_path))
+
+
+def test_without_a_firmware_map_iomem_serves(tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, {"proc/iomem": IOMEM, "proc/cmdline": "quiet\n"})
+    assert machine.firmware_map is None
+    assert machine.boot_memory_map == machine.iomem.memory_map
+
+
+def test_add_efi_memmap_makes_iomem_the_better_source() -> None:
+    machine = snapshot(PLAIN)
+    assert machine.boot_memory_map == machine.firmware_map
+    machine = snapshot(PLAIN)
+    machine.__dict__["command_line"] = "quiet add_efi_memmap"
+    assert machine.boot_memory_map == machine.iomem.memory_map
+
+
+# /proc/kcore
+
+TEXT = (0xFFFFFFFF9A000000, 0x1A000000, 0x2A00000)
+LINEAR = [(0xFFFF9C8000001000, 0x1000, 0x9E000), (0xFFFF9C8000100000, 0x100000, 0x3FF00000)]
+VMALLOC = (0xFFFFB48000000000, NO_ADDRESS, 0x1FFFFFFFFFFF)
+INFO = "OSRELEASE=6.1\nPAGESIZE=4096\nSYMBOL(_stext)=ffffffff9a000000\n"
+
+
+def read_kcore(folder: Path, data: bytes) -> kcore.Kcore:
+    write(folder, "proc/kcore", data)
+    return kcore.read(Folder(folder))
+
+
+@pytest.mark.parametrize("info", [INFO, ""])
+def test_text_and_linear_map_are_told_apart(tmp_path: Path, info: str) -> None:
+    found = read_kcore(tmp_path, fake_kcore([VMALLOC, TEXT, *LINEAR], vmcoreinfo=info))
+    text = found.kernel_text(0x1A000000)
+    assert text is not None
+    assert (text.virtual, text.physical, text.size) == TEXT
+    for physical in (0x1000, 0x100000, 0x1A000000, 0x3FFFFFFF):
+        assert found.virtual_of(physical) == 0xFFFF9C8000000000 + physical
+    assert found.vmcoreinfo.get("PAGESIZE") == ("4096" if info else None)
+
+
+def test_kcore_before_4_19_has_no_physical_addresses(tmp_path: Path) -> None:
+    found = read_kcore(
+        tmp_path, fake_kcore([(virtual, 0, size) for virtual, _, size in [VMALLOC, TEXT, *LINEAR]])
+    )
+    assert found.virtual_of(0x5000) == 0xFFFF9C8000005000
+    text = found.kernel_text(0x1A000000, stext=0xFFFFFFFF9A000000)
+    assert text is not None
+    assert text.virtual == TEXT[0]
+
+
+def test_truncated_kcore(tmp_path: Path) -> None:
+    whole = fake_kcore([TEXT, *LINEAR])
+    headers = 64 + 56 * 4
+    for length in range(headers):
+        with pytest.raises(MachineError, match="/proc/kcore"):
+            read_kcore(tmp_path, whole[:length])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x7fELF" + bytes(60),
+        fake_kcore([TEXT], phnum=0xFFFF),
+        fake_kcore([TEXT], phnum=60000),
+        b"#!/bin/sh\n" * 100,
+    ],
+)
+def test_hostile_kcore_is_refused_quickly(tmp_path: Path, data: bytes) -> None:
+    start = time.monotonic()
+    with pytest.raises(MachineError, match="/proc/kcore"):
+        read_kcore(tmp_path, data)
+    assert time.monotonic() - start < 1
+
+
+@given(st.binary(max_size=200))
+def test_any_notes_end(garbage: bytes) -> None:
+    data = fake_kcore([TEXT], notes=garbage)
+
+    class Root(Folder):
+        def open(self, path: str) -> IO[bytes] | None:
+            return io.BytesIO(data)
+
+    assert len(kcore.read(Root(Path("/"))).segments) == 1
+
+
+# notes, EFI, kexec's state, serial ports
+
+
+def test_sparse_cpus_in_order_of_their_numbers(tmp_path: Path) -> None:
+    folder = "sys/devices/system/cpu"
+    files: dict[str, str | bytes] = {f"{folder}/cpu{n}/crash_notes": f"{n:x}00\n" for n in (0, 2, 10, 100)}
+    files[f"{folder}/cpu2/crash_notes_size"] = "360\n"
+    files[f"{folder}/cpufreq/crash_notes"] = "1\n"
+    files[f"{folder}/cpu3/online"] = "0\n"
+    notes = machine_of(tmp_path, files).cpu_notes
+    assert [(n.cpu, n.address, n.size) for n in notes] == [
+        (0, 0, 1024),
+        (2, 0x200, 360),
+        (10, 0xA00, 1024),
+        (100, 0x6400, 1024),
+    ]
+
+
+def test_vmcoreinfo_is_hexadecimal_twice(tmp_path: Path) -> None:
+    assert machine_of(tmp_path, {"sys/kernel/vmcoreinfo": "100afb000 1024\n"}).vmcoreinfo == NoteArea(
+        0x100AFB000, 0x1024
+    )
+    write(tmp_path, "sys/kernel/vmcoreinfo", "100afb000\n")
+    with pytest.raises(MachineError, match="/sys/kernel/vmcoreinfo"):
+        _ = Machine.from_snapshot(tmp_path).vmcoreinfo
+
+
+def test_efi_facts(tmp_path: Path) -> None:
+    efi = "sys/firmware/efi"
+    files: dict[str, str | bytes] = {
+        f"{efi}/systab": "ACPI20=0x7eb014\nACPI=0x7eb000\nSMBIOS=0x7e9000\n",
+        f"{efi}/fw_vendor": "0x7fa18\n",
+        f"{efi}/runtime": "0x7fb98\n",
+        f"{efi}/config_table": "0x7eaa98\n",
+        f"{efi}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c": b"\6\0\0\0\1",
+    }
+    for number, base in ((0, 0x9000), (10, 0x1000), (2, 0x5000)):
+        for name, value in (
+            ("type", "0x5"),
+            ("phys_addr", hex(base)),
+            ("virt_addr", "0xffff"),
+            ("num_pages", "0x2"),
+            ("attribute", "0x800000000000000f"),
+        ):
+            files[f"{efi}/runtime-map/{number}/{name}"] = value + "\n"
+    facts = machine_of(tmp_path, files).efi
+    assert facts is not None
+    assert facts.systab == {"ACPI20": 0x7EB014, "ACPI": 0x7EB000, "SMBIOS": 0x7E9000}
+    assert [region.physical for region in facts.runtime_map] == [0x1000, 0x5000, 0x9000]
+    assert (facts.fw_vendor, facts.runtime, facts.config_table, facts.secure_boot) == (
+        0x7FA18,
+        0x7FB98,
+        0x7EAA98,
+        True,
+    )
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_kexec_state_in_both_places(tmp_path: Path, new: bool) -> None:
+    names = {
+        "loaded": ("kexec/loaded", "kexec_loaded"),
+        "crash_loaded": ("kexec/crash_loaded", "kexec_crash_loaded"),
+        "crash_size": ("kexec/crash_size", "kexec_crash_size"),
+    }
+    values = {"loaded": "0\n", "crash_loaded": "1\n", "crash_size": "268435456\n"}
+    files: dict[str, str | bytes] = {
+        f"sys/kernel/{names[key][0 if new else 1]}": values[key] for key in names
+    }
+    files["sys/kernel/security/lockdown"] = "none [integrity] confidentiality\n"
+    files["proc/sys/kernel/kexec_load_limit_panic"] = "-1\n"
+    state = machine_of(tmp_path, files).kexec_state
+    assert (state.loaded, state.crash_loaded, state.crash_size) == (False, True, 1 << 28)
+    assert (state.lockdown, state.load_limit_panic, state.load_disabled) == ("integrity", -1, None)
+
+
+@pytest.mark.parametrize(
+    ("command_line", "expected"),
+    [
+        ("console=ttyS1 console=tty0", "ttyS1"),
+        ("console=ttyS0,115200n8 console=ttyS1,9600", "ttyS1"),
+        ("console=tty0", "ttyS0"),
+        ("", "ttyS0"),
+        ("netconsole=ttyS1", "ttyS0"),
+        ("console=ttyS99", "ttyS0"),
+    ],
+)
+def test_the_console_of_the_new_kernel(command_line: str, expected: str) -> None:
+    port = snapshot(PLAIN).console_for(command_line)
+    assert port is not None
+    assert (port.name, port.io_port) == (expected, {"ttyS0": 0x3F8, "ttyS1": 0x2F8}[expected])
+
+
+# snapshots
+
+
+class Recording:
+    """A root that remembers which files were read from it."""
+
+    def __init__(self, root: Root) -> None:
+        self.opened: set[str] = set()
+        self._root = root
+        self.names = root.names
+
+    def open(self, path: str) -> IO[bytes] | None:
+        file = self._root.open(path)
+        if file is not None:
+            self.opened.add(path)
+        return file
+
+
+def every_fact(machine: Machine) -> list[object]:
+    properties = [
+        name for name in dir(Machine) if not name.startswith("_") and name not in ("root", "is_live")
+    ]
+    values = [getattr(machine, name) for name in properties]
+    return [value for value in values if not callable(value)] + [machine.console_for("console=ttyS0")]
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_a_snapshot_of_a_snapshot_has_the_same_facts(name: str, tmp_path: Path) -> None:
+    machine = snapshot(name)
+    write_snapshot(machine, tmp_path / "again.tar", for_machine(machine).facts)
+    again = Machine.from_snapshot(tmp_path / "again.tar")
+    assert every_fact(again) == every_fact(machine)
+    facts = for_machine(machine).facts
+    assert all(again.read(path) == machine.read(path) for path in facts)
+
+
+def test_what_is_read_is_what_a_snapshot_holds(tmp_path: Path) -> None:
+    machine = snapshot("qemu-7.2-1g")
+    recording = Recording(machine.root)
+    every_fact(Machine(recording))
+    with tarfile.open(Path(__file__).parent.parent / "machines" / "qemu-7.2-1g.tar") as tar:
+        assert recording.opened <= set(tar.getnames())
+
+
+def test_no_memory_contents_get_into_a_snapshot(tmp_path: Path) -> None:
+    secret = b"contents of task_struct"
+    data = fake_kcore([TEXT, *LINEAR], vmcoreinfo=INFO, notes=note(b"CORE", 4, secret)) + b"memory " * 100
+    machine = unpacked(PLAIN, tmp_path / "tree", {"proc/kcore": data})
+    write_snapshot(machine, tmp_path / "m.tar", ())
+    assert secret in data
+    written = (tmp_path / "m.tar").read_bytes()
+    assert secret not in written
+    assert b"memory memory" not in written
+    cut = Machine.from_snapshot(tmp_path / "m.tar").read("proc/kcore")
+    assert cut is not None
+    assert ELFFile(io.BytesIO(cut)).num_segments() == 4
+    assert Machine.from_snapshot(tmp_path / "m.tar").kcore == machine.kcore
+
+
+def test_a_failed_snapshot_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "m.tar"
+    target.write_bytes(b"old")
+    broken = unpacked(PLAIN, tmp_path / "tree", {"proc/kcore": b"not ELF"})
+    with pytest.raises(MachineError):
+        write_snapshot(broken, target, ())
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+    with pytest.raises(FileError, match="cannot write the snapshot"):
+        write_snapshot(snapshot(PLAIN), tmp_path / "no" / "m.tar", ())
+
+
+def test_hostile_archives(tmp_path: Path) -> None:
+    target = tmp_path / "m.tar"
+    with tarfile.open(target, "w") as tar:
+        for name, kind, link in [
+            ("../../etc/passwd", tarfile.REGTYPE, ""),
+            ("proc/cmdline", tarfile.SYMTYPE, "/etc/passwd"),
+            ("proc/iomem", tarfile.LNKTYPE, "/etc/passwd"),
+            ("sys/kernel/vmcoreinfo", tarfile.CHRTYPE, ""),
+        ]:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            tar.addfile(member, io.BytesIO())
+    machine = Machine.from_snapshot(target)
+    assert machine.vmcoreinfo is None
+    for fact in ("command_line", "iomem"):
+        with pytest.raises(MachineError, match="is missing"):
+            getattr(machine, fact)
+
+
+@pytest.mark.parametrize("data", [b"", b"not an archive" * 100, b"\x1f\x8b" + bytes(50)])
+def test_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "m.tar").write_bytes(data)
+    with pytest.raises(MachineError, match="cannot read the snapshot"):
+        Machine.from_snapshot(tmp_path / "m.tar")
+
+
+def test_an_archive_that_claims_to_be_huge(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("proc/iomem")
+    member.size = 1 << 40
+    (tmp_path / "m.tar").write_bytes(member.tobuf() + bytes(1024))
+    with pytest.raises(MachineError, match="MiB"):
+        Machine.from_snapshot(tmp_path / "m.tar")
+
+
+def test_no_such_snapshot(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="no such file"):
+        Machine.from_snapshot(tmp_path / "none.tar")
+
+
+def test_truncated_snapshots_are_read_or_refused(tmp_path: Path) -> None:
+    whole = (Path(__file__).parent.parent / "machines" / f"{PLAIN}.tar").read_bytes()
+    for length in range(0, len(whole), 1013):
+        (tmp_path / "m.tar").write_bytes(whole[:length])
+        try:
+            _ = Machine.from_snapshot(tmp_path / "m.tar").iomem
+        except MachineError:
+            continue
