@@ -1,0 +1,92 @@
+"""Every way to get pykexec: wheel, sdist, editable install, and the checkout itself."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import FOLDER
+
+PROJECT = Path(__file__).parent.parent.parent
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree, since building leaves files in it."""
+    copy = tmp_path_factory.mktemp("source") / "pykexec"
+    ignored = shutil.ignore_patterns(".git", ".cache", "crash", "__pycache__", ".*_cache", ".hypothesis")
+    shutil.copytree(PROJECT, copy, symlinks=True, ignore=ignored)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, as an index would serve it."""
+    folder = tmp_path_factory.mktemp("dist")
+    backend = "from setuptools import build_meta; print(build_meta.build_sdist({!r}))"
+    run([sys.executable, "-c", backend.format(str(folder))], cwd=source)
+    (sdist,) = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as tar:
+        tar.extractall(folder, filter="data")
+    unpacked = folder / sdist.name.removesuffix(".tar.gz")
+    run([*PIP, "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder), str(unpacked)])
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def run(command: list[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment(folder: Path) -> Path:
+    """An empty virtual environment in which only the requirements are found; its interpreter."""
+    run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    site = next(folder.glob("lib/python*/site-packages"))
+    for name in ("click", "construct", "elftools", "fdt", "setuptools*", "_distutils_hack"):
+        for place in Path(sysconfig.get_path("purelib")).glob(name):
+            (site / place.name).symlink_to(place)
+    return folder / "bin/python"
+
+
+def works(python: Path, folder: Path) -> None:
+    """The installed program plans, which takes the architecture's code and purgatory's blob."""
+    kernel = folder / "vmlinuz"
+    kernel.write_bytes(FakeBzImage().build())
+    request = ["-p", str(kernel), "--machine", str(FOLDER / "qemu-6.1-1g.tar"), "--append", "quiet"]
+    assert "elfcorehdr" in run([str(python), "-m", "pykexec", *request], cwd=folder)
+    script = python.with_name("pykexec")
+    assert run([str(script), "--version"], cwd=folder).startswith("pykexec ")
+    run([str(python), "-c", "import pykexec.arch.x86_64, pykexec.purgatory"], cwd=folder)
+    top_level = subprocess.run(
+        [str(python), "-c", "import arch"], cwd=folder, capture_output=True, check=False
+    )
+    assert b"ModuleNotFoundError" in top_level.stderr
+
+
+def test_wheel_from_sdist(wheel: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv")
+    run([*PIP, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)])
+    works(python, tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"pykexec"}
+
+
+def test_editable(source: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv")
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "-e"]
+    run([*PIP, "--python", str(python), "install", *options, str(source)])
+    works(python, tmp_path)
+
+
+def test_checkout() -> None:
+    assert run([sys.executable, "-m", "pykexec", "--version"], cwd=PROJECT).startswith("pykexec ")

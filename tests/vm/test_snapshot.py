@@ -1,0 +1,53 @@
+"""A plan made elsewhere from a snapshot is the plan the machine itself makes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pykexec import report
+from pykexec.loader import plan_load
+from pykexec.machine import Machine as Facts
+from pykexec.plan import SEED_SIZE, Purpose, Request
+from tests.vm.conftest import RunGuest
+from tools.lab import Guest, Kernel, Machine
+
+_OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        pytest.param(Machine(), id="1G"),
+        pytest.param(Machine(memory="6G", append="crashkernel=256M,high", cpus=4), id="6G-high"),
+    ],
+)
+def test_plans_agree(machine: Machine, kernel: Kernel, run_guest: RunGuest) -> None:
+    job = 'set -e; pykexec --snapshot "$OUT/machine.tar"\n'
+    for purpose, option in _OPTIONS.items():
+        plan = (
+            f'pykexec {option} "$KERNEL" --initrd "$KERNEL" --reuse-cmdline --append quiet --dry-run --json'
+        )
+        job += f'{plan} > "$OUT/{purpose.value}.json"\n'
+    stage = run_guest(Guest(kernel, job), machine).stage("first")
+    facts = Facts.from_snapshot(stage.folder / "machine.tar")
+    for purpose in _OPTIONS:
+        request = Request.from_paths(
+            kernel.image,
+            initrd=kernel.image,
+            purpose=purpose,
+            reuse_command_line=True,
+            append="quiet",
+            seed=bytes(SEED_SIZE),
+        )
+        elsewhere = json.loads(report.as_json(plan_load(facts, request)))
+        there = json.loads(stage.read(f"{purpose.value}.json"))
+        assert _comparable(elsewhere) == _comparable(there)
+
+
+def _comparable(plan: dict[str, Any]) -> dict[str, Any]:
+    """Less the names of the files, and the contents that hold fresh random bytes or their digest."""
+    for segment in plan["segments"]:
+        if segment["name"] in ("boot_params", "purgatory"):
+            del segment["sha256"]
+    return {key: value for key, value in plan.items() if key not in ("kernel", "initrd")}
