@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from unicorn import UC_ARCH_X86, UC_HOOK_BLOCK, UC_HOOK_INSN, UC_MODE_64, Uc, UcError
+from unicorn.unicorn import Uc, UcError
+from unicorn.unicorn_const import UC_ARCH_X86, UC_HOOK_BLOCK, UC_HOOK_INSN, UC_MODE_64
 from unicorn.x86_const import (
     UC_X86_INS_IN,
     UC_X86_INS_OUT,

@@ -23,11 +23,11 @@ class FakeBzImage:
 
     def build(self) -> bytes:
         setup = bytearray((self.setup_sects + 1) * 512)
-        fields = [
+        fields: list[tuple[int, str, bytes | int]] = [
             (0x1F1, "<B", self.setup_sects),
             (0x1F4, "<I", len(self.payload) // 16 if self.syssize is None else self.syssize),
             (0x1FE, "<H", 0xAA55),
-            (0x200, "<BB", 0xEB, 0x6A),
+            (0x200, "<H", 0x6AEB),
             (0x202, "4s", b"HdrS"),
             (0x206, "<H", self.version),
             (0x211, "<B", self.loadflags),
@@ -39,6 +39,6 @@ class FakeBzImage:
             (0x258, "<Q", self.pref_address),
             (0x260, "<I", self.init_size),
         ]
-        for offset, layout, *values in fields:
-            struct.pack_into(layout, setup, offset, *values)
+        for offset, layout, value in fields:
+            struct.pack_into(layout, setup, offset, value)
         return bytes(setup) + self.payload

@@ -24,12 +24,12 @@ _SMALL = (
     "libsnappy1v5", "libstdc++6", "libzstd1", "makedumpfile", "zlib1g",
 )  # fmt: skip
 # The C kexec, to compare with, and its libraries.
-_KEXEC_TOOLS = (
+KEXEC_TOOLS = (
     "kexec-tools", "libxencall1", "libxendevicemodel1", "libxenevtchn1", "libxenforeignmemory1",
     "libxengnttab1", "libxenmisc4.17", "libxentoolcore1", "libxentoollog1",
 )  # fmt: skip
 _FULL = (
-    *_SMALL, *_KEXEC_TOOLS, "libexpat1", "libffi8", "libpython3.11-minimal", "libpython3.11-stdlib",
+    *_SMALL, *KEXEC_TOOLS, "libexpat1", "libffi8", "libpython3.11-minimal", "libpython3.11-stdlib",
     "libssl3", "python3.11-minimal",
 )  # fmt: skip
 _DIST_PACKAGES = "usr/lib/python3/dist-packages"
@@ -53,6 +53,13 @@ def full(arch: Arch) -> bytes:
             target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
 
     return _cached(f"full-{arch.name}", build, *_FULL, *requirements)
+
+
+def kexec_tools(arch: Arch) -> tuple[Path, list[Path]]:
+    """The C kexec for a comparison on this machine: the program, and the folders of its libraries."""
+    packages = fetch(_USERLAND, arch.debian, KEXEC_TOOLS)
+    libraries = sorted({path.parent for package in packages for path in package.rglob("lib*.so.*")})
+    return packages[0] / "sbin/kexec", libraries
 
 
 def small(arch: Arch) -> bytes:

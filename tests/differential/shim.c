@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/*
+ * Preloaded into the C kexec: it sees the files below $KEXEC_ROOT instead of the machine's /proc and /sys, has
+ * $KEXEC_CPUS processors, and what it would load is written to $KEXEC_OUT: entry, count and flags, then for each
+ * segment its address, size in memory, number of bytes, and the bytes; all numbers as 64 bits.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <mntent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static const char *redirected(const char *path, char *buffer, size_t size)
+{
+	static const char *const below[] = { "/proc/", "/sys/", "/dev/fb", "/etc/mtab" };
+
+	for (size_t i = 0; i < sizeof(below) / sizeof(*below); i++) {
+		if (strncmp(path, below[i], strlen(below[i])) == 0) {
+			snprintf(buffer, size, "%s%s", getenv("KEXEC_ROOT"), path);
+			return buffer;
+		}
+	}
+	return path;
+}
+
+int open(const char *path, int flags, ...)
+{
+	char buffer[4096];
+	va_list arguments;
+
+	va_start(arguments, flags);
+	mode_t mode = (flags & O_CREAT) ? va_arg(arguments, mode_t) : 0;
+	va_end(arguments);
+	return REAL(open)(redirected(path, buffer, sizeof(buffer)), flags, mode);
+}
+
+FILE *fopen(const char *path, const char *mode)
+{
+	char buffer[4096];
+
+	return REAL(fopen)(redirected(path, buffer, sizeof(buffer)), mode);
+}
+
+FILE *setmntent(const char *path, const char *mode)
+{
+	char buffer[4096];
+
+	return REAL(setmntent)(redirected(path, buffer, sizeof(buffer)), mode);
+}
+
+DIR *opendir(const char *path)
+{
+	char buffer[4096];
+
+	return REAL(opendir)(redirected(path, buffer, sizeof(buffer)));
+}
+
+int access(const char *path, int mode)
+{
+	char buffer[4096];
+
+	return REAL(access)(redirected(path, buffer, sizeof(buffer)), mode);
+}
+
+int stat(const char *path, struct stat *status)
+{
+	char buffer[4096];
+
+	return REAL(stat)(redirected(path, buffer, sizeof(buffer)), status);
+}
+
+long sysconf(int name)
+{
+	if (name == _SC_NPROCESSORS_CONF || name == _SC_NPROCESSORS_ONLN)
+		return atol(getenv("KEXEC_CPUS"));
+	return REAL(sysconf)(name);
+}
+
+struct segment {
+	const void *buf;
+	size_t bufsz;
+	const void *mem;
+	size_t memsz;
+};
+
+static void put(FILE *out, unsigned long number)
+{
+	fwrite(&number, sizeof(number), 1, out);
+}
+
+static long load(unsigned long entry, unsigned long count, const struct segment *segments, unsigned long flags)
+{
+	FILE *out = REAL(fopen)(getenv("KEXEC_OUT"), "wb");
+
+	if (!out)
+		abort();
+	put(out, entry);
+	put(out, count);
+	put(out, flags);
+	for (unsigned long i = 0; i < count; i++) {
+		put(out, (unsigned long)segments[i].mem);
+		put(out, segments[i].memsz);
+		put(out, segments[i].bufsz);
+		fwrite(segments[i].buf, 1, segments[i].bufsz, out);
+	}
+	fclose(out);
+	return 0;
+}
+
+long syscall(long number, ...)
+{
+	unsigned long a[4];
+	va_list arguments;
+
+	va_start(arguments, number);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(arguments, unsigned long);
+	va_end(arguments);
+	if (number == SYS_kexec_load)
+		return load(a[0], a[1], (const struct segment *)a[2], a[3]);
+	abort(); /* nothing else is expected of it */
+}
+
+void sync(void)
+{
+}
+
+int reboot(int command)
+{
+	(void)command;
+	abort();
+}
