@@ -5,8 +5,10 @@ Only what an action needs is imported: ``-S``, ``-e`` and ``-u`` must be quick.
 """
 
 import enum
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +51,8 @@ class Options:
     no_ifdown: bool = False
     no_sync: bool = False
     kexec_syscall: bool = False
+    kexec_syscall_auto: bool = False
+    kexec_file_syscall: bool = False
     initrd: str | None = None
     append: str | None = None
     reuse_cmdline: bool = False
@@ -80,11 +84,15 @@ def resolve(options: Options) -> Task:
         # kexec -S asks for the crash kernel unless -l is given.
         return Task(Purpose.BOOT if options.load else Purpose.CRASH, status=True)
     _refuse_contradictions(options)
+    if options.kexec_file_syscall:
+        raise PykexecError("-s: kexec_file_load(2) is not supported yet", hint="use -c or -a: kexec_load(2)")
+    loads = not (options.unload or options.snapshot) and (options.load or not options.execute)
+    if not loads:
+        _refuse_what_is_for_loads(options)
     if options.unload:
         return Task(purpose, unload=True)
-    loads = not options.execute or options.load
-    if loads and options.kernel is None and options.snapshot is None:
-        raise UsageError("No kernel specified", hint="pykexec -l KERNEL, or pykexec --help")
+    if loads and options.kernel is None:
+        raise PykexecError("No kernel specified", hint="pykexec -l KERNEL, or pykexec --help")
     if not loads and options.kernel is not None:
         raise UsageError(
             f"-e starts the kernel that is loaded; {options.kernel} is one kernel too many",
@@ -102,6 +110,29 @@ def _then(options: Options) -> Action:
     return Action.SHUT_DOWN
 
 
+_FOR_LOADS = (
+    "initrd",
+    "append",
+    "reuse_cmdline",
+    "mem_min",
+    "mem_max",
+    "entry",
+    "no_checks",
+    "dry_run",
+    "json",
+    "machine",
+)
+
+
+def _refuse_what_is_for_loads(options: Options) -> None:
+    """An option that cannot be honoured is an error (the C tool: "bogus options")."""
+    for name in _FOR_LOADS:
+        if getattr(options, name) not in (None, False):
+            raise UsageError(
+                f"{_spelled(name)} is for loading a kernel, which -e, -u and --snapshot do not do"
+            )
+
+
 _CONTRADICTIONS = (
     ("load", "load_panic"),
     ("load_panic", "execute"),
@@ -109,10 +140,6 @@ _CONTRADICTIONS = (
     ("unload", "execute"),
     ("unload", "force"),
     ("unload", "kernel"),
-    ("unload", "dry_run"),
-    ("execute", "dry_run"),
-    ("execute", "machine"),
-    ("snapshot", "machine"),
     ("snapshot", "execute"),
     ("snapshot", "kernel"),
 )
@@ -129,8 +156,17 @@ _SPELLING = {
 def _refuse_contradictions(options: Options) -> None:
     for one, other in _CONTRADICTIONS:
         if getattr(options, one) and getattr(options, other):
-            names = [_SPELLING.get(name, "--" + name.replace("_", "-")) for name in (one, other)]
-            raise UsageError(f"{names[0]} and {names[1]} cannot go together", hint="see pykexec --help")
+            raise UsageError(
+                f"{_spelled(one)} and {_spelled(other)} cannot go together", hint="see pykexec --help"
+            )
+
+
+def _spelled(name: str) -> str:
+    return _SPELLING.get(name, "--" + name.replace("_", "-"))
+
+
+_OCTAL = re.compile("0[0-7]*")
+_NUMBER_TEXT = re.compile("0[xX][0-9a-fA-F]+|[1-9][0-9]*")
 
 
 class _Number(click.ParamType[int]):
@@ -140,9 +176,9 @@ class _Number(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            text = str(value).strip().lower()
-            octal = text.isdecimal() and text.startswith("0")
-            number = int(text, 8 if octal else 0)
+            text = str(value)
+            octal = _OCTAL.fullmatch(text)
+            number = int(text, 8 if octal else 0) if octal or _NUMBER_TEXT.fullmatch(text) else -1
         except ValueError:
             number = -1
         if not 0 <= number < 1 << 64:
@@ -182,7 +218,13 @@ _NUMBER = _Number()
 @click.option("--mem-min", type=_NUMBER, help="Load nothing below this physical address.")
 @click.option("--mem-max", type=_NUMBER, help="Load nothing above this physical address.")
 @click.option("--entry", type=_NUMBER, help="Enter KERNEL at this physical address.")
-@click.option("-c", "--kexec-syscall", is_flag=True, help="Use kexec_load(2); there is no other way yet.")
+@click.option(
+    "-c", "--kexec-syscall", is_flag=True, help="Use kexec_load(2); pykexec does nothing else yet."
+)
+@click.option(
+    "-a", "--kexec-syscall-auto", is_flag=True, help="Use the system call that works: kexec_load(2)."
+)
+@click.option("-s", "--kexec-file-syscall", is_flag=True, help="Use kexec_file_load(2): an error, so far.")
 @click.option("-d", "--debug", is_flag=True, help="Tell the story of the load on standard error.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; load nothing.")
 @click.option("--json", is_flag=True, help="Print the plan as JSON.")
@@ -202,8 +244,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def exit_code(argv: Sequence[str]) -> int:
     """Run, turning every expected failure into one or two lines and a number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a command line may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return int(command.main(list(argv), prog_name="pykexec", standalone_mode=False) or 0)
+        status = int(command.main(list(argv), prog_name="pykexec", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return status
     except PykexecError as error:
         _complain(error.what, error.hint)
         return error.exit_code
@@ -215,7 +262,10 @@ def exit_code(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read the output has seen enough; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1
+    except OSError as error:
+        _complain(f"{error.filename or 'unexpected error'}: {error.strerror}", None)
+        return PykexecError.exit_code
 
 
 def _complain(what: str, hint: str | None) -> None:
@@ -238,6 +288,8 @@ def run(options: Options) -> int:
         return _snapshot(machine, options.snapshot)
     if task.status:
         return _status(machine, task.purpose)
+    if machine.is_live and not task.plan_only:
+        _require_privilege(machine)
     if task.unload:
         from pykexec import loader
 
@@ -248,6 +300,14 @@ def run(options: Options) -> int:
     if not task.plan_only:
         _go(machine, task.then, options)
     return 0
+
+
+def _require_privilege(machine: "Machine") -> None:
+    """Before any work, and before anything is touched."""
+    from pykexec import explain
+
+    if not explain.may_boot(machine):
+        raise PykexecError("loading, unloading and starting a kernel take CAP_SYS_BOOT", hint="run as root")
 
 
 def _status(machine: "Machine", purpose: Purpose) -> int:

@@ -1,13 +1,12 @@
 """The way down: leave the running kernel for the loaded one."""
 
-import errno
 import fcntl
 import logging
 import os
 import socket
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pykexec import explain, syscalls
@@ -32,16 +31,17 @@ def require_loaded(machine: Machine) -> None:
 def execute(machine: Machine, *, sync: bool = True, ifdown: bool = True) -> None:
     """Start the loaded kernel without a shutdown; does not return.
 
-    Raises UsageError when nothing is loaded, before anything is touched, and SystemCallError.
+    Raises UsageError when nothing is loaded, before anything is touched, and SystemCallError, with the
+    network interfaces up again.
     """
     require_loaded(machine)
     if sync:
         os.sync()
-    if ifdown:
-        take_interfaces_down()
+    down = take_interfaces_down() if ifdown else ()
     try:
         syscalls.reboot_kexec()
     except OSError as error:
+        put_interfaces_up(down)
         raise explain.explain_execute_failure(error.errno or 0, machine) from error
 
 
@@ -72,30 +72,39 @@ def shut_down(machine: Machine) -> None:
         raise PykexecError(f"{' '.join(command)} failed: {error}") from error
 
 
-def take_interfaces_down() -> None:
+def take_interfaces_down() -> Sequence[str]:
     """Clear IFF_UP on all network interfaces but the loopback, so that no card writes to memory any more.
 
-    What goes wrong is logged, and stops nothing.
+    Returns the names of those that were up. What goes wrong is logged, and stops nothing.
     """
+    names = [name for _, name in socket.if_nameindex() if name != "lo" and ":" not in name]
+    return _change_flags(names, lambda flags: flags & ~_IFF_UP)
+
+
+def put_interfaces_up(names: Sequence[str]) -> None:
+    """Set IFF_UP on these interfaces again."""
+    _change_flags(names, lambda flags: flags | _IFF_UP)
+
+
+def _change_flags(names: Sequence[str], change: Callable[[int], int]) -> Sequence[str]:
+    """Apply the change to each interface's flags; the names of those it made a difference to."""
+    changed: list[str] = []
+    if not names:
+        return changed
     try:
         # A netlink socket: there may be no IPv4.
         control = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)
     except OSError as error:
-        if error.errno != errno.EAFNOSUPPORT:
-            log.warning("network interfaces stay up: %s", error)
-        return
+        log.warning("network interfaces stay as they are: %s", error.strerror)
+        return changed
     with control:
-        for _, name in socket.if_nameindex():
-            if name == "lo" or ":" in name:
-                continue
+        for name in names:
             try:
-                _clear_up_flag(control, name)
+                request = _IFREQ.pack(os.fsencode(name), 0)
+                flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+                if change(flags) != flags:
+                    fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(os.fsencode(name), change(flags)))
+                    changed.append(name)
             except OSError as error:
-                log.warning("interface %s stays up: %s", name, error.strerror)
-
-
-def _clear_up_flag(control: socket.socket, name: str) -> None:
-    request = _IFREQ.pack(os.fsencode(name), 0)
-    flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
-    if flags & _IFF_UP:
-        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(os.fsencode(name), flags & ~_IFF_UP))
+                log.warning("interface %s stays as it is: %s", name, error.strerror)
+    return changed

@@ -5,7 +5,7 @@ The first line of each error is the C tool's, which scripts know; the second say
 
 import errno as e
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from pykexec.errors import MachineError, SystemCallError
@@ -17,71 +17,67 @@ _CAP_SYS_BOOT = 22  # include/uapi/linux/capability.h
 _SECCOMP_MODE_FILTER = "2"  # include/uapi/linux/seccomp.h
 _KEXEC_ARCH_MASK = 0xFFFF0000  # include/uapi/linux/kexec.h
 
-_SECCOMP = (
-    "a seccomp filter is on this process, as in a container or a confined service; run pykexec on the host"
-)
-_BUSY = (
-    "another load is going on, or the crash reservation is being resized"
-    " (kexec_crash_size in sysfs); try again"
-)
+_INITIAL_UID_MAP = ["0", "0", str((1 << 32) - 1)]  # user_namespaces(7)
 
 
 def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> SystemCallError:
     """Why kexec_load(2) refused that plan on that machine."""
-    causes: dict[int, Callable[[], Iterator[str]]] = {
-        e.EPERM: lambda: _not_permitted(plan.purpose, machine),
-        e.EACCES: _not_appraised,
-        e.EADDRNOTAVAIL: lambda: _unusable_addresses(plan, machine),
-        e.EBUSY: lambda: iter([_BUSY]),
-        e.EINVAL: lambda: _invalid(plan, machine),
-        e.ENOMEM: lambda: _no_memory(plan),
-        e.ENOSYS: lambda: _no_system_call("kexec_load", machine),
+    causes = {
+        e.EPERM: _not_permitted(plan.purpose, machine),
+        e.EACCES: _not_appraised(),
+        e.EADDRNOTAVAIL: _unusable_addresses(plan, machine),
+        e.EBUSY: _busy(),
+        e.EINVAL: _invalid(plan, machine),
+        e.ENOMEM: _no_memory(plan),
+        e.ENOSYS: _no_system_call(machine),
     }
     return _error("kexec_load failed", errno, causes)
 
 
 def explain_unload_failure(errno: int, purpose: Purpose, machine: Machine) -> SystemCallError:
     """Why kexec_load(2) with no segments refused to unload what was loaded for that purpose."""
-    causes: dict[int, Callable[[], Iterator[str]]] = {
-        e.EPERM: lambda: _not_permitted(purpose, machine),
-        e.EACCES: _not_appraised,
-        e.EBUSY: lambda: iter([_BUSY]),
-        e.ENOSYS: lambda: _no_system_call("kexec_load", machine),
+    causes = {
+        e.EPERM: _not_permitted(purpose, machine),
+        e.EACCES: _not_appraised(),
+        e.EBUSY: _busy(),
+        e.ENOSYS: _no_system_call(machine),
     }
     return _error("kexec unload failed", errno, causes)
 
 
-def explain_exec_failure(errno: int, machine: Machine) -> SystemCallError:
+def explain_execute_failure(errno: int, machine: Machine) -> SystemCallError:
     """Why reboot(2) did not jump into the loaded kernel."""
-    causes: dict[int, Callable[[], Iterator[str]]] = {
-        e.EPERM: lambda: _unprivileged(machine),
-        e.EBUSY: lambda: iter([_BUSY]),
-        e.EINVAL: lambda: _cannot_jump(machine),
-        e.ENOSYS: lambda: _no_system_call("reboot", machine),
+    causes = {
+        e.EPERM: _not_privileged(machine),
+        e.EBUSY: _busy(),
+        e.EINVAL: _cannot_jump(machine),
+        e.ENOSYS: _no_system_call(machine),
     }
     return _error("kexec failed", errno, causes)
 
 
 def may_boot(machine: Machine) -> bool:
-    """Whether this process has CAP_SYS_BOOT, without which the kernel refuses all of kexec."""
+    """Whether this process has CAP_SYS_BOOT (and not only in a user namespace), which all of kexec needs."""
     capabilities = _process_status(machine).get("CapEff")
     if capabilities is None:
         return os.geteuid() == 0
-    return bool(int(capabilities, 16) >> _CAP_SYS_BOOT & 1)
+    owns_ids = _text(machine, "proc/self/uid_map").split() in ([], _INITIAL_UID_MAP)
+    return owns_ids and bool(int(capabilities, 16) >> _CAP_SYS_BOOT & 1)
 
 
-def _error(call: str, errno: int, causes: dict[int, Callable[[], Iterator[str]]]) -> SystemCallError:
-    cause = None
-    if errno in causes:
-        try:
-            cause = next(causes[errno](), None)
-        except MachineError:  # evidence that cannot be read must not hide the error itself
-            cause = None
+def _error(call: str, errno: int, causes: Mapping[int, Iterator[str]]) -> SystemCallError:
+    try:
+        cause = next(causes.get(errno, iter(())), None)
+    except MachineError:  # evidence that cannot be read must not hide the error itself
+        cause = None
     return SystemCallError(f"{call}: {os.strerror(errno)}", errno=errno, hint=cause)
 
 
+# Each of these yields what may be the cause, the most certain first. Only as far as the first one is looked.
+
+
 def _not_permitted(purpose: Purpose, machine: Machine) -> Iterator[str]:
-    yield from _unprivileged(machine)
+    yield from _not_privileged(machine)
     state = machine.kexec_state
     if state.load_disabled:
         yield (
@@ -90,8 +86,8 @@ def _not_permitted(purpose: Purpose, machine: Machine) -> Iterator[str]:
         )
     if state.lockdown not in (None, "none"):
         yield (
-            f"the kernel is locked down ({state.lockdown}, as with Secure Boot) and takes signed kernels only,"
-            " through kexec_file_load; turn off Secure Boot, or remove lockdown= from the kernel command line"
+            f"the kernel is locked down ({state.lockdown}, as with Secure Boot) and refuses kexec_load;"
+            " turn off Secure Boot, or remove lockdown= from the kernel command line"
         )
     crash = purpose is Purpose.CRASH
     limit = state.load_limit_panic if crash else state.load_limit_reboot
@@ -100,22 +96,21 @@ def _not_permitted(purpose: Purpose, machine: Machine) -> Iterator[str]:
             f"the sysctl kernel.kexec_load_limit_{'panic' if crash else 'reboot'} is 0:"
             " no further load is allowed until a reboot"
         )
-    if _is_filtered(machine):
-        yield _SECCOMP
+    yield from _filtered(machine)
     yield "a security module may forbid it; look at the kernel log and the audit log"
 
 
-def _unprivileged(machine: Machine) -> Iterator[str]:
+def _not_privileged(machine: Machine) -> Iterator[str]:
     if may_boot(machine):
         return
     if os.geteuid() == 0:
-        yield "root here lacks CAP_SYS_BOOT, as in a container; run pykexec on the host"
+        yield "root lacks CAP_SYS_BOOT here, as in a container; run pykexec on the host"
     else:
         yield "CAP_SYS_BOOT is missing; run pykexec as root"
 
 
 def _not_appraised() -> Iterator[str]:
-    # security/integrity/ima/ima_main.c, ima_load_data(): kexec_load has no file that could carry a signature.
+    # security/integrity/ima/ima_main.c, ima_load_data(): kexec_load has no file to carry a signature.
     yield (
         "the IMA policy or Secure Boot demands a signed kernel, which kexec_load cannot pass on;"
         " the kernel log says more"
@@ -130,14 +125,14 @@ def _unusable_addresses(plan: LoadPlan, machine: Machine) -> Iterator[str]:
         return
     region = _load_region(machine)
     if region is None:
-        yield "no memory is reserved for a crash kernel; boot with crashkernel=SIZE on the kernel command line"
+        yield "no memory is reserved for a crash kernel; boot with crashkernel=SIZE"
         return
     for segment in plan.segments:
         if not region.covers(segment.range):
             yield f"segment {segment.name} {segment.range} is outside of the reservation {region}"
     if plan.entry not in region:
         yield f"the entry point {plan.entry:#x} is outside of the reservation {region}"
-    yield f"the reservation is no longer {region}; load again"
+    yield f"the reservation is {region} now; it may have changed meanwhile, load again"
 
 
 def _load_region(machine: Machine) -> Range | None:
@@ -163,15 +158,12 @@ def _invalid(plan: LoadPlan, machine: Machine) -> Iterator[str]:
         if segment.data.nbytes > segment.memsz:
             yield f"segment {segment.name} has {segment.data.nbytes} bytes for a place of {segment.memsz}"
     if unknown := plan.flags & ~_KEXEC_ARCH_MASK & ~KEXEC_ON_CRASH:
-        yield f"the running kernel may not know the flags {unknown:#x}"
+        yield f"the running kernel does not know flags {unknown:#x}"
     wanted = sum(segment.memsz for segment in plan.segments)
     memory = machine.iomem.system_ram.size
     if wanted > memory // 2:
         yield f"the segments take {wanted:#x} bytes; the kernel allows half of its {memory:#x} at most"
-    yield (
-        f"the running kernel ({machine.uname_machine}) does not take flags {plan.flags:#x},"
-        f" or less than {wanted:#x} bytes"
-    )
+    yield f"the running kernel ({machine.uname_machine}) does not take flags {plan.flags:#x}"
 
 
 def _no_memory(plan: LoadPlan) -> Iterator[str]:
@@ -182,31 +174,41 @@ def _no_memory(plan: LoadPlan) -> Iterator[str]:
             f"the segments take {wanted:#x} bytes and leave the kernel too little of the reservation"
             " for pages of its own; raise crashkernel="
         )
-    yield f"the kernel has no {wanted:#x} bytes free for the segments; free some memory, or take a smaller initrd"
+    yield f"the kernel has no {wanted:#x} bytes free for the segments; stop something, or shrink the initrd"
 
 
-def _no_system_call(name: str, machine: Machine) -> Iterator[str]:
-    if _is_filtered(machine):
-        yield _SECCOMP
-    option = "CONFIG_KEXEC" if name == "kexec_load" else "CONFIG_KEXEC_CORE"
-    yield f"the running kernel is built without {option}; take one that has it"
+def _no_system_call(machine: Machine) -> Iterator[str]:
+    yield from _filtered(machine)
+    yield "the running kernel is built without CONFIG_KEXEC; take one that has it"
 
 
 def _cannot_jump(machine: Machine) -> Iterator[str]:
-    # kernel/reboot.c, kernel/pid_namespace.c: a PID namespace other than the first knows no kexec.
+    # kernel/pid_namespace.c, reboot_pid_ns(): only the first namespace can do it.
     if machine.kexec_state.loaded:
-        yield "pykexec runs in a PID namespace of its own (a container?), or the kernel has no kexec"
+        yield "this process is in a PID namespace of its own, as in a container; run pykexec on the host"
     yield "no kernel is loaded; load one with pykexec -l first"
 
 
-def _is_filtered(machine: Machine) -> bool:
-    return _process_status(machine).get("Seccomp") == _SECCOMP_MODE_FILTER
+def _busy() -> Iterator[str]:
+    yield "another load is going on, or the crash reservation is being resized in sysfs; try again"
+
+
+def _filtered(machine: Machine) -> Iterator[str]:
+    if _process_status(machine).get("Seccomp") == _SECCOMP_MODE_FILTER:
+        yield (
+            "a seccomp filter is on this process, as in a container or a confined service;"
+            " run pykexec on the host"
+        )
 
 
 def _process_status(machine: Machine) -> dict[str, str]:
-    """/proc/self/status (proc_pid_status(5)); empty where it cannot be read."""
+    lines = (line.partition(":") for line in _text(machine, "proc/self/status").splitlines())
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _text(machine: Machine, path: str) -> str:
+    """A file's text; empty where it cannot be read."""
     try:
-        text = (machine.read("proc/self/status") or b"").decode("utf-8", "replace")
+        return (machine.read(path) or b"").decode("utf-8", "replace")
     except MachineError:
-        return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+        return ""

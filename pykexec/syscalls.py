@@ -34,6 +34,20 @@ SystemCall = Callable[..., int]
 """syscall(2): a number and arguments, all integers; returns what the kernel returned, or raises OSError."""
 
 
+def _syscall(number: int, *arguments: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    result: int = libc.syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments))
+    if result == -1:
+        raise _last_error()
+    return result
+
+
+def _last_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
 class KexecSegment(ctypes.Structure):
     """struct kexec_segment (include/uapi/linux/kexec.h): four machine words."""
 
@@ -45,9 +59,7 @@ class KexecSegment(ctypes.Structure):
     )
 
 
-def kexec_load(
-    entry: int, segments: Sequence[Segment], flags: int, *, call: SystemCall | None = None
-) -> None:
+def kexec_load(entry: int, segments: Sequence[Segment], flags: int, *, call: SystemCall = _syscall) -> None:
     """Load `segments`, to be entered at `entry` (physical). No data is copied on the way to the kernel.
 
     Raises OSError, or PykexecError when this process cannot make the call at all.
@@ -60,10 +72,10 @@ def kexec_load(
             slot.bufsz = segment.data.nbytes
             slot.mem = segment.address
             slot.memsz = segment.memsz
-        (call or _syscall)(number, entry, len(segments), ctypes.addressof(table), flags)
+        call(number, entry, len(segments), ctypes.addressof(table), flags)
 
 
-def kexec_unload(flags: int, *, call: SystemCall | None = None) -> None:
+def kexec_unload(flags: int, *, call: SystemCall = _syscall) -> None:
     """Forget what was loaded for the purpose in `flags`. Raises as `kexec_load` does."""
     kexec_load(0, (), flags, call=call)
 
@@ -93,20 +105,6 @@ def _family(machine: str) -> str:
     if len(machine) == 4 and machine[0] == "i" and machine.endswith("86"):
         return "i386"
     return machine.removesuffix("le")
-
-
-def _syscall(number: int, *arguments: int) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    result: int = libc.syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments))
-    if result == -1:
-        raise _last_error()
-    return result
-
-
-def _last_error() -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, os.strerror(number))
 
 
 class _PyBuffer(ctypes.Structure):

@@ -18,7 +18,7 @@ def read(root: Root, path: str) -> bytes | None:
     data = bytearray()
     with file:
         try:
-            # In pieces: /proc/sys answers ENOMEM to a reader with a very large buffer (fs/proc/proc_sysctl.c).
+            # In pieces: /proc/sys answers ENOMEM to a very large read (fs/proc/proc_sysctl.c).
             while piece := file.read(_PIECE):
                 data += piece
                 if len(data) > _FILE_MAX:

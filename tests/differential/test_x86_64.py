@@ -23,7 +23,7 @@ INITRD = bytes(range(256)) * 4000
 _HANDED_ON = "the running kernel's boot_params has it, and nobody can ask the firmware again"
 _EDD = "from the running boot_params; the C tool has it only while the edd module is loaded"
 INTENDED: Mapping[str, str] = {
-    "boot_params.alt_mem_k": "the C tool takes the inclusive end for the exclusive one, and tells 1 KiB less",
+    "boot_params.alt_mem_k": "the C tool takes the inclusive end for the exclusive one: 1 KiB less",
     "boot_params.aux_device_info": "today the high byte of boot_flag, which the C tool clears",
     "boot_params.cl_magic and cl_offset": "boot protocol before 2.02, which has no 64-bit entry",
     "boot_params.root_dev": "the C tool names /dev/hda (0x300), which no machine has any more",

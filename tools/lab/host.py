@@ -69,11 +69,14 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
 
 
 def ensure_commands(packages: Mapping[str, str]) -> None:
-    """Install the Debian packages (values) of those commands (keys) that are missing.
+    """Install the Debian packages (values) of those commands or files (keys) that are missing.
 
     Raises LabError when that takes root, or apt-get fails.
     """
-    missing = sorted({package for command, package in packages.items() if shutil.which(command) is None})
+    there = (
+        name for name in packages if (Path(name).exists() if name.startswith("/") else shutil.which(name))
+    )
+    missing = sorted({*packages.values()} - {packages[name] for name in there})
     if missing:
         apt_install(missing)
 

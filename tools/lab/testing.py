@@ -46,7 +46,8 @@ def _set_up(quick: bool) -> str:
         interpreter = os.fspath(python())
     if not quick:
         with progress.step("Installing what the tests run"):
-            ensure_commands({"gcc": "gcc", "ld": "binutils"})
+            ensure_commands({"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"})
+            ensure_commands({"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"})
         for version in SUITES:
             demo.prepare(X86_64, version)
     return interpreter

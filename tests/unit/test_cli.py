@@ -1,0 +1,341 @@
+"""The command line: what options mean together, in any order, and how failures look."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pykexec import cli, execute, explain, loader, syscalls
+from pykexec.cli import Action, Options, resolve
+from pykexec.errors import PykexecError
+from pykexec.plan import Purpose
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import FOLDER, unpacked, write
+
+SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
+
+# A process that parses and runs a command line with every way to act on this machine taken out first.
+HARMLESS = """
+import os, sys
+from pykexec import cli, execute, syscalls
+calls = []
+def refuse(name):
+    def call(*arguments, **named):
+        calls.append(name)
+        raise OSError(38, "Function not implemented")
+    return call
+syscalls.kexec_load = refuse("load")
+syscalls.kexec_unload = refuse("unload")
+syscalls.reboot_kexec = refuse("jump")
+execute.take_interfaces_down = lambda: calls.append("ifdown")
+execute.subprocess.run = refuse("run")
+os.sync = lambda: calls.append("sync")
+status = cli.exit_code(sys.argv[1:])
+"""
+
+
+@pytest.fixture(autouse=True)
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What would have been done to this machine; nothing is."""
+    calls: list[str] = []
+
+    def note(name: str) -> None:
+        calls.append(name)
+
+    monkeypatch.setattr(syscalls, "kexec_load", lambda *_, **__: note("load"))
+    monkeypatch.setattr(syscalls, "kexec_unload", lambda flags, **__: note(f"unload {flags:#x}"))
+    monkeypatch.setattr(syscalls, "reboot_kexec", lambda: note("jump"))
+    monkeypatch.setattr(execute, "take_interfaces_down", lambda: note("ifdown"))
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: note(" ".join(command)))
+    monkeypatch.setattr(os, "sync", lambda: note("sync"))
+    return calls
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> str:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(FakeBzImage().build())
+    return str(path)
+
+
+def parse(*argv: str) -> Options:
+    """The options as click reads them, without running anything."""
+    seen: list[Options] = []
+    original = cli.run
+    try:
+        cli.run = lambda options: seen.append(options) or 0  # type: ignore[func-returns-value]
+        cli.command.main(list(argv), prog_name="pykexec", standalone_mode=False)
+    finally:
+        cli.run = original
+    (options,) = seen
+    return options
+
+
+LOADS = [
+    (("-l", "K"), Purpose.BOOT, Action.NOTHING),
+    (("--load", "K"), Purpose.BOOT, Action.NOTHING),
+    (("-p", "K"), Purpose.CRASH, Action.NOTHING),
+    (("--load-panic", "K"), Purpose.CRASH, Action.NOTHING),
+    (("-d", "-p", "K"), Purpose.CRASH, Action.NOTHING),
+    (("-l", "-e", "K"), Purpose.BOOT, Action.EXECUTE),
+    (("-f", "K"), Purpose.BOOT, Action.EXECUTE),
+    (("-l", "-f", "K"), Purpose.BOOT, Action.EXECUTE),
+    (("K",), Purpose.BOOT, Action.SHUT_DOWN),
+    (("-c", "-i", "-p", "K"), Purpose.CRASH, Action.NOTHING),
+]
+OTHERS = [
+    (("-u",), Purpose.BOOT, "unload"),
+    (("-l", "-u"), Purpose.BOOT, "unload"),
+    (("-p", "-u"), Purpose.CRASH, "unload"),
+    (("-c", "-p", "-u"), Purpose.CRASH, "unload"),
+    (("-S",), Purpose.CRASH, "status"),
+    (("-p", "-S"), Purpose.CRASH, "status"),
+    (("-l", "-S"), Purpose.BOOT, "status"),
+    (("-d", "-S"), Purpose.CRASH, "status"),
+    (("-d", "-l", "-S"), Purpose.BOOT, "status"),
+]
+
+
+@pytest.mark.parametrize(("argv", "purpose", "then"), LOADS)
+def test_loads_in_any_order(argv: tuple[str, ...], purpose: Purpose, then: Action) -> None:
+    for order in itertools.permutations(argv):
+        task = resolve(parse(*order))
+        assert (task.load, task.unload, task.status) == (True, False, False)
+        assert (task.purpose, task.then, task.plan_only) == (purpose, then, False)
+
+
+@pytest.mark.parametrize(("argv", "purpose", "kind"), OTHERS)
+def test_other_actions_in_any_order(argv: tuple[str, ...], purpose: Purpose, kind: str) -> None:
+    for order in itertools.permutations(argv):
+        task = resolve(parse(*order))
+        assert (task.unload, task.status) == (kind == "unload", kind == "status")
+        assert (task.load, task.purpose, task.then) == (False, purpose, Action.NOTHING)
+
+
+@pytest.mark.parametrize("argv", [("-e",), ("-e", "-x"), ("-e", "-y"), ("-e", "-d"), ("-f", "-e")])
+def test_executing_loads_nothing(argv: tuple[str, ...]) -> None:
+    for order in itertools.permutations(argv):
+        task = resolve(parse(*order))
+        assert (task.load, task.then) == (False, Action.EXECUTE)
+
+
+CONTRADICTIONS = [
+    ("-u", "-e"),
+    ("-u", "-f"),
+    ("-p", "-e"),
+    ("-p", "-f", "K"),
+    ("-l", "-p", "K"),
+    ("-u", "K"),
+    ("-e", "K"),
+    ("--snapshot=x.tar", "K"),
+    ("-u", "--machine=x.tar"),
+    ("-e", "--append=x"),
+    ("-u", "--dry-run"),
+    ("-e", "-i"),
+]
+_SHORT = {"-i": "--no-checks"}
+
+
+@pytest.mark.parametrize("argv", CONTRADICTIONS)
+def test_contradictions_are_named(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    for order in itertools.permutations(argv):
+        assert cli.exit_code(order) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        first, *rest = output.err.splitlines()
+        named = [_SHORT.get(option, option.split("=")[0]) for option in argv if option != "K"]
+        assert all(option in first for option in named)
+        assert len(rest) <= 1
+
+
+@pytest.mark.parametrize("argv", [(), ("-l",), ("-p",), ("-f",), ("-l", "-e"), ("--initrd=x",)])
+def test_missing_kernel(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str], done: list[str]) -> None:
+    assert cli.exit_code(argv) == 255
+    assert capsys.readouterr().err.startswith("pykexec: No kernel specified\n")
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    "argv", [("--bogus",), ("-Z",), ("-l", "--append"), ("-l", "K", "second"), ("--load=yes", "K"), ("-?",)]
+)
+def test_wrong_usage_is_1_and_short(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(argv) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert 1 <= len(output.err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "append", "initrd"),
+    [
+        (("K", "--append=a=1 b"), "a=1 b", None),
+        (("K", "--append", "a=1 b"), "a=1 b", None),
+        (("--command-line", "--quiet", "K"), "--quiet", None),
+        (("--append=", "K"), "", None),
+        (("--append=x", "--command-line=y", "K"), "y", None),
+        (("--ramdisk=r", "K", "--initrd", "s"), None, "s"),
+        (("-l", "--", "K"), None, None),
+    ],
+)
+def test_values(argv: tuple[str, ...], append: str | None, initrd: str | None) -> None:
+    options = parse(*argv)
+    assert (options.kernel, options.append, options.initrd) == ("K", append, initrd)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0x1000000", 0x1000000), ("0X10", 16), ("010", 8), ("0", 0), ("1048576", 1 << 20), ("00", 0)],
+)
+def test_addresses_are_read_as_strtoul_reads_them(text: str, value: int) -> None:
+    assert parse("-l", "K", f"--mem-min={text}").mem_min == value
+    assert parse("-l", "K", "--entry", text).entry == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12k", "0x", "x", "1 2", "08", "-1", "0x10000000000000000", "1.5", "0b11", "1_000"]
+)
+@pytest.mark.parametrize("option", ["--mem-min", "--mem-max", "--entry"])
+def test_bad_addresses(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["-l", "K", f"{option}={text}"]) == 1
+    assert capsys.readouterr().err.startswith(f"pykexec: Bad option value in {option}={text}\n")
+
+
+def test_mem_max_belongs_to_the_range(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    top = 0x2FFFFFFF
+    line = ["-l", kernel, "--machine", SNAPSHOT, "--json"]
+    assert cli.exit_code([*line, "--mem-min=0x10000000", f"--mem-max={top:#x}"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert max(each["address"] + each["memsz"] for each in plan["segments"]) == top + 1
+    assert min(each["address"] for each in plan["segments"]) >= 0x10000000
+    assert cli.exit_code([*line, "--mem-min=2", "--mem-max=1"]) == 1
+    assert "--mem-min" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [["-l"], ["-p"], ["-f"], []])
+def test_plans_for_another_machine_do_nothing(kernel: str, done: list[str], mode: list[str]) -> None:
+    assert cli.exit_code([*mode, kernel, "--machine", SNAPSHOT, "--append=quiet"]) == 0
+    assert done == []
+
+
+def test_dry_run_shows_the_same_plan_as_text_and_json(
+    kernel: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["-p", kernel, "--machine", SNAPSHOT, "--append=quiet", "--dry-run"]
+    assert cli.exit_code(line) == 0
+    text = capsys.readouterr().out
+    assert cli.exit_code([*line, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["purpose"] == "crash"
+    assert plan["kernel"] == kernel
+    assert f"{plan['entry']:#x}" in text
+    for segment in plan["segments"]:
+        assert f"{segment['address']:08x}-{segment['address'] + segment['memsz'] - 1:08x}" in text
+
+
+def test_debug_tells_where_everything_goes(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["-d", "-p", kernel, "--machine", SNAPSHOT, "--json"]) == 0
+    output = capsys.readouterr()
+    for segment in json.loads(output.out)["segments"]:
+        assert f"{segment['address']:08x}-" in output.err
+
+
+@pytest.mark.parametrize(("loaded", "status"), [(True, 1), (False, 0), (None, 255)])
+def test_status_speaks_through_the_exit_code(
+    loaded: bool | None, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loader, "status", lambda purpose, machine: loaded)
+    assert cli.exit_code(["-S"]) == status
+    assert capsys.readouterr().out == ""
+
+
+def test_crash_kernel_without_reservation(
+    kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    top = tmp_path / "machine"
+    iomem = unpacked("qemu-6.1-1g", top).read("proc/iomem") or b""
+    lines = [line for line in iomem.decode().splitlines() if "Crash kernel" not in line]
+    write(top, "proc/iomem", "\n".join(lines) + "\n")
+    assert cli.exit_code(["-p", kernel, "--machine", str(top)]) == 1
+    first, hint = capsys.readouterr().err.splitlines()
+    assert "Memory for crashkernel is not reserved" in first
+    assert "crashkernel=" in hint
+
+
+def test_unreadable_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (
+        ["-l", str(tmp_path / "none"), "--machine", SNAPSHOT],
+        ["-l", str(tmp_path), "--machine", SNAPSHOT],
+        ["-l", "vmlinuz", "--machine", str(tmp_path / "none.tar")],
+    ):
+        assert cli.exit_code(argv) in (1, 255)
+        assert 1 <= len(capsys.readouterr().err.splitlines()) <= 2
+
+
+def test_what_the_terminal_cannot_show_is_escaped(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    line = ["-l", kernel, "--machine", SNAPSHOT, "--append", "é"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "pykexec", *line]
+    ran = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert b"\\xe9" in ran.stdout
+
+
+def test_a_closed_pipe_is_quiet(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    line = [sys.executable, "-m", "pykexec", "-l", kernel, "--machine", SNAPSHOT]
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+def test_without_privilege_nothing_is_begun(
+    kernel: str, done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(explain, "may_boot", lambda machine: False)
+    for argv in (["-l", kernel], ["-p", kernel], ["-u"], ["-e"], ["-f", kernel]):
+        assert cli.exit_code(argv) == 255
+        assert "CAP_SYS_BOOT" in capsys.readouterr().err
+    assert done == []
+
+
+def test_the_file_system_call_is_refused_by_name(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["-s", "-l", kernel]) == 255
+    assert capsys.readouterr().err.startswith("pykexec: -s: ")
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("-h", "--help"):
+        assert cli.exit_code([option]) == 0
+        output = capsys.readouterr()
+        assert output.err == ""
+        for name in ("--load-panic", "--reuse-cmdline", "--initrd", "--mem-max", "--dry-run"):
+            assert name in output.out
+    for option in ("-v", "--version"):
+        assert cli.exit_code([option]) == 0
+        assert capsys.readouterr().out.startswith("pykexec ")
+
+
+def test_resolve_is_pure() -> None:
+    with pytest.raises(PykexecError, match="No kernel specified"):
+        resolve(Options())
+    assert resolve(Options(kernel="K")) == resolve(Options(kernel="K"))
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["-S"], ["-e"], ["-u"], ["-p", "-u"], ["-l", "-S"]])
+def test_quick_actions_import_no_parsers(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # this test runs a process; that one does nothing to the machine either
+    script = HARMLESS + (
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'construct', 'elftools', 'fdt'}))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *argv], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == "[]"
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,240 @@
+"""Each cause of an errno is told apart by what /proc and /sys say, and comes with a remedy."""
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pykexec import explain
+from pykexec.machine import Machine
+from pykexec.plan import LoadPlan, Purpose, Segment
+from tests.support.machines import write
+
+ALL_CAPABILITIES = "000001ffffffffff"
+WITHOUT_BOOT = "000001ffffbfffff"
+"""Bit 22, CAP_SYS_BOOT (capability.h), is off."""
+
+IOMEM = """\
+00001000-0009fbff : System RAM
+00100000-3fffffff : System RAM
+  20000000-2fffffff : Crash kernel
+"""
+IDENTITY = '{"machine": "x86_64", "page_size": 4096}'
+MACHINE = {
+    "pykexec-snapshot.json": IDENTITY,
+    "proc/iomem": IOMEM,
+    "proc/self/status": f"Name:\tpython\nCapEff:\t{ALL_CAPABILITIES}\nSeccomp:\t0\n",
+    "sys/kernel/kexec_crash_size": f"{0x10000000}\n",
+    "sys/kernel/kexec_loaded": "1\n",
+    "sys/kernel/security/lockdown": "[none] integrity confidentiality\n",
+}
+
+PLAN = LoadPlan(
+    arch="x86_64",
+    purpose=Purpose.CRASH,
+    image="vmlinuz",
+    image_format="bzImage",
+    initrd=None,
+    command_line="",
+    entry=0x20000000,
+    flags=0x3E0001,
+    segments=(Segment("kernel", 0x20000000, 0x1000000, memoryview(b"k"), "why"),),
+)
+BOOT_PLAN = replace(PLAN, purpose=Purpose.BOOT, flags=0x3E0000)
+
+
+def at(name: str, address: int, memsz: int, data: bytes = b"") -> Segment:
+    return Segment(name, address, memsz, memoryview(data), "why")
+
+
+def machine(top: Path, changes: Mapping[str, str | None]) -> Machine:
+    """The machine above with some files other, or (None) missing."""
+    for name, text in {**MACHINE, **changes}.items():
+        if text is not None:
+            write(top, name, text)
+    return Machine.from_snapshot(top)
+
+
+def status(capabilities: str = ALL_CAPABILITIES, seccomp: int = 0) -> dict[str, str]:
+    return {"proc/self/status": f"CapEff:\t{capabilities}\nSeccomp:\t{seccomp}\n"}
+
+
+PERMISSION = [
+    pytest.param(status(WITHOUT_BOOT), "CAP_SYS_BOOT", id="privilege"),
+    pytest.param({"proc/sys/kernel/kexec_load_disabled": "1\n"}, "kexec_load_disabled is 1", id="disabled"),
+    pytest.param(
+        {"proc/sys/kernel/kexec_load_limit_panic": "0\n"}, "kexec_load_limit_panic is 0", id="limit"
+    ),
+    pytest.param(
+        {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
+        r"\(integrity",
+        id="integrity",
+    ),
+    pytest.param(
+        {"sys/kernel/security/lockdown": "none integrity [confidentiality]\n"},
+        r"\(confidentiality",
+        id="confidentiality",
+    ),
+    pytest.param(status(seccomp=2), "seccomp", id="seccomp"),
+    pytest.param({}, "security module", id="unknown"),
+    pytest.param({"sys/kernel/security/lockdown": None}, "security module", id="no-lockdown-module"),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), PERMISSION)
+def test_eperm(tmp_path: Path, changes: dict[str, str | None], expected: str) -> None:
+    facts = machine(tmp_path, changes)
+    for error, first_line in (
+        (explain.explain_load_failure(errno.EPERM, PLAN, facts), "kexec_load failed"),
+        (explain.explain_unload_failure(errno.EPERM, PLAN.purpose, facts), "kexec unload failed"),
+    ):
+        lines = str(error).splitlines()
+        assert lines[0] == f"{first_line}: Operation not permitted"
+        assert len(lines) == 2
+        assert error.errno == errno.EPERM
+        with pytest.raises(type(error), match=expected):
+            raise error
+
+
+def test_eperm_causes_are_not_mixed_up(tmp_path: Path) -> None:
+    hints = set()
+    for index, parameters in enumerate(PERMISSION):
+        changes, _ = parameters.values
+        assert isinstance(changes, dict)
+        error = explain.explain_load_failure(errno.EPERM, PLAN, machine(tmp_path / str(index), changes))
+        hints.add(error.hint)
+    # Two of the cases are one cause, none that can be found.
+    assert len(hints) == len(PERMISSION) - 1
+
+
+def test_limits_of_the_other_purpose_do_not_count(tmp_path: Path) -> None:
+    facts = machine(tmp_path, {"proc/sys/kernel/kexec_load_limit_panic": "0\n"})
+    error = explain.explain_load_failure(errno.EPERM, BOOT_PLAN, facts)
+    assert "limit" not in str(error)
+
+
+ADDRESSES = [
+    (
+        [at("initrd", 0x2FFFF000, 0x2000)],
+        "initrd 2ffff000-30000fff is outside of the reservation 20000000-2fff",
+    ),
+    ([at("kernel", 0x1FFFF000, 0x1000)], "kernel 1ffff000-1fffffff is outside"),
+    ([at("kernel", 0x20000800, 0x1000)], "kernel .* whole pages"),
+    ([at("kernel", 0x20000000, 0x10)], "kernel .* whole pages"),
+    ([at("kernel", 0x20000000, 0x10000000)], "load again"),
+]
+
+
+@pytest.mark.parametrize(("segments", "expected"), ADDRESSES)
+def test_unusable_address_names_the_segment(tmp_path: Path, segments: list[Segment], expected: str) -> None:
+    plan = replace(PLAN, segments=tuple(segments))
+    error = explain.explain_load_failure(errno.EADDRNOTAVAIL, plan, machine(tmp_path, {}))
+    with pytest.raises(type(error), match=expected):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"sys/kernel/kexec_crash_size": "0\n"}, "no memory is reserved"),
+        ({"proc/iomem": "00100000-3fffffff : System RAM\n"}, "no memory is reserved"),
+        ({"sys/kernel/kexec_crash_size": f"{0x800000}\n"}, "outside of the reservation 20000000-207fffff"),
+        ({"sys/kernel/kexec_crash_size": None}, "load again"),
+    ],
+)
+def test_reservation_is_asked_for_anew(
+    tmp_path: Path, changes: dict[str, str | None], expected: str
+) -> None:
+    error = explain.explain_load_failure(errno.EADDRNOTAVAIL, PLAN, machine(tmp_path, changes))
+    with pytest.raises(type(error), match=expected):
+        raise error
+
+
+def test_entry_outside_of_the_reservation(tmp_path: Path) -> None:
+    plan = replace(PLAN, entry=0x30000000)
+    error = explain.explain_load_failure(errno.EADDRNOTAVAIL, plan, machine(tmp_path, {}))
+    assert "entry point 0x30000000" in str(error)
+
+
+INVALID = [
+    ([at(str(n), n << 12, 0x1000) for n in range(17)], 0x3E0001, "17 segments"),
+    ([at("kernel", 0x1000, 0x2000), at("initrd", 0x2000, 0x1000)], 0x3E0001, "overlap: kernel .* initrd"),
+    ([at("initrd", 0x1000, 0x1000, bytes(0x1001))], 0x3E0001, "initrd has 4097 bytes"),
+    ([at("initrd", 0x1000, 0x30000000)], 0x3E0001, "half"),
+    ([at("kernel", 0x1000, 0x1000)], 0x3E0009, "flags 0x8"),
+    ([at("kernel", 0x1000, 0x1000)], 0xB70001, r"\(x86_64\) does not take flags 0xb70001"),
+]
+
+
+@pytest.mark.parametrize(("segments", "flags", "expected"), INVALID)
+def test_einval(tmp_path: Path, segments: list[Segment], flags: int, expected: str) -> None:
+    plan = replace(PLAN, segments=tuple(segments), flags=flags)
+    error = explain.explain_load_failure(errno.EINVAL, plan, machine(tmp_path, {}))
+    with pytest.raises(type(error), match=expected):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("number", "plan", "changes", "expected"),
+    [
+        (errno.ENOMEM, PLAN, {}, "crashkernel="),
+        (errno.ENOMEM, BOOT_PLAN, {}, "0x1000000 bytes"),
+        (errno.EBUSY, PLAN, {}, "another load"),
+        (errno.EACCES, PLAN, {}, "signed"),
+        (errno.ENOSYS, PLAN, {}, "CONFIG_KEXEC"),
+        (errno.ENOSYS, PLAN, status(seccomp=2), "seccomp"),
+    ],
+)
+def test_other_refusals(
+    tmp_path: Path, number: int, plan: LoadPlan, changes: dict[str, str | None], expected: str
+) -> None:
+    error = explain.explain_load_failure(number, plan, machine(tmp_path, changes))
+    lines = str(error).splitlines()
+    assert lines[0] == f"kexec_load failed: {os.strerror(number)}"
+    assert expected in lines[1]
+
+
+def test_unknown_errno_is_told_plainly(tmp_path: Path) -> None:
+    error = explain.explain_load_failure(errno.EXDEV, PLAN, machine(tmp_path, {}))
+    assert str(error) == f"kexec_load failed: {os.strerror(errno.EXDEV)}"
+
+
+def test_unreadable_evidence_does_not_hide_the_error(tmp_path: Path) -> None:
+    broken = {"proc/iomem": "gibberish\n", "proc/sys/kernel/kexec_load_disabled": "gibberish\n"}
+    facts = machine(tmp_path, broken)
+    for number in (errno.EPERM, errno.EADDRNOTAVAIL, errno.EINVAL):
+        error = explain.explain_load_failure(number, PLAN, facts)
+        assert str(error).splitlines()[0] == f"kexec_load failed: {os.strerror(number)}"
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "expected"),
+    [
+        (errno.EPERM, status(WITHOUT_BOOT), "CAP_SYS_BOOT"),
+        (errno.EINVAL, {}, "PID namespace"),
+        (errno.EINVAL, {"sys/kernel/kexec_loaded": "0\n"}, "no kernel is loaded"),
+        (errno.EBUSY, {}, "another load"),
+        (errno.ENOSYS, status(seccomp=2), "seccomp"),
+    ],
+)
+def test_jump_refused(tmp_path: Path, number: int, changes: dict[str, str | None], expected: str) -> None:
+    error = explain.explain_execute_failure(number, machine(tmp_path, changes))
+    lines = str(error).splitlines()
+    assert lines[0] == f"kexec failed: {os.strerror(number)}"
+    assert expected in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        (status(WITHOUT_BOOT), False),
+        (status("0000000000400000"), True),
+        ({"proc/self/status": None}, os.geteuid() == 0),
+    ],
+)
+def test_privilege(tmp_path: Path, changes: dict[str, str | None], expected: bool) -> None:
+    assert explain.may_boot(machine(tmp_path, changes)) is expected

@@ -1,0 +1,120 @@
+"""What reaches the kernel: read back from memory with struct, as the kernel would."""
+
+import ctypes
+import errno
+import mmap
+import os
+import struct
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec import syscalls
+from pykexec.errors import PykexecError
+from pykexec.files import FileData
+from pykexec.plan import Segment
+
+Loaded = tuple[int, int, bytes]
+
+
+class FakeKernel:
+    """Reads the segment table and the buffers as copy_from_user() does, at the moment of the call."""
+
+    def __init__(self) -> None:
+        self.entry = self.flags = -1
+        self.loaded: list[Loaded] = []
+
+    def __call__(self, number: int, entry: int, count: int, table: int, flags: int) -> int:
+        self.entry, self.flags = entry, flags
+        for index in range(count):
+            buf, bufsz, mem, memsz = struct.unpack("@4N", ctypes.string_at(table + index * 32, 32))
+            self.loaded.append((mem, memsz, ctypes.string_at(buf, bufsz) if bufsz else b""))
+        return 0
+
+
+def segment(address: int, memsz: int, data: memoryview) -> Segment:
+    return Segment("kernel", address, memsz, data, "test")
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**52 - 1), st.integers(1, 2**20), st.binary(max_size=300)), max_size=16
+    )
+)
+def test_kernel_sees_the_segments(contents: list[Loaded]) -> None:
+    kernel = FakeKernel()
+    segments = [segment(page << 12, pages << 12, memoryview(data)) for page, pages, data in contents]
+    syscalls.kexec_load(0x1234, segments, 0x3E0001, call=kernel)
+    assert (kernel.entry, kernel.flags) == (0x1234, 0x3E0001)
+    assert kernel.loaded == [(page << 12, pages << 12, data) for page, pages, data in contents]
+
+
+def test_every_kind_of_buffer_is_passed_in_place(tmp_path: Path) -> None:
+    content = os.urandom(8 << 20)
+    file = tmp_path / "initrd"
+    file.write_bytes(content)
+    mapped = FileData.open(file, "initrd").data
+    with file.open("rb") as opened:
+        read_only = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+    views = [mapped, mapped[4096:], read_only, memoryview(content)[1:-1], memoryview(bytearray(content))]
+    addresses = []
+
+    def kernel(number: int, entry: int, count: int, table: int, flags: int) -> int:
+        for index, view in enumerate(views):
+            buf, bufsz, _, _ = struct.unpack("@4N", ctypes.string_at(table + index * 32, 32))
+            assert bufsz == view.nbytes
+            assert ctypes.string_at(buf + bufsz - 64, 64) == view[-64:]
+            addresses.append(buf)
+        return 0
+
+    segments = [segment(index << 32, 8 << 20, view) for index, view in enumerate(views)]
+    tracemalloc.start()
+    try:
+        syscalls.kexec_load(0, segments, 0, call=kernel)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+    assert addresses[0] == ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    assert addresses[1] == addresses[0] + 4096
+
+
+def test_buffers_are_released_after_the_call_also_when_it_fails() -> None:
+    data = bytearray(100)
+
+    def refuse(*arguments: int) -> int:
+        raise OSError(errno.EBUSY, "busy")
+
+    with pytest.raises(OSError, match="busy"):
+        syscalls.kexec_load(0, [segment(0, 4096, memoryview(data))], 0, call=refuse)
+    data.extend(b"a bytearray with exported buffers cannot grow")
+
+
+def test_unloading_is_a_load_of_nothing() -> None:
+    kernel = FakeKernel()
+    syscalls.kexec_unload(1, call=kernel)
+    assert (kernel.entry, kernel.flags, kernel.loaded) == (0, 1, [])
+
+
+def test_real_kernel_answers_with_an_errno() -> None:
+    # A flag that no kernel knows: whatever the privilege, nothing is loaded or unloaded.
+    with pytest.raises(OSError, match=r".") as caught:
+        syscalls.kexec_load(0, [segment(0, 4096, memoryview(b"x"))], 0x8000)
+    assert caught.value.errno in (errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EACCES, errno.EBUSY)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("armv7l", 32), ("armv6l", 32)), (("ppc64", 64), ("ppc64le", 64)), (("i586", 32), ("i386", 32))],
+)
+def test_relatives_share_their_numbers(one: tuple[str, int], other: tuple[str, int]) -> None:
+    assert syscalls.kexec_load_number(*one) == syscalls.kexec_load_number(*other)
+
+
+@pytest.mark.parametrize(("machine", "bits"), [("x86_64", 32), ("aarch64", 32), ("vax", 32), ("", 64)])
+def test_unknown_machines_are_refused(machine: str, bits: int) -> None:
+    with pytest.raises(PykexecError, match=f"on {machine} from a {bits}-bit process"):
+        syscalls.kexec_load_number(machine, bits)
