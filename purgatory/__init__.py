@@ -54,7 +54,7 @@ _PARAMS = Struct(
     "backup_destination" / Int64ul,
     "backup_size" / Int64ul,
     "region_count" / Int32ul,
-    "reserved" / Int32ul,
+    "reset" / Int32ul,
     # then _REGIONS_MAX times _REGION
 )
 
@@ -68,6 +68,17 @@ class ConsoleKind(enum.IntEnum):
 
     NONE = 0
     UART_8250_PORT = 1
+    PL011 = 2
+    UART_8250_MMIO = 3
+    UART_8250_MMIO32 = 4
+
+
+class ResetMethod(enum.IntEnum):
+    """How purgatory resets, where the architecture leaves a choice (common/params.h)."""
+
+    DEFAULT = 0
+    PSCI_HVC = 1
+    PSCI_SMC = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +216,12 @@ def build(
     console: Console = Console(),
     backup: Backup | None = None,
     on_damage: OnDamage = OnDamage.RESET,
+    reset: ResetMethod = ResetMethod.DEFAULT,
 ) -> bytes:
     """The blob's image with its parameter block filled in.
 
     `jump_to` is the physical address of the kernel's entry point, `arguments` what the architecture's boot
-    protocol wants in registers there (x86_64: RSI). Without `digests` nothing is verified. Raises
+    protocol wants in registers there (RSI, x0). Without `digests` nothing is verified. Raises
     PurgatoryError when a region's name is too long.
     """
     rows = [_row(digest) for digest in digests]
@@ -228,7 +240,7 @@ def build(
             "backup_destination": backup.destination if backup else 0,
             "backup_size": backup.size if backup else 0,
             "region_count": len(rows),
-            "reserved": 0,
+            "reset": reset,
         }
     )
     image = bytearray(blob.image)

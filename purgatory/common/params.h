@@ -23,7 +23,13 @@ enum { FLAG_HALT = 1 << 0 /* on damage: halt instead of resetting */ };
 enum {
 	CONSOLE_NONE = 0,
 	CONSOLE_8250_PORT = 1, /* 8250-like UART behind x86 I/O ports */
+	CONSOLE_PL011 = 2,
+	CONSOLE_8250_MMIO = 3, /* registers of a byte each */
+	CONSOLE_8250_MMIO32 = 4, /* registers of 32 bits each */
 };
+
+/* How to reset, where the architecture leaves a choice. */
+enum { RESET_DEFAULT = 0, RESET_PSCI_HVC = 1, RESET_PSCI_SMC = 2 };
 
 struct region {
 	u64 address;
@@ -38,7 +44,7 @@ struct params {
 	u32 size; /* of this struct */
 	u32 flags;
 	u64 jump_to;
-	u64 arguments[4]; /* x86_64: the first goes to RSI */
+	u64 arguments[4]; /* the first goes to RSI on x86_64, to x0 on arm64 */
 	u32 console;
 	u32 console_shift; /* registers lie 1 << shift bytes apart */
 	u64 console_base;
@@ -46,13 +52,14 @@ struct params {
 	u64 backup_destination;
 	u64 backup_size;
 	u32 region_count;
-	u32 reserved;
+	u32 reset;
 	struct region regions[REGIONS_MAX];
 };
 
 _Static_assert(sizeof(struct region) == 64, "as __init__.py has it");
 _Static_assert(__builtin_offsetof(struct params, regions) == 104, "as __init__.py has it");
 
-extern struct params purgatory_params;
+/* Hidden, so that no access goes through a global offset table, which would need relocating. */
+extern struct params purgatory_params __attribute__((visibility("hidden")));
 
 #endif

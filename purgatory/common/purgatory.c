@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* Compare what was loaded with its digests, then let the kernel be started; or say what is damaged, and reset. */
+#include "offsets.h"
 #include "purgatory.h"
+
+_Static_assert(__builtin_offsetof(struct params, jump_to) == PARAMS_JUMP_TO, "entry.S");
+_Static_assert(__builtin_offsetof(struct params, arguments) == PARAMS_ARGUMENTS, "entry.S");
 
 /*
  * Not zero-initialised data: the linker must give the block bytes in the file, for the loader to fill in.

@@ -21,6 +21,11 @@ static const u32 K[64] = {
 	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
+/* Section 5.3.3: the fractional parts of the square roots of the first 8 primes. */
+static const u32 H0[8] = {
+	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+};
+
 static inline u32 rotr(u32 x, int n)
 {
 	return (x >> n) | (x << (32 - n));
@@ -73,13 +78,13 @@ static void compress(u32 H[8], const u8 *block)
 
 void sha256(const u8 *data, u64 size, u8 digest[DIGEST_SIZE])
 {
-	u32 H[8] = {
-		0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
-	};
+	u32 H[8];
 	u8 last[2 * BLOCK_SIZE];
 	u64 rest = size % BLOCK_SIZE;
 	u64 padded = rest + 1 + 8 <= BLOCK_SIZE ? BLOCK_SIZE : 2 * BLOCK_SIZE;
 
+	for (int i = 0; i < 8; i++)
+		H[i] = H0[i];
 	for (const u8 *end = data + (size - rest); data < end; data += BLOCK_SIZE)
 		compress(H, data);
 

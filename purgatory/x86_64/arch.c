@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "offsets.h"
 #include "purgatory.h"
-
-_Static_assert(__builtin_offsetof(struct params, jump_to) == PARAMS_JUMP_TO, "entry.S");
-_Static_assert(__builtin_offsetof(struct params, arguments) == PARAMS_ARGUMENTS, "entry.S");
 
 /* 8250 registers and bits (the names of include/uapi/linux/serial_reg.h) */
 enum { UART_TX = 0, UART_LSR = 5, UART_LSR_THRE = 0x20 };

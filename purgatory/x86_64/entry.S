@@ -6,6 +6,9 @@
  */
 #include "offsets.h"
 
+#define BOOT_CS 0x10
+#define BOOT_DS 0x18
+
 	.hidden	purgatory
 	.hidden	purgatory_params
 
