@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pykexec import command_line, purgatory
+from pykexec import crash as generic_crash
 from pykexec.arch.x86_64 import boot_params, bzimage, crash
 from pykexec.arch.x86_64.boot_params import Handover
 from pykexec.arch.x86_64.bzimage import BzImage
 from pykexec.errors import ImageError, UsageError
 from pykexec.machine import EfiFacts, Machine
-from pykexec.memory import KIB, MIB, Range, TypedRange
+from pykexec.memory import KIB, MIB, Range, RangeSet, TypedRange
 from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
 
 _KEXEC_ARCH_X86_64 = 62 << 16  # EM_X86_64 in the high half (include/uapi/linux/kexec.h)
@@ -72,23 +73,22 @@ def _plan_crash(job: _Job) -> LoadPlan:
             f"{job.kernel.path}: not relocatable (offset 0x234), so it cannot run in the crash region",
             hint="a capture kernel needs CONFIG_RELOCATABLE=y",
         )
-    memory = crash.survey(machine.iomem)
-    layout = Layout(memory.free.intersect([request.within]), page_size=machine.page_size)
+    memory = crash.survey(machine)
+    low = crash.low_memory(memory)
+    layout = Layout(RangeSet([memory.load]).intersect([request.within]), page_size=machine.page_size)
     in_use = []
-    saved_at = None
-    if memory.low:
-        saved_at = layout.place(
-            _BACKUP, memory.low.size, why=f"purgatory saves low memory {memory.low} here"
-        )
+    backup = None
+    if low:
+        saved_at = layout.place(_BACKUP, low.size, why=f"purgatory saves low memory {low} here")
         layout.fill(_BACKUP, b"")
         in_use.append(layout.range(_BACKUP))
-    headers = crash.core_headers(machine, memory, saved_at)
+        backup = purgatory.Backup(low.start, saved_at, low.size)
+    headers = crash.core_headers(machine, memory, backup.destination if backup else None)
     elfcorehdr = layout.place(_ELFCOREHDR, len(headers), why="describes the crashed kernel's memory")
     layout.fill(_ELFCOREHDR, headers)
     in_use.append(layout.range(_ELFCOREHDR))
     memory_map = crash.capture_memory_map(memory, machine.iomem, in_use)
     line = f"{job.command_line}{_acpi_parameter(job)} elfcorehdr={elfcorehdr // KIB}K".lstrip()
-    backup = purgatory.Backup(memory.low.start, saved_at, memory.low.size) if saved_at is not None else None
     return _finish(job, layout, memory_map.entries, line, backup=backup)
 
 
@@ -220,16 +220,8 @@ def _acpi_parameter(job: _Job) -> str:
 
 
 def _warnings(job: _Job) -> list[str]:
-    warnings = []
-    machine, crash_load = job.machine, job.request.purpose is Purpose.CRASH
-    if machine.efi is not None and job.efi is None and not crash_load:
-        warnings.append(
-            "the new kernel will have no EFI runtime services (no runtime map, or it cannot take it)"
-        )
-    if crash_load and machine.vmcoreinfo is None:
-        warnings.append("/sys/kernel/vmcoreinfo is missing: makedumpfile will not be able to read the dump")
-    if crash_load and not machine.cpu_notes:
-        warnings.append(
-            "no CPU has crash_notes below /sys/devices/system/cpu: the dump will hold no registers"
-        )
-    return warnings
+    if job.request.purpose is Purpose.CRASH:
+        return generic_crash.warnings(job.machine)
+    if job.machine.efi is not None and job.efi is None:
+        return ["the new kernel will have no EFI runtime services (no runtime map, or it cannot take it)"]
+    return []

@@ -1,0 +1,72 @@
+"""What crash loads have in common on all architectures: the memory to dump, and where it was mapped."""
+
+from dataclasses import dataclass
+
+from pykexec.elfcore import MemoryPart
+from pykexec.errors import MachineError, NoCrashMemoryError
+from pykexec.machine import Machine
+from pykexec.memory import Range, RangeSet
+
+
+@dataclass(frozen=True, slots=True)
+class CrashMemory:
+    """Memory as /proc/iomem tells it; all physical."""
+
+    reserved: tuple[Range, ...]
+    """What crashkernel= set aside, ascending: all of it is the capture kernel's RAM."""
+    dumped: RangeSet
+    """All System RAM that belongs to the crashed kernel."""
+
+    @property
+    def load(self) -> Range:
+        """The one reservation that takes segments (crashk_res): the highest (kernel/kexec_core.c)."""
+        return self.reserved[-1]
+
+
+def survey(machine: Machine) -> CrashMemory:
+    """Find out what there is. Raises NoCrashMemoryError when nothing was reserved."""
+    reserved = machine.iomem.crash_regions
+    if not reserved:
+        raise NoCrashMemoryError(
+            'Memory for crashkernel is not reserved: /proc/iomem has no "Crash kernel" entry',
+            hint="boot with crashkernel=SIZE on the kernel command line, for instance crashkernel=256M",
+        )
+    return CrashMemory(reserved, machine.iomem.system_ram.minus(reserved))
+
+
+def kernel_text(machine: Machine) -> MemoryPart:
+    """The mapping the crashed kernel ran from. Raises MachineError when it cannot be told."""
+    code = machine.iomem.find("Kernel code")
+    if len(code) != 1:
+        raise MachineError(f'/proc/iomem has {len(code)} entries "Kernel code", a running kernel has one')
+    text = machine.kcore.kernel_text(code[0].start)
+    if text is None:
+        raise MachineError(
+            f"/proc/kcore has no mapping of the kernel's text at {code[0].start:#x} (physical)",
+            hint="without it a dump could not be read; is /proc/kcore that of the running kernel?",
+        )
+    physical = text.physical if text.physical is not None else code[0].start
+    return MemoryPart(physical=physical, virtual=text.virtual, size=text.size)
+
+
+def linear_map(machine: Machine, memory: CrashMemory) -> list[MemoryPart]:
+    """All dumped memory as the crashed kernel's linear map has it. Raises MachineError."""
+    parts = []
+    for each in memory.dumped:
+        virtual = machine.kcore.virtual_of(each.start)
+        if virtual is None:
+            raise MachineError(
+                f"/proc/kcore has no linear mapping of System RAM at {each.start:#x} (physical)"
+            )
+        parts.append(MemoryPart(each.start, virtual, each.size))
+    return parts
+
+
+def warnings(machine: Machine) -> list[str]:
+    """What will be missing from the dump."""
+    found = []
+    if machine.vmcoreinfo is None:
+        found.append("/sys/kernel/vmcoreinfo is missing: makedumpfile will not be able to read the dump")
+    if not machine.cpu_notes:
+        found.append("no CPU has crash_notes below /sys/devices/system/cpu: the dump will hold no registers")
+    return found
