@@ -200,11 +200,21 @@ def _digest(part: Region) -> Digest:
     return Digest(part.name, part.address, part.data.nbytes, hashlib.sha256(part.data).digest())
 
 
-def console_of(port: SerialPort | None) -> Console:
-    """The console purgatory can use of that port: none where only MMIO, which is not mapped, reaches it."""
+def io_port_console(port: SerialPort | None) -> Console:
+    """The console of that UART if it is behind x86 I/O ports, else none."""
     if port is None or not port.io_port:
         return Console()
     return Console(ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift)
+
+
+def mmio_console(port: SerialPort | None) -> Console:
+    """The console of that UART if its registers are in memory (the MMU is off), else none."""
+    if port is None or not port.iomem_base:
+        return Console()
+    if port.name.startswith("ttyAMA"):
+        return Console(ConsoleKind.PL011, port.iomem_base)
+    kind = ConsoleKind.UART_8250_MMIO32 if port.word_registers else ConsoleKind.UART_8250_MMIO
+    return Console(kind, port.iomem_base, port.reg_shift)
 
 
 def build(

@@ -46,6 +46,10 @@ class MachineError(PykexecError):
     """A fact about the machine is missing or makes no sense (/proc/iomem read without privilege)."""
 
 
+class DeviceTreeError(MachineError):
+    """A device tree is damaged, or cannot say what it has to."""
+
+
 class NoCrashMemoryError(MachineError):
     """A crash kernel was to be loaded, but the running kernel has reserved no memory for one."""
 

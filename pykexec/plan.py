@@ -164,6 +164,11 @@ class Layout:
         self._free = self._free.minus([place])
         return address
 
+    def shrink(self, name: str, leading: int) -> None:
+        """Leave the first `leading` bytes (whole pages) of a place empty; nothing else goes there."""
+        place, why = self._places[name]
+        self._places[name] = Range(place.start + leading, place.end), why
+
     def fill(self, name: str, data: memoryview | bytes) -> None:
         """Give the contents of a placed segment; shorter than its place means zeros follow."""
         place, _ = self._places[name]

@@ -33,6 +33,7 @@ FACTS = (
     "proc/sys/kernel/kexec_load_limit_reboot",
     "proc/sys/kernel/osrelease",
     "sys/class/graphics/fb0/name",
+    "sys/class/tty/*/io_type",
     "sys/class/tty/*/iomem_base",
     "sys/class/tty/*/iomem_reg_shift",
     "sys/class/tty/*/port",

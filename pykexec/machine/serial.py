@@ -7,6 +7,7 @@ from pykexec.machine.root import Root
 from pykexec.machine.text import read_number, read_text
 
 _TTYS = "sys/class/tty"
+_UPIO_MEM32 = 3  # include/linux/serial_core.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class SerialPort:
     """Physical address of its registers; 0 when it has none."""
     reg_shift: int
     """Registers lie 1 << reg_shift bytes apart in memory."""
+    word_registers: bool
+    """Registers take accesses of 32 bits only."""
 
 
 def console_for(root: Root, command_line: str) -> SerialPort | None:
@@ -41,5 +44,11 @@ def _port(root: Root, name: str) -> SerialPort | None:
     def number(file: str) -> int:
         return read_number(root, f"{_TTYS}/{name}/{file}") or 0
 
-    port = SerialPort(name, number("port"), number("iomem_base"), number("iomem_reg_shift"))
+    port = SerialPort(
+        name,
+        io_port=number("port"),
+        iomem_base=number("iomem_base"),
+        reg_shift=number("iomem_reg_shift"),
+        word_registers=number("io_type") == _UPIO_MEM32,
+    )
     return port if port.io_port or port.iomem_base else None

@@ -4,13 +4,14 @@ Needs nothing but the standard library; packages, kernels and images are fetched
 kept in the ignored folder .cache.
 """
 
-from .arches import ARCHES, X86_64, Arch
+from .arches import ARCHES, ARM64, X86_64, Arch
 from .host import LabError
 from .kernels import SUITES, Kernel
 from .qemu import PANIC, Guest, Machine, Result, Running, Stage, run
 
 __all__ = [
     "ARCHES",
+    "ARM64",
     "PANIC",
     "SUITES",
     "X86_64",

@@ -8,7 +8,7 @@ class Arch:
     """One architecture: its emulator and its Debian packages."""
 
     name: str
-    """As `uname -m` says it."""
+    """The name of its folder in arch/."""
     qemu: str
     """The emulator's command, and the Debian package that has it."""
     qemu_package: str
@@ -32,4 +32,15 @@ X86_64 = Arch(
     kernel_package="linux-image-cloud-amd64",
 )
 
-ARCHES = {arch.name: arch for arch in (X86_64,)}
+ARM64 = Arch(
+    name="arm64",
+    qemu="qemu-system-aarch64",
+    qemu_package="qemu-system-arm",
+    # Without an ITS: its tables do not survive a kexec on machines without EFI.
+    machine=("-M", "virt,gic-version=3,its=off", "-cpu", "max,pauth-impdef=on"),
+    console="ttyAMA0",
+    debian="arm64",
+    kernel_package="linux-image-cloud-arm64",
+)
+
+ARCHES = {arch.name: arch for arch in (X86_64, ARM64)}

@@ -1,0 +1,21 @@
+"""arm64: the Image format and the boot protocol of Documentation/arch/arm64/booting.rst."""
+
+from dataclasses import dataclass
+
+from pykexec.machine import Machine
+from pykexec.plan import LoadPlan, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Arm64:
+    name: str = "arm64"
+    machines: tuple[str, ...] = ("aarch64",)
+    facts: tuple[str, ...] = ("sys/firmware/fdt", "sys/firmware/acpi/tables/FACP")
+
+    def plan(self, machine: Machine, request: Request) -> LoadPlan:
+        from pykexec.arch.arm64 import loader
+
+        return loader.plan(machine, request)
+
+
+ARCH = Arm64()

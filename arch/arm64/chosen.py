@@ -1,0 +1,75 @@
+"""The device tree for the next kernel: the running one's, with /chosen rewritten."""
+
+from collections.abc import Sequence
+
+from pykexec.devicetree import DeviceTree
+from pykexec.errors import DeviceTreeError, MachineError
+from pykexec.machine import Machine
+from pykexec.memory import MIB, Range
+
+FIRMWARE_TREE = "sys/firmware/fdt"
+SIZE_MAX = 2 * MIB  # booting.rst, "Setup the device tree"
+
+_CHOSEN = "/chosen"
+_OF_A_CRASH = ("linux,elfcorehdr", "linux,usable-memory-range")
+_KASLR_SEED_SIZE = 8
+_RNG_SEED_SIZE = 32
+
+
+def read_tree(machine: Machine) -> DeviceTree:
+    """The device tree the running kernel was given. Raises MachineError."""
+    data = machine.read(FIRMWARE_TREE)
+    if data is None:
+        raise MachineError(
+            f"/{FIRMWARE_TREE} is missing", hint="the kernel shows it on arm64 with CONFIG_OF"
+        )
+    return DeviceTree(data, f"/{FIRMWARE_TREE}")
+
+
+def rewrite(
+    tree: DeviceTree,
+    *,
+    command_line: str,
+    initrd: Range | None,
+    seed: bytes | None,
+    elfcorehdr: Range | None = None,
+    usable: Sequence[Range] = (),
+) -> bytes:
+    """The blob with its /chosen set for this load; ranges are physical.
+
+    `elfcorehdr` and `usable` make it a capture kernel's. What an earlier load left there is taken out.
+    Raises DeviceTreeError when something does not fit.
+    """
+    tree.set(_CHOSEN, "bootargs", command_line.encode("utf-8", "surrogateescape") + b"\0")
+    _set_initrd(tree, initrd)
+    _set_seeds(tree, seed)
+    for name in _OF_A_CRASH:
+        tree.remove(_CHOSEN, name)
+    if elfcorehdr is not None:
+        tree.set(_CHOSEN, "linux,elfcorehdr", tree.ranges([(elfcorehdr.start, elfcorehdr.size)]))
+        # High first: older capture kernels read the first range only (drivers/of/fdt.c).
+        high_first = sorted(usable, reverse=True)
+        ranges = tree.ranges([(each.start, each.size) for each in high_first])
+        tree.set(_CHOSEN, "linux,usable-memory-range", ranges)
+    data = tree.to_bytes()
+    if len(data) > SIZE_MAX:
+        raise DeviceTreeError(f"the device tree has {len(data)} bytes; the boot protocol allows {SIZE_MAX}")
+    return data
+
+
+def _set_initrd(tree: DeviceTree, initrd: Range | None) -> None:
+    """Addresses of the running kernel's initrd would make the next one unpack whatever is there now."""
+    for name in ("linux,initrd-start", "linux,initrd-end"):
+        tree.remove(_CHOSEN, name)
+    if initrd is not None:
+        tree.set(_CHOSEN, "linux,initrd-start", initrd.start.to_bytes(8))
+        tree.set(_CHOSEN, "linux,initrd-end", initrd.end.to_bytes(8))
+
+
+def _set_seeds(tree: DeviceTree, seed: bytes | None) -> None:
+    """A seed is for one boot; without fresh bytes the next kernel gets none."""
+    tree.remove(_CHOSEN, "kaslr-seed")
+    tree.remove(_CHOSEN, "rng-seed")
+    if seed is not None:
+        tree.set(_CHOSEN, "kaslr-seed", seed[:_KASLR_SEED_SIZE])
+        tree.set(_CHOSEN, "rng-seed", seed[_KASLR_SEED_SIZE : _KASLR_SEED_SIZE + _RNG_SEED_SIZE])

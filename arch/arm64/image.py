@@ -1,0 +1,76 @@
+"""Image: the arm64 kernel as it runs, behind a header of 64 bytes (booting.rst, "Call the kernel image")."""
+
+import enum
+from dataclasses import dataclass
+
+from construct import Bytes, Int32ul, Int64ul, Padding, Struct
+
+from pykexec.errors import ImageError
+from pykexec.files import FileData
+from pykexec.memory import KIB, MIB
+
+HEADER = Struct(
+    "code0" / Int32ul,
+    "code1" / Int32ul,
+    "text_offset" / Int64ul,  # 0x08
+    "image_size" / Int64ul,  # 0x10
+    "flags" / Int64ul,  # 0x18
+    Padding(24),
+    "magic" / Bytes(4),  # 0x38
+    "res5" / Int32ul,
+)
+_MAGIC = b"ARM\x64"
+_FLAG_BIG_ENDIAN = 1 << 0
+_IMAGE_SIZE_MAX = 1 << 40
+
+
+class PageSize(enum.Enum):
+    """Flags, bits 1-2: the kernel's page size in bytes."""
+
+    UNSPECIFIED = 0
+    KIB_4 = 4 * KIB
+    KIB_16 = 16 * KIB
+    KIB_64 = 64 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A kernel checked to be an arm64 Image; sizes in bytes."""
+
+    path: str
+    data: memoryview
+    text_offset: int
+    """From a 2 MiB boundary to where the kernel must be loaded."""
+    memory_size: int
+    """From there, what must be free memory."""
+    page_size: PageSize
+
+
+def parse(file: FileData) -> Image:
+    """Read and check an Image. Raises ImageError."""
+    path, data = file.path, file.data
+    if data.nbytes < HEADER.sizeof() or bytes(data[0x38:0x3C]) != _MAGIC:
+        raise ImageError(
+            f'{path}: cannot determine the file type: no arm64 Image signature ("ARM\\x64" at offset 0x38)',
+            hint="an arm64 kernel is usually /boot/vmlinuz-VERSION",
+        )
+    header = HEADER.parse(bytes(data[: HEADER.sizeof()]))
+    if header.flags & _FLAG_BIG_ENDIAN:
+        raise ImageError(
+            f"{path}: a big-endian kernel (flags at offset 0x18); only little-endian is supported"
+        )
+    text_offset, memory_size = header.text_offset, header.image_size
+    if memory_size == 0:
+        # booting.rst: before 3.17 there is no size, text_offset is 0x80000 whatever the header says, and as
+        # much memory as possible after the image should be free.
+        text_offset, memory_size = 0x80000, max(16 * MIB, data.nbytes)
+    if memory_size > _IMAGE_SIZE_MAX or text_offset >= 2 * MIB or text_offset % (4 * KIB):
+        raise ImageError(
+            f"{path}: damaged Image: text_offset {text_offset:#x}, image_size {memory_size:#x} (offset 0x8)"
+        )
+    if memory_size < data.nbytes:
+        raise ImageError(
+            f"{path}: damaged Image: image_size {memory_size:#x} at offset 0x10 is less than the file's"
+            f" {data.nbytes:#x} bytes"
+        )
+    return Image(path, data, text_offset, memory_size, list(PageSize)[header.flags >> 1 & 3])

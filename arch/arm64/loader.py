@@ -1,0 +1,192 @@
+"""Plans for an arm64 Image: where kernel, initrd, device tree, purgatory and core headers go."""
+
+from collections.abc import Sequence
+
+from elftools.elf.enums import ENUM_E_MACHINE
+
+from pykexec import command_line, crash, elfcore, purgatory
+from pykexec.arch.arm64 import chosen, image, psci
+from pykexec.arch.arm64.image import Image, PageSize
+from pykexec.devicetree import DeviceTree
+from pykexec.errors import UsageError
+from pykexec.machine import Machine
+from pykexec.memory import GIB, MIB, MemoryKind, Placement, Range, RangeSet, TypedRange, align_down
+from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
+
+_EM_AARCH64: int = ENUM_E_MACHINE["EM_AARCH64"]
+_KEXEC_ARCH_AARCH64 = _EM_AARCH64 << 16  # include/uapi/linux/kexec.h
+_KERNEL, _INITRD, _DTB, _PURGATORY, _ELFCOREHDR = "kernel", "initrd", "dtb", "purgatory", "elfcorehdr"
+_IMAGE_ALIGNMENT = 2 * MIB  # booting.rst, "Call the kernel image"
+_INITRD_WINDOW = 32 * GIB  # booting.rst: kernel and initrd within 32 GiB, aligned to 1 GiB
+_COMMAND_LINE_LIMIT = 2047  # COMMAND_LINE_SIZE in arch/arm64/include/uapi/asm/setup.h, less the NUL
+_STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
+"""Entries within System RAM that a new kernel may overwrite; all others are reserved for somebody."""
+
+
+def plan(machine: Machine, request: Request) -> LoadPlan:
+    """A plan for that request on that machine. Raises PykexecError."""
+    kernel = image.parse(request.kernel)
+    tree = chosen.read_tree(machine)
+    line = _checked(command_line.for_request(request, machine.command_line))
+    memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
+    room = RangeSet([memory.load]) if memory else _free_memory(machine)
+    layout = Layout(room.intersect([request.within]), page_size=machine.page_size)
+    if memory:
+        headers = _core_headers(machine, memory)
+        layout.place(_ELFCOREHDR, len(headers), why="describes the crashed kernel's memory")
+        layout.fill(_ELFCOREHDR, headers)
+    _place_kernel(layout, kernel)
+    initrd = _place_initrd(layout, request)
+    _place_tree(layout, request, tree, line, initrd, memory)
+    entry = _place_purgatory(layout, machine, request, line, tree)
+    return LoadPlan(
+        arch="arm64",
+        purpose=request.purpose,
+        image=kernel.path,
+        image_format="arm64 Image",
+        initrd=request.initrd.path if request.initrd else None,
+        command_line=line,
+        entry=entry if request.entry is None else request.entry,
+        flags=_KEXEC_ARCH_AARCH64 | (KEXEC_ON_CRASH if memory else 0),
+        segments=layout.segments(),
+        memory_map=tuple(_memory_map(machine, memory)),
+        warnings=tuple(_warnings(machine, kernel, tree, memory)),
+    )
+
+
+def _free_memory(machine: Machine) -> RangeSet:
+    """RAM less what must stay: firmware's tables, and what devices go on writing to."""
+    reserved = (
+        entry.range
+        for entry in machine.iomem.entries
+        if entry.depth > 0 and entry.name not in _STAYS_IN_RAM and not entry.name.startswith("Crash kernel")
+    )
+    return machine.iomem.memory_map.ram.minus(reserved)
+
+
+def _core_headers(machine: Machine, memory: crash.CrashMemory) -> bytes:
+    return elfcore.build(
+        _EM_AARCH64,
+        cpu_notes=machine.cpu_notes,
+        vmcoreinfo=machine.vmcoreinfo,
+        memory=[crash.kernel_text(machine), *crash.linear_map(machine, memory)],
+    )
+
+
+def _place_kernel(layout: Layout, kernel: Image) -> None:
+    """The 2 MiB boundary below the kernel belongs to it: it may use the memory from there on."""
+    size = kernel.text_offset + kernel.memory_size
+    layout.place(
+        _KERNEL,
+        size,
+        alignment=_IMAGE_ALIGNMENT,
+        placement=Placement.LOWEST,
+        why=f"text_offset {kernel.text_offset:#x} above a 2 MiB boundary, image_size bytes",
+    )
+    layout.shrink(_KERNEL, kernel.text_offset)
+    layout.fill(_KERNEL, kernel.data)
+
+
+def _place_initrd(layout: Layout, request: Request) -> Range | None:
+    if request.initrd is None or request.initrd.size == 0:
+        return None
+    kernel = layout.range(_KERNEL)
+    window = Range(kernel.end, align_down(kernel.start, GIB) + _INITRD_WINDOW)
+    address = layout.place(
+        _INITRD,
+        request.initrd.size,
+        within=window,
+        placement=Placement.LOWEST,
+        why="above the kernel, within 32 GiB of it",
+    )
+    layout.fill(_INITRD, request.initrd.data)
+    return Range.sized(address, request.initrd.size)
+
+
+def _place_tree(
+    layout: Layout,
+    request: Request,
+    tree: DeviceTree,
+    line: str,
+    initrd: Range | None,
+    memory: crash.CrashMemory | None,
+) -> None:
+    elfcorehdr = None
+    if memory:
+        elfcorehdr = Range.sized(layout.range(_ELFCOREHDR).start, layout.data(_ELFCOREHDR).nbytes)
+    blob = chosen.rewrite(
+        tree,
+        command_line=line,
+        initrd=initrd,
+        seed=request.seed,
+        elfcorehdr=elfcorehdr,
+        usable=memory.reserved if memory else (),
+    )
+    layout.place(_DTB, len(blob), placement=Placement.LOWEST, why="the device tree, at most 2 MiB")
+    layout.fill(_DTB, blob)
+
+
+def _place_purgatory(layout: Layout, machine: Machine, request: Request, line: str, tree: DeviceTree) -> int:
+    """Place and fill it; its entry point."""
+    blob = purgatory.load_blob("arm64")
+    address = layout.place(
+        _PURGATORY,
+        blob.memsz,
+        alignment=blob.alignment,
+        placement=Placement.LOWEST,
+        why="runs first: verifies the rest, then jumps to it",
+    )
+    regions = [
+        purgatory.Region(name, layout.range(name).start, layout.data(name))
+        for name in layout.names()
+        if name != _PURGATORY
+    ]
+    contents = purgatory.build(
+        blob,
+        jump_to=layout.range(_KERNEL).start,
+        arguments=(layout.range(_DTB).start,),
+        digests=() if request.skip_checks else purgatory.digest_regions(regions),
+        console=purgatory.mmio_console(machine.console_for(line)),
+        reset=psci.reset_method(machine, tree),
+    )
+    layout.fill(_PURGATORY, contents)
+    return address + blob.entry_offset
+
+
+def _checked(line: str) -> str:
+    if "\0" in line:
+        raise UsageError("the command line has a NUL character in it; the kernel would stop reading there")
+    if len(line.encode("utf-8", "surrogateescape")) > _COMMAND_LINE_LIMIT:
+        raise UsageError(
+            f"Command line overflow: {len(line)} characters, arm64 takes {_COMMAND_LINE_LIMIT} at most",
+            hint="shorten --append, or leave out --reuse-cmdline",
+        )
+    return line
+
+
+def _memory_map(machine: Machine, memory: crash.CrashMemory | None) -> Sequence[TypedRange]:
+    """What linux,usable-memory-range leaves of memory, or all RAM."""
+    if memory is None:
+        return machine.iomem.memory_map.entries
+    return [TypedRange(each, MemoryKind.RAM) for each in memory.reserved]
+
+
+def _warnings(
+    machine: Machine, kernel: Image, tree: DeviceTree, memory: crash.CrashMemory | None
+) -> list[str]:
+    found = crash.warnings(machine) if memory else []
+    if kernel.page_size not in (PageSize.UNSPECIFIED, PageSize(machine.page_size)):
+        found.append(
+            f"{kernel.path} has pages of {kernel.page_size.value} bytes, the running kernel of"
+            f" {machine.page_size}: it only starts on a CPU that supports both"
+        )
+    if not memory and machine.efi is None and _has_its(tree):
+        found.append(
+            "there is a GICv3 ITS and no EFI to hand on its tables: it may overwrite the new kernel's memory"
+        )
+    return found
+
+
+def _has_its(tree: DeviceTree) -> bool:
+    """The ITS goes on using the tables the first kernel gave it; only EFI reserves them for the second."""
+    return any(b"arm,gic-v3-its\0" in properties.get("compatible", b"") for _, properties in tree.nodes())
