@@ -195,7 +195,7 @@ def _purgatory(
         jump_to=entry,
         arguments=(parameters,),
         digests=() if job.request.skip_checks else purgatory.digest_regions(regions),
-        console=purgatory.console_of(job.machine.console_for(line)),
+        console=purgatory.io_port_console(job.machine.console_for(line)),
         backup=backup,
     )
 
