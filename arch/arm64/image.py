@@ -7,6 +7,7 @@ from construct import Bytes, Int32ul, Int64ul, Padding, Struct
 
 from pykexec.errors import ImageError
 from pykexec.files import FileData
+from pykexec.formats import pe
 from pykexec.memory import KIB, MIB
 
 HEADER = Struct(
@@ -55,6 +56,7 @@ def parse(file: FileData) -> Image:
             hint="an arm64 kernel is usually /boot/vmlinuz-VERSION",
         )
     header = HEADER.parse(bytes(data[: HEADER.sizeof()]))
+    _require_whole(path, data)
     if header.flags & _FLAG_BIG_ENDIAN:
         raise ImageError(
             f"{path}: a big-endian kernel (flags at offset 0x18); only little-endian is supported"
@@ -74,3 +76,13 @@ def parse(file: FileData) -> Image:
             f" {data.nbytes:#x} bytes"
         )
     return Image(path, data, text_offset, memory_size, list(PageSize)[header.flags >> 1 & 3])
+
+
+def _require_whole(path: str, data: memoryview) -> None:
+    """image_size counts more than the file's bytes; the EFI stub's PE header tells the file's length."""
+    stub = pe.parse(path, data)
+    if stub is not None and stub.end > data.nbytes:
+        raise ImageError(
+            f"{path}: truncated: {data.nbytes} bytes, but its PE header says {stub.end}",
+            hint="copy or install the kernel again",
+        )

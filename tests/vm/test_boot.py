@@ -7,7 +7,7 @@ import pytest
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import SUITES, X86_64, Guest, Kernel, Machine
+from tools.lab import ARM64, SUITES, X86_64, Arch, Guest, Kernel, Machine, images
 
 _LOOK_AROUND = """
 set -e
@@ -16,17 +16,30 @@ sha256sum < /content > "$OUT/sha256"
 """
 
 
-@pytest.mark.parametrize("version", [pytest.param(version, id=f"boot-{version}") for version in SUITES])
-def test_second_kernel_has_what_it_was_given(version: str, loader: str, run_guest: RunGuest) -> None:
-    command_line = f'console=ttyS0 panic=-1 marker={secrets.token_hex(8)} quoted="two words"'
-    content = secrets.token_bytes(1 << 20)
-    job = f"""
+def _load(loader: str, command_line: str, kernel: str = '"$KERNEL"', initrd: str = '"$SECOND_IMAGE"') -> str:
+    return f"""
 set -e
 cp /proc/meminfo /proc/iomem "$OUT"
-{loader} -l "$KERNEL" --initrd "$SECOND_IMAGE" --append '{command_line}'
+{loader} -l {kernel} --initrd {initrd} --append '{command_line}'
 """
-    guest = Guest(Kernel.get(version, X86_64), job, f"{loader} -e", _LOOK_AROUND, {"/content": content})
-    result = run_guest(guest, Machine(append=""))
+
+
+@pytest.mark.parametrize(
+    ("arch", "version"), jobs.cases("boot", {X86_64: SUITES, ARM64: ["5.10", "6.1", "7.2"]})
+)
+def test_second_kernel_has_what_it_was_given(
+    arch: Arch, version: str, loader: str, run_guest: RunGuest
+) -> None:
+    command_line = f'console={arch.console} panic=-1 marker={secrets.token_hex(8)} quoted="two words"'
+    content = secrets.token_bytes(1 << 20)
+    guest = Guest(
+        Kernel.get(version, arch),
+        _load(loader, command_line),
+        f"{loader} -e",
+        _LOOK_AROUND,
+        {"/content": content},
+    )
+    result = run_guest(guest, Machine(arch, append=""))
     first, second = result.stage("first"), result.stage("second")
     assert second.read("cmdline").strip() == command_line
     assert second.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
@@ -35,3 +48,26 @@ cp /proc/meminfo /proc/iomem "$OUT"
     )
     ram = "System RAM"
     assert jobs.ranges(second.read("iomem"), ram) == jobs.ranges(first.read("iomem"), ram)
+
+
+@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
+def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunGuest) -> None:
+    kernel = Kernel.get("6.1", arch)
+    content = secrets.token_bytes(1 << 10)
+    third = (
+        images.small(arch) + kernel.modules() + images.overlay("third", _LOOK_AROUND, {"/content": content})
+    )
+    command_line = f"console={arch.console} panic=-1 generation="
+    guest = Guest(
+        kernel,
+        _load(loader, command_line + "2"),
+        then=f"{loader} -e",
+        second_job=_load(loader, command_line + "3", "/boot/vmlinuz", "/boot/third.img"),
+        second_files={"/boot/vmlinuz": kernel.image.read_bytes(), "/boot/third.img": third},
+        second_then=f"{loader} -e",
+    )
+    result = run_guest(guest, Machine(arch, memory="2G", append=""))
+    for stage in ("first", "second"):
+        result.stage(stage)
+    assert result.stage("third").read("cmdline").strip() == command_line + "3"
+    assert result.stage("third").read("sha256").split()[0] == hashlib.sha256(content).hexdigest()

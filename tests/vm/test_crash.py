@@ -3,6 +3,7 @@
 import mmap
 import re
 import secrets
+import struct
 import tempfile
 from pathlib import Path
 
@@ -12,24 +13,39 @@ from elftools.elf.segments import NoteSegment
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import PANIC, SUITES, X86_64, Guest, Kernel, Machine, Result, Running
+from tools.lab import ARM64, PANIC, SUITES, X86_64, Arch, Guest, Kernel, Machine, Result, Running
+
+_EL2 = ("-machine", "virtualization=on")
 
 
-@pytest.mark.parametrize("version", [pytest.param(version, id=f"crash-{version}") for version in SUITES])
-def test_dump_holds_the_first_kernels_log(version: str, loader: str, run_guest: RunGuest) -> None:
+def crash(
+    kernel: Kernel, loader: str, run_guest: RunGuest, machine: Machine, *, capture: str = ""
+) -> Result:
+    """Crash that machine; what the capture kernel brings out must be right."""
     marker = secrets.token_hex(8)
-    kernel = Kernel.get(version, X86_64)
-    result = run_guest(Guest(kernel, jobs.crash_load(loader, marker), PANIC, jobs.CAPTURE), Machine())
-    _check_capture(result, marker)
+    guest = Guest(kernel, jobs.crash_load(loader, marker, kernel), PANIC, jobs.capture(kernel) + capture)
+    result = run_guest(guest, machine)
+    result.stage("first")
+    second = result.stage("second")
+    assert jobs.capture_command_line(marker, kernel) in second.read("cmdline")
+    log = second.read("dmesg.txt")
+    assert "Kernel panic - not syncing: sysrq triggered crash" in log
+    assert marker in log
+    return result
 
 
-def test_every_processor_has_its_note(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
-    marker = secrets.token_hex(8)
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("crash", {X86_64: SUITES, ARM64: SUITES}))
+def test_dump_holds_the_first_kernels_log(
+    arch: Arch, version: str, loader: str, run_guest: RunGuest
+) -> None:
+    crash(Kernel.get(version, arch), loader, run_guest, Machine(arch))
+
+
+@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
+def test_every_processor_has_its_note(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     # The headers stand at the beginning; the notes follow within the first pages.
-    capture = jobs.CAPTURE + 'dd if=/proc/vmcore of="$OUT/vmcore.head" bs=64k count=1\n'
-    guest = Guest(kernel, jobs.crash_load(loader, marker), PANIC, capture)
-    result = run_guest(guest, Machine(cpus=4))
-    _check_capture(result, marker)
+    head = 'dd if=/proc/vmcore of="$OUT/vmcore.head" bs=64k count=1\n'
+    result = crash(Kernel.get("6.1", arch), loader, run_guest, Machine(arch, cpus=4), capture=head)
     with (result.stage("second").folder / "vmcore.head").open("rb") as file:
         segments = list(ELFFile(file).iter_segments())
         notes = [note for each in segments if isinstance(each, NoteSegment) for note in each.iter_notes()]
@@ -38,10 +54,7 @@ def test_every_processor_has_its_note(kernel: Kernel, loader: str, run_guest: Ru
 
 
 def test_reservation_above_4g(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
-    marker = secrets.token_hex(8)
-    guest = Guest(kernel, jobs.crash_load(loader, marker), PANIC, jobs.CAPTURE)
-    result = run_guest(guest, Machine(memory="6G", append="crashkernel=256M,high"))
-    _check_capture(result, marker)
+    result = crash(kernel, loader, run_guest, Machine(memory="6G", append="crashkernel=256M,high"))
     low, high = jobs.ranges(result.stage("first").read("iomem"), "Crash kernel")
     assert low.stop <= 1 << 32 <= high.start
     # The capture kernel lives in the high part, not only in the low one that is there for DMA.
@@ -49,19 +62,61 @@ def test_reservation_above_4g(kernel: Kernel, loader: str, run_guest: RunGuest) 
     assert any(part.start in high and part.stop - 1 in high for part in used)
 
 
-@pytest.mark.parametrize("region", ["kernel", "initrd"])
-def test_damaged_image_does_not_run(region: str, kernel: Kernel, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "reservation", "count"),
+    [
+        pytest.param("6.1", "crashkernel=512M,high", 1, id="6.1-high"),
+        pytest.param("6.1", "crashkernel=512M,high crashkernel=128M,low", 2, id="6.1-high-low"),
+        pytest.param("7.2", "crashkernel=512M,high crashkernel=128M,low", 2, id="7.2-high-low"),
+    ],
+)
+def test_arm64_usable_memory_is_all_that_was_reserved(
+    version: str, reservation: str, count: int, loader: str, run_guest: RunGuest
+) -> None:
+    tree = 'cp /proc/device-tree/chosen/linux,usable-memory-range "$OUT/usable"\n'
+    machine = Machine(ARM64, memory="6G", append=reservation)
+    result = crash(Kernel.get(version, ARM64), loader, run_guest, machine, capture=tree)
+    reserved = jobs.ranges(result.stage("first").read("iomem"), "Crash kernel")
+    assert len(reserved) == count
+    usable = (result.stage("second").folder / "usable").read_bytes()
+    told = [range(start, start + size) for start, size in struct.iter_unpack(">QQ", usable)]
+    assert told == reserved[::-1], "the high range first"
+    ram = jobs.ranges(result.stage("second").read("iomem"), "System RAM")
+    assert all(any(part.start <= each.start and each.stop <= part.stop for part in ram) for each in reserved)
+
+
+@pytest.mark.parametrize(
+    ("append", "extra"),
+    [pytest.param("", _EL2, id="el2"), pytest.param(" nokaslr", (), id="nokaslr")],
+)
+def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_guest: RunGuest) -> None:
+    machine = Machine(ARM64, append=f"crashkernel=256M{append}", extra=extra)
+    crash(Kernel.get("6.1", ARM64), loader, run_guest, machine)
+
+
+@pytest.mark.parametrize(
+    ("arch", "region", "extra"),
+    [
+        pytest.param(X86_64, "kernel", (), id="kernel"),
+        pytest.param(X86_64, "initrd", (), id="initrd"),
+        pytest.param(ARM64, "kernel", (), id="arm64-kernel"),
+        pytest.param(ARM64, "initrd", _EL2, id="arm64-el2-initrd"),
+    ],
+)
+def test_damaged_image_does_not_run(arch: Arch, region: str, extra: tuple[str, ...], tmp_path: Path) -> None:
+    kernel = Kernel.get("6.1", arch)
     in_initrd = secrets.token_bytes(1 << 16)
     in_kernel = kernel.image.read_bytes()[4 << 20 : 5 << 20]
-    job = jobs.crash_load("pykexec", secrets.token_hex(8))
-    guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', jobs.CAPTURE, {"/content": in_initrd})
-    # The guest's memory is a file: what is at a physical address below 2G stands at that offset.
+    job = jobs.crash_load("pykexec", secrets.token_hex(8), kernel)
+    guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', jobs.capture(kernel), {"/content": in_initrd})
+    # The guest's memory is a file: a physical address below 2G stands there at its distance from the start.
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as memory:
         backend = f"memory-backend-file,id=ram,size=1G,share=on,mem-path={memory.name}"
-        machine = Machine(extra=("-object", backend, "-machine", "memory-backend=ram"))
+        machine = Machine(arch, extra=("-object", backend, "-machine", "memory-backend=ram", *extra))
         with Running(machine, guest, tmp_path / "machine", timeout=120) as running:
             (reserved,) = jobs.ranges(running.wait_for("first").read("iomem"), "Crash kernel")
-            _damage(Path(memory.name), reserved, in_kernel if region == "kernel" else in_initrd)
+            place = range(reserved.start - arch.ram_start, reserved.stop - arch.ram_start)
+            _damage(Path(memory.name), place, in_kernel if region == "kernel" else in_initrd)
             running.go()
             result = running.wait()
     assert not result.reached("second")
@@ -82,12 +137,3 @@ def _damage(memory: Path, reserved: range, content: bytes) -> None:
 def _purgatory_lines(console: str) -> list[str]:
     """Lines without the time with which the kernel begins each of its own."""
     return [line for line in console.splitlines() if not re.match(r"\[ *\d+\.\d+\]", line)]
-
-
-def _check_capture(result: Result, marker: str) -> None:
-    result.stage("first")
-    second = result.stage("second")
-    assert jobs.capture_command_line(marker) in second.read("cmdline")
-    log = second.read("dmesg.txt")
-    assert "Kernel panic - not syncing: sysrq triggered crash" in log
-    assert marker in log

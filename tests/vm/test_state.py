@@ -4,7 +4,7 @@ import pytest
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import SUITES, X86_64, Guest, Kernel, Machine
+from tools.lab import ARM64, SUITES, X86_64, Arch, Guest, Kernel, Machine
 
 # Each line of the result: the step, the loader's exit status, and what the kernel then says is loaded for a
 # crash and for a boot. The files are in a folder of their own in newer kernels.
@@ -37,10 +37,11 @@ step nothing-to-boot {loader} -e
 """
 
 
-@pytest.mark.parametrize("version", [pytest.param(version, id=f"state-{version}") for version in SUITES])
-def test_state_is_what_the_kernel_says(version: str, loader: str, run_guest: RunGuest) -> None:
-    job = _JOB.format(loader=loader, command_line=jobs.capture_command_line("state"))
-    first = run_guest(Guest(Kernel.get(version, X86_64), job), Machine()).stage("first")
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("state", {X86_64: SUITES, ARM64: ["6.1"]}))
+def test_state_is_what_the_kernel_says(arch: Arch, version: str, loader: str, run_guest: RunGuest) -> None:
+    kernel = Kernel.get(version, arch)
+    job = _JOB.format(loader=loader, command_line=jobs.capture_command_line("state", kernel))
+    first = run_guest(Guest(kernel, job), Machine(arch)).stage("first")
     steps = {name: values for name, *values in map(str.split, first.read("steps").splitlines())}
     # A status of 1 from -S is "loaded".
     assert steps.pop("broken-load")[0] not in ("0", "1"), first.log

@@ -16,6 +16,8 @@ class Arch:
     """QEMU options that make the machine, without memory, processors and devices."""
     console: str
     """The serial console's name in a kernel command line."""
+    ram_start: int
+    """The physical address at which the machine's memory begins."""
     debian: str
     """Debian's name for the architecture."""
     kernel_package: str
@@ -28,6 +30,7 @@ X86_64 = Arch(
     qemu_package="qemu-system-x86",
     machine=("-M", "q35", "-cpu", "max"),
     console="ttyS0",
+    ram_start=0,
     debian="amd64",
     kernel_package="linux-image-cloud-amd64",
 )
@@ -39,6 +42,7 @@ ARM64 = Arch(
     # Without an ITS: its tables do not survive a kexec on machines without EFI.
     machine=("-M", "virt,gic-version=3,its=off", "-cpu", "max,pauth-impdef=on"),
     console="ttyAMA0",
+    ram_start=0x40000000,
     debian="arm64",
     kernel_package="linux-image-cloud-arm64",
 )

@@ -22,14 +22,15 @@ _USERLAND = "bookworm"
 _SMALL = (
     "busybox-static", "libbz2-1.0", "libc6", "libdw1", "libelf1", "liblzma5", "liblzo2-2", "libgcc-s1",
     "libsnappy1v5", "libstdc++6", "libzstd1", "makedumpfile", "zlib1g",
+    "kexec-tools",  # vmcore-dmesg
 )  # fmt: skip
-# The C kexec, to compare with, and its libraries.
-KEXEC_TOOLS = (
-    "kexec-tools", "libxencall1", "libxendevicemodel1", "libxenevtchn1", "libxenforeignmemory1",
+# What the C kexec, to compare with, is linked to.
+_XEN = (
+    "libxencall1", "libxendevicemodel1", "libxenevtchn1", "libxenforeignmemory1",
     "libxengnttab1", "libxenmisc4.17", "libxentoolcore1", "libxentoollog1",
 )  # fmt: skip
 _FULL = (
-    *_SMALL, *KEXEC_TOOLS, "libexpat1", "libffi8", "libpython3.11-minimal", "libpython3.11-stdlib",
+    *_SMALL, *_XEN, "libexpat1", "libffi8", "libpython3.11-minimal", "libpython3.11-stdlib",
     "libssl3", "python3.11-minimal",
 )  # fmt: skip
 _DIST_PACKAGES = "usr/lib/python3/dist-packages"
@@ -57,7 +58,7 @@ def full(arch: Arch) -> bytes:
 
 def kexec_tools(arch: Arch) -> tuple[Path, list[Path]]:
     """The C kexec for a comparison on this machine: the program, and the folders of its libraries."""
-    packages = fetch(_USERLAND, arch.debian, KEXEC_TOOLS)
+    packages = fetch(_USERLAND, arch.debian, ("kexec-tools", *_XEN))
     libraries = sorted({path.parent for package in packages for path in package.rglob("lib*.so.*")})
     return packages[0] / "sbin/kexec", libraries
 
@@ -71,6 +72,11 @@ def small(arch: Arch) -> bytes:
             target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
 
     return _cached(f"small-{arch.name}", build, *_SMALL)
+
+
+def second_system(arch: Arch, *, with_pykexec: bool) -> bytes:
+    """The system of the kernel that is loaded: as small as what it has to do allows."""
+    return full(arch) + project() if with_pykexec else small(arch)
 
 
 def project() -> bytes:

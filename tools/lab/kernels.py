@@ -21,6 +21,7 @@ _MODULES = ("virtio_pci", "virtio_console")
 class Kernel:
     """A kernel ready to boot."""
 
+    arch: Arch
     version: str
     """The key in `SUITES`, such as "6.1"."""
     release: str
@@ -38,7 +39,7 @@ class Kernel:
         images = [path for folder in folders for path in folder.rglob("vmlinu[xz]*") if path.is_file()]
         if len(images) != 1 or len(releases) != 1:
             raise LabError(f"the packages of Linux {version} hold not one kernel, but {images}, {releases}")
-        return cls(version, releases.pop(), images[0], folders)
+        return cls(arch, version, releases.pop(), images[0], folders)
 
     def modules(self) -> bytes:
         """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""

@@ -49,6 +49,8 @@ class Guest:
     second_job: str = "true"
     second_files: Mapping[str, bytes] = field(default_factory=dict)
     """Further files of the second kernel's system, by absolute path."""
+    second_then: str | None = None
+    """As `then`, for the second kernel, whose system then has Python and pykexec, too."""
     second_image: str = "/boot/second.img"
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Further files of the first kernel's system, by absolute path."""
@@ -187,7 +189,8 @@ def run(machine: Machine, guest: Guest, folder: Path, *, timeout: float = 180) -
 
 def _write_image(arch: Arch, guest: Guest, folder: Path) -> None:
     modules = guest.kernel.modules()
-    second = images.small(arch) + modules + images.overlay("second", guest.second_job, guest.second_files)
+    second = images.second_system(arch, with_pykexec=guest.second_then is not None) + modules
+    second += images.overlay("second", guest.second_job, guest.second_files, then=guest.second_then)
     files = {
         **guest.files,
         guest.second_image: second,

@@ -1,0 +1,1 @@
+"""Containers a kernel comes in on any architecture."""
