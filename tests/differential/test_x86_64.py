@@ -14,7 +14,7 @@ from pykexec.machine import Machine
 from pykexec.plan import Purpose, Request
 from tests.differential.ckexec import CKexec, Loaded
 from tests.differential.meaning import Facts, facts
-from tests.support.machines import FOLDER, SNAPSHOTS, write
+from tests.support.machines import FOLDER, X86_64_SNAPSHOTS, write
 from tools.lab import X86_64, Kernel
 from tools.lab.images import kexec_tools
 
@@ -129,7 +129,7 @@ def iomem_of(name: str, extra: str) -> str:
 
 def cases() -> Iterator[Case]:
     for purpose in Purpose:
-        for name in SNAPSHOTS:
+        for name in X86_64_SNAPSHOTS:
             yield Case(f"{name}-{purpose.value}", name, purpose)
         variations: dict[str, Mapping[str, str | bytes]] = {
             "efi": {**efi_files(), "sys/kernel/boot_params/data": efi_boot_params()},

@@ -26,7 +26,7 @@ from pykexec.machine import Machine
 from pykexec.memory import Range, RangeSet
 from pykexec.plan import LoadPlan, Purpose, Request
 from tests.support.bzimage import FakeBzImage
-from tests.support.machines import FOLDER, SNAPSHOTS, snapshot, unpacked
+from tests.support.machines import FOLDER, X86_64_SNAPSHOTS, snapshot, unpacked
 
 HIGH = "qemu-6.1-6g-high"
 PLAIN = "qemu-6.1-1g"
@@ -65,7 +65,7 @@ def check_sound(plan: LoadPlan) -> None:
     assert plan.entry in plan.segment("purgatory").range
 
 
-@pytest.mark.parametrize("name", SNAPSHOTS)
+@pytest.mark.parametrize("name", X86_64_SNAPSHOTS)
 def test_crash_segments_lie_in_the_highest_reservation(name: str) -> None:
     plan = plan_load(snapshot(name), request(Purpose.CRASH))
     check_sound(plan)
@@ -74,7 +74,7 @@ def test_crash_segments_lie_in_the_highest_reservation(name: str) -> None:
     assert plan.flags == 0x3E0001
 
 
-@pytest.mark.parametrize("name", SNAPSHOTS)
+@pytest.mark.parametrize("name", X86_64_SNAPSHOTS)
 def test_boot_segments_lie_in_ram_above_low_memory(name: str) -> None:
     plan = plan_load(snapshot(name), request(Purpose.BOOT))
     check_sound(plan)
@@ -84,7 +84,7 @@ def test_boot_segments_lie_in_ram_above_low_memory(name: str) -> None:
     assert plan.command_line == "console=ttyS0 quiet"
 
 
-@pytest.mark.parametrize("name", SNAPSHOTS)
+@pytest.mark.parametrize("name", X86_64_SNAPSHOTS)
 def test_core_headers_describe_all_memory_of_the_crashed_kernel(name: str) -> None:
     machine = snapshot(name)
     plan = plan_load(machine, request(Purpose.CRASH))
@@ -113,7 +113,7 @@ def test_low_memory_is_read_from_where_purgatory_saves_it() -> None:
     assert [(h["p_paddr"], h["p_offset"]) for h in moved] == [(0x1000, plan.segment("backup").address)]
 
 
-@pytest.mark.parametrize("name", SNAPSHOTS)
+@pytest.mark.parametrize("name", X86_64_SNAPSHOTS)
 def test_the_capture_kernel_is_told_its_memory_and_no_more(name: str) -> None:
     plan = plan_load(snapshot(name), request(Purpose.CRASH))
     ram = RangeSet(e.range for e in plan.memory_map if e.kind.name == "RAM")

@@ -30,8 +30,8 @@ makedumpfile -l -d 31 /proc/vmcore "$OUT/vmcore"
 makedumpfile --dump-dmesg "$OUT/vmcore" "$OUT/dmesg.txt"
 rm "$OUT/vmcore"
 """
-# makedumpfile (1.7.8, too) does not know arm64's 52-bit virtual addresses with pages of 4 KiB, which Debian's
-# kernels have since 6.9. The C vmcore-dmesg finds the log through the program headers' virtual addresses.
+# makedumpfile (1.7.8, too) does not know arm64's 52-bit virtual addresses with pages of 4 KiB, as Debian's
+# kernels have them since 6.9. The C vmcore-dmesg finds the log through the headers' virtual addresses.
 _VMCORE_DMESG = """
 vmcore-dmesg /proc/vmcore > "$OUT/dmesg.txt"
 """

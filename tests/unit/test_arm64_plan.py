@@ -1,0 +1,225 @@
+"""Plans for snapshots of real arm64 machines, checked against what those machines say of themselves."""
+
+import dataclasses
+import io
+import re
+import struct
+import tarfile
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from pykexec.arch.arm64 import image
+from pykexec.devicetree import DeviceTree
+from pykexec.errors import ImageError, MachineError, PlacementError, PykexecError, UsageError
+from pykexec.files import FileData
+from pykexec.loader import plan_load
+from pykexec.memory import GIB, MIB, Range, RangeSet
+from pykexec.plan import LoadPlan, Purpose, Request
+from tests.support.arm64_image import FakeImage
+from tests.support.elf import NO_ADDRESS
+from tests.support.elf import kcore as fake_kcore
+from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot, unpacked
+
+PLAIN = "qemu-arm64-6.1-1g"
+HIGH_LOW = "qemu-arm64-6.1-6g-high-low"
+KERNEL = FileData.from_bytes("Image", FakeImage().build())
+INITRD = FileData.from_bytes("initrd", b"initrd" * 10000)
+
+
+def request(purpose: Purpose, **changes: object) -> Request:
+    plain = Request(
+        KERNEL, purpose=purpose, initrd=INITRD, append="console=ttyAMA0", seed=bytes(range(1, 65))
+    )
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def iomem(name: str, what: str) -> list[Range]:
+    with tarfile.open(FOLDER / f"{name}.tar") as tar:
+        file = tar.extractfile("proc/iomem")
+        assert file is not None
+        text = file.read().decode()
+    found = re.findall(rf"^ *([0-9a-f]+)-([0-9a-f]+) : {what}$", text, re.MULTILINE)
+    return [Range(int(start, 16), int(end, 16) + 1) for start, end in found]
+
+
+def tree_of(plan: LoadPlan) -> DeviceTree:
+    return DeviceTree(bytes(plan.segment("dtb").data), "plan")
+
+
+def check_sound(plan: LoadPlan) -> None:
+    """booting.rst."""
+    kernel, dtb, initrd = (plan.segment(name) for name in ("kernel", "dtb", "initrd"))
+    assert kernel.address % (2 * MIB) == FakeImage().text_offset
+    assert dtb.address % 8 == 0
+    assert dtb.memsz <= 2 * MIB
+    assert initrd.range.end - kernel.address // GIB * GIB <= 32 * GIB
+    chosen = dict(tree_of(plan).nodes())["/chosen"]
+    assert chosen["bootargs"] == plan.command_line.encode() + b"\0"
+    start, end = (struct.unpack(">Q", chosen[f"linux,initrd-{which}"])[0] for which in ("start", "end"))
+    assert (start, end - start) == (initrd.address, INITRD.size)
+    assert len(chosen["kaslr-seed"]) == 8
+    assert chosen["rng-seed"] != chosen["kaslr-seed"]
+
+
+@pytest.mark.parametrize("name", ARM64_SNAPSHOTS)
+def test_crash_plans(name: str) -> None:
+    plan = plan_load(snapshot(name), request(Purpose.CRASH))
+    check_sound(plan)
+    assert plan.flags == 0xB70001
+    reserved = iomem(name, "Crash kernel")
+    assert all(max(reserved).covers(segment.range) for segment in plan.segments)
+    tree = tree_of(plan)
+    usable = tree.get("/chosen", "linux,usable-memory-range")
+    assert usable is not None
+    assert [Range.sized(*each) for each in struct.iter_unpack(">QQ", usable)] == reserved[::-1]
+    core = plan.segment("elfcorehdr")
+    assert tree.get("/chosen", "linux,elfcorehdr") == struct.pack(">QQ", core.address, core.data.nbytes)
+
+
+@pytest.mark.parametrize("name", ARM64_SNAPSHOTS)
+def test_boot_plans_keep_off_what_is_reserved(name: str) -> None:
+    plan = plan_load(snapshot(name), request(Purpose.BOOT))
+    check_sound(plan)
+    assert plan.flags == 0xB70000
+    free = RangeSet(iomem(name, "System RAM")).minus(iomem(name, "reserved"))
+    assert all(free.covers(segment.range) for segment in plan.segments)
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+@pytest.mark.parametrize("name", ARM64_SNAPSHOTS)
+def test_nothing_but_chosen_changes_in_the_tree(name: str, purpose: Purpose) -> None:
+    machine = snapshot(name)
+    before = dict(DeviceTree(machine.read("sys/firmware/fdt") or b"", "before").nodes())
+    after = dict(tree_of(plan_load(machine, request(purpose))).nodes())
+    ours = {"bootargs", "kaslr-seed", "rng-seed", "linux,elfcorehdr", "linux,usable-memory-range"}
+    ours |= {"linux,initrd-start", "linux,initrd-end"}
+    for nodes in (before, after):
+        for name_ in ours:
+            nodes["/chosen"].pop(name_, None)
+    assert before == after
+
+
+def test_a_boot_from_a_capture_kernel_drops_what_made_it_one(tmp_path: Path) -> None:
+    captured = plan_load(snapshot(PLAIN), request(Purpose.CRASH)).segment("dtb").data
+    machine = unpacked(PLAIN, tmp_path, {"sys/firmware/fdt": bytes(captured)})
+    chosen = dict(tree_of(plan_load(machine, request(Purpose.BOOT, initrd=None, seed=None))).nodes())[
+        "/chosen"
+    ]
+    assert not {name for name in chosen if name.startswith("linux,") or name.endswith("-seed")}
+
+
+@pytest.mark.parametrize("name", ARM64_SNAPSHOTS)
+def test_core_headers_agree_with_vmcoreinfo(name: str) -> None:
+    machine = snapshot(name)
+    elf = ELFFile(io.BytesIO(plan_load(machine, request(Purpose.CRASH)).segment("elfcorehdr").data))
+    assert elf["e_machine"] == "EM_AARCH64"
+    text, *linear = (segment.header for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD")
+    info = machine.kcore.vmcoreinfo
+    assert text["p_vaddr"] - text["p_paddr"] == int(info["NUMBER(kimage_voffset)"], 16)
+    # include/asm/memory.h: __phys_to_virt(x) = (x - PHYS_OFFSET) | PAGE_OFFSET
+    phys_offset = int(info["NUMBER(PHYS_OFFSET)"], 16)
+    page_offset = (1 << 64) - (1 << int(info["NUMBER(VA_BITS)"]))
+    assert {h["p_vaddr"] - h["p_paddr"] for h in linear} == {page_offset - phys_offset}
+    dumped = RangeSet(Range.sized(h["p_paddr"], h["p_memsz"]) for h in linear)
+    assert dumped == RangeSet(iomem(name, "System RAM")).minus(iomem(name, "Crash kernel"))
+
+
+@pytest.mark.parametrize("va_bits", [39, 48, 52])
+@pytest.mark.parametrize("kaslr", [0, 0x3BFE_8000_0000])
+@pytest.mark.parametrize("phys_offset", [0x40000000, -0xF0_0000_0000_0000])
+def test_virtual_layouts(tmp_path: Path, va_bits: int, kaslr: int, phys_offset: int) -> None:
+    """PHYS_OFFSET is negative where a kernel with 52-bit addresses runs on a CPU with 48."""
+    page_offset = (1 << 64) - (1 << va_bits)
+    text = 0xFFFF800008000000 + kaslr
+    segments = [
+        (text, 0x40200000, 0x1AB0000),
+        ((0x40000000 - phys_offset + page_offset) % (1 << 64), 0x40000000, 0x40000000),
+        (0xFFFFFC0000000000, NO_ADDRESS, 1 << 30),
+    ]
+    info = f"PAGESIZE=4096\nSYMBOL(_stext)={text + 0x10000:x}\n"
+    kcore = bytearray(fake_kcore(segments, vmcoreinfo=info))
+    struct.pack_into("<H", kcore, 18, 183)
+    machine = unpacked(PLAIN, tmp_path, {"proc/kcore": bytes(kcore)})
+    elf = ELFFile(io.BytesIO(plan_load(machine, request(Purpose.CRASH)).segment("elfcorehdr").data))
+    found = [(s["p_vaddr"], s["p_paddr"]) for s in elf.iter_segments() if s["p_type"] == "PT_LOAD"]
+    assert found[0] == (text, 0x40200000)
+    assert all((v - p) % (1 << 64) == (page_offset - phys_offset) % (1 << 64) for v, p in found[1:])
+
+
+@pytest.mark.parametrize("page_size", [4096, 16384, 65536])
+def test_page_size_is_the_machines(tmp_path: Path, page_size: int) -> None:
+    identity = f'{{"machine": "aarch64", "page_size": {page_size}}}'
+    machine = unpacked(PLAIN, tmp_path, {"pykexec-snapshot.json": identity})
+    plan = plan_load(machine, request(Purpose.CRASH))
+    assert all(segment.address % page_size == segment.memsz % page_size == 0 for segment in plan.segments)
+    assert bool(plan.warnings) == (page_size != 4096), "a kernel of another page size is worth a word"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"kernel": FileData.from_bytes("k", b"x" * 5000)}, ImageError, "no arm64 Image signature"),
+        ({"kernel": FileData.from_bytes("k", b"")}, ImageError, "no arm64 Image signature"),
+        ({"kernel": FileData.from_bytes("k", FakeImage(flags=1).build())}, ImageError, "big-endian"),
+        (
+            {"kernel": FileData.from_bytes("k", FakeImage(image_size=4096).build())},
+            ImageError,
+            "less than the file",
+        ),
+        (
+            {"kernel": FileData.from_bytes("k", FakeImage(image_size=1 << 63).build())},
+            ImageError,
+            "damaged Image",
+        ),
+        (
+            {"kernel": FileData.from_bytes("k", FakeImage(text_offset=1 << 40).build())},
+            ImageError,
+            "damaged Image",
+        ),
+        (
+            {"kernel": FileData.from_bytes("k", FakeImage(image_size=1 << 36).build())},
+            PlacementError,
+            "no room",
+        ),
+        ({"append": "x" * 3000}, UsageError, "Command line overflow"),
+        ({"append": "a\0b"}, UsageError, "NUL"),
+        ({"initrd": FileData.from_bytes("i", bytes(300 << 20))}, PlacementError, "no room for the initrd"),
+    ],
+)
+def test_bad_requests(changes: dict[str, object], error: type[PykexecError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        plan_load(snapshot(PLAIN), request(Purpose.CRASH, **changes))
+
+
+def test_headers_before_3_17_have_no_size() -> None:
+    kernel = image.parse(FileData.from_bytes("Image", FakeImage(image_size=0, text_offset=0x123).build()))
+    assert (kernel.text_offset, kernel.memory_size) == (0x80000, 16 * MIB)
+
+
+def test_text_offset_leaves_the_memory_below_unused() -> None:
+    kernel = FileData.from_bytes("Image", FakeImage(text_offset=0x80000).build())
+    plan = plan_load(snapshot(PLAIN), request(Purpose.CRASH, kernel=kernel))
+    address = plan.segment("kernel").address
+    assert address % (2 * MIB) == 0x80000
+    below = Range(address - 0x80000, address)
+    assert not any(segment.range.overlaps(below) for segment in plan.segments)
+
+
+def test_no_device_tree(tmp_path: Path) -> None:
+    machine = unpacked(PLAIN, tmp_path, {"sys/firmware/fdt": None})
+    with pytest.raises(MachineError, match="/sys/firmware/fdt is missing"):
+        plan_load(machine, request(Purpose.BOOT))
+
+
+@pytest.mark.parametrize("phandles", [0, 1])
+def test_an_its_without_efi_is_worth_a_word(tmp_path: Path, phandles: int) -> None:
+    tree = DeviceTree(snapshot(PLAIN).read("sys/firmware/fdt") or b"", "test")
+    if phandles:
+        tree.set("/its@8080000", "compatible", b"arm,gic-v3-its\0")
+    machine = unpacked(PLAIN, tmp_path, {"sys/firmware/fdt": tree.to_bytes()})
+    assert [
+        w for w in plan_load(machine, request(Purpose.BOOT)).warnings if "ITS" in w
+    ] != [] or not phandles
+    assert not any("ITS" in warning for warning in plan_load(machine, request(Purpose.CRASH)).warnings)
