@@ -1,13 +1,13 @@
 """Debian's C kexec, run on a tree of facts instead of this machine."""
 
 import os
+import re
 import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec.machine import Machine
 from pykexec.plan import LoadPlan
 
 
@@ -45,7 +45,7 @@ class CKexec:
             "LD_LIBRARY_PATH": ":".join(map(str, self.libraries)),
             "KEXEC_ROOT": str(root),
             "KEXEC_OUT": str(out),
-            "KEXEC_CPUS": str(len(Machine.from_snapshot(root).cpu_notes)),
+            "KEXEC_CPUS": str(len([*(root / "sys/devices/system/cpu").glob("cpu[0-9]*")])),
         }
         command = [str(self.program), "-c", *arguments]
         done = subprocess.run(
@@ -58,8 +58,9 @@ class CKexec:
 def _complete(root: Path) -> None:
     """Files the C tool looks at and pykexec does not need."""
     (root / "proc/mounts").write_text("sysfs /sys sysfs rw 0 0\n")
-    stext = Machine.from_snapshot(root).kcore.vmcoreinfo["SYMBOL(_stext)"]
-    (root / "proc/kallsyms").write_text(f"{stext} T _stext\n")
+    stext = re.search(rb"SYMBOL\(_stext\)=([0-9a-f]+)", (root / "proc/kcore").read_bytes())
+    assert stext is not None
+    (root / "proc/kallsyms").write_text(f"{stext[1].decode()} T _stext\n")
 
 
 def _parse(data: bytes) -> Loaded:

@@ -20,6 +20,9 @@ def cases(name: str, versions: Mapping[Arch, Iterable[str]]) -> list[Any]:
     ]
 
 
+# With ACPI QEMU announces an ITS whether there is one or not.
+WITH_ITS = ("-machine", "its=on")
+
 _LOOK_AROUND = """
 set -e
 cp /proc/cmdline /proc/iomem "$OUT"

@@ -71,3 +71,20 @@ def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunG
         result.stage(stage)
     assert result.stage("third").read("cmdline").strip() == command_line + "3"
     assert result.stage("third").read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
+def test_uefi_boot(arch: Arch, loader: str, run_guest: RunGuest) -> None:
+    """The second kernel has EFI's runtime services, and the memory the firmware gave the first."""
+    look = 'cp /proc/cmdline /proc/meminfo "$OUT"; cd /sys/firmware; ls efi acpi/tables > "$OUT/firmware"\n'
+    command_line = f"console={arch.console} panic=-1 through-uefi"
+    guest = Guest(Kernel.get("6.1", arch), _load(loader, command_line), f"{loader} -e", look)
+    machine = Machine(arch, append="", uefi=True, extra=jobs.WITH_ITS if arch is ARM64 else ())
+    result = run_guest(guest, machine)
+    first, second = result.stage("first"), result.stage("second")
+    assert second.read("cmdline").strip() == command_line
+    firmware = second.read("firmware").split()
+    assert {"efivars", "systab", "FACP", "DSDT"} <= set(firmware)
+    assert jobs.memory_total(second.read("meminfo")) == pytest.approx(
+        jobs.memory_total(first.read("meminfo")), abs=8 << 20
+    )

@@ -94,6 +94,14 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
     crash(Kernel.get("6.1", ARM64), loader, run_guest, machine)
 
 
+@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
+def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
+    look = 'cat /sys/firmware/efi/fw_platform_size > "$OUT/efi"\n'
+    machine = Machine(arch, uefi=True, extra=jobs.WITH_ITS if arch is ARM64 else ())
+    result = crash(Kernel.get("6.1", arch), loader, run_guest, machine, capture=look)
+    assert result.stage("second").read("efi") == "64\n"
+
+
 @pytest.mark.parametrize(
     ("arch", "region", "extra"),
     [

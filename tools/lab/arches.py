@@ -18,6 +18,8 @@ class Arch:
     """The serial console's name in a kernel command line."""
     ram_start: int
     """The physical address at which the machine's memory begins."""
+    uefi: tuple[str, str]
+    """UEFI firmware: the Debian package, and the file in it."""
     debian: str
     """Debian's name for the architecture."""
     kernel_package: str
@@ -31,6 +33,7 @@ X86_64 = Arch(
     machine=("-M", "q35", "-cpu", "max"),
     console="ttyS0",
     ram_start=0,
+    uefi=("ovmf", "usr/share/ovmf/OVMF.fd"),
     debian="amd64",
     kernel_package="linux-image-cloud-amd64",
 )
@@ -43,6 +46,7 @@ ARM64 = Arch(
     machine=("-M", "virt,gic-version=3,its=off", "-cpu", "max,pauth-impdef=on"),
     console="ttyAMA0",
     ram_start=0x40000000,
+    uefi=("qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
     debian="arm64",
     kernel_package="linux-image-cloud-arm64",
 )

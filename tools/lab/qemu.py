@@ -13,6 +13,7 @@ from typing import Self
 
 from . import images
 from .arches import X86_64, Arch
+from .debian import fetch
 from .host import LabError, ensure_commands
 from .kernels import Kernel
 
@@ -29,7 +30,8 @@ class Machine:
     cpus: int = 2
     append: str = "crashkernel=256M"
     """Added to the first kernel's command line."""
-    firmware: Path | None = None
+    uefi: bool = False
+    """Start through UEFI firmware, and on arm64 with ACPI instead of a device tree."""
     extra: tuple[str, ...] = ()
     """Further QEMU options."""
 
@@ -206,7 +208,7 @@ def _write_image(arch: Arch, guest: Guest, folder: Path) -> None:
 def _command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
     arch = machine.arch
     command_line = f"console={arch.console} panic=-1 {machine.append}"
-    firmware = () if machine.firmware is None else ("-bios", os.fspath(machine.firmware))
+    firmware = ("-bios", os.fspath(_firmware(arch))) if machine.uefi else ()
     return [
         arch.qemu,
         *arch.machine,
@@ -230,3 +232,9 @@ def _command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         "-append", command_line,
         *machine.extra,
     ]  # fmt: skip
+
+
+def _firmware(arch: Arch) -> Path:
+    package, file = arch.uefi
+    (folder,) = fetch("bookworm", arch.debian, [package])
+    return folder / file
