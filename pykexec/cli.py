@@ -54,6 +54,7 @@ class Options:
     kexec_syscall_auto: bool = False
     kexec_file_syscall: bool = False
     initrd: str | None = None
+    dtb: str | None = None
     append: str | None = None
     reuse_cmdline: bool = False
     mem_min: int | None = None
@@ -112,6 +113,7 @@ def _then(options: Options) -> Action:
 
 _FOR_LOADS = (
     "initrd",
+    "dtb",
     "append",
     "reuse_cmdline",
     "mem_min",
@@ -208,6 +210,7 @@ _NUMBER = _Number()
     "-S", "--status", is_flag=True, help="Exit with 1 if a crash kernel (with -l: a kernel) is loaded."
 )
 @click.option("--initrd", "--ramdisk", "initrd", metavar="FILE", help="Initial ramdisk for KERNEL.")
+@click.option("--dtb", metavar="FILE", help="Device tree for KERNEL, instead of the running kernel's.")
 @click.option("--append", "--command-line", "append", metavar="TEXT", help="Command line for KERNEL.")
 @click.option(
     "--reuse-cmdline", is_flag=True, help="Put the running kernel's command line before that of --append."
@@ -332,6 +335,7 @@ def _request(options: Options, purpose: Purpose, machine: "Machine") -> Request:
     return Request.from_paths(
         options.kernel,
         initrd=options.initrd,
+        device_tree=options.dtb,
         purpose=purpose,
         append=options.append,
         reuse_command_line=options.reuse_cmdline,

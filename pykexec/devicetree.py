@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 import fdt
 
 from pykexec.errors import DeviceTreeError
+from pykexec.machine.root import Root
+from pykexec.machine.text import read
 from pykexec.memory import MIB
 
 _MAGIC = 0xD00DFEED
@@ -31,6 +33,18 @@ class DeviceTree:
         """Read a blob; `where` names it in errors. Raises DeviceTreeError when it is damaged."""
         self._where = where
         self._tree, self.boot_cpu = _Reader(data, where).read()
+
+    @classmethod
+    def from_folder(cls, root: Root, folder: str) -> "DeviceTree":
+        """The tree the kernel shows unpacked, as in /proc/device-tree. Raises MachineError."""
+        self = cls.__new__(cls)
+        self._where, self.boot_cpu = f"/{folder}", 0
+        self._tree = fdt.FDT()
+        self._tree.header.version = _VERSION
+        self._tree.entries = []
+        self._tree.root = _node("/", None)
+        _read_folder(self._tree.root, root, folder, _DEPTH_MAX)
+        return self
 
     def get(self, path: str, name: str) -> bytes | None:
         """A property's bytes, or None where the node or the property is missing."""
@@ -111,6 +125,23 @@ class DeviceTree:
 
 def _bytes_of(prop: fdt.Property) -> bytes:
     return bytes(getattr(prop, "data", b""))
+
+
+def _read_folder(node: fdt.Node, root: Root, folder: str, depth: int) -> None:
+    for name in root.names(folder):
+        path = f"{folder}/{name}"
+        value = read(root, path)
+        if value is None and depth:
+            _read_folder(_node(name, node), root, path, depth - 1)
+        elif value is not None and name != "name":  # which the kernel makes up
+            _add_property(node, name, value)
+
+
+def _add_property(node: fdt.Node, name: str, value: bytes) -> None:
+    """Not node.append(): that looks for a twin of each, which takes quadratic time."""
+    made = fdt.PropBytes(name, data=value) if value else fdt.Property(name)
+    made.set_parent(node)
+    node.props.append(made)
 
 
 class _Reader:
@@ -214,10 +245,7 @@ class _Reader:
             raise self._damaged(f"the property at {position - 4:#x} of the structure block is damaged")
         name = self._text(self._strings[name_at:end])
         value = self._struct[start : start + size]
-        made = fdt.PropBytes(name, data=value) if value else fdt.Property(name)
-        made.set_parent(node)
-        # Not node.append(): that looks for a twin of each, which takes quadratic time.
-        node.props.append(made)
+        _add_property(node, name, value)
         return (start + size + 3) & ~3
 
     def _text(self, name: bytes) -> str:

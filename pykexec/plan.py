@@ -37,6 +37,8 @@ class Request:
     kernel: FileData
     purpose: Purpose = Purpose.BOOT
     initrd: FileData | None = None
+    device_tree: FileData | None = None
+    """Instead of the running kernel's (--dtb)."""
     append: str | None = None
     """The command line, or with `reuse_command_line` what is added to it."""
     reuse_command_line: bool = False
@@ -57,6 +59,7 @@ class Request:
         kernel: str | os.PathLike[str],
         *,
         initrd: str | os.PathLike[str] | None = None,
+        device_tree: str | os.PathLike[str] | None = None,
         purpose: Purpose = Purpose.BOOT,
         append: str | None = None,
         reuse_command_line: bool = False,
@@ -69,6 +72,7 @@ class Request:
         return cls(
             kernel=FileData.open(kernel, "kernel"),
             initrd=None if initrd is None else FileData.open(initrd, "initrd"),
+            device_tree=None if device_tree is None else FileData.open(device_tree, "device tree"),
             purpose=purpose,
             append=append,
             reuse_command_line=reuse_command_line,

@@ -10,7 +10,11 @@ from pykexec.plan import LoadPlan, Request
 class Arm64:
     name: str = "arm64"
     machines: tuple[str, ...] = ("aarch64",)
-    facts: tuple[str, ...] = ("sys/firmware/fdt", "sys/firmware/acpi/tables/FACP")
+    facts: tuple[str, ...] = (
+        "sys/firmware/fdt",
+        "proc/device-tree/**",
+        "sys/firmware/acpi/tables/FACP",
+    )
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:
         from pykexec.arch.arm64 import loader

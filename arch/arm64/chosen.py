@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import DeviceTreeError, MachineError
+from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import MIB, Range
 
 FIRMWARE_TREE = "sys/firmware/fdt"
+UNPACKED_TREE = "proc/device-tree"
 SIZE_MAX = 2 * MIB  # booting.rst, "Setup the device tree"
 
 _CHOSEN = "/chosen"
@@ -16,14 +18,22 @@ _KASLR_SEED_SIZE = 8
 _RNG_SEED_SIZE = 32
 
 
-def read_tree(machine: Machine) -> DeviceTree:
-    """The device tree the running kernel was given. Raises MachineError."""
+def read_tree(machine: Machine, given: FileData | None) -> DeviceTree:
+    """The device tree given, else the one the running kernel was given, else what /proc/device-tree shows.
+
+    Raises MachineError when there is none.
+    """
+    if given is not None:
+        return DeviceTree(bytes(given.data), given.path)
     data = machine.read(FIRMWARE_TREE)
-    if data is None:
-        raise MachineError(
-            f"/{FIRMWARE_TREE} is missing", hint="the kernel shows it on arm64 with CONFIG_OF"
-        )
-    return DeviceTree(data, f"/{FIRMWARE_TREE}")
+    if data is not None:
+        return DeviceTree(data, f"/{FIRMWARE_TREE}")
+    if machine.root.names(UNPACKED_TREE):
+        return DeviceTree.from_folder(machine.root, UNPACKED_TREE)
+    raise MachineError(
+        f"there is no device tree: neither /{FIRMWARE_TREE} nor /{UNPACKED_TREE}",
+        hint="give one with --dtb",
+    )
 
 
 def rewrite(

@@ -7,7 +7,7 @@ from construct import Bytes, Int32ul, Int64ul, Padding, Struct
 
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import pe
+from pykexec.formats import elf, pe
 from pykexec.memory import KIB, MIB
 
 HEADER = Struct(
@@ -45,11 +45,17 @@ class Image:
     memory_size: int
     """From there, what must be free memory."""
     page_size: PageSize
+    format: str
+    """What the file is."""
 
 
 def parse(file: FileData) -> Image:
-    """Read and check an Image. Raises ImageError."""
+    """Read and check an Image, or the vmlinux one is made of. Raises ImageError."""
     path, data = file.path, file.data
+    kind = "arm64 Image"
+    if bytes(data[:4]) == b"\x7fELF":
+        kind = "arm64 vmlinux"
+        data = memoryview(elf.flatten(path, data))
     if data.nbytes < HEADER.sizeof() or bytes(data[0x38:0x3C]) != _MAGIC:
         raise ImageError(
             f'{path}: cannot determine the file type: no arm64 Image signature ("ARM\\x64" at offset 0x38)',
@@ -75,7 +81,7 @@ def parse(file: FileData) -> Image:
             f"{path}: damaged Image: image_size {memory_size:#x} at offset 0x10 is less than the file's"
             f" {data.nbytes:#x} bytes"
         )
-    return Image(path, data, text_offset, memory_size, list(PageSize)[header.flags >> 1 & 3])
+    return Image(path, data, text_offset, memory_size, list(PageSize)[header.flags >> 1 & 3], kind)
 
 
 def _require_whole(path: str, data: memoryview) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from elftools.elf.enums import ENUM_E_MACHINE
 
-from pykexec import command_line, crash, elfcore, purgatory
+from pykexec import command_line, crash, elfcore, formats, purgatory
 from pykexec.arch.arm64 import chosen, image, psci
 from pykexec.arch.arm64.image import Image, PageSize
 from pykexec.devicetree import DeviceTree
@@ -25,8 +25,9 @@ _STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
     """A plan for that request on that machine. Raises PykexecError."""
-    kernel = image.parse(request.kernel)
-    tree = chosen.read_tree(machine)
+    file, wrapping = formats.unwrap(request.kernel)
+    kernel = image.parse(file)
+    tree = chosen.read_tree(machine, request.device_tree)
     line = _checked(command_line.for_request(request, machine.command_line))
     memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
     room = RangeSet([memory.load]) if memory else _free_memory(machine)
@@ -43,7 +44,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         arch="arm64",
         purpose=request.purpose,
         image=kernel.path,
-        image_format="arm64 Image",
+        image_format=", ".join(filter(None, (wrapping, kernel.format))),
         initrd=request.initrd.path if request.initrd else None,
         command_line=line,
         entry=entry if request.entry is None else request.entry,

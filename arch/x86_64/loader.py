@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pykexec import command_line, purgatory
+from pykexec import command_line, formats, purgatory
 from pykexec import crash as generic_crash
 from pykexec.arch.x86_64 import boot_params, bzimage, crash
 from pykexec.arch.x86_64.boot_params import Handover
@@ -22,7 +22,12 @@ _BACKUP, _ELFCOREHDR = "backup", "elfcorehdr"
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
     """A plan for that request on that machine. Raises PykexecError."""
-    kernel = bzimage.parse(request.kernel)
+    if request.device_tree is not None:
+        raise UsageError(
+            "--dtb: a device tree is for architectures that boot with one, which x86_64 does not"
+        )
+    file, _ = formats.unwrap(request.kernel)
+    kernel = bzimage.parse(file)
     _check_paging(machine, kernel)
     job = _Job(machine, request, kernel, boot_params.read_running(machine))
     return _plan_crash(job) if request.purpose is Purpose.CRASH else _plan_boot(job)

@@ -51,8 +51,20 @@ def _contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str
                 yield name, data
 
 
+def _below(root: Root, folder: str) -> Iterator[str]:
+    """Every path below a folder."""
+    for name in root.names(folder):
+        yield f"{folder}/{name}"
+        yield from _below(root, f"{folder}/{name}")
+
+
 def glob(root: Root, pattern: str) -> list[str]:
-    """The paths below a root that match, part by part; a part without wildcard need not be listable."""
+    """The paths below a root that match, part by part; a part without wildcard need not be listable.
+
+    "FOLDER/**" stands for everything below a folder.
+    """
+    if pattern.endswith("/**"):
+        return sorted(_below(root, pattern.removesuffix("/**")))
     paths = [""]
     for part in pattern.split("/"):
         if any(character in part for character in "*?["):

@@ -1,0 +1,44 @@
+"""uImage: U-Boot's legacy image, a header of 64 bytes before the contents (its include/image.h)."""
+
+import zlib
+
+from construct import Bytes, Int8ub, Int32ub, Struct
+
+from pykexec.errors import ImageError
+
+MAGIC = b"\x27\x05\x19\x56"
+_HEADER = Struct(
+    "magic" / Bytes(4),
+    "header_crc" / Int32ub,
+    "time" / Int32ub,
+    "size" / Int32ub,
+    "load" / Int32ub,
+    "entry" / Int32ub,
+    "data_crc" / Int32ub,
+    "os" / Int8ub,
+    "arch" / Int8ub,
+    "type" / Int8ub,
+    "compression" / Int8ub,
+    "name" / Bytes(32),
+)
+_LINUX = 5
+_KERNEL_TYPES = (2, 14)  # IH_TYPE_KERNEL, IH_TYPE_KERNEL_NOLOAD
+
+
+def contents(path: str, data: memoryview) -> memoryview:
+    """What is behind the header, both checksums compared. Raises ImageError."""
+    size: int = _HEADER.sizeof()
+    if data.nbytes < size:
+        raise ImageError(f"{path}: truncated within its uImage header")
+    raw = bytes(data[:size])
+    header = _HEADER.parse(raw)
+    if zlib.crc32(raw[:4] + bytes(4) + raw[8:]) != header.header_crc:
+        raise ImageError(f"{path}: damaged uImage: the header's checksum (offset 0x4) is wrong")
+    if header.os != _LINUX or header.type not in _KERNEL_TYPES:
+        raise ImageError(f"{path}: a uImage, but no Linux kernel (os {header.os}, type {header.type})")
+    if size + header.size > data.nbytes:
+        raise ImageError(f"{path}: truncated: {data.nbytes} bytes, its header says {size + header.size}")
+    found = data[size : size + header.size]
+    if zlib.crc32(found) != header.data_crc:
+        raise ImageError(f"{path}: damaged uImage: the contents' checksum (offset 0x18) is wrong")
+    return found
