@@ -1,10 +1,12 @@
 """Normal loads: the loaded kernel is booted, and tells what it has."""
 
+import gzip
 import hashlib
 import secrets
 
 import pytest
 
+from tests.support.zboot import zboot
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, SUITES, X86_64, Arch, Guest, Kernel, Machine, images
@@ -88,3 +90,24 @@ def test_uefi_boot(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     assert jobs.memory_total(second.read("meminfo")) == pytest.approx(
         jobs.memory_total(first.read("meminfo")), abs=8 << 20
     )
+
+
+@pytest.mark.parametrize(
+    ("prepare", "kernel_path", "options"),
+    [
+        pytest.param('gzip -1 < "$KERNEL" > /tmp/Image.gz', "/tmp/Image.gz", "", id="gzip"),
+        pytest.param("true", "/boot/vmlinuz.efi", "", id="zboot"),
+        pytest.param("cat /sys/firmware/fdt > /tmp/my.dtb", '"$KERNEL"', "--dtb /tmp/my.dtb", id="dtb"),
+        pytest.param("mount --bind /dev/null /sys/firmware/fdt", '"$KERNEL"', "", id="proc-device-tree"),
+    ],
+)
+def test_arm64_containers_and_trees(
+    prepare: str, kernel_path: str, options: str, loader: str, run_guest: RunGuest
+) -> None:
+    kernel = Kernel.get("6.1", ARM64)
+    efi = zboot(gzip.compress(kernel.image.read_bytes(), 1), b"gzip")
+    job = f"set -e; {prepare}" + _load(f"{loader} {options}", "console=ttyAMA0 panic=-1 packed", kernel_path)
+    look = 'cp /proc/cmdline "$OUT"'
+    guest = Guest(kernel, job, f"{loader} -e", look, files={"/boot/vmlinuz.efi": efi})
+    result = run_guest(guest, Machine(ARM64, append=""))
+    assert result.stage("second").read("cmdline").strip() == "console=ttyAMA0 panic=-1 packed"

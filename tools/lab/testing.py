@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from . import demo, progress
-from .arches import X86_64
+from .arches import ARCHES
 from .host import PROJECT, LabError, ensure_commands
 from .kernels import SUITES
 from .venv import python
@@ -17,6 +17,14 @@ Without arguments: style, types, the purgatory's build, and every test.
 With pytest arguments, such as -k crash-6.1: only the tests that they select.
 """
 _SLOW = ("tests/vm", "tests/differential")
+_TOOLS = {
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "bzip2": "bzip2",
+    "lz4": "lz4",
+    "mkimage": "u-boot-tools",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
 _TYPED = ("pykexec", "tools.lab", "tests")
 
 
@@ -46,10 +54,10 @@ def _set_up(quick: bool) -> str:
         interpreter = os.fspath(python())
     if not quick:
         with progress.step("Installing what the tests run"):
-            ensure_commands({"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"})
-            ensure_commands({"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"})
-        for version in SUITES:
-            demo.prepare(X86_64, version)
+            ensure_commands({"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev", **_TOOLS})
+        for arch in ARCHES.values():
+            for version in SUITES:
+                demo.prepare(arch, version)
     return interpreter
 
 
