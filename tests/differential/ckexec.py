@@ -1,10 +1,9 @@
 """Debian's C kexec, run on a tree of facts instead of this machine."""
 
-import os
 import re
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,33 +33,35 @@ class CKexec:
     libraries: Sequence[Path]
     shim: Path
 
-    def load(self, root: Path, arguments: Sequence[str]) -> Loaded:
-        """Run it with these arguments; it must succeed."""
+    def command(self, environment: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+        """How to run it with these variables."""
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        return ["env", "-i", *variables, str(self.program), *arguments]
+
+    def load(self, root: Path, arguments: Sequence[str], *, symbols: str | None = None) -> Loaded:
+        """Run it with these arguments; it must succeed. `symbols`: what /proc/kallsyms has, else _stext."""
         out = root.parent / f"{root.name}.loaded"
         out.unlink(missing_ok=True)
-        _complete(root)
+        _complete(root, symbols)
         environment = {
-            "PATH": os.defpath,
             "LD_PRELOAD": str(self.shim),
             "LD_LIBRARY_PATH": ":".join(map(str, self.libraries)),
             "KEXEC_ROOT": str(root),
             "KEXEC_OUT": str(out),
             "KEXEC_CPUS": str(len([*(root / "sys/devices/system/cpu").glob("cpu[0-9]*")])),
         }
-        command = [str(self.program), "-c", *arguments]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=60
-        )
+        command = self.command(environment, ["-c", *arguments])
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return _parse(out.read_bytes())
 
 
-def _complete(root: Path) -> None:
+def _complete(root: Path, symbols: str | None) -> None:
     """Files the C tool looks at and pykexec does not need."""
     (root / "proc/mounts").write_text("sysfs /sys sysfs rw 0 0\n")
     stext = re.search(rb"SYMBOL\(_stext\)=([0-9a-f]+)", (root / "proc/kcore").read_bytes())
     assert stext is not None
-    (root / "proc/kallsyms").write_text(f"{stext[1].decode()} T _stext\n")
+    (root / "proc/kallsyms").write_text(symbols or f"{stext[1].decode()} T _stext\n")
 
 
 def _parse(data: bytes) -> Loaded:
