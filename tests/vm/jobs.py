@@ -33,8 +33,7 @@ makedumpfile -l -d 31 /proc/vmcore "$OUT/vmcore"
 makedumpfile --dump-dmesg "$OUT/vmcore" "$OUT/dmesg.txt"
 rm "$OUT/vmcore"
 """
-# makedumpfile (1.7.8, too) does not know arm64's 52-bit virtual addresses with pages of 4 KiB, as Debian's
-# kernels have them since 6.9. The C vmcore-dmesg finds the log through the headers' virtual addresses.
+# The C vmcore-dmesg finds the log through the virtual addresses in the headers.
 _VMCORE_DMESG = """
 vmcore-dmesg /proc/vmcore > "$OUT/dmesg.txt"
 """
@@ -42,7 +41,7 @@ vmcore-dmesg /proc/vmcore > "$OUT/dmesg.txt"
 
 def capture(kernel: Kernel) -> str:
     """Brings out the capture kernel's view, and the crashed kernel's log as another tool finds it."""
-    readable = kernel.arch is X86_64 or kernel.version in ("5.10", "6.1")
+    readable = kernel.arch.makedumpfile_reads(kernel.version)
     return _LOOK_AROUND + (_MAKEDUMPFILE if readable else _VMCORE_DMESG)
 
 
