@@ -9,7 +9,7 @@ from pykexec import crash as generic_crash
 from pykexec.arch.x86_64 import boot_params, bzimage, crash
 from pykexec.arch.x86_64.boot_params import Handover
 from pykexec.arch.x86_64.bzimage import BzImage
-from pykexec.errors import ImageError, UsageError
+from pykexec.errors import ImageError, MachineError, UsageError
 from pykexec.machine import EfiFacts, Machine
 from pykexec.memory import KIB, MIB, Range, RangeSet, TypedRange
 from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
@@ -35,8 +35,13 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
 
 def _check_paging(machine: Machine, kernel: BzImage) -> None:
     """The page tables purgatory runs on stay active at the kernel's 64-bit entry."""
-    five_levels = machine.kcore.vmcoreinfo.get("NUMBER(pgtable_l5_enabled)") == "1"
-    if five_levels and not kernel.takes_5level_paging:
+    if kernel.takes_5level_paging:
+        return
+    try:
+        five_levels = machine.kcore.vmcoreinfo.get("NUMBER(pgtable_l5_enabled)") == "1"
+    except MachineError:
+        return  # a kernel need not show kcore, and a boot needs nothing else of it
+    if five_levels:
         raise ImageError(
             f"{kernel.path}: cannot be started in 5-level paging mode (offset 0x236), which is on",
             hint="boot the running kernel with no5lvl, or take a kernel of Linux 4.14 or later",
@@ -106,7 +111,7 @@ def _finish(
     backup: purgatory.Backup | None = None,
 ) -> LoadPlan:
     """Place and fill what both kinds of load have."""
-    _machine, request, kernel = job.machine, job.request, job.kernel
+    request, kernel = job.request, job.kernel
     blob = purgatory.load_blob("x86_64")
     layout.place(
         _PURGATORY,

@@ -217,6 +217,13 @@ def test_five_level_paging_needs_a_kernel_that_knows_it() -> None:
     plan_load(snapshot("qemu-5.10-1g"), request(Purpose.CRASH, kernel=kernel))
 
 
+def test_a_boot_needs_no_kcore(tmp_path: Path) -> None:
+    machine = unpacked(PLAIN, tmp_path, {"proc/kcore": None})
+    check_sound(plan_load(machine, request(Purpose.BOOT)))
+    with pytest.raises(MachineError, match="/proc/kcore is missing"):
+        plan_load(machine, request(Purpose.CRASH))
+
+
 def without_reservation(folder: Path) -> Machine:
     text = (
         "00001000-0009fbff : System RAM\n00100000-3fffffff : System RAM\n  01000000-01ffffff : Kernel code\n"

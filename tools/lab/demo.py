@@ -63,7 +63,7 @@ def main() -> int:
 def _crash(arch: Arch, version: str) -> None:
     if not arch.makedumpfile_reads(version):
         raise LabError(
-            f"makedumpfile cannot read a dump of Linux {version} on {arch.name}: 52-bit virtual addresses with"
+            f"makedumpfile reads no dump of Linux {version} on {arch.name}: 52-bit virtual addresses with"
             " pages of 4 KiB\nTake --kernel 6.1, or --boot."
         )
     kernel = prepare(arch, version)
