@@ -10,7 +10,7 @@ from pykexec.loader import plan_load
 from pykexec.machine import Machine as Facts
 from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm.conftest import RunGuest
-from tools.lab import Guest, Kernel, Machine
+from tools.lab import ARM64, Guest, Kernel, Machine
 
 _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 
@@ -20,9 +20,13 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
     [
         pytest.param(Machine(), id="1G"),
         pytest.param(Machine(memory="6G", append="crashkernel=256M,high", cpus=4), id="6G-high"),
+        pytest.param(
+            Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), id="arm64-6G-high"
+        ),
     ],
 )
-def test_plans_agree(machine: Machine, kernel: Kernel, run_guest: RunGuest) -> None:
+def test_plans_agree(machine: Machine, run_guest: RunGuest) -> None:
+    kernel = Kernel.get("6.1", machine.arch)
     job = 'set -e; pykexec --snapshot "$OUT/machine.tar"\n'
     for purpose, option in _OPTIONS.items():
         plan = (
@@ -48,6 +52,6 @@ def test_plans_agree(machine: Machine, kernel: Kernel, run_guest: RunGuest) -> N
 def _comparable(plan: dict[str, Any]) -> dict[str, Any]:
     """Less the names of the files, and the contents that hold fresh random bytes or their digest."""
     for segment in plan["segments"]:
-        if segment["name"] in ("boot_params", "purgatory"):
+        if segment["name"] in ("boot_params", "dtb", "purgatory"):
             del segment["sha256"]
     return {key: value for key, value in plan.items() if key not in ("kernel", "initrd")}
