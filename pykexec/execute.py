@@ -23,8 +23,13 @@ _IFREQ = struct.Struct("16sH22x")
 
 
 def require_loaded(machine: Machine) -> None:
-    """Raise UsageError when the kernel says that nothing is loaded."""
-    if machine.kexec_state.loaded is False:
+    """Raise UsageError when the kernel says that nothing is loaded, or shows that it has no kexec."""
+    loaded = machine.kexec_state.loaded
+    if loaded is None and machine.root.names("sys/kernel"):
+        raise UsageError(
+            "Nothing has been loaded: the running kernel has no kexec (no /sys/kernel/kexec_loaded)"
+        )
+    if loaded is False:
         raise UsageError("Nothing has been loaded!", hint="load a kernel first: pykexec -l KERNEL ...")
 
 

@@ -63,9 +63,12 @@ class Archive:
         try:
             with tarfile.open(archive, "r:*") as tar:
                 self._take(archive, tar)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except OSError as error:
+            raise unreadable(archive, error) from error
+        except (tarfile.TarError, EOFError) as error:
             raise MachineError(
-                f"cannot read the snapshot {archive}: {error}", hint="pykexec --snapshot makes one"
+                f"cannot read the snapshot {archive}: no tar archive, or a damaged one",
+                hint="pykexec --snapshot makes one",
             ) from error
 
     def _take(self, archive: Path, tar: tarfile.TarFile) -> None:

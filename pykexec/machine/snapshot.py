@@ -40,7 +40,8 @@ def write_snapshot(machine: Machine, path: str | os.PathLike[str], arch_facts: S
 def _contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     identity = {"machine": machine.uname_machine, "page_size": machine.page_size}
     yield IDENTITY, json.dumps(identity, indent=1).encode() + b"\n"
-    yield kcore.PATH, kcore.without_memory(machine.root)
+    if machine.root.open(kcore.PATH) is not None:
+        yield kcore.PATH, kcore.without_memory(machine.root)
     for pattern in sorted([*FACTS, *arch_facts]):
         for name in glob(machine.root, pattern):
             try:

@@ -57,6 +57,14 @@ def test_nothing_is_touched_when_nothing_is_loaded(tmp_path: Path, done: list[st
     assert done == []
 
 
+def test_a_kernel_without_kexec_is_left_alone(tmp_path: Path, done: list[str]) -> None:
+    write(tmp_path, "sys/kernel/uevent_seqnum", "1\n")
+    for leave in (execute.execute, execute.shut_down):
+        with pytest.raises(PykexecError, match="has no kexec"):
+            leave(machine(tmp_path, None))
+    assert done == []
+
+
 def test_refused_jump_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise OSError(errno.EBUSY, "busy")

@@ -369,6 +369,15 @@ def test_no_memory_contents_get_into_a_snapshot(tmp_path: Path) -> None:
     assert Machine.from_snapshot(tmp_path / "m.tar").kcore == machine.kcore
 
 
+def test_a_snapshot_without_kcore_still_plans_boots(tmp_path: Path) -> None:
+    machine = unpacked(PLAIN, tmp_path / "tree", {"proc/kcore": None})
+    write_snapshot(machine, tmp_path / "m.tar", for_machine(machine).facts)
+    again = Machine.from_snapshot(tmp_path / "m.tar")
+    assert again.boot_memory_map == machine.boot_memory_map
+    with pytest.raises(MachineError, match="/proc/kcore is missing"):
+        _ = again.kcore
+
+
 def test_a_failed_snapshot_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "m.tar"
     target.write_bytes(b"old")
