@@ -5,15 +5,21 @@ pyelftools; nothing of pykexec's own layouts is used.
 """
 
 import io
+import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
 from tests.differential.ckexec import Loaded
 
-Facts = dict[str, object]
+Facts = dict[str, Any]
+MapByType = dict[int, list[tuple[int, int]]]
+"""Ranges by e820 type: ascending, ends exclusive."""
+_Part = tuple[int, int, int, int | str]
+"""Of a core file: physical address, virtual address, size, and offset (or that it is the backup's)."""
 
 _POINTERS = {  # compared by what they point at
     0x0C0: 4,  # ext_ramdisk_image
@@ -27,8 +33,9 @@ _POINTERS = {  # compared by what they point at
     0x1DC: 4,  # efi_memmap_hi
     0x2D0: 128 * 20,  # e820_table
 }
-_FIELDS = {
+FIELDS = {
     "cl_magic and cl_offset": (0x020, 0x024),
+    "ext_mem_k": (0x002, 0x004),  # within screen_info
     "screen_info": (0x000, 0x040),
     "apm_bios_info": (0x040, 0x054),
     "ist_info": (0x060, 0x070),
@@ -68,22 +75,55 @@ class Memory:
         raise AssertionError(f"{address:#x} is in no segment")
 
 
-def facts(loaded: Loaded, kernel: bytes, initrd: bytes) -> Facts:
-    """All that a load tells the next kernel."""
+def facts(loaded: Loaded, image: bytes, initrd: bytes | None) -> Facts:
+    """All that a load tells the next kernel. Kernel, initrd and purgatory must be as they ought to be."""
     memory = Memory(loaded)
-    kernel_at, kernel_memsz, kernel_data = next(s for s in loaded.segments if s[2][:4096] == kernel[:4096])
+    proper = image[((image[0x1F1] or 4) + 1) * 512 :]
+    kernel_at, kernel_memsz, kernel = next(s for s in loaded.segments if s[2][:4096] == proper[:4096])
     params_at, _, page = next(s for s in loaded.segments if s[2][0x202:0x206] == b"HdrS")
-    entry_segment = next(s for s in loaded.segments if s[0] <= loaded.entry < s[0] + s[1])
-    result: Facts = {
-        "flags": loaded.flags,
-        "kernel": kernel_data == kernel,
-        "kernel memsz": kernel_memsz,
-        "purgatory jumps to startup_64": struct.pack("<Q", kernel_at + 0x200) in entry_segment[2],
-        "purgatory passes boot_params": struct.pack("<Q", params_at) in entry_segment[2],
-    }
+    purgatory = next(s[2] for s in loaded.segments if s[0] <= loaded.entry < s[0] + s[1])
+    startup_64 = kernel_at + 0x200
+    assert kernel == proper
+    assert struct.pack("<Q", startup_64) in purgatory
+    assert struct.pack("<Q", params_at) in purgatory
+    ramdisk = _split(page, 0x218, 0x0C0), _split(page, 0x21C, 0x0C4)
+    assert ramdisk == (0, 0) if initrd is None else memory.read(*ramdisk) == initrd
+    result: Facts = {"flags": loaded.flags, "kernel memsz": kernel_memsz}
     result |= _boot_params(page)
-    result |= _pointed_at(memory, page, initrd)
+    result |= _pointed_at(memory, page)
     result |= _core(loaded)
+    return result
+
+
+def check_places(loaded: Loaded, image: bytes, allowed: Sequence[tuple[int, int]]) -> None:
+    """Where segments may be: in the allowed memory (ends exclusive), in whole pages, not over each other,
+    and the kernel where its setup header wants it."""
+    end = 0
+    for start, memsz, data in sorted(loaded.segments):
+        assert start % 4096 == memsz % 4096 == 0
+        assert len(data) <= memsz
+        assert start >= end
+        end = start + memsz
+        assert any(first <= start and end <= last for first, last in joined(allowed)), f"{start:#x}"
+    alignment, pref_address, init_size = (
+        struct.unpack_from(layout, image, offset)[0]
+        for layout, offset in [("<I", 0x230), ("<Q", 0x258), ("<I", 0x260)]
+    )
+    kernel = image[((image[0x1F1] or 4) + 1) * 512 :][:4096]
+    kernel_at, memsz, _ = next(s for s in loaded.segments if s[2][:4096] == kernel)
+    assert kernel_at % alignment == 0
+    assert kernel_at >= pref_address
+    assert memsz >= init_size
+
+
+def joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ascending, those that touch made one."""
+    result: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if result and result[-1][1] >= start:
+            start, before = result.pop()
+            end = max(end, before)
+        result.append((start, end))
     return result
 
 
@@ -92,7 +132,7 @@ def _boot_params(page: bytes) -> Facts:
     for offset, size in _POINTERS.items():
         rest[offset : offset + size] = bytes(size)
     fields: Facts = {}
-    for name, (start, end) in _FIELDS.items():
+    for name, (start, end) in FIELDS.items():
         fields[f"boot_params.{name}"] = bytes(rest[start:end])
         rest[start:end] = bytes(end - start)
     header_end = 0x202 + page[0x201]
@@ -102,14 +142,12 @@ def _boot_params(page: bytes) -> Facts:
     return fields
 
 
-def _pointed_at(memory: Memory, page: bytes, initrd: bytes) -> Facts:
-    ramdisk = _split(page, 0x218, 0x0C0), _split(page, 0x21C, 0x0C4)
+def _pointed_at(memory: Memory, page: bytes) -> Facts:
     nodes = dict(_setup_data(memory, page))
     table = page[0x2D0 : 0x2D0 + 20 * page[0x1E8]] + nodes.pop(1, b"")
-    e820 = _normal_map(table, memory.loaded)
+    e820 = _resolved(table, memory.loaded)
     efi_map_at, efi_map_size = _split(page, 0x1D0, 0x1DC), struct.unpack_from("<I", page, 0x1D4)[0]
     return {
-        "initrd": memory.read(*ramdisk) == initrd,
         "command line": _command_line(memory.string(_split(page, 0x228, 0x0C8)), memory.loaded),
         "e820 below 1 MiB": _part(e820, 0, 1 << 20),
         "e820 from 1 MiB": _part(e820, 1 << 20, 1 << 64),
@@ -135,25 +173,26 @@ def _efi_map(table: bytes) -> list[tuple[int, ...]]:
     return sorted((kind, *rest) for kind, _, *rest in struct.iter_unpack("<IIQQQQ", table))
 
 
-def _normal_map(table: bytes, loaded: Loaded) -> dict[int, list[tuple[int, int]]]:
-    """Ranges by type, neighbours joined. What the loader keeps from a capture kernel's RAM for itself (core
-    headers, backup) counts as RAM: where that lies is its own affair."""
-    ranges: dict[int, list[tuple[int, int]]] = {}
+def _resolved(table: bytes, loaded: Loaded) -> MapByType:
+    """What the kernel makes of the table: where entries overlap the greater type number holds
+    (e820__update_table()), and neighbours are joined.
+
+    What the loader keeps from a capture kernel's RAM for itself (core headers, backup) counts as RAM: where
+    that lies is its own affair.
+    """
     own = [(at, memsz, 1) for at, memsz, data in loaded.segments if _is_core(data) or not any(data)]
     crash_load = bool(loaded.flags & 1)
-    for start, size, kind in sorted([*struct.iter_unpack("<QQI", table), *(own if crash_load else [])]):
-        joined = ranges.setdefault(kind, [])
-        if joined and joined[-1][1] >= start:
-            first, last = joined.pop()
-            joined.append((first, max(last, start + size)))
-        else:
-            joined.append((start, start + size))
-    return ranges
+    entries = [*struct.iter_unpack("<QQI", table), *(own if crash_load else [])]
+    bounds = sorted({bound for start, size, _ in entries for bound in (start, start + size)})
+    pieces: MapByType = {}
+    for first, last in itertools.pairwise(bounds):
+        over = [kind for start, size, kind in entries if start <= first and last <= start + size]
+        if over:
+            pieces.setdefault(max(over), []).append((first, last))
+    return {kind: joined(each) for kind, each in pieces.items()}
 
 
-def _part(
-    ranges: dict[int, list[tuple[int, int]]], start: int, end: int
-) -> dict[int, list[tuple[int, int]]]:
+def _part(ranges: MapByType, start: int, end: int) -> MapByType:
     """Of each range what lies between start and end."""
     cut = {kind: [(max(a, start), min(b, end)) for a, b in each] for kind, each in ranges.items()}
     return {kind: inside for kind, each in cut.items() if (inside := [(a, b) for a, b in each if a < b])}
@@ -178,6 +217,7 @@ def _core(loaded: Loaded) -> Facts:
     elf = ELFFile(io.BytesIO(cores[0][2]))
     backup = [s[0] for s in loaded.segments if not any(s[2])]
     headers = [segment.header for segment in elf.iter_segments()]
+    assert all(h["p_filesz"] == h["p_memsz"] for h in headers)
     loads = [
         (h["p_paddr"], h["p_vaddr"], h["p_memsz"], "backup" if h["p_offset"] in backup else h["p_offset"])
         for h in headers
@@ -192,6 +232,23 @@ def _core(loaded: Loaded) -> Facts:
             (h["p_paddr"], h["p_memsz"], h["p_offset"]) for h in headers if h["p_type"] == "PT_NOTE"
         ],
         "core: kernel text": loads[0],
-        "core: memory": sorted(loads[1:]),
+        "core: memory": _continuous(sorted(loads[1:])),
         "core: flags": {h["p_flags"] for h in headers if h["p_type"] == "PT_LOAD"},
     }
+
+
+def _continuous(parts: Iterable[_Part]) -> list[_Part]:
+    """Parts that continue one another made one."""
+    result: list[_Part] = []
+    for part in parts:
+        physical, virtual, size, offset = part
+        if result and size:
+            before = result[-1]
+            if (before[0] + before[2], before[1] + before[2]) == (physical, virtual) and "backup" not in (
+                offset,
+                before[3],
+            ):
+                result[-1] = (before[0], before[1], before[2] + size, before[3])
+                continue
+        result.append(part)
+    return result
