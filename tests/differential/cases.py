@@ -44,7 +44,7 @@ class Case:
         """Lay out the machine's files."""
         if self.snapshot:
             with tarfile.open(FOLDER / f"{self.snapshot}.tar") as tar:
-                tar.extractall(root, filter="data")
+                tar.extractall(root)
         for path, content in self.files.items():
             write(root, path, content)
 

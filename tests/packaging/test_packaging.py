@@ -34,7 +34,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run([sys.executable, "-c", backend.format(str(folder))], cwd=source)
     (sdist,) = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder)
     unpacked = folder / sdist.name.removesuffix(".tar.gz")
     run([*PIP, "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder), str(unpacked)])
     (built,) = folder.glob("*.whl")
