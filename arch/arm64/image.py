@@ -7,7 +7,7 @@ from construct import Bytes, Int32ul, Int64ul, Padding, Struct
 
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import elf, pe
+from pykexec.formats import elf, identify, pe
 from pykexec.memory import KIB, MIB
 
 HEADER = Struct(
@@ -57,8 +57,9 @@ def parse(file: FileData) -> Image:
         kind = "arm64 vmlinux"
         data = memoryview(elf.flatten(path, data))
     if data.nbytes < HEADER.sizeof() or bytes(data[0x38:0x3C]) != _MAGIC:
+        what = identify.describe(data) or "cannot determine the file type"
         raise ImageError(
-            f'{path}: cannot determine the file type: no arm64 Image signature ("ARM\\x64" at offset 0x38)',
+            f'{path}: {what}: no arm64 Image signature ("ARM\\x64" at offset 0x38)',
             hint="an arm64 kernel is usually /boot/vmlinuz-VERSION",
         )
     header = HEADER.parse(bytes(data[: HEADER.sizeof()]))

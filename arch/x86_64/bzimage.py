@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pykexec.arch.x86_64 import layouts
 from pykexec.errors import ImageError
 from pykexec.files import FileData
+from pykexec.formats import identify
 from pykexec.memory import KIB, align_up
 
 _SECTOR = 512
@@ -75,8 +76,9 @@ def _require_signature(path: str, data: memoryview) -> None:
             f"{path}: not a kernel: {data.nbytes} bytes are less than a bzImage's boot sector and header"
         )
     if bytes(data[0x202:0x206]) != b"HdrS" or bytes(data[0x1FE:0x200]) != b"\x55\xaa":
+        what = identify.describe(data)
         raise ImageError(
-            f"{path}: cannot determine the file type: no bzImage signature"
+            f"{path}: {what or 'cannot determine the file type'}: no bzImage signature"
             " (0x55aa at offset 0x1fe, HdrS at 0x202)",
             hint="an x86_64 kernel is usually /boot/vmlinuz-VERSION",
         )

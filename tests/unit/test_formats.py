@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pykexec import formats
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import compression, elf
+from pykexec.formats import compression, elf, identify
 from tests.support.arm64_image import FakeImage
 from tests.support.zboot import zboot
 
@@ -141,3 +141,21 @@ def test_vmlinux_is_flattened_with_its_gaps() -> None:
 def test_damaged_elf(data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         elf.flatten("vmlinux", memoryview(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (elf64((0, b"a")), "an ELF file for aarch64"),
+        (b"\x7fELF\x02\x02\x01" + bytes(11) + b"\x00\x16" + bytes(50), "an ELF file for s390"),
+        (b"MZ" + bytes(58) + b"\x40\0\0\0" + b"PE\0\0\x64\xaa", "an EFI executable for arm64"),
+        (b"MZ" + bytes(58) + b"\x40\0\0\0" + b"PE\0\0\x64\x86", "an EFI executable for x86_64"),
+        (b"MZ" + bytes(58) + b"\xff\xff\xff\xff", None),
+        (b"MZ", None),
+        (b"\x7fELF", None),
+        (b"", None),
+    ],
+)
+def test_what_a_file_is_instead(data: bytes, expected: str | None) -> None:
+    """Machine numbers are those of the ELF and PE specifications (elf.h: 183, 22)."""
+    assert identify.describe(memoryview(data)) == expected
