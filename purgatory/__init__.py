@@ -21,7 +21,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from pykexec.errors import PurgatoryError
-from pykexec.machine import SerialPort
+from pykexec.machine.serial import SerialPort
 from pykexec.memory import MIB
 
 _PREBUILT = Path(__file__).parent / "prebuilt"

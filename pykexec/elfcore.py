@@ -12,7 +12,7 @@ from typing import Literal
 from elftools.elf.enums import ENUM_E_TYPE, ENUM_P_TYPE_BASE
 
 from pykexec.errors import MachineError
-from pykexec.machine import NoteArea
+from pykexec.machine.cpus import NoteArea
 
 _EHDR = {"little": struct.Struct("<16sHHIQQQIHHHHHH"), "big": struct.Struct(">16sHHIQQQIHHHHHH")}
 _PHDR = {"little": struct.Struct("<IIQQQQQQ"), "big": struct.Struct(">IIQQQQQQ")}

@@ -1,25 +1,26 @@
-"""Facts about a machine: the running one, or another one from a snapshot of the same files."""
+"""Facts about a machine: the running one, or another one from a snapshot of the same files.
 
-import json
+Each fact's reader is imported when the fact is first asked for.
+"""
+
+from __future__ import annotations
+
 import os
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pykexec.errors import MachineError
-from pykexec.machine import cpus, efi, firmware_map, iomem, kexec_state, serial, text
-from pykexec.machine.cpus import CpuNotes, NoteArea
-from pykexec.machine.efi import EfiFacts
-from pykexec.machine.iomem import Iomem
+from pykexec.machine import text
 from pykexec.machine.kexec_state import KexecState
-from pykexec.machine.root import Archive, Folder, Root
-from pykexec.machine.serial import SerialPort
-from pykexec.memory import MemoryMap
+from pykexec.machine.root import Folder, Root
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pykexec.machine.cpus import CpuNotes, NoteArea
+    from pykexec.machine.efi import EfiFacts
+    from pykexec.machine.iomem import Iomem
     from pykexec.machine.kcore import Kcore
-
-__all__ = ["CpuNotes", "EfiFacts", "Iomem", "KexecState", "Machine", "NoteArea", "SerialPort"]
+    from pykexec.machine.serial import SerialPort
+    from pykexec.memory import MemoryMap
 
 IDENTITY = "pykexec-snapshot.json"
 """What a snapshot says of the machine that no file below /proc or /sys does."""
@@ -72,13 +73,17 @@ class Machine:
         self.is_live = is_live
 
     @classmethod
-    def live(cls) -> "Machine":
+    def live(cls) -> Machine:
         """The running system."""
-        return cls(Folder(Path("/")), is_live=True)
+        return cls(Folder("/"), is_live=True)
 
     @classmethod
-    def from_snapshot(cls, path: str | os.PathLike[str]) -> "Machine":
+    def from_snapshot(cls, path: str | os.PathLike[str]) -> Machine:
         """A machine from a .tar that `pykexec --snapshot` wrote, or a folder with the same paths in it."""
+        from pathlib import Path
+
+        from pykexec.machine.archive import Archive
+
         place = Path(path)
         if not place.exists():
             raise MachineError(f"cannot read the snapshot {place}: there is no such file or folder")
@@ -125,6 +130,8 @@ class Machine:
     @cached_property
     def iomem(self) -> Iomem:
         """What lies where in physical memory."""
+        from pykexec.machine import iomem
+
         data = text.read(self.root, "proc/iomem")
         if data is None:
             raise MachineError("/proc/iomem is missing")
@@ -133,6 +140,8 @@ class Machine:
     @cached_property
     def firmware_map(self) -> MemoryMap | None:
         """The map the firmware gave, where the kernel shows it."""
+        from pykexec.machine import firmware_map
+
         return firmware_map.read(self.root)
 
     @cached_property
@@ -147,25 +156,31 @@ class Machine:
         return self.firmware_map
 
     @cached_property
-    def kcore(self) -> "Kcore":
+    def kcore(self) -> Kcore:
         """The running kernel's virtual layout."""
-        from pykexec.machine import kcore  # imports pyelftools, which only loads need
+        from pykexec.machine import kcore
 
         return kcore.read(self.root)
 
     @cached_property
     def cpu_notes(self) -> tuple[CpuNotes, ...]:
         """Where each CPU leaves its registers in a crash."""
+        from pykexec.machine import cpus
+
         return cpus.read_cpu_notes(self.root)
 
     @cached_property
     def vmcoreinfo(self) -> NoteArea | None:
         """Where the kernel keeps the note that tells makedumpfile and crash about it."""
+        from pykexec.machine import cpus
+
         return cpus.read_vmcoreinfo(self.root)
 
     @cached_property
     def efi(self) -> EfiFacts | None:
         """EFI's tables and runtime services; None on a machine without EFI."""
+        from pykexec.machine import efi
+
         return efi.read_efi(self.root)
 
     @cached_property
@@ -174,16 +189,32 @@ class Machine:
         return text.read_text(self.root, "sys/class/graphics/fb0/name")
 
     @property
+    def hands_over(self) -> bool:
+        """Whether the running kernel preserves state for the next one (Kexec HandOver, Linux 6.16)."""
+        asked = any(word in ("kho=on", "kho=1", "kho=y") for word in self.command_line.split())
+        return asked or bool(self.root.names("sys/kernel/debug/kho/out"))
+
+    @property
     def kexec_state(self) -> KexecState:
         """What is loaded, and what the kernel would refuse: asked anew each time."""
-        return kexec_state.read_kexec_state(self.root)
+        return KexecState(self.root)
 
-    def console_for(self, command_line: str) -> SerialPort | None:
-        """The serial console a kernel with that command line will use, if this machine has it."""
+    def console_for(self, command_line: str, port: str | None = None) -> SerialPort | None:
+        """The serial console a kernel with that command line will use, if this machine has it.
+
+        `port`, a terminal's name or an I/O port as a hexadecimal number, is taken instead; raises UsageError
+        for one that this machine does not have.
+        """
+        from pykexec.machine import serial
+
+        if port is not None:
+            return serial.named(self.root, port)
         return serial.console_for(self.root, command_line)
 
     @cached_property
     def _identity(self) -> dict[str, object]:
+        import json
+
         data = text.read(self.root, IDENTITY)
         try:
             identity = json.loads(data) if data is not None else {}

@@ -1,14 +1,12 @@
 """/sys/firmware/memmap: the memory map the firmware gave, before the kernel or mem= changed anything."""
 
-import logging
 from collections.abc import Mapping
 
+from pykexec import log
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_number, read_text
 from pykexec.memory import MemoryKind, MemoryMap, Range, TypedRange
-
-log = logging.getLogger(__name__)
 
 _FOLDER = "sys/firmware/memmap"
 

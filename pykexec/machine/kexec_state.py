@@ -1,59 +1,68 @@
 """What the running kernel says about kexec itself: what is loaded, and what it would refuse."""
 
-import re
-from dataclasses import dataclass
-
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_number, read_text
 
 
-@dataclass(frozen=True, slots=True)
 class KexecState:
-    """None stands for what this kernel does not show."""
+    """Each property reads its file when asked, because this state changes with every load.
 
-    loaded: bool | None
-    crash_loaded: bool | None
-    crash_size: int | None
-    """Bytes reserved for a crash kernel."""
-    elfcorehdr_size: int | None
-    """Bytes the kernel wants for ELF core headers it updates itself (CONFIG_CRASH_HOTPLUG)."""
-    load_disabled: bool | None
-    load_limit_reboot: int | None
-    """How many more normal loads are allowed; -1: any number."""
-    load_limit_panic: int | None
-    """The same for crash loads."""
-    lockdown: str | None
-    """One of none, integrity, confidentiality."""
+    None stands for what this kernel does not show.
+    """
 
+    __slots__ = ("_root",)
 
-def read_kexec_state(root: Root) -> KexecState:
-    """Ask now: this state changes with every load."""
+    def __init__(self, root: Root) -> None:
+        self._root = root
 
-    def of(new: str, old: str) -> int | None:
+    @property
+    def loaded(self) -> bool | None:
+        return _flag(self._either("loaded", "kexec_loaded"))
+
+    @property
+    def crash_loaded(self) -> bool | None:
+        return _flag(self._either("crash_loaded", "kexec_crash_loaded"))
+
+    @property
+    def crash_size(self) -> int | None:
+        """Bytes reserved for a crash kernel."""
+        return self._either("crash_size", "kexec_crash_size")
+
+    @property
+    def elfcorehdr_size(self) -> int | None:
+        """Bytes the kernel wants for ELF core headers it updates itself (CONFIG_CRASH_HOTPLUG)."""
+        return self._either("crash_elfcorehdr_size", "crash_elfcorehdr_size")
+
+    @property
+    def load_disabled(self) -> bool | None:
+        return _flag(read_number(self._root, "proc/sys/kernel/kexec_load_disabled", 10))
+
+    @property
+    def load_limit_reboot(self) -> int | None:
+        """How many more normal loads are allowed; -1: any number."""
+        return read_number(self._root, "proc/sys/kernel/kexec_load_limit_reboot", 10)
+
+    @property
+    def load_limit_panic(self) -> int | None:
+        """The same for crash loads."""
+        return read_number(self._root, "proc/sys/kernel/kexec_load_limit_panic", 10)
+
+    @property
+    def lockdown(self) -> str | None:
+        """One of none, integrity, confidentiality."""
+        try:
+            text = read_text(self._root, "sys/kernel/security/lockdown") or ""
+        except MachineError:
+            return None
+        # The one in force stands in brackets: none [integrity] confidentiality
+        return text.partition("[")[2].partition("]")[0] or None
+
+    def _either(self, new: str, old: str) -> int | None:
         # New kernels keep these files in a folder of their own.
-        value = read_number(root, f"sys/kernel/kexec/{new}", 10)
-        return read_number(root, f"sys/kernel/{old}", 10) if value is None else value
-
-    def flag(value: int | None) -> bool | None:
-        return None if value is None else value != 0
-
-    return KexecState(
-        loaded=flag(of("loaded", "kexec_loaded")),
-        crash_loaded=flag(of("crash_loaded", "kexec_crash_loaded")),
-        crash_size=of("crash_size", "kexec_crash_size"),
-        elfcorehdr_size=of("crash_elfcorehdr_size", "crash_elfcorehdr_size"),
-        load_disabled=flag(read_number(root, "proc/sys/kernel/kexec_load_disabled", 10)),
-        load_limit_reboot=read_number(root, "proc/sys/kernel/kexec_load_limit_reboot", 10),
-        load_limit_panic=read_number(root, "proc/sys/kernel/kexec_load_limit_panic", 10),
-        lockdown=_lockdown(root),
-    )
+        value = read_number(self._root, f"sys/kernel/kexec/{new}", 10)
+        return read_number(self._root, f"sys/kernel/{old}", 10) if value is None else value
 
 
-def _lockdown(root: Root) -> str | None:
-    try:
-        text = read_text(root, "sys/kernel/security/lockdown")
-    except MachineError:
-        return None
-    chosen = re.search(r"\[(\w+)\]", text or "")
-    return chosen[1] if chosen else None
+def _flag(value: int | None) -> bool | None:
+    return None if value is None else value != 0

@@ -1,102 +1,60 @@
-"""Where facts are read: the running system, a folder that holds the same paths, or a snapshot archive."""
+"""Where facts are read: the running system, a folder that holds the same paths, or a snapshot archive.
 
-import io
+No pathlib here: asking whether a kernel is loaded shall not take longer than that.
+"""
+
+from __future__ import annotations
+
+import os
 import stat
-import tarfile
-from pathlib import Path
-from typing import IO, Protocol
 
 from pykexec.errors import MachineError
-from pykexec.memory import MIB
 
-_MEMBERS_MAX = 1 << 20
-_TOTAL_MAX = 512 * MIB
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 
-class Root(Protocol):
+class Root:
     """Files by paths relative to a root, such as ``proc/iomem``."""
 
     def open(self, path: str) -> IO[bytes] | None:
         """The file, or None where there is none. Raises MachineError when it cannot be read."""
+        raise NotImplementedError
 
     def names(self, path: str) -> list[str]:
         """The names in a folder, sorted; none where there is no such folder."""
+        raise NotImplementedError
 
 
-class Folder:
+class Folder(Root):
     """A root in the file system: ``/`` for the running system."""
 
-    def __init__(self, top: Path) -> None:
-        self._top = top
+    def __init__(self, top: str | os.PathLike[str]) -> None:
+        self._top = os.fspath(top)
 
     def open(self, path: str) -> IO[bytes] | None:
-        full = self._top / path
+        full = os.path.join(self._top, path)
         try:
-            if not stat.S_ISREG(full.stat().st_mode):
+            if not stat.S_ISREG(os.stat(full).st_mode):
                 return None
-            return full.open("rb")
+            return open(full, "rb")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise unreadable(full, error) from error
 
     def names(self, path: str) -> list[str]:
+        full = os.path.join(self._top, path)
         try:
-            return sorted(each.name for each in (self._top / path).iterdir())
+            return sorted(os.listdir(full))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise unreadable(self._top / path, error) from error
+            raise unreadable(full, error) from error
 
 
-class Archive:
-    """A snapshot in a .tar, compressed or not; read into memory, never unpacked.
-
-    Only plain files count: links and devices in it are ignored, and names are compared as they stand, so
-    that nothing outside the archive can be reached.
-    """
-
-    def __init__(self, archive: Path) -> None:
-        """Raises MachineError when that is no such archive, or an absurdly large one."""
-        self._files: dict[str, bytes] = {}
-        self._folders: dict[str, set[str]] = {}
-        try:
-            with tarfile.open(archive, "r:*") as tar:
-                self._take(archive, tar)
-        except OSError as error:
-            raise unreadable(archive, error) from error
-        except (tarfile.TarError, EOFError) as error:
-            raise MachineError(
-                f"cannot read the snapshot {archive}: no tar archive, or a damaged one",
-                hint="pykexec --snapshot makes one",
-            ) from error
-
-    def _take(self, archive: Path, tar: tarfile.TarFile) -> None:
-        total = 0
-        for count, member in enumerate(tar):
-            total += max(member.size, 0)
-            if total > _TOTAL_MAX or count > _MEMBERS_MAX:
-                raise MachineError(f"{archive}: more than {_TOTAL_MAX // MIB} MiB or {_MEMBERS_MAX} files")
-            content = tar.extractfile(member) if member.isreg() else None
-            if content is not None:
-                self._add(member.name.removeprefix("./"), content.read())
-
-    def _add(self, name: str, data: bytes) -> None:
-        self._files[name] = data
-        while name:
-            folder, _, last = name.rpartition("/")
-            self._folders.setdefault(folder, set()).add(last)
-            name = folder
-
-    def open(self, path: str) -> IO[bytes] | None:
-        data = self._files.get(path)
-        return None if data is None else io.BytesIO(data)
-
-    def names(self, path: str) -> list[str]:
-        return sorted(self._folders.get(path, ()))
-
-
-def unreadable(path: Path | str, error: OSError) -> MachineError:
+def unreadable(path: str | os.PathLike[str], error: OSError) -> MachineError:
     """The error for a fact that is there but cannot be read."""
     hint = "run as root" if isinstance(error, PermissionError) else None
     return MachineError(f"cannot read {path}: {error.strerror}", hint=hint)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from pykexec.errors import UsageError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_number, read_text
 
@@ -38,6 +39,16 @@ def console_for(root: Root, command_line: str) -> SerialPort | None:
         if port is not None:
             return port
     return None
+
+
+def named(root: Root, name: str) -> SerialPort:
+    """The port of a terminal ("ttyS0"), or at an I/O port ("0x3f8"). Raises UsageError if there is none."""
+    if name.startswith(("0x", "0X")):
+        return SerialPort(name, int(name, 16), iomem_base=0, reg_shift=0, word_registers=False)
+    port = _port(root, name)
+    if port is None:
+        raise UsageError(f"--serial={name}: this machine has no such serial port (/sys/class/tty/{name})")
+    return port
 
 
 def _port(root: Root, name: str) -> SerialPort | None:

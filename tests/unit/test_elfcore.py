@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pykexec import elfcore
 from pykexec.errors import MachineError
-from pykexec.machine import NoteArea
+from pykexec.machine.cpus import NoteArea
 
 U52 = st.integers(0, (1 << 52) - 1)
 NOTES = st.builds(NoteArea, address=U52, size=st.integers(1, 1 << 16))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pykexec.arch import for_machine
 from pykexec.errors import FileError, MachineError
-from pykexec.machine import Machine, NoteArea, firmware_map, iomem, kcore
+from pykexec.machine import Machine, firmware_map, iomem, kcore
+from pykexec.machine.cpus import NoteArea
 from pykexec.machine.root import Folder, Root
 from pykexec.machine.snapshot import write_snapshot
 from pykexec.memory import MemoryKind, Range
@@ -333,7 +334,9 @@ def every_fact(machine: Machine) -> list[object]:
     properties = [
         name for name in dir(Machine) if not name.startswith("_") and name not in ("root", "is_live")
     ]
-    values = [getattr(machine, name) for name in properties]
+    values = [getattr(machine, name) for name in properties if name != "kexec_state"]
+    state = machine.kexec_state
+    values += [getattr(state, name) for name in dir(state) if not name.startswith("_")]
     return [value for value in values if not callable(value)] + [machine.console_for("console=ttyS0")]
 
 
