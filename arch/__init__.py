@@ -5,9 +5,9 @@ only when that is used.
 """
 
 import importlib
-import pkgutil
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 from pykexec.errors import MachineError
@@ -27,6 +27,10 @@ class Arch(Protocol):
         """What ``uname -m`` says on it."""
 
     @property
+    def formats(self) -> Sequence[str]:
+        """The types of kernel that can be loaded, by kexec-tools' names for them (-t)."""
+
+    @property
     def facts(self) -> Sequence[str]:
         """Glob patterns (relative to the root) of the files only this architecture's loader reads."""
 
@@ -37,7 +41,7 @@ class Arch(Protocol):
 @cache
 def architectures() -> tuple[Arch, ...]:
     """All architectures pykexec can load for, in order of name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    names = sorted({each.parent.name for folder in __path__ for each in Path(folder).glob("*/__init__.py")})
     return tuple(importlib.import_module(f"{__name__}.{name}").ARCH for name in names)
 
 

@@ -12,3 +12,6 @@ As a library::
 """
 
 __version__ = "0.1.0"
+
+KEXEC_TOOLS = "2.0.32"
+"""The version of kexec-tools whose command line this one follows; scripts ask for it."""

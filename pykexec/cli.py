@@ -4,78 +4,52 @@ Parsing comes first, then `resolve` decides what all options together ask for; t
 Only what an action needs is imported: ``-S``, ``-e`` and ``-u`` must be quick.
 """
 
-import enum
-import io
-import logging
+from __future__ import annotations
+
 import os
-import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-import click
-
-from pykexec import __version__
+from pykexec import KEXEC_TOOLS, __version__, log
+from pykexec import options as table
 from pykexec.errors import PykexecError, UsageError
-from pykexec.memory import Range
-from pykexec.plan import ADDRESS_SPACE, SEED_SIZE, Purpose, Request
+from pykexec.options import Options, spelling, spelling_of
+from pykexec.purpose import Purpose
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pykexec.machine import Machine
+    from pykexec.memory import Range
+    from pykexec.plan import FileLoadPlan, LoadPlan, Module, Request
 
 _CANNOT_TELL = 255
 
-
-class Action(enum.Enum):
-    """What follows once a kernel is (or was) loaded."""
-
-    NOTHING = "nothing"
-    EXECUTE = "execute"
-    SHUT_DOWN = "shut down"
+NOTHING, EXECUTE, SHUT_DOWN = "nothing", "execute", "shut down"
+"""What follows once a kernel is (or was) loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line, parsed but not judged."""
-
-    kernel: str | None = None
-    load: bool = False
-    load_panic: bool = False
-    unload: bool = False
-    execute: bool = False
-    force: bool = False
-    status: bool = False
-    debug: bool = False
-    no_checks: bool = False
-    no_ifdown: bool = False
-    no_sync: bool = False
-    kexec_syscall: bool = False
-    kexec_syscall_auto: bool = False
-    kexec_file_syscall: bool = False
-    initrd: str | None = None
-    dtb: str | None = None
-    append: str | None = None
-    reuse_cmdline: bool = False
-    mem_min: int | None = None
-    mem_max: int | None = None
-    entry: int | None = None
-    dry_run: bool = False
-    json: bool = False
-    machine: str | None = None
-    snapshot: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Task:
     """What the options together ask for."""
 
-    purpose: Purpose
-    status: bool = False
-    unload: bool = False
-    load: bool = False
-    plan_only: bool = False
-    then: Action = Action.NOTHING
+    __slots__ = ("load", "plan_only", "purpose", "status", "then", "unload")
+
+    def __init__(
+        self,
+        purpose: Purpose,
+        *,
+        status: bool = False,
+        unload: bool = False,
+        load: bool = False,
+        plan_only: bool = False,
+        then: str = NOTHING,
+    ) -> None:
+        self.purpose = purpose
+        self.status = status
+        self.unload = unload
+        self.load = load
+        self.plan_only = plan_only
+        self.then = then
 
 
 def resolve(options: Options) -> Task:
@@ -84,9 +58,8 @@ def resolve(options: Options) -> Task:
     if options.status:
         # kexec -S asks for the crash kernel unless -l is given.
         return Task(Purpose.BOOT if options.load else Purpose.CRASH, status=True)
+    _refuse_what_cannot_be(options)
     _refuse_contradictions(options)
-    if options.kexec_file_syscall:
-        raise PykexecError("-s: kexec_file_load(2) is not supported yet", hint="use -c or -a: kexec_load(2)")
     loads = not (options.unload or options.snapshot) and (options.load or not options.execute)
     if not loads:
         _refuse_what_is_for_loads(options)
@@ -100,38 +73,44 @@ def resolve(options: Options) -> Task:
             hint="load and start it: pykexec -l -e KERNEL",
         )
     plan_only = options.dry_run or options.machine is not None
-    return Task(purpose, load=options.kernel is not None, plan_only=plan_only, then=_then(options))
+    return Task(purpose, load=loads, plan_only=plan_only, then=_then(options))
 
 
-def _then(options: Options) -> Action:
+def _then(options: Options) -> str:
     if options.execute or options.force:
-        return Action.EXECUTE
+        return EXECUTE
     if options.load or options.load_panic or options.snapshot is not None:
-        return Action.NOTHING
-    return Action.SHUT_DOWN
+        return NOTHING
+    return SHUT_DOWN
 
 
-_FOR_LOADS = (
-    "initrd",
-    "dtb",
-    "append",
-    "reuse_cmdline",
-    "mem_min",
-    "mem_max",
-    "entry",
-    "no_checks",
-    "dry_run",
-    "json",
-    "machine",
+def _refuse_what_cannot_be(options: Options) -> None:
+    if options.live_update:
+        raise UsageError(f"{options.live_update} only works under Xen, which pykexec does not support")
+    for field in ("preserve_context", "jump_back_helper"):
+        if getattr(options, field):
+            raise UsageError(
+                f"{spelling(field)}: pykexec cannot load a kernel that comes back (kexec jump)",
+                hint="kexec-tools can, with -c on a kernel that has CONFIG_KEXEC_JUMP",
+            )
+
+
+_FOR_ALL = ("system_call", "snapshot")
+_FOR_LOADS = tuple(
+    option.field
+    for option in table.OPTIONS
+    if option.group in (table.LOADING, table.SYSTEM_CALL, table.X86, table.OURS)
+    and option.field not in _FOR_ALL
 )
 
 
 def _refuse_what_is_for_loads(options: Options) -> None:
     """An option that cannot be honoured is an error (the C tool: "bogus options")."""
-    for name in _FOR_LOADS:
-        if getattr(options, name) not in (None, False):
+    given = options.given()
+    for field in _FOR_LOADS:
+        if field in given:
             raise UsageError(
-                f"{_spelled(name)} is for loading a kernel, which -e, -u and --snapshot do not do"
+                f"{spelling(field)} is for loading a kernel, which -e, -u and --snapshot do not do"
             )
 
 
@@ -144,15 +123,9 @@ _CONTRADICTIONS = (
     ("unload", "kernel"),
     ("snapshot", "execute"),
     ("snapshot", "kernel"),
+    ("initrd", "reuse_initrd"),
+    ("entry_32bit", "real_mode"),
 )
-_SPELLING = {
-    "load": "-l",
-    "load_panic": "-p",
-    "unload": "-u",
-    "execute": "-e",
-    "force": "-f",
-    "kernel": "a kernel",
-}
 
 
 def _refuse_contradictions(options: Options) -> None:
@@ -163,104 +136,30 @@ def _refuse_contradictions(options: Options) -> None:
             )
 
 
-def _spelled(name: str) -> str:
-    return _SPELLING.get(name, "--" + name.replace("_", "-"))
-
-
-_OCTAL = re.compile("0[0-7]*")
-_NUMBER_TEXT = re.compile("0[xX][0-9a-fA-F]+|[1-9][0-9]*")
-
-
-class _Number(click.ParamType[int]):
-    """A number as C writes it: 0x10, 020, 16 (strtoul with base 0)."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            text = str(value)
-            octal = _OCTAL.fullmatch(text)
-            number = int(text, 8 if octal else 0) if octal or _NUMBER_TEXT.fullmatch(text) else -1
-        except ValueError:
-            number = -1
-        if not 0 <= number < 1 << 64:
-            name = param.opts[0] if param else "option"
-            raise UsageError(
-                f"Bad option value in {name}={value}", hint="give a number: 0x1000000, 16777216"
-            )
-        return number
-
-
-_NUMBER = _Number()
-
-
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 done, 1 wrong usage or nothing reserved, 255 the load failed;"
-    " -S: 1 loaded, 0 not loaded.",
-)
-@click.version_option(__version__, "-v", "--version", message="pykexec %(version)s")
-@click.argument("kernel", required=False)
-@click.option("-l", "--load", is_flag=True, help="Load KERNEL, to be started with -e.")
-@click.option("-p", "--load-panic", is_flag=True, help="Load KERNEL, to be started when the system panics.")
-@click.option("-e", "--exec", "execute", is_flag=True, help="Start the loaded kernel, without a shutdown.")
-@click.option("-f", "--force", is_flag=True, help="Load KERNEL and start it, without a shutdown.")
-@click.option("-u", "--unload", is_flag=True, help="Forget the loaded kernel (with -p: the crash kernel).")
-@click.option(
-    "-S", "--status", is_flag=True, help="Exit with 1 if a crash kernel (with -l: a kernel) is loaded."
-)
-@click.option("--initrd", "--ramdisk", "initrd", metavar="FILE", help="Initial ramdisk for KERNEL.")
-@click.option("--dtb", metavar="FILE", help="Device tree for KERNEL, instead of the running kernel's.")
-@click.option("--append", "--command-line", "append", metavar="TEXT", help="Command line for KERNEL.")
-@click.option(
-    "--reuse-cmdline", is_flag=True, help="Put the running kernel's command line before that of --append."
-)
-@click.option("-i", "--no-checks", is_flag=True, help="Start KERNEL without comparing digests first.")
-@click.option("-x", "--no-ifdown", is_flag=True, help="Leave network interfaces up.")
-@click.option("-y", "--no-sync", is_flag=True, help="Do not write cached data to disk first.")
-@click.option("--mem-min", type=_NUMBER, help="Load nothing below this physical address.")
-@click.option("--mem-max", type=_NUMBER, help="Load nothing above this physical address.")
-@click.option("--entry", type=_NUMBER, help="Enter KERNEL at this physical address.")
-@click.option(
-    "-c", "--kexec-syscall", is_flag=True, help="Use kexec_load(2); pykexec does nothing else yet."
-)
-@click.option(
-    "-a", "--kexec-syscall-auto", is_flag=True, help="Use the system call that works: kexec_load(2)."
-)
-@click.option("-s", "--kexec-file-syscall", is_flag=True, help="Use kexec_file_load(2): an error, so far.")
-@click.option("-d", "--debug", is_flag=True, help="Tell the story of the load on standard error.")
-@click.option("--dry-run", is_flag=True, help="Print the plan; load nothing.")
-@click.option("--json", is_flag=True, help="Print the plan as JSON.")
-@click.option("--machine", metavar="TAR|DIR", help="Plan for the machine of this snapshot; load nothing.")
-@click.option(
-    "--snapshot", metavar="TAR", help="Write what a plan needs to know of this machine, and nothing secret."
-)
-def command(**given: Any) -> int:
-    """Load a second Linux kernel, and start it now or when the running one panics."""
-    return run(Options(**given))
+def _spelled(field: str) -> str:
+    return "a kernel" if field == "kernel" else spelling(field)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the script; exits with kexec's exit codes."""
+    """Entry point of the scripts; exits with kexec's exit codes."""
     sys.exit(exit_code(sys.argv[1:] if argv is None else argv))
 
 
 def exit_code(argv: Sequence[str]) -> int:
     """Run, turning every expected failure into one or two lines and a number."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a command line may hold what the terminal cannot show
-            stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a command line may hold what the terminal cannot show
+            reconfigure(errors="backslashreplace")
     try:
-        status = int(command.main(list(argv), prog_name="pykexec", standalone_mode=False) or 0)
-        sys.stdout.flush()
+        status = run(table.parse(argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except PykexecError as error:
         _complain(error.what, error.hint)
         return error.exit_code
-    except click.ClickException as error:
-        _complain(error.format_message(), "see pykexec --help")
-        return UsageError.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read the output has seen enough; the interpreter must not try to flush it again.
@@ -279,13 +178,15 @@ def _complain(what: str, hint: str | None) -> None:
 
 def run(options: Options) -> int:
     """Do what the options ask for; the exit code."""
+    if options.help or options.version:
+        return _show(options)
+    if options.debug:
+        _tell_all()
     from pykexec.machine import Machine
 
+    if options.print_crash_size:
+        return _print_crash_size(Machine.live())
     task = resolve(options)
-    if options.debug:
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.DEBUG, format="pykexec: %(message)s", force=True
-        )
     machine = Machine.from_snapshot(options.machine) if options.machine else Machine.live()
     if options.snapshot is not None:
         return _snapshot(machine, options.snapshot)
@@ -296,31 +197,53 @@ def run(options: Options) -> int:
     if task.unload:
         from pykexec import loader
 
-        loader.unload(task.purpose, machine)
+        loader.unload(task.purpose, machine, system_call=options.system_call)
         return 0
     if task.load:
-        _load(machine, _request(options, task.purpose, machine), task, options)
+        _load(machine, task, options)
     if not task.plan_only:
         _go(machine, task.then, options)
     return 0
 
 
-def _require_privilege(machine: "Machine") -> None:
-    """Before any work, and before anything is touched."""
-    from pykexec import explain
+def _show(options: Options) -> int:
+    if options.version:
+        print(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})")
+        return 0
+    from pykexec import help
 
-    if not explain.may_boot(machine):
+    print(help.text(), end="")
+    return 0
+
+
+def _tell_all() -> None:
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format="pykexec: %(message)s", force=True)
+
+
+def _require_privilege(machine: Machine) -> None:
+    """Before any work, and before anything is touched."""
+    from pykexec.privilege import may_boot
+
+    if not may_boot(machine):
         raise PykexecError("loading, unloading and starting a kernel take CAP_SYS_BOOT", hint="run as root")
 
 
-def _status(machine: "Machine", purpose: Purpose) -> int:
+def _status(machine: Machine, purpose: Purpose) -> int:
     from pykexec import loader
 
     loaded = loader.status(purpose, machine)
     return _CANNOT_TELL if loaded is None else int(loaded)
 
 
-def _snapshot(machine: "Machine", path: str) -> int:
+def _print_crash_size(machine: Machine) -> int:
+    size = machine.kexec_state.crash_size
+    print(sum(each.size for each in machine.iomem.crash_regions[-1:]) if size is None else size)
+    return 0
+
+
+def _snapshot(machine: Machine, path: str) -> int:
     from pykexec.arch import for_machine
     from pykexec.machine.snapshot import write_snapshot
 
@@ -329,12 +252,70 @@ def _snapshot(machine: "Machine", path: str) -> int:
     return 0
 
 
-def _request(options: Options, purpose: Purpose, machine: "Machine") -> Request:
-    if options.kernel is None:
-        raise UsageError("No kernel specified")
+def _load(machine: Machine, task: Task, options: Options) -> None:
+    from pykexec import loader
+
+    if task.purpose is Purpose.CRASH:
+        from pykexec import crash
+
+        crash.survey(machine)  # without a reservation no file matters
+    system_call = _system_call(options)
+    request = _request(options, task.purpose, machine)
+    if task.plan_only:
+        _announce(loader.plan(machine, request, system_call), options)
+    else:
+        loader.load_request(machine, request, system_call, lambda plan: _announce(plan, options))
+
+
+_NOT_FOR_FILE_LOADS = (
+    "dtb",
+    "modules",
+    "format",
+    "no_checks",
+    "mem_min",
+    "mem_max",
+    "entry",
+    "entry_32bit",
+    "real_mode",
+    "no_efi",
+    "memmap_parameters",
+    "console_serial",
+    "console_vga",
+    "serial",
+    "serial_baud",
+)
+
+
+def _system_call(options: Options) -> str:
+    """The system call to use: "file", "load", or "auto" for either. Raises UsageError where -s cannot."""
+    given = options.given()
+    unfit = [field for field in _NOT_FOR_FILE_LOADS if field in given]
+    if options.system_call == "load" and options.force_dtb:
+        raise UsageError(
+            "--force-dtb is for kexec_file_load", hint="leave out -c, or give the tree with --dtb"
+        )
+    if options.system_call == "file" and unfit:
+        raise UsageError(
+            f"-s: kexec_file_load cannot honour {spelling(unfit[0])}", hint="use -a or -c: kexec_load can"
+        )
+    for field in ("reset_vga", "video_type", "core_headers", "arguments", "meaningless"):
+        if field in given:
+            log.debug(
+                "%s: accepted; it makes no difference here", spelling_of(field, getattr(options, field))
+            )
+    if unfit:
+        log.debug("kexec_load it is: kexec_file_load cannot honour %s", spelling(unfit[0]))
+        return "load"
+    return options.system_call
+
+
+def _request(options: Options, purpose: Purpose, machine: Machine) -> Request:
+    from pykexec.plan import Console, Request
+
+    assert options.kernel is not None
     return Request.from_paths(
         options.kernel,
-        initrd=options.initrd,
+        initrd=_initrd(options, machine),
         device_tree=options.dtb,
         purpose=purpose,
         append=options.append,
@@ -343,47 +324,89 @@ def _request(options: Options, purpose: Purpose, machine: "Machine") -> Request:
         entry=options.entry,
         skip_checks=options.no_checks,
         seed=_seed() if machine.is_live else None,
+        format=options.format,
+        entry_32bit=options.entry_32bit,
+        real_mode=options.real_mode,
+        modules=_modules(options),
+        hotplug=options.hotplug,
+        hand_over_efi=not options.no_efi,
+        memmap_parameters=options.memmap_parameters,
+        console=Console(options.serial, options.serial_baud, options.console_vga),
+        debug=options.debug,
+        no_cma=options.no_cma,
+        force_dtb=options.force_dtb,
     )
 
 
+_RETAINED_INITRD = "sys/firmware/initrd"
+
+
+def _initrd(options: Options, machine: Machine) -> str | None:
+    """The initrd's path; with --reuseinitrd that of the running kernel's (init/initramfs.c, since 6.6)."""
+    if not options.reuse_initrd:
+        return options.initrd
+    if "retain_initrd" not in machine.command_line.split():
+        raise UsageError(
+            "--reuseinitrd: the running kernel did not keep its initrd",
+            hint="boot it with retain_initrd, or name the file: --initrd=FILE",
+        )
+    path = f"/{_RETAINED_INITRD}"
+    if not machine.is_live or not os.access(path, os.R_OK):
+        raise UsageError(
+            f"--reuseinitrd: the running kernel does not show its initrd: no {path}",
+            hint="Linux 6.6 and later do; name the file: --initrd=FILE",
+        )
+    return path
+
+
+def _modules(options: Options) -> tuple[Module, ...]:
+    from pykexec.files import FileData
+    from pykexec.plan import Module
+
+    return tuple(Module(FileData.open(text.partition(" ")[0], "module"), text) for text in options.modules)
+
+
 def _bounds(options: Options) -> Range:
+    from pykexec.memory import Range
+    from pykexec.plan import ADDRESS_SPACE
+
     start = options.mem_min or ADDRESS_SPACE.start
-    end = (
-        ADDRESS_SPACE.end if options.mem_max is None else options.mem_max + 1
-    )  # the option's end is inclusive
+    # The option's end is inclusive.
+    end = ADDRESS_SPACE.end if options.mem_max is None else options.mem_max + 1
     if start >= end:
         raise UsageError(f"--mem-min={start:#x} is above --mem-max={end - 1:#x}")
     return Range(start, end)
 
 
 def _seed() -> bytes | None:
+    from pykexec.plan import SEED_SIZE
+
     try:
         return os.getrandom(SEED_SIZE, os.GRND_NONBLOCK)
     except BlockingIOError:  # early in the boot there is none to give
         return None
 
 
-def _load(machine: "Machine", request: Request, task: Task, options: Options) -> None:
-    from pykexec import loader, report
+def _announce(plan: FileLoadPlan | LoadPlan, options: Options) -> None:
+    """Show the plan, where it was asked for, and what to know about it."""
+    if options.json or options.dry_run or options.machine or options.debug:
+        from pykexec import report
 
-    plan = loader.plan_load(machine, request)
-    if options.json or task.plan_only:
-        print(report.as_json(plan) if options.json else report.as_text(plan), end="")
-    else:
-        for warning in plan.warnings:
-            print(f"pykexec: warning: {warning}", file=sys.stderr)
-    if options.debug and not task.plan_only:
-        print(report.as_text(plan), end="", file=sys.stderr)
-    if not task.plan_only:
-        loader.load(plan, machine)
+        asked = options.json or options.dry_run or options.machine
+        text = report.as_json(plan) if options.json else report.as_text(plan)
+        print(text, end="", file=sys.stdout if asked else sys.stderr)
+        if asked and not options.json:
+            return
+    for warning in plan.warnings:
+        print(f"pykexec: warning: {warning}", file=sys.stderr)
 
 
-def _go(machine: "Machine", action: Action, options: Options) -> None:
-    if action is Action.NOTHING:
+def _go(machine: Machine, action: str, options: Options) -> None:
+    if action == NOTHING:
         return
     from pykexec import execute
 
-    if action is Action.EXECUTE:
+    if action == EXECUTE:
         execute.execute(machine, sync=not options.no_sync, ifdown=not options.no_ifdown)
     else:
         execute.shut_down(machine)

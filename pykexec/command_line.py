@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pykexec.errors import UsageError
 from pykexec.plan import Purpose, Request
 
 _OF_THIS_BOOT: tuple[str, ...] = ("BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr")
@@ -39,7 +40,10 @@ def without(command_line: str, names: tuple[str, ...]) -> str:
 
 
 def for_request(request: Request, running: str) -> str:
-    """The command line the request asks for; `running` is that of the running kernel."""
+    """The command line the request asks for; `running` is that of the running kernel.
+
+    Raises UsageError for one with a NUL character in it.
+    """
     parts = []
     if request.reuse_command_line:
         dropped = _OF_THIS_BOOT
@@ -48,4 +52,6 @@ def for_request(request: Request, running: str) -> str:
         parts.append(without(running, dropped))
     if request.append is not None:
         parts.append(request.append)
+    if any("\0" in part for part in parts):
+        raise UsageError("the command line has a NUL character in it; the kernel would stop reading there")
     return " ".join(filter(None, parts))

@@ -62,6 +62,22 @@ def linear_map(machine: Machine, memory: CrashMemory) -> list[MemoryPart]:
     return parts
 
 
+def core_headers_room(machine: Machine, headers: bytes, *, hotplug: bool) -> int:
+    """Bytes to reserve for the core headers: with `hotplug` as many as the running kernel may write there.
+
+    Raises MachineError where the running kernel does not update them.
+    """
+    if not hotplug:
+        return len(headers)
+    wanted = machine.kexec_state.elfcorehdr_size
+    if not wanted:
+        raise MachineError(
+            "--hotplug: the running kernel updates no core headers (no /sys/kernel/crash_elfcorehdr_size)",
+            hint="it takes CONFIG_CRASH_HOTPLUG, or leave out --hotplug and load again after each change",
+        )
+    return max(wanted, len(headers))
+
+
 def warnings(machine: Machine) -> list[str]:
     """What will be missing from the dump."""
     found = []

@@ -5,8 +5,6 @@ that says what to do, and knows the exit code that the C ``kexec`` gives in the 
 scripts look at it (255: the load failed, 1: usage or a precondition).
 """
 
-from typing import ClassVar
-
 
 class PykexecError(Exception):
     """Base of all errors pykexec raises on purpose.
@@ -15,7 +13,7 @@ class PykexecError(Exception):
     `hint`, when given, says what to do about it. Both are single lines.
     """
 
-    exit_code: ClassVar[int] = 255
+    exit_code = 255
 
     def __init__(self, what: str, *, hint: str | None = None) -> None:
         super().__init__(what)
@@ -72,3 +70,9 @@ class SystemCallError(PykexecError):
     def __init__(self, what: str, *, errno: int, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
         self.errno = errno
+
+
+class FileLoadUnavailable(SystemCallError):
+    """kexec_file_load was demanded, and is not there or cannot load such a kernel."""
+
+    exit_code = 253

@@ -1,19 +1,17 @@
 """The way down: leave the running kernel for the loaded one."""
 
-import fcntl
-import logging
-import os
-import socket
-import struct
-import subprocess
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from __future__ import annotations
 
-from pykexec import explain, syscalls
+import os
+import struct
+
+from pykexec import log, syscalls
 from pykexec.errors import PykexecError, UsageError
 from pykexec.machine import Machine
 
-log = logging.getLogger(__name__)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 # include/uapi/linux/sockios.h, include/uapi/linux/if.h
 _SIOCGIFFLAGS = 0x8913
@@ -46,20 +44,24 @@ def execute(machine: Machine, *, sync: bool = True, ifdown: bool = True) -> None
     try:
         syscalls.reboot_kexec()
     except OSError as error:
+        from pykexec import explain
+
         put_interfaces_up(down)
         raise explain.explain_execute_failure(error.errno or 0, machine) from error
 
 
-def shutdown_command(root: Path = Path("/")) -> Sequence[str]:
+def shutdown_command(root: str | os.PathLike[str] = "/") -> Sequence[str]:
     """The command that shuts this system down and then starts the loaded kernel.
 
     `systemctl kexec` where systemd runs; elsewhere `shutdown -r now`, whose init scripts call ``kexec -e``.
     Raises PykexecError where there is neither.
     """
-    if (root / "run/systemd/system").is_dir():
+    from pathlib import Path
+
+    if (Path(root) / "run/systemd/system").is_dir():
         return ("systemctl", "kexec")
     for folder in ("sbin", "usr/sbin", "etc", "bin"):
-        if os.access(root / folder / "shutdown", os.X_OK):
+        if os.access(Path(root) / folder / "shutdown", os.X_OK):
             return (f"/{folder}/shutdown", "-r", "now")
     raise PykexecError("no shutdown program found", hint="start the loaded kernel without one: pykexec -e")
 
@@ -69,6 +71,8 @@ def shut_down(machine: Machine) -> None:
 
     Raises UsageError when nothing is loaded, PykexecError when the shutdown cannot be begun.
     """
+    import subprocess
+
     require_loaded(machine)
     command = shutdown_command()
     try:
@@ -82,6 +86,8 @@ def take_interfaces_down() -> Sequence[str]:
 
     Returns the names of those that were up. What goes wrong is logged, and stops nothing.
     """
+    import socket
+
     names = [name for _, name in socket.if_nameindex() if name != "lo" and ":" not in name]
     return _change_flags(names, lambda flags: flags & ~_IFF_UP)
 
@@ -93,6 +99,9 @@ def put_interfaces_up(names: Sequence[str]) -> None:
 
 def _change_flags(names: Sequence[str], change: Callable[[int], int]) -> Sequence[str]:
     """Apply the change to each interface's flags; the names of those it made a difference to."""
+    import fcntl
+    import socket
+
     changed: list[str] = []
     if not names:
         return changed

@@ -5,33 +5,83 @@ The first line of each error is the C tool's, which scripts know; the second say
 
 import errno as e
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 
-from pykexec.errors import MachineError, SystemCallError
+from pykexec.errors import FileLoadUnavailable, MachineError, SystemCallError
 from pykexec.machine import Machine
 from pykexec.memory import Range
-from pykexec.plan import KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX, LoadPlan, Purpose
+from pykexec.plan import FileLoadPlan, LoadPlan
+from pykexec.privilege import may_boot, process_status
+from pykexec.purpose import Purpose
+from pykexec.uapi import (
+    KEXEC_ARCH_MASK,
+    KEXEC_CRASH_HOTPLUG_SUPPORT,
+    KEXEC_FILE_FORCE_DTB,
+    KEXEC_FILE_NO_CMA,
+    KEXEC_ON_CRASH,
+    KEXEC_SEGMENT_MAX,
+    KEXEC_UPDATE_ELFCOREHDR,
+)
 
-_CAP_SYS_BOOT = 22  # include/uapi/linux/capability.h
 _SECCOMP_MODE_FILTER = "2"  # include/uapi/linux/seccomp.h
-_KEXEC_ARCH_MASK = 0xFFFF0000  # include/uapi/linux/kexec.h
 
-_INITIAL_UID_MAP = ["0", "0", str((1 << 32) - 1)]  # user_namespaces(7)
+_FALL_BACK = (e.ENOSYS, e.EINVAL, e.ENOEXEC, e.ENOTSUP)
+"""What kexec_file_load answers where kexec_load may still do it. Not among them: what says that a signature
+is missing or wrong, which must not be got around."""
 
 
-def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> SystemCallError:
-    """Why kexec_load(2) refused that plan on that machine."""
+def _no_culprit() -> None:
+    return None
+
+
+def explain_load_failure(
+    errno: int, plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None] = _no_culprit
+) -> SystemCallError:
+    """Why kexec_load(2) refused that plan on that machine.
+
+    `culprit` finds the name of the segment to blame by trying; it is called when looking does not tell.
+    """
     causes = {
         e.EPERM: _not_permitted(plan.purpose, machine),
         e.EACCES: _not_appraised(),
-        e.EADDRNOTAVAIL: _unusable_addresses(plan, machine),
+        e.EADDRNOTAVAIL: _unusable_addresses(plan, machine, culprit),
         e.EBUSY: _busy(),
-        e.EINVAL: _invalid(plan, machine),
+        e.EINVAL: _invalid(plan, machine, culprit),
         e.ENOMEM: _no_memory(plan),
         e.ENOSYS: _no_system_call(machine),
     }
     return _error("kexec_load failed", errno, causes)
+
+
+def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) -> SystemCallError:
+    """Why kexec_file_load(2) refused; FileLoadUnavailable where kexec_load(2) is worth trying."""
+    causes = {
+        e.EPERM: _not_permitted(plan.purpose, machine),
+        e.EACCES: _unsigned(),
+        e.EKEYREJECTED: _unsigned(),
+        e.ENOKEY: _unsigned(),
+        e.EBADMSG: _unsigned(),
+        e.ENODATA: _unsigned(),
+        e.ELIBBAD: _unsigned(),
+        e.ENOPKG: _unsigned(),
+        e.EMSGSIZE: _unsigned(),
+        e.EADDRNOTAVAIL: _no_hole(plan, machine),
+        e.EBUSY: _busy(),
+        e.EFBIG: _file_too_large(plan),
+        e.EINVAL: _invalid_files(plan),
+        e.ENOEXEC: _unknown_format(plan),
+        e.ENOTSUP: _unknown_format(plan),
+        e.ENOMEM: _no_memory_for_files(plan),
+        e.ENOSYS: _no_file_call(machine),
+        e.ETXTBSY: _being_written(plan),
+    }
+    if errno not in _FALL_BACK:
+        return _error("kexec_file_load failed", errno, causes)
+    failure = _error("", errno, causes)
+    return FileLoadUnavailable(
+        f"syscall kexec_file_load not available. ({os.strerror(errno)})", errno=errno, hint=failure.hint
+    )
 
 
 def explain_unload_failure(errno: int, purpose: Purpose, machine: Machine) -> SystemCallError:
@@ -54,15 +104,6 @@ def explain_execute_failure(errno: int, machine: Machine) -> SystemCallError:
         e.ENOSYS: _no_system_call(machine),
     }
     return _error("kexec failed", errno, causes)
-
-
-def may_boot(machine: Machine) -> bool:
-    """Whether this process has CAP_SYS_BOOT (and not only in a user namespace), which all of kexec needs."""
-    capabilities = _process_status(machine).get("CapEff")
-    if capabilities is None:
-        return os.geteuid() == 0
-    owns_ids = _text(machine, "proc/self/uid_map").split() in ([], _INITIAL_UID_MAP)
-    return owns_ids and bool(int(capabilities, 16) >> _CAP_SYS_BOOT & 1)
 
 
 def _error(call: str, errno: int, causes: Mapping[int, Iterator[str]]) -> SystemCallError:
@@ -117,11 +158,73 @@ def _not_appraised() -> Iterator[str]:
     )
 
 
-def _unusable_addresses(plan: LoadPlan, machine: Machine) -> Iterator[str]:
+def _unsigned() -> Iterator[str]:
+    # security/integrity, crypto/asymmetric_keys/verify_pefile.c, certs: what a signature check can answer.
+    yield (
+        "the kernel demands a signature that the file lacks, or that no key it trusts made (Secure Boot,"
+        " lockdown or an IMA policy); take your distribution's signed kernel, or see the kernel log"
+    )
+
+
+def _no_hole(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
+    """kernel/kexec_file.c, kexec_locate_mem_hole()."""
+    wanted = plan.kernel.size + (plan.initrd.size if plan.initrd else 0)
+    if plan.purpose is Purpose.BOOT:
+        yield f"no free memory takes the kernel and the initrd ({wanted:#x} bytes and what they unpack to)"
+        return
+    region = _load_region(machine)
+    if region is None:
+        yield "no memory is reserved for a crash kernel; boot with crashkernel=SIZE"
+    elif wanted > region.size:
+        yield (
+            f"kernel and initrd have {wanted:#x} bytes, {wanted - region.size:#x} more than the reservation"
+            f" {region}; raise crashkernel="
+        )
+    else:
+        yield (
+            f"kernel and initrd have {wanted:#x} bytes, and with what the kernel needs to unpack itself they"
+            f" do not fit the reservation {region}; raise crashkernel="
+        )
+
+
+def _file_too_large(plan: FileLoadPlan) -> Iterator[str]:
+    initrd = f", {plan.initrd.path} has {plan.initrd.size:#x}" if plan.initrd else ""
+    yield f"{plan.kernel.path} has {plan.kernel.size:#x} bytes{initrd}: more than the kernel reads"
+
+
+def _invalid_files(plan: FileLoadPlan) -> Iterator[str]:
+    if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
+        yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"
+    yield from _unknown_format(plan)
+
+
+def _unknown_format(plan: FileLoadPlan) -> Iterator[str]:
+    yield f"the running kernel cannot load {plan.kernel.path} by itself; leave out -s, or use -c"
+
+
+def _no_memory_for_files(plan: FileLoadPlan) -> Iterator[str]:
+    wanted = plan.kernel.size + (plan.initrd.size if plan.initrd else 0)
+    yield f"the kernel has no {wanted:#x} bytes of memory for the files; stop something, or shrink them"
+
+
+def _no_file_call(machine: Machine) -> Iterator[str]:
+    yield from _filtered(machine)
+    yield "the running kernel is built without CONFIG_KEXEC_FILE; use -c or -a"
+
+
+def _being_written(plan: FileLoadPlan) -> Iterator[str]:
+    initrd = f" or {plan.initrd.path}" if plan.initrd else ""
+    yield f"{plan.kernel.path}{initrd} is open for writing in another process; try again when that is done"
+
+
+def _unusable_addresses(
+    plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]
+) -> Iterator[str]:
     for segment in plan.segments:
         if segment.address % machine.page_size or segment.memsz % machine.page_size:
             yield f"segment {segment.name} {segment.range} is not made of whole pages of {machine.page_size}"
     if plan.purpose is Purpose.BOOT:
+        yield from _found(plan, culprit)
         return
     region = _load_region(machine)
     if region is None:
@@ -132,6 +235,7 @@ def _unusable_addresses(plan: LoadPlan, machine: Machine) -> Iterator[str]:
             yield f"segment {segment.name} {segment.range} is outside of the reservation {region}"
     if plan.entry not in region:
         yield f"the entry point {plan.entry:#x} is outside of the reservation {region}"
+    yield from _found(plan, culprit)
     yield f"the reservation is {region} now; it may have changed meanwhile, load again"
 
 
@@ -147,7 +251,12 @@ def _load_region(machine: Machine) -> Range | None:
     return regions[-1] if size is None else Range.sized(regions[-1].start, size)
 
 
-def _invalid(plan: LoadPlan, machine: Machine) -> Iterator[str]:
+def _found(plan: LoadPlan, culprit: Callable[[], str | None]) -> Iterator[str]:
+    if name := culprit():
+        yield f"the kernel refuses segment {name} {plan.segment(name).range}, and takes those below it"
+
+
+def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]) -> Iterator[str]:
     """The reasons in kernel/kexec.c and sanity_check_segment_list() in kernel/kexec_core.c."""
     if len(plan.segments) > KEXEC_SEGMENT_MAX:
         yield f"{len(plan.segments)} segments; the kernel takes {KEXEC_SEGMENT_MAX} at most"
@@ -157,12 +266,15 @@ def _invalid(plan: LoadPlan, machine: Machine) -> Iterator[str]:
     for segment in plan.segments:
         if segment.data.nbytes > segment.memsz:
             yield f"segment {segment.name} has {segment.data.nbytes} bytes for a place of {segment.memsz}"
-    if unknown := plan.flags & ~_KEXEC_ARCH_MASK & ~KEXEC_ON_CRASH:
+    if plan.flags & (KEXEC_UPDATE_ELFCOREHDR | KEXEC_CRASH_HOTPLUG_SUPPORT):
+        yield "the running kernel may not know the flag of --hotplug; try without"
+    if unknown := plan.flags & ~KEXEC_ARCH_MASK & ~KEXEC_ON_CRASH:
         yield f"the running kernel does not know flags {unknown:#x}"
     wanted = sum(segment.memsz for segment in plan.segments)
     memory = machine.iomem.system_ram.size
     if wanted > memory // 2:
         yield f"the segments take {wanted:#x} bytes; the kernel allows half of its {memory:#x} at most"
+    yield from _found(plan, culprit)
     yield f"the running kernel ({machine.uname_machine}) does not take flags {plan.flags:#x}"
 
 
@@ -194,21 +306,8 @@ def _busy() -> Iterator[str]:
 
 
 def _filtered(machine: Machine) -> Iterator[str]:
-    if _process_status(machine).get("Seccomp") == _SECCOMP_MODE_FILTER:
+    if process_status(machine).get("Seccomp") == _SECCOMP_MODE_FILTER:
         yield (
             "a seccomp filter is on this process, as in a container or a confined service;"
             " run pykexec on the host"
         )
-
-
-def _process_status(machine: Machine) -> dict[str, str]:
-    lines = (line.partition(":") for line in _text(machine, "proc/self/status").splitlines())
-    return {name: value.strip() for name, _, value in lines}
-
-
-def _text(machine: Machine, path: str) -> str:
-    """A file's text; empty where it cannot be read."""
-    try:
-        return (machine.read(path) or b"").decode("utf-8", "replace")
-    except MachineError:
-        return ""

@@ -3,10 +3,21 @@
 import mmap
 import os
 import stat
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from pykexec.errors import FileError
+
+
+class Descriptor:
+    """A file descriptor, closed when its last user is gone."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +30,9 @@ class FileData:
 
     path: str
     data: memoryview
+    descriptor: Descriptor | None = field(default=None, repr=False, compare=False)
+    """The open file, for kexec_file_load: its extended attributes may hold a signature (IMA). None where the
+    bytes are not those of a file."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], what: str) -> "FileData":
@@ -28,11 +42,12 @@ class FileData:
         """
         name = os.fspath(path)
         try:
-            with Path(name).open("rb") as file:
-                status = os.fstat(file.fileno())
-                if stat.S_ISREG(status.st_mode) and status.st_size:
-                    mapped = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
-                    return cls(name, memoryview(mapped))
+            descriptor = Descriptor(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+            status = os.fstat(descriptor.number)
+            if stat.S_ISREG(status.st_mode) and status.st_size:
+                mapped = mmap.mmap(descriptor.number, status.st_size, access=mmap.ACCESS_COPY)
+                return cls(name, memoryview(mapped), descriptor)
+            with open(descriptor.number, "rb", closefd=False) as file:
                 return cls(name, memoryview(file.read()))
         except OSError as error:
             raise FileError(f"cannot read the {what} {name}: {error.strerror}") from error

@@ -1,23 +1,46 @@
-"""The main path: a request becomes a plan, a plan is loaded; what is loaded can be unloaded."""
+"""The main path: a request becomes a plan, a plan is loaded; what is loaded can be unloaded.
 
-import logging
+What a function needs, it imports: unloading shall not wait for all that planning needs.
+"""
 
-from pykexec import arch, explain, syscalls
-from pykexec.errors import PlacementError
-from pykexec.machine import Machine
-from pykexec.plan import KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX, LoadPlan, Purpose, Request
+from __future__ import annotations
 
-log = logging.getLogger(__name__)
+import errno
+
+from pykexec import log, syscalls
+from pykexec.errors import FileLoadUnavailable, PlacementError, PykexecError
+from pykexec.purpose import Purpose
+from pykexec.uapi import KEXEC_FILE_ON_CRASH, KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pykexec.machine import Machine
+    from pykexec.plan import FileLoadPlan, LoadPlan, Request
 
 
 def plan_load(machine: Machine, request: Request) -> LoadPlan:
-    """Decide what goes where in the memory of `machine`.
+    """Decide what goes where in the memory of `machine`, for kexec_load(2).
 
     Reads facts and files, changes nothing. Raises PykexecError when the request cannot be fulfilled.
     """
+    from pykexec import arch
+
+    _keep_handover(machine, request.purpose)
     plan = arch.for_machine(machine).plan(machine, request)
     _check(plan)
     return plan
+
+
+def plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
+    """Decide what to ask of kexec_file_load(2), which does the rest itself.
+
+    Raises PykexecError when the request cannot be fulfilled that way.
+    """
+    from pykexec import fileload
+
+    return fileload.plan(machine, request)
 
 
 def load(plan: LoadPlan, machine: Machine) -> None:
@@ -25,24 +48,83 @@ def load(plan: LoadPlan, machine: Machine) -> None:
 
     Raises SystemCallError, which says why; what was loaded before then stays loaded.
     """
-    log.debug(
-        "kexec_load: entry = %#x flags = %#x segments = %d", plan.entry, plan.flags, len(plan.segments)
-    )
+    log.debug("kexec_load: entry = %#x flags = %#x", plan.entry, plan.flags)
     try:
         syscalls.kexec_load(plan.entry, plan.segments, plan.flags)
     except OSError as error:
-        raise explain.explain_load_failure(error.errno or 0, plan, machine) from error
+        from pykexec import explain
+
+        number = error.errno or 0
+        raise explain.explain_load_failure(number, plan, machine, lambda: _culprit(plan, machine)) from error
 
 
-def unload(purpose: Purpose, machine: Machine) -> None:
+def file_load(plan: FileLoadPlan, machine: Machine) -> None:
+    """Hand the plan to the running kernel with kexec_file_load(2).
+
+    Raises FileLoadUnavailable where kexec_load(2) may do it, and SystemCallError where that would be wrong
+    or of no use (a signature that is refused stays refused); what was loaded before then stays loaded.
+    """
+    from pykexec import fileload
+
+    try:
+        fileload.load(plan)
+    except OSError as error:
+        from pykexec import explain
+
+        raise explain.explain_file_load_failure(error.errno or 0, plan, machine) from error
+
+
+def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileLoadPlan | LoadPlan:
+    """The plan to show: with "auto" that for kexec_load(2), which says where everything would go."""
+    return plan_file_load(machine, request) if system_call == "file" else plan_load(machine, request)
+
+
+def load_request(
+    machine: Machine,
+    request: Request,
+    system_call: str = "auto",
+    announce: Callable[[FileLoadPlan | LoadPlan], None] | None = None,
+) -> FileLoadPlan | LoadPlan:
+    """Plan and load in one go; the plan that was used, which `announce` sees before it is loaded.
+
+    `system_call` is "file" (kexec_file_load), "load" (kexec_load) or "auto": the second where the first
+    cannot. Raises PykexecError.
+    """
+    announce = announce or (lambda plan: None)
+    if system_call != "load":
+        try:
+            files = plan_file_load(machine, request)
+            announce(files)
+            file_load(files, machine)
+            return files
+        except FileLoadUnavailable as error:
+            if system_call == "file" or request.force_dtb or hands_over(machine, request.purpose):
+                raise
+            log.debug("%s; %s", error.what, error.hint)
+    segments = plan_load(machine, request)
+    announce(segments)
+    load(segments, machine)
+    return segments
+
+
+def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> None:
     """Forget the kernel loaded for that purpose; nothing happens when there is none.
 
-    Raises SystemCallError.
+    `system_call` is "file" (kexec_file_load), "load" (kexec_load) or "auto": the second where the first is
+    missing. Raises SystemCallError.
     """
-    flags = KEXEC_ON_CRASH if purpose is Purpose.CRASH else 0
+    crash = purpose is Purpose.CRASH
     try:
-        syscalls.kexec_unload(flags)
+        if system_call != "load":
+            try:
+                return syscalls.kexec_file_unload(KEXEC_FILE_ON_CRASH if crash else 0)
+            except OSError as error:
+                if error.errno != errno.ENOSYS or system_call == "file":
+                    raise
+        syscalls.kexec_unload(KEXEC_ON_CRASH if crash else 0)
     except OSError as error:
+        from pykexec import explain
+
         raise explain.explain_unload_failure(error.errno or 0, purpose, machine) from error
 
 
@@ -50,6 +132,19 @@ def status(purpose: Purpose, machine: Machine) -> bool | None:
     """Whether a kernel is loaded for that purpose; None when the running kernel does not say."""
     state = machine.kexec_state
     return state.crash_loaded if purpose is Purpose.CRASH else state.loaded
+
+
+def hands_over(machine: Machine, purpose: Purpose) -> bool:
+    """Whether the running kernel keeps state for the next one (KHO), which kexec_load(2) would drop."""
+    return purpose is Purpose.BOOT and machine.hands_over
+
+
+def _keep_handover(machine: Machine, purpose: Purpose) -> None:
+    if hands_over(machine, purpose):
+        raise PykexecError(
+            "the running kernel hands state over to the next one (kho=on), which kexec_load would drop",
+            hint="use kexec_file_load: leave out -c and what needs it, or boot without kho=on",
+        )
 
 
 def _check(plan: LoadPlan) -> None:
@@ -61,3 +156,23 @@ def _check(plan: LoadPlan) -> None:
             raise PlacementError(
                 f"segments overlap: {before.name} {before.range}, {after.name} {after.range}"
             )
+
+
+def _culprit(plan: LoadPlan, machine: Machine) -> str | None:
+    """The first segment that the kernel refuses, found by loading more and more of them.
+
+    None where that would cost the user something: a load that counts against a limit, or a kernel that is
+    loaded already and would be lost.
+    """
+    state = machine.kexec_state
+    limit = state.load_limit_panic if plan.purpose is Purpose.CRASH else state.load_limit_reboot
+    if status(plan.purpose, machine) is not False or limit not in (None, -1):
+        return None
+    for count, segment in enumerate(plan.segments, 1):
+        try:
+            syscalls.kexec_load(plan.entry, plan.segments[:count], plan.flags)
+        except OSError:
+            return segment.name
+        finally:
+            syscalls.kexec_unload(plan.flags)
+    return None

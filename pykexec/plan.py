@@ -1,33 +1,55 @@
 """What is asked for (`Request`) and what shall be done (`LoadPlan`): plain values, no I/O."""
 
-import enum
-import logging
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
+from pykexec import log
 from pykexec.errors import PlacementError
 from pykexec.files import FileData
 from pykexec.memory import Placement, Range, RangeSet, TypedRange, align_up, find_hole
+from pykexec.purpose import Purpose
+from pykexec.uapi import KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "ADDRESS_SPACE",
+    "KEXEC_ON_CRASH",
+    "KEXEC_SEGMENT_MAX",
+    "SEED_SIZE",
+    "Console",
+    "FileLoadPlan",
+    "Layout",
+    "LoadPlan",
+    "Module",
+    "Purpose",
+    "Request",
+    "Segment",
+]
 
 ADDRESS_SPACE = Range(0, 1 << 64)
 
 SEED_SIZE = 64
 """Bytes of randomness a request may carry."""
 
-# include/uapi/linux/kexec.h
-KEXEC_ON_CRASH = 0x1
-KEXEC_SEGMENT_MAX = 16
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A file for a Multiboot kernel, and the text that comes with it (its name and arguments)."""
+
+    data: FileData
+    text: str
 
 
-class Purpose(enum.Enum):
-    """What a kernel is loaded for."""
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What --serial, --serial-baud, --console-serial and --console-vga say of purgatory's messages."""
 
-    BOOT = "boot"
-    """To be started by reboot(LINUX_REBOOT_CMD_KEXEC)."""
-    CRASH = "crash"
-    """To be started when the running kernel panics; it lives in the memory reserved by crashkernel=."""
+    port: str | None = None
+    """A terminal's name or an I/O port as a hexadecimal number; None: the new kernel's serial console."""
+    baud: int | None = None
+    """None: the speed is left as it is."""
+    vga: bool = False
+    """To the VGA text screen as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +74,28 @@ class Request:
     seed: bytes | None = None
     """Fresh random bytes (`SEED_SIZE`) for the new kernel's generator; None gives it none. An input like any
     other, so that planning stays a pure function."""
+    format: str | None = None
+    """Take the kernel for this format and no other (--type); the names are the architecture's."""
+    entry_32bit: bool = False
+    """Enter a bzImage through its 32-bit entry (--entry-32bit)."""
+    real_mode: bool = False
+    """Enter a bzImage through its 16-bit entry (--real-mode)."""
+    modules: tuple[Module, ...] = ()
+    """For a Multiboot kernel (--module)."""
+    hotplug: bool = False
+    """Let the running kernel rewrite the core headers when CPUs or memory come and go (--hotplug)."""
+    hand_over_efi: bool = True
+    """Tell the new kernel of EFI's tables and services (without --noefi)."""
+    memmap_parameters: bool = False
+    """A crash kernel finds its memory map on its command line too (--pass-memmap-cmdline)."""
+    console: Console = Console()
+    """Where purgatory writes its messages."""
+    debug: bool = False
+    """Let the running kernel log how it loads (kexec_file_load only)."""
+    no_cma: bool = False
+    """Let the running kernel not put segments into CMA memory (kexec_file_load; kexec_load never does)."""
+    force_dtb: bool = False
+    """Let the running kernel hand its device tree on where it does not do so by itself (kexec_file_load)."""
 
     @classmethod
     def from_paths(
@@ -60,26 +104,17 @@ class Request:
         *,
         initrd: str | os.PathLike[str] | None = None,
         device_tree: str | os.PathLike[str] | None = None,
-        purpose: Purpose = Purpose.BOOT,
-        append: str | None = None,
-        reuse_command_line: bool = False,
-        within: Range = ADDRESS_SPACE,
-        entry: int | None = None,
-        skip_checks: bool = False,
-        seed: bytes | None = None,
+        **settings: Any,
     ) -> "Request":
-        """A request for files on disk. Raises FileError where one cannot be read."""
+        """A request for files on disk; `settings` are the other fields.
+
+        Raises FileError where a file cannot be read.
+        """
         return cls(
             kernel=FileData.open(kernel, "kernel"),
             initrd=None if initrd is None else FileData.open(initrd, "initrd"),
             device_tree=None if device_tree is None else FileData.open(device_tree, "device tree"),
-            purpose=purpose,
-            append=append,
-            reuse_command_line=reuse_command_line,
-            within=within,
-            entry=entry,
-            skip_checks=skip_checks,
-            seed=seed,
+            **settings,
         )
 
 
@@ -127,6 +162,22 @@ class LoadPlan:
             if segment.name == name:
                 return segment
         raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class FileLoadPlan:
+    """All that kexec_file_load(2) needs; where things go is then the running kernel's business."""
+
+    arch: str
+    """What ``uname -m`` says."""
+    purpose: Purpose
+    kernel: FileData
+    """As the kernel shall see it: out of its compression or container."""
+    initrd: FileData | None
+    command_line: str
+    flags: int
+    """KEXEC_FILE_*."""
+    warnings: tuple[str, ...] = ()
 
 
 class Layout:

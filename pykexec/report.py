@@ -5,20 +5,46 @@ import json
 from collections.abc import Iterator
 
 from pykexec.memory import Range
-from pykexec.plan import KEXEC_ON_CRASH, LoadPlan
+from pykexec.plan import KEXEC_ON_CRASH, FileLoadPlan, LoadPlan
 
 SCHEMA = 1
 """Version of the JSON form; raised when a key changes its meaning or goes away."""
 
 
-def as_text(plan: LoadPlan) -> str:
+def as_text(plan: LoadPlan | FileLoadPlan) -> str:
     """The plan as lines to read: sizes in bytes, addresses physical and as /proc/iomem writes them."""
-    return "\n".join(_lines(plan)) + "\n"
+    lines = _file_lines(plan) if isinstance(plan, FileLoadPlan) else _lines(plan)
+    return "\n".join(lines) + "\n"
 
 
-def as_json(plan: LoadPlan) -> str:
+def as_json(plan: LoadPlan | FileLoadPlan) -> str:
     """The plan as one JSON object: addresses and sizes as integers, ends exclusive, contents as SHA-256."""
-    return json.dumps(_object(plan), indent=2) + "\n"
+    content = _file_object(plan) if isinstance(plan, FileLoadPlan) else _object(plan)
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _file_lines(plan: FileLoadPlan) -> Iterator[str]:
+    yield f"{plan.purpose.value} load for {plan.arch} with kexec_file_load: the kernel places everything"
+    yield f"kernel        {plan.kernel.path} ({plan.kernel.size:,} bytes)"
+    yield f"initrd        {f'{plan.initrd.path} ({plan.initrd.size:,} bytes)' if plan.initrd else 'none'}"
+    yield f"command line  {plan.command_line}"
+    yield f"flags         {plan.flags:#x}"
+    for warning in plan.warnings:
+        yield f"warning: {warning}"
+
+
+def _file_object(plan: FileLoadPlan) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "arch": plan.arch,
+        "purpose": plan.purpose.value,
+        "system_call": "kexec_file_load",
+        "kernel": plan.kernel.path,
+        "initrd": plan.initrd.path if plan.initrd else None,
+        "command_line": plan.command_line,
+        "flags": plan.flags,
+        "warnings": list(plan.warnings),
+    }
 
 
 def _lines(plan: LoadPlan) -> Iterator[str]:
@@ -54,6 +80,7 @@ def _object(plan: LoadPlan) -> dict[str, object]:
         "schema": SCHEMA,
         "arch": plan.arch,
         "purpose": plan.purpose.value,
+        "system_call": "kexec_load",
         "kernel": plan.image,
         "kernel_format": plan.image_format,
         "initrd": plan.initrd,

@@ -1,12 +1,23 @@
 """The system calls, through ctypes: they raise OSError with the errno, which explain.py explains."""
 
+from __future__ import annotations
+
 import ctypes
+import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from pykexec.errors import PykexecError
-from pykexec.plan import Segment
+from pykexec.uapi import KEXEC_FILE_UNLOAD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pykexec.plan import Segment
+
+    SystemCall = Callable[..., int]
+    """syscall(2): a number and arguments, all integers; returns what the kernel did, or raises OSError."""
 
 _POINTER_BITS = ctypes.sizeof(ctypes.c_void_p) * 8
 
@@ -27,11 +38,18 @@ KEXEC_LOAD: Mapping[tuple[str, int], int] = {
 """Numbers of kexec_load by machine and by bits in this process's pointers: a 32-bit process numbers calls
 otherwise than the 64-bit kernel it runs on, and kexec from there is not supported."""
 
+KEXEC_FILE_LOAD: Mapping[tuple[str, int], int] = {
+    # As above; where it is missing, the kernel has no such call for that machine.
+    ("aarch64", 64): 294,
+    ("loongarch64", 64): 294,
+    ("riscv64", 64): 294,
+    ("ppc64", 64): 382,
+    ("s390x", 64): 381,
+    ("x86_64", 64): 320,
+}
+
 LINUX_REBOOT_CMD_KEXEC = 0x45584543
 """include/uapi/linux/reboot.h"""
-
-SystemCall = Callable[..., int]
-"""syscall(2): a number and arguments, all integers; returns what the kernel returned, or raises OSError."""
 
 
 def _syscall(number: int, *arguments: int) -> int:
@@ -78,6 +96,26 @@ def kexec_load(entry: int, segments: Sequence[Segment], flags: int, *, call: Sys
 def kexec_unload(flags: int, *, call: SystemCall = _syscall) -> None:
     """Forget what was loaded for the purpose in `flags`. Raises as `kexec_load` does."""
     kexec_load(0, (), flags, call=call)
+
+
+def kexec_file_load(
+    kernel: int, initrd: int, command_line: bytes, flags: int, *, call: SystemCall = _syscall
+) -> None:
+    """Let the kernel load the files with these descriptors (-1: none); `command_line` ends with a NUL byte.
+
+    Raises OSError; ENOSYS where there is no such call.
+    """
+    number = KEXEC_FILE_LOAD.get((_family(os.uname().machine), _POINTER_BITS))
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    text = ctypes.create_string_buffer(command_line, len(command_line)) if command_line else None
+    address = ctypes.addressof(text) if text is not None else 0
+    call(number, kernel, initrd, len(command_line), address, flags)
+
+
+def kexec_file_unload(flags: int, *, call: SystemCall = _syscall) -> None:
+    """Forget what was loaded for the purpose in `flags`. Raises as `kexec_file_load` does."""
+    kexec_file_load(-1, -1, b"", flags | KEXEC_FILE_UNLOAD, call=call)
 
 
 def reboot_kexec() -> None:

@@ -10,6 +10,7 @@ from pykexec.plan import LoadPlan, Request
 class Arm64:
     name: str = "arm64"
     machines: tuple[str, ...] = ("aarch64",)
+    formats: tuple[str, ...] = ("vmlinux", "Image", "uImage", "vmlinuz", "uki", "fit")
     facts: tuple[str, ...] = (
         "sys/firmware/fdt",
         "proc/device-tree/**",

@@ -11,7 +11,8 @@ from pykexec.devicetree import DeviceTree
 from pykexec.errors import UsageError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, MIB, MemoryKind, Placement, Range, RangeSet, TypedRange, align_down
-from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
+from pykexec.plan import Layout, LoadPlan, Purpose, Request
+from pykexec.uapi import KEXEC_CRASH_HOTPLUG_SUPPORT, KEXEC_ON_CRASH
 
 _EM_AARCH64: int = ENUM_E_MACHINE["EM_AARCH64"]
 _KEXEC_ARCH_AARCH64 = _EM_AARCH64 << 16  # include/uapi/linux/kexec.h
@@ -25,8 +26,10 @@ _STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
     """A plan for that request on that machine. Raises PykexecError."""
+    _refuse_what_is_for_x86(request)
     file, wrapping = formats.unwrap(request.kernel)
     kernel = image.parse(file)
+    _check_format(request, wrapping, kernel)
     tree = chosen.read_tree(machine, request.device_tree)
     line = _checked(command_line.for_request(request, machine.command_line))
     memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
@@ -34,7 +37,8 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     layout = Layout(room.intersect([request.within]), page_size=machine.page_size)
     if memory:
         headers = _core_headers(machine, memory)
-        layout.place(_ELFCOREHDR, len(headers), why="describes the crashed kernel's memory")
+        size = crash.core_headers_room(machine, headers, hotplug=request.hotplug)
+        layout.place(_ELFCOREHDR, size, why="describes the crashed kernel's memory")
         layout.fill(_ELFCOREHDR, headers)
     _place_kernel(layout, kernel)
     initrd = _place_initrd(layout, request)
@@ -48,11 +52,40 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         initrd=request.initrd.path if request.initrd else None,
         command_line=line,
         entry=entry if request.entry is None else request.entry,
-        flags=_KEXEC_ARCH_AARCH64 | (KEXEC_ON_CRASH if memory else 0),
+        flags=_KEXEC_ARCH_AARCH64 | _flags(request),
         segments=layout.segments(),
         memory_map=tuple(_memory_map(machine, memory)),
         warnings=tuple(_warnings(machine, kernel, tree, memory)),
     )
+
+
+def _flags(request: Request) -> int:
+    if request.purpose is not Purpose.CRASH:
+        return 0
+    return KEXEC_ON_CRASH | (KEXEC_CRASH_HOTPLUG_SUPPORT if request.hotplug else 0)
+
+
+def _refuse_what_is_for_x86(request: Request) -> None:
+    asked = {
+        "--entry-32bit": request.entry_32bit,
+        "--real-mode": request.real_mode,
+        "--module": bool(request.modules),
+        "--noefi": not request.hand_over_efi,
+        "--pass-memmap-cmdline": request.memmap_parameters,
+        "--console-vga": request.console.vga,
+    }
+    for option, given in asked.items():
+        if given:
+            raise UsageError(f"{option} is for x86; this machine is arm64")
+
+
+def _check_format(request: Request, wrapping: str, kernel: Image) -> None:
+    """Hold the format against the one of --type, in kexec-tools' names for them."""
+    names = {"uImage": "uImage", "EFI zboot": "vmlinuz", "UKI": "uki", "FIT": "fit"}
+    found = next((names[each] for each in wrapping.split(", ") if each in names), None)
+    found = found or ("vmlinux" if "ELF" in kernel.format else "Image")
+    if request.format is not None and request.format != found:
+        raise UsageError(f"-t {request.format}: {kernel.path} is of type {found}", hint="leave out -t")
 
 
 def _free_memory(machine: Machine) -> RangeSet:
@@ -140,14 +173,15 @@ def _place_purgatory(layout: Layout, machine: Machine, request: Request, line: s
     regions = [
         purgatory.Region(name, layout.range(name).start, layout.data(name))
         for name in layout.names()
-        if name != _PURGATORY
+        # What the running kernel goes on changing has no digest.
+        if name != _PURGATORY and not (name == _ELFCOREHDR and request.hotplug)
     ]
     contents = purgatory.build(
         blob,
         jump_to=layout.range(_KERNEL).start,
         arguments=(layout.range(_DTB).start,),
         digests=() if request.skip_checks else purgatory.digest_regions(regions),
-        console=purgatory.mmio_console(machine.console_for(line)),
+        console=purgatory.mmio_console(machine.console_for(line, request.console.port)),
         reset=psci.reset_method(machine, tree),
     )
     layout.fill(_PURGATORY, contents)
@@ -155,8 +189,6 @@ def _place_purgatory(layout: Layout, machine: Machine, request: Request, line: s
 
 
 def _checked(line: str) -> str:
-    if "\0" in line:
-        raise UsageError("the command line has a NUL character in it; the kernel would stop reading there")
     if len(line.encode("utf-8", "surrogateescape")) > _COMMAND_LINE_LIMIT:
         raise UsageError(
             f"Command line overflow: {len(line)} characters, arm64 takes {_COMMAND_LINE_LIMIT} at most",

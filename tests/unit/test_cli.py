@@ -3,14 +3,15 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pykexec import cli, execute, explain, loader, syscalls
-from pykexec.cli import Action, Options, resolve
+from pykexec import cli, execute, loader, options, privilege, syscalls
+from pykexec.cli import EXECUTE, NOTHING, SHUT_DOWN, resolve
 from pykexec.errors import PykexecError
 from pykexec.plan import Purpose
 from tests.support.bzimage import FakeBzImage
@@ -20,7 +21,7 @@ SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 
 # A process that parses and runs a command line with every way to act on this machine taken out first.
 HARMLESS = """
-import os, sys
+import os, subprocess, sys
 from pykexec import cli, execute, syscalls
 calls = []
 def refuse(name):
@@ -30,9 +31,10 @@ def refuse(name):
     return call
 syscalls.kexec_load = refuse("load")
 syscalls.kexec_unload = refuse("unload")
+syscalls.kexec_file_load = refuse("file load")
 syscalls.reboot_kexec = refuse("jump")
 execute.take_interfaces_down = lambda: calls.append("ifdown")
-execute.subprocess.run = refuse("run")
+subprocess.run = refuse("run")
 os.sync = lambda: calls.append("sync")
 status = cli.exit_code(sys.argv[1:])
 """
@@ -46,8 +48,12 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def note(name: str) -> None:
         calls.append(name)
 
+    def no_file_load(kernel: int, initrd: int, line: bytes, flags: int, **_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
     monkeypatch.setattr(syscalls, "kexec_load", lambda *_, **__: note("load"))
     monkeypatch.setattr(syscalls, "kexec_unload", lambda flags, **__: note(f"unload {flags:#x}"))
+    monkeypatch.setattr(syscalls, "kexec_file_load", no_file_load)
     monkeypatch.setattr(syscalls, "reboot_kexec", lambda: note("jump"))
     monkeypatch.setattr(execute, "take_interfaces_down", lambda: note("ifdown"))
     monkeypatch.setattr(subprocess, "run", lambda command, **_: note(" ".join(command)))
@@ -62,30 +68,21 @@ def kernel(tmp_path: Path) -> str:
     return str(path)
 
 
-def parse(*argv: str) -> Options:
-    """The options as click reads them, without running anything."""
-    seen: list[Options] = []
-    original = cli.run
-    try:
-        cli.run = lambda options: seen.append(options) or 0  # type: ignore[func-returns-value]
-        cli.command.main(list(argv), prog_name="pykexec", standalone_mode=False)
-    finally:
-        cli.run = original
-    (options,) = seen
-    return options
+def parse(*argv: str) -> options.Options:
+    return options.parse(argv)
 
 
 LOADS = [
-    (("-l", "K"), Purpose.BOOT, Action.NOTHING),
-    (("--load", "K"), Purpose.BOOT, Action.NOTHING),
-    (("-p", "K"), Purpose.CRASH, Action.NOTHING),
-    (("--load-panic", "K"), Purpose.CRASH, Action.NOTHING),
-    (("-d", "-p", "K"), Purpose.CRASH, Action.NOTHING),
-    (("-l", "-e", "K"), Purpose.BOOT, Action.EXECUTE),
-    (("-f", "K"), Purpose.BOOT, Action.EXECUTE),
-    (("-l", "-f", "K"), Purpose.BOOT, Action.EXECUTE),
-    (("K",), Purpose.BOOT, Action.SHUT_DOWN),
-    (("-c", "-i", "-p", "K"), Purpose.CRASH, Action.NOTHING),
+    (("-l", "K"), Purpose.BOOT, NOTHING),
+    (("--load", "K"), Purpose.BOOT, NOTHING),
+    (("-p", "K"), Purpose.CRASH, NOTHING),
+    (("--load-panic", "K"), Purpose.CRASH, NOTHING),
+    (("-d", "-p", "K"), Purpose.CRASH, NOTHING),
+    (("-l", "-e", "K"), Purpose.BOOT, EXECUTE),
+    (("-f", "K"), Purpose.BOOT, EXECUTE),
+    (("-l", "-f", "K"), Purpose.BOOT, EXECUTE),
+    (("K",), Purpose.BOOT, SHUT_DOWN),
+    (("-c", "-i", "-p", "K"), Purpose.CRASH, NOTHING),
 ]
 OTHERS = [
     (("-u",), Purpose.BOOT, "unload"),
@@ -101,7 +98,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("argv", "purpose", "then"), LOADS)
-def test_loads_in_any_order(argv: tuple[str, ...], purpose: Purpose, then: Action) -> None:
+def test_loads_in_any_order(argv: tuple[str, ...], purpose: Purpose, then: str) -> None:
     for order in itertools.permutations(argv):
         task = resolve(parse(*order))
         assert (task.load, task.unload, task.status) == (True, False, False)
@@ -113,14 +110,14 @@ def test_other_actions_in_any_order(argv: tuple[str, ...], purpose: Purpose, kin
     for order in itertools.permutations(argv):
         task = resolve(parse(*order))
         assert (task.unload, task.status) == (kind == "unload", kind == "status")
-        assert (task.load, task.purpose, task.then) == (False, purpose, Action.NOTHING)
+        assert (task.load, task.purpose, task.then) == (False, purpose, NOTHING)
 
 
 @pytest.mark.parametrize("argv", [("-e",), ("-e", "-x"), ("-e", "-y"), ("-e", "-d"), ("-f", "-e")])
 def test_executing_loads_nothing(argv: tuple[str, ...]) -> None:
     for order in itertools.permutations(argv):
         task = resolve(parse(*order))
-        assert (task.load, task.then) == (False, Action.EXECUTE)
+        assert (task.load, task.then) == (False, EXECUTE)
 
 
 CONTRADICTIONS = [
@@ -298,16 +295,11 @@ def test_a_closed_pipe_is_quiet(kernel: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_privilege_nothing_is_begun(
     kernel: str, done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(explain, "may_boot", lambda machine: False)
+    monkeypatch.setattr(privilege, "may_boot", lambda machine: False)
     for argv in (["-l", kernel], ["-p", kernel], ["-u"], ["-e"], ["-f", kernel]):
         assert cli.exit_code(argv) == 255
         assert "CAP_SYS_BOOT" in capsys.readouterr().err
     assert done == []
-
-
-def test_the_file_system_call_is_refused_by_name(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.exit_code(["-s", "-l", kernel]) == 255
-    assert capsys.readouterr().err.startswith("pykexec: -s: ")
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,23 +311,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
             assert name in output.out
     for option in ("-v", "--version"):
         assert cli.exit_code([option]) == 0
-        assert capsys.readouterr().out.startswith("pykexec ")
+        assert re.fullmatch(r"kexec-tools \d+\.\d+\.\d+ \(pykexec \S+\)\n", capsys.readouterr().out)
 
 
-def test_resolve_is_pure() -> None:
+def test_a_load_needs_a_kernel() -> None:
     with pytest.raises(PykexecError, match="No kernel specified"):
-        resolve(Options())
-    assert resolve(Options(kernel="K")) == resolve(Options(kernel="K"))
-
-
-@pytest.mark.parametrize("argv", [["--version"], ["-S"], ["-e"], ["-u"], ["-p", "-u"], ["-l", "-S"]])
-def test_quick_actions_import_no_parsers(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # this test runs a process; that one does nothing to the machine either
-    script = HARMLESS + (
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'construct', 'elftools', 'fdt'}))"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", script, *argv], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert ran.stdout.splitlines()[-1] == "[]"
-    assert "Traceback" not in ran.stderr
+        resolve(options.Options())

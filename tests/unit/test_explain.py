@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec import explain
+from pykexec import explain, privilege
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Purpose, Segment
 from tests.support.machines import write
@@ -164,7 +164,8 @@ INVALID = [
     ([at("kernel", 0x1000, 0x2000), at("initrd", 0x2000, 0x1000)], 0x3E0001, "overlap: kernel .* initrd"),
     ([at("initrd", 0x1000, 0x1000, bytes(0x1001))], 0x3E0001, "initrd has 4097 bytes"),
     ([at("initrd", 0x1000, 0x30000000)], 0x3E0001, "half"),
-    ([at("kernel", 0x1000, 0x1000)], 0x3E0009, "flags 0x8"),
+    ([at("kernel", 0x1000, 0x1000)], 0x3E0041, "flags 0x40"),
+    ([at("kernel", 0x1000, 0x1000)], 0x3E0005, "--hotplug"),
     ([at("kernel", 0x1000, 0x1000)], 0xB70001, r"\(x86_64\) does not take flags 0xb70001"),
 ]
 
@@ -237,4 +238,4 @@ def test_jump_refused(tmp_path: Path, number: int, changes: dict[str, str | None
     ],
 )
 def test_privilege(tmp_path: Path, changes: dict[str, str | None], expected: bool) -> None:
-    assert explain.may_boot(machine(tmp_path, changes)) is expected
+    assert privilege.may_boot(machine(tmp_path, changes)) is expected

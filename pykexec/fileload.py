@@ -1,0 +1,107 @@
+"""Loads through kexec_file_load(2): the kernel places, builds and verifies; we give it files and flags."""
+
+import errno
+import fcntl
+import os
+
+from pykexec import command_line, formats, log, syscalls
+from pykexec.errors import UsageError
+from pykexec.files import Descriptor, FileData
+from pykexec.machine import Machine
+from pykexec.plan import ADDRESS_SPACE, FileLoadPlan, Request
+from pykexec.purpose import Purpose
+from pykexec.uapi import (
+    KEXEC_FILE_DEBUG,
+    KEXEC_FILE_FORCE_DTB,
+    KEXEC_FILE_NO_CMA,
+    KEXEC_FILE_NO_INITRAMFS,
+    KEXEC_FILE_ON_CRASH,
+)
+
+
+def unfit(request: Request) -> list[str]:
+    """The fields of a request that kexec_file_load(2) has no argument for."""
+    asked = {
+        "device_tree": request.device_tree is not None,
+        "within": request.within != ADDRESS_SPACE,
+        "entry": request.entry is not None,
+        "skip_checks": request.skip_checks,
+        "format": request.format is not None,
+        "entry_32bit": request.entry_32bit,
+        "real_mode": request.real_mode,
+        "modules": bool(request.modules),
+        "hand_over_efi": not request.hand_over_efi,
+        "memmap_parameters": request.memmap_parameters,
+    }
+    return [name for name, given in asked.items() if given]
+
+
+def plan(machine: Machine, request: Request) -> FileLoadPlan:
+    """What to pass to kexec_file_load(2). Raises UsageError for what it cannot be told."""
+    if names := unfit(request):
+        raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
+    kernel, _ = formats.unwrap(request.kernel)
+    initrd = request.initrd if request.initrd and request.initrd.size else None
+    flags = {
+        KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
+        KEXEC_FILE_NO_INITRAMFS: initrd is None,
+        KEXEC_FILE_DEBUG: request.debug,
+        KEXEC_FILE_NO_CMA: request.no_cma,
+        KEXEC_FILE_FORCE_DTB: request.force_dtb,
+    }
+    return FileLoadPlan(
+        arch=machine.uname_machine,
+        purpose=request.purpose,
+        kernel=kernel,
+        initrd=initrd,
+        command_line=command_line.for_request(request, machine.command_line),
+        flags=sum(flag for flag, wanted in flags.items() if wanted),
+    )
+
+
+def load(plan: FileLoadPlan) -> None:
+    """Make the system call. Raises OSError."""
+    kernel = _descriptor(plan.kernel, "kernel")
+    initrd = _descriptor(plan.initrd, "initrd") if plan.initrd else None
+    line = os.fsencode(plan.command_line) + b"\0"
+    try:
+        _call(kernel, initrd, line, plan.flags)
+    except OSError as error:
+        # Kernels before 6.8 do not know the debug flag; it must not change the way a kernel is loaded.
+        if error.errno != errno.EINVAL or not plan.flags & KEXEC_FILE_DEBUG:
+            raise
+        _call(kernel, initrd, line, plan.flags & ~KEXEC_FILE_DEBUG)
+
+
+def _call(kernel: Descriptor, initrd: Descriptor | None, line: bytes, flags: int) -> None:
+    log.debug("kexec_file_load: flags = %#x", flags)
+    syscalls.kexec_file_load(kernel.number, -1 if initrd is None else initrd.number, line, flags)
+
+
+def _descriptor(file: FileData, name: str) -> Descriptor:
+    """The file as it was opened, or its contents as a file in memory where there is none.
+
+    Raises OSError.
+    """
+    if file.descriptor is not None:
+        return file.descriptor
+    descriptor = _memory_file(name)
+    rest = file.data
+    while rest:
+        rest = rest[os.write(descriptor.number, rest) :]
+    fcntl.fcntl(descriptor.number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK)
+    return descriptor
+
+
+_MFD_NOEXEC_SEAL = 0x8  # include/uapi/linux/memfd.h, Linux 6.3
+
+
+def _memory_file(name: str) -> Descriptor:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        # With vm.memfd_noexec=2 only such a file can be had.
+        return Descriptor(os.memfd_create(name, flags | _MFD_NOEXEC_SEAL))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return Descriptor(os.memfd_create(name, flags))

@@ -1,0 +1,47 @@
+"""``pykexec --help``, from the table of options."""
+
+import click
+
+from pykexec import KEXEC_TOOLS, __version__
+from pykexec.arch import architectures
+from pykexec.options import (
+    ACTIONS,
+    GENERAL,
+    IGNORED,
+    LOADING,
+    OPTIONS,
+    OURS,
+    STARTING,
+    SYSTEM_CALL,
+    X86,
+    Option,
+)
+
+_WIDTH = 100
+_GROUPS = (ACTIONS, LOADING, SYSTEM_CALL, STARTING, GENERAL, OURS, X86, IGNORED)
+
+
+def text() -> str:
+    """The whole text; its first line is kexec-tools', for scripts that look there."""
+    formatter = click.HelpFormatter(width=_WIDTH)
+    formatter.write(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})\n")
+    formatter.write_usage("pykexec", "[OPTIONS] [KERNEL]")
+    formatter.write("\n")
+    with formatter.indentation():
+        formatter.write_text("Load a second Linux kernel, and start it now or when the running one panics.")
+        formatter.write_text("Without -l, -p, -e, -f or -u: load KERNEL, shut down, and start it.")
+    for group in _GROUPS:
+        with formatter.section(group):
+            formatter.write_dl([_row(option) for option in OPTIONS if option.group == group], col_max=38)
+    with formatter.section("Types of kernel (-t)"):
+        formatter.write_dl([(arch.name, ", ".join(arch.formats)) for arch in architectures()])
+    formatter.write("\nLong options may be abbreviated, but for those not in kexec-tools.\n")
+    formatter.write(
+        "Exit status: 0 done; 1 wrong usage, or nothing reserved or loaded; 253 -s cannot; 255 failed.\n"
+    )
+    return formatter.getvalue()
+
+
+def _row(option: Option) -> tuple[str, str]:
+    names = ", ".join(option.names)
+    return (names if option.metavar is None else f"{names} {option.metavar}"), option.help

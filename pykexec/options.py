@@ -1,0 +1,498 @@
+"""The options: one table, from which the parser, ``--help``, the manual page and the completions are made.
+
+The parser follows getopt_long(3) rather than click: abbreviated names, ``-ldS``, ``--name value`` and
+``--name=value``, operands anywhere. What starts quickly stays out of here: no dataclasses, enum, re, typing.
+"""
+
+from __future__ import annotations
+
+from pykexec.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+class Option:
+    """One option, however many names it has."""
+
+    __slots__ = (
+        "choices",
+        "convert",
+        "field",
+        "group",
+        "help",
+        "metavar",
+        "names",
+        "ours",
+        "repeats",
+        "value",
+    )
+
+    def __init__(
+        self,
+        names: str,
+        field: str,
+        help: str,
+        *,
+        group: str,
+        metavar: str | None = None,
+        value: object = True,
+        convert: Callable[[str, str], object] | None = None,
+        choices: Sequence[str] = (),
+        repeats: bool = False,
+    ) -> None:
+        self.names = tuple(names.split())
+        """As typed, the shorter ones first."""
+        self.field = field
+        """The attribute of `Options` that takes it."""
+        self.help = help
+        self.group = group
+        """The heading it stands under."""
+        self.metavar = metavar
+        """Stands for its argument; None: it has none."""
+        self.value = value
+        """What an option without an argument sets."""
+        self.convert = convert
+        """Makes a value of the option's name and the argument's text; raises UsageError."""
+        self.choices = tuple(choices)
+        self.repeats = repeats
+        """Each use adds an argument; otherwise the last one wins."""
+        self.ours = group == OURS
+        """Unknown to kexec-tools; never abbreviated, so that all of its abbreviations stay unambiguous."""
+
+    @property
+    def takes_file(self) -> bool:
+        return self.metavar in ("FILE", "TAR", "TAR|DIR")
+
+    @property
+    def spelling(self) -> str:
+        """How to speak of it: the short name of what it does, the long name of how."""
+        if self.group == ACTIONS:
+            return self.names[0]
+        return next(name for name in self.names if name.startswith("--"))
+
+
+class Options:
+    """The command line, parsed but not judged: an attribute for each field, with its default."""
+
+    kernel: str | None = None
+    # What to do.
+    load: bool = False
+    load_panic: bool = False
+    unload: bool = False
+    execute: bool = False
+    force: bool = False
+    status: bool = False
+    preserve_context: bool = False
+    jump_back_helper: bool = False
+    live_update: str | None = None
+    print_crash_size: bool = False
+    help: bool = False
+    version: bool = False
+    # What to load.
+    initrd: str | None = None
+    reuse_initrd: bool = False
+    dtb: str | None = None
+    append: str | None = None
+    reuse_cmdline: bool = False
+    modules: tuple[str, ...] = ()
+    format: str | None = None
+    # How.
+    system_call: str = "auto"
+    no_checks: bool = False
+    no_ifdown: bool = False
+    no_sync: bool = False
+    mem_min: int | None = None
+    mem_max: int | None = None
+    entry: int | None = None
+    hotplug: bool = False
+    no_cma: bool = False
+    force_dtb: bool = False
+    entry_32bit: bool = False
+    real_mode: bool = False
+    no_efi: bool = False
+    memmap_parameters: bool = False
+    video_type: bool = False
+    core_headers: str | None = None
+    arguments: str | None = None
+    console_vga: bool = False
+    reset_vga: bool = False
+    console_serial: bool = False
+    serial: str | None = None
+    serial_baud: int | None = None
+    meaningless: tuple[str, ...] = ()
+    # Ours.
+    debug: bool = False
+    dry_run: bool = False
+    json: bool = False
+    machine: str | None = None
+    snapshot: str | None = None
+
+    def __init__(self, **given: object) -> None:
+        unknown = given.keys() - self.__class__.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"no such options: {unknown}")
+        self.__dict__.update(given)
+
+    def given(self) -> set[str]:
+        """The fields that are not at their defaults."""
+        return {name for name, value in self.__dict__.items() if value != getattr(self.__class__, name)}
+
+
+def number(name: str, text: str) -> int:
+    """A number as C writes it: 0x10, 020, 16 (strtoul with base 0)."""
+    digits, base, allowed = text, 10, "0123456789"
+    if text[:2] in ("0x", "0X"):
+        digits, base, allowed = text[2:], 16, "0123456789abcdefABCDEF"
+    elif text.startswith("0"):
+        base, allowed = 8, "01234567"
+    value = int(digits, base) if digits and set(digits) <= set(allowed) else -1
+    if not 0 <= value < 1 << 64:
+        raise UsageError(f"Bad option value in {name}={text}", hint="give a number: 0x1000000, 16777216")
+    return value
+
+
+_PORTS = {"ttyS0": 0x3F8, "ttyS1": 0x2F8}
+_BAUD_MAX = 115200
+
+
+def _serial(name: str, text: str) -> str:
+    """A serial port: a terminal's name, or an I/O port as a hexadecimal number."""
+    if text.startswith(("0x", "0X")) and number(name, text) >= 1 << 16:
+        raise UsageError(f"Bad serial port base {text!r}", hint="I/O ports end at 0xffff")
+    if not text.startswith(("tty", "0x", "0X")):
+        raise UsageError(f"Bad serial port base {text!r}", hint="give ttyS0, ttyAMA0 or an I/O port: 0x3f8")
+    return text
+
+
+def _baud(name: str, text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if not 9600 <= value <= _BAUD_MAX or _BAUD_MAX % value:
+        raise UsageError(
+            f"Bad serial port baud rate {text!r}",
+            hint=f"a divisor of {_BAUD_MAX}, 9600 or more: 9600, 38400",
+        )
+    return value
+
+
+ACTIONS, LOADING, SYSTEM_CALL, STARTING = "Actions", "What to load", "How to load", "Starting"
+X86, GENERAL, OURS, IGNORED = "x86", "General", "Not in kexec-tools", "For other kernels and machines"
+
+_NOTHING_HERE = "Accepted; it has no meaning for the kernels and machines pykexec knows."
+
+OPTIONS: tuple[Option, ...] = (
+    Option("-l --load", "load", "Load KERNEL, to be started with -e.", group=ACTIONS),
+    Option(
+        "-p --load-panic", "load_panic", "Load KERNEL, to be started when the system panics.", group=ACTIONS
+    ),
+    Option("-e --exec", "execute", "Start the loaded kernel, without a shutdown.", group=ACTIONS),
+    Option("-f --force", "force", "Load KERNEL and start it, without a shutdown.", group=ACTIONS),
+    Option("-u --unload", "unload", "Forget the loaded kernel (with -p: the crash kernel).", group=ACTIONS),
+    Option(
+        "-S --status",
+        "status",
+        "Exit with 1 if a crash kernel (with -l: a kernel) is loaded, 0 if not, 255 if it cannot be told.",
+        group=ACTIONS,
+    ),
+    Option(
+        "--print-ckr-size",
+        "print_crash_size",
+        "Print the size in bytes of the crash kernel's memory.",
+        group=ACTIONS,
+    ),
+    Option(
+        "--load-preserve-context",
+        "preserve_context",
+        "Load KERNEL so that it can come back to this one: an error, pykexec cannot.",
+        group=ACTIONS,
+    ),
+    Option(
+        "--load-jump-back-helper",
+        "jump_back_helper",
+        "Prepare to go back to the kernel at --entry: an error, pykexec cannot.",
+        group=ACTIONS,
+    ),
+    Option(
+        "--load-live-update",
+        "live_update",
+        "For Xen only: an error without it.",
+        group=ACTIONS,
+        value="--load-live-update",
+    ),
+    Option(
+        "--exec-live-update",
+        "live_update",
+        "For Xen only: an error without it.",
+        group=ACTIONS,
+        value="--exec-live-update",
+    ),
+    Option("--initrd --ramdisk", "initrd", "Initial ramdisk for KERNEL.", group=LOADING, metavar="FILE"),
+    Option(
+        "--reuseinitrd",
+        "reuse_initrd",
+        "Use the initial ramdisk this system was booted with (retain_initrd).",
+        group=LOADING,
+    ),
+    Option("--append --command-line", "append", "Command line for KERNEL.", group=LOADING, metavar="TEXT"),
+    Option(
+        "--reuse-cmdline",
+        "reuse_cmdline",
+        "Put the running kernel's command line before that of --append.",
+        group=LOADING,
+    ),
+    Option(
+        "--dtb --devicetreeblob",
+        "dtb",
+        "Device tree for KERNEL, instead of the running kernel's.",
+        group=LOADING,
+        metavar="FILE",
+    ),
+    Option(
+        "--module",
+        "modules",
+        "A module for a Multiboot kernel: a file, and its arguments.",
+        group=LOADING,
+        metavar='"FILE ARGS"',
+        repeats=True,
+    ),
+    Option(
+        "-t --type",
+        "format",
+        "Take KERNEL for this type of file only (see --help).",
+        group=LOADING,
+        metavar="TYPE",
+    ),
+    Option(
+        "-a --kexec-syscall-auto",
+        "system_call",
+        "Use kexec_file_load(2), and kexec_load(2) where that will not do. The default.",
+        group=SYSTEM_CALL,
+        value="auto",
+    ),
+    Option(
+        "-s --kexec-file-syscall", "system_call", "Use kexec_file_load(2).", group=SYSTEM_CALL, value="file"
+    ),
+    Option("-c --kexec-syscall", "system_call", "Use kexec_load(2).", group=SYSTEM_CALL, value="load"),
+    Option(
+        "-i --no-checks", "no_checks", "Start KERNEL without comparing digests first.", group=SYSTEM_CALL
+    ),
+    Option(
+        "--mem-min",
+        "mem_min",
+        "Load nothing below this physical address.",
+        group=SYSTEM_CALL,
+        metavar="ADDRESS",
+        convert=number,
+    ),
+    Option(
+        "--mem-max",
+        "mem_max",
+        "Load nothing above this physical address.",
+        group=SYSTEM_CALL,
+        metavar="ADDRESS",
+        convert=number,
+    ),
+    Option(
+        "--entry",
+        "entry",
+        "Enter KERNEL at this physical address.",
+        group=SYSTEM_CALL,
+        metavar="ADDRESS",
+        convert=number,
+    ),
+    Option(
+        "--hotplug",
+        "hotplug",
+        "Let the kernel keep a crash kernel's core headers up to date as CPUs and memory come and go.",
+        group=SYSTEM_CALL,
+    ),
+    Option(
+        "--no-cma", "no_cma", "kexec_file_load(2): do not put KERNEL into CMA memory.", group=SYSTEM_CALL
+    ),
+    Option(
+        "--force-dtb",
+        "force_dtb",
+        "kexec_file_load(2): hand the device tree on where that is not done anyway.",
+        group=SYSTEM_CALL,
+    ),
+    Option("-x --no-ifdown", "no_ifdown", "Leave network interfaces up.", group=STARTING),
+    Option("-y --no-sync", "no_sync", "Do not write cached data to disk first.", group=STARTING),
+    Option("--entry-32bit", "entry_32bit", "Enter a bzImage through its 32-bit entry.", group=X86),
+    Option("--real-mode", "real_mode", "Enter a bzImage through its 16-bit entry.", group=X86),
+    Option("--noefi", "no_efi", "Do not hand EFI's tables and services on.", group=X86),
+    Option(
+        "--pass-memmap-cmdline",
+        "memmap_parameters",
+        "Tell a crash kernel of its memory on the command line (memmap=).",
+        group=X86,
+    ),
+    Option(
+        "--serial",
+        "serial",
+        "Serial port for what runs between the kernels.",
+        group=X86,
+        metavar="PORT",
+        convert=_serial,
+    ),
+    Option(
+        "--serial-baud",
+        "serial_baud",
+        "Its speed; as it is, if not given.",
+        group=X86,
+        metavar="RATE",
+        convert=_baud,
+    ),
+    Option("--console-serial", "console_serial", "Messages between the kernels go to --serial.", group=X86),
+    Option(
+        "--console-vga", "console_vga", "Messages between the kernels go to the VGA text screen.", group=X86
+    ),
+    Option("--reset-vga", "reset_vga", "Accepted; the next kernel sets its screen up itself.", group=X86),
+    Option(
+        "--reuse-video-type", "video_type", "Accepted; the screen is always handed on as it is.", group=X86
+    ),
+    Option(
+        "--elf32-core-headers",
+        "core_headers",
+        "Accepted; 64-bit kernels have 64-bit core headers.",
+        group=IGNORED,
+        value="elf32",
+    ),
+    Option(
+        "--elf64-core-headers",
+        "core_headers",
+        "Core headers of the 64-bit kind, as they always are.",
+        group=IGNORED,
+        value="elf64",
+    ),
+    Option(
+        "--args-linux",
+        "arguments",
+        "For ELF kernels: Linux arguments, as they always are.",
+        group=IGNORED,
+        value="linux",
+    ),
+    Option("--args-elf", "arguments", _NOTHING_HERE, group=IGNORED, value="elf"),
+    Option("--args-none", "arguments", _NOTHING_HERE, group=IGNORED, value="none"),
+    Option("--dt-no-old-root", "meaningless", _NOTHING_HERE, group=IGNORED, repeats=True),
+    Option("--atags", "meaningless", _NOTHING_HERE, group=IGNORED, repeats=True),
+    Option("--reuse-node", "meaningless", _NOTHING_HERE, group=IGNORED, metavar="NODE", repeats=True),
+    Option("--image-size", "meaningless", _NOTHING_HERE, group=IGNORED, metavar="SIZE", repeats=True),
+    Option("--page-offset", "meaningless", _NOTHING_HERE, group=IGNORED, metavar="OFFSET", repeats=True),
+    Option("-d --debug", "debug", "Tell the story of the load on standard error.", group=GENERAL),
+    Option("-h --help", "help", "Show this text.", group=GENERAL),
+    Option("-v --version", "version", "Show the version.", group=GENERAL),
+    Option("--dry-run", "dry_run", "Print the plan; load nothing.", group=OURS),
+    Option("--json", "json", "Print the plan as JSON.", group=OURS),
+    Option(
+        "--machine",
+        "machine",
+        "Plan for the machine of this snapshot; load nothing.",
+        group=OURS,
+        metavar="TAR|DIR",
+    ),
+    Option(
+        "--snapshot",
+        "snapshot",
+        "Write what a plan needs to know of this machine, and nothing secret.",
+        group=OURS,
+        metavar="TAR",
+    ),
+)
+
+
+def parse(arguments: Sequence[str], options: Sequence[Option] = OPTIONS) -> Options:
+    """The options given, as getopt_long(3) reads them. What follows -h or -v is not looked at.
+
+    Raises UsageError for what is no option, or lacks an argument or has one too many.
+    """
+    given: dict[str, object] = {}
+    operands: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            operands.extend(words)
+        elif word.startswith("--"):
+            _take_long(word, words, given, options)
+        elif word.startswith("-") and word != "-":
+            _take_short(word, words, given, options)
+        else:
+            operands.append(word)
+        if "help" in given or "version" in given:
+            break
+    if len(operands) > 1:
+        raise UsageError(
+            f"unexpected argument {operands[1]!r} after the kernel {operands[0]}",
+            hint='a command line of several words needs quotes: --append="root=/dev/sda1 ro"',
+        )
+    return Options(kernel=operands[0] if operands else None, **given)
+
+
+def _take_long(word: str, words: Iterator[str], given: dict[str, object], options: Sequence[Option]) -> None:
+    name, separator, text = word.partition("=")
+    option = _named(name, options)
+    if option.metavar is None and separator:
+        raise UsageError(f"option {word!r}: {option.spelling} takes no argument", hint="see pykexec --help")
+    _take(option, name, text if separator else None, words, given)
+
+
+def _take_short(
+    word: str, words: Iterator[str], given: dict[str, object], options: Sequence[Option]
+) -> None:
+    """A cluster such as -ldS; the rest of it is the argument of an option that wants one."""
+    for index, letter in enumerate(word[1:], 2):
+        name = f"-{letter}"
+        option = next((each for each in options if name in each.names), None)
+        if option is None:
+            raise UsageError(f"invalid option {name!r} in {word!r}", hint="see pykexec --help")
+        _take(option, name, word[index:] or None, words, given)
+        if option.metavar is not None:
+            return
+
+
+def _take(
+    option: Option, name: str, text: str | None, words: Iterator[str], given: dict[str, object]
+) -> None:
+    value = option.value
+    if option.metavar is not None:
+        text = next(words, None) if text is None else text
+        if text is None:
+            raise UsageError(
+                f"option {name!r} requires an argument {option.metavar}", hint="see pykexec --help"
+            )
+        value = option.convert(name, text) if option.convert else text
+    if option.repeats:
+        earlier = given.get(option.field, ())
+        assert isinstance(earlier, tuple)
+        value = (*earlier, value if option.metavar and option.field != "meaningless" else option.spelling)
+    given[option.field] = value
+
+
+def _named(name: str, options: Sequence[Option]) -> Option:
+    """The option of that name, or of the only names that begin so."""
+    for option in options:
+        if name in option.names:
+            return option
+    matching = [
+        option
+        for option in options
+        if not option.ours and any(each.startswith(name) for each in option.names)
+    ]
+    if not matching:
+        raise UsageError(f"unrecognized option {name!r}", hint="see pykexec --help")
+    if len({(option.field, str(option.value)) for option in matching}) > 1:
+        meant = ", ".join(each for option in matching for each in option.names if each.startswith(name))
+        raise UsageError(f"option {name!r} is ambiguous: {meant}", hint="write the name in full")
+    return matching[0]
+
+
+def spelling(field: str) -> str:
+    """How to speak of the option that sets that field."""
+    return next(option.spelling for option in OPTIONS if option.field == field)
+
+
+def spelling_of(field: str, value: object) -> str:
+    """The same, where several options set the field to different values."""
+    return next(
+        option.spelling for option in OPTIONS if option.field == field and option.value in (value, True)
+    )

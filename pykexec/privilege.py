@@ -1,0 +1,32 @@
+"""Whether this process may load and start kernels at all."""
+
+import os
+
+from pykexec.errors import MachineError
+from pykexec.machine import Machine
+
+_CAP_SYS_BOOT = 22  # include/uapi/linux/capability.h
+_INITIAL_UID_MAP = ["0", "0", str((1 << 32) - 1)]  # user_namespaces(7)
+
+
+def may_boot(machine: Machine) -> bool:
+    """Whether this process has CAP_SYS_BOOT (and not only in a user namespace), which all of kexec needs."""
+    capabilities = process_status(machine).get("CapEff")
+    if capabilities is None:
+        return os.geteuid() == 0
+    owns_ids = _text(machine, "proc/self/uid_map").split() in ([], _INITIAL_UID_MAP)
+    return owns_ids and bool(int(capabilities, 16) >> _CAP_SYS_BOOT & 1)
+
+
+def process_status(machine: Machine) -> dict[str, str]:
+    """/proc/self/status by name."""
+    lines = (line.partition(":") for line in _text(machine, "proc/self/status").splitlines())
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _text(machine: Machine, path: str) -> str:
+    """A file's text; empty where it cannot be read."""
+    try:
+        return (machine.read(path) or b"").decode("utf-8", "replace")
+    except MachineError:
+        return ""
