@@ -10,6 +10,7 @@ from pykexec.plan import LoadPlan, Request
 class X86_64:  # noqa: N801 (the architecture's name)
     name: str = "x86_64"
     machines: tuple[str, ...] = ("x86_64",)
+    formats: tuple[str, ...] = ("bzImage64",)
     facts: tuple[str, ...] = ("sys/kernel/boot_params/data",)
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:

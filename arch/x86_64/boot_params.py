@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from pykexec.arch.x86_64 import e820, layouts
 from pykexec.arch.x86_64.bzimage import BzImage
-from pykexec.machine import EfiFacts, Machine
+from pykexec.machine import Machine
+from pykexec.machine.efi import EfiFacts
 from pykexec.memory import KIB, MIB, MemoryKind, Range, TypedRange, align_up
 
 RunningBootParams = layouts.Parsed | None

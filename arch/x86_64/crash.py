@@ -7,7 +7,8 @@ from elftools.elf.enums import ENUM_E_MACHINE
 
 from pykexec import crash, elfcore
 from pykexec.crash import CrashMemory
-from pykexec.machine import Iomem, Machine
+from pykexec.machine import Machine
+from pykexec.machine.iomem import Iomem
 from pykexec.memory import KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange
 
 _LOW_MEMORY_END = 0xA0000  # above it the VGA window begins

@@ -10,7 +10,8 @@ from pykexec.arch.x86_64 import boot_params, bzimage, crash
 from pykexec.arch.x86_64.boot_params import Handover
 from pykexec.arch.x86_64.bzimage import BzImage
 from pykexec.errors import ImageError, MachineError, UsageError
-from pykexec.machine import EfiFacts, Machine
+from pykexec.machine import Machine
+from pykexec.machine.efi import EfiFacts
 from pykexec.memory import KIB, MIB, Range, RangeSet, TypedRange
 from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
 
