@@ -5,9 +5,9 @@ only when that is used.
 """
 
 import importlib
+import os
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 from pykexec.errors import MachineError
@@ -41,7 +41,8 @@ class Arch(Protocol):
 @cache
 def architectures() -> tuple[Arch, ...]:
     """All architectures pykexec can load for, in order of name."""
-    names = sorted({each.parent.name for folder in __path__ for each in Path(folder).glob("*/__init__.py")})
+    folders = [entry for folder in __path__ for entry in os.scandir(folder)]
+    names = sorted({each.name for each in folders if os.path.exists(os.path.join(each.path, "__init__.py"))})
     return tuple(importlib.import_module(f"{__name__}.{name}").ARCH for name in names)
 
 

@@ -8,23 +8,18 @@ kernel, or says on the console which region is damaged and resets the machine.
 
 import enum
 import hashlib
-import io
 import os
+import struct
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-
-from construct import Array, Bytes, Int32ul, Int64ul, Struct
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 
 from pykexec.errors import PurgatoryError
 from pykexec.machine.serial import SerialPort
 from pykexec.memory import MIB
+from pykexec.purgatory.compiled import PARAMS, REGION
 
-_PREBUILT = Path(__file__).parent / "prebuilt"
+_PREBUILT = os.path.join(os.path.dirname(__file__), "prebuilt")
 
 # The layout of struct params in common/params.h.
 _MAGIC = 0x47525550
@@ -33,32 +28,16 @@ _REGIONS_MAX = 64
 _NAME_SIZE = 16
 _ARGUMENTS = 4
 _FLAG_HALT = 1 << 0
+_SIZE = PARAMS.sizeof() + _REGIONS_MAX * REGION.sizeof()
+_BLOCK_START = struct.pack("<III", _MAGIC, _VERSION, _SIZE)
 
-_REGION = Struct(
-    "address" / Int64ul,
-    "size" / Int64ul,
-    "name" / Bytes(_NAME_SIZE),
-    "digest" / Bytes(32),
-)
-_PARAMS = Struct(
-    "magic" / Int32ul,
-    "version" / Int32ul,
-    "size" / Int32ul,
-    "flags" / Int32ul,
-    "jump_to" / Int64ul,
-    "arguments" / Array(_ARGUMENTS, Int64ul),
-    "console" / Int32ul,
-    "console_shift" / Int32ul,
-    "console_base" / Int64ul,
-    "backup_source" / Int64ul,
-    "backup_destination" / Int64ul,
-    "backup_size" / Int64ul,
-    "region_count" / Int32ul,
-    "reset" / Int32ul,
-    # then _REGIONS_MAX times _REGION
-)
+# ELF64 headers (elf(5)): what of them is needed to copy the one loadable segment.
+_EHDR = struct.Struct("<6s18xQQ14xHH")
+_PHDR = struct.Struct("<I4xQQQQQQ")
+_ELF64_LSB = b"\x7fELF\x02\x01"
+_PT_LOAD = 1
 
-_PART_SIZE = 64 * MIB
+_PART_SIZE = 8 * MIB
 _PARTS_MAX = 16
 """Larger regions than a part get several rows of the table, so that more than one core hashes them."""
 
@@ -141,43 +120,34 @@ class Blob:
 
 def load_blob(arch_name: str) -> Blob:
     """The purgatory of that architecture. Raises PurgatoryError when it is missing or of another version."""
-    path = _PREBUILT / f"{arch_name}.elf"
+    path = os.path.join(_PREBUILT, f"{arch_name}.elf")
     try:
-        elf = ELFFile(io.BytesIO(path.read_bytes()))
-        loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
-        params = _params_address(elf)
-    except (OSError, ELFError) as error:
-        raise PurgatoryError(f"{path}: {error}", hint="install pykexec again") from error
-    if len(loads) != 1 or loads[0]["p_vaddr"] != 0 or params is None:
-        raise PurgatoryError(f"{path} is not a purgatory", hint="install pykexec again")
-    blob = Blob(
-        image=loads[0].data(),
-        memsz=loads[0]["p_memsz"],
-        alignment=loads[0]["p_align"],
-        entry_offset=elf["e_entry"],
-        params_offset=params,
-    )
-    _check_version(path, blob)
-    return blob
-
-
-def _params_address(elf: ELFFile) -> int | None:
-    for section in elf.iter_sections():
-        if isinstance(section, SymbolTableSection):
-            for symbol in section.get_symbol_by_name("purgatory_params") or ():
-                return int(symbol["st_value"])
-    return None
-
-
-def _check_version(path: Path, blob: Blob) -> None:
-    params = _PARAMS.parse(blob.image[blob.params_offset :])
-    size = _PARAMS.sizeof() + _REGIONS_MAX * _REGION.sizeof()
-    if (params.magic, params.version, params.size) != (_MAGIC, _VERSION, size):
+        with open(path, "rb") as blob:
+            file = blob.read()
+        kind, entry, headers, header_size, count = _EHDR.unpack_from(file)
+        load = _load_segment(file, headers, header_size, count)
+    except (OSError, struct.error, StopIteration) as error:
         raise PurgatoryError(
-            f"{path}: its parameter block is of version {params.version} and {params.size} bytes,"
-            f" this pykexec wants version {_VERSION} and {size} bytes",
+            f"{path}: {error or 'nothing to load'}", hint="install pykexec again"
+        ) from error
+    memsz, alignment, image = load
+    # The block begins with numbers that occur nowhere else, in purgatories this version can fill in.
+    params = image.find(_BLOCK_START)
+    if kind != _ELF64_LSB or params < 0:
+        raise PurgatoryError(
+            f"{path} is not a purgatory of version {_VERSION}",
             hint="run tools/build-purgatory, or install pykexec again",
         )
+    return Blob(image, memsz, alignment, entry_offset=entry, params_offset=params)
+
+
+def _load_segment(file: bytes, headers: int, header_size: int, count: int) -> tuple[int, int, bytes]:
+    """Size in memory, alignment and contents of the segment to load. Raises StopIteration without one."""
+    for index in range(count):
+        kind, offset, _, _, filesz, memsz, alignment = _PHDR.unpack_from(file, headers + index * header_size)
+        if kind == _PT_LOAD:
+            return memsz, alignment, file[offset : offset + filesz]
+    raise StopIteration
 
 
 def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
@@ -185,9 +155,25 @@ def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
     parts = [part for region in regions for part in _parts(region)]
     if len(parts) > _REGIONS_MAX:
         raise PurgatoryError(f"{len(parts)} regions to verify; purgatory's table holds {_REGIONS_MAX}")
+    found: dict[int, Digest] = {}
+    rest = iter(sorted(enumerate(parts), key=lambda part: -part[1].data.nbytes))
+
+    def work() -> None:
+        for index, part in rest:  # next() of a list's iterator is atomic
+            found[index] = _digest(part)
+
     # hashlib releases the interpreter lock while it hashes.
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        return tuple(pool.map(_digest, parts))
+    others = [threading.Thread(target=work) for _ in range(min(_cores(), len(parts)) - 1)]
+    for thread in others:
+        thread.start()
+    work()
+    for thread in others:
+        thread.join()
+    return tuple(found[index] for index in range(len(parts)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _parts(region: Region) -> Iterator[Region]:
@@ -235,11 +221,11 @@ def build(
     PurgatoryError when a region's name is too long.
     """
     rows = [_row(digest) for digest in digests]
-    params = _PARAMS.build(
+    params = PARAMS.build(
         {
             "magic": _MAGIC,
             "version": _VERSION,
-            "size": _PARAMS.sizeof() + _REGIONS_MAX * _REGION.sizeof(),
+            "size": _SIZE,
             "flags": _FLAG_HALT if on_damage is OnDamage.HALT else 0,
             "jump_to": jump_to,
             "arguments": [*arguments, *[0] * (_ARGUMENTS - len(arguments))],
@@ -269,4 +255,4 @@ def _row(digest: Digest) -> bytes:
         "name": name.ljust(_NAME_SIZE, b"\0"),
         "digest": digest.sha256,
     }
-    return bytes(_REGION.build(row))
+    return bytes(REGION.build(row))

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from elftools.elf.enums import ENUM_E_TYPE, ENUM_P_TYPE_BASE
-
 from pykexec.errors import MachineError
 from pykexec.machine.cpus import NoteArea
 
 _EHDR = {"little": struct.Struct("<16sHHIQQQIHHHHHH"), "big": struct.Struct(">16sHHIQQQIHHHHHH")}
 _PHDR = {"little": struct.Struct("<IIQQQQQQ"), "big": struct.Struct(">IIQQQQQQ")}
+# elf(5)
+_ET_CORE = 4
+_PT_LOAD = 1
+_PT_NOTE = 4
 _PF_RWX = 7
 _PHNUM_MAX = 0xFFFE
 """e_phnum has 16 bits, and fs/proc/vmcore.c does not know the extension for more (PN_XNUM = 0xffff)."""
@@ -53,13 +55,12 @@ def build(
         raise MachineError(
             f"the crash dump would need {count} program headers, an ELF file has at most {_PHNUM_MAX}"
         )
-    pt_note, pt_load = ENUM_P_TYPE_BASE["PT_NOTE"], ENUM_P_TYPE_BASE["PT_LOAD"]
     headers = [_file_header(elf_machine, count, byte_order)]
-    headers += [phdr.pack(pt_note, 0, n.address, 0, n.address, n.size, n.size, 0) for n in notes]
+    headers += [phdr.pack(_PT_NOTE, 0, n.address, 0, n.address, n.size, n.size, 0) for n in notes]
     for part in memory:
         offset = part.physical if part.saved_at is None else part.saved_at
         headers.append(
-            phdr.pack(pt_load, _PF_RWX, offset, part.virtual, part.physical, part.size, part.size, 0)
+            phdr.pack(_PT_LOAD, _PF_RWX, offset, part.virtual, part.physical, part.size, part.size, 0)
         )
     return b"".join(headers)
 
@@ -70,7 +71,7 @@ def _file_header(elf_machine: int, phnum: int, byte_order: Literal["little", "bi
     ident = b"\x7fELF" + bytes([elfclass64, 1 if byte_order == "little" else 2, version])
     return ehdr.pack(
         ident,
-        ENUM_E_TYPE["ET_CORE"],
+        _ET_CORE,
         elf_machine,
         version,
         0,  # e_entry

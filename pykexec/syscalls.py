@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from contextlib import ExitStack, contextmanager
 
 from pykexec.errors import PykexecError
 from pykexec.uapi import KEXEC_FILE_UNLOAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pykexec.plan import Segment
 
@@ -83,14 +82,14 @@ def kexec_load(entry: int, segments: Sequence[Segment], flags: int, *, call: Sys
     Raises OSError, or PykexecError when this process cannot make the call at all.
     """
     number = kexec_load_number(os.uname().machine, _POINTER_BITS)
-    with ExitStack() as held:
-        table = (KexecSegment * len(segments))()
-        for slot, segment in zip(table, segments, strict=True):
-            slot.buf = held.enter_context(_address_of(segment.data))
-            slot.bufsz = segment.data.nbytes
-            slot.mem = segment.address
-            slot.memsz = segment.memsz
-        call(number, entry, len(segments), ctypes.addressof(table), flags)
+    held = [_HeldBuffer(segment.data) for segment in segments]
+    table = (KexecSegment * len(segments))()
+    for slot, segment, buffer in zip(table, segments, held, strict=True):
+        slot.buf = buffer.address
+        slot.bufsz = segment.data.nbytes
+        slot.mem = segment.address
+        slot.memsz = segment.memsz
+    call(number, entry, len(segments), ctypes.addressof(table), flags)
 
 
 def kexec_unload(flags: int, *, call: SystemCall = _syscall) -> None:
@@ -163,16 +162,22 @@ class _PyBuffer(ctypes.Structure):
     )
 
 
-@contextmanager
-def _address_of(data: memoryview) -> Iterator[int | None]:
-    """Where the bytes of a contiguous view are, writable or not; they stay there within the context.
+class _HeldBuffer:
+    """The bytes of a contiguous view, writable or not; they stay where they are as long as this lives.
 
     ctypes itself gives addresses of writable buffers only.
     """
-    buffer = _PyBuffer()
-    contiguous_bytes = ctypes.c_int(0)  # PyBUF_SIMPLE
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(data), ctypes.byref(buffer), contiguous_bytes)
-    try:
-        yield buffer.buf
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+
+    def __init__(self, data: memoryview) -> None:
+        self._buffer = _PyBuffer()
+        contiguous_bytes = ctypes.c_int(0)  # PyBUF_SIMPLE
+        get = ctypes.pythonapi.PyObject_GetBuffer
+        get(ctypes.py_object(data), ctypes.byref(self._buffer), contiguous_bytes)
+
+    @property
+    def address(self) -> int | None:
+        address: int | None = self._buffer.buf
+        return address
+
+    def __del__(self) -> None:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(self._buffer))

@@ -3,23 +3,12 @@
 import enum
 from dataclasses import dataclass
 
-from construct import Bytes, Int32ul, Int64ul, Padding, Struct
-
+from pykexec.arch.arm64.compiled import HEADER
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import elf, identify, pe
+from pykexec.formats import pe
 from pykexec.memory import KIB, MIB
 
-HEADER = Struct(
-    "code0" / Int32ul,
-    "code1" / Int32ul,
-    "text_offset" / Int64ul,  # 0x08
-    "image_size" / Int64ul,  # 0x10
-    "flags" / Int64ul,  # 0x18
-    Padding(24),
-    "magic" / Bytes(4),  # 0x38
-    "res5" / Int32ul,
-)
 _MAGIC = b"ARM\x64"
 _FLAG_BIG_ENDIAN = 1 << 0
 _IMAGE_SIZE_MAX = 1 << 40
@@ -55,8 +44,12 @@ def parse(file: FileData) -> Image:
     kind = "arm64 Image"
     if bytes(data[:4]) == b"\x7fELF":
         kind = "arm64 vmlinux"
+        from pykexec.formats import elf
+
         data = memoryview(elf.flatten(path, data))
     if data.nbytes < HEADER.sizeof() or bytes(data[0x38:0x3C]) != _MAGIC:
+        from pykexec.formats import identify
+
         what = identify.describe(data) or "cannot determine the file type"
         raise ImageError(
             f'{path}: {what}: no arm64 Image signature ("ARM\\x64" at offset 0x38)',

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from elftools.elf.enums import ENUM_E_MACHINE
-
 from pykexec import command_line, crash, elfcore, formats, purgatory
 from pykexec.arch.arm64 import chosen, image, psci
 from pykexec.arch.arm64.image import Image, PageSize
@@ -14,7 +12,7 @@ from pykexec.memory import GIB, MIB, MemoryKind, Placement, Range, RangeSet, Typ
 from pykexec.plan import Layout, LoadPlan, Purpose, Request
 from pykexec.uapi import KEXEC_CRASH_HOTPLUG_SUPPORT, KEXEC_ON_CRASH
 
-_EM_AARCH64: int = ENUM_E_MACHINE["EM_AARCH64"]
+_EM_AARCH64 = 183  # elf(5)
 _KEXEC_ARCH_AARCH64 = _EM_AARCH64 << 16  # include/uapi/linux/kexec.h
 _KERNEL, _INITRD, _DTB, _PURGATORY, _ELFCOREHDR = "kernel", "initrd", "dtb", "purgatory", "elfcorehdr"
 _IMAGE_ALIGNMENT = 2 * MIB  # booting.rst, "Call the kernel image"

@@ -2,7 +2,7 @@
 
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import compression, uimage, zboot
+from pykexec.formats import magic
 
 _NESTING_MAX = 4
 
@@ -14,16 +14,28 @@ def unwrap(file: FileData) -> tuple[FileData, str]:
     """
     wrappings: list[str] = []
     for _ in range(_NESTING_MAX):
-        packed = compression.sniff(file.data)
-        if packed is not None:
-            file = FileData.from_bytes(file.path, compression.decompress(file.path, file.data, packed))
-            wrappings.append(packed)
-        elif zboot.is_zboot(file.data):
-            file = FileData.from_bytes(file.path, zboot.payload(file.path, file.data))
-            wrappings.append("EFI zboot")
-        elif bytes(file.data[:4]) == uimage.MAGIC:
-            file = FileData.from_bytes(file.path, uimage.contents(file.path, file.data))
-            wrappings.append("uImage")
-        else:
+        found = _open(file)
+        if found is None:
             return file, ", ".join(wrappings)
+        contents, name = found
+        file = FileData.from_bytes(file.path, contents)
+        wrappings.append(name)
     raise ImageError(f"{file.path}: wrapped more than {_NESTING_MAX} times: {', '.join(wrappings)} ...")
+
+
+def _open(file: FileData) -> tuple[bytes | memoryview, str] | None:
+    """One layer less, and that layer's name."""
+    path, data = file.path, file.data
+    if packed := magic.compression(data):
+        from pykexec.formats import compression
+
+        return compression.decompress(path, data, packed), packed
+    if magic.is_zboot(data):
+        from pykexec.formats import zboot
+
+        return zboot.payload(path, data), "EFI zboot"
+    if bytes(data[:4]) == magic.UIMAGE:
+        from pykexec.formats import uimage
+
+        return uimage.contents(path, data), "uImage"
+    return None

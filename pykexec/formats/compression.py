@@ -3,7 +3,7 @@
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from pykexec.errors import ImageError
@@ -43,27 +43,17 @@ class _Gzip:
         return self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
 
 
-_SNIFF: tuple[tuple[str, bytes, Callable[[], _Decompressor] | None], ...] = (
-    ("gzip", b"\x1f\x8b\x08", _Gzip),
-    ("xz", b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
-    ("lzma", b"\x5d\x00\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
-    ("bzip2", b"BZh", bz2.BZ2Decompressor),
-    ("zstd", b"\x28\xb5\x2f\xfd", None),
-    ("lz4", b"\x04\x22\x4d\x18", None),
-)
-
-
-def sniff(data: memoryview) -> str | None:
-    """The compression's name, or None for what is not compressed."""
-    for name, magic, _ in _SNIFF:
-        if bytes(data[: len(magic)]) == magic:
-            return name
-    return None
+_DECOMPRESSORS: Mapping[str, Callable[[], _Decompressor]] = {
+    "gzip": _Gzip,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
+    "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
+    "bzip2": bz2.BZ2Decompressor,
+}
 
 
 def decompress(path: str, data: memoryview, name: str) -> bytes:
     """The contents. Raises ImageError when they are damaged, or nothing here can unpack them."""
-    make = next(each for known, _, each in _SNIFF if known == name)
+    make = _DECOMPRESSORS.get(name)
     try:
         if make is not None:
             return b"".join(_pieces(path, data, make()))

@@ -6,7 +6,6 @@ from construct import Bytes, Int8ub, Int32ub, Struct
 
 from pykexec.errors import ImageError
 
-MAGIC = b"\x27\x05\x19\x56"
 _HEADER = Struct(
     "magic" / Bytes(4),
     "header_crc" / Int32ub,

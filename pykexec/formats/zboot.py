@@ -14,11 +14,6 @@ _HEADER = Struct(
 )
 
 
-def is_zboot(data: memoryview) -> bool:
-    """Whether this is one."""
-    return bytes(data[:2]) == b"MZ" and bytes(data[4:8]) == b"zimg"
-
-
 def payload(path: str, data: memoryview) -> memoryview:
     """The compressed kernel. Raises ImageError when it is cut off."""
     if data.nbytes < _HEADER.sizeof():

@@ -4,11 +4,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import IO, Any, NamedTuple
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.enums import ENUM_E_MACHINE
+from typing import IO, NamedTuple
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root, unreadable
@@ -18,6 +14,8 @@ PATH = "proc/kcore"
 
 _NO_ADDRESS = ((1 << 64) - 1, (1 << 32) - 1)
 """p_paddr of what has no one physical address, vmalloc space for one (fs/proc/kcore.c)."""
+_MACHINES = {3: "EM_386", 40: "EM_ARM", 62: "EM_X86_64", 183: "EM_AARCH64", 243: "EM_RISCV"}  # elf(5)
+_ET_CORE, _PT_LOAD, _PT_NOTE = 4, 1, 4
 _NOTES_MAX = 16 * MIB
 _SEGMENTS_MAX = 1 << 20
 
@@ -110,44 +108,75 @@ def read(root: Root) -> Kcore:
             return _parse(file)
         except OSError as error:
             raise unreadable("/proc/kcore", error) from error
-        except (ELFError, struct.error, ValueError, OverflowError, UnicodeDecodeError) as error:
+        except (struct.error, ValueError, OverflowError, UnicodeDecodeError) as error:
             raise MachineError(f"/proc/kcore: not the ELF file it should be: {error}") from error
 
 
+class _ProgramHeader(NamedTuple):
+    """A program header, in one order for both classes of ELF files."""
+
+    type: int
+    offset: int
+    virtual: int
+    physical: int
+    filesz: int
+    memsz: int
+
+
 def _parse(file: IO[bytes]) -> Kcore:
-    elf = ELFFile(file)
-    if elf.num_segments() > _SEGMENTS_MAX:
-        raise ValueError(f"{elf.num_segments()} program headers")
-    headers = [segment.header for segment in elf.iter_segments()]
-    loads = [header for header in headers if header["p_type"] == "PT_LOAD"]
+    order, machine, headers = _program_headers(file)
+    loads = [header for header in headers if header.type == _PT_LOAD]
     if not loads:
         raise ValueError("no mappings")
-    addressed = any(header["p_paddr"] not in (0, *_NO_ADDRESS) for header in loads)
+    addressed = any(header.physical not in (0, *_NO_ADDRESS) for header in loads)
     segments = tuple(
         KcoreSegment(
-            virtual=header["p_vaddr"],
-            physical=header["p_paddr"] if addressed and header["p_paddr"] not in _NO_ADDRESS else None,
-            size=header["p_memsz"],
+            virtual=header.virtual,
+            physical=header.physical if addressed and header.physical not in _NO_ADDRESS else None,
+            size=header.memsz,
         )
         for header in loads
     )
     return Kcore(
-        str(elf["e_machine"]),
-        elf.little_endian,
+        _MACHINES.get(machine, f"EM {machine}"),
+        order == "<",
         segments,
-        _vmcoreinfo(_notes(file, elf.little_endian, headers)),
+        _vmcoreinfo(_notes(file, order, headers)),
     )
 
 
-def _notes(file: IO[bytes], little_endian: bool, headers: Sequence[Mapping[str, Any]]) -> Iterator[Note]:
-    note_header = struct.Struct("<III" if little_endian else ">III")
+def _program_headers(file: IO[bytes]) -> tuple[str, int, list[_ProgramHeader]]:
+    """Byte order, machine and all program headers of a core file of either class (elf(5))."""
+    ident = file.read(16)
+    orders, classes = {1: "<", 2: ">"}, {1: "I", 2: "Q"}
+    if ident[:4] != b"\x7fELF" or len(ident) < 16 or ident[4] not in classes or ident[5] not in orders:
+        raise ValueError("no ELF header")
+    order, word = orders[ident[5]], classes[ident[4]]
+    header = struct.Struct(f"{order}HHI{word}{word}{word}IHHHHHH")
+    _, machine, _, _, start, _, _, _, entry_size, count, *_ = header.unpack(file.read(header.size))
+    row = struct.Struct(f"{order}IIQQQQQQ" if word == "Q" else f"{order}IIIIIIII")
+    if entry_size != row.size or count > _SEGMENTS_MAX:
+        raise ValueError(f"{count} program headers of {entry_size} bytes")
+    file.seek(start)
+    table = file.read(row.size * count)
+    if len(table) < row.size * count:
+        raise ValueError(f"{count} program headers in {len(table)} bytes")
+    if word == "Q":
+        rows = [(kind, *rest[:5]) for kind, _, *rest in row.iter_unpack(table)]
+    else:
+        rows = [tuple(values[:6]) for values in row.iter_unpack(table)]
+    return order, machine, [_ProgramHeader(*values) for values in rows]
+
+
+def _notes(file: IO[bytes], order: str, headers: Sequence[_ProgramHeader]) -> Iterator[Note]:
+    note_header = struct.Struct(f"{order}III")
     for header in headers:
-        if header["p_type"] != "PT_NOTE":
+        if header.type != _PT_NOTE:
             continue
-        if header["p_filesz"] > _NOTES_MAX:
-            raise ValueError(f"{header['p_filesz']} bytes of notes")
-        file.seek(header["p_offset"])
-        data = file.read(header["p_filesz"])
+        if header.filesz > _NOTES_MAX:
+            raise ValueError(f"{header.filesz} bytes of notes")
+        file.seek(header.offset)
+        data = file.read(header.filesz)
         position = 0
         while position + note_header.size <= len(data):
             name_size, size, kind = note_header.unpack_from(data, position)
@@ -182,14 +211,14 @@ def without_memory(root: Root) -> bytes:
     phdr = struct.Struct(order + "IIQQQQQQ")
     ehdr_size, count = 64, len(kcore.segments) + 1
     notes_at = ehdr_size + count * phdr.size
-    machine = ENUM_E_MACHINE[kcore.elf_machine]
+    machine = next(number for number, name in _MACHINES.items() if name == kcore.elf_machine)
     ident = b"\x7fELF" + bytes([2, 1 if kcore.little_endian else 2, 1])
     ehdr = struct.pack(
         order + "16sHHIQQQIHHHHHH",
-        *(ident, 4, machine, 1, 0, ehdr_size, 0, 0, ehdr_size, phdr.size, count, 0, 0, 0),
+        *(ident, _ET_CORE, machine, 1, 0, ehdr_size, 0, 0, ehdr_size, phdr.size, count, 0, 0, 0),
     )
-    headers = [phdr.pack(4, 0, notes_at, 0, 0, len(note), 0, 0)]
+    headers = [phdr.pack(_PT_NOTE, 0, notes_at, 0, 0, len(note), 0, 0)]
     for each in kcore.segments:
         physical = _NO_ADDRESS[0] if each.physical is None else each.physical
-        headers.append(phdr.pack(1, 7, 0, each.virtual, physical, each.size, each.size, 4096))
+        headers.append(phdr.pack(_PT_LOAD, 7, 0, each.virtual, physical, each.size, each.size, 4096))
     return ehdr + b"".join(headers) + note
