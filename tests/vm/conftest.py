@@ -8,7 +8,7 @@ import pytest
 
 from tools.lab import X86_64, Guest, Kernel, Machine, Result, run
 
-_LOADERS = {"pykexec": "pykexec", "kexec": "kexec -c"}
+_LOADERS = {"pykexec": "pykexec -c", "kexec": "kexec -c"}
 
 RunGuest = Callable[[Guest, Machine], Result]
 

@@ -115,7 +115,7 @@ def test_damaged_image_does_not_run(arch: Arch, region: str, extra: tuple[str, .
     kernel = Kernel.get("6.1", arch)
     in_initrd = secrets.token_bytes(1 << 16)
     in_kernel = kernel.image.read_bytes()[4 << 20 : 5 << 20]
-    job = jobs.crash_load("pykexec", secrets.token_hex(8), kernel)
+    job = jobs.crash_load("pykexec -c", secrets.token_hex(8), kernel)
     guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', jobs.capture(kernel), {"/content": in_initrd})
     # The guest's memory is a file: a physical address below 2G stands there at its distance from the start.
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as memory:

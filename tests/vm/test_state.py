@@ -39,6 +39,15 @@ step nothing-to-boot {loader} -e
 
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("state", {X86_64: SUITES, ARM64: ["6.1"]}))
 def test_state_is_what_the_kernel_says(arch: Arch, version: str, loader: str, run_guest: RunGuest) -> None:
+    check(arch, version, loader, run_guest)
+
+
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("state-file", {X86_64: ["6.1"], ARM64: ["6.1"]}))
+def test_state_of_file_loads(arch: Arch, version: str, run_guest: RunGuest) -> None:
+    check(arch, version, "pykexec -s", run_guest)
+
+
+def check(arch: Arch, version: str, loader: str, run_guest: RunGuest) -> None:
     kernel = Kernel.get(version, arch)
     job = _JOB.format(loader=loader, command_line=jobs.capture_command_line("state", kernel))
     first = run_guest(Guest(kernel, job), Machine(arch)).stage("first")

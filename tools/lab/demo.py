@@ -19,7 +19,7 @@ _MARKER = "/marker"
 
 _CRASH_LOAD = """
 set -e
-load="pykexec -p $KERNEL --initrd $SECOND_IMAGE"
+load="pykexec -c -p $KERNEL --initrd $SECOND_IMAGE"
 append="console={console} panic=-1 nr_cpus=1 irqpoll reset_devices"
 $load --append "$append" --dry-run > "$OUT/plan.txt"
 $load --append "$append"
@@ -32,7 +32,7 @@ makedumpfile --dump-dmesg /proc/vmcore "$OUT/dmesg.txt"
 _BOOT_LOAD = """
 set -e
 cp /proc/meminfo "$OUT"
-pykexec -l "$KERNEL" --initrd "$SECOND_IMAGE" --append "console={console} panic=-1 loaded-by=pykexec"
+pykexec -c -l "$KERNEL" --initrd "$SECOND_IMAGE" --append "console={console} panic=-1 loaded-by=pykexec"
 """
 _LOOK_AROUND = """
 cp /proc/cmdline /proc/meminfo "$OUT"

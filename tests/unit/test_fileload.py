@@ -1,0 +1,279 @@
+"""kexec_file_load: what reaches the kernel, and what follows from its answer."""
+
+import errno
+import gzip
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pykexec import cli, explain, fileload, loader, privilege, syscalls
+from pykexec.errors import FileLoadUnavailable, PykexecError, SystemCallError, UsageError
+from pykexec.files import FileData
+from pykexec.machine import Machine
+from pykexec.memory import Range
+from pykexec.plan import FileLoadPlan, LoadPlan, Purpose, Request
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import snapshot, unpacked
+
+KERNEL = FakeBzImage().build()
+NOT_GOT_AROUND = [
+    errno.EKEYREJECTED,
+    errno.ENOKEY,
+    errno.EBADMSG,
+    errno.ENOPKG,
+    errno.ELIBBAD,
+    errno.EMSGSIZE,
+    errno.EPERM,
+    errno.EADDRNOTAVAIL,
+    errno.ENOMEM,
+    errno.EBUSY,
+    errno.ETXTBSY,
+]
+GOT_AROUND = [errno.ENOSYS, errno.EINVAL, errno.ENOEXEC, errno.ENOTSUP]
+
+
+class FakeKernel:
+    """Takes the system calls' arguments, reads the files as the kernel would, and answers as told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.file_answers: list[int] = []
+        self.refused_segment: str | None = None
+        self.calls: list[str] = []
+        self.kernel = self.initrd = b""
+        self.inode = (0, 0)
+        self.line = b""
+        self.flags: list[int] = []
+        monkeypatch.setattr(syscalls, "kexec_file_load", self._file_load)
+        monkeypatch.setattr(syscalls, "kexec_load", self._load)
+        monkeypatch.setattr(syscalls, "kexec_unload", lambda flags: self.calls.append("unload"))
+
+    def _file_load(self, kernel: int, initrd: int, line: bytes, flags: int) -> None:
+        self.calls.append("file")
+        self.flags.append(flags)
+        self.line = line
+        self.kernel = os.pread(kernel, 1 << 24, 0)
+        self.initrd = os.pread(initrd, 1 << 24, 0) if initrd >= 0 else b""
+        status = os.fstat(kernel)
+        self.inode = (status.st_dev, status.st_ino)
+        answer = self.file_answers.pop(0) if self.file_answers else 0
+        if answer:
+            raise OSError(answer, os.strerror(answer))
+
+    def _load(self, entry: int, segments: tuple[object, ...], flags: int) -> None:
+        self.calls.append("load")
+        if self.refused_segment in [getattr(each, "name", None) for each in segments]:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    return FakeKernel(monkeypatch)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return snapshot("qemu-6.1-1g")
+
+
+def request_for(folder: Path, content: bytes = KERNEL, **settings: object) -> Request:
+    path = folder / "vmlinuz"
+    path.write_bytes(content)
+    return Request.from_paths(path, **{"append": "a b", **settings})
+
+
+def test_the_kernel_gets_the_users_own_file(tmp_path: Path, kernel: FakeKernel, machine: Machine) -> None:
+    (tmp_path / "initrd").write_bytes(b"070701")
+    request = request_for(tmp_path, initrd=tmp_path / "initrd")
+    loader.file_load(loader.plan_file_load(machine, request), machine)
+    status = (tmp_path / "vmlinuz").stat()
+    assert kernel.inode == (status.st_dev, status.st_ino)
+    assert (kernel.kernel, kernel.initrd, kernel.line) == (KERNEL, b"070701", b"a b\0")
+    assert kernel.flags == [0]
+
+
+def test_what_is_compressed_becomes_a_sealed_file_in_memory(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine
+) -> None:
+    request = request_for(tmp_path, gzip.compress(KERNEL), append=None)
+    loader.file_load(loader.plan_file_load(machine, request), machine)
+    assert kernel.kernel == KERNEL
+    assert kernel.line == b"\0"
+
+
+FLAGS = [
+    ({"purpose": Purpose.CRASH}, 0x2 | 0x4),
+    ({}, 0x4),
+    ({"debug": True}, 0x4 | 0x8),
+    ({"no_cma": True}, 0x4 | 0x10),
+    ({"force_dtb": True}, 0x4 | 0x20),
+]
+
+
+@pytest.mark.parametrize(("settings", "flags"), FLAGS)
+def test_flags(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, settings: dict[str, object], flags: int
+) -> None:
+    loader.file_load(loader.plan_file_load(machine, request_for(tmp_path, **settings)), machine)
+    assert kernel.flags == [flags]
+
+
+def test_the_debug_flag_never_changes_the_way(tmp_path: Path, kernel: FakeKernel, machine: Machine) -> None:
+    kernel.file_answers = [errno.EINVAL]
+    plan = loader.load_request(machine, request_for(tmp_path, debug=True))
+    assert isinstance(plan, FileLoadPlan)
+    assert kernel.flags == [0xC, 0x4]
+
+
+@pytest.mark.parametrize("answer", GOT_AROUND)
+def test_kexec_load_follows_where_it_may_do(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, answer: int
+) -> None:
+    kernel.file_answers = [answer]
+    plan = loader.load_request(machine, request_for(tmp_path, seed=None))
+    assert isinstance(plan, LoadPlan)
+    assert kernel.calls == ["file", "load"]
+
+
+@pytest.mark.parametrize("answer", GOT_AROUND)
+def test_demanded_and_not_available_is_253(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, answer: int
+) -> None:
+    kernel.file_answers = [answer]
+    with pytest.raises(FileLoadUnavailable, match=r"syscall kexec_file_load not available\.") as caught:
+        loader.load_request(machine, request_for(tmp_path), "file")
+    assert caught.value.exit_code == 253
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("answer", NOT_GOT_AROUND)
+def test_a_refusal_is_final_and_explained(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, answer: int
+) -> None:
+    kernel.file_answers = [answer]
+    with pytest.raises(SystemCallError, match=rf"kexec_file_load failed: {os.strerror(answer)}") as caught:
+        loader.load_request(machine, request_for(tmp_path))
+    assert kernel.calls == ["file"]
+    assert caught.value.exit_code == 255
+    assert caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_too_small_a_reservation_says_by_how_much(tmp_path: Path, machine: Machine) -> None:
+    region = machine.iomem.crash_regions[-1]
+    big = FileData.from_bytes("initrd", memoryview(bytes(region.size + 0x123456)))
+    request = replace(request_for(tmp_path, purpose=Purpose.CRASH), initrd=big)
+    error = explain.explain_file_load_failure(
+        errno.EADDRNOTAVAIL, loader.plan_file_load(machine, request), machine
+    )
+    assert f"{0x123456 + len(KERNEL):#x} more than the reservation" in str(error)
+
+
+UNFIT: list[dict[str, object]] = [
+    {"within": Range(0, 1 << 32)},
+    {"entry": 0x1000},
+    {"skip_checks": True},
+    {"format": "bzImage64"},
+    {"entry_32bit": True},
+    {"hand_over_efi": False},
+    {"memmap_parameters": True},
+]
+
+
+@pytest.mark.parametrize("settings", UNFIT)
+def test_what_it_cannot_be_told_is_refused(
+    tmp_path: Path, machine: Machine, settings: dict[str, object]
+) -> None:
+    with pytest.raises(UsageError, match=f"cannot honour: {next(iter(settings))}"):
+        loader.plan_file_load(machine, request_for(tmp_path, **settings))
+
+
+def with_handover(folder: Path) -> Machine:
+    line = snapshot("qemu-6.1-1g").command_line
+    return unpacked("qemu-6.1-1g", folder, {"proc/cmdline": f"{line} kho=on\n"})
+
+
+def test_a_handover_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> None:
+    machine = with_handover(tmp_path / "machine")
+    request = request_for(tmp_path)
+    with pytest.raises(PykexecError, match="kho=on"):
+        loader.load_request(machine, request, "load")
+    kernel.file_answers = [errno.ENOEXEC]
+    with pytest.raises(FileLoadUnavailable):
+        loader.load_request(machine, request)
+    assert kernel.calls == ["file"]
+    crash = replace(request, purpose=Purpose.CRASH)
+    assert isinstance(loader.load_request(machine, crash, "load"), LoadPlan)
+
+
+def test_the_segment_to_blame_is_found_by_trying(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine
+) -> None:
+    kernel.refused_segment = "kernel"
+    plan = loader.plan_load(machine, request_for(tmp_path))
+    with pytest.raises(SystemCallError, match=r"refuses segment kernel [0-9a-f]+-[0-9a-f]+, and takes"):
+        loader.load(plan, machine)
+    assert kernel.calls.count("unload") == kernel.calls.count("load") - 1, "nothing half-loaded is left"
+
+
+@pytest.mark.parametrize(
+    "state", [{"sys/kernel/kexec_loaded": "1\n"}, {"proc/sys/kernel/kexec_load_limit_reboot": "3\n"}]
+)
+def test_trying_costs_nothing(
+    tmp_path: Path, kernel: FakeKernel, state: dict[str, str | bytes | None]
+) -> None:
+    machine = unpacked("qemu-6.1-1g", tmp_path / "machine", state)
+    kernel.refused_segment = "kernel"
+    with pytest.raises(SystemCallError):
+        loader.load(loader.plan_load(machine, request_for(tmp_path)), machine)
+    assert kernel.calls == ["load"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--mem-min", "=1"), ("-i", ""), ("--dtb", "=x"), ("-t", "x")]
+)
+def test_s_names_the_option_it_cannot_honour(
+    tmp_path: Path,
+    option: str,
+    value: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(privilege, "may_boot", lambda machine: True)
+    request_for(tmp_path)
+    assert cli.exit_code(["-s", "-l", str(tmp_path / "vmlinuz"), f"{option}{value}"]) == 1
+    names = {"-i": "--no-checks", "-t": "--type"}
+    assert f"-s: kexec_file_load cannot honour {names.get(option, option)}" in capsys.readouterr().err
+
+
+def test_unload_takes_the_call_there_is(kernel: FakeKernel, machine: Machine) -> None:
+    def answer(number: int) -> Callable[..., None]:
+        def unload(flags: int) -> None:
+            kernel.calls.append(f"file unload {flags:#x}")
+            if number:
+                raise OSError(number, os.strerror(number))
+
+        return unload
+
+    for number, system_call, calls in [
+        (0, "auto", ["file unload 0x2"]),
+        (errno.ENOSYS, "auto", ["file unload 0x2", "unload"]),
+        (0, "load", ["unload"]),
+    ]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(syscalls, "kexec_file_unload", answer(number))
+            kernel.calls = []
+            loader.unload(Purpose.CRASH, machine, system_call=system_call)
+            assert kernel.calls == calls
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(syscalls, "kexec_file_unload", answer(errno.ENOSYS))
+        with pytest.raises(SystemCallError):
+            loader.unload(Purpose.CRASH, machine, system_call="file")
+
+
+def test_the_sealed_file_cannot_be_changed(tmp_path: Path) -> None:
+    descriptor = fileload._descriptor(FileData.from_bytes("kernel", KERNEL), "kernel")
+    with pytest.raises(PermissionError):
+        os.write(descriptor.number, b"x")

@@ -1,0 +1,54 @@
+"""kexec_file_load(2): the kernel loads by itself, and says which way it was done."""
+
+import re
+import secrets
+
+import pytest
+
+from tests.vm import jobs
+from tests.vm.conftest import RunGuest
+from tests.vm.test_crash import crash
+from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine
+
+
+@pytest.mark.parametrize(
+    ("arch", "version"), jobs.cases("file-crash", {X86_64: ["5.10", "7.2"], ARM64: ["6.1"]})
+)
+def test_crash(arch: Arch, version: str, run_guest: RunGuest) -> None:
+    crash(Kernel.get(version, arch), "pykexec -s", run_guest, Machine(arch))
+
+
+_BOOT = """
+set -e
+{prepare}
+pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "$OUT/story"
+"""
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "prepare", "kernel_path", "call"),
+    [
+        pytest.param(X86_64, "", "", '"$KERNEL"', "kexec_file_load", id="x86_64"),
+        pytest.param(X86_64, "--mem-min=1", "", '"$KERNEL"', "kexec_load", id="unfit"),
+        pytest.param(
+            ARM64,
+            "",
+            'gzip -1 < "$KERNEL" > /tmp/Image.gz',
+            "/tmp/Image.gz",
+            "kexec_file_load",
+            id="arm64-gzip",
+        ),
+    ],
+)
+def test_boot(
+    arch: Arch, options: str, prepare: str, kernel_path: str, call: str, run_guest: RunGuest
+) -> None:
+    kernel = Kernel.get("6.1", arch)
+    line = f"console={arch.console} panic=-1 marker={secrets.token_hex(8)}"
+    job = _BOOT.format(options=options, prepare=prepare, kernel=kernel_path, line=line)
+    guest = Guest(kernel, job, "pykexec -e", 'cp /proc/cmdline "$OUT"')
+    result = run_guest(guest, Machine(arch, append=""))
+    assert result.stage("second").read("cmdline").strip() == line
+    assert re.findall(r"^pykexec: (kexec_\w+): ", result.stage("first").read("story"), re.MULTILINE) == [
+        call
+    ]
