@@ -66,6 +66,8 @@ class Range:
 
     def aligned_inwards(self, alignment: int) -> "Range":
         """The largest part of this range whose two ends are multiples of `alignment`."""
+        if self.start % alignment == self.end % alignment == 0:
+            return self
         start = align_up(self.start, alignment)
         return Range(start, max(start, align_down(self.end, alignment)))
 
@@ -117,20 +119,27 @@ class RangeSet:
 
     def intersect(self, other: Iterable[Range]) -> "RangeSet":
         theirs = other if isinstance(other, RangeSet) else RangeSet(other)
-        return RangeSet(_intersections(self.ranges, theirs.ranges))
+        return _in_order(_intersections(self.ranges, theirs.ranges))
 
     def minus(self, other: Iterable[Range]) -> "RangeSet":
         theirs = other if isinstance(other, RangeSet) else RangeSet(other)
-        return RangeSet(_differences(self.ranges, theirs.ranges))
+        return _in_order(_differences(self.ranges, theirs.ranges))
 
     def aligned_inwards(self, alignment: int) -> "RangeSet":
         """Every range cut to whole multiples of `alignment`; what is left of too small ones is nothing."""
         return RangeSet(each.aligned_inwards(alignment) for each in self.ranges)
 
 
+def _in_order(ranges: Iterable[Range]) -> RangeSet:
+    """A set of ranges that are sorted and apart already, as parts of sets are."""
+    result = RangeSet()
+    object.__setattr__(result, "ranges", tuple(ranges))
+    return result
+
+
 def _merged(ranges: Iterable[Range]) -> Iterator[Range]:
     current: Range | None = None
-    for each in sorted(filter(None, ranges)):
+    for each in sorted(filter(None, ranges), key=attrgetter("start")):
         if current is None:
             current = each
         elif each.start <= current.end:
@@ -145,7 +154,9 @@ def _merged(ranges: Iterable[Range]) -> Iterator[Range]:
 def _intersections(ours: tuple[Range, ...], theirs: tuple[Range, ...]) -> Iterator[Range]:
     i = j = 0
     while i < len(ours) and j < len(theirs):
-        yield ours[i].intersect(theirs[j])
+        start, end = max(ours[i].start, theirs[j].start), min(ours[i].end, theirs[j].end)
+        if start < end:
+            yield ours[i] if end - start == ours[i].size else Range(start, end)
         if ours[i].end < theirs[j].end:
             i += 1
         else:
@@ -160,10 +171,12 @@ def _differences(ours: tuple[Range, ...], theirs: tuple[Range, ...]) -> Iterator
             j += 1
         k = j
         while k < len(theirs) and theirs[k].start < each.end:
-            yield Range(start, max(start, theirs[k].start))
+            if start < theirs[k].start:
+                yield Range(start, theirs[k].start)
             start = min(each.end, theirs[k].end)
             k += 1
-        yield Range(start, each.end)
+        if start < each.end:
+            yield each if start == each.start else Range(start, each.end)
         j = max(j, k - 1)
 
 
@@ -258,4 +271,4 @@ def _without_overlaps(entries: Iterable[TypedRange]) -> list[TypedRange]:
         own = RangeSet(by_kind[kind]).minus(taken)
         result.extend(TypedRange(each, kind) for each in own)
         taken = taken.union(own)
-    return sorted(result)
+    return sorted(result, key=attrgetter("range.start"))
