@@ -8,6 +8,7 @@ import bisect
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import attrgetter
 
 KIB = 1 << 10
@@ -261,6 +262,26 @@ class MemoryMap:
 
 
 def _without_overlaps(entries: Iterable[TypedRange]) -> list[TypedRange]:
+    given = [entry for entry in entries if entry.range]
+    ordered = sorted(given, key=attrgetter("range.start"))
+    apart = all(one.range.end <= other.range.start for one, other in pairwise(ordered))
+    return _joined(ordered) if apart else _sorted_out(given)
+
+
+def _joined(ordered: list[TypedRange]) -> list[TypedRange]:
+    """Neighbours of one kind that touch become one."""
+    result: list[TypedRange] = []
+    for entry in ordered:
+        last = result[-1] if result else None
+        if last and last.kind is entry.kind and last.range.end == entry.range.start:
+            result[-1] = TypedRange(Range(last.range.start, entry.range.end), entry.kind)
+        else:
+            result.append(entry)
+    return result
+
+
+def _sorted_out(entries: list[TypedRange]) -> list[TypedRange]:
+    """Every address goes to one kind; the ranges of each kind are merged."""
     by_kind: dict[MemoryKind, list[Range]] = {}
     for entry in entries:
         by_kind.setdefault(entry.kind, []).append(entry.range)
