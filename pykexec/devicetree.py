@@ -249,9 +249,10 @@ class _Reader:
         return (start + size + 3) & ~3
 
     def _text(self, name: bytes) -> str:
-        if not all(0x20 < byte < 0x7F for byte in name):
+        text = name.decode("latin-1")
+        if not name.isascii() or not text.isprintable() or " " in text:
             raise self._damaged(f"a name with unprintable characters: {name[:32]!r}")
-        return name.decode("ascii")
+        return text
 
     def _damaged(self, what: str) -> DeviceTreeError:
         return DeviceTreeError(f"{self._where}: damaged device tree: {what}")
