@@ -1,0 +1,6 @@
+"""Crash dumps: what was in a machine's memory when its kernel panicked, and above all the kernel's log."""
+
+from pykexec.vmcore.dump import Dump
+from pykexec.vmcore.errors import DumpError, NotInDumpError
+
+__all__ = ["Dump", "DumpError", "NotInDumpError"]

@@ -1,0 +1,123 @@
+"""``dmesg`` and ``info`` for dumps: commands that a click group takes up, and a ``vmcore-dmesg``."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+import click
+
+from pykexec.errors import PykexecError
+from pykexec.memory import GIB
+from pykexec.vmcore.errors import DumpError
+
+_LOG_MAX = 2 * GIB
+"""What vmcore-dmesg writes at most: a damaged log must not fill the disk."""
+_USAGE, _WRITE_FAILED, _RECORDS_DAMAGED = 1, 53, 69
+
+STYLES = ("vmcore-dmesg", "makedumpfile")
+
+
+@click.command("dmesg")
+@click.argument("dump", nargs=-1, required=True)
+@click.option(
+    "--style",
+    type=click.Choice(STYLES),
+    default=STYLES[0],
+    show_default=True,
+    help="As vmcore-dmesg prints it, or as makedumpfile --dump-dmesg does.",
+)
+def dmesg(dump: tuple[str, ...], style: str) -> int:
+    """Print the crashed kernel's log. DUMP is /proc/vmcore or a saved dump; all parts of a split one."""
+    return show_log(dump, style)
+
+
+@click.command("info")
+@click.argument("dump", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info(dump: tuple[str, ...], as_json: bool) -> int:
+    """Say what DUMP holds: the crash, the machine, and whether makedumpfile and crash can read it."""
+    return show_info(dump, as_json=as_json)
+
+
+def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
+    """Write the log to standard output, what is damaged to standard error; the exit status.
+
+    Raises DumpError when there is no log to be had.
+    """
+    _, status = _write_log(paths, style, lambda what: print(f"warning: {what}", file=sys.stderr))
+    return status
+
+
+def show_info(paths: Sequence[str], *, as_json: bool = False) -> int:
+    """Write what is known of a dump to standard output; the exit status. Raises DumpError."""
+    from pykexec.vmcore import Dump
+    from pykexec.vmcore import info as about
+
+    found = about.gather(Dump.open(*paths))
+    print(about.as_json(found) if as_json else about.as_text(found), end="")
+    return 0
+
+
+def main_vmcore_dmesg(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``vmcore-dmesg``: one argument, and the exit statuses of the C program."""
+    sys.exit(vmcore_dmesg(sys.argv[1:] if argv is None else argv))
+
+
+def vmcore_dmesg(arguments: Sequence[str]) -> int:
+    """What ``vmcore-dmesg`` does; the exit status."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("Usage: vmcore-dmesg <kernel core file>", file=sys.stderr)
+        return _USAGE
+    try:
+        damaged, status = _write_log(arguments, STYLES[0], _complain)
+        return _RECORDS_DAMAGED if damaged else status
+    except DumpError as error:
+        _complain(str(error))
+        return error.status
+    except PykexecError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _WRITE_FAILED
+    except OSError as error:
+        _complain(f"cannot write the log: {error.strerror}")
+        return _WRITE_FAILED
+
+
+def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) -> tuple[bool, int]:
+    """(whether a log of records is damaged, exit status)."""
+    from pykexec.vmcore import Dump, styles
+    from pykexec.vmcore.log import KernelLog
+
+    dump = Dump.open(*paths)
+    for what in dump.contents.damage:
+        warn(what)
+    log = KernelLog(dump)
+    form = styles.vmcore_dmesg if style == STYLES[0] else styles.makedumpfile(dump.arch)
+    output: BinaryIO = sys.stdout.buffer
+    written, status = 0, 0
+    try:
+        for record in log:
+            data = form(record)
+            written += len(data)
+            if written > _LOG_MAX:
+                warn("the log is larger than 2 GiB; the rest was not written")
+                status = _WRITE_FAILED
+                break
+            output.write(data)
+    finally:
+        output.flush()
+        for what in log.damage:
+            warn(what)
+        if log.damaged > len(log.damage):
+            warn(f"and {log.damaged - len(log.damage)} more damaged places")
+    return log.damaged > 0 and log.layout == "records", status
+
+
+def _complain(what: str) -> None:
+    print(f"vmcore-dmesg: {what}", file=sys.stderr)

@@ -1,0 +1,265 @@
+"""A crashed machine's memory, from whatever file it was saved in."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, lru_cache
+from os import PathLike
+from typing import NamedTuple, Protocol
+
+from pykexec.memory import Range
+from pykexec.vmcore import diskdump, elf, flattened, library, paging
+from pykexec.vmcore.errors import DumpError, NotInDumpError
+from pykexec.vmcore.notes import ByteOrder, Note, Processor, processors
+from pykexec.vmcore.source import PlainFile, Source
+from pykexec.vmcore.vmcoreinfo import VmcoreInfo
+
+_PARTS_MAX = 1024
+_KEPT_PLACES = 1 << 12
+
+
+class Format(Protocol):
+    """What each file format provides. Addresses are physical."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def word_size(self) -> int: ...
+    @property
+    def byte_order(self) -> ByteOrder: ...
+    @property
+    def dump_level(self) -> int | None: ...
+    @property
+    def compression(self) -> str: ...
+    @property
+    def is_part(self) -> bool: ...
+    @property
+    def details(self) -> Mapping[str, object]: ...
+    @property
+    def release(self) -> str | None: ...
+    @property
+    def time(self) -> int | None: ...
+    @property
+    def damage(self) -> tuple[str, ...]: ...
+    def read(self, address: int, size: int) -> bytes: ...
+    def physical_of(self, virtual: int) -> tuple[int, int] | None: ...
+    def memory(self) -> Iterator[Range]: ...
+    def saved_bytes(self) -> int: ...
+    def notes(self) -> Iterator[Note]: ...
+    def vmcoreinfo(self) -> bytes | None: ...
+
+
+class Gap(NamedTuple):
+    """Memory that could not be read: the virtual address, its size in bytes, and why."""
+
+    address: int
+    size: int
+    why: str
+
+
+class Dump:
+    """A crash dump. Reads what is asked for, and keeps little of it."""
+
+    def __init__(self, contents: Format) -> None:
+        self.contents = contents
+        self._translated = lru_cache(_KEPT_PLACES)(self._translate)
+
+    @classmethod
+    def open(cls, *paths: str | PathLike[str]) -> "Dump":
+        """Open /proc/vmcore or a saved dump; several paths are the parts of a split one.
+
+        Raises DumpError when it is no dump, or one whose headers are damaged.
+        """
+        if not 1 <= len(paths) <= _PARTS_MAX:
+            raise DumpError(f"{len(paths)} files; a dump has at least one, and {_PARTS_MAX} parts at most")
+        sources = [PlainFile(str(path)) for path in paths]
+        return cls(_recognise(sources))
+
+    @property
+    def name(self) -> str:
+        return self.contents.name
+
+    @property
+    def arch(self) -> str:
+        """x86_64, arm64 and so on; for unknown ones what the file calls it."""
+        return self.contents.arch
+
+    @property
+    def word_size(self) -> int:
+        """The size of a pointer, in bytes."""
+        return self.contents.word_size
+
+    @property
+    def byte_order(self) -> ByteOrder:
+        return self.contents.byte_order
+
+    @cached_property
+    def vmcoreinfo(self) -> VmcoreInfo:
+        """What the kernel says of itself; empty where the dump does not have it."""
+        return VmcoreInfo.parse(self.contents.vmcoreinfo() or b"")
+
+    @cached_property
+    def notes(self) -> tuple[Note, ...]:
+        """The ELF notes. Raises DumpError for an absurd number of them."""
+        return tuple(self.contents.notes())
+
+    @cached_property
+    def processors(self) -> tuple[Processor, ...]:
+        """What each processor that left a note was doing."""
+        return tuple(processors(self.notes, self.arch, self.byte_order))
+
+    @cached_property
+    def memory(self) -> tuple[Range, ...]:
+        """The machine's physical memory that the dump is about, whether saved or left out."""
+        return tuple(self.contents.memory())
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """`size` bytes of memory. Raises NotInDumpError for what is not there, DumpError for damage."""
+        return self.contents.read(address, size)
+
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """`size` bytes as the kernel saw them. Raises NotInDumpError, DumpError."""
+        found = bytearray()
+        while len(found) < size:
+            found += self._read_piece(address + len(found), size - len(found))
+        return bytes(found)
+
+    def read_what_is_there(self, address: int, size: int) -> tuple[bytes, list[Gap]]:
+        """As `read_virtual`, with zeros for pages that cannot be read, and what these are."""
+        found, gaps = bytearray(), list[Gap]()
+        while len(found) < size:
+            start = address + len(found)
+            # Page by page, so that a missing page takes no more with it.
+            step = min(self._page_size - start % self._page_size, size - len(found))
+            try:
+                found += self.read_virtual(start, step)
+            except DumpError as error:
+                found += bytes(step)
+                if gaps and gaps[-1].address + gaps[-1].size == start:
+                    gaps[-1] = gaps[-1]._replace(size=gaps[-1].size + step)
+                else:
+                    gaps.append(Gap(start, step, error.what))
+        return bytes(found), gaps
+
+    def physical_of(self, virtual: int) -> int:
+        """The physical address. Raises NotInDumpError where there is no telling."""
+        return self._place(virtual)[0]
+
+    @cached_property
+    def _page_size(self) -> int:
+        stated = self.vmcoreinfo.page_size
+        return stated if stated and 1 << 10 <= stated <= 1 << 20 else 1 << 12
+
+    @cached_property
+    def _tables(self) -> paging.Tables | None:
+        return paging.tables(self.arch, self.vmcoreinfo)
+
+    def _read_piece(self, virtual: int, size: int) -> bytes:
+        physical, available = self._place(virtual)
+        return self.contents.read(physical, min(size, available))
+
+    def _place(self, virtual: int) -> tuple[int, int]:
+        """A physical address that is in the dump, and how many bytes go on from there."""
+        start = virtual - virtual % self._page_size
+        physical, available = self._translated(start)
+        offset = virtual - start
+        if offset < available:
+            return physical + offset, available - offset
+        return self._translate(virtual)
+
+    def _translate(self, virtual: int) -> tuple[int, int]:
+        error: DumpError | None = None
+        for find in self._ways:
+            try:
+                place = find(virtual)
+                if place is not None:
+                    self.contents.read(place[0], 1)
+                    return place
+            except DumpError as problem:
+                error = error or problem
+        if error is not None:
+            raise NotInDumpError(
+                f"virtual address {virtual:#x}: {error.what}", address=virtual, hint=error.hint
+            ) from error
+        raise NotInDumpError(
+            f"{self.name}: nothing says where virtual address {virtual:#x} is",
+            address=virtual,
+            hint=self._why_not,
+        )
+
+    @property
+    def _ways(self) -> Sequence[Callable[[int], tuple[int, int] | None]]:
+        """From what is certain and quick to what is a guess."""
+        arch, info = self.arch, self.vmcoreinfo
+
+        def image(virtual: int) -> tuple[int, int] | None:
+            return paging.kernel_image(arch, info, virtual)
+
+        def linear(virtual: int) -> tuple[int, int] | None:
+            return paging.linear_map(arch, info, virtual)
+
+        if arch == "arm64":  # whose image formula holds for modules and everything else above it, too
+            return self.contents.physical_of, self._by_tables, linear, image
+        return self.contents.physical_of, image, self._by_tables, linear
+
+    def _by_tables(self, virtual: int) -> tuple[int, int] | None:
+        return None if self._tables is None else self._tables.translate(virtual, self._entry)
+
+    def _entry(self, address: int) -> int:
+        return int.from_bytes(self.contents.read(address, 8), self.byte_order)
+
+    @property
+    def _why_not(self) -> str | None:
+        if not self.vmcoreinfo:
+            return "the dump has no VMCOREINFO"
+        if self._tables is None and self.arch in ("x86_64", "arm64"):
+            return "VMCOREINFO does not say enough to find the kernel's page tables"
+        return None
+
+
+def _recognise(sources: Sequence[PlainFile]) -> Format:
+    unpacked: list[Source] = []
+    for source in sources:
+        flat = source.read_at(0, 16).startswith(flattened.SIGNATURE)
+        unpacked.append(flattened.FlattenedFile(source) if flat else source)
+    first = unpacked[0]
+    head = first.read_at(0, 16)
+    if len(unpacked) > 1:
+        if not all(each.read_at(0, 8) == diskdump.SIGNATURE for each in unpacked):
+            raise DumpError("several files, but not all are parts of a dump made with makedumpfile --split")
+        return diskdump.SplitDump(unpacked)
+    if head.startswith(elf.MAGIC):
+        return elf.ElfDump(first)
+    if head.startswith(diskdump.SIGNATURE):
+        return diskdump.CompressedDump(first)
+    if head and not any(head.startswith(magic) for magic, _, remedy in _OTHERS if remedy):
+        with suppress(ImportError):
+            return library.LibraryDump(sources[0].name)
+    raise DumpError(f"{first.name}: {_what_it_is(head)}", hint=_remedy(head), status=4)
+
+
+_OTHERS: tuple[tuple[bytes, str, str | None], ...] = (
+    (b"DISKDUMP", "a dump of the old diskdump facility", None),
+    (b"PAGEDU", "a memory dump of Windows", None),
+    (b"\x1f\x8b", "compressed with gzip", "unpack it: gzip -d"),
+    (b"\xfd7zXZ", "compressed with xz", "unpack it: xz -d"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it: zstd -d"),
+    (b"BZh", "compressed with bzip2", "unpack it: bzip2 -d"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "unpack it: lz4 -d"),
+)
+
+
+def _what_it_is(head: bytes) -> str:
+    if not head:
+        return "the file is empty"
+    return next((what for magic, what, _ in _OTHERS if head.startswith(magic)), "not a crash dump")
+
+
+def _remedy(head: bytes) -> str | None:
+    known = next((remedy for magic, _, remedy in _OTHERS if head.startswith(magic)), None)
+    return (
+        known or "ELF core files and makedumpfile's formats are read; libkdumpfile's with its Python binding"
+    )

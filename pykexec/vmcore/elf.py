@@ -1,0 +1,281 @@
+"""Dumps as ELF core files: /proc/vmcore, copies of it, and what ``makedumpfile -E`` makes."""
+
+import struct
+from array import array
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import NamedTuple
+
+from elftools.elf.enums import ENUM_E_TYPE, ENUM_P_TYPE_BASE
+
+from pykexec.memory import Range
+from pykexec.vmcore.errors import DumpError, NotInDumpError
+from pykexec.vmcore.notes import ByteOrder, Note, read_notes, vmcoreinfo_of
+from pykexec.vmcore.pieces import Pieces
+from pykexec.vmcore.source import Source
+
+MAGIC = b"\x7fELF"
+_IDENT_SIZE = 16
+_PN_XNUM = 0xFFFF
+"""There are more program headers than e_phnum can count: sh_info of section 0 has their number (gABI)."""
+_HEADERS_MAX = 1 << 20
+_HEADERS_AT_ONCE = 1 << 12
+_ADDRESSES = 1 << 64
+_NOWHERE = (0, _ADDRESSES - 1, (1 << 32) - 1)
+"""Values of p_vaddr that say nothing."""
+
+_ARCHES = MappingProxyType(
+    {
+        3: "i386",
+        8: "mips",
+        21: "ppc64",
+        22: "s390x",
+        40: "arm",
+        62: "x86_64",
+        183: "arm64",
+        243: "riscv64",
+        258: "loongarch64",
+    }
+)
+"""EM_* (include/uapi/linux/elf-em.h)."""
+_WITH_32BIT_WORDS = ("i386", "arm")
+"""Whatever the file's class: a dump of more than 4 GiB takes ELF64."""
+_INCOMPLETE = 1
+_FLAGS_UNUSED = ("x86_64", "arm64", "i386", "s390x")
+"""Where e_flags means nothing else, makedumpfile's mark for an incomplete dump can be told."""
+
+
+class _Class(NamedTuple):
+    """The layouts of one ELF class (include/uapi/linux/elf.h), without byte order."""
+
+    file_header: str
+    program_header: str
+    section_info_at: int
+    """Offset of sh_info in a section header."""
+
+
+_CLASSES = {1: _Class("HHIIIIIHHHHHH", "IIIIIIII", 28), 2: _Class("HHIQQQIHHHHHH", "IIQQQQQQ", 44)}
+
+
+_IDENT_FIELDS = ((6, (1,), "version", 5), (4, (1, 2), "class", 6), (5, (1, 2), "data encoding", 7))
+"""Offset in e_ident, known values, what it is, and vmcore-dmesg's status for others."""
+
+
+class _Segment(NamedTuple):
+    """A program header."""
+
+    type: int
+    offset: int
+    virtual: int
+    physical: int
+    file_size: int
+    memory_size: int
+
+
+class ElfDump:
+    """The physical memory in an ELF core file."""
+
+    dump_level: int | None = None
+    compression = "none"
+    is_part = False
+
+    def __init__(self, source: Source) -> None:
+        """Read the headers. Raises DumpError when they are damaged."""
+        self._source = source
+        self.name = source.name
+        header = self._file_header()
+        self.arch = _ARCHES.get(header["machine"], f"ELF machine {header['machine']}")
+        self.word_size = 4 if self._class == 1 or self.arch in _WITH_32BIT_WORDS else 8
+        self._flags = header["flags"]
+        self._note_segments: list[_Segment] = []
+        self._loads: list[_Segment] = []
+        self._read_segments(header)
+        self._physical = self._map_of(by_virtual=False)
+        self._virtual = self._map_of(by_virtual=True)
+
+    @property
+    def format(self) -> str:
+        return f"ELF{self._source.container}"
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What only this format has."""
+        return {"ELF class": 32 * self._class, "segments": len(self._loads)}
+
+    @property
+    def release(self) -> str | None:
+        return None
+
+    @property
+    def time(self) -> int | None:
+        return None
+
+    @cached_property
+    def damage(self) -> tuple[str, ...]:
+        """What is wrong with the dump as a whole."""
+        found = [*self._source.damage]
+        if self._flags & _INCOMPLETE and self.arch in _FLAGS_UNUSED:
+            found.append("incomplete: makedumpfile marked it so, it ran out of space")
+        end = max((each.offset + each.file_size for each in self._loads), default=0)
+        if end > self._source.size:
+            found.append(f"truncated: its headers describe {end} bytes, the file has {self._source.size}")
+        return tuple(found)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Physical memory. Raises NotInDumpError for what is not there."""
+        found = bytearray()
+        while len(found) < size:
+            position = address + len(found)
+            piece = self._physical.at(position)
+            if piece is None:
+                raise self._missing(position)
+            wanted = min(piece.end, address + size) - position
+            data = self._source.read_written(piece.target + position - piece.start, wanted)
+            found += data
+            if len(data) < wanted:
+                lost = address + len(found)
+                raise NotInDumpError(
+                    f"{self.name}: physical address {lost:#x} is lost: the file is truncated", address=lost
+                )
+        return bytes(found)
+
+    def physical_of(self, virtual: int) -> tuple[int, int] | None:
+        """By the headers: the physical address, and how many bytes go on from there."""
+        piece = self._virtual.at(virtual)
+        return None if piece is None else (piece.target + virtual - piece.start, piece.end - virtual)
+
+    def memory(self) -> Iterator[Range]:
+        """The machine's memory that the dump is about, ascending, adjacent parts joined."""
+        merged: Range | None = None
+        described = [(each.physical, each.physical + each.memory_size) for each in self._loads]
+        for start, end in sorted(each for each in described if each[1] <= _ADDRESSES):
+            if merged is not None and start <= merged.end:
+                merged = Range(merged.start, max(merged.end, end))
+            else:
+                if merged:
+                    yield merged
+                merged = Range(start, end)
+        if merged:
+            yield merged
+
+    def saved_bytes(self) -> int:
+        """How much memory is saved in the file."""
+        return sum(each.end - each.start for each in self._physical)
+
+    def notes(self) -> Iterator[Note]:
+        for each in self._note_segments:
+            yield from read_notes(
+                self.name, self._source.read_at, each.offset, each.file_size, self.byte_order
+            )
+
+    def vmcoreinfo(self) -> bytes | None:
+        return vmcoreinfo_of(self.notes())
+
+    def _missing(self, address: int) -> NotInDumpError:
+        for each in self._loads:
+            if each.physical <= address < each.physical + each.memory_size:
+                what = "was left out when the dump was made"
+                return NotInDumpError(f"{self.name}: physical address {address:#x} {what}", address=address)
+        return NotInDumpError(
+            f"{self.name}: no program header covers physical address {address:#x}", address=address
+        )
+
+    def _file_header(self) -> dict[str, int]:
+        ident = self._source.read_at(0, _IDENT_SIZE)
+        if len(ident) < _IDENT_SIZE:
+            raise DumpError(f"{self.name}: truncated in the ELF header", status=3)
+        if ident[:4] != MAGIC:
+            raise DumpError(f"{self.name}: not an ELF file", status=4)
+        for place, known, what, status in _IDENT_FIELDS:
+            if ident[place] not in known:
+                raise DumpError(
+                    f"{self.name}: damaged ELF header: {what} {ident[place]} at offset {place}",
+                    status=status,
+                )
+        self._class = ident[4]
+        self.byte_order: ByteOrder = "little" if ident[5] == 1 else "big"
+        layout = self._struct(_CLASSES[self._class].file_header)
+        data = self._source.read_at(_IDENT_SIZE, layout.size)
+        if len(data) < layout.size:
+            raise DumpError(f"{self.name}: truncated in the ELF header", status=10)
+        names = (
+            "type machine version entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx"
+        )
+        header = dict(zip(names.split(), layout.unpack(data), strict=True))
+        if header["type"] != ENUM_E_TYPE["ET_CORE"]:
+            raise DumpError(
+                f"{self.name}: an ELF file, but no core dump (e_type {header['type']})", status=10
+            )
+        if header["version"] != 1:
+            raise DumpError(
+                f"{self.name}: damaged ELF header: version {header['version']} at offset 20", status=11
+            )
+        return header
+
+    def _read_segments(self, header: Mapping[str, int]) -> None:
+        layout = self._struct(_CLASSES[self._class].program_header)
+        if header["phentsize"] != layout.size:
+            raise DumpError(
+                f"{self.name}: damaged ELF header: program headers of {header['phentsize']} bytes,"
+                f" {layout.size} expected",
+                status=12,
+            )
+        count = self._segment_count(header)
+        if header["phoff"] + count * layout.size > self._source.size:
+            raise DumpError(
+                f"{self.name}: truncated: {count} program headers at {header['phoff']:#x} do not fit its"
+                f" {self._source.size} bytes",
+                status=16,
+            )
+        note, load = ENUM_P_TYPE_BASE["PT_NOTE"], ENUM_P_TYPE_BASE["PT_LOAD"]
+        for first in range(0, count, _HEADERS_AT_ONCE):
+            size = min(_HEADERS_AT_ONCE, count - first) * layout.size
+            data = self._source.read_at(header["phoff"] + first * layout.size, size)
+            for fields in layout.iter_unpack(data[: len(data) // layout.size * layout.size]):
+                segment = self._segment(fields)
+                if segment.type == load:
+                    self._loads.append(segment)
+                elif segment.type == note:
+                    self._note_segments.append(segment)
+
+    def _segment_count(self, header: Mapping[str, int]) -> int:
+        count = header["phnum"]
+        if count == _PN_XNUM:
+            data = self._source.read_at(header["shoff"] + _CLASSES[self._class].section_info_at, 4)
+            if not header["shoff"] or len(data) < 4:
+                raise DumpError(
+                    f"{self.name}: damaged: more than 65534 program headers, but no section header that"
+                    " has their number",
+                    status=16,
+                )
+            count = int.from_bytes(data, self.byte_order)
+        if count > _HEADERS_MAX:
+            raise DumpError(
+                f"{self.name}: {count} program headers; {_HEADERS_MAX} at most are read", status=16
+            )
+        return count
+
+    def _segment(self, fields: tuple[int, ...]) -> _Segment:
+        if self._class == 1:
+            kind, offset, virtual, physical, file_size, memory_size, _, _ = fields
+        else:
+            kind, _, offset, virtual, physical, file_size, memory_size, _ = fields
+        return _Segment(kind, offset, virtual, physical, file_size, memory_size)
+
+    def _map_of(self, *, by_virtual: bool) -> Pieces:
+        """Physical addresses to file offsets, or virtual addresses to physical ones."""
+        starts, ends, targets = array("Q"), array("Q"), array("Q")
+        # The first header that covers an address holds, as in vmcore-dmesg: so it is put last.
+        for each in reversed(self._loads):
+            start, target = (each.virtual, each.physical) if by_virtual else (each.physical, each.offset)
+            size = each.memory_size if by_virtual else min(each.file_size, each.memory_size)
+            if not size or max(start, target) + size >= _ADDRESSES or (by_virtual and start in _NOWHERE):
+                continue
+            starts.append(start)
+            ends.append(start + size)
+            targets.append(target)
+        return Pieces(starts, ends, targets)
+
+    def _struct(self, layout: str) -> struct.Struct:
+        return struct.Struct(("<" if self.byte_order == "little" else ">") + layout)
