@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "purgatory.h"
+#include "arm64.h"
 
 /* PL011 registers and bits (ARM DDI 0183, table 3-1) */
 enum { UARTDR = 0x00, UARTFR = 0x18, UARTFR_TXFF = 0x20 };
@@ -11,6 +11,18 @@ enum { UART_TX = 0, UART_LSR = 5, UART_LSR_THRE = 0x20 };
 enum { POLLS_MAX = 100000 };
 
 #define PSCI_SYSTEM_RESET 0x84000009u /* ARM DEN 0022, 5.9 */
+
+sha256_blocks *arch_begin(const struct params *params)
+{
+	cache_begin(params);
+	return sha256_simd_begin() ? sha256_ce : sha256_portable;
+}
+
+void arch_end(const struct params *params)
+{
+	sha256_simd_end();
+	cache_end(params);
+}
 
 static u32 read32(u64 address)
 {

@@ -5,6 +5,7 @@
  */
 #include "offsets.h"
 
+	.hidden	clean_invalidate_image
 	.hidden	purgatory
 	.hidden	purgatory_params
 
@@ -12,11 +13,15 @@
 	.globl	purgatory_entry
 	.type	purgatory_entry, %function
 purgatory_entry:
-	adr	x19, stack_end
+	/* The kernel has cleaned all of this; nothing that is still cached may come to lie over what is written now. */
+	bl	clean_invalidate_image
+	adrp	x19, stack_end
+	add	x19, x19, :lo12:stack_end
 	mov	sp, x19
 	bl	purgatory
 
-	adr	x4, purgatory_params
+	adrp	x4, purgatory_params
+	add	x4, x4, :lo12:purgatory_params
 	ldr	x5, [x4, #PARAMS_JUMP_TO]
 	ldr	x0, [x4, #PARAMS_ARGUMENTS]
 	mov	x1, xzr

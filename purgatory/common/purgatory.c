@@ -34,11 +34,11 @@ static void print_digest(const char *what, const u8 *digest)
 	print("\n");
 }
 
-static int intact(const struct region *region)
+static int intact(const struct region *region, sha256_blocks *compress)
 {
 	u8 digest[DIGEST_SIZE];
 
-	sha256((const u8 *)(unsigned long)region->address, region->size, digest);
+	sha256(compress, (const u8 *)(unsigned long)region->address, region->size, digest);
 	if (same(digest, region->digest))
 		return 1;
 	print("purgatory: region ");
@@ -56,10 +56,12 @@ static int intact(const struct region *region)
 
 static int all_intact(const struct params *params)
 {
+	sha256_blocks *compress = arch_begin(params);
 	int damaged = 0;
 
 	for (u32 i = 0; i < params->region_count; i++)
-		damaged |= !intact(&params->regions[i]);
+		damaged |= !intact(&params->regions[i], compress);
+	arch_end(params);
 	return !damaged;
 }
 

@@ -4,13 +4,28 @@
 
 #include "params.h"
 
-void sha256(const u8 *data, u64 size, u8 digest[DIGEST_SIZE]);
+/* Hidden, so that no address is taken from a global offset table, which would need relocating. */
+#pragma GCC visibility push(hidden)
+
+/* The compression function of SHA-256 over so many blocks of 64 bytes, at any address. */
+typedef void sha256_blocks(u32 H[8], const u8 *data, u64 blocks);
+
+void sha256(sha256_blocks *compress, const u8 *data, u64 size, u8 digest[DIGEST_SIZE]);
+
+sha256_blocks sha256_portable;
+extern const u32 sha256_K[64];
 
 void print(const char *text);
 void print_hex(u64 number);
 void print_decimal(u64 number);
 
-/* What each architecture supplies. */
+/*
+ * What each architecture supplies. Between arch_begin and arch_end the machine is as it hashes fastest:
+ * only what params names may be touched, and no kernel started. Returns what to hash with.
+ */
+sha256_blocks *arch_begin(const struct params *params);
+void arch_end(const struct params *params);
+
 void arch_put_byte(u8 byte);
 void arch_copy(u64 destination, u64 source, u64 size);
 void arch_reset(void) __attribute__((noreturn));
@@ -18,5 +33,7 @@ void arch_halt(void) __attribute__((noreturn));
 
 /* Called from the architecture's entry code; returns only when the kernel may be started. */
 void purgatory(void);
+
+#pragma GCC visibility pop
 
 #endif

@@ -2,15 +2,19 @@
 /*
  * SHA-256 as FIPS 180-4 defines it. The function and variable names are the standard's.
  *
- * The message schedule is kept as a ring of sixteen words and computed while it is used, so that the working
- * set stays in registers and one cache line; this runs while the machine is down.
+ * The compression function here is for CPUs without instructions of their own for it; it uses no vector
+ * registers. It must be fast all the same: the machine is down while it runs.
  */
 #include "purgatory.h"
 
 #define BLOCK_SIZE 64
+#define WORDS 16
+
+/* Memory is read in words whatever it was written as. */
+typedef u32 word __attribute__((may_alias));
 
 /* Section 4.2.2: the fractional parts of the cube roots of the first 64 primes. */
-static const u32 K[64] = {
+const u32 sha256_K[64] __attribute__((aligned(16))) = {
 	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
 	0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
 	0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -31,40 +35,84 @@ static inline u32 rotr(u32 x, int n)
 	return (x >> n) | (x << (32 - n));
 }
 
-static inline u32 big_endian(const u8 *p)
+/* Section 4.1.2. Nested, each rotation works on the last one's result: fewer instructions and registers. */
+static inline u32 Sigma0(u32 x)
 {
-	return ((u32)p[0] << 24) | ((u32)p[1] << 16) | ((u32)p[2] << 8) | p[3];
+	return rotr(x ^ rotr(x ^ rotr(x, 9), 11), 2); /* by 2, 13, 22 */
 }
 
-static void compress(u32 H[8], const u8 *block)
+static inline u32 Sigma1(u32 x)
+{
+	return rotr(x ^ rotr(x ^ rotr(x, 14), 5), 6); /* by 6, 11, 25 */
+}
+
+static inline u32 sigma0(u32 x)
+{
+	return rotr(x ^ rotr(x, 11), 7) ^ (x >> 3); /* by 7, 18 */
+}
+
+static inline u32 sigma1(u32 x)
+{
+	return rotr(x ^ rotr(x, 2), 17) ^ (x >> 10); /* by 17, 19 */
+}
+
+static inline u32 Ch(u32 x, u32 y, u32 z)
+{
+	return z ^ (x & (y ^ z));
+}
+
+/*
+ * One round (6.2.2, step 3). The variables are not moved along: the next round gets them under other names.
+ * x_y and y_z are of Maj: a ^ b, which is b ^ c one round later.
+ */
+#define ROUND(i, a, b, c, d, e, f, g, h, x_y, y_z)                        \
+	do {                                                              \
+		h += Sigma1(e) + Ch(e, f, g) + sha256_K[t + (i)] + W[i]; \
+		d += h;                                                   \
+		x_y = a ^ b;                                              \
+		h += Sigma0(a) + (b ^ (x_y & (y_z)));                     \
+	} while (0)
+
+#define FOUR_ROUNDS(i, a, b, c, d, e, f, g, h)                   \
+	do {                                                     \
+		ROUND((i) + 0, a, b, c, d, e, f, g, h, odd, even); \
+		ROUND((i) + 1, h, a, b, c, d, e, f, g, even, odd); \
+		ROUND((i) + 2, g, h, a, b, c, d, e, f, odd, even); \
+		ROUND((i) + 3, f, g, h, a, b, c, d, e, even, odd); \
+	} while (0)
+
+/* The message schedule (6.2.2, step 1) as a ring of sixteen words. */
+#define SCHEDULE(i) \
+	(W[i] += sigma1(W[((i) + 14) % WORDS]) + W[((i) + 9) % WORDS] + sigma0(W[((i) + 1) % WORDS]))
+
+#define FOUR_SCHEDULED(i)          \
+	do {                       \
+		SCHEDULE((i) + 0); \
+		SCHEDULE((i) + 1); \
+		SCHEDULE((i) + 2); \
+		SCHEDULE((i) + 3); \
+	} while (0)
+
+static inline void compress(u32 H[8], const word *block)
 {
 	u32 a = H[0], b = H[1], c = H[2], d = H[3], e = H[4], f = H[5], g = H[6], h = H[7];
-	u32 W[16];
+	u32 even = b ^ c, odd;
+	u32 W[WORDS];
 
-	for (int t = 0; t < 64; t++) {
-		if (t < 16) {
-			W[t] = big_endian(block + 4 * t);
-		} else {
-			u32 w1 = W[(t - 2) & 15], w14 = W[(t - 15) & 15];
-			u32 sigma1 = rotr(w1, 17) ^ rotr(w1, 19) ^ (w1 >> 10);
-			u32 sigma0 = rotr(w14, 7) ^ rotr(w14, 18) ^ (w14 >> 3);
-
-			W[t & 15] += sigma1 + W[(t - 7) & 15] + sigma0;
-		}
-		u32 Sigma1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25);
-		u32 Ch = (e & f) ^ (~e & g);
-		u32 T1 = h + Sigma1 + Ch + K[t] + W[t & 15];
-		u32 Sigma0 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22);
-		u32 Maj = (a & b) ^ (a & c) ^ (b & c);
-
-		h = g;
-		g = f;
-		f = e;
-		e = d + T1;
-		d = c;
-		c = b;
-		b = a;
-		a = T1 + Sigma0 + Maj;
+#pragma GCC unroll 16
+	for (int i = 0; i < WORDS; i++)
+		W[i] = __builtin_bswap32(block[i]);
+	for (int t = 0;; t += WORDS) {
+		FOUR_ROUNDS(0, a, b, c, d, e, f, g, h);
+		FOUR_ROUNDS(4, e, f, g, h, a, b, c, d);
+		FOUR_ROUNDS(8, a, b, c, d, e, f, g, h);
+		FOUR_ROUNDS(12, e, f, g, h, a, b, c, d);
+		if (t == 64 - WORDS)
+			break;
+		FOUR_SCHEDULED(0);
+		FOUR_SCHEDULED(4);
+		FOUR_SCHEDULED(8);
+		FOUR_SCHEDULED(12);
 	}
 	H[0] += a;
 	H[1] += b;
@@ -76,24 +124,40 @@ static void compress(u32 H[8], const u8 *block)
 	H[7] += h;
 }
 
-void sha256(const u8 *data, u64 size, u8 digest[DIGEST_SIZE])
+void sha256_portable(u32 H[8], const u8 *data, u64 blocks)
 {
-	u32 H[8];
-	u8 last[2 * BLOCK_SIZE];
+	word copy[WORDS];
+
+	for (; blocks; blocks--, data += BLOCK_SIZE) {
+		const word *block = (const word *)data;
+
+		/* Where memory is of the Device kind (arm64 without MMU) an unaligned access faults. */
+		if ((unsigned long)data % sizeof(word)) {
+			for (int i = 0; i < BLOCK_SIZE; i++)
+				((u8 *)copy)[i] = data[i];
+			block = copy;
+		}
+		compress(H, block);
+	}
+}
+
+void sha256(sha256_blocks *compress_blocks, const u8 *data, u64 size, u8 digest[DIGEST_SIZE])
+{
+	u32 H[8] __attribute__((aligned(16)));
+	u8 last[2 * BLOCK_SIZE] __attribute__((aligned(16)));
 	u64 rest = size % BLOCK_SIZE;
 	u64 padded = rest + 1 + 8 <= BLOCK_SIZE ? BLOCK_SIZE : 2 * BLOCK_SIZE;
 
 	for (int i = 0; i < 8; i++)
 		H[i] = H0[i];
-	for (const u8 *end = data + (size - rest); data < end; data += BLOCK_SIZE)
-		compress(H, data);
+	compress_blocks(H, data, size / BLOCK_SIZE);
 
+	data += size - rest;
 	for (u64 i = 0; i < padded; i++)
 		last[i] = i < rest ? data[i] : i == rest ? 0x80 : 0;
 	for (int i = 0; i < 8; i++)
 		last[padded - 1 - (u64)i] = (u8)((size * 8) >> (8 * i));
-	for (u64 i = 0; i < padded; i += BLOCK_SIZE)
-		compress(H, last + i);
+	compress_blocks(H, last, padded / BLOCK_SIZE);
 
 	for (int i = 0; i < DIGEST_SIZE; i++)
 		digest[i] = (u8)(H[i / 4] >> (24 - 8 * (i % 4)));

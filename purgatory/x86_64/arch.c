@@ -9,6 +9,36 @@ enum { POLLS_MAX = 20000 };
 
 void triple_fault(void) __attribute__((noreturn));
 
+struct control {
+	u64 cr0;
+	u64 cr4;
+};
+
+#pragma GCC visibility push(hidden)
+int sha256_probe(struct control *saved);
+sha256_blocks sha256_ni;
+#pragma GCC visibility pop
+
+/* As they were, where the probe changed them. */
+static struct control saved;
+static int changed;
+
+sha256_blocks *arch_begin(const struct params *params)
+{
+	(void)params;
+	changed = sha256_probe(&saved);
+	return changed ? sha256_ni : sha256_portable;
+}
+
+void arch_end(const struct params *params)
+{
+	(void)params;
+	if (!changed)
+		return;
+	__asm__ volatile("mov %0, %%cr0" : : "r"(saved.cr0) : "memory");
+	__asm__ volatile("mov %0, %%cr4" : : "r"(saved.cr4) : "memory");
+}
+
 static inline void outb(u16 port, u8 value)
 {
 	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));

@@ -2,12 +2,21 @@
 /*
  * Entered from the kernel's relocate_kernel in 64-bit mode, on identity-mapped page tables, interrupts off,
  * with whatever segments the old kernel had. Left as the 64-bit boot protocol wants it (boot.rst): CS 0x10 and
- * DS, ES, SS 0x18 flat from a GDT of our own, RSI the boot_params, interrupts off.
+ * DS, ES, SS 0x18 flat from a GDT of our own, RSI the boot_params, interrupts off; or, where the last argument is
+ * not zero, as the 32-bit boot protocol and Multiboot want it: the same selectors, but 32-bit ones, and paging off.
+ *
+ * The arguments are RSI, RBX, RAX, and whether the kernel is entered in 32-bit mode.
  */
 #include "offsets.h"
 
 #define BOOT_CS 0x10
 #define BOOT_DS 0x18
+
+#define ARGUMENT(n) purgatory_params + PARAMS_ARGUMENTS + 8 * (n)
+
+#define CR0_PG    0x80000000
+#define MSR_EFER  0xc0000080
+#define EFER_MODE 0x901			/* SCE, LME, NXE: what 32-bit code does not expect to be on */
 
 	.hidden	purgatory
 	.hidden	purgatory_params
@@ -38,12 +47,14 @@ purgatory_entry:
 reloaded:
 	call	purgatory
 
-	movq	purgatory_params + PARAMS_ARGUMENTS(%rip), %rsi
-	movq	purgatory_params + PARAMS_JUMP_TO(%rip), %rax
+	cmpl	$0, ARGUMENT(3)(%rip)
+	jne	leave_long_mode
+
+	movq	ARGUMENT(0)(%rip), %rsi
+	movq	ARGUMENT(1)(%rip), %rbx
+	movq	ARGUMENT(2)(%rip), %rax
 	leaq	stack_end(%rip), %rsp
-	pushq	%rax
-	xorl	%eax, %eax
-	xorl	%ebx, %ebx
+	pushq	purgatory_params + PARAMS_JUMP_TO(%rip)
 	xorl	%ecx, %ecx
 	xorl	%edx, %edx
 	xorl	%edi, %edi
@@ -58,6 +69,54 @@ reloaded:
 	xorl	%r15d, %r15d
 	retq
 	.size	purgatory_entry, . - purgatory_entry
+
+/*
+ * Through compatibility mode, with paging on, to protected mode without (Intel SDM volume 3, "Switching Out of
+ * IA-32e Mode Operation"). All of this lies below 4 GiB. Addresses cannot be computed there: what is needed is
+ * fetched before.
+ */
+	.type	leave_long_mode, @function
+leave_long_mode:
+	leaq	gdt32(%rip), %rax
+	movq	%rax, gdt_base(%rip)
+	lgdt	gdt_pointer(%rip)
+	movl	$BOOT_DS, %eax
+	movl	%eax, %ds
+	movl	%eax, %es
+	movl	%eax, %fs
+	movl	%eax, %gs
+	movl	%eax, %ss
+	movl	ARGUMENT(0)(%rip), %esi
+	movl	ARGUMENT(1)(%rip), %ebx
+	movl	ARGUMENT(2)(%rip), %ebp
+	movl	purgatory_params + PARAMS_JUMP_TO(%rip), %edi
+	leaq	stack_end(%rip), %rsp
+	leaq	compatible(%rip), %rax
+	pushq	$BOOT_CS
+	pushq	%rax
+	lretq
+
+	.code32
+compatible:
+	movl	%cr0, %eax
+	andl	$~CR0_PG, %eax
+	movl	%eax, %cr0
+	movl	$MSR_EFER, %ecx
+	rdmsr
+	andl	$~EFER_MODE, %eax
+	wrmsr
+	xorl	%eax, %eax
+	movl	%eax, %cr4
+	movl	%eax, %cr3
+	movl	%ebp, %eax
+	pushl	%edi
+	xorl	%ecx, %ecx
+	xorl	%edx, %edx
+	xorl	%edi, %edi
+	xorl	%ebp, %ebp
+	ret
+	.size	leave_long_mode, . - leave_long_mode
+	.code64
 
 /* An empty IDT makes the next exception a triple fault, which resets every machine. */
 	.globl	triple_fault
@@ -77,6 +136,11 @@ gdt:
 	.quad	0x00af9a000000ffff	/* 0x10: 64-bit code, flat */
 	.quad	0x00cf92000000ffff	/* 0x18: data, flat */
 gdt_end:
+gdt32:					/* as long as the other */
+	.quad	0
+	.quad	0
+	.quad	0x00cf9a000000ffff	/* 0x10: 32-bit code, flat */
+	.quad	0x00cf92000000ffff	/* 0x18: data, flat */
 	.balign	8
 	.word	0, 0, 0			/* so that the base is aligned */
 gdt_pointer:

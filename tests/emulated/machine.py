@@ -3,14 +3,29 @@
 from dataclasses import dataclass, field
 
 from unicorn.unicorn import Uc, UcError
-from unicorn.unicorn_const import UC_ARCH_X86, UC_HOOK_BLOCK, UC_HOOK_INSN, UC_MODE_64
+from unicorn.unicorn_const import (
+    UC_ARCH_X86,
+    UC_HOOK_BLOCK,
+    UC_HOOK_CODE,
+    UC_HOOK_INSN,
+    UC_HOOK_INSN_INVALID,
+    UC_MODE_64,
+)
 from unicorn.x86_const import (
+    UC_X86_INS_CPUID,
     UC_X86_INS_IN,
     UC_X86_INS_OUT,
+    UC_X86_REG_CR0,
+    UC_X86_REG_CR4,
     UC_X86_REG_CS,
     UC_X86_REG_DS,
+    UC_X86_REG_EAX,
+    UC_X86_REG_EBX,
+    UC_X86_REG_ECX,
+    UC_X86_REG_EDX,
     UC_X86_REG_EFLAGS,
     UC_X86_REG_ES,
+    UC_X86_REG_IDTR,
     UC_X86_REG_R8,
     UC_X86_REG_R9,
     UC_X86_REG_R10,
@@ -25,10 +40,13 @@ from unicorn.x86_const import (
     UC_X86_REG_RCX,
     UC_X86_REG_RDI,
     UC_X86_REG_RDX,
+    UC_X86_REG_RIP,
     UC_X86_REG_RSI,
     UC_X86_REG_RSP,
     UC_X86_REG_SS,
 )
+
+from tests.emulated import sha_ni
 
 REGISTERS = {
     "rax": UC_X86_REG_RAX,
@@ -56,6 +74,34 @@ REGISTERS = {
 COM1 = 0x3F8
 LSR = COM1 + 5
 INSTRUCTIONS_MAX = 50_000_000
+CPUID, UD2 = b"\x0f\xa2", b"\x0f\x0b"
+
+
+_UNDEFINED = 6  # the exception's vector
+_IDT = (0xFFFF_8000_0000_0000, 0xFFF)
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """What the old kernel left, and what the CPU can do."""
+
+    basic: int = 7
+    """The highest leaf of CPUID."""
+    leaf1: tuple[int, int] = (0, 0)
+    """ECX and EDX."""
+    leaf7: int = 0
+    """EBX."""
+    cr0: int = 1 << 2 | 1 << 3
+    """Bits that are set besides those Unicorn needs: EM and TS."""
+    cr4: int = 1 << 5
+    """PAE, and not OSFXSR."""
+    cpuid_faults: bool = False
+    """CPUID is an exception, as under some hypervisors."""
+
+
+PLAIN = Cpu()
+# Intel SDM volume 2, CPUID: SSSE3; FXSR and SSE2; SHA.
+SHA = Cpu(leaf1=(1 << 9, 1 << 24 | 1 << 26), leaf7=1 << 29)
 
 
 @dataclass
@@ -67,6 +113,12 @@ class Outcome:
     serial: str
     port_writes: list[tuple[int, int]]
     memory: dict[int, bytes] = field(default_factory=dict)
+    before: dict[str, object] = field(default_factory=dict)
+    """CR0, CR4 and the interrupt table, on entry."""
+    after: dict[str, object] = field(default_factory=dict)
+    sha_instructions: int = 0
+    instructions: int = 0
+    """Counted only on demand."""
 
 
 def run(
@@ -76,6 +128,8 @@ def run(
     *,
     uart_status: int = 0x60,
     peek: dict[int, int] | None = None,
+    cpu: Cpu = PLAIN,
+    counted: bool = False,
 ) -> Outcome:
     """Execute from `entry` until the kernel's entry point is reached or the machine is reset or halted.
 
@@ -83,9 +137,16 @@ def run(
     """
     uc = Uc(UC_ARCH_X86, UC_MODE_64)
     for address, content in memory.items():
+        if cpu.cpuid_faults:
+            content = content.replace(CPUID, UD2)
         uc.mem_map(address, -(-len(content) // 4096) * 4096)
         uc.mem_write(address, content)
     state = _Devices(uc, kernel, uart_status)
+    processor = _Processor(uc, cpu)
+    before = processor.control()
+    count = [0]
+    if counted:
+        uc.hook_add(UC_HOOK_CODE, lambda *_: count.__setitem__(0, count[0] + 1))
     for number, register in enumerate(REGISTERS.values()):
         if register not in (UC_X86_REG_CS, UC_X86_REG_DS, UC_X86_REG_ES, UC_X86_REG_SS, UC_X86_REG_EFLAGS):
             uc.reg_write(register, 0xDEAD_0000 + number)
@@ -99,7 +160,67 @@ def run(
         serial=bytes(state.serial).decode("ascii"),
         port_writes=state.port_writes,
         memory={address: bytes(uc.mem_read(address, size)) for address, size in (peek or {}).items()},
+        before=before,
+        after=processor.control(),
+        sha_instructions=processor.sha_instructions,
+        instructions=count[0],
     )
+
+
+class _Processor:
+    """CPUID, and the instructions that Unicorn's CPU has not got."""
+
+    def __init__(self, uc: Uc, cpu: Cpu) -> None:
+        self.sha_instructions = 0
+        self._uc = uc
+        self._cpu = cpu
+        uc.reg_write(UC_X86_REG_CR0, uc.reg_read(UC_X86_REG_CR0) | cpu.cr0)
+        uc.reg_write(UC_X86_REG_CR4, cpu.cr4)
+        uc.reg_write(UC_X86_REG_IDTR, (0, *_IDT, 0))
+        uc.hook_add(UC_HOOK_INSN, self._identify, None, 1, 0, UC_X86_INS_CPUID)
+        uc.hook_add(UC_HOOK_INSN_INVALID, self._invalid)
+
+    def control(self) -> dict[str, object]:
+        registers = {"cr0": UC_X86_REG_CR0, "cr4": UC_X86_REG_CR4, "idt": UC_X86_REG_IDTR}
+        return {name: self._uc.reg_read(register) for name, register in registers.items()}
+
+    def _identify(self, uc: Uc, _user: object) -> int:
+        cpu = self._cpu
+        leaves = {
+            0: (cpu.basic, 0, 0, 0),
+            1: (0, 0, *cpu.leaf1),
+            7: (0, cpu.leaf7 if uc.reg_read(UC_X86_REG_ECX) == 0 else 0, 0, 0),
+        }
+        leaf = uc.reg_read(UC_X86_REG_EAX)
+        assert leaf <= cpu.basic
+        registers = (UC_X86_REG_EAX, UC_X86_REG_EBX, UC_X86_REG_ECX, UC_X86_REG_EDX)
+        for register, value in zip(registers, leaves[leaf], strict=True):
+            uc.reg_write(register, value)
+        return 1
+
+    def _invalid(self, uc: Uc, _user: object) -> bool:
+        if bytes(uc.mem_read(uc.reg_read(UC_X86_REG_RIP), 2)) == UD2:
+            self._raise(uc)
+            return True
+        assert not uc.reg_read(UC_X86_REG_CR0) & 0xC, "EM or TS"
+        assert uc.reg_read(UC_X86_REG_CR4) & 1 << 9, "OSFXSR"
+        self.sha_instructions += 1
+        return sha_ni.execute(uc)
+
+    def _raise(self, uc: Uc) -> None:
+        """Go through the interrupt table (Intel SDM volume 3, 6.14)."""
+        _, base, limit, _ = uc.reg_read(UC_X86_REG_IDTR)
+        assert limit >= 16 * _UNDEFINED + 15
+        gate = int.from_bytes(uc.mem_read(base + 16 * _UNDEFINED, 16), "little")
+        assert gate >> 40 & 0xFF == 0x8E, "a present interrupt gate"
+        assert gate >> 32 & 0xFF == 0, "the stack stays"
+        assert gate >> 16 & 0xFFFF == uc.reg_read(UC_X86_REG_CS)
+        stack = (uc.reg_read(UC_X86_REG_RSP) & -16) - 40
+        uc.mem_write(stack, bytes(40))  # where the way back would be
+        uc.reg_write(UC_X86_REG_RSP, stack)
+        uc.reg_write(
+            UC_X86_REG_RIP, gate & 0xFFFF | gate >> 32 & 0xFFFF_0000 | gate >> 32 & 0xFFFF_FFFF_0000_0000
+        )
 
 
 class _Devices:

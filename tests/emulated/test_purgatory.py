@@ -1,6 +1,7 @@
 """The shipped purgatory, executed: it starts an intact kernel and nothing else."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pykexec import purgatory
 from pykexec.errors import PurgatoryError
 from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, OnDamage, Region
-from tests.emulated.machine import COM1, Outcome, run
+from tests.emulated.machine import COM1, CPUID, PLAIN, SHA, Cpu, Outcome, run
 
 BLOB = purgatory.load_blob("x86_64")
 SERIAL = Console(ConsoleKind.UART_8250_PORT, COM1)
@@ -20,6 +21,20 @@ CONTENTS = {
     "initrd": (0x500000, bytes(range(256)) * 33 + b"tail"),
     "boot_params": (BOOT_PARAMS, b"p" * 4097),
 }
+
+
+# A CPU that can, and those that lack something of it: each is hashed on all the same.
+CPUS = {
+    "sha": SHA,
+    "plain": PLAIN,
+    "old": replace(SHA, basic=1),
+    "no-ssse3": replace(SHA, leaf1=(0, SHA.leaf1[1])),
+    "no-fxsr": replace(SHA, leaf1=(SHA.leaf1[0], 1 << 26)),
+    "no-sse2": replace(SHA, leaf1=(SHA.leaf1[0], 1 << 24)),
+    "cpuid-faults": replace(SHA, cpuid_faults=True),
+    "sse-on": replace(SHA, cr0=0, cr4=1 << 5 | 1 << 9 | 1 << 10),
+}
+cpus = pytest.mark.parametrize("cpu", CPUS.values(), ids=CPUS)
 
 
 def regions() -> list[Region]:
@@ -37,6 +52,8 @@ def start(
     uart_status: int = 0x60,
     extra: dict[int, bytes] | None = None,
     peek: dict[int, int] | None = None,
+    cpu: Cpu = PLAIN,
+    counted: bool = False,
 ) -> Outcome:
     image = purgatory.build(
         BLOB,
@@ -52,7 +69,15 @@ def start(
         BLOB.memsz, b"\xcc"
     )  # memory beyond the image is not what purgatory may rely on
     memory |= extra or {}
-    return run(memory, at + BLOB.entry_offset, KERNEL + 0x200, uart_status=uart_status, peek=peek)
+    return run(
+        memory,
+        at + BLOB.entry_offset,
+        KERNEL + 0x200,
+        uart_status=uart_status,
+        peek=peek,
+        cpu=cpu,
+        counted=counted,
+    )
 
 
 @pytest.mark.parametrize("at", [0x10000, 0x3FFF000, 0x123_4567_8000, (1 << 47) - (1 << 21)])
@@ -68,6 +93,27 @@ def test_an_intact_kernel_is_started_as_the_boot_protocol_wants(at: int) -> None
     assert {registers[name] for name in others} == {0}
     assert "verifying 3 regions" in outcome.serial
     assert outcome.port_writes == []
+
+
+@cpus
+def test_the_kernel_gets_the_cpu_as_purgatory_got_it(cpu: Cpu) -> None:
+    outcome = start(cpu=cpu)
+    assert outcome.jumped
+    assert outcome.before == outcome.after
+
+
+def test_the_cpu_hashes_where_it_can() -> None:
+    used = {name for name, cpu in CPUS.items() if start(cpu=cpu).sha_instructions}
+    assert used == {"sha", "sse-on"}
+    assert CPUID in BLOB.image
+
+
+@cpus
+def test_damage_is_found_on_any_cpu(cpu: Cpu) -> None:
+    address, content = CONTENTS["initrd"]
+    outcome = start(cpu=cpu, contents={**CONTENTS, "initrd": (address, content[:-1] + b"L")})
+    assert not outcome.jumped
+    assert f"region initrd is damaged: {len(content)} bytes" in outcome.serial
 
 
 @settings(max_examples=60, deadline=None)
@@ -137,16 +183,22 @@ def test_low_memory_is_saved_after_verification_only() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 100_000]),
+    st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
     st.binary(max_size=9),
+    st.integers(0, 65),
+    st.sampled_from([PLAIN, SHA]),
 )
-def test_its_sha256_is_sha256(size: int, pattern: bytes) -> None:
+def test_its_sha256_is_sha256(size: int, pattern: bytes, offset: int, cpu: Cpu) -> None:
     content = ((pattern or b"\0") * (size // max(len(pattern), 1) + 1))[:size]
-    digest = Digest("data", 0x500000, size, hashlib.sha256(content).digest())
+    digest = Digest("data", 0x500000 + offset, size, hashlib.sha256(content).digest())
     good = start(
-        digests=(digest,), extra={0x500000: content or b"\0"}, contents={"kernel": CONTENTS["kernel"]}
+        digests=(digest,),
+        extra={0x500000: b"\xff" * offset + content + b"\xff"},
+        contents={"kernel": CONTENTS["kernel"]},
+        cpu=cpu,
     )
     assert good.jumped
+    assert bool(good.sha_instructions) == (cpu is SHA)
 
 
 def test_a_full_table() -> None:

@@ -1,0 +1,60 @@
+"""What hashing costs, in instructions executed by the shipped purgatory: the machine is down meanwhile.
+
+Counts do not depend on the machine that runs the tests. tests/differential compares them with the C tool's.
+"""
+
+import hashlib
+
+import pytest
+
+from pykexec.purgatory import Digest
+from tests.emulated import machine, test_purgatory, test_purgatory_arm64
+from tests.emulated.arm64 import PLAIN, Cpu, Level
+
+_SMALL, _LARGE = 4096, 20480
+
+
+def x86_64(size: int, cpu: machine.Cpu) -> int:
+    """Instructions from entry to the kernel, for one region of that many bytes."""
+    content = bytes(size)
+    digest = Digest("data", 0x500000, size, hashlib.sha256(content).digest())
+    outcome = test_purgatory.start(digests=(digest,), extra={digest.address: content}, cpu=cpu, counted=True)
+    assert outcome.jumped
+    return outcome.instructions
+
+
+def arm64(size: int, cpu: Cpu) -> int:
+    """The same."""
+    content = bytes(size)
+    digest = Digest("data", 0x44000000, size, hashlib.sha256(content).digest())
+    contents = {"kernel": test_purgatory_arm64.CONTENTS["kernel"], "data": (digest.address, content)}
+    outcome = test_purgatory_arm64.start(digests=(digest,), contents=contents, cpu=cpu, counted=True)
+    assert outcome.jumped
+    return outcome.instructions
+
+
+def x86_64_per_byte(cpu: machine.Cpu) -> float:
+    return (x86_64(_LARGE, cpu) - x86_64(_SMALL, cpu)) / (_LARGE - _SMALL)
+
+
+def arm64_per_byte(cpu: Cpu) -> float:
+    return (arm64(_LARGE, cpu) - arm64(_SMALL, cpu)) / (_LARGE - _SMALL)
+
+
+NO_SHA = Cpu(identification=test_purgatory_arm64.NO_SHA)
+
+
+def test_instructions_per_byte() -> None:
+    assert x86_64_per_byte(machine.SHA) < 2.6
+    assert x86_64_per_byte(machine.PLAIN) < 48
+    assert arm64_per_byte(PLAIN) < 1.8
+    assert arm64_per_byte(NO_SHA) < 31
+
+
+@pytest.mark.parametrize("level", Level)
+def test_what_the_map_and_the_caches_cost_on_arm64(level: Level) -> None:
+    assert arm64(64, Cpu(level)) < 50_000
+
+
+def test_what_asking_the_cpu_costs_on_x86_64() -> None:
+    assert x86_64(64, machine.SHA) < 5_000
