@@ -1,0 +1,124 @@
+"""Each option of kexec-tools does to a load what it does in the C tool, but for what is listed."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pykexec import cli, loader, options
+from pykexec.machine import Machine
+from pykexec.plan import Purpose
+from tests.differential.cases import _BZIMAGE, _EFI, Case
+from tests.differential.ckexec import CKexec, Loaded
+from tests.differential.comparison import INITRD, Loads, differences, unintended
+
+IN_PURGATORY = "where purgatory prints is in its own block, not in what the next kernel is told"
+NOT_IN_THE_OLD_ONE = "newer than Debian 12's kexec-tools 2.0.25"
+
+WITHOUT_ARGUMENT = [
+    "-d",
+    "-x",
+    "-y",
+    "-i",
+    "--noefi",
+    "--reuse-video-type",
+    "--elf32-core-headers",
+    "--elf64-core-headers",
+    "--args-linux",
+    "--args-elf",
+    "--args-none",
+    "--console-serial",
+    "--reset-vga",
+]
+"""Given before --append: after it, the C tool forgets the command line for three of them."""
+WITH_ARGUMENT = {
+    "--serial": "0x2f8",
+    "--serial-baud": "9600",
+    "--mem-min": "0x10000000",
+    "--mem-max": "0x3effffff",
+    "--type": "bzImage64",
+}
+OTHERS = {
+    "--load": "the action itself: all cases",
+    "--load-panic": "the action itself: all cases",
+    "--initrd": "in all cases",
+    "--append": "in all cases",
+    "--reuse-cmdline": "in the cases of test_x86_64",
+    "--kexec-syscall": "how all of these are loaded",
+    "--kexec-syscall-auto": "which call is made: tests/vm/test_file_load",
+    "--kexec-file-syscall": "which call is made: tests/vm/test_file_load",
+    "--exec": "loads nothing",
+    "--force": "what follows a load",
+    "--unload": "loads nothing",
+    "--status": "loads nothing",
+    "--help": "loads nothing",
+    "--version": "loads nothing",
+    "--print-ckr-size": NOT_IN_THE_OLD_ONE,
+    "--hotplug": NOT_IN_THE_OLD_ONE,
+    "--no-cma": NOT_IN_THE_OLD_ONE,
+    "--force-dtb": NOT_IN_THE_OLD_ONE,
+    "--reuseinitrd": "an error in the C tool on this architecture",
+    "--load-preserve-context": "refused by name",
+    "--load-jump-back-helper": "refused by name",
+    "--load-live-update": "for Xen",
+    "--exec-live-update": "for Xen",
+    "--dtb": "not for a bzImage's 64-bit entry; the C tool ignores it there, we refuse",
+    "--module": "for Multiboot kernels",
+    "--real-mode": "another entry: tests/vm/test_formats",
+    "--entry-32bit": "another entry: tests/vm/test_formats",
+    "--entry": "below",
+    "--pass-memmap-cmdline": "its words name segments, and those lie elsewhere: tests/unit/test_x86_64_plan",
+    "--console-vga": IN_PURGATORY,
+    "--dt-no-old-root": "for other architectures",
+    "--atags": "for other architectures",
+    "--reuse-node": "for other architectures",
+    "--image-size": "for other architectures",
+    "--page-offset": "for other architectures",
+}
+
+
+def test_no_option_is_forgotten() -> None:
+    tried = {*WITHOUT_ARGUMENT, *WITH_ARGUMENT, *OTHERS}
+    for option in options.OPTIONS:
+        assert option.ours or tried & set(option.names), option.names
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize(
+    "option", [[name] for name in WITHOUT_ARGUMENT] + [[*each] for each in WITH_ARGUMENT.items()]
+)
+def test_option(option: Sequence[str], purpose: Purpose, c_kexec: CKexec, tmp_path: Path) -> None:
+    case = Case("-".join(option), purpose, files=_EFI)
+    loads = both(case, option, c_kexec, tmp_path)
+    assert unintended(differences(case, loads)) == {}
+    assert loads.ours.flags == loads.theirs.flags & ~_KEXEC_DEBUG
+    if option[0] == "--mem-min":
+        assert all(address >= 0x10000000 for address, _, _ in loads.ours.segments)
+    if option[0] == "--mem-max":
+        assert all(address + size <= 0x3F000000 for address, size, _ in loads.ours.segments)
+
+
+def test_entry(c_kexec: CKexec, tmp_path: Path) -> None:
+    loads = both(Case("entry", Purpose.BOOT), ["--entry=0x3f000000"], c_kexec, tmp_path)
+    assert loads.ours.entry == loads.theirs.entry == 0x3F000000
+
+
+_KEXEC_DEBUG = 0x10  # never passed on: kernels that do not know it refuse the load
+
+
+def both(case: Case, option: Sequence[str], c_kexec: CKexec, folder: Path) -> Loads:
+    root, kernel, initrd = folder / "root", folder / "vmlinuz", folder / "initrd"
+    case.write(root)
+    kernel.write_bytes(_BZIMAGE)
+    initrd.write_bytes(INITRD)
+    action = "-p" if case.purpose is Purpose.CRASH else "-l"
+    arguments = [*option, action, str(kernel), f"--initrd={initrd}", f"--append={case.append}"]
+    return Loads(root, _BZIMAGE, c_kexec.load(root, arguments), ours(root, arguments))
+
+
+def ours(root: Path, arguments: Sequence[str]) -> Loaded:
+    machine = Machine.from_snapshot(root)
+    given = options.parse(["-c", *arguments])
+    request = cli._request(given, cli.resolve(given).purpose, machine)
+    return Loaded.of(loader.plan_load(machine, dataclasses.replace(request, seed=bytes(64))))
