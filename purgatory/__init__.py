@@ -23,11 +23,12 @@ _PREBUILT = os.path.join(os.path.dirname(__file__), "prebuilt")
 
 # The layout of struct params in common/params.h.
 _MAGIC = 0x47525550
-_VERSION = 1
+_VERSION = 2
 _REGIONS_MAX = 64
 _NAME_SIZE = 16
 _ARGUMENTS = 4
 _FLAG_HALT = 1 << 0
+_FLAG_VGA = 1 << 1
 _SIZE = PARAMS.sizeof() + _REGIONS_MAX * REGION.sizeof()
 _BLOCK_START = struct.pack("<III", _MAGIC, _VERSION, _SIZE)
 
@@ -70,6 +71,10 @@ class Console:
     """I/O port, or physical address."""
     shift: int = 0
     """Registers lie 1 << shift bytes apart."""
+    divisor: int = 0
+    """Of an 8250's clock, to set its speed; 0: it stays as it is."""
+    vga: bool = False
+    """Whether to write to the VGA text screen as well (x86)."""
 
 
 class OnDamage(enum.Enum):
@@ -187,11 +192,15 @@ def _digest(part: Region) -> Digest:
     return Digest(part.name, part.address, part.data.nbytes, hashlib.sha256(part.data).digest())
 
 
-def io_port_console(port: SerialPort | None) -> Console:
-    """The console of that UART if it is behind x86 I/O ports, else none."""
+_UART_CLOCK = 115200  # baud at divisor 1, on a PC
+
+
+def io_port_console(port: SerialPort | None, baud: int | None = None, *, vga: bool = False) -> Console:
+    """The console of that UART if it is behind x86 I/O ports, else none; `baud` sets its speed."""
     if port is None or not port.io_port:
-        return Console()
-    return Console(ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift)
+        return Console(vga=vga)
+    divisor = _UART_CLOCK // baud if baud else 0
+    return Console(ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift, divisor, vga)
 
 
 def mmio_console(port: SerialPort | None) -> Console:
@@ -227,12 +236,14 @@ def build(
             "magic": _MAGIC,
             "version": _VERSION,
             "size": _SIZE,
-            "flags": _FLAG_HALT if on_damage is OnDamage.HALT else 0,
+            "flags": (_FLAG_HALT if on_damage is OnDamage.HALT else 0) | (_FLAG_VGA if console.vga else 0),
             "jump_to": jump_to,
             "arguments": [*arguments, *[0] * (_ARGUMENTS - len(arguments))],
             "console": console.kind,
             "console_shift": console.shift,
             "console_base": console.base,
+            "console_divisor": console.divisor,
+            "unused": 0,
             "backup_source": backup.source if backup else 0,
             "backup_destination": backup.destination if backup else 0,
             "backup_size": backup.size if backup else 0,

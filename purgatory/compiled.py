@@ -8,9 +8,10 @@ REGION = Record(
 )
 
 PARAMS = Record(
-    "<LLLLQ32sLLQQQQLL",
+    "<LLLLQ32sLLQLLQQQLL",
     "magic version size flags jump_to arguments console console_shift console_base "
-    "backup_source backup_destination backup_size region_count reset",
+    "console_divisor unused backup_source backup_destination backup_size region_count "
+    "reset",
     inner={
         "arguments": Numbers("<4Q"),
     },

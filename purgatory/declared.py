@@ -24,6 +24,8 @@ PARAMS = Struct(
     "console" / Int32ul,
     "console_shift" / Int32ul,
     "console_base" / Int64ul,
+    "console_divisor" / Int32ul,
+    "unused" / Int32ul,
     "backup_source" / Int64ul,
     "backup_destination" / Int64ul,
     "backup_size" / Int64ul,

@@ -3,7 +3,7 @@
 
 void print(const char *text)
 {
-	if (purgatory_params.console == CONSOLE_NONE)
+	if (purgatory_params.console == CONSOLE_NONE && !(purgatory_params.flags & FLAG_VGA))
 		return;
 	for (; *text; text++) {
 		if (*text == '\n')

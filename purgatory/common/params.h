@@ -7,7 +7,7 @@
 #define PARAMS_H
 
 #define PARAMS_MAGIC   0x47525550 /* "PURG" */
-#define PARAMS_VERSION 1
+#define PARAMS_VERSION 2
 
 #define REGIONS_MAX 64
 #define REGION_NAME_SIZE 16
@@ -18,7 +18,10 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-enum { FLAG_HALT = 1 << 0 /* on damage: halt instead of resetting */ };
+enum {
+	FLAG_HALT = 1 << 0, /* on damage: halt instead of resetting */
+	FLAG_VGA = 1 << 1,  /* print to the VGA text screen as well */
+};
 
 enum {
 	CONSOLE_NONE = 0,
@@ -48,6 +51,8 @@ struct params {
 	u32 console;
 	u32 console_shift; /* registers lie 1 << shift bytes apart */
 	u64 console_base;
+	u32 console_divisor; /* of an 8250's clock, to set its speed; 0: leave it as it is */
+	u32 unused;
 	u64 backup_source;
 	u64 backup_destination;
 	u64 backup_size;
@@ -57,7 +62,7 @@ struct params {
 };
 
 _Static_assert(sizeof(struct region) == 64, "as __init__.py has it");
-_Static_assert(__builtin_offsetof(struct params, regions) == 104, "as __init__.py has it");
+_Static_assert(__builtin_offsetof(struct params, regions) == 112, "as __init__.py has it");
 
 /* Hidden, so that no access goes through a global offset table, which would need relocating. */
 extern struct params purgatory_params __attribute__((visibility("hidden")));

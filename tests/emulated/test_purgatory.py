@@ -232,3 +232,37 @@ def test_large_regions_are_hashed_in_parts_that_cover_them() -> None:
         assert part.sha256 == hashlib.sha256(data[: part.size]).digest()
         position += part.size
     assert position == (1 << 32) + data.nbytes
+
+
+_VGA = 0xB8000
+_SCREEN = {_VGA: b"".join(bytes([ord("0") + line, 0x1F]) * 80 for line in range(25)).ljust(8192, b"\0")}
+
+
+def _lines(screen: bytes) -> list[str]:
+    return [screen[at : at + 160 : 2].decode("ascii").rstrip() for at in range(0, 80 * 25 * 2, 160)]
+
+
+def test_the_vga_screen_scrolls_and_keeps_what_was_there() -> None:
+    console = replace(SERIAL, vga=True)
+    outcome = start(console=console, extra=_SCREEN, peek={_VGA: 4000})
+    assert outcome.jumped
+    shown = _lines(outcome.memory[_VGA])
+    told = outcome.serial.replace("\r", "").splitlines()
+    assert shown[-1 - len(told) : -1] == told
+    kept = 24 - len(told)
+    assert shown[:kept] == [chr(ord("0") + len(told) + 1 + line) * 80 for line in range(kept)]
+
+
+def test_the_vga_screen_alone() -> None:
+    outcome = start(console=Console(vga=True), extra=_SCREEN, peek={_VGA: 4000})
+    assert outcome.serial == ""
+    assert "purgatory: starting the kernel" in _lines(outcome.memory[_VGA])
+
+
+def test_the_speed_is_set_once_where_asked() -> None:
+    """8250: DLAB (0x80 of register 3) makes registers 0 and 1 the divisor; 8 bits, no parity is 3."""
+    outcome = start(console=replace(SERIAL, divisor=12))
+    writes = [write for write in outcome.port_writes if COM1 < write[0] < COM1 + 8]
+    assert writes == [(COM1 + 3, 0x83), (COM1 + 1, 0), (COM1 + 3, 3)]
+    assert outcome.serial.startswith("\x0cpurgatory: ")
+    assert [write for write in start().port_writes if COM1 < write[0] < COM1 + 8] == []
