@@ -20,6 +20,7 @@ _SLOW = ("tests/vm", "tests/differential")
 _TOOLS = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "bzip2": "bzip2",
+    "cpio": "cpio",
     "lz4": "lz4",
     "mkimage": "u-boot-tools",
     "xz": "xz-utils",

@@ -1,0 +1,1 @@
+"""`pykdump`: kdump as a service: its configuration, sizing, diagnosis and capture system."""

@@ -1,0 +1,172 @@
+"""``pykdump``: sizing, diagnosis, and what is in a dump."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pykexec import __version__
+from pykexec.errors import FileError, PykexecError, UsageError
+from pykexec.files import FileData
+from pykexec.kdump import console_log, crashkernel, doctor, estimate, resize, sizing
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.places import Places
+from pykexec.machine import Machine
+from pykexec.vmcore import cli as vmcore
+
+_MACHINE = click.option(
+    "--machine", "snapshot", metavar="TAR|DIR", help="Of the machine of this snapshot, not of this one."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-v", "--version", message="pykdump %(version)s")
+def group() -> None:
+    """Crash dumps: how much memory they take, whether there will be one, and what is in it."""
+
+
+group.add_command(vmcore.dmesg)
+group.add_command(vmcore.info)
+
+
+@group.command("doctor")
+@_MACHINE
+@click.option(
+    "--console-log",
+    "console",
+    metavar="FILE",
+    help="The serial console's log of a crash: where did it stop?",
+)
+@click.option("--all", "everything", is_flag=True, help="Also what is fine, and what cannot be told.")
+@_JSON
+def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json: bool) -> int:
+    """Say whether a crash will leave a dump, and what stands in the way.
+
+    Exit status: 0 armed, 1 with warnings, 3 there will be no dump.
+    """
+    log = None if console is None else console_log.parse(_text(console))
+    if log is not None and snapshot is None and not as_json:
+        print(console_log.as_text(console_log.diagnose(log)))
+    found = doctor.diagnose(Facts(_machine(snapshot), places=_places(snapshot), console=log))
+    print(doctor.as_json(found) if as_json else doctor.as_text(found, everything=everything), end="")
+    return doctor.exit_code(found)
+
+
+@group.command("estimate")
+@click.option("--kernel", required=True, metavar="FILE", help="The capture kernel.")
+@click.option("--initrd", metavar="FILE", help="Its initial ramdisk.")
+@click.option("--append", default="nr_cpus=1", show_default=True, help="Its command line.")
+@click.option("--network", is_flag=True, help="The dump goes over the network.")
+@_MACHINE
+@_JSON
+def _estimate(
+    kernel: str, initrd: str | None, append: str, network: bool, snapshot: str | None, as_json: bool
+) -> int:
+    """Say how much memory a capture kernel needs, and what for."""
+    image = FileData.open(kernel, "kernel")
+    disk = None if initrd is None else FileData.open(initrd, "initrd")
+    inputs = sizing.read_inputs(_machine(snapshot), image, disk, append, network=network)
+    result = estimate.estimate(inputs)
+    print(estimate.as_json(result) if as_json else estimate.as_text(result), end="")
+    return 0
+
+
+@group.command("crashkernel")
+@click.argument("parameter", required=False)
+@_MACHINE
+def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
+    """Say what crashkernel=PARAMETER reserves on this machine; without it, what the running kernel was told.
+
+    Whether there is room for it only the next boot can tell.
+    """
+    machine = _machine(snapshot)
+    line = machine.command_line if parameter is None else f"crashkernel={parameter}"
+    kernel = crashkernel.traits(machine.uname_machine, machine.kernel_release, machine.command_line)
+    for text in crashkernel.values(line):
+        crashkernel.parse(text)
+    for told in crashkernel.explain(line, machine.iomem.system_ram.size, kernel):
+        print(told)
+    return 0
+
+
+@group.command("resize")
+@click.argument("size")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def _resize(size: str, dry_run: bool) -> int:
+    """Give back to the running kernel what is reserved beyond SIZE (such as 192M), until the next boot."""
+    machine = Machine.live()
+    clause = crashkernel.parse(size)
+    if clause.form is not crashkernel.Form.SIMPLE or clause.offset is not None:
+        raise UsageError(f"resize: {size} is no size", hint="give a number: 192M")
+    plan = resize.resize(machine, clause.size)
+    if dry_run or not plan.freed:
+        print("\n".join(resize.resize_steps(plan)))
+        return 0
+    if plan.unload_first:
+        raise UsageError(
+            "a crash kernel is loaded, and the kernel will not shrink below it",
+            hint="pykexec -p -u, then resize, then load it again",
+        )
+    _write(plan.path, f"{plan.value}\n")
+    return 0
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text)
+    except OSError as error:
+        raise PykexecError(f"cannot write {path}: {error.strerror}", hint="run as root") from error
+
+
+def _machine(snapshot: str | None) -> Machine:
+    return Machine.live() if snapshot is None else Machine.from_snapshot(snapshot)
+
+
+def _places(snapshot: str | None) -> Places:
+    if snapshot is None:
+        return Places("/")
+    return Places(snapshot if Path(snapshot).is_dir() else None)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError as error:
+        raise FileError(f"cannot read the console log {path}: {error.strerror}") from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the script."""
+    sys.exit(exit_code(sys.argv[1:] if argv is None else argv))
+
+
+def exit_code(argv: Sequence[str]) -> int:
+    """Run, turning every expected failure into one or two lines and a number."""
+    try:
+        status: Any = group.main(list(argv), prog_name="pykdump", standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or 0)
+    except PykexecError as error:
+        _complain(error.what, error.hint)
+        return error.exit_code
+    except click.ClickException as error:
+        _complain(error.format_message(), "see pykdump --help")
+        return UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _complain(what: str, hint: str | None) -> None:
+    print(f"pykdump: {what}", file=sys.stderr)
+    if hint:
+        print(f"         {hint}", file=sys.stderr)

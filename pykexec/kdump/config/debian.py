@@ -1,0 +1,171 @@
+"""/etc/default/kdump-tools: Debian and Ubuntu."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pykexec.kdump.config import shell, values
+from pykexec.kdump.config.settings import (
+    DEFAULT_PATH,
+    DEFAULT_SSH_KEY,
+    Action,
+    Collector,
+    CommandLinePolicy,
+    Dialect,
+    KernelChoice,
+    Settings,
+    Target,
+    TargetKind,
+)
+from pykexec.kdump.config.variables import Variables
+
+FILE = "etc/default/kdump-tools"
+
+_KEYS = frozenset(
+    (
+        "DEBUG_KERNEL",
+        "FTP",
+        "FTP_PASSWORD",
+        "FTP_PORT",
+        "FTP_USER",
+        "HOSTTAG",
+        "KDUMP_CMDLINE",
+        "KDUMP_CMDLINE_APPEND",
+        "KDUMP_COMPRESSION",
+        "KDUMP_CONFIG",
+        "KDUMP_COREDIR",
+        "KDUMP_DUMP_DMESG",
+        "KDUMP_FAIL_CMD",
+        "KDUMP_INITRD",
+        "KDUMP_KERNEL",
+        "KDUMP_KEXEC_ARGS",
+        "KDUMP_NUM_DUMPS",
+        "KDUMP_STAMPDIR",
+        "KDUMP_SYSCTL",
+        "MAKEDUMP_ARGS",
+        "NFS",
+        "NFS_MOUNT_RETRY",
+        "NFS_RETRANS",
+        "NFS_TIMEO",
+        "SSH",
+        "SSH_KDUMP_RETRY",
+        "SSH_KEY",
+        "USE_KDUMP",
+    )
+)
+
+# kdump-tools 1.8, kdump-config: what it takes where a variable is unset or empty
+_DEFAULT_APPEND = "reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1 irqpoll usbcore.nousb"
+_DEFAULT_MAKEDUMP_ARGS = "-F -c -d 31"
+_DEFAULT_NUMBERS: Mapping[str, int] = {
+    "NFS_TIMEO": 600,
+    "NFS_RETRANS": 3,
+    "NFS_MOUNT_RETRY": 4,
+    "SSH_KDUMP_RETRY": 16,
+}
+_REMOVED = ("crashkernel", "hugepages", "hugepagesz", "abm")
+
+_ZERO_ONE: Mapping[str, bool] = {"0": False, "1": True}
+_COMPRESSIONS: Mapping[str, str] = {name: name for name in ("bzip2", "gzip", "lz4", "xz")}
+_HOST_TAGS: Mapping[str, str] = {"ip": "ip", "hostname": "hostname"}
+
+
+def read(text: str) -> Settings:
+    """Make settings of the file's text. Raises ConfigError."""
+    reader = _Reader(text, f"/{FILE}", _KEYS)
+    return Settings(
+        dialect=Dialect.DEBIAN,
+        files=(f"/{FILE}",),
+        enabled=reader.enabled(),
+        target=reader.target(),
+        path=reader.path("KDUMP_COREDIR") or DEFAULT_PATH,
+        collector=reader.collector(),
+        save_log=reader.choice("KDUMP_DUMP_DMESG", _ZERO_ONE, default=True),
+        keep_old_dumps=reader.number("KDUMP_NUM_DUMPS", 0),
+        host_tag=reader.choice("HOSTTAG", _HOST_TAGS, "ip"),
+        failure_action=Action.REBOOT,
+        failure_command=reader.text("KDUMP_FAIL_CMD"),
+        kernel=KernelChoice(path=reader.path("KDUMP_KERNEL")),
+        initrd=reader.path("KDUMP_INITRD"),
+        command_line=CommandLinePolicy(
+            given=reader.text("KDUMP_CMDLINE") or None,
+            remove=_REMOVED,
+            append=reader.text("KDUMP_CMDLINE_APPEND", _DEFAULT_APPEND),
+        ),
+        kexec_arguments=reader.words("KDUMP_KEXEC_ARGS"),
+        sysctl=reader.text("KDUMP_SYSCTL"),
+        warnings=tuple(reader.warnings()),
+    )
+
+
+class _Reader(Variables):
+    def enabled(self) -> bool:
+        # Unset or empty means off: kdump-config's own check.
+        return self.choice("USE_KDUMP", _ZERO_ONE, default=False)
+
+    def target(self) -> Target:
+        given = [assignment for name in ("SSH", "NFS", "FTP") if (assignment := self.assigned(name))]
+        given.sort(key=lambda assignment: assignment.where.line)
+        if len(given) > 1:
+            raise given[1].where.error(
+                f"a second dump target, {given[1].name}; line {given[0].where.line} has {given[0].name}",
+                "a dump goes to one target; remove the other",
+            )
+        if not given:
+            return Target()
+        makers = {"SSH": self._ssh, "NFS": self._nfs, "FTP": self._ftp}
+        return makers[given[0].name](given[0])
+
+    def _ssh(self, assignment: shell.Assignment) -> Target:
+        address = values.user_and_host(assignment.value, "SSH", assignment.where)
+        key = self.path("SSH_KEY") or DEFAULT_SSH_KEY
+        return Target(TargetKind.SSH, address, ssh_key=key, options=self._options("SSH_KDUMP_RETRY"))
+
+    def _nfs(self, assignment: shell.Assignment) -> Target:
+        address = values.nfs_export(assignment.value, "NFS", assignment.where)
+        options = self._options("NFS_TIMEO", "NFS_RETRANS", "NFS_MOUNT_RETRY")
+        return Target(TargetKind.NFS, address, options=options)
+
+    def _ftp(self, assignment: shell.Assignment) -> Target:
+        """HOST[:FOLDER]."""
+        server, _, folder = assignment.value.partition(":")
+        values.host(server, "FTP", assignment.where)
+        values.plain(folder, "FTP", assignment.where)
+        return Target(
+            TargetKind.FTP,
+            assignment.value,
+            user=self.text("FTP_USER"),
+            password=self.text("FTP_PASSWORD"),
+            port=self.number("FTP_PORT", 21, least=1, most=65535),
+        )
+
+    def _options(self, *names: str) -> tuple[tuple[str, str], ...]:
+        return tuple((name, str(self.number(name, _DEFAULT_NUMBERS[name]))) for name in names)
+
+    def collector(self) -> Collector:
+        assignment = self.assigned("MAKEDUMP_ARGS")
+        if assignment is None:
+            words = tuple(f"makedumpfile {_DEFAULT_MAKEDUMP_ARGS}".split())
+        else:
+            command = f"makedumpfile {assignment.value}"
+            words = values.collector(command, "MAKEDUMP_ARGS", assignment.where).words
+        if "-F" not in words:
+            words = (*words, "-F")
+        return Collector(words, compress_with=self.choice("KDUMP_COMPRESSION", _COMPRESSIONS, ""))
+
+    def warnings(self) -> Iterator[str]:
+        initrd = self.assigned("KDUMP_INITRD")
+        if initrd and not self.assigned("KDUMP_KERNEL"):
+            yield f"{initrd.where}: KDUMP_INITRD has no effect without KDUMP_KERNEL"
+        given = self.assigned("KDUMP_CMDLINE")
+        if given:
+            yield (
+                f"{given.where}: KDUMP_CMDLINE replaces the running kernel's command line;"
+                " nothing is taken away from it, a crashkernel= neither"
+            )
+        for name in ("SSH_KEY", "FTP_USER", "FTP_PASSWORD"):
+            assignment, target = self.assigned(name), name.partition("_")[0]
+            if assignment and not self.assigned(target):
+                yield f"{assignment.where}: {name} has no effect without {target}"
+        if not self.is_set("USE_KDUMP"):
+            yield f"/{FILE}: USE_KDUMP is not set, which means no"

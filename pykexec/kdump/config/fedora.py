@@ -1,0 +1,394 @@
+"""/etc/kdump.conf and /etc/sysconfig/kdump: Fedora, RHEL and its rebuilds, openEuler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pykexec.kdump.config import values
+from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
+from pykexec.kdump.config.settings import (
+    DEFAULT_PATH,
+    DEFAULT_SSH_KEY,
+    Action,
+    Collector,
+    CommandLinePolicy,
+    Dialect,
+    Hooks,
+    KernelChoice,
+    LogLevels,
+    Rebuild,
+    Settings,
+    Target,
+    TargetKind,
+)
+from pykexec.kdump.config.variables import Variables
+from pykexec.memory import MIB
+
+CONF = "etc/kdump.conf"
+SYSCONFIG = "etc/sysconfig/kdump"
+
+_FILESYSTEMS = ("ext2", "ext3", "ext4", "minix", "btrfs", "xfs", "virtiofs")
+_TARGETS = (*_FILESYSTEMS, "raw", "nfs", "ssh")
+_OPTIONS = (
+    "auto_reset_crashkernel",
+    "core_collector",
+    "default",
+    "dracut_args",
+    "extra_bins",
+    "extra_modules",
+    "failure_action",
+    "fence_kdump_args",
+    "fence_kdump_nodes",
+    "final_action",
+    "force_no_rebuild",
+    "force_rebuild",
+    "kdump_emergency",
+    "kdump_post",
+    "kdump_pre",
+    "keep_old_dumps",
+    "override_resettable",
+    "path",
+    "sshkey",
+)
+_KEYS = frozenset((*_TARGETS, *_OPTIONS))
+
+_GONE: Mapping[str, str] = {
+    "net": "write nfs HOST:/FOLDER or ssh USER@HOST",
+    "options": "put options into /etc/modprobe.d, which dracut takes along",
+    "link_delay": "the capture system waits for the network by itself",
+    "disk_timeout": "the capture system waits for the disk by itself",
+    "debug_mem_level": "put rd.memdebug=N into KDUMP_COMMANDLINE_APPEND",
+    "blacklist": 'write dracut_args --omit-drivers "NAME NAME", or put rd.driver.blacklist=NAME into'
+    " KDUMP_COMMANDLINE_APPEND",
+}
+"""What older versions had, and what does it now."""
+
+_SYSCONFIG_KEYS = frozenset(
+    (
+        "FADUMP_COMMANDLINE_APPEND",
+        "KDUMP_BOOTDIR",
+        "KDUMP_COMMANDLINE",
+        "KDUMP_COMMANDLINE_APPEND",
+        "KDUMP_COMMANDLINE_REMOVE",
+        "KDUMP_IMG",
+        "KDUMP_IMG_EXT",
+        "KDUMP_KERNELVER",
+        "KDUMP_KMSGLOGLVL",
+        "KDUMP_STDLOGLVL",
+        "KDUMP_SYSLOGLVL",
+        "KEXEC_ARGS",
+        "MKDUMPRD_ARGS",
+        "VMCORE_CREATION_NOTIFICATION",
+    )
+)
+
+_FAILURE_ACTIONS: Mapping[str, Action] = {action.value: action for action in Action}
+_FINAL_ACTIONS: Mapping[str, Action] = {
+    action.value: action for action in (Action.REBOOT, Action.HALT, Action.POWEROFF)
+}
+_YES_NO: Mapping[str, bool] = {"yes": True, "no": False}
+_ZERO_ONE: Mapping[str, bool] = {"0": False, "1": True}
+
+_DEFAULT_COLLECTOR = ("makedumpfile", "-l", "--message-level", "7", "-d", "31")
+# kdump-utils, kdumpctl: what goes away when /etc/sysconfig/kdump does not say.
+_DEFAULT_REMOVE = ("hugepages", "hugepagesz", "slub_debug")
+_MOUNT = re.compile(r"(?:^|\s)--mount(?:=|\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    key: str
+    value: str
+    where: Where
+
+
+def read(conf: str | None, sysconfig: str | None) -> Settings:
+    """Make settings of the two files' texts, None where there is no such file. Raises ConfigError."""
+    options = _conf_options(conf or "", f"/{CONF}")
+    variables = Variables(sysconfig or "", f"/{SYSCONFIG}", _SYSCONFIG_KEYS)
+    target, target_where = _target(options)
+    warnings: list[str] = []
+    texts = {each.key: each.value for each in options.values()}
+    failure, final = _actions(options)
+    # The empty value turns it off, no value leaves it on.
+    notify_off = variables.is_set("VMCORE_CREATION_NOTIFICATION")
+    return Settings(
+        dialect=Dialect.FEDORA,
+        files=tuple(f"/{name}" for name, text in ((CONF, conf), (SYSCONFIG, sysconfig)) if text is not None),
+        target=target,
+        path=_path(options, target),
+        collector=_collector(options, target, target_where, warnings),
+        keep_old_dumps=_number(options, "keep_old_dumps", least=-1),
+        failure_action=failure,
+        final_action=final,
+        kernel=_kernel(variables),
+        command_line=_command_line(variables) if sysconfig is not None else CommandLinePolicy(append=None),
+        fadump_append=variables.text("FADUMP_COMMANDLINE_APPEND"),
+        kexec_arguments=tuple(variables.text("KEXEC_ARGS").split()),
+        hooks=Hooks(*(_program(options, f"kdump_{when}") for when in ("pre", "post", "emergency"))),
+        extra_programs=tuple(texts.get("extra_bins", "").split()),
+        extra_modules=tuple(texts.get("extra_modules", "").split()),
+        dracut_arguments=_dracut_arguments(options),
+        rebuild=_rebuild(options),
+        auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=True),
+        fence_arguments=_words(options, "fence_kdump_args"),
+        fence_nodes=_fence_nodes(options),
+        notify=variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=not notify_off),
+        log_levels=_log_levels(variables),
+        warnings=(*warnings, *_warnings(options, variables)),
+    )
+
+
+# /etc/kdump.conf: KEY REST-OF-LINE, everything behind a # is comment
+
+
+def _conf_options(text: str, file: str) -> dict[str, _Option]:
+    if len(text) > MIB:
+        raise ConfigError(f"{file}: more than {MIB} characters: no configuration")
+    options: dict[str, _Option] = {}
+    for option in _lines(text, file):
+        _require_known(option)
+        before = options.get(option.key)
+        if before is not None:
+            raise option.where.error(
+                f"{option.key} stands also in line {before.where.line}",
+                "only one of them can hold; remove one",
+            )
+        options[option.key] = option
+    return options
+
+
+def _lines(text: str, file: str) -> Iterator[_Option]:
+    for number, line in enumerate(text.split("\n"), 1):
+        # kdumpctl cuts at every '#', within quotes too.
+        content = line.partition("#")[0].strip()
+        if not content:
+            continue
+        where = Where(file, number)
+        values.plain(content, "this line", where)
+        key = content.split(maxsplit=1)[0]
+        yield _Option(key, _without_quotes(content[len(key) :].strip()), where)
+
+
+def _without_quotes(value: str) -> str:
+    """One pair of quotes around the whole value goes away."""
+    if len(value) >= 2 and value[0] == value[-1] == '"' and '"' not in value[1:-1]:
+        return value[1:-1].strip()
+    return value
+
+
+def _require_known(option: _Option) -> None:
+    if option.key in _GONE:
+        raise option.where.error(f"{option.key} is no longer understood", _GONE[option.key])
+    if option.key not in _KEYS:
+        hint = nearest(option.key, _KEYS)
+        if "=" in option.key or option.value.startswith("="):
+            hint = "write KEY VALUE, without '='; NAME=VALUE belongs into /etc/sysconfig/kdump"
+        raise option.where.error(f"unknown key {shown(option.key)}", hint)
+    if not option.value:
+        raise option.where.error(f"{option.key} has no value")
+
+
+def _target(options: Mapping[str, _Option]) -> tuple[Target, Where | None]:
+    given = [options[key] for key in _TARGETS if key in options]
+    mount = options.get("dracut_args")
+    if mount is not None and _MOUNT.search(mount.value):
+        given.append(mount)
+    given.sort(key=lambda option: option.where.line)
+    if len(given) > 1:
+        first, second = given[:2]
+        raise second.where.error(
+            f"a second dump target, {second.key}; line {first.where.line} has {first.key}",
+            "a dump goes to one target; remove the other",
+        )
+    if not given:
+        if "sshkey" in options:
+            values.absolute(options["sshkey"].value, "sshkey", options["sshkey"].where)
+        return Target(), None
+    return _make_target(given[0], options), given[0].where
+
+
+def _make_target(option: _Option, options: Mapping[str, _Option]) -> Target:
+    key, value, where = option.key, option.value, option.where
+    if key == "raw":
+        return Target(TargetKind.RAW, values.device(value, key, where))
+    if key == "nfs":
+        return Target(TargetKind.NFS, values.nfs_export(value, key, where))
+    if key == "ssh":
+        key_option = options.get("sshkey")
+        ssh_key = (
+            values.absolute(key_option.value, "sshkey", key_option.where) if key_option else DEFAULT_SSH_KEY
+        )
+        return Target(TargetKind.SSH, values.user_and_host(value, key, where), ssh_key=ssh_key)
+    if key == "dracut_args":
+        return _dracut_mount(option)
+    if key == "virtiofs":
+        if "/" in value or " " in value:
+            raise where.error(f"virtiofs takes the tag of a shared folder, not {shown(value)}")
+        return Target(TargetKind.FILESYSTEM, value, filesystem=key)
+    return Target(TargetKind.FILESYSTEM, values.device(value, key, where), filesystem=key)
+
+
+def _dracut_mount(option: _Option) -> Target:
+    """--mount "DEVICE MOUNTPOINT TYPE [OPTIONS ...]"; see dracut(8)."""
+    if len(_MOUNT.findall(option.value)) > 1:
+        raise option.where.error("several --mount in dracut_args", "a dump goes to one target")
+    words = values.words(option.value, "dracut_args", option.where)
+    mounts = [words[i + 1 : i + 2] for i, word in enumerate(words) if word == "--mount"]
+    mounts += [(word.removeprefix("--mount="),) for word in words if word.startswith("--mount=")]
+    parts = mounts[0][0].split() if mounts and mounts[0] else []
+    if len(parts) < 2:
+        raise option.where.error('--mount in dracut_args has to be followed by "DEVICE MOUNTPOINT TYPE"')
+    return Target(TargetKind.DRACUT, parts[0], filesystem=parts[2] if len(parts) > 2 else "")
+
+
+def _path(options: Mapping[str, _Option], target: Target) -> str:
+    option = options.get("path")
+    if option is None:
+        return DEFAULT_PATH
+    if target.kind is TargetKind.LOCAL:
+        return values.absolute(option.value, "path", option.where)
+    # In a target's own file system a path counts from its top, with or without a slash.
+    return "/" + option.value.strip("/")
+
+
+def _collector(
+    options: Mapping[str, _Option], target: Target, target_where: Where | None, warnings: list[str]
+) -> Collector:
+    streams = target.kind in (TargetKind.RAW, TargetKind.SSH)
+    option = options.get("core_collector")
+    if option is None:
+        return Collector((*_DEFAULT_COLLECTOR, "-F") if streams else _DEFAULT_COLLECTOR)
+    collector = values.collector(option.value, option.key, option.where)
+    program = collector.program.rpartition("/")[2]
+    if program == "makedumpfile":
+        if streams and "-F" not in collector.words:
+            at = f" (line {target_where.line})" if target_where else ""
+            raise option.where.error(
+                f"makedumpfile needs -F for the target {target.kind.value}{at}, a stream",
+                "add -F; makedumpfile -R puts the dump in order afterwards",
+            )
+    elif target.kind is TargetKind.RAW:
+        warnings.append(f"{option.where}: a raw dump written by {program} has to be recovered by hand")
+    elif program == "scp" and target.kind is not TargetKind.SSH:
+        raise option.where.error(
+            "scp copies to an ssh target only", "use makedumpfile, or add ssh USER@HOST"
+        )
+    return collector
+
+
+def _actions(options: Mapping[str, _Option]) -> tuple[Action, Action]:
+    old, new = options.get("default"), options.get("failure_action")
+    if old and new:
+        raise max(old, new, key=lambda each: each.where.line).where.error(
+            "both default and failure_action are there", "default is the old name; remove it"
+        )
+    option = new or old
+    failure = (
+        values.choice(_FAILURE_ACTIONS, option.value, option.key, option.where) if option else Action.REBOOT
+    )
+    return failure, _word(options, "final_action", _FINAL_ACTIONS, default=Action.REBOOT)
+
+
+def _rebuild(options: Mapping[str, _Option]) -> Rebuild:
+    always = _word(options, "force_rebuild", _ZERO_ONE, default=False)
+    never = _word(options, "force_no_rebuild", _ZERO_ONE, default=False)
+    if always and never:
+        raise options["force_no_rebuild"].where.error(
+            f"force_rebuild (line {options['force_rebuild'].where.line}) and force_no_rebuild are both 1"
+        )
+    return Rebuild.ALWAYS if always else Rebuild.NEVER if never else Rebuild.WHEN_NEEDED
+
+
+def _fence_nodes(options: Mapping[str, _Option]) -> tuple[str, ...]:
+    option = options.get("fence_kdump_nodes")
+    if option is None:
+        return ()
+    return tuple(values.host(node, option.key, option.where) for node in option.value.split())
+
+
+def _dracut_arguments(options: Mapping[str, _Option]) -> tuple[str, ...]:
+    return _words(options, "dracut_args")
+
+
+def _program(options: Mapping[str, _Option], key: str) -> str:
+    option = options.get(key)
+    return "" if option is None else values.absolute(option.value, key, option.where)
+
+
+def _words(options: Mapping[str, _Option], key: str) -> tuple[str, ...]:
+    option = options.get(key)
+    return () if option is None else values.words(option.value, key, option.where)
+
+
+def _number(options: Mapping[str, _Option], key: str, *, least: int) -> int:
+    option = options.get(key)
+    return 0 if option is None else values.number(option.value, key, option.where, least=least)
+
+
+def _word(
+    options: Mapping[str, _Option], key: str, allowed: Mapping[str, values.T], *, default: values.T
+) -> values.T:
+    option = options.get(key)
+    return default if option is None else values.choice(allowed, option.value, key, option.where)
+
+
+# /etc/sysconfig/kdump
+
+
+def _kernel(variables: Variables) -> KernelChoice:
+    version = variables.assigned("KDUMP_KERNELVER")
+    if version and ("/" in version.value or " " in version.value):
+        raise version.where.error(
+            f"KDUMP_KERNELVER is no version: {shown(version.value)}", "uname -r shows one"
+        )
+    return KernelChoice(
+        version=variables.text("KDUMP_KERNELVER"),
+        folder=variables.path("KDUMP_BOOTDIR"),
+        image=variables.text("KDUMP_IMG", "vmlinuz"),
+        extension=variables.text("KDUMP_IMG_EXT"),
+    )
+
+
+def _command_line(variables: Variables) -> CommandLinePolicy:
+    removed = tuple(variables.text("KDUMP_COMMANDLINE_REMOVE").split())
+    return CommandLinePolicy(
+        given=variables.text("KDUMP_COMMANDLINE") or None,
+        remove=removed if variables.is_set("KDUMP_COMMANDLINE_REMOVE") else _DEFAULT_REMOVE,
+        append=variables.text("KDUMP_COMMANDLINE_APPEND"),
+    )
+
+
+def _log_levels(variables: Variables) -> LogLevels:
+    standard = LogLevels()
+    return LogLevels(
+        variables.number("KDUMP_STDLOGLVL", standard.standard_error, most=4),
+        variables.number("KDUMP_SYSLOGLVL", standard.syslog, most=4),
+        variables.number("KDUMP_KMSGLOGLVL", standard.kernel, most=4),
+    )
+
+
+def _warnings(options: Mapping[str, _Option], variables: Variables) -> Iterator[str]:
+    def at(key: str) -> Where:
+        return options[key].where
+
+    if "default" in options:
+        yield f"{at('default')}: default is the old name of failure_action"
+    if "override_resettable" in options:
+        _word(options, "override_resettable", _ZERO_ONE, default=False)
+        yield f"{at('override_resettable')}: override_resettable has no effect any more"
+    if "sshkey" in options and "ssh" not in options:
+        yield f"{at('sshkey')}: sshkey without an ssh target has no effect"
+    if "fence_kdump_args" in options and "fence_kdump_nodes" not in options:
+        yield f"{at('fence_kdump_args')}: fence_kdump_args without fence_kdump_nodes has no effect"
+    arguments = variables.assigned("KEXEC_ARGS")
+    if arguments and any(each in arguments.value for each in "\"'\\"):
+        yield f"{arguments.where}: KEXEC_ARGS is split at blanks; quotes in it stay in the words"
+    given = variables.assigned("KDUMP_COMMANDLINE")
+    if given:
+        yield f"{given.where}: KDUMP_COMMANDLINE replaces the running kernel's command line altogether"
+    old = variables.assigned("MKDUMPRD_ARGS")
+    if old:
+        yield f"{old.where}: MKDUMPRD_ARGS has no effect any more; use dracut_args"

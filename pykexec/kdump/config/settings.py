@@ -1,0 +1,221 @@
+"""What every kdump configuration says, whatever file and words it says it in."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+DEFAULT_PATH = "/var/crash"
+DEFAULT_SSH_KEY = "/root/.ssh/kdump_id_rsa"
+
+
+class Dialect(enum.Enum):
+    """Whose configuration it is; the command line of the capture kernel is made by the same rules."""
+
+    FEDORA = "fedora"
+    """/etc/kdump.conf and /etc/sysconfig/kdump: Fedora, RHEL and its rebuilds, openEuler."""
+    DEBIAN = "debian"
+    """/etc/default/kdump-tools: Debian, Ubuntu."""
+    SUSE = "suse"
+    """/etc/sysconfig/kdump alone: openSUSE, SLE."""
+
+
+class TargetKind(enum.Enum):
+    """What a dump is written to."""
+
+    LOCAL = "local"
+    """The file system that holds `Settings.path` on the running system."""
+    FILESYSTEM = "filesystem"
+    """A file system to be mounted."""
+    RAW = "raw"
+    """A partition, overwritten from its start."""
+    NFS = "nfs"
+    SSH = "ssh"
+    FTP = "ftp"
+    CIFS = "cifs"
+    DRACUT = "dracut"
+    """Whatever a --mount in dracut_args says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where dumps go; `Settings.path` is the folder in it."""
+
+    kind: TargetKind = TargetKind.LOCAL
+    address: str = ""
+    """A device, LABEL=, UUID= or virtiofs tag; HOST:/EXPORT for NFS; USER@HOST for ssh; a host for ftp."""
+    filesystem: str = ""
+    """The file system's type, where it is to be mounted."""
+    ssh_key: str = ""
+    """Path of the private key, for ssh."""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    port: int | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    """Further NAME, VALUE pairs: timeouts and numbers of attempts."""
+
+    @property
+    def is_remote(self) -> bool:
+        return self.kind in (TargetKind.NFS, TargetKind.SSH, TargetKind.FTP, TargetKind.CIFS)
+
+    def __str__(self) -> str:
+        kind = self.filesystem or self.kind.value
+        return f"{kind} {self.address}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """The command that writes the dump: its words, without input and output."""
+
+    words: tuple[str, ...]
+    compress_with: str = ""
+    """A program its output goes through."""
+    command: str = ""
+    """A command for a shell instead of the words (openSUSE's KDUMP_TRANSFER)."""
+
+    @property
+    def program(self) -> str:
+        return self.words[0] if self.words else ""
+
+    @property
+    def dump_level(self) -> int | None:
+        """makedumpfile's -d: which pages it leaves out; None for another program."""
+        if self.program.rpartition("/")[2] != "makedumpfile":
+            return None
+        return _option_number(self.words, "-d") or 0
+
+    @property
+    def threads(self) -> int:
+        return _option_number(self.words, "--num-threads") or 0
+
+
+def _option_number(words: tuple[str, ...], option: str) -> int | None:
+    """The number an option of makedumpfile has, in the next word or in the same one."""
+    found: int | None = None
+    for index, word in enumerate(words):
+        text = ""
+        if word == option:
+            text = words[index + 1] if index + 1 < len(words) else ""
+        elif word.startswith(option):
+            text = word.removeprefix(option).removeprefix("=")
+        # makedumpfile takes a list of levels, to be tried in order; the first is what is wanted.
+        text = text.partition(",")[0]
+        if text.isascii() and text.isdecimal() and len(text) < 10:
+            found = int(text)
+    return found
+
+
+class Action(enum.Enum):
+    """What the capture system does when it is done."""
+
+    REBOOT = "reboot"
+    HALT = "halt"
+    POWEROFF = "poweroff"
+    SHELL = "shell"
+    DUMP_TO_ROOTFS = "dump_to_rootfs"
+
+
+class Rebuild(enum.Enum):
+    """When the capture initrd is made anew."""
+
+    WHEN_NEEDED = "when needed"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelChoice:
+    """Which kernel to load; all empty: the running one's file."""
+
+    path: str = ""
+    version: str = ""
+    """As `uname -r` says it."""
+    folder: str = ""
+    """Where to look for it."""
+    image: str = "vmlinuz"
+    """What its file's name begins with."""
+    extension: str = ""
+    """What its file's name ends with."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLinePolicy:
+    """How the capture kernel's command line is made of the running kernel's."""
+
+    given: str | None = None
+    """A command line to begin with instead of the running kernel's."""
+    remove: tuple[str, ...] = ()
+    """Names of parameters to take away, besides those that a dialect always takes away."""
+    append: str | None = ""
+    """None: what the distribution ships for the architecture."""
+    cpus: int | None = None
+    """How many CPUs openSUSE's rules let the capture kernel use; 0: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Programs run in the capture system."""
+
+    before: str = ""
+    after: str = ""
+    emergency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevels:
+    """How much the service says: 0 nothing ... 4 debug."""
+
+    standard_error: int = 3
+    syslog: int = 0
+    kernel: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One configuration, checked."""
+
+    dialect: Dialect
+    files: tuple[str, ...] = ()
+    """The files it was read from."""
+    enabled: bool = True
+    target: Target = Target()
+    path: str = DEFAULT_PATH
+    collector: Collector = Collector(("makedumpfile", "-l", "--message-level", "7", "-d", "31"))
+    save_dump: bool = True
+    """False: only the kernel's log."""
+    save_log: bool = True
+    keep_old_dumps: int = 0
+    """How many dumps stay; 0: all of them, -1: none."""
+    free_space: int = 0
+    """Bytes that shall stay free on the target."""
+    host_tag: str = "ip"
+    """What of the machine is in a remote folder's name: its ip, or its hostname."""
+    failure_action: Action = Action.REBOOT
+    failure_command: str = ""
+    """A shell command instead of the action."""
+    final_action: Action = Action.REBOOT
+    kernel: KernelChoice = KernelChoice()
+    initrd: str = ""
+    command_line: CommandLinePolicy = CommandLinePolicy()
+    fadump_append: str = ""
+    kexec_arguments: tuple[str, ...] = ()
+    hooks: Hooks = Hooks()
+    extra_programs: tuple[str, ...] = ()
+    extra_modules: tuple[str, ...] = ()
+    dracut_arguments: tuple[str, ...] = ()
+    rebuild: Rebuild = Rebuild.WHEN_NEEDED
+    auto_reset_crashkernel: bool = True
+    auto_resize: bool = False
+    """Shrink the reservation to what is needed, at boot."""
+    fadump: bool = False
+    fence_arguments: tuple[str, ...] = ()
+    fence_nodes: tuple[str, ...] = ()
+    network: str = ""
+    """openSUSE's KDUMP_NETCONFIG: DEVICE:MODE, or "auto"."""
+    notify: bool = True
+    mail: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """openSUSE's settings for a notification by mail."""
+    sysctl: str = ""
+    log_levels: LogLevels = LogLevels()
+    warnings: tuple[str, ...] = ()
+    """What works, but not as its author may think."""

@@ -1,0 +1,47 @@
+"""A file's variables by name, each checked when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pykexec.kdump.config import shell, values
+
+
+class Variables:
+    """Every method raises ConfigError with the place of a bad value; a missing one is the default."""
+
+    def __init__(self, text: str, file: str, known: frozenset[str]) -> None:
+        """Read `text`, the contents of `file`; raises ConfigError for a name that is not known."""
+        self._assignments = shell.parse(text, file)
+        self._assignments.require_known(known)
+
+    def assigned(self, name: str) -> shell.Assignment | None:
+        """Where it was given a value, if it was and the value is not empty."""
+        assignment = self._assignments.get(name)
+        return assignment if assignment is not None and assignment.value else None
+
+    def is_set(self, name: str) -> bool:
+        """Whether it was given a value, be it an empty one."""
+        return self._assignments.get(name) is not None
+
+    def text(self, name: str, default: str = "") -> str:
+        assignment = self.assigned(name)
+        return values.plain(assignment.value, name, assignment.where) if assignment else default
+
+    def path(self, name: str) -> str:
+        assignment = self.assigned(name)
+        return values.absolute(assignment.value, name, assignment.where) if assignment else ""
+
+    def words(self, name: str) -> tuple[str, ...]:
+        assignment = self.assigned(name)
+        return values.words(assignment.value, name, assignment.where) if assignment else ()
+
+    def choice(self, name: str, allowed: Mapping[str, values.T], default: values.T) -> values.T:
+        assignment = self.assigned(name)
+        return values.choice(allowed, assignment.value, name, assignment.where) if assignment else default
+
+    def number(self, name: str, default: int, *, least: int = 0, most: int = 1 << 31) -> int:
+        assignment = self.assigned(name)
+        if assignment is None:
+            return default
+        return values.number(assignment.value, name, assignment.where, least=least, most=most)

@@ -1,0 +1,504 @@
+"""The kernel's crashkernel= parameter: what it says, and what a machine with that much memory makes of it.
+
+All of it follows kernel/crash_reserve.c, with what differs by architecture in arch/*/include/asm/
+crash_reserve.h and, before 6.7 collected these, in arch/x86/kernel/setup.c and arch/arm64/mm/init.c.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from pykexec.errors import PykexecError
+from pykexec.memory import KIB, MIB, align_up
+
+PARAMETER = "crashkernel="
+
+TOTAL_ROUNDED_TO = 128 * MIB
+"""Memory is rounded up to this before ranges are looked at: firmware keeps some of it to itself."""
+
+_SUFFIXES = (",high", ",low", ",cma")
+_UNITS = "KMGTPE"
+_ULLONG_BITS = 64
+
+
+class CrashkernelError(PykexecError):
+    """A crashkernel= that the kernel would not take; `column` counts from 1 in the text that was parsed."""
+
+    exit_code = 1
+
+    def __init__(self, text: str, at: int, what: str, *, hint: str | None = None) -> None:
+        super().__init__(f"crashkernel={_shown(text)}: column {at + 1}: {what}", hint=hint)
+        self.column = at + 1
+        self.fault = what
+
+
+def _shown(text: str) -> str:
+    """The text as a message can bear it."""
+    return text if text.isprintable() and len(text) <= 80 else ascii(text[:80])
+
+
+class Form(enum.Enum):
+    """The kinds of crashkernel= parameter; sizes and addresses in bytes."""
+
+    SIMPLE = "size"
+    """SIZE[@OFFSET]: anywhere, or there."""
+    RANGES = "ranges"
+    """START-[END]:SIZE,...[@OFFSET]: a size that depends on how much memory there is."""
+    HIGH = "high"
+    """SIZE,high: above 4 GiB rather than below."""
+    LOW = "low"
+    """SIZE,low: what is reserved below 4 GiB besides one above."""
+    CMA = "cma"
+    """SIZE,cma: memory which the running kernel can use for what it need not dump, besides the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRange:
+    """From `start` up to, but not including, `end` bytes of memory (None: no end), reserve `size`."""
+
+    start: int
+    end: int | None
+    size: int
+
+    def matches(self, total: int) -> bool:
+        return total >= self.start and (self.end is None or total < self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One crashkernel= parameter."""
+
+    form: Form
+    size: int = 0
+    """Of all forms but RANGES."""
+    offset: int | None = None
+    """Physical address; None or 0: the kernel chooses."""
+    ranges: tuple[SizeRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a kernel will try to reserve; all sizes in bytes."""
+
+    size: int
+    """0: nothing at all."""
+    text: str = ""
+    """The parameter that decides, without "crashkernel="."""
+    clause: Clause | None = None
+    offset: int | None = None
+    above_4g: bool = False
+    """Whether it is looked for above 4 GiB first."""
+    low_size: int = 0
+    """What is reserved below 4 GiB as well, if the main part comes to lie above."""
+    cma_size: int = 0
+    why_nothing: str = ""
+    notes: tuple[str, ...] = ()
+    """What an administrator may not expect."""
+
+
+# Parsing
+
+
+def parse(text: str) -> Clause:
+    """One parameter's value, such as "2G-64G:256M,64G-:512M".
+
+    Raises CrashkernelError with the column of the first fault, also where the kernel would not look: in
+    ranges behind the one that matches, and behind an offset.
+    """
+    suffix = next((each for each in _SUFFIXES if text.endswith(each)), None)
+    if suffix is not None:
+        return _parse_suffix(text, suffix)
+    clause, error = _parse_plain(text)
+    if error is not None:
+        raise error
+    return clause
+
+
+def _parse_plain(text: str) -> tuple[Clause, CrashkernelError | None]:
+    """As far as it can be understood, and the fault that ended it."""
+    return _parse_ranges(text) if ":" in text else _parse_simple(text)
+
+
+def _parse_suffix(text: str, suffix: str) -> Clause:
+    """parse_crashkernel_suffix()."""
+    size, at = _memory(text, 0)
+    if text[at:] != suffix:
+        raise CrashkernelError(text, at, f"{suffix} has to follow the size", hint=_suffix_hint(text))
+    return Clause(Form(suffix[1:]), size)
+
+
+def _suffix_hint(text: str) -> str | None:
+    if ":" in text:
+        return f"ranges cannot be combined with {', '.join(_SUFFIXES)}; write a plain size"
+    return "an @OFFSET cannot be combined with it" if "@" in text else None
+
+
+def _parse_simple(text: str) -> tuple[Clause, CrashkernelError | None]:
+    """parse_crashkernel_simple()."""
+    size = 0
+    try:
+        size, at = _memory(text, 0)
+        if at == len(text):
+            return Clause(Form.SIMPLE, size), None
+        if text[at] != "@":
+            size = 0
+            hint = "sizes end in K, M, G or T" if text[at].isalpha() else None
+            raise CrashkernelError(text, at, f"{text[at]!r} cannot follow the size", hint=hint)
+        return Clause(Form.SIMPLE, size, _offset(text, at)), None
+    except CrashkernelError as error:
+        return Clause(Form.SIMPLE, size, _leading_offset(text)), error
+
+
+def _parse_ranges(text: str) -> tuple[Clause, CrashkernelError | None]:
+    """parse_crashkernel_mem()."""
+    ranges: list[SizeRange] = []
+    at = 0
+    try:
+        while True:
+            one, at = _range(text, at)
+            ranges.append(one)
+            if text[at : at + 1] != ",":
+                break
+            at += 1
+        if at < len(text) and text[at] != "@":
+            raise CrashkernelError(text, at, f"{text[at]!r} cannot follow a range; ',' or '@' can")
+        offset = _offset(text, at) if at < len(text) else None
+        return Clause(Form.RANGES, ranges=tuple(ranges), offset=offset), None
+    except CrashkernelError as error:
+        return Clause(Form.RANGES, ranges=tuple(ranges), offset=_leading_offset(text)), error
+
+
+def _offset(text: str, at: int) -> int:
+    """The offset behind the '@' at that index, with nothing behind it."""
+    offset, end = _memory(text, at + 1)
+    if end < len(text):
+        raise CrashkernelError(text, end, f"{text[end]!r} cannot follow the offset")
+    return offset
+
+
+def _leading_offset(text: str) -> int | None:
+    """What the kernel takes for the offset of a faulty text: it skips all up to the first '@'."""
+    at = text.find("@")
+    try:
+        return _memory(text, at + 1)[0] if at >= 0 else None
+    except CrashkernelError:
+        return None
+
+
+def _range(text: str, at: int) -> tuple[SizeRange, int]:
+    start, at = _memory(text, at)
+    if text[at : at + 1] != "-":
+        raise CrashkernelError(text, at, "'-' expected", hint="a range is START-END:SIZE or START-:SIZE")
+    at += 1
+    end: int | None = None
+    if text[at : at + 1] != ":":
+        end_at = at
+        end, at = _memory(text, at)
+        if end <= start:
+            raise CrashkernelError(text, end_at, "the range ends where it starts, or before")
+    if text[at : at + 1] != ":":
+        raise CrashkernelError(text, at, "':' expected", hint="a range is START-END:SIZE or START-:SIZE")
+    size, at = _memory(text, at + 1)
+    return SizeRange(start, end, size), at
+
+
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
+
+
+def _memory(text: str, at: int) -> tuple[int, int]:
+    """A size and the index behind it, as memparse() in lib/cmdline.c reads it: decimal, 0x... or 0..., unit.
+    A unit alone is 0.
+    """
+    found = _NUMBER.match(text, at, at + 80)
+    if found is None and text[at : at + 1].upper() not in tuple(_UNITS):
+        raise CrashkernelError(text, at, _no_number(text, at), hint=_no_number_hint(text, at))
+    digits, end = (found.group(), found.end()) if found else ("0", at)
+    if digits[:2] in ("0x", "0X"):
+        value = int(digits, 16)
+    else:
+        value = int(digits, 8) if digits[0] == "0" else int(digits)
+    unit = text[end : end + 1].upper()
+    if unit and unit in _UNITS:
+        value <<= 10 * (_UNITS.index(unit) + 1)
+        end += 1
+    if value >> _ULLONG_BITS:
+        raise CrashkernelError(text, at, "more than 64 bits")
+    return value, end
+
+
+def _no_number(text: str, at: int) -> str:
+    return "a size expected, not " + (repr(text[at]) if at < len(text) else "the end")
+
+
+def _no_number_hint(text: str, at: int) -> str | None:
+    if text == "auto":
+        return "only RHEL 8 and older know crashkernel=auto; write a size"
+    if text[at : at + 1] == '"':
+        return "the kernel does not take quotes away here"
+    return None
+
+
+def render(clause: Clause) -> str:
+    """The value as the kernel reads it; `parse` gives the clause back."""
+    if clause.form in (Form.HIGH, Form.LOW, Form.CMA):
+        return f"{size_text(clause.size)},{clause.form.value}"
+    if clause.form is Form.RANGES:
+        text = ",".join(f"{_range_text(each)}:{size_text(each.size)}" for each in clause.ranges)
+    else:
+        text = size_text(clause.size)
+    return text if clause.offset is None else f"{text}@{size_text(clause.offset)}"
+
+
+def _range_text(one: SizeRange) -> str:
+    return f"{size_text(one.start)}-{'' if one.end is None else size_text(one.end)}"
+
+
+def size_text(size: int) -> str:
+    """A size in the largest unit that tells it exactly: "256M"."""
+    for index in range(len(_UNITS), 0, -1):
+        if size and not size % (1 << 10 * index):
+            return f"{size >> 10 * index}{_UNITS[index - 1]}"
+    return str(size)
+
+
+# What a kernel makes of a command line
+
+
+def values(command_line: str) -> tuple[str, ...]:
+    """The values of all crashkernel= on a command line.
+
+    As get_last_crashkernel() finds them: anywhere, be it within another parameter, and up to a space.
+    """
+    found = []
+    at = command_line.find(PARAMETER)
+    while at >= 0:
+        end = command_line.find(" ", at)
+        found.append(command_line[at + len(PARAMETER) : len(command_line) if end < 0 else end])
+        at = command_line.find(PARAMETER, at + 1)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTraits:
+    """What of crashkernel= a kernel knows."""
+
+    knows_high: bool = True
+    knows_cma: bool = True
+    """Where it does not, SIZE,cma is for it a SIZE with rubbish behind it."""
+    honours_cma: bool = True
+    falls_back_high: bool = True
+    """A plain size that does not fit below 4 GiB is tried above."""
+    alignment: int = 1
+    """What the kernel makes an offset a multiple of."""
+    default_low: int = 128 * MIB
+    """What is reserved below 4 GiB for SIZE,high when no SIZE,low says more."""
+
+
+# include/linux/crash_reserve.h
+_DEFAULT_LOW = 128 * MIB
+# arch/x86/include/asm/crash_reserve.h: max(swiotlb + 8 MiB, 256 MiB)
+_X86_LOW_LEAST = 256 * MIB
+_X86_LOW_BESIDES_SWIOTLB = 8 * MIB
+# include/linux/swiotlb.h: IO_TLB_DEFAULT_SIZE, and IO_TLB_SHIFT, the unit of swiotlb=
+_SWIOTLB_DEFAULT = 64 * MIB
+_SWIOTLB_SLAB = 2 * KIB
+
+# CRASH_ALIGN in asm/crash_reserve.h; x86 took a fixed offset to 1 MiB before it had that file.
+_X86_ALIGNMENT = 16 * MIB
+_X86_ALIGNMENT_BEFORE = 1 * MIB
+_ARM64_ALIGNMENT = 2 * MIB
+
+_CMA_SINCE = (6, 17)
+_X86_FALLS_BACK_SINCE = (5, 2)
+_X86_GENERIC_SINCE = (6, 7)
+_ARM64_HIGH_SINCE = (5, 19)
+_ARM64_LOW_DEFAULT_SINCE = (6, 2)
+
+
+def traits(arch: str, release: str = "", command_line: str = "") -> KernelTraits:
+    """The traits of a kernel by `uname -m` and `uname -r`; of a new one where `release` is empty."""
+    version = _version(release)
+    cma = version is None or version >= _CMA_SINCE
+    if arch == "x86_64":
+        return KernelTraits(
+            knows_cma=cma,
+            honours_cma=cma,
+            falls_back_high=version is None or version >= _X86_FALLS_BACK_SINCE,
+            alignment=_X86_ALIGNMENT_BEFORE if version and version < _X86_GENERIC_SINCE else _X86_ALIGNMENT,
+            default_low=max(_swiotlb_size(command_line) + _X86_LOW_BESIDES_SWIOTLB, _X86_LOW_LEAST),
+        )
+    if arch == "aarch64":
+        new = version is None or version >= _ARM64_LOW_DEFAULT_SINCE
+        return KernelTraits(
+            knows_high=version is None or version >= _ARM64_HIGH_SINCE,
+            knows_cma=cma,
+            honours_cma=False,
+            falls_back_high=new,
+            alignment=_ARM64_ALIGNMENT,
+            default_low=_DEFAULT_LOW if new else 0,
+        )
+    return KernelTraits(knows_high=arch in ("riscv64", "loongarch64"), knows_cma=cma, honours_cma=False)
+
+
+def _version(release: str) -> tuple[int, int] | None:
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", release)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _swiotlb_size(command_line: str) -> int:
+    """setup_io_tlb_npages() in kernel/dma/swiotlb.c: a number of slabs."""
+    sizes = re.findall(r"(?:^|\s)swiotlb=(\d{1,12})", command_line)
+    return int(sizes[-1]) * _SWIOTLB_SLAB if sizes and int(sizes[-1]) else _SWIOTLB_DEFAULT
+
+
+def reservation(command_line: str, total_memory: int, kernel: KernelTraits) -> Reservation:
+    """What a kernel with that command line and that many bytes of memory will try to reserve.
+
+    A command line it would take nothing from is a Reservation of size 0 that says why.
+    """
+    texts = values(command_line)
+    if not texts:
+        return Reservation(0, why_nothing="there is no crashkernel= on the command line")
+    known = tuple(suffix for suffix in _SUFFIXES if suffix != ",cma" or kernel.knows_cma)
+    plain = _last(texts, lambda text: not text.endswith(known))
+    high = _last(texts, lambda text: text.endswith(",high"))
+    if plain is not None:
+        found = _plain(plain, total_memory, kernel)
+    elif high is not None and kernel.knows_high:
+        found = _high(high, texts, kernel)
+    else:
+        return Reservation(0, texts[-1], why_nothing=_why_only_suffixes(texts, kernel))
+    if found.size >= total_memory:
+        why = f"{size_text(found.size)} is not less than all memory ({total_memory // MIB}M)"
+        return Reservation(0, found.text, found.clause, why_nothing=why)
+    if found.size and found.offset and found.offset % kernel.alignment:
+        why = f"the offset {found.offset:#x} is no multiple of {size_text(kernel.alignment)}"
+        return Reservation(0, found.text, found.clause, why_nothing=why)
+    return _with_others(found, texts, kernel) if found.size else found
+
+
+def _last(texts: Sequence[str], wanted: Callable[[str], bool]) -> str | None:
+    return next((text for text in reversed(texts) if wanted(text)), None)
+
+
+def _plain(text: str, total_memory: int, kernel: KernelTraits) -> Reservation:
+    clause, fault = _parse_plain(text)
+    total = align_up(total_memory, TOTAL_ROUNDED_TO)
+    size, why = _size_of(clause, fault, total)
+    if clause.form is Form.RANGES and size and "@" in text and clause.offset is None:
+        size, why = 0, fault.what if fault else ""
+    if not size:
+        return Reservation(0, text, clause, why_nothing=_why_unknown_cma(text, kernel) or why)
+    notes = (f"the kernel does not look at this: {fault.what}",) if fault else ()
+    # Where the place is given there is no falling back, and no low part.
+    low = kernel.default_low if kernel.falls_back_high and not clause.offset else 0
+    return Reservation(size, text, clause, clause.offset or None, low_size=low, notes=notes)
+
+
+def _size_of(clause: Clause, fault: CrashkernelError | None, total: int) -> tuple[int, str]:
+    """The size that counts with `total` bytes of memory; 0 and the reason where nothing is reserved."""
+    if clause.form is not Form.RANGES:
+        return clause.size, fault.what if fault else "the size is 0"
+    for each in clause.ranges:
+        if each.size >= total:
+            return 0, f"{size_text(each.size)} in a range is not less than all memory ({total // MIB}M)"
+        if each.matches(total):
+            return each.size, f"the size of the range {_range_text(each)} is 0"
+    return 0, fault.what if fault else f"no range takes in {total // MIB}M of memory"
+
+
+def _high(text: str, texts: Sequence[str], kernel: KernelTraits) -> Reservation:
+    low_text = _last(texts, lambda each: each.endswith(",low"))
+    try:
+        clause = parse(text)
+        low = kernel.default_low if low_text is None else parse(low_text).size
+    except CrashkernelError as error:
+        return Reservation(0, text, why_nothing=error.what)
+    why = "" if clause.size else "the size is 0"
+    return Reservation(clause.size, text, clause, above_4g=True, low_size=low, why_nothing=why)
+
+
+def _why_only_suffixes(texts: Sequence[str], kernel: KernelTraits) -> str:
+    if not kernel.knows_high and any(text.endswith(",high") for text in texts):
+        return "this kernel does not know crashkernel=SIZE,high"
+    suffix = texts[-1].rpartition(",")[2]
+    return f"SIZE,{suffix} only adds to a reservation: there is no crashkernel=SIZE or SIZE,high"
+
+
+def _why_unknown_cma(text: str, kernel: KernelTraits) -> str:
+    if not text.endswith(",cma") or kernel.knows_cma:
+        return ""
+    since = ".".join(map(str, _CMA_SINCE))
+    return (
+        f"this kernel does not know SIZE,cma (Linux {since} does): it takes {_shown(text)}, the last one,"
+        " for a broken size and reserves nothing"
+    )
+
+
+def _with_others(found: Reservation, texts: Sequence[str], kernel: KernelTraits) -> Reservation:
+    """With what the other crashkernel= of the same command line add, or fail to."""
+    notes = list(found.notes)
+    counted = {found.text}
+    if found.above_4g:
+        counted.add(_last(texts, lambda text: text.endswith(",low")) or "")
+    cma = _last(texts, lambda text: text.endswith(",cma")) if kernel.knows_cma else None
+    cma_size = 0
+    if cma is not None:
+        counted.add(cma)
+        cma_size, note = _cma(cma, kernel)
+        notes += [note] if note else []
+    notes += [
+        f"crashkernel={_shown(text)} has no effect: crashkernel={_shown(found.text)} decides"
+        for text in dict.fromkeys(texts)
+        if text not in counted
+    ]
+    return replace(found, cma_size=cma_size, notes=tuple(notes))
+
+
+def _cma(text: str, kernel: KernelTraits) -> tuple[int, str]:
+    """The size of SIZE,cma, and a note where it is not what was asked for."""
+    if not kernel.honours_cma:
+        return 0, f"no CMA: this architecture has none for crashkernel={_shown(text)}"
+    size = 0
+    try:
+        # parse_crashkernel() does not ask whether this last step succeeded: the number in front counts.
+        size, _ = _memory(text, 0)
+        return parse(text).size, ""
+    except CrashkernelError as error:
+        return size, f"the kernel takes {size_text(size)} of CMA for it: {error.what}"
+
+
+def explain(command_line: str, total_memory: int, kernel: KernelTraits) -> tuple[str, ...]:
+    """Lines that say what will be reserved on a machine with that many bytes of memory, and why."""
+    found = reservation(command_line, total_memory, kernel)
+    if not found.size:
+        return (f"nothing will be reserved: {found.why_nothing}", *found.notes)
+    return (*_explain(found, total_memory, kernel), *found.notes)
+
+
+def _explain(found: Reservation, total_memory: int, kernel: KernelTraits) -> Iterator[str]:
+    amount = f"{size_text(found.size)} ({found.size:#x} bytes)"
+    total = align_up(total_memory, TOTAL_ROUNDED_TO)
+    if found.clause and found.clause.form is Form.RANGES:
+        match = next(each for each in found.clause.ranges if each.matches(total))
+        end = "" if match.end is None else size_text(match.end)
+        yield f"{size_text(total)} of memory is in the range {size_text(match.start)}-{end}: {amount}"
+    else:
+        yield f"crashkernel={_shown(found.text)} decides: {amount}"
+    if found.offset:
+        yield f"exactly at {found.offset:#x}, or not at all"
+    elif found.above_4g:
+        yield "above 4G; if there is no room, below"
+    elif kernel.falls_back_high:
+        yield "below 4G; if there is no room, above"
+    else:
+        yield "below 4G, or not at all"
+    if found.low_size and not found.offset:
+        yield f"if it comes to lie above 4G, {size_text(found.low_size)} below as well, for devices' DMA"
+    elif not found.low_size and found.above_4g:
+        yield "nothing below 4G, unless it comes to lie there itself"
+    if found.cma_size:
+        yield f"and {size_text(found.cma_size)} of CMA, which the running kernel uses until it crashes"

@@ -1,0 +1,144 @@
+"""The doctor: what is wrong with a machine's kdump, from facts alone. Nothing is loaded, run or changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from pykexec.errors import PykexecError
+from pykexec.kdump.doctor import capture, kernel, load, memory, reservation, target, tools, trigger
+from pykexec.kdump.doctor.facts import FACTS, Facts
+from pykexec.kdump.doctor.finding import Check, Finding, Judgement, Stage, Verdict, unknown
+from pykexec.kdump.doctor.places import Places
+
+__all__ = [
+    "CATALOGUE",
+    "FACTS",
+    "SCHEMA",
+    "Facts",
+    "Finding",
+    "Places",
+    "Stage",
+    "Verdict",
+    "as_json",
+    "as_text",
+    "diagnose",
+    "exit_code",
+    "is_armed",
+]
+
+SCHEMA = 1
+"""Version of the JSON form; raised when a key changes its meaning or goes away."""
+
+CATALOGUE: tuple[Check, ...] = (
+    *kernel.CHECKS,
+    *reservation.CHECKS,
+    *load.CHECKS,
+    *trigger.CHECKS,
+    *capture.CHECKS,
+    *memory.CHECKS,
+    *target.CHECKS,
+    *tools.CHECKS,
+)
+"""All checks, in the order in which faults show."""
+
+_BLOCKING = frozenset(("P1", "R1", "R2", "L17"))
+"""What keeps every crash from being dumped: without these kdump is not in operation."""
+
+
+def diagnose(facts: Facts) -> tuple[Finding, ...]:
+    """Judge a machine; one finding for each check, in the catalogue's order."""
+    return tuple(_finding(check, facts) for check in CATALOGUE)
+
+
+def _finding(check: Check, facts: Facts) -> Finding:
+    judgement = _judgement(check, facts)
+    return Finding(
+        check.id,
+        check.stage,
+        check.title,
+        judgement.verdict,
+        judgement.cause,
+        tuple(_printable(each) for each in judgement.evidence),
+        judgement.remedy,
+    )
+
+
+def _judgement(check: Check, facts: Facts) -> Judgement:
+    try:
+        return check.judge(facts)
+    except PykexecError as error:
+        return unknown(error.what)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
+
+
+def is_armed(findings: Sequence[Finding]) -> bool | None:
+    """Whether a crash now would start a capture kernel; None where that cannot be told."""
+    verdicts = {finding.id: finding.verdict for finding in findings}
+    if verdicts.get("L17") is Verdict.FINE:
+        return True
+    return False if any(verdicts.get(each) is Verdict.WRONG for each in _BLOCKING) else None
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0: armed and nothing wrong; 1: armed, but something is wrong; 3: not armed (as kdumpctl status)."""
+    if not is_armed(findings):
+        return 3
+    return int(any(finding.verdict is Verdict.WRONG for finding in findings))
+
+
+def as_text(findings: Sequence[Finding], *, everything: bool = False) -> str:
+    """A report for people: whether kdump is armed, then what is wrong.
+
+    `everything` adds what is fine and what cannot be told.
+    """
+    return "\n".join(_lines(findings, everything)) + "\n"
+
+
+def _lines(findings: Sequence[Finding], everything: bool) -> Iterator[str]:
+    yield {True: "armed: yes", False: "armed: no", None: "armed: cannot tell"}[is_armed(findings)]
+    for stage in Stage:
+        shown = [
+            each
+            for each in findings
+            if each.stage is stage and (everything or each.verdict is Verdict.WRONG)
+        ]
+        if shown:
+            yield f"{stage.value}:"
+        for finding in shown:
+            yield from _finding_lines(finding)
+    counts = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
+    yield ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items())
+
+
+def _finding_lines(finding: Finding) -> Iterator[str]:
+    text = finding.title if finding.verdict is Verdict.FINE else finding.cause
+    yield f"  {finding.id:<4} {finding.verdict.value}: {text}"
+    for each in finding.evidence:
+        yield f"         {each}"
+    if finding.remedy:
+        yield f"       > {finding.remedy}"
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """A report for programs: one JSON object; ids are stable."""
+    content = {
+        "schema": SCHEMA,
+        "armed": is_armed(findings),
+        "findings": [
+            {
+                "id": finding.id,
+                "stage": finding.stage.name.lower(),
+                "title": finding.title,
+                "verdict": finding.verdict.name.lower(),
+                "cause": finding.cause,
+                "evidence": list(finding.evidence),
+                "remedy": finding.remedy,
+            }
+            for finding in findings
+        ],
+    }
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,304 @@
+"""Why a capture kernel does not come up: seen in a crash's console log, or foreseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pykexec.command_line import name_of
+from pykexec.kdump.config.settings import Dialect
+from pykexec.kdump.console_log import Stage as Reached
+from pykexec.kdump.console_log import shown
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+
+NO_CONSOLE = "no console log of a crash was given"
+NOT_CONFIGURED = "kdump is not configured here: the capture kernel's command line is not known"
+
+
+def ended_with(facts: Facts, finding: str) -> Judgement | None:
+    """The judgement of a crash whose console log ends with that finding; None where it does not."""
+    ending = facts.ending
+    if ending is None or ending.finding != finding:
+        return None
+    evidence = tuple(f"line {line.number}: {shown(line)}" for line in ending.evidence)
+    return wrong(ending.cause, *evidence, remedy=ending.remedy)
+
+
+def seen(facts: Facts, finding: str) -> Judgement:
+    """A fault that only a console log shows."""
+    found = ended_with(facts, finding)
+    if found is not None:
+        return found
+    return unknown(NO_CONSOLE) if facts.ending is None else fine("the console log shows no sign of it")
+
+
+def _parameters(facts: Facts, names: Iterable[str]) -> list[str]:
+    """Of the capture kernel's parameters those of these names."""
+    wanted = {name.replace("-", "_") for name in names}
+    return [word for word in facts.capture_words or () if name_of(word).replace("-", "_") in wanted]
+
+
+def _without(facts: Facts, names: Iterable[str], cause: str, remedy: str) -> Judgement:
+    """Parameters that the capture kernel must not get."""
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    found = _parameters(facts, names)
+    return wrong(cause, *found, remedy=remedy) if found else fine("none of them is on its command line")
+
+
+_TAKE_AWAY = "take it away: KDUMP_COMMANDLINE_REMOVE, or KDUMP_CMDLINE"
+_APPEND = "append it: KDUMP_COMMANDLINE_APPEND, KDUMP_CMDLINE_APPEND"
+
+
+def _vga(facts: Facts) -> Judgement:
+    if facts.modules is None:
+        return unknown("no /proc/modules")
+    if "mgag200" not in facts.modules or "nomodeset" in facts.words:
+        return fine("no mgag200 sets the graphics mode")
+    return wrong(
+        "after mgag200 has set a mode, a kernel that writes to VGA text memory while it unpacks may hang",
+        "mgag200 is loaded",
+        remedy="boot with nomodeset, or keep the module from loading; never load with --console-vga",
+    )
+
+
+def _damaged_initrd(facts: Facts) -> Judgement:
+    return seen(facts, "B2")
+
+
+def _damaged_memory(facts: Facts) -> Judgement:
+    return seen(facts, "B3")
+
+
+def _acpi(facts: Facts) -> Judgement:
+    pattern = r"A valid RSDP was not found"  # drivers/acpi/acpica/tbxfroot.c
+    line = facts.console.find(pattern, facts.console.capture) if facts.console else None
+    if line is not None:
+        return wrong(
+            "the capture kernel did not find the ACPI tables: EFI's were not passed on to it",
+            line.text,
+            remedy="append acpi_rsdp=ADDRESS (/sys/firmware/efi/systab), and load with -s",
+        )
+    efi = facts.machine.efi
+    if efi is None or facts.arch != "x86_64" or not facts.places.are_known:
+        return unknown(NO_CONSOLE) if facts.console is None else fine("the console log shows no sign of it")
+    if "noefi" in facts.words and not any(word.startswith("acpi_rsdp=") for word in facts.words):
+        return wrong(
+            "the kernel was booted with noefi: the capture kernel would not find the ACPI tables",
+            "noefi",
+            remedy="append acpi_rsdp=ADDRESS (/sys/firmware/efi/systab)",
+        )
+    return fine("EFI's tables can be passed on")
+
+
+def _stale_ramdisk(facts: Facts) -> Judgement:
+    return seen(facts, "B5")
+
+
+def _trampoline(facts: Facts) -> Judgement:
+    return seen(facts, "B6")
+
+
+_FINDS_BOOT_CPU = (6, 9)  # commit 5c5682b9f87a
+
+
+def _boot_cpu(facts: Facts) -> Judgement:
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    if facts.arch != "x86_64" or (facts.version is not None and facts.version >= _FINDS_BOOT_CPU):
+        return fine("the kernel knows the boot CPU, or needs not to")
+    cpus = _parameters(facts, ["nr_cpus", "maxcpus"])
+    if cpus and cpus[-1].endswith("=1"):
+        return fine(cpus[-1])
+    if _parameters(facts, ["disable_cpu_apicid"]):
+        return fine(*_parameters(facts, ["disable_cpu_apicid"]))
+    return wrong(
+        "the capture kernel uses several CPUs; starting the boot CPU from another one resets the machine",
+        cpus[-1] if cpus else "no nr_cpus=",
+        remedy="append nr_cpus=1, or disable_cpu_apicid= with the boot CPU's initial apicid (/proc/cpuinfo)",
+    )
+
+
+def _irqpoll(facts: Facts) -> Judgement:
+    vendors = [facts.text(f"sys/class/dmi/id/{name}_vendor") or "" for name in ("sys", "bios")]
+    if facts.arch != "aarch64" or not any("Amazon" in vendor for vendor in vendors):
+        return fine("this is no AWS Graviton")
+    return _without(
+        facts, ["irqpoll"], "irqpoll breaks hot-unplug of PCI devices on AWS Graviton", _TAKE_AWAY
+    )
+
+
+def _devices_reset(facts: Facts) -> Judgement:
+    found = ended_with(facts, "B9")
+    if found is not None:
+        return found
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    if _parameters(facts, ["reset_devices"]):
+        return fine("reset_devices")
+    return wrong(
+        "drivers are not told to reset devices that still do what the crashed kernel told them",
+        "no reset_devices on the capture kernel's command line",
+        remedy=_APPEND,
+    )
+
+
+def _panic_on_warn(facts: Facts) -> Judgement:
+    cause = "the capture kernel would panic at the first warning"
+    return _without(facts, ["panic_on_warn"], cause, _TAKE_AWAY)
+
+
+_WAITED_FOR = (
+    "rd.lvm.lv",
+    "rd.luks.uuid",
+    "rd.dm.uuid",
+    "rd.md.uuid",
+    "netroot",
+    "rd.iscsi.initiator",
+    "resume",
+)
+
+
+def _root(facts: Facts) -> Judgement:
+    found = ended_with(facts, "B11")
+    if found is not None:
+        return found
+    # Debian's capture system is the ordinary one, and wants its root.
+    dialect = facts.settings.dialect if facts.settings else Dialect.FEDORA
+    names = {
+        Dialect.FEDORA: ("root", *_WAITED_FOR),
+        Dialect.SUSE: _WAITED_FOR,  # root=kdump is its own
+        Dialect.DEBIAN: ("resume",),
+    }[dialect]
+    cause = "the capture system would wait for what the running one needs"
+    return _without(facts, names, cause, _TAKE_AWAY)
+
+
+def _ignition(facts: Facts) -> Judgement:
+    cause = "the first boot's provisioning would run again in the capture system"
+    names = ["ignition.firstboot", "flatcar.first_boot", "systemd.condition-first-boot"]
+    return _without(facts, names, cause, _TAKE_AWAY)
+
+
+_SERIAL = ("ttyS", "ttyAMA", "hvc", "ttyUL", "ttysclp", "ttySAC", "ttymxc")
+
+
+def _console(facts: Facts) -> Judgement:
+    words = facts.capture_words
+    if words is None:
+        return unknown(NOT_CONFIGURED)
+    consoles = [word for word in words if word.startswith("console=")]
+    if any(word.startswith(tuple(f"console={name}" for name in _SERIAL)) for word in consoles):
+        return fine(*consoles)
+    return wrong(
+        "the capture kernel has no serial console: the screen stays dark, and nothing tells what happens",
+        *(consoles or ["no console= on its command line"]),
+        remedy="append console=ttyS0,115200 (arm64: ttyAMA0), where the machine has one",
+    )
+
+
+_GRAPHICS = ("nouveau", "amdgpu", "nvidia", "radeon")
+
+
+def _graphics(facts: Facts) -> Judgement:
+    if facts.modules is None:
+        return unknown("no /proc/modules")
+    loaded = [name for name in _GRAPHICS if name in facts.modules]
+    arguments = " ".join(facts.settings.dracut_arguments) if facts.settings else ""
+    line = " ".join(facts.capture_words or ())
+    left = [
+        name for name in loaded if name not in arguments and name not in line and "nomodeset" not in line
+    ]
+    if facts.settings is not None and facts.settings.dialect is not Dialect.FEDORA:
+        left = [name for name in left if name in ("nouveau", "nvidia")]
+    if not left:
+        return fine("no graphics driver that is known to hang after a crash")
+    return wrong(
+        "a graphics driver that may hang on a card which the crashed kernel used",
+        *(f"{name} is loaded" for name in left),
+        remedy=f"append module_blacklist={','.join(left)}, or dracut_args --omit-drivers",
+    )
+
+
+def _memory_encryption(facts: Facts) -> Judgement:
+    if facts.log is None:
+        return unknown("the kernel's log is not known")
+    active = facts.log_line(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)")
+    if active is None:
+        return fine("no memory encryption is active")
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    setting = _parameters(facts, ["mem_encrypt"])
+    running = [word for word in facts.words if word.startswith("mem_encrypt=")]
+    nothing = "no mem_encrypt="
+    if setting == running or (setting and setting[-1].endswith("=on")):
+        return fine(active, *setting)
+    return wrong(
+        "the capture kernel would treat encrypted memory otherwise than the crashed one",
+        active,
+        f"running: {' '.join(running) or nothing}; capture: {' '.join(setting) or nothing}",
+        remedy="give both the same mem_encrypt=",
+    )
+
+
+def _its(facts: Facts) -> Judgement:
+    """The first kernel's LPI tables cannot be moved once they are in use; only EFI passes them on."""
+    if facts.arch != "aarch64":
+        return fine("no GIC")
+    its = _its_nodes(facts)
+    if its is None:
+        return unknown("no device tree: whether the GIC has an ITS is not known")
+    if not its or facts.machine.efi is not None:
+        return fine("no GICv3 ITS" if not its else "EFI passes the ITS's tables on")
+    return wrong(
+        "a kernel booted with plain kexec is overwritten: the GIC's ITS keeps its tables where the first"
+        " kernel had them, and without UEFI nothing tells the second one (a crash kernel is not affected)",
+        *its,
+        remedy="boot through UEFI firmware, or without an ITS (QEMU: its=off); no pykexec -l, -e here",
+    )
+
+
+def _its_nodes(facts: Facts) -> list[str] | None:
+    """Paths in the device tree; a machine with ACPI has a tree that says nothing of its GIC."""
+    from pykexec.devicetree import DeviceTree
+
+    folder = "proc/device-tree"
+    data = facts.machine.read("sys/firmware/fdt")
+    if data is not None:
+        tree = DeviceTree(data, "/sys/firmware/fdt")
+    elif facts.machine.root.names(folder):
+        tree = DeviceTree.from_folder(facts.machine.root, folder)
+    else:
+        return None
+    return [path for path, properties in tree.nodes() if _ITS in properties.get("compatible", b"")]
+
+
+_ITS = b"arm,gic-v3-its\0"
+
+
+def _came_up(facts: Facts) -> Judgement:
+    ending = facts.ending
+    if ending is not None and ending.stage is Reached.NO_CRASH:
+        return unknown(ending.cause)
+    return seen(facts, "B18")
+
+
+CHECKS = (
+    Check("B1", Stage.CAPTURE, "VGA memory can be written to", _vga),
+    Check("B2", Stage.CAPTURE, "the initramfs arrived whole", _damaged_initrd),
+    Check("B3", Stage.CAPTURE, "the loaded kernel stayed whole", _damaged_memory),
+    Check("B4", Stage.CAPTURE, "ACPI tables are found", _acpi),
+    Check("B5", Stage.CAPTURE, "no stale initramfs is taken for the real one", _stale_ramdisk),
+    Check("B6", Stage.CAPTURE, "there is memory for the trampoline", _trampoline),
+    Check("B7", Stage.CAPTURE, "the boot CPU is left alone", _boot_cpu),
+    Check("B8", Stage.CAPTURE, "no irqpoll on Graviton", _irqpoll),
+    Check("B9", Stage.CAPTURE, "devices are reset", _devices_reset),
+    Check("B10", Stage.CAPTURE, "warnings do not end the capture kernel", _panic_on_warn),
+    Check("B11", Stage.CAPTURE, "the capture system waits for nothing it does not need", _root),
+    Check("B12", Stage.CAPTURE, "no first boot is repeated", _ignition),
+    Check("B13", Stage.CAPTURE, "the capture kernel can be watched", _console),
+    Check("B14", Stage.CAPTURE, "no graphics driver hangs it", _graphics),
+    Check("B15", Stage.CAPTURE, "memory encryption is the same in both kernels", _memory_encryption),
+    Check("B17", Stage.CAPTURE, "the GIC's ITS is passed on", _its),
+    Check("B18", Stage.CAPTURE, "the capture kernel comes up", _came_up),
+)

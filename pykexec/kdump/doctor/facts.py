@@ -1,0 +1,319 @@
+"""What doctor looks at: facts of a machine, its configuration, and the logs of a capture that failed."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from pykexec.errors import MachineError
+from pykexec.files import FileData
+from pykexec.kdump import config, crashkernel, sizing
+from pykexec.kdump.config import capture_line
+from pykexec.kdump.config.capture_line import CaptureLine
+from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.console_log import ConsoleLog, Ending, diagnose
+from pykexec.kdump.doctor.kernel_log import read_kernel_log
+from pykexec.kdump.doctor.places import Places
+from pykexec.kdump.estimate import Estimate, estimate
+from pykexec.machine import Machine
+from pykexec.machine.text import read_number, read_text
+
+LOG = "var/log/dmesg"
+"""Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
+
+FACTS = (
+    *config.FACTS,
+    *capture_line.FACTS,
+    *sizing.FACTS,
+    LOG,
+    "boot/config-*",
+    "boot/grub/grub.cfg",
+    "boot/grub2/grub.cfg",
+    "boot/loader/entries/*.conf",
+    "etc/default/grub",
+    "etc/default/grub.d/*.cfg",
+    "etc/kernel/cmdline",
+    "etc/udev/rules.d/*",
+    "lib/udev/rules.d/*k*dump*.rules",
+    "lib/udev/rules.d/*kexec*.rules",
+    "proc/config.gz",
+    "proc/meminfo",
+    "proc/self/mounts",
+    "proc/sys/kernel/hardlockup_panic",
+    "proc/sys/kernel/hung_task_panic",
+    "proc/sys/kernel/kptr_restrict",
+    "proc/sys/kernel/panic_on_oops",
+    "proc/sys/kernel/softlockup_panic",
+    "proc/sys/kernel/sysrq",
+    "proc/sys/kernel/unknown_nmi_panic",
+    "proc/xen/capabilities",
+    "sys/block/dm-*/dm/name",
+    "sys/block/dm-*/dm/uuid",
+    "sys/class/iscsi_session/*/targetname",
+    "sys/class/watchdog/*/identity",
+    "sys/class/watchdog/*/state",
+    "sys/class/watchdog/*/timeout",
+    "sys/devices/system/cpu/crash_hotplug",
+    "proc/device-tree/cpus/*/enable-method",
+    "sys/hypervisor/guest_type",
+    "sys/hypervisor/type",
+    "sys/kernel/config/crash_dm_crypt_keys/count",
+    "sys/module/kernel/parameters/crash_kexec_post_notifiers",
+    "usr/lib/udev/rules.d/*k*dump*.rules",
+    "usr/lib/udev/rules.d/*kexec*.rules",
+    "var/lib/dpkg/status",
+    "var/log/audit/audit.log",
+)
+"""The files read besides those of `Machine`, for snapshots."""
+
+_CONFIG_MAX = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of /proc/self/mounts."""
+
+    source: str
+    point: str
+    type: str
+
+
+class Facts:
+    """Everything checks look at, each read when first asked for.
+
+    Properties raise MachineError (or another PykexecError) for what must be there and is not, or makes no
+    sense; a check that meets one cannot tell.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        places: Places | None = None,
+        console: ConsoleLog | None = None,
+        log: str | None = None,
+    ) -> None:
+        """`console` is the log of a crash, `log` the running kernel's, where it is not in the snapshot."""
+        self.machine = machine
+        self.places = places or Places("/" if machine.is_live else None)
+        self.console = console
+        self._log = log
+
+    # The machine
+
+    @cached_property
+    def arch(self) -> str:
+        return self.machine.uname_machine
+
+    @property
+    def release(self) -> str:
+        return self.machine.kernel_release
+
+    @cached_property
+    def version(self) -> tuple[int, int] | None:
+        """The running kernel's."""
+        found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
+        return (int(found[1]), int(found[2])) if found else None
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The running kernel's command line."""
+        return tuple(self.machine.command_line.split())
+
+    @cached_property
+    def log(self) -> str | None:
+        """The running kernel's log, as far as there is one."""
+        if self._log is not None:
+            return self._log
+        # On a running system the file may be of an earlier boot.
+        live = read_kernel_log() if self.machine.is_live else None
+        return read_text(self.machine.root, LOG) if live is None else live
+
+    def log_line(self, pattern: str) -> str | None:
+        """The first line of the log in which a regular expression matches."""
+        log = self.log or ""
+        found = re.search(pattern, log)
+        if found is None:
+            return None
+        end = log.find("\n", found.start())
+        return log[log.rfind("\n", 0, found.start()) + 1 : end if end >= 0 else len(log)][:300]
+
+    def text(self, path: str) -> str | None:
+        return read_text(self.machine.root, path)
+
+    def number(self, path: str) -> int | None:
+        return read_number(self.machine.root, path)
+
+    def sysctl(self, name: str) -> int | None:
+        """A number in /proc/sys/kernel."""
+        return read_number(self.machine.root, f"proc/sys/kernel/{name}", 10)
+
+    @cached_property
+    def modules(self) -> frozenset[str] | None:
+        """Names of the modules that are loaded; None where that is not known."""
+        text = self.text("proc/modules")
+        return None if text is None else frozenset(re.findall(r"^(\S+) ", text, re.M))
+
+    @cached_property
+    def kernel_config(self) -> Mapping[str, str] | None:
+        """The running kernel's CONFIG_... = value; what is off is missing. None where it is not known."""
+        text = self.text(f"boot/config-{self.release}") if self.release else None
+        if text is None:
+            data = self.machine.read("proc/config.gz")
+            if data is None:
+                return None
+            try:
+                text = (
+                    zlib.decompressobj(zlib.MAX_WBITS | 16)
+                    .decompress(data, _CONFIG_MAX)
+                    .decode("ascii", "replace")
+                )
+            except zlib.error as error:
+                raise MachineError(f"/proc/config.gz: {error}") from error
+        return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.M))
+
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...] | None:
+        text = self.text("proc/self/mounts")
+        if text is None:
+            return None
+        found = (line.split() for line in text.splitlines())
+        return tuple(Mount(parts[0], _unescaped(parts[1]), parts[2]) for parts in found if len(parts) >= 3)
+
+    def mount_of(self, path: str) -> Mount | None:
+        """The mount that a path lies on: of those over it the innermost, the last one mounted."""
+        over = [
+            mount
+            for mount in self.mounts or ()
+            if path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
+        ]
+        return max(enumerate(over), key=lambda each: (len(each[1].point), each[0]))[1] if over else None
+
+    # The reservation
+
+    @cached_property
+    def total_memory(self) -> int:
+        return self.machine.iomem.system_ram.size
+
+    @cached_property
+    def traits(self) -> crashkernel.KernelTraits:
+        return crashkernel.traits(self.arch, self.release, self.machine.command_line)
+
+    @cached_property
+    def expected(self) -> crashkernel.Reservation:
+        """What the command line should have reserved."""
+        return crashkernel.reservation(self.machine.command_line, self.total_memory, self.traits)
+
+    @property
+    def crash_size(self) -> int:
+        """Bytes reserved, as the kernel counts them."""
+        size = self.machine.kexec_state.crash_size
+        if size is None:
+            raise MachineError("/sys/kernel/kexec_crash_size is missing")
+        return size
+
+    # The configuration
+
+    @cached_property
+    def settings(self) -> Settings | None:
+        """None where kdump is not configured. Raises ConfigError."""
+        return config.read(self.machine.root)
+
+    @cached_property
+    def capture_line(self) -> CaptureLine | None:
+        """The capture kernel's command line as the configuration makes it; None without a configuration."""
+        if self.settings is None:
+            return None
+        return capture_line.build(
+            self.settings, capture_line.read_facts(self.machine, self.kernel_path or "")
+        )
+
+    @cached_property
+    def capture_words(self) -> tuple[str, ...] | None:
+        return None if self.capture_line is None else tuple(self.capture_line.text.split())
+
+    @cached_property
+    def kernel_path(self) -> str | None:
+        """The kernel that will be loaded, as far as it can be found."""
+        return self._first(self._kernel_candidates())
+
+    @cached_property
+    def initrd_path(self) -> str | None:
+        return self._first(self._initrd_candidates())
+
+    def _first(self, candidates: list[str]) -> str | None:
+        if not self.places.are_known:
+            return candidates[0] if len(candidates) == 1 else None
+        return next((path for path in candidates if self.places.size(path) is not None), None)
+
+    def _kernel_candidates(self) -> list[str]:
+        choice = self.settings.kernel if self.settings else None
+        if choice and choice.path:
+            return [choice.path]
+        version = (choice.version if choice else "") or self.release
+        image, extension = (choice.image, choice.extension) if choice else ("vmlinuz", "")
+        folders = [choice.folder] if choice and choice.folder else ["/boot", "/boot/efi", "/efi"]
+        return ["/var/lib/kdump/kernel", *(f"{folder}/{image}-{version}{extension}" for folder in folders)]
+
+    def _initrd_candidates(self) -> list[str]:
+        if self.settings and self.settings.initrd:
+            return [self.settings.initrd]
+        version = (self.settings.kernel.version if self.settings else "") or self.release
+        return [
+            f"/boot/initramfs-{version}kdump.img",
+            f"/var/lib/kdump/initramfs-{version}kdump.img",
+            f"/var/lib/kdump/initrd.img-{version}",
+            "/var/lib/kdump/initrd",
+        ]
+
+    @cached_property
+    def kernel_file(self) -> FileData | None:
+        """The kernel to be loaded; None where it is not known or not there. Raises FileError."""
+        if (
+            self.kernel_path is None
+            or not self.places.are_known
+            or self.places.size(self.kernel_path) is None
+        ):
+            return None
+        return self.places.open(self.kernel_path, "kernel")
+
+    @cached_property
+    def initrd_file(self) -> FileData | None:
+        if (
+            self.initrd_path is None
+            or not self.places.are_known
+            or self.places.size(self.initrd_path) is None
+        ):
+            return None
+        return self.places.open(self.initrd_path, "initrd")
+
+    @cached_property
+    def estimate(self) -> Estimate | None:
+        """What the capture kernel will need; None where kernel or initramfs are not known."""
+        if self.kernel_file is None or self.initrd_file is None:
+            return None
+        network = self.settings is not None and self.settings.target.is_remote
+        inputs = sizing.read_inputs(
+            self.machine,
+            self.kernel_file,
+            self.initrd_file,
+            self.capture_line.text if self.capture_line else "",
+            network=network,
+            kernel_log=self.log or "",
+        )
+        return estimate(inputs)
+
+    # A capture that failed
+
+    @cached_property
+    def ending(self) -> Ending | None:
+        """Where the capture in the console's log stopped; None without such a log."""
+        return None if self.console is None else diagnose(self.console)
+
+
+def _unescaped(path: str) -> str:
+    """Mount points have \\040 for a blank (fs/proc_namespace.c)."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

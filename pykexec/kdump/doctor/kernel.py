@@ -1,0 +1,251 @@
+"""What the running kernel, the way it was built, or its policy does not allow."""
+
+from __future__ import annotations
+
+from pykexec.errors import MachineError
+from pykexec.formats import magic
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+
+_CAP_SYS_BOOT = 22  # include/uapi/linux/capability.h
+_OTHER_KERNEL = "boot a kernel that is built with it"
+
+
+def _kexec(facts: Facts) -> Judgement:
+    if facts.machine.kexec_state.crash_loaded is not None:
+        return fine("/sys/kernel/kexec_crash_loaded is there")
+    built = facts.kernel_config
+    for option in ("CONFIG_KEXEC_CORE", "CONFIG_CRASH_DUMP"):
+        if built is not None and option not in built:
+            return wrong(
+                "the kernel is built without crash kernels", f"{option} is off", remedy=_OTHER_KERNEL
+            )
+    if facts.machine.root.names("sys/kernel"):
+        return wrong(
+            "the kernel is built without crash kernels",
+            "no /sys/kernel/kexec_crash_loaded",
+            remedy=_OTHER_KERNEL,
+        )
+    return unknown("neither /sys/kernel nor the kernel's configuration is known")
+
+
+def _capability(facts: Facts) -> Judgement:
+    status = facts.text("proc/self/status") if facts.machine.is_live or facts.places.are_known else None
+    masks = [line.split() for line in (status or "").splitlines() if line.startswith("CapEff:")]
+    if not masks or len(masks[0]) != 2:
+        return unknown("no /proc/self/status: nobody can say who will load the crash kernel")
+    try:
+        mask = int(masks[0][1], 16)
+    except ValueError:
+        raise MachineError("/proc/self/status: CapEff is no number") from None
+    if mask >> _CAP_SYS_BOOT & 1:
+        return fine(f"CapEff {masks[0][1]} has CAP_SYS_BOOT")
+    return wrong(
+        "CAP_SYS_BOOT is missing, as in a container",
+        f"CapEff {masks[0][1]}",
+        remedy="run on the host, as root",
+    )
+
+
+def _load_disabled(facts: Facts) -> Judgement:
+    disabled = facts.machine.kexec_state.load_disabled
+    if disabled is None:
+        return unknown("no /proc/sys/kernel/kexec_load_disabled")
+    if not disabled:
+        return fine("kernel.kexec_load_disabled = 0")
+    return wrong(
+        "the sysctl kernel.kexec_load_disabled forbids any load until the next boot",
+        "kernel.kexec_load_disabled = 1",
+        remedy="find what sets it: grep -r kexec_load_disabled /etc/sysctl.d /etc/sysctl.conf; then reboot",
+    )
+
+
+def _load_limit(facts: Facts) -> Judgement:
+    limit = facts.machine.kexec_state.load_limit_panic
+    if limit is None:
+        return fine("no kernel.kexec_load_limit_panic (Linux before 6.3)")
+    if limit:
+        return fine(f"kernel.kexec_load_limit_panic = {limit}")
+    return wrong(
+        "no further crash load is allowed: each reload, also one after CPUs are plugged, has used one up",
+        "kernel.kexec_load_limit_panic = 0",
+        remedy="reboot; set the limit higher, or load only once",
+    )
+
+
+def _uses_file_load(facts: Facts) -> bool:
+    return facts.settings is not None and "-s" in facts.settings.kexec_arguments
+
+
+def _lockdown(facts: Facts) -> Judgement:
+    lockdown = facts.machine.kexec_state.lockdown
+    if lockdown in (None, "none"):
+        return fine(f"lockdown: {lockdown or 'not built in'}")
+    if _uses_file_load(facts):
+        return fine(f"lockdown: {lockdown}, and -s is configured")
+    return wrong(
+        "the kernel is locked down and takes signed kernels only, through kexec_file_load",
+        f"/sys/kernel/security/lockdown: {lockdown}",
+        remedy="add -s to the kexec arguments (KEXEC_ARGS, KDUMP_KEXEC_ARGS), with a signed kernel",
+    )
+
+
+def _in_log(facts: Facts, pattern: str, cause: str, remedy: str) -> Judgement:
+    if facts.log is None:
+        return unknown("the kernel's log is not known")
+    line = facts.log_line(pattern)
+    return (
+        fine("the kernel's log shows no sign of it") if line is None else wrong(cause, line, remedy=remedy)
+    )
+
+
+def _ima(facts: Facts) -> Judgement:
+    return _in_log(
+        facts,
+        r"ima: impossible to appraise a kernel image",  # security/integrity/ima/ima_main.c
+        "the IMA policy demands a signature, which kexec_load cannot pass on",
+        "add -s to the kexec arguments",
+    )
+
+
+def _tdx(facts: Facts) -> Judgement:
+    return _in_log(
+        facts,
+        r"(?i:kexec.*disabled.*tdx|tdx.*disables kexec|tdx.*kexec is disabled)",
+        "kexec is off while TDX is on",
+        "boot with TDX off (kvm_intel.tdx=0, tdx_host=off), or another machine",
+    )
+
+
+def _xen(facts: Facts) -> Judgement:
+    if facts.text("sys/hypervisor/type") != "xen":
+        return fine("no Xen")
+    guest, control = facts.text("sys/hypervisor/guest_type") or "", facts.text("proc/xen/capabilities") or ""
+    if "control_d" in control:
+        return wrong(
+            "this is Xen's dom0: the hypervisor, not this kernel, loads and starts crash kernels",
+            f"/proc/xen/capabilities: {control}",
+            remedy="use a kexec with Xen support there",
+        )
+    if guest in ("HVM", "PVH"):
+        return fine(f"a Xen guest of type {guest}")
+    return wrong(
+        "a paravirtualised Xen guest cannot start another kernel by itself",
+        f"/sys/hypervisor/guest_type: {guest or 'missing'}",
+        remedy="make it an HVM or PVH guest, or dump it from outside (xl dump-core)",
+    )
+
+
+def _selinux(facts: Facts) -> Judgement:
+    log = facts.text("var/log/audit/audit.log")
+    if log is None:
+        return unknown("no /var/log/audit/audit.log")
+    for line in log.splitlines():
+        if "denied" in line and any(f'comm="{name}"' in line for name in ("kexec", "pykexec", "kdumpctl")):
+            return wrong(
+                "SELinux has denied the loader something",
+                line[:300],
+                remedy="restorecon -v on the files it names, or a policy module (audit2allow)",
+            )
+    return fine("no denial of kexec in the audit log")
+
+
+def _addresses(facts: Facts) -> Judgement:
+    try:
+        iomem = facts.machine.iomem
+    except MachineError as error:
+        if "zeros" not in error.what:
+            raise
+        return wrong("physical addresses are hidden from this process", error.what, remedy="run as root")
+    if facts.sysctl("kptr_restrict") == 2 and facts.machine.root.open("proc/kcore") is None:
+        return wrong(
+            "kernel addresses are hidden, and there is no /proc/kcore to find them out with",
+            "kernel.kptr_restrict = 2",
+            remedy="sysctl kernel.kptr_restrict=1",
+        )
+    return fine(f"/proc/iomem has {len(iomem.entries)} ranges")
+
+
+def _built_with(facts: Facts, *options: str, cause: str, remedy: str) -> Judgement:
+    built = facts.kernel_config
+    if built is None:
+        return unknown("the kernel's configuration is not known (no /boot/config-*, no /proc/config.gz)")
+    off = [option for option in options if option not in built]
+    if off:
+        return wrong(cause, f"{', '.join(off)} off", remedy=remedy)
+    return fine(", ".join(f"{option}={built[option]}" for option in options))
+
+
+def _vmcore(facts: Facts) -> Judgement:
+    return _built_with(
+        facts,
+        "CONFIG_PROC_VMCORE",
+        "CONFIG_CRASH_DUMP",
+        cause="as a capture kernel this one would show no /proc/vmcore",
+        remedy="configure another kernel for the capture (KDUMP_KERNELVER, KDUMP_KERNEL)",
+    )
+
+
+def _relocatable(facts: Facts) -> Judgement:
+    if facts.arch != "x86_64":
+        return fine(f"{facts.arch} kernels run anywhere")
+    return _built_with(
+        facts,
+        "CONFIG_RELOCATABLE",
+        cause="this kernel runs only where it was linked for, which is not in the reservation",
+        remedy="configure another kernel for the capture",
+    )
+
+
+def _file_load(facts: Facts) -> Judgement:
+    if not _uses_file_load(facts):
+        return fine("-s is not configured")
+    return _built_with(
+        facts,
+        "CONFIG_KEXEC_FILE",
+        cause="-s is configured, and this kernel has no kexec_file_load",
+        remedy="take -s out of KEXEC_ARGS, or write -a",
+    )
+
+
+# init/Kconfig: usr/Kconfig's RD_* options, by the compressions our formats know
+_UNPACKS = {
+    "gzip": "CONFIG_RD_GZIP",
+    "bzip2": "CONFIG_RD_BZIP2",
+    "lzma": "CONFIG_RD_LZMA",
+    "xz": "CONFIG_RD_XZ",
+    "lz4": "CONFIG_RD_LZ4",
+    "zstd": "CONFIG_RD_ZSTD",
+}
+
+
+def _initrd_compression(facts: Facts) -> Judgement:
+    if facts.initrd_file is None:
+        return unknown("the capture initramfs is not known")
+    name = magic.compression(facts.initrd_file.data)
+    if name is None:
+        return fine("the initramfs begins uncompressed")
+    return _built_with(
+        facts,
+        _UNPACKS[name],
+        cause=f"the kernel cannot unpack an initramfs compressed with {name}",
+        remedy="compress it otherwise (dracut --gzip, COMPRESS= in initramfs.conf)",
+    )
+
+
+CHECKS = (
+    Check("P1", Stage.KERNEL, "the kernel can load crash kernels", _kexec),
+    Check("P2", Stage.KERNEL, "the loader is privileged", _capability),
+    Check("P3", Stage.KERNEL, "loading is not disabled", _load_disabled),
+    Check("P4", Stage.KERNEL, "loads are left", _load_limit),
+    Check("P5", Stage.KERNEL, "lockdown allows the configured way of loading", _lockdown),
+    Check("P6", Stage.KERNEL, "IMA has not refused a load", _ima),
+    Check("P7", Stage.KERNEL, "TDX does not disable kexec", _tdx),
+    Check("P8", Stage.KERNEL, "no Xen in between", _xen),
+    Check("P9", Stage.KERNEL, "SELinux has not denied a load", _selinux),
+    Check("P10", Stage.KERNEL, "addresses can be read", _addresses),
+    Check("P11", Stage.KERNEL, "the kernel can be a capture kernel", _vmcore),
+    Check("P12", Stage.KERNEL, "the kernel is relocatable", _relocatable),
+    Check("P13", Stage.KERNEL, "kexec_file_load is there where it is configured", _file_load),
+    Check("P14", Stage.KERNEL, "the kernel can unpack the initramfs", _initrd_compression),
+)

@@ -1,0 +1,279 @@
+"""Whether a crash kernel is loaded, or could be."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.errors import ImageError
+from pykexec.formats import identify, unwrap
+from pykexec.kdump.config.settings import Dialect
+from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.sizing import kernel_memory
+from pykexec.memory import MIB
+
+_FILES_UNKNOWN = "the kernel or the initramfs to be loaded is not known"
+_BESIDES = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
+
+
+def _loaded(facts: Facts) -> Judgement:
+    loaded = facts.machine.kexec_state.crash_loaded
+    if loaded is None:
+        return unknown("no /sys/kernel/kexec_crash_loaded")
+    if loaded:
+        return fine("kexec_crash_loaded = 1")
+    return wrong(
+        "no crash kernel is loaded: a crash would leave nothing",
+        "kexec_crash_loaded = 0",
+        remedy="start the kdump service, or load one: pykexec -p KERNEL --initrd=INITRD --reuse-cmdline",
+    )
+
+
+def _enabled(facts: Facts) -> Judgement:
+    if facts.settings is None:
+        return unknown("kdump is not configured here")
+    if facts.settings.enabled:
+        return fine(f"{', '.join(facts.settings.files)}: enabled")
+    return wrong(
+        "the kdump service is switched off",
+        f"{facts.settings.files[0]}: USE_KDUMP is not 1",
+        remedy="set USE_KDUMP=1 and start the service",
+    )
+
+
+def _no_reboot_image(facts: Facts) -> Judgement:
+    loaded = facts.machine.kexec_state.loaded
+    if loaded is None:
+        return unknown("no /sys/kernel/kexec_loaded")
+    if not loaded:
+        return fine("kexec_loaded = 0")
+    return wrong(
+        "a kernel is loaded for the next reboot: systemctl reboot will start it instead of the firmware",
+        "kexec_loaded = 1",
+        remedy="if that is not meant: pykexec -u",
+    )
+
+
+def _fits(facts: Facts) -> Judgement:
+    kernel, initrd = facts.kernel_file, facts.initrd_file
+    regions = facts.machine.iomem.crash_regions
+    if kernel is None or initrd is None:
+        return unknown(_FILES_UNKNOWN)
+    if not regions:
+        return fine("nothing is reserved, which is another finding")
+    needed = kernel_memory(kernel) + initrd.size + _BESIDES
+    room = max(region.size for region in regions)
+    evidence = f"kernel and initramfs take {-(-needed // MIB)}M, the reservation has {size_text(room)}"
+    if needed <= room:
+        return fine(evidence)
+    return wrong(
+        f"kernel and initramfs do not fit the reservation: {-(-(needed - room) // MIB)}M are missing",
+        evidence,
+        remedy="raise crashkernel= (pykdump estimate), or make the initramfs smaller",
+    )
+
+
+def _cpus_leave(facts: Facts) -> Judgement:
+    line = facts.log_line(r"Can't kexec: CPUs are stuck in the kernel")
+    root, folder = facts.machine.root, "proc/device-tree/cpus"
+    methods = {(facts.text(f"{folder}/{cpu}/enable-method") or "").strip("\0") for cpu in root.names(folder)}
+    if line is None and "spin-table" not in methods:
+        return fine("no CPU that cannot be taken offline is known of")
+    return wrong(
+        "the firmware has no way to stop CPUs (no PSCI): another kernel cannot be started for a reboot",
+        line or f"/{folder}: enable-method is spin-table",
+        remedy="reboot through the firmware; for crashes, boot with nr_cpus=1 or newer firmware",
+    )
+
+
+def _format(facts: Facts) -> Judgement:
+    if facts.kernel_file is None:
+        return unknown(_FILES_UNKNOWN)
+    try:
+        file, wrappings = unwrap(facts.kernel_file)
+    except ImageError as error:
+        return wrong("the kernel cannot be unpacked", error.what, remedy=error.hint or "install it again")
+    data = file.data
+    is_x86, is_arm64 = bytes(data[0x202:0x206]) == b"HdrS", bytes(data[0x38:0x3C]) == b"ARM\x64"
+    shown = f"{file.path}: {'bzImage' if is_x86 else 'arm64 Image' if is_arm64 else identify.describe(data)}"
+    shown += f", packed as {wrappings}" if wrappings else ""
+    if (is_x86 and facts.arch == "aarch64") or (is_arm64 and facts.arch == "x86_64"):
+        return wrong(
+            "the kernel is for another architecture", shown, facts.arch, remedy="take this machine's"
+        )
+    if is_x86 or is_arm64 or bytes(data[:4]) == b"\x7fELF" or bytes(data[:2]) == b"MZ":
+        return fine(shown)
+    return wrong("the file is no kernel that can be loaded", shown, remedy="take /boot/vmlinuz-VERSION")
+
+
+# COMMAND_LINE_SIZE of arm64; x86 says it in the setup header. Loaders add elfcorehdr=.
+_ARM64_LINE_MAX = 2048
+_LOADERS_SHARE = 64
+
+
+def _line_length(facts: Facts) -> Judgement:
+    line = facts.capture_line
+    if line is None:
+        return unknown("kdump is not configured here")
+    limit = _ARM64_LINE_MAX - 1
+    if facts.arch == "x86_64":
+        if facts.kernel_file is None:
+            return unknown(_FILES_UNKNOWN)
+        limit = int.from_bytes(facts.kernel_file.data[0x238:0x23C], "little")
+    evidence = f"{len(line.text)} characters of {limit}"
+    if len(line.text) + _LOADERS_SHARE <= limit:
+        return fine(evidence)
+    return wrong(
+        "the capture kernel's command line is too long: its end would be cut, or the load refused",
+        evidence,
+        remedy="take away what the capture kernel does not need (KDUMP_COMMANDLINE_REMOVE)",
+    )
+
+
+def _memory(facts: Facts) -> Judgement:
+    found = re.search(r"^MemAvailable:\s+(\d{1,15}) kB", facts.text("proc/meminfo") or "", re.M)
+    if found is None:
+        return unknown("no /proc/meminfo")
+    if facts.kernel_file is None or facts.initrd_file is None:
+        return unknown(_FILES_UNKNOWN)
+    available, payload = int(found[1]) << 10, facts.kernel_file.size + facts.initrd_file.size
+    evidence = f"{available // MIB}M are available, kernel and initramfs have {-(-payload // MIB)}M"
+    # A load keeps the files and what is unpacked of them in memory at the same time.
+    if available >= 2 * payload:
+        return fine(evidence)
+    return wrong(
+        "there is not enough free memory to load them",
+        evidence,
+        remedy="stop something, or shrink the initramfs",
+    )
+
+
+# certs, crypto/asymmetric_keys/verify_pefile.c, kernel/kexec_file.c
+_SIGNATURE = (
+    r"kexec.*signature verification failed|Enforced kernel signature verification failed|"
+    r"PEFILE: (?:Unsigned PE binary|Digest mismatch)|kernel signature verification failed"
+)
+
+
+def _signature(facts: Facts) -> Judgement:
+    if facts.log is None:
+        return unknown("the kernel's log is not known")
+    line = facts.log_line(_SIGNATURE)
+    if line is None:
+        return fine("the kernel's log shows no refused signature")
+    return wrong(
+        "the kernel refused a signature: missing, damaged, or by a key it does not trust",
+        line,
+        remedy="take the distribution's signed kernel as it is, not unpacked; or enrol its key (mokutil)",
+    )
+
+
+def _kcore(facts: Facts) -> Judgement:
+    if facts.machine.root.open("proc/kcore") is None:
+        if facts.settings is not None and "-s" in facts.settings.kexec_arguments:
+            return fine("-s is configured: the kernel makes the core headers itself")
+        if not facts.places.are_known:
+            return unknown("/proc/kcore is not in the snapshot")
+        return wrong(
+            "the core headers cannot be made: nothing tells where the kernel is mapped",
+            "no /proc/kcore",
+            remedy="load with -s, or take a kernel with CONFIG_PROC_KCORE",
+        )
+    mapped = [segment for segment in facts.machine.kcore.segments if segment.physical is not None]
+    return fine(f"/proc/kcore maps {len(mapped)} ranges of memory")
+
+
+_RELOADS = re.compile(r"kdump|kexec")
+
+
+def _hotplug(facts: Facts) -> Judgement:
+    if facts.number("sys/devices/system/cpu/crash_hotplug") == 1:
+        return fine("the kernel keeps the loaded headers up to date (crash_hotplug = 1)")
+    for folder in ("etc/udev/rules.d", "lib/udev/rules.d", "usr/lib/udev/rules.d"):
+        rules = [name for name in facts.machine.root.names(folder) if _RELOADS.search(name)]
+        if rules:
+            return fine(f"udev reloads: /{folder}/{rules[0]}")
+    if not facts.places.are_known:
+        return unknown("whether udev has a rule to reload is not in the snapshot")
+    return wrong(
+        "nothing loads the crash kernel again when CPUs or memory are plugged: the dump would miss them",
+        "crash_hotplug is not 1, and there is no udev rule for kdump",
+        remedy="load with --hotplug (Linux 6.10), or install the udev rule of the kdump service",
+    )
+
+
+def _encrypted(facts: Facts) -> Judgement:
+    name = encrypted_target(facts)
+    if name is None:
+        return not_encrypted(facts)
+    if facts.machine.root.names("sys/kernel/config/crash_dm_crypt_keys"):
+        return fine(f"{name} is encrypted; the kernel can hand its key over (crash_dm_crypt_keys)")
+    return wrong(
+        "the dump's file system is encrypted, and the capture system would ask for a passphrase",
+        f"{name} is a dm-crypt device",
+        remedy="dump to a file system that is not encrypted, or over the network",
+    )
+
+
+def not_encrypted(facts: Facts) -> Judgement:
+    """The judgement where `encrypted_target` found none."""
+    if facts.mounts is None:
+        return unknown("where dumps go is not known: no /proc/self/mounts")
+    return fine("the target is not encrypted")
+
+
+def encrypted_target(facts: Facts) -> str | None:
+    """The dm-crypt device that local dumps go to, if they do."""
+    if facts.settings is None or facts.settings.target.is_remote:
+        return None
+    mount = facts.mount_of(facts.settings.path)
+    root = facts.machine.root
+    for device in root.names("sys/block"):
+        name = facts.text(f"sys/block/{device}/dm/name") if device.startswith("dm-") else None
+        uuid = facts.text(f"sys/block/{device}/dm/uuid") or "" if name else ""
+        if mount and uuid.startswith("CRYPT-") and mount.source in (f"/dev/mapper/{name}", f"/dev/{device}"):
+            return name
+    return None
+
+
+def _initrd_is_new(facts: Facts) -> Judgement:
+    if not facts.places.are_known:
+        return unknown("files of the machine are not in a snapshot")
+    path = facts.initrd_path
+    if path is None or facts.places.size(path) is None:
+        wanted = facts.settings.initrd if facts.settings else ""
+        return wrong(
+            "there is no capture initramfs",
+            wanted or "none of the usual places has one",
+            remedy="build it: kdumpctl rebuild, mkdumprd, or kdump-config symlinks VERSION",
+        )
+    built = facts.places.modified(path) or 0
+    # Debian's capture system is the ordinary one, which reads the configuration when it runs.
+    built_in = facts.settings is not None and facts.settings.dialect is not Dialect.DEBIAN
+    sources = [*(facts.settings.files if facts.settings and built_in else ()), facts.kernel_path or ""]
+    newer = [source for source in sources if source and (facts.places.modified(source) or 0) > built]
+    if not newer:
+        return fine(f"{path} is newer than what it is made of")
+    return wrong(
+        "the capture initramfs is older than what it is made of",
+        f"{path} is older than {', '.join(newer)}",
+        remedy="build it again: kdumpctl rebuild, mkdumprd -f, or kdump-config symlinks VERSION",
+    )
+
+
+CHECKS = (
+    Check("L1", Stage.LOAD, "kernel and initramfs fit the reservation", _fits),
+    Check("L2", Stage.LOAD, "CPUs can be stopped", _cpus_leave),
+    Check("L4", Stage.LOAD, "the kernel is one, and for this machine", _format),
+    Check("L5", Stage.LOAD, "the command line is short enough", _line_length),
+    Check("L6", Stage.LOAD, "there is memory to load with", _memory),
+    Check("L7", Stage.LOAD, "no signature was refused", _signature),
+    Check("L11", Stage.LOAD, "core headers can be made", _kcore),
+    Check("L12", Stage.LOAD, "plugged CPUs and memory are followed", _hotplug),
+    Check("L13", Stage.LOAD, "the target can be unlocked", _encrypted),
+    Check("L14", Stage.LOAD, "the capture initramfs is there and up to date", _initrd_is_new),
+    Check("L16", Stage.LOAD, "no kernel is loaded for a reboot", _no_reboot_image),
+    Check("L17", Stage.LOAD, "a crash kernel is loaded", _loaded),
+    Check("L18", Stage.LOAD, "kdump is switched on", _enabled),
+)

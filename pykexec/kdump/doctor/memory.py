@@ -1,0 +1,180 @@
+"""Memory in the capture kernel: what it wastes, and what it was seen to run out of."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.command_line import name_of
+from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor.capture import NOT_CONFIGURED, ended_with
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.load import encrypted_target, not_encrypted
+from pykexec.kdump.sizing import unpacked
+from pykexec.memory import GIB, MIB
+
+_APPEND = "append it: KDUMP_COMMANDLINE_APPEND, KDUMP_CMDLINE_APPEND"
+
+
+def _cpus(facts: Facts) -> Judgement:
+    found = ended_with(facts, "O1")
+    if found is not None:
+        return found
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    limits = [word for word in facts.capture_words if re.fullmatch(r"(?:nr_cpus|maxcpus)=\d+|nosmp", word)]
+    online = len(facts.machine.cpu_notes)
+    if limits or online <= 2:
+        return fine(*limits, f"{online} CPUs")
+    return wrong(
+        "the capture kernel uses all CPUs: each takes memory of its own",
+        f"{online} CPUs, and no nr_cpus=",
+        remedy="append nr_cpus=1",
+    )
+
+
+_LOW_LEAST = 64 * MIB  # swiotlb's default size (include/linux/swiotlb.h)
+
+
+def _low_memory(facts: Facts) -> Judgement:
+    # mm/page_alloc.c, warn_alloc()
+    pattern = r"page allocation failure: .*(?:GFP_DMA|GFP_DMA32)"
+    line = facts.console.find(pattern, facts.console.capture) if facts.console else None
+    remedy = "ask for more below 4G: crashkernel=256M,low"
+    if line is not None:
+        return wrong("a driver in the capture kernel found no memory for DMA", line.text, remedy=remedy)
+    regions = facts.machine.iomem.crash_regions
+    low = [region for region in regions if region.start < 4 * GIB]
+    if not low or len(regions) == 1:
+        return fine("all of the reservation is in one place" if regions else "nothing is reserved")
+    size = sum(region.size for region in low)
+    if size >= _LOW_LEAST:
+        return fine(f"{size_text(size)} below 4G")
+    return wrong(
+        "there is little memory below 4G for DMA in the capture kernel",
+        f"{size_text(size)} below 4G",
+        remedy=remedy,
+    )
+
+
+def _initramfs(facts: Facts) -> Judgement:
+    found = ended_with(facts, "O3")
+    if found is not None:
+        return found
+    if facts.initrd_file is None or facts.estimate is None:
+        return unknown("the kernel or the initramfs to be loaded is not known")
+    share = facts.estimate.inputs.tmpfs_percent
+    files = unpacked(facts.initrd_file, facts.machine.page_size).contents
+    # What the kernel itself and the memory map take is not counted in what the share is of.
+    room = (facts.crash_size - facts.estimate.inputs.kernel) * share // 100
+    evidence = f"{-(-files // MIB)}M unpacked; {share} % of memory are {max(room, 0) // MIB}M"
+    if files <= room:
+        return fine(evidence)
+    return wrong(
+        "the initramfs does not fit into the share of memory it may fill",
+        evidence,
+        remedy="a smaller initramfs (MODULES=dep, hostonly), initramfs_options=size=90%, or more memory",
+    )
+
+
+def _threads(facts: Facts) -> Judgement:
+    found = ended_with(facts, "O4")
+    if found is not None:
+        return found
+    if facts.settings is None:
+        return unknown("kdump is not configured here")
+    threads = facts.settings.collector.threads
+    limits = re.findall(r"\bnr_cpus=(\d{1,6})\b", " ".join(facts.capture_words or ()))
+    cpus = [int(limit) for limit in limits]
+    if threads <= max(cpus[-1] if cpus else 1, 1):
+        return fine(f"makedumpfile uses {threads or 1} threads")
+    return wrong(
+        "makedumpfile is to use more threads than the capture kernel has CPUs: they only take memory",
+        f"--num-threads {threads}, {cpus[-1] if cpus else 'all'} CPUs",
+        remedy="take --num-threads away, or raise nr_cpus= and crashkernel=",
+    )
+
+
+_ARGON2_DEFAULT = 1 * GIB  # cryptsetup(8): the most memory a new LUKS2 key slot asks for
+
+
+def _luks(facts: Facts) -> Judgement:
+    name = encrypted_target(facts)
+    if name is None:
+        return not_encrypted(facts)
+    if facts.machine.root.names("sys/kernel/config/crash_dm_crypt_keys"):
+        return fine("its key can be handed over: no key has to be derived")
+    if facts.crash_size >= _ARGON2_DEFAULT + 256 * MIB:
+        return fine(f"{size_text(facts.crash_size)} are reserved")
+    return wrong(
+        "unlocking the target takes up to 1 GiB (argon2), which the capture kernel has not",
+        f"{name} is a dm-crypt device; {size_text(facts.crash_size)} are reserved",
+        remedy="add a key slot with PBKDF2 (cryptsetup luksAddKey --pbkdf pbkdf2), or dump elsewhere",
+    )
+
+
+_WASTEFUL = ("hugepages", "hugetlb_cma", "log_buf_len", "slub_debug", "swiotlb", "page_owner", "kasan")
+_HARMLESS = ("hugetlb_cma=0", "swiotlb=noforce", "hugepages=0", "page_owner=off")
+
+
+def _inherited(facts: Facts) -> Judgement:
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    found = [word for word in facts.capture_words if name_of(word) in _WASTEFUL and word not in _HARMLESS]
+    if not found:
+        return fine("nothing on its command line takes memory for a large machine")
+    return wrong(
+        "the capture kernel would set memory aside as the running one does",
+        *found,
+        remedy="take it away: KDUMP_COMMANDLINE_REMOVE, or override it: KDUMP_CMDLINE_APPEND",
+    )
+
+
+def _device_dumps(facts: Facts) -> Judgement:
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    if "novmcoredd" in facts.capture_words:
+        return fine("novmcoredd")
+    built = facts.kernel_config
+    if built is None:
+        return unknown("the kernel's configuration is not known (no /boot/config-*, no /proc/config.gz)")
+    if "CONFIG_PROC_VMCORE_DEVICE_DUMP" not in built:
+        return fine("CONFIG_PROC_VMCORE_DEVICE_DUMP is off")
+    return wrong(
+        "drivers may put dumps of their devices into the capture kernel's memory",
+        "CONFIG_PROC_VMCORE_DEVICE_DUMP is on, and there is no novmcoredd",
+        remedy=_APPEND,
+    )
+
+
+def _device_memory(facts: Facts) -> Judgement:
+    """Seen on arm64: 80M of reservation were enough, 112M were not, as then CMA got its 64M."""
+    if facts.arch != "aarch64":
+        return fine(f"kernels for {facts.arch} set no CMA aside by themselves")
+    if facts.capture_words is None:
+        return unknown(NOT_CONFIGURED)
+    given = [word for word in facts.capture_words if word.startswith("cma=")]
+    if given:
+        return fine(given[-1])
+    megabytes = (facts.kernel_config or {}).get("CONFIG_CMA_SIZE_MBYTES")
+    if facts.kernel_config is not None and megabytes in (None, "0"):
+        return fine("the kernel sets no CMA aside")
+    if facts.crash_size >= 512 * MIB or (facts.kernel_config is None and facts.crash_size >= 256 * MIB):
+        return fine(f"{size_text(facts.crash_size)} are reserved")
+    return wrong(
+        "the capture kernel sets memory aside for devices that the kernel itself cannot use",
+        f"CMA: {megabytes or 64}M of {size_text(facts.crash_size)}",
+        remedy="append cma=0",
+    )
+
+
+CHECKS = (
+    Check("O1", Stage.MEMORY, "the capture kernel has memory for its CPUs", _cpus),
+    Check("O2", Stage.MEMORY, "it has memory for DMA", _low_memory),
+    Check("O3", Stage.MEMORY, "it has room for the initramfs", _initramfs),
+    Check("O4", Stage.MEMORY, "makedumpfile's threads fit", _threads),
+    Check("O5", Stage.MEMORY, "it has memory to unlock the target", _luks),
+    Check("O6", Stage.MEMORY, "it inherits no large setting", _inherited),
+    Check("O7", Stage.MEMORY, "no device dumps fill it", _device_dumps),
+    Check("O8", Stage.MEMORY, "no CMA takes it away", _device_memory),
+)

@@ -1,0 +1,261 @@
+"""Memory for the crash kernel: asked for, reserved, and enough."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pykexec.kdump import crashkernel
+from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.memory import GIB, KIB, MIB, Range
+
+_SET = "put crashkernel=SIZE on the kernel's command line (pykdump estimate says how much) and reboot"
+
+
+def _asked_for(facts: Facts) -> Judgement:
+    found = crashkernel.values(facts.machine.command_line)
+    if found or any(word.startswith("fadump=") for word in facts.words):
+        return fine(*(f"crashkernel={text}" for text in found))
+    return wrong("no memory was asked for", "no crashkernel= in /proc/cmdline", remedy=_SET)
+
+
+def _reserved(facts: Facts) -> Judgement:
+    size = facts.crash_size
+    if size:
+        return fine(f"{size_text(size)} ({', '.join(map(str, facts.machine.iomem.crash_regions))})")
+    expected = facts.expected
+    if not crashkernel.values(facts.machine.command_line):
+        return wrong("nothing is reserved", "the kernel reserved 0 bytes", remedy=_SET)
+    if expected.why_nothing:
+        return wrong(
+            f"nothing is reserved: {expected.why_nothing}",
+            f"crashkernel={expected.text}" if expected.text else facts.machine.command_line,
+            remedy="correct crashkernel= and reboot",
+        )
+    line = facts.log_line(_RESERVATION_FAILED)
+    return wrong(
+        f"nothing is reserved: the kernel found no place for the {size_text(expected.size)} asked for",
+        *([line] if line else []),
+        remedy="ask for less, or above 4G: crashkernel=SIZE,high",
+    )
+
+
+# kernel/crash_reserve.c, and before 6.7 arch/x86/kernel/setup.c and arch/arm64/mm/init.c
+_RESERVATION_FAILED = (
+    r"cannot allocate crashkernel|crashkernel reservation failed|crashkernel: |Cannot reserve.*crashkernel"
+)
+_LOW_FAILED = r"cannot allocate crashkernel low memory|Cannot reserve .*crashkernel low memory"
+_IN_USE = r"crashkernel reservation failed - memory is in use|crashkernel reservation failed.*overlap"
+
+
+def _not_auto(facts: Facts) -> Judgement:
+    if "crashkernel=auto" not in facts.words:
+        return fine("no crashkernel=auto")
+    return wrong(
+        "crashkernel=auto is understood by RHEL 8 and older only",
+        "crashkernel=auto in /proc/cmdline",
+        remedy="replace it by a size (pykdump estimate), and reboot",
+    )
+
+
+def _low_part(facts: Facts) -> Judgement:
+    regions = facts.machine.iomem.crash_regions
+    below_4g = Range(0, 4 * GIB)
+    if not regions or not facts.machine.iomem.system_ram.intersect([below_4g]):
+        return fine("there is no memory below 4G" if regions else "nothing is reserved")
+    low = [region for region in regions if region.overlaps(below_4g)]
+    if low:
+        return fine(f"reserved below 4G: {', '.join(map(str, low))}")
+    line = facts.log_line(_LOW_FAILED)
+    if line is None and not facts.expected.low_size:
+        line = f"no SIZE,low in crashkernel={facts.expected.text}"
+    return wrong(
+        "no memory below 4G is reserved: devices that need it for DMA will not work in the capture kernel",
+        *([line] if line else []),
+        remedy="add crashkernel=128M,low; if that fails now and then, ask for less, or boot with nokaslr",
+    )
+
+
+def _offset(facts: Facts) -> Judgement:
+    if not facts.expected.offset and "@" not in facts.expected.text:
+        return fine("no fixed place was asked for")
+    if facts.crash_size:
+        return fine("the fixed place was free")
+    return wrong(
+        "the place that was asked for is in use",
+        facts.log_line(_IN_USE) or f"crashkernel={facts.expected.text}",
+        remedy="leave out the @OFFSET: the kernel finds a place by itself",
+    )
+
+
+def _not_shrunk(facts: Facts) -> Judgement:
+    region, expected = _main(facts), facts.expected.size
+    if region is None or region.size >= expected:
+        return fine("nothing is reserved" if region is None else f"{size_text(region.size)} are reserved")
+    return wrong(
+        "the reservation was made smaller after the boot",
+        f"{size_text(region.size)} left of {size_text(expected)}",
+        remedy="find what writes to /sys/kernel/kexec_crash_size (KDUMP_AUTO_RESIZE), and reboot",
+    )
+
+
+_BOOT_FILES = ("etc/default/grub", "etc/kernel/cmdline", "boot/grub/grub.cfg", "boot/grub2/grub.cfg")
+_BOOT_FOLDERS = ("etc/default/grub.d", "boot/loader/entries")
+
+
+def _boot_configuration(facts: Facts) -> Judgement:
+    configured = dict(_configured(facts))
+    if not configured:
+        return unknown("no boot loader's configuration with crashkernel= is known")
+    running = set(crashkernel.values(facts.machine.command_line))
+    if running & {value for values in configured.values() for value in values} or not any(
+        configured.values()
+    ):
+        return fine(
+            *(f"/{path}: crashkernel={' crashkernel='.join(values)}" for path, values in configured.items())
+        )
+    path, values = next(iter(configured.items()))
+    return wrong(
+        "the boot loader is configured for another reservation than the one in force",
+        f"/{path}: crashkernel={values[0]}",
+        "running: " + (", ".join(sorted(running)) or "no crashkernel="),
+        remedy="bring the boot loader's menu up to date (update-grub, grub2-mkconfig), and reboot",
+    )
+
+
+def _configured(facts: Facts) -> Iterator[tuple[str, list[str]]]:
+    paths = list(_BOOT_FILES)
+    for folder in _BOOT_FOLDERS:
+        paths += [f"{folder}/{name}" for name in facts.machine.root.names(folder)]
+    for path in paths:
+        lines = [line for line in (facts.text(path) or "").splitlines() if not line.lstrip().startswith("#")]
+        found = re.findall(r"""crashkernel=([^\s"']+)""", "\n".join(lines))
+        if found:
+            yield path, found
+
+
+def _main(facts: Facts) -> Range | None:
+    regions = facts.machine.iomem.crash_regions
+    return max(regions, key=lambda region: region.size) if regions else None
+
+
+def _enough(facts: Facts) -> Judgement:
+    region, estimate = _main(facts), facts.estimate
+    if region is None:
+        return fine("nothing is reserved, which is another finding")
+    if estimate is None:
+        return unknown("the kernel or the initramfs to be loaded is not known")
+    evidence = f"{size_text(region.size)} are reserved, about {estimate.needed // MIB}M needed"
+    if region.size >= estimate.needed:
+        return fine(evidence)
+    largest = sorted(estimate.terms, key=lambda term: term.size, reverse=True)[:3]
+    return wrong(
+        "the reservation is smaller than what the capture kernel is likely to need",
+        evidence,
+        *(f"{term.name}: {term.size // MIB}M, {term.why}" for term in largest),
+        remedy=f"crashkernel={estimate.parameter}",
+    )
+
+
+def _cma(facts: Facts) -> Judgement:
+    ranges = facts.text("sys/kernel/kexec/crash_cma_ranges")
+    if not ranges:
+        return fine("no CMA is part of the reservation")
+    level = facts.settings.collector.dump_level if facts.settings else None
+    user_pages = 8  # makedumpfile(8), -d: user process data
+    if level is not None and level & user_pages:
+        return fine(f"the dump leaves out user pages (-d {level}), which is what may lie in the CMA")
+    return wrong(
+        "user pages in the CMA part of the reservation are overwritten, and the dump is to have them",
+        f"crash_cma_ranges: {ranges[:200]}",
+        f"makedumpfile's dump level: {level}",
+        remedy="leave out user pages (-d 31), or reserve without ,cma",
+    )
+
+
+def _hardware(facts: Facts) -> Judgement:
+    region = _main(facts)
+    hungry = list(_hungry(facts))
+    if region is None or not hungry:
+        return fine("no hardware that is known to need more")
+    plain = _default(facts)
+    if region.size >= plain + sum(size for _, size in hungry):
+        return fine(f"{size_text(region.size)} are reserved", *(name for name, _ in hungry))
+    return wrong(
+        "this hardware needs more memory than a default reservation has",
+        f"{size_text(region.size)} are reserved",
+        *(f"{name}: {size_text(size)} more" for name, size in hungry),
+        remedy=f"crashkernel={size_text(plain + sum(size for _, size in hungry))}",
+    )
+
+
+# kdump-utils, kdumpctl
+_MLX5 = {4 * KIB: 150 * MIB, 64 * KIB: 200 * MIB}
+_SMMU = 384 * MIB
+_LARGE_PAGES = 100 * MIB
+_SME = 64 * MIB
+
+
+def _hungry(facts: Facts) -> Iterator[tuple[str, int]]:
+    page = facts.machine.page_size
+    if page == 64 * KIB:
+        yield "pages of 64 KiB", _LARGE_PAGES
+        if any(name.startswith("arm-smmu-") for name in facts.machine.root.names("sys/devices/platform")):
+            yield "an SMMU with pages of 64 KiB", _SMMU
+    if "mlx5_core" in (facts.modules or ()):
+        yield "mlx5_core", _MLX5.get(page, 150 * MIB)
+    if facts.log_line(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)"):
+        yield "AMD memory encryption", _SME
+
+
+def _default(facts: Facts) -> int:
+    """What Fedora reserves on such a machine without any of these."""
+    texts = {"x86_64": "2G-64G:256M,64G-:512M", "aarch64": "2G-4G:256M,4G-64G:320M,64G-:576M"}
+    text = texts.get(facts.arch, "2G-:256M")
+    return crashkernel.reservation(
+        f"crashkernel={text}", max(facts.total_memory, 2 * GIB), facts.traits
+    ).size
+
+
+def _cma_known(facts: Facts) -> Judgement:
+    values = crashkernel.values(facts.machine.command_line)
+    asked = [value for value in values if value.endswith(",cma")]
+    if not asked:
+        return fine("no SIZE,cma")
+    if facts.expected.cma_size:
+        return fine(f"crashkernel={asked[-1]} is understood")
+    why = facts.expected.why_nothing or next((note for note in facts.expected.notes if "CMA" in note), "")
+    return wrong(
+        f"crashkernel={asked[-1]} does not work here: {why}",
+        f"Linux {facts.release}",
+        remedy="take the ,cma parameter away, and reboot",
+    )
+
+
+def _only_one(facts: Facts) -> Judgement:
+    notes = [note for note in facts.expected.notes if "has no effect" in note]
+    if notes:
+        return wrong(
+            "there are several crashkernel= on the command line, and not all count",
+            *notes,
+            remedy="leave only the one that is meant",
+        )
+    return fine(*(f"crashkernel={text}" for text in crashkernel.values(facts.machine.command_line)))
+
+
+CHECKS = (
+    Check("R1", Stage.RESERVATION, "memory was asked for", _asked_for),
+    Check("R2", Stage.RESERVATION, "memory is reserved", _reserved),
+    Check("R3", Stage.RESERVATION, "no crashkernel=auto", _not_auto),
+    Check("R4", Stage.RESERVATION, "there is memory for DMA below 4G", _low_part),
+    Check("R5", Stage.RESERVATION, "a fixed place was free", _offset),
+    Check("R6", Stage.RESERVATION, "the reservation was not made smaller", _not_shrunk),
+    Check("R7", Stage.RESERVATION, "the boot loader's configuration is in force", _boot_configuration),
+    Check("R8", Stage.RESERVATION, "the reservation is large enough", _enough),
+    Check("R9", Stage.RESERVATION, "no CMA holds what is to be dumped", _cma),
+    Check("R10", Stage.RESERVATION, "hungry hardware was thought of", _hardware),
+    Check("R11", Stage.RESERVATION, "SIZE,cma is understood", _cma_known),
+    Check("R12", Stage.RESERVATION, "every crashkernel= counts", _only_one),
+)

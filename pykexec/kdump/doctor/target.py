@@ -1,0 +1,245 @@
+"""Where the dump goes: reachable, lasting, large enough."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.kdump.config.settings import Action, Collector, Settings, TargetKind
+from pykexec.kdump.console_log import Stage as Reached
+from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor.capture import ended_with, seen
+from pykexec.kdump.doctor.facts import Facts, Mount
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.memory import GIB, MIB
+
+_NOT_CONFIGURED = "kdump is not configured here: where dumps go is not known"
+
+
+def _ssh(facts: Facts) -> Judgement:
+    found = ended_with(facts, "S1")
+    if found is not None:
+        return found
+    if facts.settings is None:
+        return unknown(_NOT_CONFIGURED)
+    target = facts.settings.target
+    if target.kind is not TargetKind.SSH:
+        return fine("dumps do not go over ssh")
+    if not facts.places.are_known:
+        return unknown("the key is not in a snapshot")
+    if target.ssh_key and facts.places.size(target.ssh_key) is None:
+        return wrong(
+            "the ssh key for dumps does not exist",
+            target.ssh_key,
+            remedy="make one and bring it to the server: kdumpctl propagate, kdump-config propagate",
+        )
+    hosts = "/root/.ssh/known_hosts"
+    if facts.places.size(hosts) is None:
+        return wrong(
+            "the server's host key is not known: the capture system would refuse to connect",
+            f"no {hosts}",
+            remedy="log in once as root with that key, or: kdumpctl propagate",
+        )
+    return fine(target.ssh_key or "root's own keys", hosts)
+
+
+def _nfs(facts: Facts) -> Judgement:
+    found = ended_with(facts, "S2")
+    if found is not None:
+        return found
+    if facts.settings is None:
+        return unknown(_NOT_CONFIGURED)
+    target = facts.settings.target
+    if target.kind is not TargetKind.NFS:
+        return fine("dumps do not go over NFS")
+    host = target.address.partition(":/")[0]
+    # The capture system may have no resolver's configuration; a whole name or an address works.
+    if "." in host or ":" in host:
+        return fine(target.address)
+    return wrong(
+        "the NFS server's name is not a whole one: the capture system may not be able to look it up",
+        target.address,
+        remedy="write the server's address, or its fully qualified name",
+    )
+
+
+# Percent of memory that a dump takes at most when free, cache and user pages are left out of it.
+_SHARE_FILTERED = 30
+_FILTERS = 1 | 2 | 4 | 8 | 16  # makedumpfile(8), -d
+
+
+def _wanted(facts: Facts, settings: Settings) -> int:
+    collector: Collector = settings.collector
+    filtered = (collector.dump_level or 0) & _FILTERS == _FILTERS
+    return facts.total_memory * _SHARE_FILTERED // 100 if filtered else facts.total_memory
+
+
+def _space(facts: Facts) -> Judgement:
+    found = ended_with(facts, "S3")
+    if found is not None:
+        return found
+    settings = facts.settings
+    if settings is None:
+        return unknown(_NOT_CONFIGURED)
+    if not settings.save_dump:
+        return fine("only the log is saved")
+    if settings.target.kind is not TargetKind.LOCAL:
+        return unknown(f"how much room {settings.target} has cannot be seen from here")
+    free = facts.places.free(settings.path)
+    if free is None:
+        return unknown("a snapshot does not tell how much room there is")
+    wanted = _wanted(facts, settings) + settings.free_space
+    evidence = f"{settings.path}: {free // MIB}M free, a dump may take {wanted // MIB}M"
+    if free >= wanted:
+        return fine(evidence)
+    return wrong(
+        "the dump may not fit",
+        evidence,
+        remedy="make room, leave out more pages (-d 31), keep fewer dumps, or use another target",
+    )
+
+
+def _mount(facts: Facts) -> Mount | None:
+    """The mount that dumps go to on the running system, if it is one."""
+    settings = facts.settings
+    if settings is None or facts.mounts is None:
+        return None
+    if settings.target.kind is TargetKind.LOCAL:
+        return facts.mount_of(settings.path)
+    return next((mount for mount in facts.mounts if mount.source == settings.target.address), None)
+
+
+def _filesystem(facts: Facts) -> Judgement:
+    if facts.settings is None:
+        return unknown(_NOT_CONFIGURED)
+    mount = _mount(facts)
+    if mount is None:
+        return (
+            unknown("no /proc/self/mounts")
+            if facts.mounts is None
+            else fine("no file system of this system's")
+        )
+    if mount.type in ("vfat", "msdos", "exfat"):
+        largest = "4 GiB" if mount.type == "vfat" else "2 GiB"
+        if mount.type == "exfat" or facts.total_memory < 4 * GIB:
+            return fine(
+                f"{mount.point} is {mount.type}; a dump of {size_text(facts.total_memory)} fits a file"
+            )
+        return wrong(
+            f"files on {mount.type} have less than {largest}: a dump may not fit into one",
+            f"{mount.source} on {mount.point}",
+            remedy="use another file system, or makedumpfile --split",
+        )
+    return fine(f"{mount.source} on {mount.point} ({mount.type})")
+
+
+_VOLATILE = ("tmpfs", "ramfs", "overlay", "squashfs", "devtmpfs", "rootfs")
+
+
+def _lasting(facts: Facts) -> Judgement:
+    settings = facts.settings
+    if settings is None:
+        return unknown(_NOT_CONFIGURED)
+    if facts.mounts is None:
+        return unknown("no /proc/self/mounts")
+    mount = _mount(facts)
+    if settings.target.kind is TargetKind.LOCAL:
+        if mount is not None and mount.type in _VOLATILE:
+            return wrong(
+                "dumps would go to a file system that is gone, or another one, in the capture system",
+                f"{settings.path} is on {mount.type}, mounted on {mount.point}",
+                remedy="use a path on a disk, or name a target",
+            )
+        return fine(f"{settings.path} is on {mount.source if mount else 'the root file system'}")
+    if mount is None or settings.target.kind is not TargetKind.FILESYSTEM:
+        return fine("the target is no file system mounted here")
+    folder = mount.point.rstrip("/") + settings.path
+    hiding = facts.mount_of(folder)
+    if hiding is None or hiding == mount:
+        return fine(f"{folder} is on {mount.source}")
+    return wrong(
+        "another file system is mounted over the folder: dumps would land below it, where nobody sees them",
+        f"{hiding.source} on {hiding.point}",
+        f"{mount.source} on {mount.point}",
+        remedy="name the file system that is mounted there as the target, or change path",
+    )
+
+
+_UNSTABLE = re.compile(
+    r"/dev/(?:sd[a-z]+\d*|vd[a-z]+\d*|xvd[a-z]+\d*|hd[a-z]+\d*|nvme\d+n\d+(?:p\d+)?|mmcblk\d+(?:p\d+)?|dm-\d+)"
+)
+
+
+def _stable_name(facts: Facts) -> Judgement:
+    if facts.settings is None:
+        return unknown(_NOT_CONFIGURED)
+    target = facts.settings.target
+    if target.kind not in (TargetKind.FILESYSTEM, TargetKind.RAW, TargetKind.DRACUT):
+        return fine("the target is no device")
+    if not _UNSTABLE.fullmatch(target.address):
+        return fine(target.address)
+    return wrong(
+        "the target's device may have another name in the capture system",
+        str(target),
+        remedy="name it by UUID= or LABEL=, or by /dev/disk/by-id",
+    )
+
+
+def _device_appears(facts: Facts) -> Judgement:
+    return seen(facts, "S7")
+
+
+def _readable(facts: Facts) -> Judgement:
+    return seen(facts, "S10")
+
+
+def _failure_shows(facts: Facts) -> Judgement:
+    ending = facts.ending
+    if ending is None or facts.settings is None:
+        return unknown("no console log of a crash was given")
+    early = (Reached.NO_CRASH, Reached.NOT_LOADED, Reached.NO_SECOND_KERNEL, Reached.SAVED)
+    if (
+        ending.stage in early
+        or facts.settings.failure_action is not Action.REBOOT
+        or facts.settings.failure_command
+    ):
+        return fine("no failure was hidden by a reboot")
+    return wrong(
+        "the capture failed, and the machine rebooted at once: little is left to find out why",
+        f"{ending.stage.value}: {ending.cause}",
+        remedy="for the time being: failure_action shell, KDUMP_CONTINUE_ON_ERROR=false, or KDUMP_FAIL_CMD",
+    )
+
+
+def _iscsi(facts: Facts) -> Judgement:
+    if facts.settings is None:
+        return unknown(_NOT_CONFIGURED)
+    sessions = facts.machine.root.names("sys/class/iscsi_session")
+    booted = [word for word in facts.words if word.startswith(("netroot=iscsi", "rd.iscsi.", "iscsi_"))]
+    if facts.settings.target.kind is not TargetKind.LOCAL or not (sessions or booted):
+        return fine("dumps do not go to this system's iSCSI disk")
+    return wrong(
+        "dumps may go to a disk behind iSCSI, whose session the capture system has to bring up again",
+        *(booted or sessions),
+        remedy="use a target of its own (nfs, ssh), and test it with a crash",
+    )
+
+
+def _saved(facts: Facts) -> Judgement:
+    if facts.ending is not None and facts.ending.stage is Reached.SAVED:
+        return fine(*(f"line {line.number}: {line.text[:200]}" for line in facts.ending.evidence))
+    return seen(facts, "S14")
+
+
+CHECKS = (
+    Check("S1", Stage.TARGET, "the ssh server lets the capture system in", _ssh),
+    Check("S2", Stage.TARGET, "the NFS server is found", _nfs),
+    Check("S3", Stage.TARGET, "there is room for the dump", _space),
+    Check("S4", Stage.TARGET, "the file system takes large files", _filesystem),
+    Check("S5", Stage.TARGET, "the dump stays, and can be found", _lasting),
+    Check("S6", Stage.TARGET, "the device keeps its name", _stable_name),
+    Check("S7", Stage.TARGET, "the device appears in the capture system", _device_appears),
+    Check("S10", Stage.TARGET, "the dump can be read", _readable),
+    Check("S11", Stage.TARGET, "a failure can be seen", _failure_shows),
+    Check("S12", Stage.TARGET, "no iSCSI session is needed", _iscsi),
+    Check("S14", Stage.TARGET, "the dump was written", _saved),
+)

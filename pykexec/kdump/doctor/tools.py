@@ -1,0 +1,102 @@
+"""The configuration, and the tools it names."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.kdump.config.errors import ConfigError
+from pykexec.kdump.doctor.capture import ended_with
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.memory import KIB
+
+
+def _configuration(facts: Facts) -> Judgement:
+    try:
+        settings = facts.settings
+    except ConfigError as error:
+        return wrong(
+            "the configuration cannot be understood", error.what, remedy=error.hint or "correct that line"
+        )
+    if settings is None:
+        return unknown("there is no /etc/kdump.conf, /etc/sysconfig/kdump or /etc/default/kdump-tools")
+    return fine(*settings.files)
+
+
+def _no_warnings(facts: Facts) -> Judgement:
+    if facts.settings is None:
+        return unknown("kdump is not configured here")
+    if facts.settings.warnings:
+        return wrong(
+            "the configuration says something else than it may seem",
+            *facts.settings.warnings,
+            remedy="correct or remove these lines",
+        )
+    return fine(*facts.settings.files)
+
+
+_BIN_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
+
+
+def _collector(facts: Facts) -> Judgement:
+    if facts.settings is None:
+        return unknown("kdump is not configured here")
+    program = facts.settings.collector.program
+    if not program:
+        return fine(f"a command of its own: {facts.settings.collector.command[:200]}")
+    if not facts.places.are_known:
+        return unknown("programs are not in a snapshot")
+    paths = [program] if "/" in program else [f"{folder}/{program}" for folder in _BIN_FOLDERS]
+    found = next((path for path in paths if facts.places.size(path) is not None), None)
+    if found:
+        return fine(found)
+    return wrong(
+        "the program that is to write the dump is not installed",
+        program,
+        remedy=f"install it (package {program.rpartition('/')[2]}) and rebuild the capture initramfs",
+    )
+
+
+# Seen: it ends with "PAGE SIZE 0x1000 and VA Bits 52 not supported" for Debian's arm64 kernels 6.12 and 7.2.
+_NEWEST_WITHOUT_52_BITS = (1, 7, 2)
+
+
+def _version(facts: Facts) -> Judgement:
+    found = ended_with(facts, "S8")
+    if found is not None:
+        return found
+    version = _installed(facts)
+    if version is None:
+        return unknown("makedumpfile's version is not known (no /var/lib/dpkg/status with it)")
+    shown = f"makedumpfile {'.'.join(map(str, version))}"
+    wide = (
+        facts.machine.kcore.vmcoreinfo.get("NUMBER(VA_BITS)") == "52" if facts.arch == "aarch64" else False
+    )
+    if wide and facts.machine.page_size < 64 * KIB and version <= _NEWEST_WITHOUT_52_BITS:
+        return wrong(
+            "makedumpfile is too old for kernels with 52 bits of virtual addresses and small pages",
+            shown,
+            f"Linux {facts.release}",
+            remedy="install a newer makedumpfile, or dump with another program (cp)",
+        )
+    return fine(shown)
+
+
+def _installed(facts: Facts) -> tuple[int, ...] | None:
+    status = facts.text("var/lib/dpkg/status") or ""
+    at = re.search(r"^Package: makedumpfile$", status, re.M)
+    if at is None:
+        return None
+    entry = status[at.start() : at.start() + 4000].partition("\n\n")[0]
+    version = re.search(r"^Version: (?:\d+:)?(\d+(?:\.\d+){1,3})", entry, re.M)
+    if version is None or "\nStatus: install ok installed" not in entry:
+        return None
+    return tuple(int(part) for part in version[1].split("."))
+
+
+CHECKS = (
+    Check("V1", Stage.TOOLS, "the configuration can be understood", _configuration),
+    Check("V2", Stage.TOOLS, "the configuration says what it seems to", _no_warnings),
+    Check("V3", Stage.TOOLS, "the collector is installed", _collector),
+    Check("S8", Stage.TOOLS, "makedumpfile is new enough for the kernel", _version),
+)

@@ -1,0 +1,292 @@
+"""How much memory to reserve for a crash kernel: a sum of terms, each with its reason.
+
+The terms are those of the models that distributions use (kdumpctl estimate, openSUSE's calibrate). They
+lean to the safe side, as was seen with capture kernels booted in ever less memory until they ran out of it:
+a dump that is missing costs more than memory that is reserved in vain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pykexec.errors import UsageError
+from pykexec.kdump import crashkernel
+from pykexec.kdump.crashkernel import size_text
+from pykexec.memory import KIB, MIB, align_up
+
+SCHEMA = 1
+"""Version of the JSON form."""
+
+# The terms' numbers
+
+_STRUCT_PAGE = 64  # include/linux/mm_types.h: what all 64-bit configurations come to
+_SECTION = 128 * MIB  # the memory map is made for whole sections (SECTION_SIZE_BITS 27, arm64 and x86)
+
+_RUNNING_KERNEL = {4 * KIB: 20 * MIB, 16 * KIB: 40 * MIB, 64 * KIB: 100 * MIB}
+"""Slabs, page tables, threads, per-node data. With large pages all of these are larger: 82 MiB of difference
+were measured for kdump-utils between pages of 4 and of 64 KiB."""
+_PER_CPU = 512 * KIB  # per-CPU areas, idle and kernel threads' stacks, per-CPU lists
+_PROGRAMS = 24 * MIB  # init, udev, shell, makedumpfile itself; kdumpctl takes 16 MiB, systemd needs more
+_NETWORK = 16 * MIB  # ssh or NFS, and the network's configuration
+_BITMAP_MAX = 32 * MIB  # makedumpfile splits the work into cycles where two bitmaps would take more
+_PER_THREAD = 2 * MIB  # --num-threads: page buffers and compression work space of each
+_INODE = 1 * KIB  # a tmpfs inode, its dentry, and the directory entry
+_ENCRYPTED_MEMORY = 64 * MIB  # SME and SEV: DMA goes through swiotlb, whose default size this is
+_SMALL = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
+
+_MARGIN_PERCENT = 25
+_MARGIN_LEAST = 16 * MIB
+_ROUND = 16 * MIB
+
+TMPFS_PERCENT = 50
+"""The share of memory that a tmpfs without size= may fill (mm/shmem.c)."""
+DRIVERS_UNKNOWN = 24 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """An initramfs as it lies in memory; sizes in bytes."""
+
+    size: int
+    """Of the file, which stays in memory until it is unpacked."""
+    contents: int
+    """Of the files in it, in whole pages."""
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What an estimate is made of; sizes in bytes."""
+
+    arch: str
+    """As `uname -m` says it."""
+    total_memory: int
+    """Of the machine whose dump is written."""
+    kernel: int
+    """What the capture kernel's image takes once it runs, with what it needs to unpack itself."""
+    initrd: Unpacked
+    page_size: int = 4 * KIB
+    cpus: int = 1
+    """That the capture kernel uses."""
+    drivers: int = DRIVERS_UNKNOWN
+    """Modules' code and devices' buffers."""
+    drivers_why: str = "a guess: what is loaded is not known"
+    threads: int = 0
+    """makedumpfile's --num-threads."""
+    network: bool = False
+    """The dump goes over the network."""
+    luks: int = 0
+    """What unlocking the target takes, as its key slot says."""
+    encrypted_memory: bool = False
+    """SME or SEV is active."""
+    cma: int = 0
+    """What the capture kernel sets aside for devices; the kernel itself cannot use it."""
+    tmpfs_percent: int = TMPFS_PERCENT
+    """How much of its memory the capture kernel lets the initramfs fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of the sum."""
+
+    name: str
+    size: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What somebody else would reserve on that machine."""
+
+    name: str
+    text: str
+    """The crashkernel= value."""
+    size: int
+    """What that comes to; 0: nothing."""
+    enough: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How much to reserve, and why."""
+
+    inputs: Inputs
+    terms: tuple[Term, ...]
+    needed: int
+    """The sum."""
+    recommended: int
+    """With a margin, and rounded up."""
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def parameter(self) -> str:
+        """The crashkernel= value to boot with."""
+        return size_text(self.recommended)
+
+
+def estimate(inputs: Inputs) -> Estimate:
+    """Sum up what a capture kernel needs. Raises UsageError for sizes that make no sense."""
+    _require_sense(inputs)
+    reserved = 0
+    while True:
+        # The memory map is part of what it describes; it grows so slowly that this soon comes to rest.
+        terms = tuple(_terms(inputs, reserved))
+        needed = sum(term.size for term in terms)
+        margin = max(needed * _MARGIN_PERCENT // 100, _MARGIN_LEAST)
+        recommended = align_up(needed + margin, _ROUND)
+        if recommended <= reserved:
+            break
+        reserved = recommended
+    comparisons = tuple(_compare(inputs, needed))
+    return Estimate(inputs, terms, needed, recommended, comparisons)
+
+
+def _require_sense(inputs: Inputs) -> None:
+    if inputs.page_size not in _RUNNING_KERNEL:
+        raise UsageError(f"no page size: {inputs.page_size}", hint="it is 4096, 16384 or 65536")
+    if not 0 < inputs.cpus <= 1 << 16 or not 0 <= inputs.threads <= 1 << 16:
+        raise UsageError(f"no number of CPUs or threads: {inputs.cpus}, {inputs.threads}")
+    if not 0 < inputs.tmpfs_percent <= 100:
+        raise UsageError(f"a tmpfs cannot take {inputs.tmpfs_percent} % of memory")
+    initrd = (inputs.initrd.size, inputs.initrd.contents, inputs.initrd.entries)
+    sizes = (inputs.total_memory, inputs.kernel, *initrd, inputs.drivers, inputs.luks, inputs.cma)
+    if any(size < 0 or size >> 60 for size in sizes):
+        raise UsageError("a size is negative, or more than 1 EiB")
+
+
+def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
+    fixed = list(_fixed_terms(inputs, reserved))
+    yield from fixed
+    files = inputs.initrd.contents + inputs.initrd.entries * _INODE
+    yield Term("initrd", inputs.initrd.size, "the file, until it is unpacked")
+    yield Term("its contents", files, f"{inputs.initrd.entries} files in memory, and their inodes")
+    yield Term("running kernel", _RUNNING_KERNEL[inputs.page_size], "slabs, page tables, threads")
+    yield Term("CPUs", inputs.cpus * _PER_CPU, f"per-CPU data of {inputs.cpus}")
+    yield Term("drivers", inputs.drivers, inputs.drivers_why)
+    yield Term("programs", _PROGRAMS, "init, udev, shell, makedumpfile")
+    yield Term(
+        "bitmaps", _bitmaps(inputs), f"makedumpfile's, for {size_text(inputs.total_memory)} of memory"
+    )
+    if inputs.threads:
+        yield Term("threads", inputs.threads * _PER_THREAD, f"makedumpfile --num-threads={inputs.threads}")
+    if inputs.network:
+        yield Term("network", _NETWORK, "the dump goes to another machine")
+    if inputs.luks:
+        yield Term("LUKS", inputs.luks, "unlocking the target takes this much by design")
+    if inputs.encrypted_memory:
+        yield Term("swiotlb", _ENCRYPTED_MEMORY, "DMA with SME or SEV goes through it")
+    if inputs.cma:
+        yield Term("CMA", inputs.cma, "set aside for devices; cma=0 on its command line saves it")
+    # The unpacked files must fit into the share of memory that a tmpfs may fill.
+    available = files * 100 // inputs.tmpfs_percent
+    rest = inputs.initrd.size + _RUNNING_KERNEL[inputs.page_size] + inputs.drivers + _PROGRAMS
+    if available > files + rest:
+        yield Term(
+            "tmpfs limit",
+            available - files - rest,
+            f"its contents may take {inputs.tmpfs_percent} % of memory only",
+        )
+
+
+def _fixed_terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
+    yield Term("kernel", inputs.kernel, "its image, and what it needs to unpack itself")
+    pages = align_up(reserved, _SECTION) // inputs.page_size
+    yield Term("memory map", pages * _STRUCT_PAGE, f"a struct page for each of {pages} pages")
+    yield Term("loader", _SMALL, "purgatory, boot parameters, ELF core headers")
+
+
+def _bitmaps(inputs: Inputs) -> int:
+    """Two bits for each page."""
+    return min(inputs.total_memory // inputs.page_size // 4, _BITMAP_MAX)
+
+
+# What distributions reserve
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A crashkernel= that a distribution sets by itself."""
+
+    name: str
+    text: str
+
+
+def defaults(inputs: Inputs) -> tuple[Default, ...]:
+    """What distributions set on such a machine (kdump-utils of 2026, Debian 12, Fedora CoreOS)."""
+    found = []
+    fedora = _FEDORA.get(inputs.arch)
+    if fedora is not None:
+        found.append(Default("Fedora, RHEL", _plus(fedora, _fedora_delta(inputs))))
+    found.append(Default("Debian", "384M-:128M"))
+    found.append(Default("Fedora CoreOS", "300M"))
+    return tuple(found)
+
+
+_FEDORA = {
+    "x86_64": "2G-64G:256M,64G-:512M",
+    "s390x": "2G-64G:256M,64G-:512M",
+    "aarch64": "2G-4G:256M,4G-64G:320M,64G-:576M",
+    "ppc64le": "2G-4G:384M,4G-16G:512M,16G-64G:1G,64G-128G:2G,128G-:4G",
+}
+_FEDORA_64K = 100 * MIB
+_FEDORA_SME = 64 * MIB
+
+
+def _fedora_delta(inputs: Inputs) -> int:
+    delta = _FEDORA_SME if inputs.encrypted_memory and inputs.arch == "x86_64" else 0
+    return delta + (_FEDORA_64K if inputs.page_size == 64 * KIB and inputs.arch == "aarch64" else 0)
+
+
+def _plus(text: str, delta: int) -> str:
+    clause = crashkernel.parse(text)
+    ranges = tuple(crashkernel.SizeRange(each.start, each.end, each.size + delta) for each in clause.ranges)
+    return crashkernel.render(crashkernel.Clause(clause.form, ranges=ranges))
+
+
+def _compare(inputs: Inputs, needed: int) -> Iterator[Comparison]:
+    for default in defaults(inputs):
+        found = crashkernel.reservation(
+            f"crashkernel={default.text}", max(inputs.total_memory, 1), crashkernel.traits(inputs.arch)
+        )
+        yield Comparison(default.name, default.text, found.size, found.size >= needed)
+
+
+# Reports
+
+
+def as_text(result: Estimate) -> str:
+    """The table of terms, what they come to, and what others would reserve."""
+    return "\n".join(_lines(result)) + "\n"
+
+
+def _lines(result: Estimate) -> Iterator[str]:
+    width = max(len(term.name) for term in result.terms)
+    for term in result.terms:
+        yield f"  {term.name:<{width}}  {_mib(term.size)}  {term.why}"
+    yield f"  {'needed':<{width}}  {_mib(result.needed)}"
+    yield f"  {'recommended':<{width}}  {_mib(result.recommended)}  crashkernel={result.parameter}"
+    for each in result.comparisons:
+        verdict = "enough" if each.enough else "too little" if each.size else "nothing with so little memory"
+        yield f"{each.name} reserve {_mib(each.size).strip()} here (crashkernel={each.text}): {verdict}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:>8.1f} MiB"
+
+
+def as_json(result: Estimate) -> str:
+    """One JSON object; sizes in bytes."""
+    content = {
+        "schema": SCHEMA,
+        "terms": [{"name": each.name, "size": each.size, "why": each.why} for each in result.terms],
+        "needed": result.needed,
+        "recommended": result.recommended,
+        "crashkernel": result.parameter,
+        "defaults": [
+            {"name": each.name, "crashkernel": each.text, "size": each.size, "enough": each.enough}
+            for each in result.comparisons
+        ],
+    }
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,190 @@
+"""The capture kernel's command line as each distribution makes it; expectations written out by hand."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.errors import UsageError
+from pykexec.kdump.config import debian, fedora, suse
+from pykexec.kdump.config.capture_line import Facts, build, default_append, read_facts
+from pykexec.machine import Machine
+from tests.support.machines import write
+
+RUNNING = (
+    "BOOT_IMAGE=(hd0,msdos1)/vmlinuz-6.1 root=/dev/mapper/vg-root ro crashkernel=1G-4G:192M,4G-:256M"
+    " rd.lvm.lv=vg/root rhgb quiet hugepagesz=1G hugepages=4 console=ttyS0,115200 panic_on_warn"
+)
+SYSCONFIG = (
+    'KDUMP_COMMANDLINE_REMOVE="hugepages hugepagesz slub_debug quiet log_buf_len swiotlb cma hugetlb_cma"\n'
+    'KDUMP_COMMANDLINE_APPEND="irqpoll nr_cpus=1 reset_devices"\n'
+)
+
+
+def facts(running: str = RUNNING, arch: str = "x86_64", **more: object) -> Facts:
+    return Facts(running=running, arch=arch, **more)  # type: ignore[arg-type]
+
+
+def fedora_line(given: Facts, sysconfig: str | None = SYSCONFIG) -> str:
+    return build(fedora.read("", sysconfig), given).text
+
+
+def test_fedora() -> None:
+    assert fedora_line(facts()) == (
+        "BOOT_IMAGE=(hd0,msdos1)/vmlinuz-6.1 ro rhgb console=ttyS0,115200 irqpoll nr_cpus=1 reset_devices"
+    )
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "crashkernel=256M",
+        "panic_on_warn",
+        "panic_on_warn=1",
+        "panic-on-warn",
+        "root=UUID=1-2",
+        "rd.lvm.lv=a/b",
+        "rd.luks.uuid=x",
+        "rd.dm.uuid=x",
+        "rd.md.uuid=x",
+        "fcoe=x",
+        "netroot=iscsi:x",
+        "rd.iscsi.initiator=x",
+        "iscsi_initiator=x",
+        'root="LABEL=a b"',
+    ],
+)
+def test_fedora_always_takes_away(word: str) -> None:
+    assert fedora_line(facts(f"a {word} b"), "KDUMP_COMMANDLINE_REMOVE=\n") == "a b"
+
+
+@pytest.mark.parametrize("word", ["rootflags=x", "xroot=y", "rd.lvm.lvx=1", 'x="root=/dev/a quiet"', "foo="])
+def test_names_are_compared_whole(word: str) -> None:
+    assert fedora_line(facts(f"a {word} b"), "KDUMP_COMMANDLINE_REMOVE=quiet\n") == f"a {word} b"
+
+
+def test_fedora_computes_the_rest() -> None:
+    line = fedora_line(
+        facts("ro", boot_apic_id=0, watchdog_drivers=("iTCO_wdt", "hpwdt"), uki=True),
+        "KDUMP_COMMANDLINE_APPEND=nr_cpus=1\n",
+    )
+    assert line == (
+        "ro nr_cpus=1 disable_cpu_apicid=0 iTCO_wdt.pretimeout=0 hpwdt.pretimeout=0 hpwdt.kdumptimeout=0"
+        " rd.systemd.gpt_auto=no"
+    )
+
+
+def test_graviton_goes_without_irqpoll() -> None:
+    assert fedora_line(facts("ro irqpoll", "aarch64", graviton=True)) == "ro nr_cpus=1 reset_devices"
+
+
+def test_fedora_begins_with_what_is_given_and_takes_away_from_that_too() -> None:
+    sysconfig = 'KDUMP_COMMANDLINE="ro root=/dev/x quiet"\nKDUMP_COMMANDLINE_REMOVE=quiet\n'
+    assert fedora_line(facts(), sysconfig) == "ro"
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64", "ppc64le", "s390x", "i686", "riscv64"])
+def test_without_sysconfig_the_architectures_default(arch: str) -> None:
+    line = fedora_line(facts("ro crashkernel=1M", arch), None)
+    assert line == f"ro {default_append(arch)}"
+    words = line.split()
+    assert {"novmcoredd", "hugetlb_cma=0", "kfence.sample_interval=0", "initramfs_options=size=90%"} <= {
+        *words
+    }
+    assert ("nokaslr" in words) == (arch == "x86_64")
+    assert ("swiotlb=noforce" in words) == (arch == "aarch64")
+    assert any(word.startswith(("nr_cpus=", "maxcpus=")) for word in words)
+
+
+def test_debian() -> None:
+    line = build(debian.read("USE_KDUMP=1\n"), facts()).text
+    assert line == (
+        "BOOT_IMAGE=(hd0,msdos1)/vmlinuz-6.1 root=/dev/mapper/vg-root ro rd.lvm.lv=vg/root rhgb quiet"
+        " console=ttyS0,115200 panic_on_warn reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1"
+        " irqpoll usbcore.nousb"
+    )
+
+
+def test_debian_takes_nothing_from_a_line_that_was_given() -> None:
+    settings = debian.read("KDUMP_CMDLINE='a crashkernel=1M'\nKDUMP_CMDLINE_APPEND=b\n")
+    assert build(settings, facts()).text == "a crashkernel=1M b"
+
+
+def test_suse() -> None:
+    line = build(
+        suse.read("KDUMP_CPUS=1\n"), facts(RUNNING + " notsc console=hvc0 mem=2G", boot_apic_id=7)
+    ).text
+    assert line == (
+        "ro rd.lvm.lv=vg/root rhgb quiet hugepagesz=1G console=ttyS0,115200 panic_on_warn"
+        " sysrq=yes reset_devices acpi_no_memhotplug cgroup_disable=memory nokaslr numa=off irqpoll"
+        " nr_cpus=1 root=kdump rootflags=bind rd.udev.children-max=8 disable_cpu_apicid=7 panic=1"
+    )
+
+
+def test_suse_variations() -> None:
+    assert build(suse.read("KDUMP_COMMANDLINE='a root=/x'\n"), facts()).text == "a root=/x panic=1"
+    assert (
+        build(suse.read("KDUMP_COMMANDLINE=a\nKDUMP_COMMANDLINE_APPEND=panic=5\n"), facts()).text
+        == "a panic=5"
+    )
+    all_cpus = build(suse.read("KDUMP_CPUS=0\n"), facts("ro", "s390x")).text.split()
+    assert not any(word.startswith("nr_cpus") for word in all_cpus)
+    assert "zfcp.allow_lun_scan=0" in all_cpus
+    assert "nr_cpus=32" in build(suse.read(""), facts("ro")).text
+
+
+def test_every_change_has_its_reason() -> None:
+    line = build(fedora.read("", SYSCONFIG), facts(boot_apic_id=0))
+    taken = [edit.word for edit in line.edits if not edit.added]
+    assert taken == [
+        "root=/dev/mapper/vg-root",
+        "crashkernel=1G-4G:192M,4G-:256M",
+        "rd.lvm.lv=vg/root",
+        "quiet",
+        "hugepagesz=1G",
+        "hugepages=4",
+        "panic_on_warn",
+    ]
+    assert [edit.word for edit in line.edits if edit.added] == line.text.split()[4:]
+    assert all(edit.why for edit in line.edits)
+
+
+PARAMETERS = ["ro", "quiet", "root=/dev/a", "a=b", 'x="p q"', "crashkernel=1M,high", "hugepages=3", "é"]
+
+
+@given(st.lists(st.sampled_from(PARAMETERS)), st.sampled_from(["", SYSCONFIG]))
+def test_what_is_kept_keeps_its_order(words: list[str], sysconfig: str) -> None:
+    line = build(fedora.read("", sysconfig), facts(" ".join(words)))
+    taken = [edit.word for edit in line.edits if not edit.added]
+    added = " ".join(edit.word for edit in line.edits if edit.added)
+    kept = " ".join(word for word in words if word not in taken)
+    assert line.text == f"{kept} {added}".strip()
+    assert "crashkernel=" not in line.text
+
+
+def test_nul_is_refused() -> None:
+    with pytest.raises(UsageError, match="NUL"):
+        build(fedora.read("", ""), facts("a\0b"))
+
+
+CPUINFO = "processor\t: 0\napicid\t\t: 2\ninitial apicid\t: 4\n\nprocessor\t: 1\ninitial apicid\t: 6\n"
+
+
+def test_facts_of_a_machine(tmp_path: Path) -> None:
+    write(tmp_path, "proc/cmdline", "ro quiet\n")
+    write(tmp_path, "proc/cpuinfo", CPUINFO)
+    write(tmp_path, "proc/sys/kernel/arch", "x86_64\n")
+    write(tmp_path, "proc/sys/kernel/osrelease", "6.1.0-50\n")
+    write(
+        tmp_path,
+        "sys/class/watchdog/watchdog0/device/uevent",
+        "DRIVER=iTCO_wdt\nMODALIAS=platform:iTCO_wdt\n",
+    )
+    write(tmp_path, "sys/class/dmi/id/sys_vendor", "Amazon EC2\n")
+    found = read_facts(Machine.from_snapshot(tmp_path), "/boot/linux.efi")
+    assert found == Facts("ro quiet", "x86_64", 4, ("iTCO_wdt",), graviton=False, uki=True)
+    write(tmp_path, "proc/sys/kernel/osrelease", "6.10.1\n")
+    assert read_facts(Machine.from_snapshot(tmp_path)).boot_apic_id is None, "it finds it out by itself"
+    write(tmp_path, "proc/sys/kernel/arch", "aarch64\n")
+    assert read_facts(Machine.from_snapshot(tmp_path)).graviton

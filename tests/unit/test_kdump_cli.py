@@ -1,0 +1,70 @@
+"""pykdump: each command is reachable, and wrong usage is one or two lines."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pykexec.kdump import cli
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import FOLDER
+
+SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told for name in cli.group.commands)
+
+
+def test_doctor_finds_that_nothing_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["doctor", "--machine", SNAPSHOT]) == 3
+    told = capsys.readouterr().out
+    assert told.startswith("armed: no\n")
+    assert "pykexec -p KERNEL" in told
+    cli.exit_code(["doctor", "--machine", SNAPSHOT, "--json"])
+    assert json.loads(capsys.readouterr().out)
+
+
+def test_doctor_reads_a_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "console.log"
+    log.write_text(
+        "[    1.0] Linux version 6.1.0\n[    9.0] Kernel panic - not syncing: sysrq triggered crash\n"
+    )
+    cli.exit_code(["doctor", "--machine", SNAPSHOT, "--console-log", str(log), "--json"])
+    ids = {finding["id"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert ids
+
+
+def test_estimate_recommends_a_parameter_that_crashkernel_explains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(FakeBzImage().build())
+    assert cli.exit_code(["estimate", "--kernel", str(kernel), "--machine", SNAPSHOT]) == 0
+    found = re.search(r"crashkernel=(\d+M)\n", capsys.readouterr().out)
+    assert found is not None
+    assert cli.exit_code(["crashkernel", found[1], "--machine", SNAPSHOT]) == 0
+    assert found[1] in capsys.readouterr().out
+
+
+WRONG = [
+    (["bogus"], "No such command"),
+    (["crashkernel", "12x", "--machine", SNAPSHOT], "column 3"),
+    (["estimate", "--kernel", "/no/such"], "cannot read the kernel /no/such"),
+    (["doctor", "--console-log", "/no/such"], "cannot read the console log /no/such"),
+    (["doctor", "--machine", "/no/such"], "/no/such"),
+    (["resize", "192M@16M"], "no size"),
+    (["dmesg", "/no/such"], "/no/such"),
+    (["info"], "Missing argument"),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), WRONG)
+def test_wrong_usage_is_short(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(argv) not in (0, 3)
+    told = capsys.readouterr().err
+    assert words in told
+    assert 1 <= len(told.splitlines()) <= 2

@@ -1,0 +1,674 @@
+"""The doctor: each fault made in a tree of files is found, and in a healthy tree none is."""
+
+import gzip
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pykexec.kdump import doctor
+from pykexec.kdump.console_log import parse
+from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, kernel_log
+from pykexec.machine import Machine
+from pykexec.memory import GIB
+from tests.support.arm64_image import FakeImage
+from tests.support.bzimage import FakeBzImage
+from tests.support.dtb import Blob, Tree
+from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
+
+Files = Mapping[str, str | bytes | None]
+
+RELEASE = "6.1.0-50-cloud-amd64"
+MIB = 1 << 20
+
+CONFIG = "".join(
+    f"CONFIG_{name}=y\n"
+    for name in ("KEXEC_CORE", "KEXEC", "KEXEC_FILE", "CRASH_DUMP", "PROC_VMCORE", "RELOCATABLE", "RD_GZIP")
+)
+SYSCONFIG = (
+    'KDUMP_COMMANDLINE_REMOVE="hugepages quiet swiotlb log_buf_len"\n'
+    'KDUMP_COMMANDLINE_APPEND="irqpoll nr_cpus=1 reset_devices panic=10 novmcoredd"\n'
+    'KEXEC_ARGS="-s"\n'
+)
+KERNEL = FakeBzImage(init_size=30 * MIB).build()
+
+
+def archive(*sizes: int) -> bytes:
+    """A newc archive of files of these sizes."""
+    data = b""
+    for number, size in enumerate(sizes):
+        name = f"file{number}\0".encode()
+        fields = [0] * 6 + [size] + [0] * 4 + [len(name), 0]
+        head = b"070701" + b"".join(b"%08x" % each for each in fields) + name
+        data += head + bytes(-len(head) % 4) + bytes(size) + bytes(-size % 4)
+    return data
+
+
+HEALTHY: Files = {
+    "boot/config-" + RELEASE: CONFIG,
+    "boot/vmlinuz-" + RELEASE: KERNEL,
+    f"boot/initramfs-{RELEASE}kdump.img": archive(4 * MIB, 2 * MIB),
+    "etc/default/grub": 'GRUB_CMDLINE_LINUX="quiet crashkernel=256M"\n#crashkernel=1M\n',
+    "etc/kdump.conf": "path /var/crash\ncore_collector makedumpfile -l --message-level 7 -d 31\n",
+    "etc/sysconfig/kdump": SYSCONFIG,
+    "etc/udev/rules.d/70-net.rules": "",
+    "proc/cmdline": "console=ttyS0 root=/dev/vda1 quiet crashkernel=256M\n",
+    "proc/meminfo": "MemTotal: 1000000 kB\nMemAvailable:     800000 kB\n",
+    "proc/modules": "ext4 800000 1 - Live 0x0\nvirtio_blk 32768 2 - Live 0x0\n",
+    "proc/self/mounts": "/dev/vda1 / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb1 /var/crash xfs rw\n",
+    "proc/self/status": "Name:\tpykdump\nCapEff:\t000001ffffffffff\n",
+    "proc/sys/kernel/panic_on_oops": "1\n",
+    "sys/devices/system/cpu/crash_hotplug": "1\n",
+    "sys/kernel/kexec_crash_loaded": "1\n",
+    "usr/sbin/makedumpfile": "",
+    "var/lib/dpkg/status": "Package: makedumpfile\nStatus: install ok installed\nVersion: 1:1.7.2-1\n\n",
+    "var/log/audit/audit.log": 'type=AVC avc: denied { read } comm="other"\n',
+    "var/log/dmesg": "[    0.0] crashkernel reserved: 0x20000000 - 0x30000000 (256 MB)\n",
+}
+
+CRASH = (
+    "[    0.0] Linux version 6.1.0-50-cloud-amd64\n"
+    "[    5.1] Kernel panic - not syncing: sysrq triggered crash\n"
+    "[    5.1] CPU: 0 PID: 121 Comm: then Kdump: loaded Not tainted 6.1.0-50-cloud-amd64 #1\n"
+)
+SECOND = (
+    CRASH
+    + "[    0.0] Linux version 6.1.0-50\n[    0.0] Kernel command line: elfcorehdr=0x1a000000 nr_cpus=1\n"
+)
+UP = SECOND + "[    1.9] Run /init as init process\n"
+SAVED = UP + "The dumpfile is saved to /var/crash/vmcore.\n"
+
+
+class EnoughRoom(Places):
+    """The files are the test's, but not how full the disk is."""
+
+    def free(self, path: str) -> int | None:
+        return 100 * GIB
+
+
+class FullDisk(Places):
+    def free(self, path: str) -> int | None:
+        return 10 * MIB
+
+
+def facts(
+    folder: Path,
+    changes: Files,
+    *,
+    base: str = "qemu-6.1-1g",
+    console: str | None = SAVED,
+    places: type[Places] = EnoughRoom,
+    old: str = "",
+) -> Facts:
+    files = {**HEALTHY, **changes}
+    machine = unpacked(
+        base, folder, {path: content for path, content in files.items() if content is not None}
+    )
+    for path, content in files.items():
+        if content is None:
+            (folder / path).unlink(missing_ok=True)
+    for image in (folder / "boot").glob("initramfs-*"):
+        # Later than all it is made of, unless it is to be old.
+        when = 1 if image.name == Path(old).name else 1 << 32
+        os.utime(image, (when, when))
+    return Facts(machine, places=places(folder), console=None if console is None else parse(console))
+
+
+def finding(findings: tuple[Finding, ...], name: str) -> Finding:
+    (found,) = (each for each in findings if each.id == name)
+    return found
+
+
+# A healthy machine
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finding, ...]:
+    return doctor.diagnose(facts(tmp_path_factory.mktemp("healthy"), {}))
+
+
+@pytest.mark.parametrize("name", [check.id for check in doctor.CATALOGUE])
+def test_nothing_is_found_where_nothing_is_wrong(healthy: tuple[Finding, ...], name: str) -> None:
+    found = finding(healthy, name)
+    # A kernel before 6.3 has no limit, and one without lockdown shows none: both are fine.
+    assert found.verdict is Verdict.FINE, found
+    assert found.evidence
+
+
+def test_a_healthy_machine_is_armed(healthy: tuple[Finding, ...]) -> None:
+    assert doctor.is_armed(healthy) is True
+    assert doctor.exit_code(healthy) == 0
+    assert doctor.as_text(healthy).startswith("armed: yes\n")
+
+
+# One fault each
+
+
+@dataclass(frozen=True)
+class Case:
+    """Changes to the healthy tree, and what is to be found then."""
+
+    id: str
+    changes: Files = field(default_factory=dict)
+    evidence: str = ""
+    """Part of the cause or the evidence."""
+    base: str = "qemu-6.1-1g"
+    console: str | None = SAVED
+    places: type[Places] = EnoughRoom
+    old: str = ""
+    """An initramfs made older than what it is made of."""
+
+
+def conf(text: str, **more: str) -> Files:
+    return {"etc/kdump.conf": text, **more}
+
+
+def appended(words: str) -> Files:
+    return {"etc/sysconfig/kdump": f'KDUMP_COMMANDLINE_REMOVE=""\nKDUMP_COMMANDLINE_APPEND="{words}"\n'}
+
+
+def booted(line: str, **more: str) -> Files:
+    return {"proc/cmdline": f"{line}\n", **more}
+
+
+def logged(line: str) -> Files:
+    return {"var/log/dmesg": f"[    0.0] hello\n[    1.0] {line}\n[    2.0] bye\n"}
+
+
+GOOD = "irqpoll nr_cpus=1 reset_devices panic=10 novmcoredd"
+DEBIAN: Files = {"etc/kdump.conf": None, "etc/sysconfig/kdump": None}
+ARM64 = "qemu-arm64-6.1-1g"
+ARM64_RELEASE = "6.1.0-50-cloud-arm64"
+ON_ARM64: Files = {
+    "boot/vmlinuz-" + ARM64_RELEASE: FakeImage(image_size=26 * MIB).build(),
+    f"boot/initramfs-{ARM64_RELEASE}kdump.img": archive(MIB),
+    "boot/config-" + ARM64_RELEASE: CONFIG + "CONFIG_CMA_SIZE_MBYTES=64\n",
+}
+ITS_TREE: Tree = {
+    "intc@8000000": {
+        "compatible": b"arm,gic-v3\0",
+        "its@8080000": {"compatible": b"arm,gic-v3-its\0"},
+    }
+}
+CRYPT: Files = {
+    "proc/self/mounts": "/dev/mapper/luks-1 /var/crash ext4 rw 0 0\n",
+    "sys/block/dm-0/dm/name": "luks-1\n",
+    "sys/block/dm-0/dm/uuid": "CRYPT-LUKS2-1234-luks-1\n",
+}
+HIGH_ONLY = (
+    "00001000-3fffffff : System RAM\n"
+    "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"
+)
+SMALL_LOW = (
+    "00001000-3fffffff : System RAM\n  10000000-11ffffff : Crash kernel\n"
+    "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"
+)
+SHRUNK = "00001000-3fffffff : System RAM\n  20000000-23ffffff : Crash kernel\n"
+MORE_CPUS: Files = {
+    f"sys/devices/system/cpu/cpu{number}/{name}": value
+    for number in range(8)
+    for name, value in (("crash_notes", f"{0x1000 * number:x}\n"), ("crash_notes_size", "400\n"))
+}
+
+CASES = [
+    Case(
+        "P1",
+        {"sys/kernel/kexec_crash_loaded": None, "boot/config-" + RELEASE: "CONFIG_X=y\n"},
+        "CONFIG_KEXEC_CORE",
+    ),
+    Case("P1", {"sys/kernel/kexec_crash_loaded": None}, "no /sys/kernel/kexec_crash_loaded"),
+    Case("P2", {"proc/self/status": "CapEff:\t0000000000000000\n"}, "CapEff 0000000000000000"),
+    Case("P3", {"proc/sys/kernel/kexec_load_disabled": "1\n"}, "kexec_load_disabled = 1"),
+    Case("P4", {"proc/sys/kernel/kexec_load_limit_panic": "0\n"}, "kexec_load_limit_panic = 0"),
+    Case(
+        "P5",
+        {
+            "sys/kernel/security/lockdown": "none [integrity] confidentiality\n",
+            "etc/sysconfig/kdump": SYSCONFIG.replace("-s", ""),
+        },
+        "integrity",
+    ),
+    Case("P6", logged("ima: impossible to appraise a kernel image without a file descriptor"), "impossible"),
+    Case("P7", logged("kexec: Disabled: TDX is enabled and kexec disabled by tdx"), "TDX"),
+    Case("P8", {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "PV\n"}, "PV"),
+    Case("P8", {"sys/hypervisor/type": "xen\n", "proc/xen/capabilities": "control_d\n"}, "dom0"),
+    Case(
+        "P9",
+        {"var/log/audit/audit.log": 'avc:  denied  { read } for comm="kexec" name="x"\n'},
+        'comm="kexec"',
+    ),
+    Case("P10", {"proc/iomem": "00000000-00000000 : System RAM\n"}, "only zeros"),
+    Case("P10", {"proc/kcore": None, "proc/sys/kernel/kptr_restrict": "2\n"}, "kptr_restrict = 2"),
+    Case("P11", {"boot/config-" + RELEASE: "CONFIG_CRASH_DUMP=y\n"}, "CONFIG_PROC_VMCORE off"),
+    Case("P12", {"boot/config-" + RELEASE: "CONFIG_KEXEC=y\n"}, "CONFIG_RELOCATABLE off"),
+    Case("P13", {"boot/config-" + RELEASE: "CONFIG_KEXEC=y\n"}, "CONFIG_KEXEC_FILE off"),
+    Case(
+        "P14",
+        {
+            "boot/config-" + RELEASE: "CONFIG_KEXEC=y\n",
+            f"boot/initramfs-{RELEASE}kdump.img": gzip.compress(archive(100)),
+        },
+        "CONFIG_RD_GZIP off",
+    ),
+    Case("R1", booted("console=ttyS0 quiet"), "no crashkernel= in /proc/cmdline"),
+    Case(
+        "R2",
+        {"sys/kernel/kexec_crash_size": "0\n", "proc/cmdline": "crashkernel=2G-:256M\n"},
+        "no range takes in",
+    ),
+    Case(
+        "R2",
+        {"sys/kernel/kexec_crash_size": "0\n", **logged("cannot allocate crashkernel (size:0x10000000)")},
+        "size:0x10000000",
+    ),
+    Case("R3", booted("crashkernel=auto"), "crashkernel=auto"),
+    Case(
+        "R4", {"proc/iomem": HIGH_ONLY, **booted("crashkernel=256M,high crashkernel=0,low")}, "no SIZE,low"
+    ),
+    Case(
+        "R4",
+        {"proc/iomem": HIGH_ONLY, **logged("cannot allocate crashkernel low memory (size:0x10000000).")},
+        "crashkernel low memory",
+    ),
+    Case(
+        "R5",
+        {
+            "sys/kernel/kexec_crash_size": "0\n",
+            **booted("crashkernel=256M@16M"),
+            **logged("crashkernel reservation failed - memory is in use."),
+        },
+        "memory is in use",
+    ),
+    Case("R6", {"proc/iomem": SHRUNK, "sys/kernel/kexec_crash_size": f"{64 * MIB}\n"}, "64M left of 256M"),
+    Case(
+        "R7",
+        {"etc/default/grub": 'GRUB_CMDLINE_LINUX="crashkernel=512M"\n'},
+        "/etc/default/grub: crashkernel=512M",
+    ),
+    Case(
+        "R7", {"etc/default/grub": None, "boot/loader/entries/a.conf": "options crashkernel=1G\n"}, "a.conf"
+    ),
+    Case("R8", {f"boot/initramfs-{RELEASE}kdump.img": archive(100 * MIB)}, "256M are reserved"),
+    Case(
+        "R9",
+        {
+            "sys/kernel/kexec/crash_cma_ranges": "0x100000000-0x140000000\n",
+            **conf("core_collector makedumpfile -l -d 1\n"),
+        },
+        "dump level: 1",
+    ),
+    Case("R10", {"proc/modules": "mlx5_core 1000 1 - Live 0x0\n"}, "mlx5_core: 150M more"),
+    Case("R10", logged("Memory Encryption Features active: AMD SME"), "AMD memory encryption"),
+    Case("R11", booted("crashkernel=256M crashkernel=1G,cma"), "does not know SIZE,cma"),
+    Case("R12", booted("crashkernel=128M crashkernel=256M"), "crashkernel=128M has no effect"),
+    Case("L1", {"boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=300 * MIB).build()}, "are missing"),
+    Case("L2", logged("Can't kexec: CPUs are stuck in the kernel."), "stuck"),
+    Case("L2", {"proc/device-tree/cpus/cpu@0/enable-method": b"spin-table\0"}, "spin-table"),
+    Case("L4", {"boot/vmlinuz-" + RELEASE: b"hello, world\n" * 100}, "no kernel"),
+    Case("L4", {"boot/vmlinuz-" + RELEASE: FakeImage().build()}, "another architecture"),
+    Case("L4", {"boot/vmlinuz-" + RELEASE: b"\x1f\x8b\x08" + bytes(100)}, "cannot be unpacked"),
+    Case("L5", appended(GOOD + " x=" + "y" * 2000), "too long"),
+    Case("L6", {"proc/meminfo": "MemAvailable: 4000 kB\n"}, "3M are available"),
+    Case("L7", logged("PEFILE: Unsigned PE binary"), "PEFILE"),
+    Case("L7", logged("kexec_file: kernel signature verification failed (-129)."), "-129"),
+    Case(
+        "L11", {"proc/kcore": None, "etc/sysconfig/kdump": SYSCONFIG.replace("-s", "-c")}, "no /proc/kcore"
+    ),
+    Case("L12", {"sys/devices/system/cpu/crash_hotplug": None}, "no udev rule"),
+    Case("L13", CRYPT, "luks-1 is a dm-crypt device"),
+    Case("L14", {f"boot/initramfs-{RELEASE}kdump.img": None}, "no capture initramfs"),
+    Case("L14", {}, "is older than /etc/kdump.conf", old=f"boot/initramfs-{RELEASE}kdump.img"),
+    Case("L16", {"sys/kernel/kexec_loaded": "1\n"}, "kexec_loaded = 1"),
+    Case("L17", {"sys/kernel/kexec_crash_loaded": "0\n"}, "kexec_crash_loaded = 0"),
+    Case("L18", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "USE_KDUMP"),
+    Case("T1", {"proc/sys/kernel/panic_on_oops": "0\n"}, "panic_on_oops = 0"),
+    Case(
+        "T2",
+        {
+            "sys/class/watchdog/watchdog0/state": "active\n",
+            "sys/class/watchdog/watchdog0/timeout": "10\n",
+            "sys/class/watchdog/watchdog0/identity": "iTCO_wdt\n",
+        },
+        "iTCO_wdt): 10 s",
+    ),
+    Case("T3", booted("crashkernel=256M crash_kexec_post_notifiers"), "crash_kexec_post_notifiers"),
+    Case("T3", {"sys/module/kernel/parameters/crash_kexec_post_notifiers": "Y\n"}, "= Y"),
+    Case("T4", {}, "failed to stop", console=CRASH + "[ 5.2] SMP: failed to stop secondary CPUs 1\n"),
+    Case("T5", appended("nr_cpus=1"), "no panic="),
+    Case("T5", appended("nr_cpus=1 panic=0"), "panic=0"),
+    Case("B1", {"proc/modules": "mgag200 1000 0 - Live 0x0\n"}, "mgag200"),
+    Case(
+        "B2",
+        {},
+        "junk",
+        console=SECOND + "[ 1.0] Initramfs unpacking failed: junk within compressed archive\n",
+    ),
+    Case(
+        "B3", {}, "region initrd", console=CRASH + "purgatory: region initrd is damaged: 9 bytes at 0x10\n"
+    ),
+    Case(
+        "B4", {}, "RSDP", console=SECOND + "[ 0.0] ACPI BIOS Error (bug): A valid RSDP was not found (1)\n"
+    ),
+    Case("B5", {}, "RAMDISK", console=SECOND + "[ 0.0] Kernel panic: Cannot find place for new RAMDISK\n"),
+    Case("B6", {}, "trampoline", console=SECOND + "[ 0.0] Kernel panic: Cannot allocate trampoline\n"),
+    Case("B7", appended("nr_cpus=4 panic=10"), "nr_cpus=4"),
+    Case(
+        "B8",
+        {
+            **ON_ARM64,
+            "sys/class/dmi/id/sys_vendor": "Amazon EC2\n",
+            **DEBIAN,
+            "etc/default/kdump-tools": "USE_KDUMP=1\n",
+        },
+        "irqpoll",
+        base=ARM64,
+    ),
+    Case("B9", appended("nr_cpus=1"), "no reset_devices"),
+    Case("B9", {}, "nvme", console=SECOND + "[ 1.0] nvme nvme0: I/O 1 QID 0 timeout, disable controller\n"),
+    Case(
+        "B10",
+        {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=1\n", **booted("crashkernel=256M panic_on_warn")},
+        "panic_on_warn",
+    ),
+    Case("B11", {**appended(GOOD + " rd.lvm.lv=vg/root")}, "rd.lvm.lv=vg/root"),
+    Case(
+        "B11",
+        {},
+        "Unable to mount root",
+        console=SECOND + "[ 1.4] VFS: Unable to mount root fs on unknown-block\n",
+    ),
+    Case("B12", booted("crashkernel=256M ignition.firstboot"), "ignition.firstboot"),
+    Case("B13", booted("crashkernel=256M console=tty0"), "console=tty0"),
+    Case("B14", {"proc/modules": "nouveau 1000 0 - Live 0x0\n"}, "nouveau is loaded"),
+    Case(
+        "B15",
+        {**logged("Memory Encryption Features active: AMD SME"), **appended(GOOD + " mem_encrypt=off")},
+        "mem_encrypt=off",
+    ),
+    Case(
+        "B17",
+        {**ON_ARM64, "sys/firmware/fdt": Blob(ITS_TREE).build()},
+        "/intc@8000000/its@8080000",
+        base=ARM64,
+    ),
+    Case("B18", {}, "Bye!", console=CRASH + "[ 5.3] Bye!\n"),
+    Case("O1", {**appended("panic=10"), **MORE_CPUS}, "8 CPUs, and no nr_cpus="),
+    Case("O1", {}, "no killable", console=SECOND + "[ 0.6] Out of memory and no killable processes...\n"),
+    Case("O2", {"proc/iomem": SMALL_LOW}, "32M below 4G"),
+    Case(
+        "O2",
+        {},
+        "order:5",
+        console=SECOND
+        + "[ 1.0] modprobe: page allocation failure: order:5, mode:0xcc1(GFP_KERNEL|GFP_DMA)\n",
+    ),
+    Case(
+        "O3",
+        {f"boot/initramfs-{RELEASE}kdump.img": gzip.compress(archive(150 * MIB), 1)},
+        "150M unpacked; 50 %",
+    ),
+    Case("O3", {}, "write error", console=SECOND + "[ 1.0] Initramfs unpacking failed: write error\n"),
+    Case("O4", conf("core_collector makedumpfile -l -d 31 --num-threads 8\n"), "--num-threads 8, 1 CPUs"),
+    Case("O4", {}, "makedumpfile", console=UP + "[ 9.0] Out of memory: Killed process 77 (makedumpfile)\n"),
+    Case("O5", CRYPT, "256M are reserved"),
+    Case("O6", {**appended(GOOD), **booted("crashkernel=256M hugepages=64")}, "hugepages=64"),
+    Case(
+        "O7",
+        {"boot/config-" + RELEASE: CONFIG + "CONFIG_PROC_VMCORE_DEVICE_DUMP=y\n", **appended("nr_cpus=1")},
+        "no novmcoredd",
+    ),
+    Case("O8", {**ON_ARM64, **appended(GOOD)}, "CMA: 64M of 256M", base=ARM64),
+    Case("S1", conf("ssh u@h.example\n"), "/root/.ssh/kdump_id_rsa"),
+    Case("S1", conf("ssh u@h.example\n", **{"root/.ssh/kdump_id_rsa": "x"}), "known_hosts"),
+    Case("S1", {}, "Host key", console=UP + "Host key verification failed.\n"),
+    Case("S2", conf("nfs server:/export\n"), "server:/export"),
+    Case("S2", {}, "mount.nfs", console=UP + "mount.nfs: access denied by server\n"),
+    Case("S3", {}, "10M free", places=FullDisk),
+    Case("S3", {}, "No space left", console=UP + "Can't write the dump file(/x). No space left on device\n"),
+    Case(
+        "S4",
+        {"proc/self/mounts": "/dev/sda1 /var/crash vfat rw 0 0\n", "proc/iomem": HIGH_ONLY},
+        "/dev/sda1",
+    ),
+    Case("S5", {"proc/self/mounts": "/dev/vda1 / ext4 rw 0 0\ntmpfs /var tmpfs rw 0 0\n"}, "is on tmpfs"),
+    Case(
+        "S5",
+        {
+            "proc/self/mounts": "/dev/vdb /data xfs rw 0 0\n/dev/vdc /data/var\\040log xfs rw 0 0\n",
+            **conf("xfs /dev/vdb\npath /var log/crash\n"),
+        },
+        "/dev/vdc on /data/var log",
+    ),
+    Case("S6", conf("ext4 /dev/sda3\n"), "ext4 /dev/sda3"),
+    Case("S6", conf("raw /dev/nvme0n1p2\n"), "/dev/nvme0n1p2"),
+    Case("S7", {}, "ALERT!", console=UP + "ALERT!  UUID=1-2 does not exist.  Dropping to a shell!\n"),
+    Case("S10", {}, "system_utsname", console=UP + "Can't get the address of system_utsname.\n"),
+    Case("S11", {}, "no space for the dump", console=UP + "No space left on device\n"),
+    Case("S12", booted("crashkernel=256M netroot=iscsi:192.0.2.1::::iqn.x"), "netroot=iscsi"),
+    Case("S12", {"sys/class/iscsi_session/session1/targetname": "iqn.x\n"}, "session1"),
+    Case("S14", {}, "makedumpfile Failed", console=UP + "makedumpfile Failed.\n"),
+    Case("V1", conf("pth /var/crash\n"), "/etc/kdump.conf:1: unknown key 'pth'"),
+    Case("V2", conf("default reboot\n"), "default is the old name"),
+    Case("V3", {"usr/sbin/makedumpfile": None}, "makedumpfile"),
+    Case(
+        "S8",
+        {},
+        "VA Bits 52",
+        base="qemu-arm64-7.2-6g-high-low",
+        console=UP + "PAGE SIZE 0x1000 and VA Bits 52 not supported\n",
+    ),
+    Case("S8", {}, "makedumpfile 1.7.2", base="qemu-arm64-7.2-6g-high-low"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.id}-{number}" for number, case in enumerate(CASES)])
+def test_a_fault_is_found(case: Case, tmp_path: Path) -> None:
+    given = facts(
+        tmp_path, case.changes, base=case.base, console=case.console, places=case.places, old=case.old
+    )
+    found = finding(doctor.diagnose(given), case.id)
+    assert found.verdict is Verdict.WRONG, found
+    assert case.evidence in "\n".join((found.cause, *found.evidence)), found
+    assert found.remedy
+    assert found.cause
+
+
+def test_every_finding_is_produced_by_a_case() -> None:
+    ids = [check.id for check in doctor.CATALOGUE]
+    assert set(ids) == {case.id for case in CASES}
+    assert len(ids) == len(set(ids)) >= 40
+
+
+NOT_FOUND = [
+    Case("P5", {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}),  # -s is configured
+    Case("P8", {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "HVM\n"}),
+    Case("R4", {"proc/iomem": "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"}),
+    Case("R9", {"sys/kernel/kexec/crash_cma_ranges": "0x100000000-0x140000000\n"}),
+    Case("R7", {"etc/default/grub.d/kdump-tools.cfg": 'X="$X crashkernel=256M"\n', "etc/default/grub": ""}),
+    Case("L11", {"proc/kcore": None}),  # -s is configured
+    Case("L12", {"sys/devices/system/cpu/crash_hotplug": None, "usr/lib/udev/rules.d/98-kexec.rules": ""}),
+    Case("L13", {**CRYPT, "sys/kernel/config/crash_dm_crypt_keys/count": "1\n"}),
+    Case("O5", {**CRYPT, "sys/kernel/kexec_crash_size": f"{2 * GIB}\n"}),
+    Case("T3", booted("crashkernel=256M crash_kexec_post_notifiers=0")),
+    Case("B1", {"proc/modules": "mgag200 1 0 - Live 0x0\n", **booted("crashkernel=256M nomodeset")}),
+    Case("B7", {**appended("nr_cpus=4"), "proc/sys/kernel/osrelease": "6.9.1\n"}),
+    Case("B7", appended("nr_cpus=4 disable_cpu_apicid=0")),
+    Case("B11", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=1\n"}),
+    Case(
+        "B14", {"proc/modules": "nouveau 1 0 - Live 0x0\n", **conf('dracut_args --omit-drivers "nouveau"\n')}
+    ),
+    Case("B17", ON_ARM64, base=ARM64),  # the snapshot's machine has its=off
+    Case(
+        "B17",
+        {
+            **ON_ARM64,
+            "sys/firmware/fdt": Blob(ITS_TREE).build(),
+            "sys/firmware/efi/systab": "ACPI20=0x1\n",
+            "sys/firmware/efi/fw_vendor": "0x1\n",
+            "sys/firmware/efi/config_table": "0x2\n",
+            "sys/firmware/efi/runtime": "0x3\n",
+        },
+        base=ARM64,
+    ),
+    Case("O8", {**ON_ARM64, **appended(GOOD + " cma=0")}, base=ARM64),
+    Case("S3", {**conf("path /var/crash\ncore_collector makedumpfile -l -d 31\n")}),
+    Case("S5", conf("xfs /dev/vdb1\npath /x\n")),
+    Case("S6", conf("ext4 UUID=1-2\n")),
+    Case("S11", conf("failure_action shell\n"), console=UP + "No space left on device\n"),
+    Case(
+        "S8",
+        {
+            "var/lib/dpkg/status": "Package: makedumpfile\n"
+            "Status: install ok installed\nVersion: 1:1.7.8-1\n\n"
+        },
+        base="qemu-arm64-7.2-6g-high-low",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "case", NOT_FOUND, ids=[f"{case.id}-{number}" for number, case in enumerate(NOT_FOUND)]
+)
+def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> None:
+    given = facts(tmp_path, case.changes, base=case.base, console=case.console)
+    found = finding(doctor.diagnose(given), case.id)
+    assert found.verdict is Verdict.FINE, found
+
+
+# Machines about which little is known
+
+
+def test_a_machine_of_no_facts(tmp_path: Path) -> None:
+    findings = doctor.diagnose(Facts(Machine.from_snapshot(tmp_path)))
+    assert len(findings) == len(doctor.CATALOGUE)
+    assert not [each for each in findings if each.verdict is Verdict.WRONG]
+    assert all(each.cause for each in findings if each.verdict is Verdict.UNKNOWN)
+    assert doctor.is_armed(findings) is None
+    assert doctor.exit_code(findings) == 3
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_real_machines(name: str) -> None:
+    """None of them had a crash kernel loaded; nothing else was wrong with any."""
+    findings = doctor.diagnose(Facts(snapshot(name)))
+    assert [each.id for each in findings if each.verdict is Verdict.WRONG] == ["L17"]
+    assert doctor.is_armed(findings) is False
+
+
+DAMAGED: Files = {
+    "boot/config-" + RELEASE: b"\xff\0\xfe" * 50,
+    "boot/vmlinuz-" + RELEASE: KERNEL[:700],
+    "etc/kdump.conf": "path\n",
+    "proc/iomem": "nonsense\n",
+    "proc/kcore": b"\x7fELF",
+    "proc/meminfo": "MemAvailable: many kB\n",
+    "proc/modules": "\0\n\n",
+    "proc/self/mounts": "a\nb c\n\\999 \\0 \\777 x\n",
+    "proc/self/status": "CapEff:\tx\n",
+    "sys/kernel/kexec_crash_loaded": "perhaps\n",
+    "var/lib/dpkg/status": "Package: makedumpfile\n",
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGED, "all"])
+def test_damaged_facts(name: str, tmp_path: Path) -> None:
+    changes = DAMAGED if name == "all" else {name: DAMAGED[name]}
+    findings = doctor.diagnose(facts(tmp_path, changes, console="\0\x1b[\r" * 100))
+    assert len(findings) == len(doctor.CATALOGUE)
+    json.loads(doctor.as_json(findings))
+    assert doctor.as_text(findings, everything=True).replace("\n", "").isprintable()
+
+
+def test_kernel_configuration_from_proc(tmp_path: Path) -> None:
+    changes: Files = {"boot/config-" + RELEASE: None, "proc/config.gz": gzip.compress(CONFIG.encode())}
+    assert finding(doctor.diagnose(facts(tmp_path, changes)), "P11").verdict is Verdict.FINE
+    write(tmp_path, "proc/config.gz", b"\x1f\x8b\x08xxx")
+    machine = Machine.from_snapshot(tmp_path)
+    assert finding(doctor.diagnose(Facts(machine)), "P11").verdict is Verdict.UNKNOWN
+
+
+# The kernel's log
+
+
+def test_kernel_log_records() -> None:
+    """The example of Documentation/ABI/testing/dev-kmsg, and what else printk writes there."""
+    records = [
+        b"7,160,424069,-;pci_root PNP0A03:00: host bridge window [io  0x0000-0x0cf7] (ignored)\n"
+        b" SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n",
+        b"30,340,5690716,-;udevd[80]: starting version 181\n",
+        b"4,341,5690717,c;two\\x0alines\n",
+        b"nonsense\n",
+        b"6,1,x,-;y\n",
+        b"",
+    ]
+    assert kernel_log.as_text(records) == (
+        "[    0.424069] pci_root PNP0A03:00: host bridge window [io  0x0000-0x0cf7] (ignored)\n"
+        "[    5.690716] udevd[80]: starting version 181\n"
+        "[    5.690717] two\n"
+        "[    5.690717] lines\n"
+    )
+
+
+def test_an_old_initramfs_of_debian_reads_its_configuration_later(tmp_path: Path) -> None:
+    image = "var/lib/kdump/initrd.img"
+    changes: Files = {
+        **DEBIAN,
+        "etc/default/kdump-tools": "USE_KDUMP=1\n"
+        f"KDUMP_KERNEL=/boot/vmlinuz-{RELEASE}\nKDUMP_INITRD=/{image}\n",
+        image: archive(100),
+    }
+    given = facts(tmp_path, changes)
+    os.utime(tmp_path / "boot" / f"vmlinuz-{RELEASE}", (1, 1))
+    os.utime(tmp_path / image, (2, 2))
+    assert finding(doctor.diagnose(given), "L14").verdict is Verdict.FINE
+    os.utime(tmp_path / image, (0, 0))
+    assert finding(doctor.diagnose(given), "L14").verdict is Verdict.WRONG
+
+
+# Reports
+
+
+def test_report_as_json(tmp_path: Path) -> None:
+    findings = doctor.diagnose(facts(tmp_path, {"sys/kernel/kexec_crash_loaded": "0\n"}))
+    report = json.loads(doctor.as_json(findings))
+    assert (report["schema"], report["armed"]) == (doctor.SCHEMA, False)
+    (found,) = (each for each in report["findings"] if each["verdict"] == "wrong")
+    assert (found["id"], found["stage"], found["evidence"]) == ("L17", "load", ["kexec_crash_loaded = 0"])
+    assert {"title", "cause", "remedy"} <= set(found)
+    assert doctor.exit_code(findings) == 3
+
+
+def test_report_as_text(tmp_path: Path) -> None:
+    findings = doctor.diagnose(facts(tmp_path, {"proc/sys/kernel/panic_on_oops": "0\n"}))
+    text = doctor.as_text(findings)
+    assert text == (
+        "armed: yes\n"
+        "trigger:\n"
+        "  T1   wrong: an oops kills a process and leaves no dump\n"
+        "         kernel.panic_on_oops = 0\n"
+        "       > kernel.panic_on_oops=1 in /etc/sysctl.d\n"
+        f"{len(findings) - 1} fine, 1 wrong, 0 cannot tell\n"
+    )
+    assert doctor.exit_code(findings) == 1
+    everything = doctor.as_text(findings, everything=True)
+    assert all(f"  {each.id} " in everything for each in findings)
+
+
+def test_facts_of_the_catalogue_are_collected() -> None:
+    """Every fact a snapshot is to hold is a relative path or a pattern of one."""
+    assert len(set(doctor.FACTS)) == len(doctor.FACTS)
+    assert not [path for path in doctor.FACTS if path.startswith("/")]
+
+
+def test_free_room_as_stat_tells_it(tmp_path: Path) -> None:
+    done = subprocess.run(["stat", "-f", "-c", "%f %S", tmp_path], capture_output=True, check=True)
+    blocks, size = map(int, done.stdout.split())
+    free = Places(tmp_path).free("/no/such/folder")
+    assert free is not None
+    assert abs(free - blocks * size) < GIB, "others write, too"
+    assert Places(None).free("/") is None
+    assert Places(None).size("/etc/passwd") is None

@@ -1,0 +1,390 @@
+"""Sizing: compared with what real capture kernels ran out of memory with, and with what cpio packs."""
+
+import gzip
+import json
+import lzma
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.errors import ImageError, UsageError
+from pykexec.files import FileData
+from pykexec.kdump.estimate import Inputs, Unpacked, as_json, as_text, estimate
+from pykexec.kdump.resize import resize, resize_steps
+from pykexec.kdump.sizing import kernel_memory, read_inputs, unpacked
+from pykexec.machine import Machine
+from pykexec.memory import GIB, KIB, MIB, Range
+from tests.support.arm64_image import FakeImage
+from tests.support.bzimage import FakeBzImage
+from tests.support.growth import QUADRATIC_SUSPECTED, growth
+from tests.support.machines import snapshot, write
+from tests.support.machines import unpacked as snapshot_with
+
+PLAIN = Inputs("x86_64", 8 * GIB, 51 * MIB, Unpacked(12 * MIB, 12 * MIB, 300))
+
+# Debian's 6.1 cloud kernels under QEMU, 1 GiB of memory, an uncompressed initramfs with busybox and
+# makedumpfile: the least crashkernel= with which the dump came through, in steps of 4 and 16 MiB, and the
+# largest with which the capture kernel ran out of memory.
+MEASURED = [
+    pytest.param(
+        Inputs("x86_64", GIB, 51 * MIB, Unpacked(11921264, 11921264, 200), drivers=0), 92, 96, id="x86_64"
+    ),
+    pytest.param(
+        Inputs("aarch64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0),
+        64,
+        80,
+        id="arm64-cma=0",
+    ),
+    # With CMA's 64 MiB set aside, memory ran out at 112M.
+    pytest.param(
+        Inputs("aarch64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0, cma=64 * MIB),
+        112,
+        128,
+        id="arm64",
+    ),
+]
+
+
+@pytest.mark.parametrize(("inputs", "too_little", "enough"), MEASURED)
+def test_no_less_than_was_needed_and_not_wildly_more(inputs: Inputs, too_little: int, enough: int) -> None:
+    result = estimate(inputs)
+    assert too_little * MIB < result.needed
+    assert enough * MIB <= result.recommended <= 3 * enough * MIB
+
+
+def test_terms_add_up() -> None:
+    result = estimate(PLAIN)
+    assert result.needed == sum(term.size for term in result.terms)
+    assert result.recommended >= result.needed * 5 // 4
+    assert result.recommended % (16 * MIB) == 0
+    assert result.parameter == f"{result.recommended // MIB}M"
+    assert all(term.why for term in result.terms)
+
+
+def size(inputs: Inputs, name: str) -> int:
+    return sum(term.size for term in estimate(inputs).terms if term.name == name)
+
+
+def test_each_input_has_its_term() -> None:
+    assert size(PLAIN, "kernel") == 51 * MIB
+    assert size(PLAIN, "initrd") == 12 * MIB
+    assert size(PLAIN, "its contents") == 12 * MIB + 300 * KIB
+    # Two bits for each of 2 Mi pages; no more than 32 MiB, however much memory there is.
+    assert size(PLAIN, "bitmaps") == 512 * KIB
+    assert size(replace(PLAIN, total_memory=1 << 44), "bitmaps") == 32 * MIB
+    assert size(replace(PLAIN, luks=1 * GIB), "LUKS") == GIB
+    assert size(replace(PLAIN, cma=64 * MIB), "CMA") == 64 * MIB
+    assert size(replace(PLAIN, network=True), "network") > 0
+    assert size(replace(PLAIN, threads=4), "threads") > 0
+    assert size(replace(PLAIN, encrypted_memory=True), "swiotlb") == 64 * MIB
+    assert size(replace(PLAIN, cpus=32), "CPUs") == 32 * size(PLAIN, "CPUs")
+    large_pages = replace(PLAIN, arch="aarch64", page_size=64 * KIB)
+    assert size(large_pages, "running kernel") - size(PLAIN, "running kernel") >= 80 * MIB
+
+
+def test_a_tmpfs_takes_only_half() -> None:
+    large = replace(PLAIN, initrd=Unpacked(40 * MIB, 400 * MIB, 9000))
+    result = estimate(large)
+    assert size(large, "tmpfs limit") > 0
+    rest = sum(term.size for term in result.terms if term.name not in ("kernel", "memory map"))
+    assert rest >= 2 * 400 * MIB
+    assert size(replace(large, tmpfs_percent=90), "tmpfs limit") < size(large, "tmpfs limit")
+    assert size(replace(large, tmpfs_percent=100), "tmpfs limit") == 0
+
+
+def test_the_memory_map_covers_what_is_recommended() -> None:
+    for kernel in (10, 100, 1000, 10000):
+        inputs = replace(PLAIN, kernel=kernel * MIB)
+        result = estimate(inputs)
+        assert size(inputs, "memory map") >= result.recommended // 4096 * 64
+
+
+SIZES = st.integers(0, 1 << 40)
+
+
+@given(SIZES, SIZES, SIZES, st.integers(1, 512), st.sampled_from([4096, 16384, 65536]), st.integers(1, 100))
+def test_more_never_needs_less(
+    total: int, kernel: int, initrd: int, cpus: int, page: int, percent: int
+) -> None:
+    small = Inputs("aarch64", total, kernel, Unpacked(initrd, initrd, 10), page, cpus, tmpfs_percent=percent)
+    before = estimate(small)
+    for larger in (
+        replace(small, total_memory=total + GIB),
+        replace(small, kernel=kernel + MIB),
+        replace(small, initrd=Unpacked(initrd + MIB, initrd + MIB, 20)),
+        replace(small, cpus=cpus + 1),
+        replace(small, drivers=small.drivers + MIB),
+    ):
+        after = estimate(larger)
+        assert after.needed >= before.needed
+        assert after.recommended >= before.recommended
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"page_size": 0},
+        {"page_size": 8192},
+        {"cpus": 0},
+        {"cpus": 1 << 30},
+        {"threads": -1},
+        {"tmpfs_percent": 0},
+        {"tmpfs_percent": 101},
+        {"kernel": -1},
+        {"total_memory": 1 << 70},
+        {"initrd": Unpacked(0, 1 << 62, 0)},
+    ],
+)
+def test_absurd_inputs(bad: dict[str, int]) -> None:
+    with pytest.raises(UsageError):
+        estimate(replace(PLAIN, **bad))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name", "value"),
+    [
+        # kdump-utils: 2G-64G:256M,64G-:512M; +64M with SME
+        (PLAIN, "Fedora, RHEL", 256 * MIB),
+        (replace(PLAIN, total_memory=GIB), "Fedora, RHEL", 0),
+        (replace(PLAIN, total_memory=64 * GIB), "Fedora, RHEL", 512 * MIB),
+        (replace(PLAIN, encrypted_memory=True), "Fedora, RHEL", 320 * MIB),
+        # 2G-4G:256M,4G-64G:320M,64G-:576M; +100M with pages of 64 KiB
+        (replace(PLAIN, arch="aarch64"), "Fedora, RHEL", 320 * MIB),
+        (replace(PLAIN, arch="aarch64", page_size=65536), "Fedora, RHEL", 420 * MIB),
+        (PLAIN, "Debian", 128 * MIB),
+        (PLAIN, "Fedora CoreOS", 300 * MIB),
+    ],
+)
+def test_compared_with_distributions(inputs: Inputs, name: str, value: int) -> None:
+    result = estimate(inputs)
+    found = next(each for each in result.comparisons if each.name == name)
+    assert found.size == value
+    assert found.enough == (value >= result.needed)
+
+
+def test_reports() -> None:
+    result = estimate(PLAIN)
+    text = as_text(result)
+    assert f"crashkernel={result.parameter}" in text
+    assert "Debian reserve 128.0 MiB here (crashkernel=384M-:128M): too little" in text
+    content = json.loads(as_json(result))
+    assert content["needed"] == sum(each["size"] for each in content["terms"])
+    assert content["crashkernel"] == result.parameter
+
+
+# What the files take
+
+
+def pack(folder: Path, files: dict[str, bytes]) -> bytes:
+    """An archive that the real cpio made."""
+    names = ["."]
+    for name, content in files.items():
+        write(folder, name, content)
+        names += [*(str(each) for each in reversed(Path(name).parents[:-1])), name]
+    done = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"],
+        input="\n".join(dict.fromkeys(names)).encode(),
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout
+
+
+FILES = {"init": b"x" * 5000, "bin/sh": b"y" * 4096, "etc/empty": b""}
+
+
+def test_what_cpio_packs(tmp_path: Path) -> None:
+    archive = pack(tmp_path, FILES)
+    found = unpacked(FileData.from_bytes("i", archive), 4096)
+    assert found == Unpacked(len(archive), 8192 + 4096, 6)
+    assert unpacked(FileData.from_bytes("i", archive), 65536).contents == 2 * 65536
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_microcode_in_front_of_a_compressed_archive(compress: object, tmp_path: Path) -> None:
+    assert callable(compress)
+    first, second = (
+        pack(tmp_path / "a", {"kernel/x86/microcode/AMD.bin": b"u" * 4096}),
+        pack(tmp_path / "b", FILES),
+    )
+    whole = first + bytes(512) + compress(second)
+    found = unpacked(FileData.from_bytes("i", whole), 4096)
+    assert (found.size, found.contents) == (len(whole), 4096 + 8192 + 4096)
+    assert found.entries == 5 + 6
+
+
+def test_truncated_archives(tmp_path: Path) -> None:
+    archive = pack(tmp_path, {"init": b"x" * 300})
+    end = archive.index(b"TRAILER!!!") - 110
+    for length in range(1, end):
+        if bytes(archive[:length]).strip(b"\0") and length not in _entry_ends(archive):
+            with pytest.raises(ImageError, match="initramfs"):
+                unpacked(FileData.from_bytes("i", archive[:length]), 4096)
+
+
+def _entry_ends(archive: bytes) -> set[int]:
+    """Where an archive may end without anything being cut."""
+    ends: set[int] = set()
+    at = archive.find(b"070701", 1)
+    while at >= 0:
+        ends.update(range(at - 3, at + 1))
+        at = archive.find(b"070701", at + 1)
+    return ends
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello",
+        b"070701",
+        b"070701" + b"g" * 104,
+        b"070701" + b"F" * 104,
+        b"\x1f\x8b\x08" + bytes(20),
+        b"\0\0x",
+    ],
+)
+def test_no_initramfs(data: bytes) -> None:
+    with pytest.raises(ImageError):
+        unpacked(FileData.from_bytes("i", data), 4096)
+
+
+def test_archives_in_archives_end() -> None:
+    data = b""
+    for _ in range(12):
+        data = gzip.compress(data or b"\0")
+    with pytest.raises(ImageError, match="compressed more than"):
+        unpacked(FileData.from_bytes("i", data), 4096)
+
+
+def test_many_files_take_linear_time() -> None:
+    entry = b"070701" + b"0" * 88 + b"00000004" + b"0" * 8 + b"abc\0\0\0"
+    assert len(entry) == 116
+
+    def count(number: int) -> None:
+        assert unpacked(FileData.from_bytes("i", entry * number), 4096).entries == number
+
+    assert growth(lambda: count(300), lambda: count(3000)) < QUADRATIC_SUSPECTED
+
+
+def test_kernels() -> None:
+    bzimage = FakeBzImage(init_size=0x3300000).build()
+    assert kernel_memory(FileData.from_bytes("k", bzimage)) == 0x3300000
+    image = FakeImage(image_size=0x1A00000).build()
+    assert kernel_memory(FileData.from_bytes("k", image)) == 0x1A00000
+    assert kernel_memory(FileData.from_bytes("k", gzip.compress(image))) == 0x1A00000
+    assert kernel_memory(FileData.from_bytes("k", b"\x7fELF" + bytes(996))) == 1500
+    with pytest.raises(ImageError, match="damaged header"):
+        kernel_memory(FileData.from_bytes("k", FakeBzImage(init_size=0).build()))
+    with pytest.raises(ImageError, match="damaged header"):
+        kernel_memory(FileData.from_bytes("k", bzimage[:0x210]))
+
+
+# From a machine
+
+KERNEL = FileData.from_bytes("k", FakeBzImage(init_size=0x3300000).build())
+
+
+def inputs_of(tmp_path: Path, changes: dict[str, str | bytes | None], line: str, log: str = "") -> Inputs:
+    machine = snapshot_with("qemu-6.1-1g", tmp_path, changes)
+    return read_inputs(machine, KERNEL, None, line, kernel_log=log)
+
+
+def test_inputs_of_a_machine(tmp_path: Path) -> None:
+    found = inputs_of(
+        tmp_path, {"proc/modules": "ext4 1048576 1 - Live 0x0\nvirtio_blk 32768 2 - Live 0x0\n"}, ""
+    )
+    assert (found.arch, found.page_size, found.kernel, found.cpus) == ("x86_64", 4096, 0x3300000, 2)
+    assert found.total_memory == snapshot("qemu-6.1-1g").iomem.system_ram.size
+    assert found.drivers == 1048576 + 32768 + 16 * MIB
+    assert (found.cma, found.tmpfs_percent, found.encrypted_memory) == (0, 50, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("nr_cpus=1", "cpus", 1),
+        ("nr_cpus=4 maxcpus=3", "cpus", 3),
+        ("maxcpus=0", "cpus", 1),
+        ("cma=16M", "cma", 16 * MIB),
+        ("cma=0", "cma", 0),
+        ("root=/dev/sda1", "tmpfs_percent", 100),
+        ("root=/dev/sda1 rootfstype=tmpfs", "tmpfs_percent", 50),
+        ("initramfs_options=size=90%", "tmpfs_percent", 50),  # the snapshot's kernel is older than 6.18
+    ],
+)
+def test_inputs_of_the_command_line(line: str, name: str, value: int, tmp_path: Path) -> None:
+    assert getattr(inputs_of(tmp_path, {}, line), name) == value
+
+
+def test_initramfs_options_since_6_18(tmp_path: Path) -> None:
+    changes: dict[str, str | bytes | None] = {"proc/sys/kernel/osrelease": "6.18.1"}
+    assert inputs_of(tmp_path, changes, "initramfs_options=mode=755,size=90%").tmpfs_percent == 90
+
+
+def test_hungry_hardware(tmp_path: Path) -> None:
+    plain = inputs_of(tmp_path / "a", {"proc/modules": "ext4 4096 1 - Live 0x0\n"}, "")
+    mlx5 = inputs_of(tmp_path / "b", {"proc/modules": "mlx5_core 4096 1 - Live 0x0\n"}, "")
+    assert mlx5.drivers - plain.drivers == 150 * MIB
+    assert "mlx5" in mlx5.drivers_why
+    log = "[    0.1] Memory Encryption Features active: AMD SEV SEV-ES\n"
+    assert inputs_of(tmp_path / "c", {}, "", log).encrypted_memory
+
+
+def test_arm64_sets_cma_aside() -> None:
+    machine = snapshot("qemu-arm64-6.1-1g")
+    image = FileData.from_bytes("k", FakeImage().build())
+    assert read_inputs(machine, image, None, "nr_cpus=1").cma == 64 * MIB
+    assert read_inputs(machine, image, None, "nr_cpus=1 cma=0").cma == 0
+
+
+# Shrinking the reservation
+
+STATE: dict[str, str | bytes | None] = {"sys/kernel/kexec_crash_loaded": "0\n"}
+
+
+def test_shrink() -> None:
+    machine = snapshot("qemu-6.1-1g")
+    (region,) = machine.iomem.crash_regions
+    plan = resize(machine, 128 * MIB - 100)
+    assert plan.value == 128 * MIB, "whole pages"
+    assert plan.kept == (Range.sized(region.start, 128 * MIB),)
+    assert plan.freed == (Range(region.start + 128 * MIB, region.end),)
+    assert plan.path == "/sys/kernel/kexec_crash_size"
+
+
+def test_shrink_what_has_a_low_part(tmp_path: Path) -> None:
+    def plan(folder: str, counted: int) -> int:
+        files: dict[str, str | bytes | None] = {"sys/kernel/kexec_crash_size": f"{counted}\n", **STATE}
+        return resize(snapshot_with("qemu-6.1-6g-high", tmp_path / folder, files), 64 * MIB).value
+
+    # Linux 6.5 and later count the low 256 MiB too; shrinking takes from the high part.
+    assert plan("old", 256 * MIB) == 64 * MIB
+    assert plan("new", 512 * MIB) == 320 * MIB
+
+
+def test_shrink_while_loaded(tmp_path: Path) -> None:
+    machine = snapshot_with("qemu-6.1-1g", tmp_path, {"sys/kernel/kexec_crash_loaded": "1\n"})
+    steps = resize_steps(resize(machine, 64 * MIB))
+    assert (steps[0], steps[1]) == (
+        "unload the crash kernel: pykexec -p -u",
+        f"echo {64 * MIB} > /sys/kernel/kexec_crash_size",
+    )
+    assert steps[-1] == "load the crash kernel again"
+    assert resize_steps(resize(machine, 256 * MIB)) == ("nothing to do: the reservation has that size",)
+
+
+@pytest.mark.parametrize("wanted", [-1, 256 * MIB + 1, 1 << 70])
+def test_it_does_not_grow(wanted: int) -> None:
+    with pytest.raises(UsageError, match="can only shrink"):
+        resize(snapshot("qemu-6.1-1g"), wanted)
+
+
+def test_nothing_reserved(tmp_path: Path) -> None:
+    write(tmp_path, "proc/iomem", "00001000-3fffffff : System RAM\n")
+    with pytest.raises(UsageError, match="no memory is reserved"):
+        resize(Machine.from_snapshot(tmp_path), 0)
