@@ -2,7 +2,7 @@
 
 import os
 
-from pykexec.errors import MachineError
+from pykexec.errors import MachineError, PykexecError
 from pykexec.machine import Machine
 
 _CAP_SYS_BOOT = 22  # include/uapi/linux/capability.h
@@ -16,6 +16,18 @@ def may_boot(machine: Machine) -> bool:
         return os.geteuid() == 0
     owns_ids = _text(machine, "proc/self/uid_map").split() in ([], _INITIAL_UID_MAP)
     return owns_ids and bool(int(capabilities, 16) >> _CAP_SYS_BOOT & 1)
+
+
+def require_no_xen(machine: Machine) -> None:
+    """Raise PykexecError in a Xen control domain, where kernels are the hypervisor's to load.
+
+    The system calls there would load one that is never started.
+    """
+    if "control_d" in _text(machine, "proc/xen/capabilities"):
+        raise PykexecError(
+            "this is a Xen control domain: the hypervisor loads kernels, which pykexec cannot ask it to do",
+            hint="use the kexec of kexec-tools here",
+        )
 
 
 def process_status(machine: Machine) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pykexec import explain, privilege
+from pykexec.errors import PykexecError
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Purpose, Segment
 from tests.support.machines import write
@@ -239,3 +240,10 @@ def test_jump_refused(tmp_path: Path, number: int, changes: dict[str, str | None
 )
 def test_privilege(tmp_path: Path, changes: dict[str, str | None], expected: bool) -> None:
     assert privilege.may_boot(machine(tmp_path, changes)) is expected
+
+
+def test_xen_control_domains_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PykexecError, match="Xen control domain"):
+        privilege.require_no_xen(machine(tmp_path / "dom0", {"proc/xen/capabilities": "control_d\n"}))
+    privilege.require_no_xen(machine(tmp_path / "domu", {"proc/xen/capabilities": "\n"}))
+    privilege.require_no_xen(machine(tmp_path / "none", {}))
