@@ -1,4 +1,4 @@
-"""x86_64: bzImage through the 64-bit entry of the Linux boot protocol (Documentation/arch/x86/boot.rst)."""
+"""x86_64: Linux kernels by its boot protocol (Documentation/arch/x86/boot.rst), and Multiboot kernels."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,14 @@ from pykexec.plan import LoadPlan, Request
 class X86_64:  # noqa: N801 (the architecture's name)
     name: str = "x86_64"
     machines: tuple[str, ...] = ("x86_64",)
-    formats: tuple[str, ...] = ("bzImage64",)
+    formats: tuple[str, ...] = (
+        "bzImage64",
+        "bzImage",
+        "multiboot2-x86",
+        "multiboot-x86",
+        "elf-x86_64",
+        "elf-x86",
+    )
     facts: tuple[str, ...] = ("sys/kernel/boot_params/data",)
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pykexec.arch.x86_64 import e820, layouts
-from pykexec.arch.x86_64.bzimage import BzImage
+from pykexec.arch.x86_64.kernel import LinuxKernel
 from pykexec.machine import Machine
 from pykexec.machine.efi import EfiFacts
 from pykexec.memory import KIB, MIB, MemoryKind, Range, TypedRange, align_up
@@ -16,6 +16,9 @@ RUNNING_BOOT_PARAMS = "sys/kernel/boot_params/data"
 _COMMAND_LINE_OFFSET = 0x1000
 _KEXEC_LOADER_ID = 0xD0  # boot.rst, type_of_loader: 0xD is kexec-tools; the low digit is a version
 _RNG_SEED_SIZE = 32
+# boot.rst: the versions of the protocol with which these fields came.
+_WITH_COMMAND_LINE_POINTER, _WITH_SETUP_DATA = 0x0202, 0x0209
+_OLD_COMMAND_LINE_MAGIC = 0xA33F
 _PAGE = 4 * KIB
 
 # VIDEO_TYPE_* in include/uapi/linux/screen_info.h: not a framebuffer, not even text.
@@ -87,7 +90,7 @@ def rsdp_address(machine: Machine, running: RunningBootParams) -> int:
     return tables.get("ACPI20") or tables.get("ACPI") or 0
 
 
-def efi_to_hand_over(machine: Machine, kernel: BzImage, running: RunningBootParams) -> EfiFacts | None:
+def efi_to_hand_over(machine: Machine, kernel: LinuxKernel, running: RunningBootParams) -> EfiFacts | None:
     """EFI facts when the new kernel can take over the runtime services, which takes all of these."""
     efi = machine.efi
     if efi is None or running is None or not kernel.takes_efi or not efi.runtime_map:
@@ -98,25 +101,29 @@ def efi_to_hand_over(machine: Machine, kernel: BzImage, running: RunningBootPara
     return efi
 
 
-def build(address: int, kernel: BzImage, handover: Handover) -> bytes:
+def build(address: int, kernel: LinuxKernel, handover: Handover) -> bytes:
     """The contents of the parameter segment at that address; their size does not depend on it."""
     command_line = handover.command_line + b"\0"
     efi_map_at = align_up(_COMMAND_LINE_OFFSET + len(command_line), 16)
     efi_map = _efi_memory_map(handover.efi) if handover.efi else b""
     chain_at = align_up(efi_map_at + len(efi_map), 16)
-    chain = _setup_data_chain(address + chain_at, _setup_data(handover))
+    nodes = _setup_data(handover) if kernel.protocol >= _WITH_SETUP_DATA else []
+    chain = _setup_data_chain(address + chain_at, nodes)
     header = _setup_header(kernel, handover, address, setup_data=address + chain_at if chain else 0)
     block = bytearray(chain_at + len(chain))
     block[:_PAGE] = _zero_page(
         handover, header, address, efi_map=Range.sized(address + efi_map_at, len(efi_map))
     )
+    if kernel.protocol < _WITH_COMMAND_LINE_POINTER:
+        # Within screen_info: cl_magic, and cl_offset from the start of boot_params.
+        struct.pack_into("<HH", block, 0x20, _OLD_COMMAND_LINE_MAGIC, _COMMAND_LINE_OFFSET)
     block[_COMMAND_LINE_OFFSET : _COMMAND_LINE_OFFSET + len(command_line)] = command_line
     block[efi_map_at : efi_map_at + len(efi_map)] = efi_map
     block[chain_at:] = chain
     return bytes(block)
 
 
-def _setup_header(kernel: BzImage, handover: Handover, address: int, setup_data: int) -> layouts.Parsed:
+def _setup_header(kernel: LinuxKernel, handover: Handover, address: int, setup_data: int) -> layouts.Parsed:
     header = layouts.SETUP_HEADER.parse(kernel.setup_header)
     header.type_of_loader = _KEXEC_LOADER_ID
     header.loadflags = 0  # boot.rst: write bits for the decompressor (KASLR_FLAG, QUIET_FLAG) start clear
@@ -153,9 +160,8 @@ def _zero_page(handover: Handover, header: layouts.Parsed, address: int, *, efi_
     page = bytearray(layouts.BOOT_PARAMS.build(fields))
     table = e820.pack(entries)
     page[0x2D0 : 0x2D0 + len(table)] = table
-    struct.pack_into(
-        "<H", page, 0x02, ext_mem_k
-    )  # screen_info.ext_mem_k, a field of the memory map's by history
+    # screen_info.ext_mem_k, a field of the memory map's by history
+    struct.pack_into("<H", page, 0x02, ext_mem_k)
     return bytes(page)
 
 

@@ -1,70 +1,79 @@
-"""bzImage: a real-mode setup part with the setup header in it, and the kernel proper behind that."""
+"""bzImage: a real-mode setup part with the setup header in it, and the kernel proper behind that.
+
+Numbers without a source are of Documentation/arch/x86/boot.rst, as are the versions in which fields came.
+"""
 
 from dataclasses import dataclass
 
 from pykexec.arch.x86_64 import layouts
+from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import identify
-from pykexec.memory import KIB, align_up
+from pykexec.memory import GIB, KIB, MIB, Range, align_up
 
 _SECTOR = 512
 _SETUP_SECTS_DEFAULT = 4
-_OLDEST_PROTOCOL = 0x020C  # xloadflags, and with it the 64-bit entry, came with 2.12
 _ENTRY_64 = 0x200
-"""Offset of startup_64 in the kernel proper (boot.rst, "64-bit boot protocol")."""
+"""Offset of startup_64 in the kernel proper ("64-bit boot protocol")."""
+_ADDRESS_SPACE_END = 1 << 64
+
+_LOAD_ADDRESS = 1 * MIB
+"""Where a kernel that cannot be moved is loaded; it moves itself on from there."""
+_LOW_MEMORY_32BIT = 896 * MIB
+"""A 32-bit kernel runs where it was loaded, in memory it maps for good (MAXMEM with the usual 3:1 split)."""
+_INITRD_END_DEFAULT = 0x38000000
+_COMMAND_LINE_LIMIT_DEFAULT = 255
+
+_WITH_SYSSIZE, _WITH_RELOCATION, _WITH_COMMAND_LINE_SIZE = 0x0204, 0x0205, 0x0206
+_WITH_INITRD_LIMIT, _WITH_INIT_SIZE, _WITH_XLOADFLAGS = 0x0203, 0x020A, 0x020C
 
 
-@dataclass(frozen=True, slots=True)
-class BzImage:
-    """A kernel checked to be loadable through its 64-bit entry; sizes in bytes, addresses physical."""
-
-    path: str
-    setup_header: bytes
-    """As found in the file at offset 0x1f1, zero-padded to the length of the newest header."""
-    kernel: memoryview
-    """The kernel proper: what is loaded."""
-    protocol: int
-    memory_size: int
-    """What it needs while it unpacks itself in place (init_size)."""
-    alignment: int
-    preferred_address: int
-    command_line_limit: int
-    """The longest command line it takes, without the terminating NUL."""
-    takes_efi: bool
-    """Whether it can take over EFI runtime services from a kexec'ing kernel (XLF_EFI_KEXEC)."""
-    relocatable: bool
-    takes_5level_paging: bool
-    """Whether it can be entered with five-level page tables active (XLF_5LEVEL)."""
-
-    entry_offset: int = _ENTRY_64
+def matches(data: memoryview) -> bool:
+    """Whether this is one, good or bad."""
+    return bytes(data[0x202:0x206]) == b"HdrS" and bytes(data[0x1FE:0x200]) == b"\x55\xaa"
 
 
-def parse(file: FileData) -> BzImage:
-    """Read and check a bzImage. Raises ImageError naming file, offset and remedy."""
+def has_64bit_entry(data: memoryview) -> bool:
+    """Whether that bzImage can be entered in long mode, wherever it and its data lie."""
+    return _lacks_64bit_entry(layouts.SETUP_HEADER.parse(_header_bytes(data))) is None
+
+
+def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:
+    """Read and check a bzImage, to be entered that way, or (None) the best it has.
+
+    Raises ImageError naming file, offset and remedy.
+    """
     path, data = file.path, file.data
     _require_signature(path, data)
     header = layouts.SETUP_HEADER.parse(_header_bytes(data))
-    _require_64bit(path, header)
-    kernel = _kernel_part(path, data, header)
-    if header.kernel_alignment < 4 * KIB or header.kernel_alignment & (header.kernel_alignment - 1):
-        raise _damaged(
-            path, 0x230, f"kernel_alignment {header.kernel_alignment:#x} is no power of two of pages"
-        )
-    if header.init_size < kernel.nbytes:
-        raise _damaged(path, 0x260, f"init_size {header.init_size:#x} is smaller than the kernel itself")
-    return BzImage(
+    _require_high(path, header)
+    lack = _lacks_64bit_entry(header)
+    if entry is Entry.LONG and lack:
+        raise ImageError(f"{path}: {lack}", hint="load it through its 32-bit entry: --entry-32bit")
+    entry = entry or (Entry.PROTECTED if lack else Entry.LONG)
+    image = _kernel_part(path, data, header)
+    _check_sizes(path, header, image)
+    room = _room(header, image, entry)
+    xloadflags = _xloadflags(header)
+    version = f"boot protocol {header.version >> 8}.{header.version & 0xFF:02}"
+    return LinuxKernel(
         path=path,
+        description=f"bzImage, {version}" + (", 32-bit entry" if entry is Entry.PROTECTED else ""),
         setup_header=_header_bytes(data),
-        kernel=kernel,
         protocol=header.version,
-        memory_size=align_up(header.init_size, 4 * KIB),
-        alignment=header.kernel_alignment,
-        preferred_address=header.pref_address,
-        command_line_limit=header.cmdline_size,
-        takes_efi=bool(header.xloadflags & layouts.XLF_EFI_KEXEC),
-        relocatable=bool(header.relocatable_kernel),
-        takes_5level_paging=bool(header.xloadflags & layouts.XLF_5LEVEL),
+        image=image,
+        memory_size=room.size,
+        alignment=room.alignment,
+        window=room.window,
+        relocatable=room.relocatable,
+        entry=entry,
+        entry_offset=_ENTRY_64 if entry is Entry.LONG else 0,
+        command_line_limit=(
+            header.cmdline_size if header.version >= _WITH_COMMAND_LINE_SIZE else _COMMAND_LINE_LIMIT_DEFAULT
+        ),
+        initrd_window=Range(0, _initrd_end(header, entry)),
+        takes_efi=bool(xloadflags & layouts.XLF_EFI_KEXEC),
+        takes_5level_paging=bool(xloadflags & layouts.XLF_5LEVEL),
     )
 
 
@@ -75,7 +84,9 @@ def _require_signature(path: str, data: memoryview) -> None:
         raise ImageError(
             f"{path}: not a kernel: {data.nbytes} bytes are less than a bzImage's boot sector and header"
         )
-    if bytes(data[0x202:0x206]) != b"HdrS" or bytes(data[0x1FE:0x200]) != b"\x55\xaa":
+    if not matches(data):
+        from pykexec.formats import identify
+
         what = identify.describe(data)
         raise ImageError(
             f"{path}: {what or 'cannot determine the file type'}: no bzImage signature"
@@ -84,27 +95,35 @@ def _require_signature(path: str, data: memoryview) -> None:
         )
 
 
-def _require_64bit(path: str, header: layouts.Parsed) -> None:
-    if header.version < _OLDEST_PROTOCOL:
-        raise ImageError(
-            f"{path}: boot protocol {header.version >> 8}.{header.version & 0xFF:02} at offset 0x206"
-            " has no 64-bit entry; 2.12 (Linux 3.8) is the oldest that has",
-        )
+def _require_high(path: str, header: layouts.Parsed) -> None:
     if not header.loadflags & layouts.LOADED_HIGH:
         raise ImageError(
             f"{path}: a zImage (LOADED_HIGH is clear at offset 0x211); only a bzImage can be loaded"
         )
-    wanted = layouts.XLF_KERNEL_64 | layouts.XLF_CAN_BE_LOADED_ABOVE_4G
-    if header.xloadflags & wanted != wanted:
-        raise ImageError(
-            f"{path}: a 32-bit kernel (xloadflags {header.xloadflags:#x} at offset 0x236);"
-            " only 64-bit kernels can be loaded",
+
+
+def _xloadflags(header: layouts.Parsed) -> int:
+    return int(header.xloadflags) if header.version >= _WITH_XLOADFLAGS else 0
+
+
+def _lacks_64bit_entry(header: layouts.Parsed) -> str | None:
+    """What stands against entering it in long mode."""
+    if header.version < _WITH_XLOADFLAGS:
+        return (
+            f"boot protocol {header.version >> 8}.{header.version & 0xFF:02} at offset 0x206"
+            " has no 64-bit entry; 2.12 (Linux 3.8) is the oldest that has"
         )
+    if not header.xloadflags & layouts.XLF_KERNEL_64:
+        return f"a 32-bit kernel (xloadflags {header.xloadflags:#x} at offset 0x236) has no 64-bit entry"
+    if not header.xloadflags & layouts.XLF_CAN_BE_LOADED_ABOVE_4G:
+        return f"cannot be loaded above 4 GiB (xloadflags {header.xloadflags:#x} at offset 0x236)"
+    return None
 
 
 def _kernel_part(path: str, data: memoryview, header: layouts.Parsed) -> memoryview:
     start = ((header.setup_sects or _SETUP_SECTS_DEFAULT) + 1) * _SECTOR
-    size = header.syssize * 16
+    # Before 2.04 the field had 16 bits, which a bzImage's size does not fit into.
+    size = header.syssize * 16 if header.version >= _WITH_SYSSIZE else 1
     if size == 0:
         raise _damaged(path, 0x1F4, "syssize is 0, there is no kernel behind the setup part")
     if start + size > data.nbytes:
@@ -115,9 +134,65 @@ def _kernel_part(path: str, data: memoryview, header: layouts.Parsed) -> memoryv
     return data[start:]
 
 
+def _check_sizes(path: str, header: layouts.Parsed, image: memoryview) -> None:
+    alignment = header.kernel_alignment
+    if header.version >= _WITH_RELOCATION and (alignment < 4 * KIB or alignment & (alignment - 1)):
+        raise _damaged(path, 0x230, f"kernel_alignment {alignment:#x} is no power of two of pages")
+    if header.version >= _WITH_INIT_SIZE and header.init_size < image.nbytes:
+        raise _damaged(path, 0x260, f"init_size {header.init_size:#x} is smaller than the kernel itself")
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    window: Range
+    size: int
+    alignment: int
+    relocatable: bool
+
+
+def _room(header: layouts.Parsed, image: memoryview, entry: Entry) -> _Room:
+    tells_size = header.version >= _WITH_INIT_SIZE
+    relocatable = header.version >= _WITH_RELOCATION and bool(header.relocatable_kernel)
+    size = align_up(header.init_size if tells_size else _unpacked_size(image), 4 * KIB)
+    preferred = header.pref_address if tells_size else 0
+    if relocatable:
+        # Below its preferred address the decompressor would first move itself up, over whatever is there.
+        lowest = max(_LOAD_ADDRESS, preferred)
+        end = max(lowest, _kernel_end(header, entry))
+        return _Room(Range(lowest, end), size, header.kernel_alignment, relocatable=True)
+    if entry is Entry.LONG:
+        return _Room(Range.sized(preferred, size), size, header.kernel_alignment, relocatable=False)
+    # It moves itself from there to its preferred address: nothing else may be in either place.
+    moved = Range.sized(max(preferred, _LOAD_ADDRESS), size)
+    window = Range(_LOAD_ADDRESS, max(moved.end, align_up(_LOAD_ADDRESS + image.nbytes, 4 * KIB)))
+    return _Room(window, window.size, 4 * KIB, relocatable=False)
+
+
+def _unpacked_size(image: memoryview) -> int:
+    """A generous guess where the header does not tell: old kernels unpack to four times their size at most,
+    and need their .bss and the compressed kernel besides."""
+    return 5 * image.nbytes + 16 * MIB
+
+
+def _kernel_end(header: layouts.Parsed, entry: Entry) -> int:
+    if entry is Entry.LONG:
+        return _ADDRESS_SPACE_END
+    if _xloadflags(header) & layouts.XLF_KERNEL_64:
+        return 4 * GIB
+    return min(_initrd_end(header, entry), _LOW_MEMORY_32BIT)
+
+
+def _initrd_end(header: layouts.Parsed, entry: Entry) -> int:
+    # initrd_addr_max binds kernels without XLF_CAN_BE_LOADED_ABOVE_4G only, and their 32-bit entry
+    # (ramdisk_image and ext_ramdisk_image).
+    if entry is Entry.LONG:
+        return _ADDRESS_SPACE_END
+    return int(header.initrd_addr_max) + 1 if header.version >= _WITH_INITRD_LIMIT else _INITRD_END_DEFAULT
+
+
 def _header_bytes(data: memoryview) -> bytes:
-    """The setup header ends where the jump at 0x200 lands (boot.rst, "the real-mode kernel header")."""
-    end = 0x202 + data[0x201]
+    """The setup header ends where the jump at 0x200 lands ("the real-mode kernel header")."""
+    end = 0x202 + data[0x201] if data.nbytes > 0x201 else 0
     raw = bytes(data[layouts.SETUP_HEADER_OFFSET : end])
     size: int = layouts.SETUP_HEADER.sizeof()
     return raw[:size].ljust(size, b"\0")

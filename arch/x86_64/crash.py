@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from elftools.elf.enums import ENUM_E_MACHINE
-
 from pykexec import crash, elfcore
 from pykexec.crash import CrashMemory
 from pykexec.machine import Machine
 from pykexec.machine.iomem import Iomem
-from pykexec.memory import KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange
+from pykexec.memory import KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange, align_down
 
-_LOW_MEMORY_END = 0xA0000  # above it the VGA window begins
+_EM_X86_64 = 62  # elf(5)
+_LOW_MEMORY = Range(0, 0xA0000)  # above it the VGA window begins
+_PAGE = 4 * KIB
 _RAM_GRANULE = KIB
 """The capture kernel's RAM is cut to whole KiB, as the units of memmap= and elfcorehdr= are."""
 
@@ -23,9 +23,14 @@ def survey(machine: Machine) -> CrashMemory:
     return replace(memory, dumped=memory.dumped.minus(machine.iomem.find("GART")))
 
 
-def low_memory(memory: CrashMemory) -> Range:
+def low_memory(memory: CrashMemory) -> RangeSet:
     """Conventional memory, which the capture kernel uses too: purgatory saves it first. May be empty."""
-    return next((each for each in memory.dumped if each.end <= _LOW_MEMORY_END), Range(0, 0))
+    return memory.dumped.intersect([_LOW_MEMORY])
+
+
+def saved_range(low: RangeSet) -> Range:
+    """What purgatory saves: all pieces of low memory, and what lies between them. Not for an empty set."""
+    return Range(align_down(low.ranges[0].start, _PAGE), low.ranges[-1].end)
 
 
 def capture_memory_map(memory: CrashMemory, iomem: Iomem, in_use: Sequence[Range]) -> MemoryMap:
@@ -35,21 +40,42 @@ def capture_memory_map(memory: CrashMemory, iomem: Iomem, in_use: Sequence[Range
     Everything that is not RAM stays as the crashed kernel saw it: ACPI tables, and the reserved ranges
     without which the PCI configuration space (MMCONFIG) is not trusted.
     """
-    usable = RangeSet([low_memory(memory), *memory.reserved])
+    usable = low_memory(memory).union(memory.reserved)
     ram = usable.aligned_inwards(_RAM_GRANULE).minus(in_use)
     others = (entry for entry in iomem.memory_map if entry.kind is not MemoryKind.RAM)
     return MemoryMap([*(TypedRange(each, MemoryKind.RAM) for each in ram), *others])
 
 
+_MEMMAP_SIGNS = {
+    MemoryKind.RAM: "@",
+    MemoryKind.ACPI_TABLES: "#",
+    MemoryKind.ACPI_NVS: "#",
+    MemoryKind.PERSISTENT_LEGACY: "!",
+}
+"""The kinds memmap= can spell (Documentation/admin-guide/kernel-parameters.txt); the rest is reserved."""
+
+
+def memmap_parameters(memory_map: MemoryMap) -> str:
+    """The map as kernel parameters, for a kernel that ignores the e820 table; ends outwards to whole KiB."""
+    words = ["memmap=exactmap"]
+    for entry in memory_map:
+        if entry.kind in _MEMMAP_SIGNS:
+            whole = entry.range.aligned_outwards(KIB)
+            sign = _MEMMAP_SIGNS[entry.kind]
+            words.append(f"memmap={whole.size // KIB}K{sign}{whole.start // KIB}K")
+    return " ".join(words)
+
+
 def core_headers(machine: Machine, memory: CrashMemory, low_saved_at: int | None) -> bytes:
     """The ELF core headers. Raises MachineError when the virtual layout cannot be told."""
     low = low_memory(memory)
-    parts = [
-        replace(part, saved_at=low_saved_at) if Range.sized(part.physical, part.size) == low else part
-        for part in crash.linear_map(machine, memory)
-    ]
+    parts = crash.linear_map(machine, replace(memory, dumped=low))
+    if low and low_saved_at is not None:
+        distance = low_saved_at - saved_range(low).start
+        parts = [replace(part, saved_at=part.physical + distance) for part in parts]
+    parts += crash.linear_map(machine, replace(memory, dumped=memory.dumped.minus(low)))
     return elfcore.build(
-        ENUM_E_MACHINE["EM_X86_64"],
+        _EM_X86_64,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
         memory=[crash.kernel_text(machine), *parts],

@@ -166,7 +166,7 @@ def test_planning_has_no_hidden_input() -> None:
         (
             {"kernel": FileData.from_bytes("k", b"x" * 5000)},
             ImageError,
-            "cannot determine the file type",
+            "a text file: no bzImage signature",
             255,
         ),
         (

@@ -1,0 +1,184 @@
+"""What every load on x86_64 stands on, whatever is loaded: free memory, the map to tell, and purgatory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pykexec import command_line, purgatory
+from pykexec import crash as generic_crash
+from pykexec.arch.x86_64 import crash
+from pykexec.arch.x86_64.kernel import Entry
+from pykexec.errors import PlacementError
+from pykexec.machine import Machine
+from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
+from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
+from pykexec.uapi import KEXEC_UPDATE_ELFCOREHDR
+
+ABOVE_LOW_MEMORY = Range(MIB, 1 << 64)
+BELOW_4G = Range(MIB, 4 * GIB)
+"""What code without paging reaches, less low memory."""
+
+_KEXEC_ARCH_X86_64 = 62 << 16  # EM_X86_64 in the high half (include/uapi/linux/kexec.h)
+_PURGATORY, _BACKUP, _ELFCOREHDR = "purgatory", "backup", "elfcorehdr"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How purgatory leaves: where it jumps to, in which mode, and what is then in registers."""
+
+    address: int
+    entry: Entry
+    rsi: int = 0
+    rbx: int = 0
+    rax: int = 0
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """As purgatory/x86_64/entry.S takes them."""
+        return self.rsi, self.rbx, self.rax, int(self.entry is Entry.PROTECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A machine made ready for a load; for a crash load with the core headers in their place."""
+
+    machine: Machine
+    request: Request
+    layout: Layout
+    usable: RangeSet
+    """What the layout began with."""
+    memory_map: MemoryMap
+    """To tell the new kernel."""
+    backup: purgatory.Backup | None = None
+    elfcorehdr: int | None = None
+
+    @property
+    def command_line(self) -> str:
+        """What the request asks for."""
+        return command_line.for_request(self.request, self.machine.command_line)
+
+    @property
+    def crash_parameters(self) -> str:
+        """What the command line of a capture kernel has to say besides."""
+        if self.elfcorehdr is None:
+            return ""
+        maps = [crash.memmap_parameters(self.memory_map)] if self.request.memmap_parameters else []
+        return " ".join([f"elfcorehdr={self.elfcorehdr // KIB}K", *maps])
+
+    def require_below_4g(self, what: str) -> None:
+        """Raise PlacementError where there is no memory that code without paging reaches."""
+        if self.usable.intersect([BELOW_4G]):
+            return
+        raise PlacementError(
+            f"{what} runs without paging at first, in memory below 4 GiB, but all that is free lies above",
+            hint="reserve memory for it below 4 GiB: crashkernel=SIZE, without ,high"
+            if self.request.purpose is Purpose.CRASH
+            else "is --mem-min too high?",
+        )
+
+
+def prepare(machine: Machine, request: Request, *, lowest: int = MIB) -> Ground:
+    """Find the memory that may be used, from `lowest` (physical) on. Raises PykexecError."""
+    if request.purpose is Purpose.CRASH:
+        return _prepare_crash(machine, request)
+    # The firmware's map may promise memory which the running kernel has since taken for itself
+    # (efi_mem_reserve(): TPM event log, ESRT) or was told not to touch (mem=).
+    free = machine.boot_memory_map.ram.intersect(machine.iomem.memory_map.ram)
+    usable = free.intersect([Range(lowest, 1 << 64)]).intersect([request.within])
+    layout = Layout(usable, page_size=machine.page_size)
+    return Ground(machine, request, layout, usable, machine.boot_memory_map)
+
+
+def _prepare_crash(machine: Machine, request: Request) -> Ground:
+    memory = crash.survey(machine)
+    low = crash.low_memory(memory)
+    usable = RangeSet([memory.load]).intersect([request.within])
+    layout = Layout(usable, page_size=machine.page_size)
+    in_use = []
+    backup = None
+    if low:
+        saved = crash.saved_range(low)
+        place = layout.place(_BACKUP, saved.size, why=f"purgatory saves low memory {saved} here")
+        layout.fill(_BACKUP, b"")
+        in_use.append(layout.range(_BACKUP))
+        backup = purgatory.Backup(saved.start, place, saved.size)
+    headers = crash.core_headers(machine, memory, backup.destination if backup else None)
+    room = generic_crash.core_headers_room(machine, headers, hotplug=request.hotplug)
+    elfcorehdr = layout.place(_ELFCOREHDR, room, why="describes the crashed kernel's memory")
+    layout.fill(_ELFCOREHDR, headers)
+    in_use.append(layout.range(_ELFCOREHDR))
+    memory_map = crash.capture_memory_map(memory, machine.iomem, in_use)
+    return Ground(machine, request, layout, usable, memory_map, backup, elfcorehdr)
+
+
+def place_purgatory(ground: Ground, entry: Entry) -> purgatory.Blob:
+    """Give purgatory its room, from where it can enter a kernel that way."""
+    blob = purgatory.load_blob("x86_64")
+    ground.layout.place(
+        _PURGATORY,
+        blob.memsz,
+        alignment=blob.alignment,
+        within=Range(0, 1 << 64) if entry is Entry.LONG else BELOW_4G,
+        why="runs first: verifies the rest, then jumps to it",
+    )
+    return blob
+
+
+def finish(
+    ground: Ground,
+    blob: purgatory.Blob,
+    start: Start,
+    *,
+    line: str,
+    image_format: str,
+    warnings: Sequence[str] = (),
+) -> LoadPlan:
+    """The plan, once all else is in its place. Raises PykexecError."""
+    machine, request, layout = ground.machine, ground.request, ground.layout
+    image = purgatory.build(
+        blob,
+        jump_to=start.address,
+        arguments=start.arguments,
+        digests=() if request.skip_checks else purgatory.digest_regions(_regions(ground)),
+        console=_console(machine, request, line),
+        backup=ground.backup,
+    )
+    layout.fill(_PURGATORY, image)
+    entry = layout.range(_PURGATORY).start + blob.entry_offset
+    missing = generic_crash.warnings(machine) if request.purpose is Purpose.CRASH else []
+    return LoadPlan(
+        arch="x86_64",
+        purpose=request.purpose,
+        image=request.kernel.path,
+        image_format=image_format,
+        initrd=request.initrd.path if request.initrd else None,
+        command_line=line,
+        entry=entry if request.entry is None else request.entry,
+        flags=_flags(request),
+        segments=layout.segments(),
+        memory_map=ground.memory_map.entries,
+        warnings=(*missing, *warnings),
+    )
+
+
+def _console(machine: Machine, request: Request, line: str) -> purgatory.Console:
+    wanted = request.console
+    return purgatory.io_port_console(machine.console_for(line, wanted.port), wanted.baud, vga=wanted.vga)
+
+
+def _regions(ground: Ground) -> list[purgatory.Region]:
+    """All that purgatory verifies: what was loaded, but for what the running kernel rewrites."""
+    layout = ground.layout
+    changing = {_PURGATORY, _ELFCOREHDR} if ground.request.hotplug else {_PURGATORY}
+    return [
+        purgatory.Region(name, layout.range(name).start, layout.data(name))
+        for name in layout.names()
+        if name not in changing and layout.data(name).nbytes
+    ]
+
+
+def _flags(request: Request) -> int:
+    if request.purpose is not Purpose.CRASH:
+        return _KEXEC_ARCH_X86_64
+    # The newer KEXEC_CRASH_HOTPLUG_SUPPORT is refused by Linux 6.5 to 6.9.
+    update = KEXEC_UPDATE_ELFCOREHDR if request.hotplug else 0
+    return _KEXEC_ARCH_X86_64 | KEXEC_ON_CRASH | update

@@ -1,0 +1,152 @@
+"""Plans for Linux kernels: where kernel, initrd and boot parameters go."""
+
+import os
+
+from pykexec.arch.x86_64 import boot_params, ground
+from pykexec.arch.x86_64.boot_params import Handover, RunningBootParams
+from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, BELOW_4G, Ground
+from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
+from pykexec.errors import ImageError, MachineError, UsageError
+from pykexec.machine import Machine
+from pykexec.machine.efi import EfiFacts
+from pykexec.memory import Placement, Range
+from pykexec.plan import Layout, LoadPlan, Purpose, Request
+
+_KERNEL, _INITRD, _PARAMETERS = "kernel", "initrd", "boot_params"
+
+
+def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
+    """A plan to load that kernel. Raises PykexecError."""
+    if request.modules:
+        raise UsageError("--module is for Multiboot kernels; a Linux kernel takes an --initrd")
+    if request.purpose is Purpose.CRASH and not kernel.relocatable:
+        raise ImageError(
+            f"{kernel.path}: {_why_fixed(kernel)}, so it cannot run in the crash region",
+            hint="a capture kernel needs CONFIG_RELOCATABLE=y",
+        )
+    warnings = _paging_warnings(machine, kernel)
+    running = boot_params.read_running(machine)
+    efi = boot_params.efi_to_hand_over(machine, kernel, running) if request.hand_over_efi else None
+    base = ground.prepare(machine, request)
+    if kernel.entry is not Entry.LONG:
+        base.require_below_4g(f"{kernel.path}, entered through its 32-bit entry,")
+    line = _command_line(base, kernel, running, efi)
+    handover = _handover(base, running, efi, line, kernel)
+    layout = base.layout
+    if not kernel.relocatable:
+        _place_kernel(layout, kernel)  # before anything else takes the only place it has
+    blob = ground.place_purgatory(base, kernel.entry)
+    _place_parameters(layout, kernel, handover)
+    if kernel.relocatable:
+        _place_kernel(layout, kernel)
+    initrd = _place_initrd(layout, kernel, request)
+    parameters = layout.range(_PARAMETERS).start
+    layout.fill(_PARAMETERS, boot_params.build(parameters, kernel, handover.with_initrd(initrd)))
+    if request.purpose is Purpose.BOOT and machine.efi is not None and efi is None and request.hand_over_efi:
+        warnings.append(
+            "the new kernel will have no EFI runtime services (no runtime map, or it cannot take it)"
+        )
+    entry = layout.range(_KERNEL).start + kernel.entry_offset
+    return ground.finish(
+        base,
+        blob,
+        ground.Start(entry, kernel.entry, rsi=parameters),
+        line=line,
+        image_format=kernel.description,
+        warnings=warnings,
+    )
+
+
+def _why_fixed(kernel: LinuxKernel) -> str:
+    if kernel.entry is Entry.PROTECTED and not kernel.entry_offset and kernel.release is None:
+        return "not relocatable (offset 0x234)"
+    return f"not relocatable, it must lie at {kernel.window.start:#x}"
+
+
+def _paging_warnings(machine: Machine, kernel: LinuxKernel) -> list[str]:
+    """The page tables purgatory runs on stay active at the kernel's 64-bit entry."""
+    if kernel.entry is not Entry.LONG or kernel.takes_5level_paging or not _five_levels(machine):
+        return []
+    remedy = "boot the running kernel with no5lvl, or take a bzImage of Linux 4.14 or later"
+    if kernel.takes_5level_paging is None:
+        if kernel.release == machine.kernel_release:
+            return []
+        return [f"{kernel.path} dies at once if it was built without CONFIG_X86_5LEVEL; in doubt {remedy}"]
+    raise ImageError(
+        f"{kernel.path}: cannot be started in 5-level paging mode (offset 0x236), which is on",
+        hint=f"{remedy}, or load it with --entry-32bit",
+    )
+
+
+def _five_levels(machine: Machine) -> bool:
+    try:
+        return machine.kcore.vmcoreinfo.get("NUMBER(pgtable_l5_enabled)") == "1"
+    except MachineError:
+        return False  # a kernel need not show kcore, and a boot needs nothing else of it
+
+
+def _command_line(
+    base: Ground, kernel: LinuxKernel, running: RunningBootParams, efi: EfiFacts | None
+) -> str:
+    words = [base.command_line]
+    if base.request.purpose is Purpose.CRASH:
+        # A capture kernel before 5.0 ignores acpi_rsdp_addr: without EFI's tables it would not find ACPI.
+        rsdp = boot_params.rsdp_address(base.machine, running)
+        words += [f"acpi_rsdp={rsdp:#x}"] if rsdp and efi is None else []
+        words.append(base.crash_parameters)
+    line = " ".join(filter(None, words))
+    size = len(os.fsencode(line))
+    if size > kernel.command_line_limit:
+        raise ImageError(
+            f"Command line overflow: {size} bytes, {kernel.path} takes {kernel.command_line_limit} at most",
+            hint="shorten --append, or leave out --reuse-cmdline",
+        )
+    return line
+
+
+def _handover(
+    base: Ground, running: RunningBootParams, efi: EfiFacts | None, line: str, kernel: LinuxKernel
+) -> Handover:
+    machine = base.machine
+    return Handover(
+        command_line=os.fsencode(line),
+        memory_map=base.memory_map.entries,
+        initrd=None,
+        running=running,
+        screen_info=boot_params.screen_info(running, machine.framebuffer_driver),
+        efi=efi,
+        rsdp=boot_params.rsdp_address(machine, running),
+        seed=base.request.seed,
+    )
+
+
+def _place_parameters(layout: Layout, kernel: LinuxKernel, handover: Handover) -> None:
+    size = len(boot_params.build(0, kernel, handover))
+    within = ABOVE_LOW_MEMORY if kernel.entry is Entry.LONG else BELOW_4G
+    layout.place(_PARAMETERS, size, within=within, why="boot_params, command line and setup_data")
+
+
+def _place_kernel(layout: Layout, kernel: LinuxKernel) -> None:
+    if kernel.relocatable:
+        why = f"init_size bytes, aligned to {kernel.alignment:#x}, not below {kernel.window.start:#x}"
+    else:
+        why = "not relocatable: its own address"
+    layout.place(
+        _KERNEL,
+        kernel.memory_size,
+        alignment=kernel.alignment,
+        within=kernel.window,
+        placement=Placement.HIGHEST if kernel.entry is Entry.LONG else Placement.LOWEST,
+        why=why,
+    )
+    layout.fill(_KERNEL, kernel.image)
+
+
+def _place_initrd(layout: Layout, kernel: LinuxKernel, request: Request) -> Range | None:
+    if request.initrd is None or request.initrd.size == 0:
+        return None
+    end = kernel.initrd_window.end
+    why = "anywhere; the kernel takes it above 4 GiB too" if end == 1 << 64 else f"below {end:#x}"
+    address = layout.place(_INITRD, request.initrd.size, within=kernel.initrd_window, why=why)
+    layout.fill(_INITRD, request.initrd.data)
+    return Range.sized(address, request.initrd.size)
