@@ -1,8 +1,13 @@
 """Containers a kernel comes in on any architecture: what is in them, found by their first bytes."""
 
+from collections.abc import Sequence
+
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import magic
+from pykexec.formats.bundle import Bundle
+
+__all__ = ["Bundle", "is_bundle", "open_bundle", "unwrap"]
 
 _NESTING_MAX = 4
 
@@ -10,7 +15,8 @@ _NESTING_MAX = 4
 def unwrap(file: FileData) -> tuple[FileData, str]:
     """The kernel inside, and the names of what it was wrapped in ("EFI zboot, gzip"); empty for a bare one.
 
-    Raises ImageError for a damaged container.
+    Of a container that holds more than a kernel, what `open_bundle` finds without being told more. Raises
+    ImageError for a damaged container.
     """
     wrappings: list[str] = []
     for _ in range(_NESTING_MAX):
@@ -21,6 +27,42 @@ def unwrap(file: FileData) -> tuple[FileData, str]:
         file = FileData.from_bytes(file.path, contents)
         wrappings.append(name)
     raise ImageError(f"{file.path}: wrapped more than {_NESTING_MAX} times: {', '.join(wrappings)} ...")
+
+
+def is_bundle(file: FileData) -> bool:
+    """Whether this has more in it than a kernel: a unified kernel image, or a FIT image."""
+    return _bundle_kind(file.data) is not None
+
+
+def open_bundle(
+    file: FileData,
+    choice: str | None = None,
+    *,
+    compatible: Sequence[str] = (),
+    addons: Sequence[FileData] = (),
+) -> Bundle:
+    """The kernel in such a container, and what belongs to it.
+
+    `choice` names a profile (number, ID or title) or a configuration, None is the default; `compatible` has
+    the strings of the machine's device tree, `addons` are files as `uki.addon_names` finds and orders them.
+    Raises ImageError for a damaged container, an unknown choice, and a file that is no such container.
+    """
+    kind = _bundle_kind(file.data)
+    if kind == "uki":
+        from pykexec.formats import uki
+
+        return uki.parse(file.path, file.data).select(
+            choice,
+            compatible=compatible[0] if compatible else None,
+            addons=[uki.parse_addon(each.path, each.data) for each in addons],
+        )
+    if addons:
+        raise ImageError(f"{file.path}: add-ons are for unified kernel images, which this is not")
+    if kind == "fit":
+        from pykexec.formats import fit
+
+        return fit.parse(file.path, file.data).select(choice, compatible=compatible)
+    raise ImageError(f"{file.path}: neither a unified kernel image nor a FIT image: nothing to choose from")
 
 
 def _open(file: FileData) -> tuple[bytes | memoryview, str] | None:
@@ -38,4 +80,19 @@ def _open(file: FileData) -> tuple[bytes | memoryview, str] | None:
         from pykexec.formats import uimage
 
         return uimage.contents(path, data), "uImage"
+    if _bundle_kind(data):
+        bundle = open_bundle(file)
+        return bundle.kernel, bundle.format
+    return None
+
+
+def _bundle_kind(data: memoryview) -> str | None:
+    if bytes(data[:4]) == magic.DEVICE_TREE:
+        from pykexec.formats import fit
+
+        return "fit" if fit.matches(data) else None
+    if bytes(data[:2]) == b"MZ":
+        from pykexec.formats import uki
+
+        return "uki" if uki.matches(data) else None
     return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from pykexec.errors import ImageError
-from pykexec.memory import MIB
+from pykexec.memory import KIB, MIB
 
 _SIZE_MAX = 1024 * MIB
 """More than any kernel has; where a decompression bomb is stopped."""
@@ -15,7 +15,7 @@ _STEP = 4 * MIB
 
 
 class _Decompressor(Protocol):
-    """What bz2 and lzma have in common; zlib's is made to fit."""
+    """What bz2, lzma and lz4 have in common; zlib's and zstd's are made to fit."""
 
     @property
     def eof(self) -> bool: ...
@@ -43,56 +43,147 @@ class _Gzip:
         return self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
 
 
+class _Zstd:
+    """zstandard gives all that the input holds: so that this stays little, it is fed little.
+
+    Four bytes can stand for a block of 128 KiB (RFC 8878, RLE_Block): a KiB for 32 MiB.
+    """
+
+    _PIECE = KIB
+
+    def __init__(self) -> None:
+        self._inner = _package("zstd").ZstdDecompressor().decompressobj()
+        self._pending = memoryview(b"")
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.eof)
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._pending.nbytes
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        self._pending = self._pending if self._pending.nbytes else memoryview(data)
+        found = bytearray()
+        while self._pending.nbytes and len(found) < max_length and not self.eof:
+            found += self._inner.decompress(self._pending[: self._PIECE])
+            self._pending = self._pending[self._PIECE :]
+        return bytes(found)
+
+
+_LEGACY_LZ4 = b"\x02\x21\x4c\x18"
+_LEGACY_BLOCK = 8 * MIB  # lz4's legacy frame: what each block but the last has in it
+_LEGACY_BLOCK_MAX = _LEGACY_BLOCK + _LEGACY_BLOCK // 255 + 16  # its LZ4_COMPRESSBOUND
+
+
+def _legacy_lz4(path: str, data: memoryview) -> Iterator[bytes]:
+    """A size and a block, over and over to the end of the file, or to a size of zero.
+
+    Kernels have four more bytes behind the last block, the size of it all (scripts/Makefile.lib).
+    """
+    block: Any = _package("lz4").block
+    at = 0
+    while data.nbytes - at > 4:
+        start = at + 4
+        if bytes(data[at:start]) == _LEGACY_LZ4:
+            at = start
+            continue
+        size = int.from_bytes(data[at:start], "little")
+        if not size:
+            return
+        if size > _LEGACY_BLOCK_MAX:
+            raise ImageError(f"{path}: damaged lz4 data: a block of {size} bytes at offset {at:#x}")
+        if start + size > data.nbytes:
+            raise _endless(path)
+        yield block.decompress(data[start : start + size], uncompressed_size=_LEGACY_BLOCK)
+        at = start + size
+
+
 _DECOMPRESSORS: Mapping[str, Callable[[], _Decompressor]] = {
     "gzip": _Gzip,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
     "bzip2": bz2.BZ2Decompressor,
+    "zstd": _Zstd,
+    "lz4": lambda: _package("lz4").frame.LZ4FrameDecompressor(),
 }
+_PACKAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "zstd": ("zstandard", ()),
+    "lz4": ("lz4", ("lz4.frame", "lz4.block")),
+}
+"""What takes a package, and its modules: Python's own library has no zstd before 3.14, and no lz4."""
+_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error, lzma.LZMAError)
 
 
 def decompress(path: str, data: memoryview, name: str) -> bytes:
     """The contents. Raises ImageError when they are damaged, or nothing here can unpack them."""
-    make = _DECOMPRESSORS.get(name)
+    return b"".join(pieces(path, data, name))
+
+
+def pieces(path: str, data: memoryview, name: str, size_max: int | None = None) -> Iterator[bytes]:
+    """The contents bit by bit, for who needs the beginning only; `name` is of `magic.COMPRESSIONS`.
+
+    Raises ImageError when they are damaged or cut off, unpack to more than `size_max` bytes (by default more
+    than a kernel can have), or nothing here can unpack them.
+    """
+    limit = _SIZE_MAX if size_max is None else size_max
+    total = 0
     try:
-        if make is not None:
-            return b"".join(_pieces(path, data, make()))
-        return _with_package(path, data, name)
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError) as error:
+        for piece in _opened(path, data, name):
+            total += len(piece)
+            if total > limit:
+                raise ImageError(f"{path}: unpacks to more than {limit // MIB} MiB, which no kernel does")
+            yield piece
+    except _MissingPackage as error:
+        package = str(error)
+        raise ImageError(
+            f"{path}: compressed with {name}, which takes the Python package {package}",
+            hint=f"pip install {package}, or unpack it: {name} -d",
+        ) from None
+    except ImageError:
+        raise
+    except Exception as error:  # zstandard's and lz4's errors have no base of their own
+        if name not in _PACKAGES and not isinstance(error, _DAMAGE):
+            raise
         raise ImageError(f"{path}: damaged {name} data: {error}") from error
 
 
-def _pieces(path: str, data: memoryview, decompressor: _Decompressor) -> Iterator[bytes]:
-    position = total = 0
+def _opened(path: str, data: memoryview, name: str) -> Iterator[bytes]:
+    if name not in _DECOMPRESSORS:
+        raise ImageError(
+            f"{path}: compressed with {name}, which pykexec cannot unpack", hint=f"unpack it: {name} -d"
+        )
+    if name == "lz4" and bytes(data[:4]) == _LEGACY_LZ4:
+        return _legacy_lz4(path, data)
+    return _stepwise(path, data, _DECOMPRESSORS[name]())
+
+
+def _stepwise(path: str, data: memoryview, decompressor: _Decompressor) -> Iterator[bytes]:
+    position = 0
     while not decompressor.eof:
         taken = b""
         if decompressor.needs_input:
             taken = bytes(data[position : position + _STEP])
             position += len(taken)
             if not taken:
-                raise ImageError(f"{path}: truncated: its compressed data does not end")
-        piece = decompressor.decompress(taken, _STEP)
-        total += len(piece)
-        if total > _SIZE_MAX:
-            raise ImageError(f"{path}: unpacks to more than {_SIZE_MAX // MIB} MiB, which no kernel does")
-        yield piece
+                raise _endless(path)
+        yield decompressor.decompress(taken, _STEP)
 
 
-def _with_package(path: str, data: memoryview, name: str) -> bytes:
-    """zstd and lz4, which Python's own library does not have before 3.14, if at all."""
+def _endless(path: str) -> ImageError:
+    return ImageError(f"{path}: truncated: its compressed data does not end")
+
+
+class _MissingPackage(Exception):
+    """The name of what has to be installed."""
+
+
+def _package(name: str) -> Any:
+    package, modules = _PACKAGES[name]
     try:
-        module: Any = __import__({"zstd": "zstandard", "lz4": "lz4.frame"}[name])
+        for module in modules:
+            __import__(module)
+        return __import__(package)
     except ImportError:
-        package = {"zstd": "zstandard", "lz4": "lz4"}[name]
-        raise ImageError(
-            f"{path}: compressed with {name}, which takes the Python package {package}",
-            hint=f"pip install {package}, or unpack it: {name} -d",
-        ) from None
-    if name == "lz4":
-        unpacked: bytes = module.frame.decompress(bytes(data[:]))
-        return unpacked
-    reader = module.ZstdDecompressor().stream_reader(data)
-    content: bytes = reader.read(_SIZE_MAX + 1)
-    if len(content) > _SIZE_MAX:
-        raise ImageError(f"{path}: unpacks to more than {_SIZE_MAX // MIB} MiB, which no kernel does")
-    return content
+        raise _MissingPackage(package) from None

@@ -1,20 +1,219 @@
 """Saying what a file is that turned out not to be the kernel it should be."""
 
-from elftools.elf.enums import ENUM_E_MACHINE
+import itertools
+from collections.abc import Callable, Iterator
 
-_PE_MACHINES = {0x014C: "i386", 0x8664: "x86_64", 0xAA64: "arm64", 0x01C2: "arm", 0x5064: "riscv64"}
-"""IMAGE_FILE_MACHINE_* of Microsoft's PE format."""
-_ELF_MACHINES = {number: name.removeprefix("EM_").lower() for name, number in ENUM_E_MACHINE.items()}
+from pykexec.errors import ImageError
+from pykexec.formats import magic, pe
+from pykexec.memory import KIB, MIB
+
+_SAMPLE = 64 * KIB
+_PIECES_MAX = 1 * MIB
+
+_MAGICS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"hsqs", "a squashfs file system"),
+    (0, b"\xe2\xe1\xf5\xe0", "an erofs file system"),
+    (1024, b"\xe2\xe1\xf5\xe0", "an erofs file system"),
+    (0x438, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
+    (0x8001, b"CD001", "an ISO 9660 image, of a CD or DVD"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"!<arch>\n", "an ar archive, such as a Debian package"),
+    (0, b"\xed\xab\xee\xdb", "an RPM package"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"070707", "a cpio archive of the old kind, which kernels do not unpack"),
+    (0, b"\xc7\x71", "a cpio archive of the old kind, which kernels do not unpack"),
+    (0, b"ANDROID!", "an Android boot image"),
+    (0, b"KDUMP   ", "a crash dump that makedumpfile made"),
+    (0, b"makedumpfile", "a crash dump that makedumpfile made"),
+    (0, b"QFI\xfb", "a qcow2 disk image"),
+    (0, b"\x02\xb0\xad\x1b", "a Multiboot header without a kernel"),
+)
+"""Offset, bytes and meaning; each format's own specification, as file(1) has them too."""
+
+_ELF_CLASSES = {1: "32-bit ", 2: "64-bit "}
+_ELF_TYPES = {1: "object file", 2: "executable", 3: "program or library", 4: "core dump"}
+_IMAGES: tuple[tuple[int, bytes, str], ...] = (
+    (0x38, b"ARM\x64", "an arm64 Image"),  # Documentation/arch/arm64/booting.rst
+    (0x38, b"RSC\x05", "a riscv Image"),  # Documentation/arch/riscv/boot-image-header.rst
+    (0x24, b"\x18\x28\x6f\x01", "an arm zImage"),  # arch/arm/boot/compressed/head.S
+    (0x24, b"\x01\x6f\x28\x18", "a big-endian arm zImage"),
+)
+_MULTIBOOT = ((b"\x02\xb0\xad\x1b", 8 * KIB, 4), (b"\xd6\x50\x52\xe8", 32 * KIB, 8))
+"""Magic, how far it is looked for, alignment: sections 3.1 of both Multiboot specifications."""
 
 
 def describe(data: memoryview) -> str | None:
     """Such as "an EFI executable for arm64"; None for what is not known."""
-    if bytes(data[:4]) == b"\x7fELF" and data.nbytes >= 20:
-        machine = int.from_bytes(data[18:20], "big" if data[5] == 2 else "little")
-        return f"an ELF file for {_ELF_MACHINES.get(machine, f'machine {machine}')}"
-    if bytes(data[:2]) == b"MZ" and data.nbytes >= 0x40:
-        start = int.from_bytes(data[0x3C:0x40], "little")
-        if bytes(data[start : start + 4]) == b"PE\0\0" and start + 6 <= data.nbytes:
-            machine = int.from_bytes(data[start + 4 : start + 6], "little")
-            return f"an EFI executable for {_PE_MACHINES.get(machine, f'machine {machine:#x}')}"
-    return None
+    return next((found for ask in _QUESTIONS if (found := ask(data))), None)
+
+
+def _nothing(data: memoryview) -> str | None:
+    if not data.nbytes:
+        return "an empty file"
+    return "nothing but zeros" if not any(data[:_SAMPLE]) else None
+
+
+def _elf(data: memoryview) -> str | None:
+    if bytes(data[:4]) != b"\x7fELF" or data.nbytes < 20:
+        return None
+    from elftools.elf.enums import ENUM_E_MACHINE
+
+    kind, machine = (
+        int.from_bytes(data[at : at + 2], "big" if data[5] == 2 else "little") for at in (16, 18)
+    )
+    names = {number: name.removeprefix("EM_").lower() for name, number in ENUM_E_MACHINE.items()}
+    what = _ELF_TYPES.get(kind, "ELF file")
+    # Both kinds of module are object files with a section of that name.
+    if kind == 1 and _has_name(data, b"\0.modinfo\0"):
+        what = "kernel module"
+    elif kind == 1 and _has_name(data, b"\0.modname\0"):
+        what = "GRUB module"
+    elif kind != 4 and _multiboot(data):
+        what = f"Multiboot {what}"
+    bits = _ELF_CLASSES.get(data[4], "")
+    article = "an" if (bits or what)[0] in "aeioE" else "a"
+    elf = "" if "ELF" in what else "ELF "
+    return f"{article} {bits}{elf}{what} for {names.get(machine, f'machine {machine}')}"
+
+
+def _has_name(data: memoryview, name: bytes) -> bool:
+    """Whether the table of section names, which is near the end, has that one."""
+    return name in bytes(data[-_PIECES_MAX:])
+
+
+def _bzimage(data: memoryview) -> str | None:
+    if bytes(data[0x202:0x206]) != b"HdrS":
+        return None
+    # Documentation/arch/x86/boot.rst: loadflags, LOADED_HIGH
+    return "an x86 bzImage" if data.nbytes > 0x211 and data[0x211] & 1 else "an x86 zImage"
+
+
+def _image(data: memoryview) -> str | None:
+    found = (name for at, start, name in _IMAGES if bytes(data[at : at + len(start)]) == start)
+    return next(found, None)
+
+
+def _portable_executable(data: memoryview) -> str | None:
+    try:
+        found = pe.parse("", data)
+    except ImageError:
+        return "a truncated or damaged EFI executable"
+    if found is None:
+        return "a DOS program" if bytes(data[:2]) == b"MZ" and data.nbytes >= 0x40 else None
+    names = {each.name for each in found.sections}
+    if ".linux" in names:
+        return f"a unified kernel image for {found.machine_name}"
+    if names & {".cmdline", ".ucode", ".initrd"}:
+        return f"an add-on of a unified kernel image for {found.machine_name}"
+    kind = "an EFI executable" if found.is_efi else "a Windows program"
+    return f"{kind} for {found.machine_name}"
+
+
+def _uimage(data: memoryview) -> str | None:
+    if bytes(data[:4]) != magic.UIMAGE or data.nbytes < 64:
+        return None
+    from pykexec.formats import uimage
+
+    return uimage.describe(data)
+
+
+def _tree(data: memoryview) -> str | None:
+    if bytes(data[:4]) != magic.DEVICE_TREE:
+        return None
+    from pykexec.formats import fit
+
+    return "a FIT image" if fit.matches(data) else "a device tree blob"
+
+
+def _cpio(data: memoryview) -> str | None:
+    return "a cpio archive, such as an initramfs" if bytes(data[:6]) in magic.CPIO else None
+
+
+def _compressed(data: memoryview) -> str | None:
+    """What is inside, as far as its beginning tells."""
+    name = magic.compression(data)
+    if name is None:
+        return None
+    from pykexec.formats import compression
+
+    head = bytearray()
+    try:
+        for piece in compression.pieces("", data, name):
+            head += piece
+            if len(head) >= _SAMPLE:
+                break
+    except ImageError:
+        if not head:
+            return f"damaged {name} data"
+    inside = None if magic.compression(memoryview(head)) else describe(memoryview(head))
+    return f"{name} data, in it {inside}" if inside else f"{name} data"
+
+
+def _known_magic(data: memoryview) -> str | None:
+    return next((name for at, start, name in _MAGICS if bytes(data[at : at + len(start)]) == start), None)
+
+
+def _boot_sector(data: memoryview) -> str | None:
+    is_disk = data.nbytes > 512 and bytes(data[510:512]) == b"\x55\xaa"
+    return "a disk image, or a file system with a boot sector" if is_disk else None
+
+
+def _multiboot_kernel(data: memoryview) -> str | None:
+    return "a Multiboot kernel" if _multiboot(data) else None
+
+
+def _multiboot(data: memoryview) -> bool:
+    """Whether a header is there whose sum is zero."""
+    return any(_sums_to_zero(data, at) for at in _multiboot_places(data))
+
+
+def _multiboot_places(data: memoryview) -> Iterator[tuple[int, int]]:
+    for words, (start, end, alignment) in zip((3, 4), _MULTIBOOT, strict=True):
+        head = bytes(data[:end])
+        at = head.find(start)
+        while at >= 0:
+            if at % alignment == 0:
+                yield at, words
+            at = head.find(start, at + 1)
+
+
+def _sums_to_zero(data: memoryview, place: tuple[int, int]) -> bool:
+    at, words = place
+    raw = bytes(data[at : at + 4 * words])
+    parts = (int.from_bytes(raw[i : i + 4], "little") for i in range(0, len(raw), 4))
+    return len(raw) == 4 * words and sum(parts) % (1 << 32) == 0
+
+
+def _text(data: memoryview) -> str | None:
+    head = bytes(data[: 4 * KIB])
+    if head[:2] == b"#!":
+        line = head[2:].partition(b"\n")[0].decode("latin-1").strip()
+        return f"a script ({line[:40]})" if line.isprintable() else "a script"
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # otherwise a character that the sample cuts through
+            return None
+        text = head[: error.start].decode()
+    if not all(each.isprintable() or each.isspace() for each in itertools.chain(text)):
+        return None
+    is_page = text.lstrip()[:15].lower().startswith(("<!doctype html", "<html"))
+    return "a web page" if is_page else "a text file"
+
+
+_QUESTIONS: tuple[Callable[[memoryview], str | None], ...] = (
+    _nothing,
+    _elf,
+    _bzimage,
+    _image,
+    _portable_executable,
+    _uimage,
+    _tree,
+    _cpio,
+    _compressed,
+    _known_magic,
+    _multiboot_kernel,
+    _boot_sector,
+    _text,
+)
+"""The most telling first: an arm64 Image may be an EFI executable too, a bzImage has a boot sector."""

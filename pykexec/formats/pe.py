@@ -8,6 +8,24 @@ from pykexec.errors import ImageError
 _COFF_HEADER = struct.Struct("<4sHHIIIHH")
 _SECTION_HEADER = struct.Struct("<8sIIII16x")
 _SECTIONS_MAX = 96  # what the format allows
+_PE32_PLUS = 0x20B
+_SUBSYSTEM = 68  # in the optional header, PE32 and PE32+ alike
+_CERTIFICATES = 4  # index of the "Certificate Table" among the data directories, 8 bytes each
+
+MACHINES = {
+    0x014C: "i386",
+    0x01C2: "arm",
+    0x01C4: "arm",
+    0x0200: "ia64",
+    0x5032: "riscv32",
+    0x5064: "riscv64",
+    0x6232: "loongarch32",
+    0x6264: "loongarch64",
+    0x8664: "x86_64",
+    0xAA64: "arm64",
+}
+"""IMAGE_FILE_MACHINE_* ("Machine types")."""
+_EFI_SUBSYSTEMS = range(10, 14)  # "Windows subsystem": EFI application, two kinds of driver, EFI ROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +37,11 @@ class Section:
     size: int
     virtual_size: int
 
+    @property
+    def filled(self) -> int:
+        """How many bytes of it are contents: the file pads them to its alignment, memory with zeros."""
+        return min(self.size, self.virtual_size)
+
 
 @dataclass(frozen=True, slots=True)
 class PortableExecutable:
@@ -27,11 +50,23 @@ class PortableExecutable:
     machine: int
     """IMAGE_FILE_MACHINE_*: 0x8664 is x86-64, 0xaa64 is arm64."""
     sections: tuple[Section, ...]
+    subsystem: int = 0
+    signature_end: int = 0
+    """Where the certificates with which it is signed end, and so the file; 0 for one that is not signed."""
 
     @property
     def end(self) -> int:
         """The file's length, at the least."""
         return max((section.offset + section.size for section in self.sections), default=0)
+
+    @property
+    def is_efi(self) -> bool:
+        """Whether it is for EFI, not for Windows."""
+        return self.subsystem in _EFI_SUBSYSTEMS
+
+    @property
+    def machine_name(self) -> str:
+        return MACHINES.get(self.machine, f"machine {self.machine:#x}")
 
 
 def parse(path: str, data: memoryview) -> PortableExecutable | None:
@@ -46,10 +81,17 @@ def parse(path: str, data: memoryview) -> PortableExecutable | None:
     if start + _COFF_HEADER.size > data.nbytes:
         raise ImageError(f"{path}: truncated within its PE header at {start:#x}")
     _, machine, count, _, _, _, optional_size, _ = _COFF_HEADER.unpack_from(data, start)
-    table = start + _COFF_HEADER.size + optional_size
+    optional_at = start + _COFF_HEADER.size
+    table = optional_at + optional_size
     if count > _SECTIONS_MAX or table + count * _SECTION_HEADER.size > data.nbytes:
         raise ImageError(f"{path}: truncated or damaged: {count} PE sections at {table:#x}")
-    return PortableExecutable(machine, tuple(_section(data, table, index) for index in range(count)))
+    optional = bytes(data[optional_at:table])
+    return PortableExecutable(
+        machine,
+        tuple(_section(data, table, index) for index in range(count)),
+        int.from_bytes(optional[_SUBSYSTEM : _SUBSYSTEM + 2], "little"),
+        _signature_end(optional),
+    )
 
 
 def _section(data: memoryview, table: int, index: int) -> Section:
@@ -57,3 +99,13 @@ def _section(data: memoryview, table: int, index: int) -> Section:
         data, table + index * _SECTION_HEADER.size
     )
     return Section(name.rstrip(b"\0").decode("latin-1"), offset, size, virtual_size)
+
+
+def _signature_end(optional: bytes) -> int:
+    directories = 112 if int.from_bytes(optional[:2], "little") == _PE32_PLUS else 96
+    at = directories + 8 * _CERTIFICATES
+    # The number of data directories is the field before them.
+    if int.from_bytes(optional[directories - 4 : directories], "little") <= _CERTIFICATES:
+        return 0
+    offset, size = (int.from_bytes(optional[at + i : at + i + 4], "little") for i in (0, 4))
+    return offset + size if size else 0

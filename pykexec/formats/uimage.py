@@ -22,6 +22,20 @@ _HEADER = Struct(
 )
 _LINUX = 5
 _KERNEL_TYPES = (2, 14)  # IH_TYPE_KERNEL, IH_TYPE_KERNEL_NOLOAD
+_TYPES = {
+    1: "program",
+    2: "kernel",
+    3: "ramdisk",
+    4: "collection of images",
+    5: "firmware image",
+    6: "script",
+    7: "file system",
+    8: "device tree",
+    14: "kernel",
+}
+_SYSTEMS = {1: "OpenBSD", 2: "NetBSD", 3: "FreeBSD", 5: "Linux", 14: "VxWorks", 17: "U-Boot", 18: "RTEMS"}
+_ARCHITECTURES = {2: "arm", 3: "x86", 5: "mips", 6: "mips64", 7: "powerpc", 22: "arm64", 24: "x86_64"}
+_ARCHITECTURES |= {26: "riscv"}
 
 
 def contents(path: str, data: memoryview) -> memoryview:
@@ -34,10 +48,22 @@ def contents(path: str, data: memoryview) -> memoryview:
     if zlib.crc32(raw[:4] + bytes(4) + raw[8:]) != header.header_crc:
         raise ImageError(f"{path}: damaged uImage: the header's checksum (offset 0x4) is wrong")
     if header.os != _LINUX or header.type not in _KERNEL_TYPES:
-        raise ImageError(f"{path}: a uImage, but no Linux kernel (os {header.os}, type {header.type})")
+        raise ImageError(
+            f"{path}: {describe(data)}, but no Linux kernel (os {header.os}, type {header.type})"
+        )
     if size + header.size > data.nbytes:
         raise ImageError(f"{path}: truncated: {data.nbytes} bytes, its header says {size + header.size}")
     found = data[size : size + header.size]
     if zlib.crc32(found) != header.data_crc:
         raise ImageError(f"{path}: damaged uImage: the contents' checksum (offset 0x18) is wrong")
     return found
+
+
+def describe(data: memoryview) -> str:
+    """Such as "a uImage with a ramdisk of Linux for arm64"; `data` has a header at least."""
+    header = _HEADER.parse(bytes(data[: _HEADER.sizeof()]))
+    kind = _TYPES.get(header.type, f"content of type {header.type}")
+    system = _SYSTEMS.get(header.os, f"system {header.os}")
+    return (
+        f"a uImage with a {kind} of {system} for {_ARCHITECTURES.get(header.arch, f'machine {header.arch}')}"
+    )

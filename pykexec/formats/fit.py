@@ -1,0 +1,199 @@
+"""FIT: U-Boot's image, a flattened device tree with kernels, initrds, trees and ways to combine them.
+
+The format: https://fitspec.osfw.foundation/, and doc/usage/fit/source_file_format.rst of U-Boot. Load
+addresses are for a boot loader that puts things there; here they mean nothing.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pykexec.errors import ImageError
+from pykexec.formats import compression, flattree
+from pykexec.formats.bundle import Bundle
+from pykexec.formats.flattree import Node
+from pykexec.memory import MIB, align_up
+
+_HASHES: Mapping[str, Callable[[memoryview], bytes]] = {
+    "crc32": lambda data: zlib.crc32(data).to_bytes(4),
+    "md5": lambda data: hashlib.md5(data, usedforsecurity=False).digest(),
+    "sha1": lambda data: hashlib.sha1(data, usedforsecurity=False).digest(),
+    "sha256": lambda data: hashlib.sha256(data).digest(),
+    "sha384": lambda data: hashlib.sha384(data).digest(),
+    "sha512": lambda data: hashlib.sha512(data).digest(),
+}
+_COMPRESSIONS = {"lzo": "lzop"}
+"""U-Boot's names (IH_COMP_* in its image.c) where ours are others."""
+_TREE_MAX = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A combination of images that boots."""
+
+    name: str
+    description: str
+    compatible: tuple[str, ...]
+    """The machines it is for; empty where only its name says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is in the image; nothing is read or checked before it is selected."""
+
+    path: str
+    configurations: tuple[Configuration, ...]
+    default: str | None
+    """The configuration that the image itself names."""
+    _data: memoryview = field(repr=False)
+    _external: int = field(repr=False)
+    """Where data begins that lies behind the tree (data-offset counts from there)."""
+    _images: Node = field(repr=False)
+    _configurations: Node = field(repr=False)
+
+    def find(self, wanted: str | None = None, *, compatible: Sequence[str] = ()) -> str:
+        """The configuration's name: the wanted one, else the one for that machine, else the default.
+
+        `compatible` has the strings of the machine's own device tree, the most specific first. Raises
+        ImageError where there is none, or nothing says which.
+        """
+        names = [each.name for each in self.configurations]
+        hint = f"its configurations: {', '.join(names)}"
+        if wanted is not None:
+            if wanted not in names:
+                raise ImageError(f"{self.path}: no configuration {wanted}", hint=hint)
+            return wanted
+        for machine in compatible:
+            for each in self.configurations:
+                if machine in each.compatible:
+                    return each.name
+        if self.default in names:
+            return self.default
+        if len(names) == 1:
+            return names[0]
+        raise ImageError(f"{self.path}: none of its configurations is the default one; name one", hint=hint)
+
+    def select(self, wanted: str | None = None, *, compatible: Sequence[str] = ()) -> Bundle:
+        """What to boot, its hashes compared and unpacked where the image says so; see `find`.
+
+        Raises ImageError when a part is missing, damaged, or of the wrong kind.
+        """
+        name = self.find(wanted, compatible=compatible)
+        chosen = self._configurations.children[name]
+        kernel = self._image(chosen, name, "kernel", ("kernel", "kernel_noload"))
+        if kernel is None:
+            raise ImageError(f"{self.path}: its configuration {name} has no kernel")
+        # A kernel unpacks its initrd itself; U-Boot leaves it packed, whatever `compression` says.
+        ramdisk = self._image(chosen, name, "ramdisk", ("ramdisk",), unpack=False)
+        tree = self._image(chosen, name, "fdt", ("flat_dt",), size_max=_TREE_MAX)
+        return Bundle(
+            format=f"FIT image, configuration {name}",
+            kernel=kernel,
+            initrds=() if ramdisk is None else (ramdisk,),
+            command_line=chosen.text("bootargs"),
+            device_tree=tree,
+            notes=(*self._other_machine(chosen, name, compatible), *self._left_out(chosen, name)),
+        )
+
+    def _image(
+        self,
+        chosen: Node,
+        configuration: str,
+        role: str,
+        kinds: tuple[str, ...],
+        *,
+        unpack: bool = True,
+        size_max: int | None = None,
+    ) -> memoryview | None:
+        name = chosen.text(role)
+        if not name:
+            return None
+        where = f"{self.path}: /images/{name}"
+        node = self._images.children.get(name)
+        if node is None:
+            raise ImageError(f"{where} is missing, the {role} of the configuration {configuration}")
+        if (kind := node.text("type")) not in kinds:
+            raise ImageError(f"{where}: a {kind or 'thing of no type'}, not a {role}")
+        if role == "kernel" and node.text("os") not in (None, "linux"):
+            raise ImageError(f"{where}: a kernel of {node.text('os')}, not of Linux")
+        if any(each.startswith("cipher") for each in node.children):
+            raise ImageError(f"{where}: encrypted, which only U-Boot can undo")
+        data = self._contents(where, node)
+        _compare_hashes(where, node, data)
+        packed = node.text("compression") or "none"
+        if packed == "none" or not unpack:
+            return data
+        packed = _COMPRESSIONS.get(packed, packed)
+        return memoryview(b"".join(compression.pieces(where, data, packed, size_max)))
+
+    def _contents(self, where: str, node: Node) -> memoryview:
+        if "data" in node.properties:
+            return node.properties["data"]
+        size, offset, position = map(node.number, ("data-size", "data-offset", "data-position"))
+        if position is None and offset is not None:
+            position = self._external + offset
+        if position is None or size is None:
+            raise ImageError(f"{where}: no data, nor data-size with data-offset or data-position")
+        if position + size > self._data.nbytes:
+            raise ImageError(
+                f"{where}: truncated: its data ends at {position + size:#x},"
+                f" the file at {self._data.nbytes:#x}"
+            )
+        return self._data[position : position + size]
+
+    def _other_machine(self, chosen: Node, name: str, compatible: Sequence[str]) -> Iterator[str]:
+        machines = chosen.texts("compatible")
+        if machines and compatible and not set(machines) & set(compatible):
+            yield f"{self.path}: its configuration {name} is for {machines[0]}, this is {compatible[0]}"
+
+    def _left_out(self, chosen: Node, name: str) -> Iterator[str]:
+        used = [(f"/configurations/{name}", chosen)]
+        for role in ("kernel", "ramdisk", "fdt"):
+            image = chosen.text(role)
+            if image and image in self._images.children:
+                used.append((f"/images/{image}", self._images.children[image]))
+        for where, node in used:
+            if any(each.startswith("signature") for each in node.children):
+                yield f"{self.path}: {where} is signed; pykexec does not check that"
+        for what in [*chosen.texts("fdt")[1:], *chosen.texts("loadables")]:
+            yield f"{self.path}: /images/{what} of the configuration {name} is left out"
+
+
+def matches(data: memoryview) -> bool:
+    """Whether this is a FIT image, good or bad, and not a machine's device tree."""
+    if not flattree.matches(data):
+        return False
+    try:
+        root = flattree.parse("", data)
+    except ImageError:
+        return False
+    return "images" in root.children
+
+
+def parse(path: str, data: memoryview) -> Fit:
+    """Read an image. Raises ImageError when it is none, or damaged."""
+    root = flattree.parse(path, data)
+    images, configurations = root.children.get("images"), root.children.get("configurations")
+    if images is None:
+        raise ImageError(f"{path}: a device tree without /images: no FIT image")
+    if configurations is None or not configurations.children:
+        raise ImageError(f"{path}: a FIT image without /configurations: nothing says what boots together")
+    found = tuple(
+        Configuration(name, node.text("description") or "", tuple(node.texts("compatible")))
+        for name, node in configurations.children.items()
+    )
+    external = align_up(flattree.total_size(path, data), 4)
+    return Fit(path, found, configurations.text("default"), data, external, images, configurations)
+
+
+def _compare_hashes(where: str, node: Node, data: memoryview) -> None:
+    for name, each in node.children.items():
+        if not name.startswith("hash") or "uboot-ignore" in each.properties:
+            continue
+        algorithm, value = each.text("algo"), each.properties.get("value")
+        compute = _HASHES.get(algorithm or "")
+        if compute is None or value is None:
+            raise ImageError(f"{where}/{name}: a hash that cannot be checked ({algorithm or 'no algo'})")
+        if compute(data) != bytes(value):
+            raise ImageError(f"{where}: damaged: its {algorithm} is another than {name} says")

@@ -1,0 +1,286 @@
+"""Unified kernel images: a PE file whose sections are a kernel, its initrds and its command line.
+
+The format: https://uapi-group.org/specifications/specs/unified_kernel_image/; what its words leave open is
+done as systemd's stub does it (src/boot/pe.c, stub.c), which is what these images boot with.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from pykexec.errors import DeviceTreeError, ImageError
+from pykexec.formats import pe
+from pykexec.formats.bundle import Bundle
+from pykexec.memory import KIB
+
+_ADDON = (".cmdline", ".dtb", ".dtbauto", ".initrd", ".ucode")
+"""An add-on has at least one of these."""
+_READ = (".linux", ".osrel", ".uname", ".sbat", ".profile", *_ADDON)
+"""All other sections are the stub's own affair."""
+_TEXT_MAX = 64 * KIB
+_ALIGNMENT_MAX = 64 * KIB  # what FileAlignment can be (Microsoft's PE format)
+_PROFILE = ".profile"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One of the ways in which an image can be booted."""
+
+    number: int
+    id: str | None = None
+    title: str | None = None
+
+    def __str__(self) -> str:
+        return f"@{self.number}" + (f" ({self.id or self.title})" if self.id or self.title else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Addon:
+    """What a ``*.addon.efi`` adds to an image."""
+
+    path: str
+    machine: int
+    command_line: str | None
+    initrd: memoryview | None
+    microcode: memoryview | None
+    has_device_tree: bool
+    release: str | None
+    """The only kernel it is for (.uname); None: for any."""
+
+
+_Part = tuple[str, memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Uki:
+    """An image's parts; the views are parts of the file."""
+
+    path: str
+    machine: int
+    """IMAGE_FILE_MACHINE_*."""
+    profiles: tuple[Profile, ...]
+    """Empty for an image that has only one way to be booted."""
+    _base: tuple[_Part, ...] = field(repr=False)
+    _of_profiles: tuple[tuple[_Part, ...], ...] = field(repr=False)
+
+    @property
+    def machine_name(self) -> str:
+        return pe.MACHINES.get(self.machine, f"machine {self.machine:#x}")
+
+    def text(self, section: str, profile: int = 0) -> str | None:
+        """A section's text, without what pads it: .cmdline, .osrel, .uname, .sbat; None where it is missing.
+
+        Raises ImageError when it is longer than any such text.
+        """
+        found = self.section(section, profile)
+        return None if found is None else _text(self.path, section, found)
+
+    def section(self, name: str, profile: int = 0) -> memoryview | None:
+        """A section's bytes in that profile: its own, or those all profiles share."""
+        return next((data for each, data in self._parts(profile) if each == name), None)
+
+    def find_profile(self, wanted: str | int | None) -> Profile:
+        """By number, ID or title; None is the one booted by default. Raises ImageError for an unknown."""
+        if wanted is None:
+            return self.profiles[0] if self.profiles else Profile(0)
+        for profile in self.profiles or (Profile(0),):
+            if str(wanted).removeprefix("@") in (str(profile.number), profile.id) or wanted == profile.title:
+                return profile
+        there = ", ".join(map(str, self.profiles)) or "it has one way to be booted, without a name"
+        raise ImageError(f"{self.path}: no profile {wanted}", hint=f"its profiles: {there}")
+
+    def select(
+        self,
+        profile: str | int | None = None,
+        *,
+        compatible: str | None = None,
+        addons: Sequence[Addon] = (),
+    ) -> Bundle:
+        """What to boot: one profile (number, ID or title), with add-ons in the order they are given.
+
+        `compatible` is the first string of the machine's own device tree's root, by which a device tree is
+        chosen among several. Raises ImageError for an unknown profile or a damaged device tree.
+        """
+        chosen = self.find_profile(profile)
+        number = chosen.number
+        fitting, notes = _fitting(addons, self, self.text(".uname", number))
+        microcode = [each.microcode for each in reversed(fitting)]  # the kernel takes the first it finds
+        own = [self.section(".ucode", number), self.section(".initrd", number)]
+        more = [each.initrd for each in fitting]
+        lines = [self.text(".cmdline", number), *(each.command_line for each in fitting)]
+        kernel = self.section(".linux", number)
+        assert kernel is not None  # see parse()
+        return Bundle(
+            format="unified kernel image" + (f", profile {chosen}" if self.profiles else ""),
+            kernel=_without_padding(self.path, kernel),
+            initrds=tuple(each for each in (*microcode, *own, *more) if each is not None),
+            command_line=_joined(lines),
+            device_tree=self._device_tree(number, compatible),
+            release=self.text(".uname", number),
+            notes=tuple(notes),
+        )
+
+    def _device_tree(self, profile: int, compatible: str | None) -> memoryview | None:
+        for name, data in self._parts(profile):
+            if name == ".dtbauto" and compatible is not None:
+                found = _first_compatible(f"{self.path}: .dtbauto", data)
+                if found == compatible:
+                    return data
+        return self.section(".dtb", profile)
+
+    def _parts(self, profile: int) -> Iterator[_Part]:
+        if profile < len(self._of_profiles):
+            yield from self._of_profiles[profile]
+        yield from self._base
+
+
+def matches(data: memoryview) -> bool:
+    """Whether this is a PE file with a .linux section, good or bad."""
+    try:
+        found = pe.parse("", data)
+    except ImageError:
+        return False
+    return found is not None and any(each.name == ".linux" for each in found.sections)
+
+
+def parse(path: str, data: memoryview) -> Uki:
+    """Read and check an image. Raises ImageError when it is none, or damaged."""
+    headers = pe.parse(path, data)
+    if headers is None or not any(each.name == ".linux" for each in headers.sections):
+        raise ImageError(f"{path}: no unified kernel image: it has no .linux section")
+    base, *of_profiles = _by_profile(_checked(path, data, headers))
+    profiles = tuple(_read_profile(path, number, parts[0][1]) for number, parts in enumerate(of_profiles))
+    uki = Uki(path, headers.machine, profiles, tuple(base), tuple(map(tuple, of_profiles)))
+    for profile in profiles or (Profile(0),):
+        if not uki.section(".linux", profile.number):
+            raise ImageError(f"{path}: damaged: profile {profile} has no .linux section, or an empty one")
+    return uki
+
+
+def parse_addon(path: str, data: memoryview) -> Addon:
+    """Read and check an add-on. Raises ImageError when it is none, or damaged."""
+    headers = pe.parse(path, data)
+    if headers is None:
+        raise ImageError(f"{path}: no add-on of a unified kernel image: not a PE file")
+    parts: dict[str, memoryview] = {}
+    for name, contents in _checked(path, data, headers):
+        parts.setdefault(name, contents)
+    if ".linux" in parts or not any(name in parts for name in _ADDON):
+        what = "it has a kernel" if ".linux" in parts else f"it has none of {' '.join(_ADDON)}"
+        raise ImageError(f"{path}: no add-on of a unified kernel image: {what}")
+    texts = {name: _text(path, name, parts[name]) for name in (".cmdline", ".uname") if name in parts}
+    return Addon(
+        path=path,
+        machine=headers.machine,
+        command_line=texts.get(".cmdline"),
+        initrd=parts.get(".initrd"),
+        microcode=parts.get(".ucode"),
+        has_device_tree=".dtb" in parts or ".dtbauto" in parts,
+        release=texts.get(".uname"),
+    )
+
+
+def addon_names(names: Iterable[str]) -> list[str]:
+    """Those names in a folder that are add-ons, in the order in which they apply.
+
+    The folders are loader/addons on the EFI system partition, then PATH-OF-THE-IMAGE.extra.d.
+    """
+    return sorted(name for name in names if name.lower().endswith(".addon.efi"))
+
+
+def properties(text: str) -> dict[str, str]:
+    """NAME=VALUE lines, values perhaps quoted, as os-release(5) and .profile sections have them."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or not name.replace("_", "").isalnum():
+            continue
+        try:
+            found[name] = "".join(shlex.split(value))
+        except ValueError:  # a quotation that does not end
+            found[name] = value
+    return found
+
+
+def _checked(path: str, data: memoryview, headers: pe.PortableExecutable) -> list[_Part]:
+    """The sections that mean something, in the file's order; one of no size counts as missing."""
+    used = [each for each in headers.sections if each.name in _READ and each.filled]
+    for section in used:
+        if section.offset + section.filled > data.nbytes:
+            raise ImageError(
+                f"{path}: truncated: its section {section.name} ends at"
+                f" {section.offset + section.filled:#x}, the file at {data.nbytes:#x}"
+            )
+    for before, after in pairwise(sorted(used, key=lambda each: each.offset)):
+        if after.offset < before.offset + before.filled:
+            raise ImageError(f"{path}: damaged: its sections {before.name} and {after.name} overlap")
+    return [(each.name, data[each.offset : each.offset + each.filled]) for each in used]
+
+
+def _by_profile(parts: Sequence[_Part]) -> list[list[_Part]]:
+    """What all profiles share (before the first .profile), then each profile's own."""
+    groups: list[list[_Part]] = [[]]
+    for name, contents in parts:
+        if name == _PROFILE:
+            groups.append([])
+        groups[-1].append((name, contents))
+    return groups
+
+
+def _read_profile(path: str, number: int, data: memoryview) -> Profile:
+    found = properties(_text(path, _PROFILE, data))
+    return Profile(number, found.get("ID") or None, found.get("TITLE") or None)
+
+
+def _fitting(addons: Sequence[Addon], uki: Uki, release: str | None) -> tuple[list[Addon], list[str]]:
+    """The add-ons that apply, and why others do not."""
+    fitting: list[Addon] = []
+    notes: list[str] = []
+    for addon in addons:
+        if addon.machine != uki.machine:
+            what = pe.MACHINES.get(addon.machine, f"machine {addon.machine:#x}")
+            notes.append(f"{addon.path} is left out: it is for {what}")
+        elif addon.release is not None and release is not None and addon.release != release:
+            notes.append(f"{addon.path} is left out: it is for {addon.release}, the kernel is {release}")
+        else:
+            fitting.append(addon)
+            if addon.has_device_tree:
+                notes.append(f"{addon.path}: its changes to the device tree are left out")
+    return fitting, notes
+
+
+def _joined(lines: Sequence[str | None]) -> str | None:
+    """As the stub does: a control character, such as a line's end, is a blank."""
+    there = [re.sub(r"[\x00-\x1f]", " ", line) for line in lines if line is not None]
+    return " ".join(filter(None, there)) if there else None
+
+
+def _text(path: str, section: str, data: memoryview) -> str:
+    """Up to the first NUL, like the stub; line ends mean no more than blanks at the end of a line."""
+    if data.nbytes > _TEXT_MAX:
+        raise ImageError(f"{path}: damaged: {data.nbytes} bytes of text in its section {section}")
+    return bytes(data).partition(b"\0")[0].decode("utf-8", "surrogateescape").strip()
+
+
+def _first_compatible(where: str, data: memoryview) -> str | None:
+    """Only the first string names the machine; the others name its kin (src/boot/devicetree.c)."""
+    from pykexec.devicetree import DeviceTree
+
+    try:
+        value = DeviceTree(bytes(data), where).get("/", "compatible")
+    except DeviceTreeError as error:
+        raise ImageError(error.what) from error
+    return None if value is None else value.partition(b"\0")[0].decode("latin-1")
+
+
+def _without_padding(path: str, kernel: memoryview) -> memoryview:
+    """A signed kernel without the zeros that align the section: its signature covers all that is there."""
+    try:
+        headers = pe.parse(path, kernel)
+    except ImageError:
+        return kernel  # whoever loads it says what is wrong with it
+    end = headers.signature_end if headers else 0
+    is_padded = kernel.nbytes - _ALIGNMENT_MAX < end <= kernel.nbytes and not any(kernel[end:])
+    return kernel[:end] if end and is_padded else kernel

@@ -1,0 +1,280 @@
+"""FIT images, good and hostile; those that mkimage makes are read in tests/differential."""
+
+import gzip
+import hashlib
+import struct
+import time
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec import formats
+from pykexec.errors import ImageError
+from pykexec.files import FileData
+from pykexec.formats import fit, flattree
+from tests.support.arm64_image import FakeImage
+from tests.support.dtb import Blob, Tree
+
+KERNEL = FakeImage(size=0x1000).build()
+TREE = Blob({"compatible": b"a,board\0"}).build()
+Values = dict[str, "bytes | Tree"]
+
+
+def text(value: str) -> bytes:
+    return value.encode() + b"\0"
+
+
+def image(data: bytes, kind: str = "kernel", compression: str = "none", **more: "bytes | Tree") -> Values:
+    kinds = {"data": data, "type": text(kind), "compression": text(compression), "arch": text("arm64")}
+    return {**kinds, **({"os": text("linux")} if kind == "kernel" else {}), **more}
+
+
+def hashed(data: bytes, algorithm: str) -> Tree:
+    value = zlib.crc32(data).to_bytes(4) if algorithm == "crc32" else hashlib.new(algorithm, data).digest()
+    return {"algo": text(algorithm), "value": value}
+
+
+def blob(images: Tree, configurations: Tree) -> bytes:
+    return Blob({"description": text("x"), "images": images, "configurations": configurations}).build()
+
+
+IMAGES: Values = {
+    "kernel-1": {**image(KERNEL), "hash-1": hashed(KERNEL, "sha256")},
+    "packed": image(gzip.compress(KERNEL), compression="gzip"),
+    "initrd": image(b"initrd", "ramdisk", "gzip"),
+    "tree": image(TREE, "flat_dt"),
+}
+CONFIGURATIONS: Values = {
+    "default": text("one"),
+    "one": {"kernel": text("kernel-1"), "description": text("The first")},
+    "two": {
+        "kernel": text("packed"),
+        "ramdisk": text("initrd"),
+        "fdt": text("tree"),
+        "compatible": text("a,board"),
+    },
+}
+WHOLE = blob(IMAGES, CONFIGURATIONS)
+
+
+def parse(data: bytes) -> fit.Fit:
+    return fit.parse("fit", memoryview(data))
+
+
+def with_kernel(**kernel: "bytes | Tree") -> bytes:
+    return blob({"k": {**image(KERNEL), **kernel}}, {"c": {"kernel": text("k")}})
+
+
+def test_configurations() -> None:
+    found = parse(WHOLE)
+    assert found.default == "one"
+    assert [(each.name, each.description, each.compatible) for each in found.configurations] == [
+        ("one", "The first", ()),
+        ("two", "", ("a,board",)),
+    ]
+
+
+def test_the_default_one_is_where_it_lies() -> None:
+    view = memoryview(bytearray(WHOLE))
+    found = fit.parse("fit", view).select()
+    assert bytes(found.kernel) == KERNEL
+    assert found.kernel.obj is view.obj, "no copy"
+    assert (found.initrds, found.device_tree, found.notes) == ((), None, ())
+
+
+def test_by_name() -> None:
+    """The kernel is unpacked, the initrd is not: the new kernel does that."""
+    found = parse(WHOLE).select("two")
+    assert bytes(found.kernel) == KERNEL
+    assert [bytes(each) for each in found.initrds] == [b"initrd"]
+    assert bytes(found.device_tree or b"") == TREE
+    assert found.format == "FIT image, configuration two"
+
+
+def test_by_machine() -> None:
+    found = parse(WHOLE)
+    assert found.find(compatible=["a,board-rev2", "a,board"]) == "two"
+    assert found.find(compatible=["b,board"]) == "one"
+    assert found.find("one", compatible=["a,board"]) == "one"
+    assert found.select("two", compatible=["b,board"]).notes == (
+        "fit: its configuration two is for a,board, this is b,board",
+    )
+
+
+def test_without_a_default() -> None:
+    one: Values = {"one": CONFIGURATIONS["one"]}
+    assert parse(blob(IMAGES, one)).find() == "one"
+    both: Values = {**one, "two": CONFIGURATIONS["two"]}
+    with pytest.raises(ImageError, match="none of its configurations is the default") as error:
+        parse(blob(IMAGES, both)).find()
+    assert error.value.hint == "its configurations: one, two"
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha1", "crc32", "md5", "sha384", "sha512"])
+def test_hashes(algorithm: str) -> None:
+    """As U-Boot's source_file_format has them: crc32 is big-endian, like all of a device tree."""
+    good = hashed(KERNEL, algorithm)
+    assert bytes(parse(with_kernel(**{"hash-1": good})).select().kernel) == KERNEL
+    bad = hashed(KERNEL + b"x", algorithm)
+    with pytest.raises(ImageError, match=f"/images/k: damaged: its {algorithm} is another than hash-2 says"):
+        parse(with_kernel(**{"hash-1": good, "hash-2": bad})).select()
+
+
+def test_hashes_are_of_what_is_packed() -> None:
+    packed = gzip.compress(KERNEL)
+    node = {**image(packed, compression="gzip"), "hash": hashed(packed, "sha1")}
+    assert bytes(parse(blob({"k": node}, {"c": {"kernel": text("k")}})).select().kernel) == KERNEL
+
+
+def external(position: str, *, offset: int = 0, size: int = len(KERNEL)) -> bytes:
+    """The kernel behind the tree, as ``mkimage -E`` has it, with 8 bytes before it."""
+    node: Values = {**image(b""), "data-size": struct.pack(">I", size), position: struct.pack(">I", 0)}
+    del node["data"]
+    tree = blob({"k": node}, {"c": {"kernel": text("k")}})
+    start = len(tree) + -len(tree) % 4 if position == "data-position" else 0
+    node[position] = struct.pack(">I", start + 8 + offset)
+    tree = blob({"k": node}, {"c": {"kernel": text("k")}})
+    return tree + bytes(-len(tree) % 4) + b"8 bytes!" + KERNEL
+
+
+@pytest.mark.parametrize("position", ["data-offset", "data-position"])
+def test_external_data(position: str) -> None:
+    assert bytes(parse(external(position)).select().kernel) == KERNEL
+    with pytest.raises(ImageError, match="truncated: its data ends at"):
+        parse(external(position, offset=1)).select()
+    with pytest.raises(ImageError, match="truncated: its data ends at"):
+        parse(external(position, size=0xFFFFFFFF)).select()
+
+
+def test_what_is_not_checked_is_said() -> None:
+    signature: Tree = {"algo": text("sha256,rsa2048"), "value": bytes(256)}
+    configurations: Tree = {
+        "c": {
+            "kernel": text("k"),
+            "fdt": text("t") + text("o"),
+            "loadables": text("fw"),
+            "signature-1": signature,
+        }
+    }
+    images: Tree = {"k": {**image(KERNEL), "signature-1": signature}, "t": image(TREE, "flat_dt")}
+    assert parse(blob(images, configurations)).select().notes == (
+        "fit: /configurations/c is signed; pykexec does not check that",
+        "fit: /images/k is signed; pykexec does not check that",
+        "fit: /images/o of the configuration c is left out",
+        "fit: /images/fw of the configuration c is left out",
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no flattened device tree"),
+        (TREE, "a device tree without /images"),
+        (Blob({"images": {}}).build(), "without /configurations"),
+        (Blob({"images": {}, "configurations": {}}).build(), "without /configurations"),
+    ],
+)
+def test_no_fit(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (blob({}, {"c": {}}), "its configuration c has no kernel"),
+        (blob({}, {"c": {"kernel": text("k")}}), "/images/k is missing, the kernel of the configuration c"),
+        (with_kernel(type=text("ramdisk")), "a ramdisk, not a kernel"),
+        (with_kernel(os=text("vxworks")), "a kernel of vxworks, not of Linux"),
+        (with_kernel(compression=text("gzip")), "damaged gzip data"),
+        (with_kernel(compression=text("lzo")), "compressed with lzop, which pykexec cannot"),
+        (with_kernel(compression=text("rot13")), "compressed with rot13, which pykexec cannot"),
+        (with_kernel(cipher={"algo": text("aes256")}), "encrypted"),
+        (with_kernel(**{"hash-1": {"algo": text("crc16-ccitt")}}), "a hash that cannot be checked"),
+        (with_kernel(**{"hash-1": {}}), "a hash that cannot be checked"),
+        (blob({"k": {"type": text("kernel")}}, {"c": {"kernel": text("k")}}), "no data, nor data-size"),
+        (blob({"k": {"type": text("kernel"), "data-size": b"x"}}, {"c": {"kernel": text("k")}}), "no data"),
+    ],
+)
+def test_what_is_wrong_is_said(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        parse(data).select()
+
+
+def test_truncated_anywhere() -> None:
+    for length in range(0, len(WHOLE), 61):
+        with pytest.raises(ImageError, match=r"truncated|cut off"):
+            parse(WHOLE[:length])
+
+
+@given(st.data())
+def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
+    damaged = bytearray(WHOLE)
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = parse(bytes(damaged))
+        bundle = found.select(data.draw(st.sampled_from([None, "one", "two"])))
+    except ImageError:
+        return
+    assert bundle.kernel.nbytes <= 1 << 20
+
+
+def structure(body: bytes) -> bytes:
+    """A blob with this structure block, and the one name "a"."""
+    header = (0xD00DFEED, 40 + 16 + len(body) + 2, 56, 56 + len(body), 40, 17, 16, 0, 2, len(body))
+    return struct.pack(">10I", *header) + bytes(16) + body + b"a\0"
+
+
+BEGIN, END, NOP = struct.pack(">II", 1, 0), struct.pack(">I", 2), struct.pack(">I", 4)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "does not end"),
+        (BEGIN, "does not end"),
+        (END, "out of place"),
+        (BEGIN * 40, "out of place"),
+        (BEGIN + struct.pack(">III", 3, 0xFFFFFFFF, 0) + END, "cut off"),
+        (BEGIN + struct.pack(">III", 3, 0, 5) + END, "no name"),
+        (BEGIN + struct.pack(">III", 3, 0, 0xFFFFFFFF) + END, "no name"),
+        (struct.pack(">I", 1) + b"x" * 400, "no name"),
+        (struct.pack(">I", 1) + b"\xff\0\0\0" + END, "no name"),
+        (BEGIN + NOP * 200000, "more than 131072"),
+        (BEGIN + (BEGIN + END) * 100000, "more than 131072"),
+    ],
+)
+def test_hostile_structure(body: bytes, message: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(ImageError, match=message):
+        flattree.parse("fit", memoryview(structure(body)))
+    assert not fit.matches(memoryview(structure(body)))
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [(2, 8), (2, 1 << 30), (3, 1 << 31), (5, 15), (6, 18), (9, 1 << 30)]
+)
+def test_hostile_header(word: int, value: int) -> None:
+    data = bytearray(WHOLE)
+    struct.pack_into(">I", data, 4 * word, value)
+    with pytest.raises(ImageError, match="damaged flattened tree"):
+        parse(bytes(data))
+
+
+def test_unwrap_finds_the_default_kernel() -> None:
+    file = FileData.from_bytes("fit", WHOLE)
+    inner, wrappings = formats.unwrap(file)
+    assert (bytes(inner.data), wrappings) == (KERNEL, "FIT image, configuration one")
+    assert formats.is_bundle(file)
+    tree = FileData.from_bytes("tree", TREE)
+    assert formats.unwrap(tree) == (tree, "")
+    assert not formats.is_bundle(tree)
+
+
+def test_open_bundle() -> None:
+    found = formats.open_bundle(FileData.from_bytes("fit", WHOLE), compatible=["a,board"])
+    assert found.format == "FIT image, configuration two"
