@@ -1,0 +1,377 @@
+"""What the new kernel unpacks as its first root: several archives made one, files put in, sizes told.
+
+An initramfs is a chain of cpio archives, each compressed or not
+(Documentation/driver-api/early-userspace/buffer-format.rst); later files replace earlier ones.
+"""
+
+import enum
+import mmap
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.errors import FileError, ImageError, UsageError
+from pykexec.files import FileData
+from pykexec.formats import magic
+from pykexec.memory import GIB, KIB, MIB, align_up
+
+ALIGNMENT = 4
+"""A cpio archive has to begin at a multiple of it (init/initramfs.c write_buffer, lib/earlycpio.c)."""
+PADDING = 512
+"""Between two archives. The kernel would be content with `ALIGNMENT`; but this is the block in which cpio(1)
+pads its archives and reads, so that one call after another still finds each archive in the chain."""
+
+_HEADER = 110
+_ENTRIES_MAX = 1 << 18
+_ZEROS_MAX = 64 * MIB
+_NAME_MAX = 4096  # PATH_MAX
+_TRAILER = b"TRAILER!!!"
+_EARLY = (b"kernel/x86/microcode/", b"kernel/firmware/acpi/")
+"""What the kernel looks for before it unpacks anything, in uncompressed archives at the very beginning
+(Documentation/arch/x86/microcode.rst, Documentation/admin-guide/acpi/initrd_table_override.rst)."""
+_EARLY_COMPANIONS = (b".", b"early_cpio", b"kernel")  # dracut marks its archive with a file of that name
+_MAY_BE_LINKS = frozenset(
+    (
+        *("bin", "lib", "lib32", "lib64", "libx32", "sbin"),
+        *("usr/bin", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32", "usr/sbin"),
+        *("run", "var/lock", "var/log", "var/run", "var/tmp"),
+    )
+)
+_FOLDER_MODES = {"root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777}
+"""The kernel gives a folder that is there already the mode of its last entry (init/initramfs.c do_name)."""
+_SAMPLE = 64 * KIB
+
+
+class Kind(enum.Enum):
+    """What the first bytes of an initramfs are."""
+
+    CPIO = "a cpio archive"
+    COMPRESSED = "compressed"
+    EMPTY = "empty"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What can be told of an initramfs without unpacking it."""
+
+    kind: Kind
+    description: str
+    """Such as "cpio archive, then zstd"."""
+    compression: str | None
+    """Of what comes behind the uncompressed archives."""
+    unpacked: int | None
+    """Bytes it takes in memory, roughly; None where it does not tell."""
+    has_early_files: bool
+    """Whether it begins with microcode or ACPI tables for the kernel."""
+    warning: str | None = None
+    """Why the kernel will most likely not unpack it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A file to put into an initramfs."""
+
+    path: str
+    """Where, without a leading slash."""
+    data: memoryview
+    mode: int = 0o644
+    """Permissions."""
+
+
+def assemble(parts: Sequence[memoryview], additions: Sequence[Addition] = ()) -> memoryview:
+    """One initramfs of several, in their order; early files come first, wherever they were.
+
+    A single one without additions is returned as it is. Additions come last, so that they replace what has
+    their names. Raises UsageError for an addition with an impossible path.
+    """
+    if len(parts) == 1 and not additions:
+        return parts[0]
+    early: list[memoryview] = []
+    rest: list[memoryview] = []
+    for part in parts:
+        end = _early_end(part)
+        early.append(part[:end])
+        rest.append(part[end:])
+    if additions:
+        rest.append(memoryview(newc(additions, alone=not any(each.nbytes for each in parts))))
+    return _concatenated([each for each in (*early, *rest) if each.nbytes])
+
+
+def empty() -> bytes:
+    """An initramfs without any file."""
+    return newc(())
+
+
+def newc(additions: Iterable[Addition], *, alone: bool = True) -> bytes:
+    """A cpio archive of these files and the folders they are in, always the same for the same files.
+
+    With `alone` false it goes behind another archive: folders that are symbolic links in many an initramfs
+    (/lib to usr/lib) are then left to that one, because the kernel would replace the link by an empty folder
+    (init/initramfs.c clean_path). Raises UsageError for an impossible path.
+    """
+    files = {_checked_path(each.path): each for each in additions}
+    folders = {"/".join(parts[:end]) for parts in map(_split, files) for end in range(1, len(parts))}
+    if clash := sorted(folders & files.keys()):
+        raise UsageError(f"/{clash[0]} cannot be both a file and a folder of the initramfs")
+    if not alone:
+        folders -= _MAY_BE_LINKS
+    output = bytearray()
+    for inode, path in enumerate(sorted(folders | files.keys()), start=1):
+        if path in files:
+            file = files[path]
+            _write_entry(output, inode, path, stat.S_IFREG | file.mode & 0o7777, file.data)
+        else:
+            mode = stat.S_IFDIR | _FOLDER_MODES.get(path, 0o755)
+            _write_entry(output, inode, path, mode, memoryview(b""))
+    _write_entry(output, 0, _TRAILER.decode(), 0, memoryview(b""))
+    output += bytes(-len(output) % PADDING)
+    return bytes(output)
+
+
+def read_addition(text: str) -> Addition:
+    """SOURCE:DESTINATION, a file here and its path in the initramfs.
+
+    Raises UsageError for what is not of this form, FileError when the file cannot be read.
+    """
+    source, colon, destination = text.rpartition(":")
+    if not colon or not source:
+        raise UsageError(f"{text}: not SOURCE:DESTINATION, a file and where it goes in the initramfs")
+    if destination.endswith("/"):
+        destination += source.rpartition("/")[2]
+    try:
+        mode = Path(source).stat().st_mode
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read {source}: {getattr(error, 'strerror', error)}") from error
+    if not stat.S_ISREG(mode):
+        raise FileError(f"cannot put {source} into the initramfs: it is no file")
+    file = FileData.open(source, "file for the initramfs")
+    return Addition(_checked_path(destination), file.data, stat.S_IMODE(mode))
+
+
+def inspect(data: memoryview) -> Contents:
+    """Look at an initramfs: its archives' headers, and the beginning and end of what is compressed.
+
+    Never raises: what is not understood is `Kind.UNKNOWN`, with a warning.
+    """
+    if not data.nbytes:
+        return Contents(Kind.EMPTY, "empty", None, 0, False)
+    try:
+        chain = _walk(data)
+    except ImageError as error:
+        return Contents(Kind.UNKNOWN, "a damaged cpio archive", None, None, False, error.what)
+    packed = magic.compression(data[chain.end :])
+    names = ["cpio archive"] if chain.archives else []
+    if packed:
+        names.append(packed)
+    if chain.end < data.nbytes and not packed:
+        return _unknown(data, chain)
+    size = _packed_size(data[chain.end :], packed) if packed else 0
+    unpacked = None if size is None else chain.size + size
+    if not chain.files and not packed:
+        return Contents(Kind.EMPTY, "empty", None, 0, False)
+    kind = Kind.CPIO if chain.archives else Kind.COMPRESSED
+    warning = None if chain.is_whole else "its last archive has no end mark: the file may be truncated"
+    return Contents(kind, ", then ".join(names), packed, unpacked, bool(_early_end(data)), warning)
+
+
+def _unknown(data: memoryview, chain: "_Chain") -> Contents:
+    from pykexec.formats import identify
+
+    what = identify.describe(data[chain.end :]) or f"{bytes(data[chain.end :][:8]).hex(' ')} ..."
+    where = f" behind its archives, at offset {chain.end:#x}" if chain.archives else ""
+    warning = f"no initramfs{where}: {what}; a kernel takes that for the image of a RAM disk, or ignores it"
+    return Contents(Kind.UNKNOWN, what, None, None, bool(_early_end(data)), warning)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The uncompressed archives at the beginning."""
+
+    end: int
+    archives: int
+    files: int
+    size: int
+    is_whole: bool
+    """Whether the last one has the entry that ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: bytes
+    size: int
+    end: int
+    """Where the next entry begins."""
+
+
+def _walk(data: memoryview) -> _Chain:
+    archives = files = size = at = 0
+    in_archive = False
+    while (at := _behind_zeros(data, at)) < data.nbytes:
+        if bytes(data[at : at + 6]) not in magic.CPIO:
+            if in_archive:
+                raise ImageError(f"damaged initramfs: no cpio header at offset {at:#x}")
+            break
+        entry = _entry(data, at)
+        at = entry.end
+        archives += not in_archive
+        in_archive = entry.name != _TRAILER
+        files += in_archive
+        size += align_up(entry.size, 4 * KIB)
+        if files > _ENTRIES_MAX:
+            raise ImageError(f"an initramfs of more than {_ENTRIES_MAX} files")
+    return _Chain(min(at, data.nbytes), archives, files, size, is_whole=not in_archive)
+
+
+def _entry(data: memoryview, at: int) -> _Entry:
+    """The file whose header is there. Raises ImageError."""
+    header = bytes(data[at : at + _HEADER])
+    if not re.fullmatch(rb"07070[12][0-9A-Fa-f]{104}", header):
+        raise ImageError(f"damaged or truncated initramfs: no cpio header at offset {at:#x}")
+    size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+    name_at = at + _HEADER
+    body = align_up(name_at + name_size, 4)
+    if name_size > _NAME_MAX or body + size > data.nbytes:
+        raise ImageError(f"truncated initramfs: the file at offset {at:#x} does not end in it")
+    name = bytes(data[name_at : name_at + name_size]).rstrip(b"\0")
+    return _Entry(name, size, align_up(body + size, 4))
+
+
+def _behind_zeros(data: memoryview, at: int) -> int:
+    """Where the next archive may begin; zeros without end are not followed."""
+    limit = at + _ZEROS_MAX
+    while at < min(data.nbytes, limit):
+        piece = bytes(data[at : at + _SAMPLE])
+        rest = piece.lstrip(b"\0")
+        if rest:
+            return at + len(piece) - len(rest)
+        at += len(piece)
+    return at
+
+
+def _early_end(data: memoryview) -> int:
+    """Where the uncompressed archives end that hold early files and nothing else; 0 where there are none."""
+    end = at = 0
+    found = False
+    try:
+        while bytes(data[at : at + 6]) in magic.CPIO:
+            entry = _entry(data, at)
+            at = entry.end
+            if entry.name == _TRAILER:
+                at = end = _behind_zeros(data, at)
+                continue
+            found = found or entry.name.startswith(_EARLY)
+            if not entry.name.startswith(b"kernel/") and entry.name not in _EARLY_COMPANIONS:
+                break
+    except ImageError:
+        pass  # inspect() says so
+    return min(end, data.nbytes) if found else 0
+
+
+def _concatenated(pieces: Sequence[memoryview]) -> memoryview:
+    places: list[int] = []
+    end = 0
+    for piece in pieces:
+        start = align_up(end, PADDING)
+        places.append(start)
+        end = start + piece.nbytes
+    if not end:
+        return memoryview(b"")
+    # Not bytes: kexec_load takes writable memory, and this may be hundreds of MiB.
+    joined = memoryview(mmap.mmap(-1, end))
+    for start, piece in zip(places, pieces, strict=True):
+        joined[start : start + piece.nbytes] = piece
+    return joined
+
+
+def _write_entry(output: bytearray, inode: int, path: str, mode: int, data: memoryview) -> None:
+    name = os.fsencode(path) + b"\0"
+    links = 2 if stat.S_ISDIR(mode) else 1
+    fields = (inode, mode, 0, 0, links, 0, data.nbytes, 0, 0, 0, 0, len(name), 0)
+    if data.nbytes >= 4 * GIB:
+        raise UsageError(
+            f"/{path}: a file of an initramfs has less than 4 GiB, this has {data.nbytes} bytes"
+        )
+    for part in (b"070701" + b"".join(b"%08X" % each for each in fields) + name, data):
+        output += part
+        output += bytes(-len(output) % 4)
+
+
+def _checked_path(path: str) -> str:
+    parts = _split(path)
+    encoded = os.fsencode("/".join(parts))
+    if not parts or ".." in parts or b"\0" in encoded or len(encoded) >= _NAME_MAX:
+        raise UsageError(f"{path!r} is no path for a file of an initramfs")
+    if encoded == _TRAILER:
+        raise UsageError(f"{path} cannot be in an initramfs: the name marks the end of an archive")
+    return "/".join(parts)
+
+
+def _split(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _packed_size(data: memoryview, name: str) -> int | None:
+    """What compressed data says of its size once unpacked."""
+    tell = {"gzip": _gzip_size, "xz": _xz_size, "lzma": _lzma_size, "zstd": _zstd_size, "lz4": _lz4_size}
+    return tell[name](data) if name in tell else None
+
+
+def _gzip_size(data: memoryview) -> int | None:
+    """RFC 1952: the last four bytes (ISIZE); wrong for several members, or with padding behind."""
+    size = int.from_bytes(data[-4:], "little")
+    # Deflate cannot do better than 1:1032, and hardly worse than 1:1.
+    return size if data.nbytes * 9 // 10 - 64 <= size <= data.nbytes * 1032 else None
+
+
+def _xz_size(data: memoryview) -> int | None:
+    """The .xz file format, 2.1.2 and 4: the footer gives the size of the index, that the blocks' sizes."""
+    end = data.nbytes - len(data[-_SAMPLE:]) + len(bytes(data[-_SAMPLE:]).rstrip(b"\0"))
+    footer = bytes(data[end - 12 : end]) if end >= 32 else b""
+    if footer[10:] != b"YZ":
+        return None
+    index_size = 4 * (int.from_bytes(footer[4:8], "little") + 1)
+    index = bytes(data[max(end - 12 - index_size, 0) : end - 12][:_SAMPLE])
+    numbers = _multibyte_integers(index[1:])
+    count = next(numbers, 0)
+    sizes = [size for size, _ in zip(numbers, range(2 * count), strict=False)]
+    if index[:1] != b"\0" or not count or len(sizes) < 2 * count:
+        return None
+    return sum(sizes[1::2])
+
+
+def _multibyte_integers(data: bytes) -> Iterator[int]:
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80 or shift > 63:
+            yield value
+            value = shift = 0
+
+
+def _lzma_size(data: memoryview) -> int | None:
+    """lzma-file-format.txt: eight bytes at offset 5, all ones when unknown."""
+    size = int.from_bytes(data[5:13], "little")
+    return size if size < 1 << 48 else None
+
+
+def _zstd_size(data: memoryview) -> int | None:
+    """RFC 8878, 3.1.1.1: Frame_Content_Size, if the first frame has one."""
+    descriptor = data[4] if data.nbytes > 4 else 0
+    is_single_segment = bool(descriptor & 0x20)
+    width = (int(is_single_segment), 2, 4, 8)[descriptor >> 6]
+    at = 5 + (not is_single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    if not width or data.nbytes < at + width:
+        return None
+    return int.from_bytes(data[at : at + width], "little") + (256 if width == 2 else 0)
+
+
+def _lz4_size(data: memoryview) -> int | None:
+    """lz4_Frame_format.md: Content Size, if FLG says that it is there; the legacy frame has none."""
+    if bytes(data[:4]) != b"\x04\x22\x4d\x18" or data.nbytes < 15 or not data[4] & 0x08:
+        return None
+    return int.from_bytes(data[6:14], "little")
