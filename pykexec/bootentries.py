@@ -1,0 +1,324 @@
+"""What a boot loader would start: Boot Loader Specification entries and unified kernel images.
+
+https://uapi-group.org/specifications/specs/boot_loader_specification/: type 1 entries are text files that
+name a kernel, type 2 entries are unified kernel images. Everything is read below one root, nothing is
+changed; paths are relative to that root, as `Root` takes them.
+"""
+
+import difflib
+import fnmatch
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, locate, parts_of, shown, text, view
+from pykexec.errors import ImageError, UsageError
+from pykexec.formats import uki
+from pykexec.machine.root import Root
+from pykexec.memory import KIB
+from pykexec.runningkernel import RunningKernel, running_kernel
+from pykexec.versions import version_key
+
+__all__ = ["BootEntry", "RunningKernel", "addons", "default", "entries", "find", "running_kernel"]
+
+_GRUBENVS = ("boot/grub/grubenv", "boot/grub2/grubenv")
+_GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
+_GRUB_CONFIG_MAX = 1024 * KIB
+_SETTING = re.compile(r"^\s*set (kernelopts|tuned_\w+)=[\"']?([^\"'\n]*)", re.M)
+_ENTRIES_MAX = 1024
+_ARCHITECTURES = {
+    "aarch64": "aa64",
+    "armv7l": "arm",
+    "i686": "ia32",
+    "loongarch64": "loongarch64",
+    "riscv64": "riscv64",
+    "x86_64": "x64",
+}
+"""EFI's names, in lower case, for what ``uname -m`` says ("architecture")."""
+_PE_MACHINES = {"aarch64": "arm64", "armv7l": "arm", "i686": "i386"}
+"""`pe.MACHINES` for what ``uname -m`` says, where it differs."""
+_COUNTER = re.compile(r"\+(\d{1,9})(?:-\d{1,9})?$")  # "Boot counting": tries left, tries done
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+@dataclass(frozen=True, slots=True)
+class BootEntry:
+    """A kernel that can be booted, and what belongs to it; paths are relative to the root."""
+
+    id: str
+    """The file's name without its suffix and boot counter."""
+    source: str
+    """The file that describes it: the .conf file, or the image itself."""
+    kernel: str
+    """A kernel or a unified kernel image."""
+    title: str = ""
+    version: str = ""
+    machine_id: str = ""
+    sort_key: str = ""
+    initrds: tuple[str, ...] = ()
+    options: str = ""
+    """The command line; for a unified kernel image what is added to its own."""
+    device_tree: str | None = None
+    overlays: tuple[str, ...] = ()
+    """Device tree overlays."""
+    profile: str | None = None
+    """Of a unified kernel image: its number or ID."""
+    is_image: bool = False
+    """Whether it is a type 2 entry: a unified kernel image without a .conf file."""
+    tries_left: int | None = None
+    """Under boot counting; 0 for an entry that has failed too often."""
+    notes: tuple[str, ...] = ()
+    """What may be wrong with it."""
+
+    @property
+    def file_name(self) -> str:
+        """The ID as boot loaders write it."""
+        return self.id + (".efi" if self.is_image else ".conf")
+
+
+def entries(root: Root, machine: str) -> list[BootEntry]:
+    """All entries for that machine (``uname -m``), the preferred one first ("Sorting").
+
+    Files that name no kernel are left out, as the specification has it. Raises MachineError when a folder or
+    file cannot be read.
+    """
+    variables = _Variables(root)
+    found: dict[str, BootEntry] = {}
+    for partition in PARTITIONS:
+        for entry in (*_texts(root, partition, machine, variables), *_images(root, partition, machine)):
+            # A partition may be mounted in two places, or one of them be a link to the other.
+            found.setdefault(entry.file_name, entry)
+    return _sorted(found.values())
+
+
+def find(known: Sequence[BootEntry], wanted: str) -> BootEntry:
+    """By ID, with or without suffix, else by title or version if only one has it.
+
+    ``ID@PROFILE`` is a profile of a unified kernel image. Raises UsageError, with the nearest IDs.
+    """
+    name, _, profile = wanted.rpartition("@")
+    for entry in known:
+        if wanted in (entry.id, entry.file_name):
+            return entry
+        if name in (entry.id, entry.file_name):
+            return replace(entry, profile=profile)
+    same = [entry for entry in known if wanted and wanted in (entry.title, entry.version)]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        names = ", ".join(entry.id for entry in same)
+        raise UsageError(f"{len(same)} boot entries are called {wanted}", hint=f"give an ID: {names}")
+    ids = [entry.id for entry in known]
+    near = difflib.get_close_matches(wanted[:200], ids, 3, 0.4) or ids[:5]
+    hint = f"there are, among others: {', '.join(near)}" if near else "there are no boot entries at all"
+    raise UsageError(f"no boot entry {wanted}", hint=hint)
+
+
+def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
+    """The entry that a reboot would start; `known` are the `entries`.
+
+    In the order of what decides: the EFI variables that systemd-boot keeps, its loader.conf, GRUB's
+    environment block, and else the first of the sorted entries. Raises UsageError where there is none.
+    """
+    if not known:
+        places = shown(
+            f"{each}/{folder}" for each in PARTITIONS for folder in ("loader/entries", "EFI/Linux")
+        )
+        raise UsageError("no boot entries", hint=f"looked in {places}")
+    for pattern in _preferences(root):
+        for entry in known:
+            if pattern == entry.title or _matches(pattern, entry):
+                return entry
+        # GRUB may count its menu's entries instead.
+        if re.fullmatch("[0-9]{1,4}", pattern) and int(pattern) < len(known):
+            return known[int(pattern)]
+    return known[0]
+
+
+def addons(root: Root, image: str) -> list[str]:
+    """The add-ons that apply to a unified kernel image, in their order: those for all images, its own.
+
+    Raises MachineError when a folder cannot be read.
+    """
+    partition = max((each for each in PARTITIONS if image.startswith(f"{each}/")), key=len, default=None)
+    folders = [f"{partition}/loader/addons"] if partition else []
+    folders.append(f"{image}.extra.d")
+    return [f"{folder}/{name}" for folder in folders for name in uki.addon_names(root.names(folder))]
+
+
+def _texts(root: Root, partition: str, machine: str, variables: "_Variables") -> Iterator[BootEntry]:
+    folder = f"{partition}/loader/entries"
+    native = _ARCHITECTURES.get(machine, machine)
+    for name in [each for each in root.names(folder) if each.endswith(".conf")][:_ENTRIES_MAX]:
+        fields = _Fields(text(root, f"{folder}/{name}"), variables)
+        if fields.last("architecture").lower() in ("", native):
+            entry = _from_fields(root, partition, f"{folder}/{name}", fields)
+            if entry is not None:
+                yield entry
+
+
+def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> BootEntry | None:
+    def located(name: str) -> str:
+        return locate(root, [partition], name) or "/".join((partition, *parts_of(name)))
+
+    kernel = fields.last("linux") or fields.last("uki")
+    program = fields.last("efi")
+    if not kernel and program and uki.matches(view(root, located(program))):
+        kernel = program
+    if not kernel:
+        return None
+    name, tries_left = _counted(path.rpartition("/")[2].removesuffix(".conf"))
+    tree = fields.last("devicetree")
+    return BootEntry(
+        id=name,
+        source=path,
+        kernel=located(kernel),
+        title=fields.last("title"),
+        version=fields.last("version"),
+        machine_id=fields.last("machine-id"),
+        sort_key=fields.last("sort-key"),
+        initrds=tuple(map(located, fields.all("initrd").split())),
+        options=fields.all("options"),
+        device_tree=located(tree) if tree else None,
+        overlays=tuple(map(located, fields.all("devicetree-overlay").split())),
+        profile=fields.last("profile") or None,
+        tries_left=tries_left,
+        notes=tuple(fields.notes()),
+    )
+
+
+def _images(root: Root, partition: str, machine: str) -> Iterator[BootEntry]:
+    folder = f"{partition}/EFI/Linux"
+    for name in [each for each in root.names(folder) if each.lower().endswith(".efi")][:_ENTRIES_MAX]:
+        entry = _from_image(root, f"{folder}/{name}", machine)
+        if entry is not None:
+            yield entry
+
+
+def _from_image(root: Root, path: str, machine: str) -> BootEntry | None:
+    """None for what is no image for that machine: EFI/Linux may have anything in it."""
+    try:
+        image = uki.parse(f"/{path}", view(root, path))
+        release = uki.properties(image.text(".osrel") or "")
+        version = image.text(".uname") or ""
+    except ImageError:
+        return None
+    if image.machine_name != _PE_MACHINES.get(machine, machine):
+        return None
+    name, tries_left = _counted(path.rpartition("/")[2][: -len(".efi")])
+    return BootEntry(
+        id=name,
+        source=path,
+        kernel=path,
+        title=release.get("PRETTY_NAME", ""),
+        version=version or release.get("IMAGE_VERSION") or release.get("VERSION_ID", ""),
+        sort_key=release.get("IMAGE_ID") or release.get("ID", ""),
+        is_image=True,
+        tries_left=tries_left,
+    )
+
+
+def _counted(name: str) -> tuple[str, int | None]:
+    """A name without its boot counter, and how many tries are left."""
+    counter = _COUNTER.search(name)
+    return (name[: counter.start()], int(counter[1])) if counter else (name, None)
+
+
+class _Fields:
+    """The keys of an entry; each may be there more than once."""
+
+    def __init__(self, content: str, variables: "_Variables") -> None:
+        self._variables = variables
+        self._lines: dict[str, list[str]] = {}
+        for line in content.splitlines():
+            key, *value = line.split(maxsplit=1)[:2] or [""]
+            if key and not key.startswith("#"):
+                self._lines.setdefault(key, []).append(value[0].strip() if value else "")
+
+    def last(self, key: str) -> str:
+        """The value that counts of a key that should be there once; empty where it is missing."""
+        return self._variables.expand(self._lines.get(key, [""])[-1])
+
+    def all(self, key: str) -> str:
+        """All values of a key, joined."""
+        return self._variables.expand(" ".join(self._lines.get(key, [])))
+
+    def notes(self) -> Iterator[str]:
+        """A note for each variable that is not set."""
+        return self._variables.missing(line for lines in self._lines.values() for line in lines)
+
+
+class _Variables:
+    """What ``$name`` in an entry stands for: GRUB's environment block, else what its configuration sets.
+
+    GRUB alone knows variables: without it they are no variables.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def expand(self, line: str) -> str:
+        """As GRUB does it: a variable that is not set is empty."""
+        return _VARIABLE.sub(self._value, line).strip() if "$" in line else line
+
+    def missing(self, lines: Iterable[str]) -> Iterator[str]:
+        """A note for each variable that has no value."""
+        names = {one or other for line in lines for one, other in _VARIABLE.findall(line)}
+        for name in sorted(names - {"grub_users"}):
+            if name not in self._values:
+                yield f"${name} has no value: neither GRUB's environment block nor its configuration sets it"
+
+    def _value(self, found: re.Match[str]) -> str:
+        return self._values.get(found[1] or found[2], "" if self._has_grub else found[0])
+
+    @functools.cached_property
+    def _has_grub(self) -> bool:
+        return first_file(self._root, (*_GRUBENVS, *_GRUB_CONFIGS)) is not None
+
+    @functools.cached_property
+    def _values(self) -> Mapping[str, str]:
+        settings = [found for path in _GRUB_CONFIGS for found in _SETTING.findall(_config(self._root, path))]
+        return {**dict(settings), **_grub_environment(self._root)}
+
+
+def _config(root: Root, path: str) -> str:
+    return text(root, path, _GRUB_CONFIG_MAX)
+
+
+def _grub_environment(root: Root) -> dict[str, str]:
+    """The variables in the environment blocks there are; of two values that in /boot wins."""
+    values: dict[str, str] = {}
+    vendors = [f"boot/efi/EFI/{name}/grubenv" for name in root.names("boot/efi/EFI")]
+    for path in (*vendors, *_GRUBENVS):
+        for line in text(root, path).splitlines():
+            name, equals, value = line.partition("=")
+            if equals and not name.startswith("#"):
+                values[name] = re.sub(r"\\(.)", r"\1", value)
+    return values
+
+
+def _preferences(root: Root) -> Iterator[str]:
+    """IDs, or patterns for them, the one that counts most first."""
+    wanted = [efi_variable(root, name) for name in ("LoaderEntryOneShot", "LoaderEntryDefault")]
+    for partition in PARTITIONS:
+        pattern = _Fields(text(root, f"{partition}/loader/loader.conf"), _Variables(root)).last("default")
+        wanted.append(efi_variable(root, "LoaderEntryLastBooted") if pattern == "@saved" else pattern)
+    environment = _grub_environment(root)
+    wanted += [environment.get("next_entry"), environment.get("saved_entry")]
+    return filter(None, wanted)
+
+
+def _matches(pattern: str, entry: BootEntry) -> bool:
+    names = (entry.id, entry.file_name)
+    return any(fnmatch.fnmatchcase(name.lower(), pattern[:256].lower()) for name in names)
+
+
+def _sorted(found: Iterable[BootEntry]) -> list[BootEntry]:
+    """By what "Sorting" lists: sorts keep the order of equals, so what decides least comes first."""
+    ordered = sorted(found, key=lambda entry: version_key(entry.id), reverse=True)
+    with_key = [entry for entry in ordered if entry.sort_key]
+    with_key.sort(key=lambda entry: version_key(entry.version), reverse=True)
+    with_key.sort(key=lambda entry: (entry.sort_key, entry.machine_id))
+    without = [entry for entry in ordered if not entry.sort_key]
+    return sorted([*with_key, *without], key=lambda entry: entry.tries_left == 0)

@@ -1,0 +1,102 @@
+"""Files that boot loaders name: found below a root, wherever their partition is mounted.
+
+Paths are relative to the root, as `Root` takes them.
+"""
+
+import mmap
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+
+from pykexec.errors import MachineError
+from pykexec.machine.root import Root
+from pykexec.machine.text import read
+from pykexec.memory import KIB
+
+PARTITIONS = ("boot", "boot/efi", "efi")
+"""Where the boot partition and the EFI system partition are mounted."""
+
+_LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"  # https://systemd.io/BOOT_LOADER_INTERFACE
+_EFIVARS = "sys/firmware/efi/efivars"
+_TEXT_MAX = 64 * KIB
+_DEPTH_MAX = 8
+_PATH_MAX, _NAME_MAX = 1000, 250  # what file systems can have, less what a folder takes
+
+
+def locate(root: Root, partitions: Sequence[str], path: str) -> str | None:
+    """A file that a boot loader names, by a path that counts from where it sees the root.
+
+    That is the partition's root; for GRUB the file system's, of which our root or a partition may be a
+    folder or a subvolume, so that the path begins with parts we do not see. None where there is no file.
+    """
+    parts = parts_of(path)
+    encoded = [part.encode("utf-8", "surrogateescape") for part in parts]
+    if "\0" in path or len(path) > _PATH_MAX or any(len(part) > _NAME_MAX for part in encoded):
+        return None
+    return first_file(root, _candidates(parts, partitions))
+
+
+def _candidates(parts: Sequence[str], partitions: Sequence[str]) -> Iterator[str]:
+    for hidden in range(min(len(parts), _DEPTH_MAX)):
+        for folder in (*partitions, ""):
+            yield "/".join(filter(None, (folder, *parts[hidden:])))
+
+
+def parts_of(path: str) -> list[str]:
+    """The names in a path; EFI separates them with backslashes."""
+    return [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
+
+
+def first_file(root: Root, paths: Iterable[str]) -> str | None:
+    """The first of these that is a file. Raises MachineError for one that cannot be opened."""
+    for path in paths:
+        file = root.open(path)
+        if file is not None:
+            file.close()
+            return path
+    return None
+
+
+def efi_variable(root: Root, name: str) -> str | None:
+    """A text variable of the boot loader interface; None where it is not set, or empty."""
+    value = read(root, f"{_EFIVARS}/{name}-{_LOADER}")
+    # Four bytes of attributes (Documentation/filesystems/efivarfs.rst), then UTF-16 with a NUL.
+    return value[4:].decode("utf-16-le", "replace").partition("\0")[0] or None if value else None
+
+
+def text(root: Root, path: str, size_max: int = _TEXT_MAX) -> str:
+    """The beginning of a file's text; empty where there is no file. Raises MachineError."""
+    return head(root, path, size_max).decode("utf-8", "replace")
+
+
+def head(root: Root, path: str, size: int = _TEXT_MAX) -> bytes:
+    """The beginning of a file; empty where there is no file. Raises MachineError."""
+    file = root.open(path)
+    if file is None:
+        return b""
+    with file:
+        try:
+            return file.read(size)
+        except OSError as error:
+            raise MachineError(f"cannot read /{path}: {error.strerror}") from error
+
+
+def view(root: Root, path: str) -> memoryview:
+    """A whole file, mapped where there is one to map; empty where there is no file. Raises MachineError."""
+    file = root.open(path)
+    if file is None:
+        return memoryview(b"")
+    with file:
+        if isinstance(file, BytesIO):
+            return memoryview(file.getvalue())
+        try:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except ValueError:  # an empty file
+            return memoryview(b"")
+        except OSError as error:
+            raise MachineError(f"cannot read /{path}: {error.strerror}") from error
+
+
+def shown(paths: Iterable[str]) -> str:
+    """For an error's text."""
+    return ", ".join(f"/{path}" for path in paths)
