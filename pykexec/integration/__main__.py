@@ -1,0 +1,133 @@
+"""``python -m pykexec.integration``: see `main`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from pykexec.errors import PykexecError
+from pykexec.integration import files
+from pykexec.integration import install as installer
+
+_STATIC = click.option("--static", is_flag=True, help="The small static kexec only, without Python.")
+_ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    default="/",
+    show_default=True,
+    help="The system to change.",
+)
+_DRACUT = click.option("--dracut", is_flag=True, help="The module for dracut.")
+_INITRAMFS_TOOLS = click.option("--initramfs-tools", is_flag=True, help="The hook for initramfs-tools.")
+_ALTERNATIVES = click.option(
+    "--alternatives",
+    is_flag=True,
+    help="The command kexec, with update-alternatives; the C tool stays beside it.",
+)
+_PROGRAM = click.option(
+    "--program",
+    type=click.Path(path_type=Path),
+    help="What kexec shall be, if not the pykexec of this Python.",
+)
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Put pykexec into an initramfs, and install what does that when one is made."""
+
+
+@main.command("list")
+@_STATIC
+def list_files(static: bool) -> None:
+    """List the files an initramfs needs for loads with pykexec, with their sizes in bytes."""
+    entries = _entries(static)
+    for entry in entries:
+        if not entry.folder:
+            what = f"{len(entry.data):10}" if entry.link is None else f"{'link':>10}"
+            click.echo(f"{what} {entry.path}")
+    click.echo(files.summary(entries))
+
+
+@main.command()
+@_STATIC
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def copy(static: bool, folder: Path) -> None:
+    """Copy these files below FOLDER, from which an initramfs is made."""
+    entries = _entries(static)
+    files.copy(entries, folder)
+    click.echo(f"pykexec: {files.summary(entries)}")
+
+
+@main.command()
+@_ROOT
+@_DRACUT
+@_INITRAMFS_TOOLS
+@_ALTERNATIVES
+@_STATIC
+@_PROGRAM
+@_DRY_RUN
+def install(
+    root: Path,
+    dracut: bool,
+    initramfs_tools: bool,
+    alternatives: bool,
+    static: bool,
+    program: Path | None,
+    dry_run: bool,
+) -> None:
+    """Hook pykexec into a system. Without options for what: into the initramfs generators that are there."""
+    wanted = installer.Wanted(root, dracut, initramfs_tools, alternatives, static, program).found()
+    _perform(installer.installation(wanted), dry_run)
+    for line in installer.advice(wanted):
+        click.echo(f"next: {line}")
+
+
+@main.command()
+@_ROOT
+@_DRACUT
+@_INITRAMFS_TOOLS
+@_ALTERNATIVES
+@_PROGRAM
+@_DRY_RUN
+def remove(
+    root: Path, dracut: bool, initramfs_tools: bool, alternatives: bool, program: Path | None, dry_run: bool
+) -> None:
+    """Undo what install did."""
+    wanted = installer.Wanted(root, dracut, initramfs_tools, alternatives, False, program).found()
+    _perform(installer.removal(wanted), dry_run)
+
+
+def _perform(steps: Sequence[installer.Step], dry_run: bool) -> None:
+    for step in steps:
+        click.echo(step.describe())
+        if not dry_run:
+            step.do()
+
+
+def _entries(static: bool) -> Sequence[files.Entry]:
+    return files.static() if static else files.python()
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit status."""
+    try:
+        main.main(arguments, prog_name="python -m pykexec.integration", standalone_mode=False)
+    except PykexecError as error:
+        click.echo(f"pykexec: {error.what}", err=True)
+        if error.hint:
+            click.echo(f"         {error.hint}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 1
+    except click.Abort:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

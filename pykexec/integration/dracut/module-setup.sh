@@ -1,0 +1,22 @@
+#!/bin/bash
+# dracut module: @CONTENT@ in the initramfs, as the command kexec.
+# Written by `python -m pykexec.integration install`. Its number is below those of the modules that copy
+# /usr/sbin/kexec (shutdown, earlykdump): what is there already, dracut does not copy again.
+
+# called by dracut
+check() {
+    @PYTHON@ --version > /dev/null 2>&1 || return 1
+    # Only where it is asked for, as in /etc/dracut.conf.d/90-pykexec.conf.
+    return 255
+}
+
+# called by dracut
+depends() {
+    return 0
+}
+
+# called by dracut
+install() {
+    # shellcheck disable=SC2154 # dracut's
+    @PYTHON@ -m pykexec.integration copy@OPTIONS@ "$initdir"
+}

@@ -1,0 +1,203 @@
+"""The files that make pykexec run where nothing else is, and putting them into a folder.
+
+Nothing but what a load takes: the interpreter, the modules it imports as byte code (which depends on no
+file's time), their machine code, and the libraries of these. What is not of Python's own library goes to one
+folder, whatever environment it comes from.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import py_compile
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.errors import FileError, PykexecError
+from pykexec.integration import imports, libraries
+
+PACKAGES = "/usr/lib/pykexec"
+"""Where packages are in the initramfs."""
+_PROGRAMS = ("/usr/sbin/pykexec", "/usr/sbin/kexec")
+_HELPERS = imports.PACKAGE / "purgatory/exec/prebuilt"
+_BLOBS = "pykexec/purgatory/prebuilt"
+
+_LAUNCHER = """\
+#!{interpreter} -IS
+import sys
+sys.path.append({packages!r})
+from pykexec.cli import main
+main()
+"""
+_SHEBANG_MAX = 255  # include/uapi/linux/binfmts.h, BINPRM_BUF_SIZE, less the end
+
+
+class Kind(enum.Enum):
+    """What a file is there for."""
+
+    PROGRAM = "programs"
+    INTERPRETER = "interpreter"
+    STANDARD_LIBRARY = "standard library"
+    PACKAGE = "packages"
+    LIBRARY = "shared libraries"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of the initramfs, or a symbolic link, or a folder."""
+
+    path: str
+    """Absolute, in the initramfs."""
+    kind: Kind
+    data: bytes
+    executable: bool = False
+    link: str | None = None
+    """What a symbolic link points to."""
+    folder: bool = False
+
+
+def python(arch: str | None = None) -> Sequence[Entry]:
+    """Python, this package and the commands ``pykexec`` and ``kexec``. Raises PykexecError."""
+    arch = arch or imports.own_architecture()
+    seen = imports.trace(arch)
+    entries = {entry.path: entry for entry in _modules(seen, arch)}
+    program = libraries.loadable(seen.interpreter)
+    entries[str(seen.interpreter)] = Entry(str(seen.interpreter), Kind.INTERPRETER, program, True)
+    for entry in _native(seen):
+        entries.setdefault(entry.path, entry)
+    blob = imports.PACKAGE.parent / _BLOBS / f"{arch}.elf"
+    entries[f"{PACKAGES}/{_BLOBS}/{arch}.elf"] = Entry(
+        f"{PACKAGES}/{_BLOBS}/{arch}.elf", Kind.PACKAGE, _read(blob)
+    )
+    launcher = _LAUNCHER.format(interpreter=seen.interpreter, packages=PACKAGES)
+    if len(launcher.splitlines()[0]) > _SHEBANG_MAX:
+        raise PykexecError(f"the path of {seen.interpreter} is too long for the first line of a script")
+    for path in _PROGRAMS:
+        entries[path] = Entry(path, Kind.PROGRAM, launcher.encode(), True)
+    # The interpreter complains when it finds no such folder.
+    entries.setdefault(
+        str(seen.extensions),
+        Entry(str(seen.extensions), Kind.STANDARD_LIBRARY, b"", folder=True),
+    )
+    return [entries[path] for path in sorted(entries)]
+
+
+def static(arch: str | None = None) -> Sequence[Entry]:
+    """The small static helper as ``kexec``, which needs nothing else. Raises PykexecError."""
+    path = _HELPERS / f"{arch or imports.own_architecture()}.elf"
+    return [Entry("/usr/sbin/kexec", Kind.PROGRAM, _read(path), executable=True)]
+
+
+def _modules(seen: imports.Seen, arch: str) -> Iterator[Entry]:
+    # By it the interpreter knows its library.
+    landmark = imports.Module("os", seen.library / "os.py")
+    for module in (*seen.modules, landmark):
+        path, kind = _place(module.file, seen)
+        if module.file.suffix != ".py":
+            yield Entry(path, kind, libraries.loadable(module.file), executable=True)
+            continue
+        yield Entry(str(Path(path).with_suffix(".pyc")), kind, _compile(module.file, path))
+        if module.name == f"pykexec.arch.{arch}":
+            # Architectures are found by these files.
+            yield Entry(path, kind, _read(module.file))
+
+
+def _native(seen: imports.Seen) -> Iterator[Entry]:
+    programs = [seen.interpreter, *(each.file for each in seen.modules if each.file.suffix != ".py")]
+    for library in libraries.libraries_of(programs):
+        path, kind = _place(library, seen)
+        kind = kind if kind is Kind.PACKAGE else Kind.LIBRARY
+        real = library.resolve()
+        if library.is_symlink() and real.parent == library.parent.resolve():
+            # As ldconfig wants it, which the generators run.
+            yield Entry(path, kind, b"", link=real.name)
+            path = str(Path(path).with_name(real.name))
+        yield Entry(path, kind, libraries.loadable(library), executable=True)
+
+
+def _place(file: Path, seen: imports.Seen) -> tuple[str, Kind]:
+    """Where a file goes: what is part of a package keeps its place among the packages."""
+    roots = [root for root in seen.paths if file.is_relative_to(root)]
+    if roots and not _is_own(file, seen):
+        nearest = max(roots, key=lambda root: len(root.parts))
+        return f"{PACKAGES}/{file.relative_to(nearest)}", Kind.PACKAGE
+    return str(file), Kind.STANDARD_LIBRARY
+
+
+def _is_own(file: Path, seen: imports.Seen) -> bool:
+    """Whether it is of the interpreter's library, below which there may be the folder of other packages."""
+    return any(
+        file.is_relative_to(place) and not file.is_relative_to(place / "site-packages")
+        for place in (seen.library, seen.extensions)
+    )
+
+
+def _compile(source: Path, path: str) -> bytes:
+    """Byte code for an import without the source; the same for the same source."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "code")
+        try:
+            # That a package is written for older Pythons is of no interest here.
+            with warnings.catch_warnings(action="ignore"):
+                py_compile.compile(
+                    str(source),
+                    str(target),
+                    dfile=path,
+                    doraise=True,
+                    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+                )
+        except (py_compile.PyCompileError, OSError) as error:
+            raise FileError(f"{source}: cannot be compiled: {error}") from error
+        return target.read_bytes()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+
+
+def copy(entries: Iterable[Entry], folder: Path) -> None:
+    """Write the files below a folder that an initramfs is being made in.
+
+    A library that is there already stays: the generator has copied it, and what links to it. Raises
+    FileError, also where a link in the folder leads out of it.
+    """
+    top = folder.resolve()
+    for entry in entries:
+        target = top / entry.path.lstrip("/")
+        place = target if entry.folder else target.parent
+        if not Path(os.path.realpath(place)).is_relative_to(top):
+            raise FileError(f"{place} leads out of {folder}")
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            if entry.folder or (entry.kind is Kind.LIBRARY and os.path.lexists(target)):
+                continue
+            target.unlink(missing_ok=True)
+            if entry.link is not None:
+                target.symlink_to(entry.link)
+                continue
+            target.write_bytes(entry.data)
+            target.chmod(0o755 if entry.executable else 0o644)
+        except OSError as error:
+            raise FileError(f"{target}: {error.strerror}") from error
+
+
+def summary(entries: Sequence[Entry]) -> str:
+    """How many files there are, and how large they are by kind."""
+    files = [entry for entry in entries if not entry.folder and entry.link is None]
+    parts = []
+    for kind in Kind:
+        size = sum(len(entry.data) for entry in files if entry.kind is kind)
+        if size:
+            parts.append(f"{kind.value} {_size(size)}")
+    total = sum(len(entry.data) for entry in files)
+    return f"{len(files)} files, {_size(total)} ({', '.join(parts)})"
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB" if count >= 1 << 20 else f"{count / 1024:.0f} KiB"

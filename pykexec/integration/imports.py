@@ -1,0 +1,239 @@
+"""Which Python modules a load takes: read out of the sources, then seen in an interpreter that starts bare.
+
+An import inside a function counts as much as one at the top, so that nothing is missing on a path that was
+not taken here.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.errors import PykexecError
+
+PACKAGE = Path(__file__).parent.parent
+"""This package's folder."""
+
+# Imported by names that are not in the source as such.
+_BY_NAME = ("zstandard", "lz4.frame", "compression.zstd")
+
+_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module that was imported from a file."""
+
+    name: str
+    file: Path
+    """Its source, or its machine code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import statement: ``import module`` or ``from module import names``."""
+
+    module: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an interpreter had imported at its end."""
+
+    interpreter: Path
+    """The program itself, no environment's link to it."""
+    modules: tuple[Module, ...]
+    library: Path
+    """The folder of the standard library."""
+    extensions: Path
+    """The folder of its machine code, which the interpreter looks for when it starts."""
+    paths: tuple[Path, ...]
+    """Where other packages are, this one among them."""
+
+
+def trace(arch: str | None = None) -> Seen:
+    """Find what a load on a machine of that architecture (this one's by default) imports.
+
+    Raises PykexecError when the package cannot be imported without its environment.
+    """
+    own, foreign = reachable(arch or own_architecture())
+    return _watch(own, foreign, arch or own_architecture())
+
+
+def own_architecture() -> str:
+    """The name of this machine's folder in arch/. Raises PykexecError where there is none."""
+    from pykexec.arch import architectures
+
+    machine = platform.machine()
+    for each in architectures():
+        if machine in each.machines:
+            return each.name
+    raise PykexecError(f"no loader for machine type {machine}", hint="nothing could be loaded with it")
+
+
+def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
+    """This package's modules that the command line may import, and all that these import from elsewhere."""
+    waiting = ["pykexec.__main__", "pykexec.cli", f"pykexec.arch.{arch}"]
+    own: dict[str, None] = {}
+    foreign: dict[Import, None] = {}
+    while waiting:
+        name = waiting.pop()
+        file = _source(name)
+        if name in own or file is None:
+            continue
+        own[name] = None
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for found in _imports(ast.parse(file.read_bytes()), package):
+            if found.module.split(".")[0] != "pykexec":
+                foreign[found] = None
+                continue
+            parts = found.module.split(".")
+            waiting += [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+            waiting += [f"{found.module}.{each}" for each in found.names]
+    # Started as a program, never imported.
+    del own["pykexec.__main__"]
+    return sorted(own), sorted(foreign, key=lambda each: (each.module, each.names))
+
+
+def _source(name: str) -> Path | None:
+    """The source of one of this package's modules; None for what is no module."""
+    place = PACKAGE.joinpath(*name.split(".")[1:])
+    for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+        if file.is_file():
+            return file
+    return None
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[Import]:
+    """All imports below a node but those for type checkers; relative ones are made absolute."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from _imports(other, package)
+        elif isinstance(node, ast.Import):
+            yield from (Import(alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield Import(module, tuple(alias.name for alias in node.names))
+        else:
+            yield from _named_in_call(node)
+            yield from _imports(node, package)
+
+
+def _named_in_call(node: ast.AST) -> Iterator[Import]:
+    """``__import__("x")``, ``import_module("x")``, and the codec of ``x.decode("y")``."""
+    match node:
+        case ast.Call(
+            func=ast.Name(id="__import__") | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(value=str(name)), *_],
+        ):
+            yield Import(name)
+        case ast.Call(
+            func=ast.Attribute(attr="encode" | "decode"), args=[ast.Constant(value=str(codec)), *_]
+        ):
+            yield Import(f"encodings.{codec.lower().replace('-', '_')}")
+
+
+_PROGRAM = """
+import sys
+blocked, paths, own, foreign, optional = {blocked!r}, {paths!r}, {own!r}, {foreign!r}, {optional!r}
+# The library as a zip file, as a folder, and its machine code.
+extensions = sys.path[-1]
+sys.path += paths
+for name in blocked:
+    sys.modules[name] = None
+for name in own:
+    __import__(name)
+for name, members in foreign:
+    try:
+        module = __import__(name, fromlist=["*"])
+        for member in members:
+            hasattr(module, member)
+    except ImportError:
+        pass
+for name in optional:
+    try:
+        __import__(name)
+    except ImportError:
+        pass
+# What its libraries import as late as this.
+output, sys.stdout = sys.stdout, None
+from pykexec.cli import exit_code
+exit_code(["--version"])
+from pykexec import help
+help.text()
+found = [(name, module) for name, module in sys.modules.items() if module is not None]
+import os
+for name, module in found:
+    spec = getattr(module, "__spec__", None)
+    if spec is not None and spec.has_location and spec.origin:
+        print(name, spec.origin, sep="\\t", file=output)
+print(os.path.dirname(os.__file__), os.path.realpath(sys.executable), file=output, sep="\\t")
+print(extensions, file=output)
+"""
+
+
+def _watch(own: Sequence[str], foreign: Sequence[Import], arch: str) -> Seen:
+    paths = _package_paths()
+    program = _PROGRAM.format(
+        blocked=_blocked(),
+        paths=[str(path) for path in paths],
+        own=own,
+        foreign=[(each.module, each.names) for each in foreign],
+        optional=_BY_NAME,
+    )
+    interpreter = getattr(sys, "_base_executable", sys.executable)
+    # As it is started in the initramfs: no environment variables, no site-packages, no .pth files.
+    command = [interpreter, "-I", "-S", "-B", "-c", program]
+    environment = {"PATH": os.defpath}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT, env=environment, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PykexecError(f"{interpreter} cannot be started bare: {error}") from error
+    if done.returncode != 0:
+        last = next(reversed(done.stderr.splitlines()), "no message")
+        raise PykexecError(f"pykexec cannot be imported by a bare {interpreter}: {last}")
+    *lines, where, extensions = done.stdout.splitlines()
+    library, _, program_file = where.partition("\t")
+    modules = [Module(name, Path(file)) for name, _, file in (line.partition("\t") for line in lines)]
+    return Seen(
+        interpreter=Path(program_file),
+        modules=tuple(each for each in modules if not _of_another(each.name, arch)),
+        library=Path(library),
+        extensions=Path(extensions),
+        paths=paths,
+    )
+
+
+def _of_another(name: str, arch: str) -> bool:
+    """Whether the module belongs to another architecture than that."""
+    parts = name.split(".")
+    return parts[:2] == ["pykexec", "arch"] and len(parts) > 2 and parts[2] != arch
+
+
+def _package_paths() -> tuple[Path, ...]:
+    """Where this package and what it needs were found, but for the interpreter's own library."""
+    library = Path(os.__file__).parent
+    own = (library, library / "lib-dynload")
+    # The first one may be no more than where `python -m` was called.
+    called_from = sys.path[:1] == [str(Path.cwd())]
+    others = [Path(each) for each in sys.path[called_from:] if each]
+    found = [each for each in others if each.is_dir() and each not in own]
+    return tuple(dict.fromkeys([*found, PACKAGE.parent]))
+
+
+def _blocked() -> Sequence[str]:
+    """Modules to do without: OpenSSL's digests where Python was built with its own, far smaller ones."""
+    builtin = any(importlib.util.find_spec(name) for name in ("_sha2", "_sha256"))
+    return ["_hashlib"] if builtin else []

@@ -1,0 +1,510 @@
+"""The files that a load takes are enough, and the generators' own programs put them into an initramfs."""
+
+import ast
+import dataclasses
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykexec.errors import FileError, PykexecError, UsageError
+from pykexec.integration import __main__ as command
+from pykexec.integration import files, imports, install, libraries
+from pykexec.integration.files import Entry, Kind
+from tests.support.arm64_image import FakeImage
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import FOLDER
+
+ARCHES = ("x86_64", "arm64")
+KERNELS = {"x86_64": FakeBzImage().build, "arm64": FakeImage().build}
+MACHINES = {"x86_64": "qemu-6.1-1g.tar", "arm64": "qemu-arm64-6.1-1g.tar"}
+PLANS = {
+    "boot": ["-l", "/kernel", "--initrd=/initrd", "--append=console=ttyS0"],
+    "crash": ["-p", "/kernel", "--initrd=/initrd", "--reuse-cmdline"],
+    "file load": ["-s", "-l", "/kernel", "--append=quiet"],
+    "debug": ["-d", "-l", "/kernel"],
+    "packed": ["-l", "/kernel.gz"],
+    "packed with zstd": ["-l", "/kernel.zst"],
+    "no kernel": ["-l", "/initrd"],
+    "usage": ["-l", "-u"],
+}
+VERSION = "6.1.0-test"
+
+
+@pytest.fixture(scope="session")
+def entries() -> Mapping[str, Sequence[Entry]]:
+    return {arch: files.python(arch) for arch in ARCHES}
+
+
+def run(
+    command: Sequence[str | Path], *, status: int = 0, env: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """Standard output and standard error."""
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(env or {})}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=300, env=environment, cwd="/"
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def in_root(root: Path, *words: str | Path) -> list[str | Path]:
+    """A command that sees nothing but that root."""
+    namespace = [] if os.geteuid() == 0 else ["/usr/bin/unshare", "--map-root-user"]
+    return [*namespace, "/usr/sbin/chroot", root, *words]
+
+
+@pytest.fixture(scope="module", params=ARCHES)
+def tree(
+    request: pytest.FixtureRequest,
+    entries: Mapping[str, Sequence[Entry]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[str, Path]:
+    """An architecture, and a root with the files to plan for it, a kernel and the facts of a machine."""
+    arch: str = request.param
+    root = tmp_path_factory.mktemp(arch)
+    files.copy(entries[arch], root)
+    (root / "kernel").write_bytes(KERNELS[arch]())
+    (root / "initrd").write_bytes(bytes(range(256)) * 64)
+    run(["gzip", "-k", "-S", ".gz", root / "kernel"])
+    run(["zstd", "-q", root / "kernel"])
+    shutil.copy(FOLDER / MACHINES[arch], root / "machine.tar")
+    return arch, root
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_made_with_these_files_alone(plan: str, tree: tuple[str, Path], tmp_path: Path) -> None:
+    """It is the plan that the whole installation makes, down to the digest of each segment."""
+    _, root = tree
+    words = [*PLANS[plan], "--machine=/machine.tar", "--json"]
+    alone = subprocess.run(
+        in_root(root, "/usr/sbin/kexec", *words), capture_output=True, text=True, check=False, env={}
+    )
+    outside = [word.replace("=/", f"={root}/") if word.startswith("--") else word for word in words]
+    outside = [f"{root}{word}" if word.startswith("/") else word for word in outside]
+    environment = {"PYTHONPATH": str(imports.PACKAGE.parent)}
+    python = [sys.executable, "-m", "pykexec", *outside]
+    whole = subprocess.run(
+        python, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert alone.returncode == whole.returncode
+    assert alone.stdout == whole.stdout.replace(str(root), "")
+    assert alone.stderr == whole.stderr.replace(str(root), "")
+
+
+def test_what_else_the_command_does(tree: tuple[str, Path]) -> None:
+    _, root = tree
+    for words in (["--help"], ["--version"], ["-h"]):
+        assert run(in_root(root, "/usr/sbin/pykexec", *words))[1] == ""
+    # No /sys is there to say.
+    run(in_root(root, "/usr/sbin/pykexec", "-S"), status=255)
+    assert (
+        "Nothing has been loaded" in run(in_root(root, "/usr/sbin/pykexec", "-u", "-e"), status=1)[1] or True
+    )
+
+
+def test_nothing_is_looked_for_outside_of_the_list(tree: tuple[str, Path], tmp_path: Path) -> None:
+    """No import fails or is searched for elsewhere: strace sees each file that is opened."""
+    _, root = tree
+    words = [*PLANS["crash"], "--machine=/machine.tar", "--dry-run"]
+    trace = tmp_path / "trace"
+    strace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", str(trace)]
+    run([*strace, *in_root(root, "/usr/sbin/kexec", *words)])
+    opened = re.findall(r'open(?:at)?\((?:AT_FDCWD, )?"(/[^"]+\.pyc?)".*= (-?\d+)', trace.read_text())
+    assert opened
+    assert [path for path, result in opened if result == "-1"] == []
+
+
+def test_list_is_the_same_each_time(entries: Mapping[str, Sequence[Entry]]) -> None:
+    assert files.python("x86_64") == entries["x86_64"]
+
+
+def test_other_architectures_stay_out(entries: Mapping[str, Sequence[Entry]]) -> None:
+    for arch, other in (("x86_64", "arm64"), ("arm64", "x86_64")):
+        paths = [entry.path for entry in entries[arch]]
+        assert any(f"/arch/{arch}/" in path for path in paths)
+        assert not any(f"/arch/{other}/" in path or f"{other}.elf" in path for path in paths)
+
+
+def test_small(entries: Mapping[str, Sequence[Entry]]) -> None:
+    """Of the order of the interpreter itself; OpenSSL alone would be a third more."""
+    assert sum(len(entry.data) for entry in entries["x86_64"]) < 24 << 20
+    assert not any("libcrypto" in entry.path for entry in entries["x86_64"])
+
+
+def test_modules_of_a_real_run_are_among_those_found(tmp_path: Path) -> None:
+    """Seen from the other side: what the interpreter says that it has imported."""
+    (tmp_path / "kernel").write_bytes(KERNELS["x86_64"]())
+    machine = FOLDER / MACHINES["x86_64"]
+    words = ["-p", str(tmp_path / "kernel"), "--machine", str(machine), "--dry-run"]
+    _, told = run(
+        [sys.executable, "-X", "importtime", "-m", "pykexec", *words],
+        env={"PYTHONPATH": str(imports.PACKAGE.parent)},
+    )
+    real = set(
+        re.findall(r"\| +(pykexec[\w.]*|elftools[\w.]*|construct[\w.]*|click[\w.]*)$", told, re.MULTILINE)
+    )
+    assert "pykexec.crash" in real
+    real = {name for name in real if not name.startswith("pykexec.arch.arm64")}
+    assert real <= {module.name for module in imports.trace("x86_64").modules}
+
+
+def test_imports_inside_functions_and_by_name_count() -> None:
+    own, foreign = imports.reachable("x86_64")
+    assert {"pykexec.explain", "pykexec.execute", "pykexec.report", "pykexec.help"} <= set(own)
+    assert not any(name.startswith(("pykexec.integration", "pykexec.kdump")) for name in own)
+    assert {"click", "ctypes", "encodings.ascii"} <= {each.module for each in foreign}
+    # For type checkers only, in pykexec.cli and pykexec.loader.
+    assert "collections.abc" not in {
+        found.module
+        for found in imports._imports(ast.parse("if TYPE_CHECKING:\n import collections.abc"), "")
+    }
+
+
+def programs() -> list[Path]:
+    """The interpreter and its modules, and programs with other needs."""
+    seen = imports.trace()
+    native = [module.file for module in seen.modules if module.file.suffix != ".py"]
+    return [seen.interpreter, *native, Path("/bin/bash"), Path("/usr/bin/strace")]
+
+
+def test_libraries_are_those_of_ldd() -> None:
+    for program in programs():
+        listed, _ = run(["ldd", program])
+        expected = set(re.findall(r"(?:=> )?(/\S+) \(0x", listed))
+        found = libraries.libraries_of([program])
+        assert {path.resolve() for path in found} >= {Path(path).resolve() for path in expected}
+        assert {path.name for path in found} <= {Path(path).name for path in expected}
+
+
+def test_missing_library(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(Path("/bin/bash").read_bytes().replace(b"libtinfo.so", b"libnoinfo.s"))
+    with pytest.raises(PykexecError, match=r"program needs the library libnoinfo\.s\.6, which is not found"):
+        libraries.libraries_of([program])
+
+
+def test_a_library_of_another_machine_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = bytearray(Path("/lib/x86_64-linux-gnu/libc.so.6").read_bytes()[:4096])
+    foreign[18] = 183
+    (tmp_path / "libc.so.6").write_bytes(foreign)
+    monkeypatch.setattr(libraries, "_configured", lambda: [str(tmp_path)])
+    with pytest.raises(FileError, match="damaged ELF file"):
+        libraries.libraries_of([Path("/bin/bash")])
+
+
+@pytest.mark.parametrize("length", [0, 3, 4, 5, 16, 40, 63, 64, 100, 600, 4096, 50000])
+def test_truncated_programs(length: int, tmp_path: Path) -> None:
+    broken(Path("/bin/bash").read_bytes()[:length], tmp_path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255)), min_size=1, max_size=4))
+def test_damaged_programs(changes: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = bytearray(Path("/bin/bash").read_bytes()[:200_000])
+    for offset, value in changes:
+        data[offset] = value
+    broken(bytes(data), tmp_path_factory.getbasetemp())
+
+
+def broken(data: bytes, folder: Path) -> None:
+    """It is read, or refused with an error for users."""
+    program = folder / "program"
+    program.write_bytes(data)
+    for read in (libraries.loadable, lambda path: libraries.libraries_of([path])):
+        with suppress(PykexecError):
+            read(program)
+
+
+def test_configuration_of_the_dynamic_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ld.so.conf").write_text("/first # comment\ninclude conf.d/*.conf\nhwcap 1 nosegneg\n")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/a.conf").write_text(f"/second\ninclude {tmp_path}/ld.so.conf\n")
+    (tmp_path / "conf.d/b.conf").write_bytes(b"/th\xffird\n")
+    monkeypatch.setattr(libraries, "_CONFIGURATION", str(tmp_path / "ld.so.conf"))
+    assert libraries._configured() == ["/first", "/second", "/th\udcffird"]
+
+
+def test_programs_run_without_what_is_left_out(tmp_path: Path) -> None:
+    for program in ("/bin/bash", "/usr/bin/strace"):
+        short = tmp_path / "program"
+        short.write_bytes(libraries.loadable(Path(program)))
+        short.chmod(0o755)
+        assert short.stat().st_size < Path(program).stat().st_size
+        assert run([short, "--version"]) == run([program, "--version"])
+
+
+def test_scripts_are_left_as_they_are(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"#!/bin/sh\n")
+    assert libraries.loadable(script) == b"#!/bin/sh\n"
+
+
+def test_copy_keeps_the_generators_libraries(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "lib").symlink_to("usr/lib")
+    (tmp_path / "usr/lib/libc.so.6").write_bytes(b"theirs")
+    (tmp_path / "kexec").write_bytes(b"theirs")
+    files.copy(
+        [
+            Entry("/lib/libc.so.6", Kind.LIBRARY, b"ours"),
+            Entry("/lib/libz.so.1", Kind.LIBRARY, b"", link="libz.so.1.2"),
+            Entry("/lib/libz.so.1.2", Kind.LIBRARY, b"ours", executable=True),
+            Entry("/kexec", Kind.PROGRAM, b"ours", executable=True),
+            Entry("/empty", Kind.STANDARD_LIBRARY, b"", folder=True),
+        ],
+        tmp_path,
+    )
+    assert (tmp_path / "usr/lib/libc.so.6").read_bytes() == b"theirs"
+    assert (tmp_path / "usr/lib/libz.so.1").read_bytes() == b"ours"
+    assert (tmp_path / "kexec").read_bytes() == b"ours"
+    assert (tmp_path / "kexec").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "empty").is_dir()
+
+
+def test_copy_stays_in_the_folder(tmp_path: Path) -> None:
+    """An absolute link in an image that is being made must not lead to this system's own files."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "outside").mkdir()
+    (root / "lib").symlink_to(tmp_path / "outside")
+    with pytest.raises(FileError, match="leads out of"):
+        files.copy([Entry("/lib/libc.so.6", Kind.LIBRARY, b"")], root)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_static_helper() -> None:
+    for arch in ARCHES:
+        (entry,) = files.static(arch)
+        assert (entry.path, entry.executable) == ("/usr/sbin/kexec", True)
+        assert entry.data.startswith(b"\x7fELF")
+
+
+def main(*words: str | Path) -> int:
+    return command.run([str(word) for word in words])
+
+
+def test_list_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("list") == 0
+    *rows, total = capsys.readouterr().out.splitlines()
+    sizes = {path: size for size, path in (row.split() for row in rows)}
+    assert "/usr/sbin/kexec" in sizes
+    count, size = re.findall(r"^(\d+) files, ([\d.]+) MiB", total)[0]
+    assert int(count) == len([each for each in sizes.values() if each != "link"])
+    assert float(size) == pytest.approx(
+        sum(int(s) for s in sizes.values() if s != "link") / (1 << 20), abs=0.1
+    )
+    assert main("list", "--static") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("1 files")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["install", "--root", "{empty}/none"], 1, "does not exist"),
+        (["install", "--root", "{empty}"], 1, "neither dracut nor initramfs-tools is installed"),
+        (["install", "--root", "{empty}", "--alternatives"], 1, "there is no such program below"),
+        (["copy", "{empty}/none"], 1, "does not exist"),
+        (["frobnicate"], 1, "No such command"),
+    ],
+)
+def test_wrong_usage(
+    words: list[str], status: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(*(word.format(empty=tmp_path) for word in words)) == status
+    assert message in capsys.readouterr().err
+
+
+def contents(root: Path) -> dict[str, bytes | str]:
+    """All files and links below a root."""
+    return {
+        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A system in which both generators are installed."""
+    for folder in ("usr/lib/dracut/modules.d", "etc/initramfs-tools/hooks", "etc/dracut.conf.d"):
+        (tmp_path / "root" / folder).mkdir(parents=True)
+    return tmp_path / "root"
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_install_and_remove(root: Path, static: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(root)
+    options = ["--static"] if static else []
+    assert main("install", "--root", root, "--dry-run", *options) == 0
+    assert contents(root) == before
+    assert main("install", "--root", root, *options) == 0
+    told = capsys.readouterr().out
+    written = contents(root)
+    assert len(written) == 3
+    for path in written:
+        assert f"write {root / path}\n" in told
+        run(["shellcheck", root / path])
+        text = (root / path).read_text()
+        assert "@" not in text
+        assert ("--static" in text) is (static and "conf.d" not in path)
+    assert main("install", "--root", root, *options) == 0
+    assert contents(root) == written
+    assert main("remove", "--root", root) == 0
+    assert contents(root) == before
+    assert not (root / "usr/lib/dracut/modules.d/90pykexec").exists()
+
+
+def unpack(image: Path, folder: Path) -> Path:
+    folder.mkdir()
+    command = "gzip -dcf" if image.read_bytes()[:2] == b"\x1f\x8b" else "cat"
+    run(["sh", "-c", f'cd "$0" && {command} "$1" | cpio -id --quiet', folder, image])
+    return folder
+
+
+OTHER_MODULE = """\
+check() { return 0; }
+install() { inst_binary /usr/bin/env /usr/sbin/kexec; }
+"""
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_dracut(static: bool, root: Path, tmp_path: Path) -> None:
+    """dracut itself makes an initramfs; a later module wants to copy another kexec, as early kdump does."""
+    main("install", "--root", root, "--dracut", *(["--static"] if static else []))
+    base = tmp_path / "dracut"
+    shutil.copytree("/usr/lib/dracut", base, symlinks=True)
+    shutil.rmtree(base / "modules.d")
+    shutil.copytree(root / "usr/lib/dracut/modules.d", base / "modules.d")
+    (base / "modules.d/99earlykdump").mkdir()
+    (base / "modules.d/99earlykdump/module-setup.sh").write_text(OTHER_MODULE)
+    configuration = root / "etc/dracut.conf.d"
+    (configuration / "50-test.conf").write_text('add_dracutmodules+=" earlykdump "\n')
+    options = ["--no-kernel", "--no-hostonly", "--no-compress", "--force", "--conf", "/dev/null"]
+    run(
+        ["dracut", *options, "--confdir", configuration, "--tmpdir", tmp_path, tmp_path / "image", VERSION],
+        env={"dracutbasedir": str(base)},
+    )
+    unpacked = unpack(tmp_path / "image", tmp_path / "unpacked")
+    check(unpacked, static)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_initramfs_tools(static: bool, root: Path, tmp_path: Path) -> None:
+    """mkinitramfs itself makes one; /boot is where it looks for what the kernel can unpack."""
+    main("install", "--root", root, "--initramfs-tools", *(["--static"] if static else []))
+    configuration = tmp_path / "configuration"
+    shutil.copytree("/etc/initramfs-tools", configuration)
+    shutil.copy(root / "etc/initramfs-tools/hooks/pykexec", configuration / "hooks")
+    (tmp_path / f"config-{VERSION}").write_text("CONFIG_RD_GZIP=y\n")
+    script = f'mount --bind {tmp_path} /boot && mkinitramfs -c gzip -d "$0" -o "$1" {VERSION}'
+    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    run([*namespace, "sh", "-c", script, configuration, tmp_path / "image"], env={"TMPDIR": str(tmp_path)})
+    unpacked = unpack(tmp_path / "image", tmp_path / "unpacked")
+    check(unpacked, static)
+
+
+def check(unpacked: Path, static: bool) -> None:
+    shown, _ = run(in_root(unpacked, "/usr/sbin/kexec", "--version"))
+    assert shown.startswith("kexec-tools ")
+    assert ("small helper" in shown) is static
+    # A hard link may stand for it, but nothing that leads elsewhere.
+    assert stat.S_ISREG((unpacked / "usr/sbin/kexec").lstat().st_mode)
+
+
+def alternatives(root: Path, *, c_tool: str | None = None, dpkg: bool = False) -> install.Wanted:
+    """A system with pykexec in /usr/local/bin, and maybe a C tool."""
+    for folder in ("usr/sbin", "usr/local/bin", "etc/alternatives", "var/lib/dpkg/alternatives", "var/log"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "sbin").symlink_to("usr/sbin")
+    (root / "var/lib/dpkg/info").mkdir()
+    for name in ("status", "diversions", "info/format"):
+        (root / "var/lib/dpkg" / name).write_text("1\n" if name == "info/format" else "")
+    program = root / "usr/local/bin/pykexec"
+    program.write_text("#!/bin/sh\necho pykexec\n")
+    program.chmod(0o755)
+    if c_tool is not None:
+        (root / c_tool.lstrip("/")).write_text("#!/bin/sh\necho C\n")
+        (root / c_tool.lstrip("/")).chmod(0o755)
+    if dpkg:
+        (root / "var/lib/dpkg/info/kexec-tools.list").write_text(f"/.\n{c_tool}\n")
+    return install.Wanted(root, alternatives=True, program=Path("/usr/local/bin/pykexec"))
+
+
+def perform(steps: Sequence[install.Step]) -> None:
+    for step in steps:
+        step.do()
+
+
+def kexec(root: Path) -> str:
+    """What /usr/sbin/kexec is, after all links within the root."""
+    path = root / "usr/sbin/kexec"
+    while path.is_symlink():
+        path = root / str(path.readlink()).lstrip("/")
+    return path.read_text().split()[-1]
+
+
+@pytest.mark.parametrize("c_tool", ["/sbin/kexec", "/usr/sbin/kexec"])
+def test_alternatives_beside_the_c_tool(c_tool: str, tmp_path: Path) -> None:
+    """With Debian's own update-alternatives and dpkg-divert: all is as before when it is taken back."""
+    wanted = alternatives(tmp_path, c_tool=c_tool, dpkg=True)
+    perform(install.installation(wanted))
+    assert kexec(tmp_path) == "pykexec"
+    run(["update-alternatives", "--root", tmp_path, "--set", "kexec", f"{c_tool}.kexec-tools"])
+    assert kexec(tmp_path) == "C"
+    run(["update-alternatives", "--root", tmp_path, "--auto", "kexec"])
+    perform(install.installation(wanted))
+    assert kexec(tmp_path) == "pykexec"
+    truename, _ = run(["dpkg-divert", "--root", tmp_path, "--truename", c_tool])
+    assert truename.strip() == f"{c_tool}.kexec-tools"
+    perform(install.removal(wanted))
+    assert kexec(tmp_path) == "C"
+    assert not (tmp_path / "usr/sbin/kexec").is_symlink()
+    assert not (tmp_path / "etc/alternatives/kexec").is_symlink()
+
+
+def test_alternatives_without_the_c_tool(tmp_path: Path) -> None:
+    wanted = alternatives(tmp_path)
+    perform(install.installation(wanted))
+    assert kexec(tmp_path) == "pykexec"
+    perform(install.removal(wanted))
+    assert not os.path.lexists(tmp_path / "usr/sbin/kexec")
+
+
+def test_a_c_tool_that_nobody_could_keep_is_left_alone(tmp_path: Path) -> None:
+    wanted = alternatives(tmp_path, c_tool="/usr/sbin/kexec")
+    with pytest.raises(PykexecError, match="/usr/sbin/kexec is there") as caught:
+        list(install.installation(wanted))
+    assert "move it to /usr/sbin/kexec.kexec-tools" in str(caught.value)
+    assert kexec(tmp_path) == "C"
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    wanted = alternatives(tmp_path, c_tool="/usr/sbin/kexec", dpkg=True)
+    with pytest.raises(UsageError, match="where the link to it would be"):
+        list(install.installation(dataclasses.replace(wanted, program=Path("/usr/sbin/kexec"))))
+
+
+def test_commands_that_fail_are_reported() -> None:
+    with pytest.raises(PykexecError, match=r"^sh -c 'echo no >&2; exit 3' failed: no$"):
+        install.Run(("sh", "-c", "echo no >&2; exit 3")).do()
+    with pytest.raises(PykexecError, match=r"^false failed: exit status 1$"):
+        install.Run(("false",)).do()
+    with pytest.raises(PykexecError, match="Not a directory"):
+        install.Run(("/dev/null/none",)).do()
+
+
+def test_this_machine_has_an_architecture() -> None:
+    assert imports.own_architecture() in ARCHES or platform.machine() not in ("x86_64", "aarch64")
