@@ -181,7 +181,7 @@ def _complain(what: str, hint: str | None) -> None:
 
 def run(options: Options) -> int:
     """Do what the options ask for; the exit code."""
-    if options.help or options.version:
+    if options.help or options.version or options.completion or options.manual:
         return _show(options)
     if options.debug:
         _tell_all()
@@ -193,6 +193,10 @@ def run(options: Options) -> int:
     machine = Machine.from_snapshot(options.machine) if options.machine else Machine.live()
     if options.snapshot is not None:
         return _snapshot(machine, options.snapshot)
+    if not task.plan_only:
+        from pykexec.privilege import require_no_xen
+
+        require_no_xen(machine)
     if task.status:
         return _status(machine, task.purpose)
     if machine.is_live and not task.plan_only:
@@ -213,9 +217,14 @@ def _show(options: Options) -> int:
     if options.version:
         print(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})")
         return 0
-    from pykexec import help
+    if options.help:
+        from pykexec import help
 
-    print(help.text(), end="")
+        print(help.text(), end="")
+        return 0
+    from pykexec import manual
+
+    print(manual.completion(options.completion) if options.completion else manual.page(), end="")
     return 0
 
 

@@ -128,6 +128,8 @@ class Options:
     json: bool = False
     machine: str | None = None
     snapshot: str | None = None
+    completion: str | None = None
+    manual: bool = False
 
     def __init__(self, **given: object) -> None:
         unknown = given.keys() - self.__class__.__annotations__.keys()
@@ -398,6 +400,15 @@ OPTIONS: tuple[Option, ...] = (
         group=OURS,
         metavar="TAR",
     ),
+    Option(
+        "--completion",
+        "completion",
+        "Print what completes these options in bash, zsh or fish.",
+        group=OURS,
+        metavar="SHELL",
+        choices=("bash", "zsh", "fish"),
+    ),
+    Option("--man", "manual", "Print the manual page: pykexec --man | man -l -", group=OURS),
 )
 
 

@@ -1,0 +1,310 @@
+"""The manual page and the completions of ``pykexec``, from the table of options."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pykexec import __version__
+from pykexec.arch import architectures
+from pykexec.errors import UsageError
+from pykexec.options import OPTIONS, OURS, Option
+
+_FORMAT_OPTION = "format"
+_DATE = "2026-11-24"
+"""When what is written here was last changed."""
+_WIDTH = 78
+
+
+def page(options: Sequence[Option] = OPTIONS) -> str:
+    """The manual page, in roff with the macros of man(7)."""
+    lines = [
+        '.\\" Made from the table of options: pykexec --man',
+        f'.TH PYKEXEC 8 {_DATE} "pykexec {__version__}" "System Administration"',
+        *_section("Name", "pykexec \\- load a second Linux kernel, and start it now or at a panic"),
+        *_section("Synopsis", *_SYNOPSIS),
+        *_section("Description", *_paragraphs(_DESCRIPTION)),
+        ".SH OPTIONS",
+        *_paragraphs([_ABBREVIATIONS]),
+        *_option_lists(options),
+        *_section("Types of kernel", *_types()),
+        *_section("Exit status", *_definitions(_EXIT_STATUS)),
+        *_section("Files", *_definitions(_FILES)),
+        *_section("Examples", *_examples()),
+        *_section("See also", *_SEE_ALSO),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_SYNOPSIS = (
+    ".B pykexec",
+    "\\fB\\-l\\fR | \\fB\\-p\\fR",
+    "[\\fIOPTION\\fR]... \\fIKERNEL\\fR",
+    ".br",
+    ".B pykexec",
+    "\\fB\\-e\\fR [\\fB\\-x\\fR] [\\fB\\-y\\fR]",
+    ".br",
+    ".B pykexec",
+    "[\\fB\\-p\\fR] \\fB\\-u\\fR",
+    ".br",
+    ".B pykexec",
+    "[\\fB\\-l\\fR] \\fB\\-S\\fR",
+    ".br",
+    ".B pykexec",
+    "[\\fB\\-f\\fR] [\\fIOPTION\\fR]... \\fIKERNEL\\fR",
+)
+
+_DESCRIPTION = (
+    "pykexec loads a second Linux kernel into the memory of the running one. That kernel is started without"
+    " firmware and boot loader: at once, at the end of a shutdown, or, when it was loaded with -p, the"
+    " moment the running kernel panics, to save what is left in memory.",
+    "It takes the options of kexec (kexec-tools) and answers with its exit codes. Without -l, -p, -e, -f or"
+    " -u it loads KERNEL, shuts the system down, and starts it. The order of options does not matter; of"
+    " options that cannot go together, none is dropped silently: that is an error, and nothing is done.",
+    "A kernel for panics needs memory that was reserved at boot, with crashkernel=256M on the kernel command"
+    " line, say.",
+    "Loading and starting kernels takes the capability CAP_SYS_BOOT.",
+)
+_ABBREVIATIONS = (
+    "Long options may be abbreviated as long as they stay unambiguous, but for those under"
+    f' "{OURS}". An argument may follow after a space or after =.'
+)
+
+_EXIT_STATUS = (
+    ("0", "Done. With -S: nothing is loaded."),
+    (
+        "1",
+        "Wrong usage; no memory is reserved for a crash kernel; nothing is loaded. With -S: it is loaded.",
+    ),
+    ("253", "-s was given, and kexec_file_load(2) is missing or cannot load such a kernel."),
+    ("255", "It failed. With -S: it cannot be told."),
+)
+_FILES = (
+    ("/sys/kernel/kexec_loaded, /sys/kernel/kexec_crash_loaded", "Whether a kernel is loaded."),
+    ("/sys/kernel/kexec_crash_size", "How much memory is reserved for a crash kernel, in bytes."),
+    ("/proc/sys/kernel/kexec_load_disabled", "Where it says 1, no kernel can be loaded until a reboot."),
+    ("/proc/iomem, /sys/firmware, /proc/kcore", "What pykexec has to know of the machine."),
+)
+_EXAMPLES = (
+    (
+        "Start a kernel with the command line of the running one:",
+        ("pykexec -l /boot/vmlinuz --initrd=/boot/initrd.img --reuse-cmdline", "systemctl kexec"),
+    ),
+    (
+        "Keep one ready for a panic, and see whether it is:",
+        (
+            "pykexec -p /boot/vmlinuz --initrd=/boot/kdump.img --reuse-cmdline --append=nr_cpus=1",
+            "pykexec -S; echo $?",
+        ),
+    ),
+    (
+        "See what would go where in memory, without loading anything:",
+        ("pykexec --dry-run -p /boot/vmlinuz --initrd=/boot/kdump.img",),
+    ),
+)
+_SEE_ALSO = (".BR kexec_load (2),", ".BR reboot (2),", ".BR kexec (8),", ".BR systemctl (1)")
+
+
+def _section(title: str, *lines: str) -> Sequence[str]:
+    return [f".SH {title.upper()}", *lines]
+
+
+def _paragraphs(texts: Sequence[str]) -> Iterator[str]:
+    for index, text in enumerate(texts):
+        if index:
+            yield ".PP"
+        yield from _prose(text)
+
+
+_OPTION_IN_TEXT = re.compile(r"(?<![\w-])--?[a-z][\w-]*", re.IGNORECASE)
+
+
+def _prose(text: str) -> Iterator[str]:
+    """Sentences, each beginning a line as roff wants it, with options in bold."""
+    for sentence in re.split(r"(?<=[.;:]) ", text):
+        marked = _OPTION_IN_TEXT.sub(lambda found: _bold(found[0]), sentence.replace("\\", "\\e"))
+        for line in textwrap.wrap(marked, _WIDTH, break_long_words=False, break_on_hyphens=False):
+            yield re.sub(r"^(?=[.'])", r"\\&", line)
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\e").replace("-", "\\-")
+
+
+def _bold(text: str) -> str:
+    return "\\fB" + text.replace("-", "\\-") + "\\fR"
+
+
+def _italic(text: str) -> str:
+    return "\\fI" + _escape(text) + "\\fR"
+
+
+def _option_lists(options: Sequence[Option]) -> Iterator[str]:
+    for group in dict.fromkeys(option.group for option in options):
+        yield f".SS {group}"
+        for option in options:
+            if option.group == group:
+                yield ".TP"
+                yield _heading(option)
+                yield from _prose(option.help)
+                if option.choices:
+                    yield from _prose(f"One of: {', '.join(option.choices)}.")
+
+
+def _heading(option: Option) -> str:
+    names = ", ".join(_bold(name) for name in option.names)
+    if option.metavar is None:
+        return names
+    joint = "=" if option.names[-1].startswith("--") else " "
+    return f"{names}{joint}{_italic(option.metavar)}"
+
+
+def _types() -> Iterator[str]:
+    yield from _prose("What -t takes, by machine:")
+    yield from _definitions([(arch.name, ", ".join(arch.formats) + ".") for arch in architectures()])
+
+
+def _definitions(items: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for name, text in items:
+        yield ".TP"
+        yield _bold(name)
+        yield from _prose(text)
+
+
+def _examples() -> Iterator[str]:
+    for index, (what, commands) in enumerate(_EXAMPLES):
+        if index:
+            yield ".PP"
+        yield from _prose(what)
+        yield from (".PP", ".nf", ".RS")
+        yield from (_escape(command) for command in commands)
+        yield from (".RE", ".fi")
+
+
+def completion(shell: str, options: Sequence[Option] = OPTIONS) -> str:
+    """The completion script for that shell. Raises UsageError for one that is none of `SHELLS`."""
+    if shell not in SHELLS:
+        raise UsageError(f"no completion for {shell}", hint=f"there is one for: {', '.join(SHELLS)}")
+    return SHELLS[shell](options)
+
+
+def _choices(option: Option) -> Sequence[str]:
+    """The words its argument can be, where these are known."""
+    if option.field == _FORMAT_OPTION:
+        return list(dict.fromkeys(each for arch in architectures() for each in arch.formats))
+    return option.choices
+
+
+def _takes_file(option: Option) -> bool:
+    # The first word of a module is its file.
+    return option.takes_file or (option.metavar or "").startswith('"FILE')
+
+
+def _quoted(text: str) -> str:
+    """For all three shells."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+_BASH = """\
+# pykexec completion for bash: source it, or put it into /usr/share/bash-completion/completions/pykexec
+
+_pykexec() {
+    local cur=${COMP_WORDS[COMP_CWORD]} option words=''
+    COMPREPLY=()
+    # Bash takes --name=value for three words.
+    if [[ $cur == = ]]; then
+        option=${COMP_WORDS[COMP_CWORD - 1]}
+        cur=
+    elif ((COMP_CWORD > 1)) && [[ ${COMP_WORDS[COMP_CWORD - 1]} == = ]]; then
+        option=${COMP_WORDS[COMP_CWORD - 2]}
+    else
+        option=${COMP_WORDS[COMP_CWORD - 1]}
+    fi
+    case $option in
+@CASES@
+    esac
+    if [[ -z $words && $cur == -* ]]; then
+        words='@NAMES@'
+    fi
+    if [[ -n $words ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+        return
+    fi
+    compopt -o filenames 2> /dev/null
+    mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+}
+complete -F _pykexec pykexec
+"""
+
+
+def _bash(options: Sequence[Option]) -> str:
+    return _BASH.replace("@CASES@", "\n".join(_bash_cases(options))).replace(
+        "@NAMES@", " ".join(name for option in options for name in option.names)
+    )
+
+
+def _bash_cases(options: Sequence[Option]) -> Iterator[str]:
+    takes_words = [option for option in options if option.metavar and _choices(option)]
+    takes_text = [
+        option for option in options if option.metavar and not _choices(option) and not _takes_file(option)
+    ]
+    takes_files = [option for option in options if _takes_file(option)]
+    for option in takes_words:
+        yield f"        {'|'.join(option.names)}) words={_quoted(' '.join(_choices(option)))} ;;"
+    for group, action in ((takes_text, "return"), (takes_files, "words=")):
+        names = "|".join(name for option in group for name in option.names)
+        if names and action == "return":
+            yield f"        {names}) return ;;"
+        elif names:
+            yield f"        {names}) cur=${{cur/#\\~\\//$HOME/}} ;;"
+
+
+def _zsh(options: Sequence[Option]) -> str:
+    lines = ["#compdef pykexec", "", "_arguments -s -S \\"]
+    for option in options:
+        lines += [f"  {spec} \\" for spec in _zsh_specs(option)]
+    return "\n".join([*lines, "  '1:kernel:_files'"]) + "\n"
+
+
+def _zsh_specs(option: Option) -> Iterator[str]:
+    """One for each name; a name rules the others out, for they are the same option."""
+    text = re.sub(r"([\[\]\\])", r"\\\1", option.help)
+    others = "*" if option.repeats else f"({' '.join(option.names)})"
+    for name in option.names:
+        if option.metavar is None:
+            yield _quoted(f"{others}{name}[{text}]")
+            continue
+        metavar = re.sub(r"([:\\])", r"\\\1", option.metavar)
+        if words := _choices(option):
+            action = f"({' '.join(words)})"
+        else:
+            action = "_files" if _takes_file(option) else " "
+        joint = "=" if name.startswith("--") else "+"
+        yield _quoted(f"{others}{name}{joint}[{text}]:{metavar}:{action}")
+
+
+def _fish(options: Sequence[Option]) -> str:
+    lines = ["# pykexec completion for fish: put it into ~/.config/fish/completions/pykexec.fish"]
+    for option in options:
+        names = " ".join(
+            f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names
+        )
+        lines.append(f"complete -c pykexec {names}{_fish_argument(option)} -d {_fish_quoted(option.help)}")
+    return "\n".join(lines) + "\n"
+
+
+def _fish_argument(option: Option) -> str:
+    if option.metavar is None:
+        return ""
+    if words := _choices(option):
+        return f" -x -a {_fish_quoted(' '.join(words))}"
+    return " -r -F" if _takes_file(option) else " -x"
+
+
+def _fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+SHELLS: Mapping[str, Callable[[Sequence[Option]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
+"""What there are completions for."""
