@@ -61,7 +61,7 @@ def _apt(suite: str, architecture: str) -> Sequence[str]:
     """An apt-get command with state of its own for that suite, its lists brought up to date."""
     state = _STORE / "apt" / f"{suite}-{architecture}"
     (state / "lists/partial").mkdir(parents=True, exist_ok=True)
-    (state / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {suite} main\n")
+    (state / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {mirror()} {suite} main\n")
     (state / "status").touch()
     options = {
         "APT::Architecture": architecture,
@@ -83,7 +83,7 @@ def _apt(suite: str, architecture: str) -> Sequence[str]:
     return command
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The archive from which this machine has its own Debian, whatever form its apt sources have."""
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     fields = "$(REPO_URI) $(RELEASE) $(COMPONENT)"

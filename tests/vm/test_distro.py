@@ -1,0 +1,254 @@
+"""Debian 12 with pykexec as its /sbin/kexec: kdump-tools, systemd and kexec-tools' scripts run on it.
+
+Two machines, shared by the cases: one that crashes, one that goes through several kernels.
+"""
+
+import itertools
+import os
+import re
+import secrets
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools.lab import PANIC, LabError, Result, Stage, distro
+from tools.lab.distro import Job
+from tools.lab.host import locked
+
+_KDUMP = """
+step() {{
+    name=$1; shift
+    "$@" > "$name.out" 2> "$name.err" || {{ echo "$name: $?"; cat "$name.err"; return 1; }}
+    cat /sys/kernel/kexec_crash_loaded > "$name.loaded"
+}}
+kexec --version > version
+step service systemctl is-active kdump-tools
+step show kdump-config show
+sed -i 's/^#*KDUMP_KEXEC_ARGS=.*/KDUMP_KEXEC_ARGS="{options}"/' /etc/default/kdump-tools
+step unload kdump-config unload
+step unload-again kdump-config unload
+step status-unloaded kdump-config status
+step dry-run kdump-config test
+step load kdump-config load
+step status-loaded kdump-config status
+cp /var/crash/kexec_cmd reported-command
+
+# The command of the udev rule. (udev itself may make no such system call in Debian 12.)
+mv /var/crash/kexec_cmd first-command
+step try-reload kdump-config try-reload
+cp /var/crash/kexec_cmd second-command
+echo "{marker}" > /dev/kmsg
+sync
+"""
+
+_LOADS = """
+cp /proc/sys/kernel/random/boot_id .
+trace() {
+    name=$1; shift
+    strace --seccomp-bpf -f -y -s 300 -e trace=kexec_file_load,kexec_load -o "$name.calls" \\
+        kexec "$@" > "$name.out" 2> "$name.err"
+    cat /sys/kernel/kexec_loaded > "$name.loaded"
+}
+gzip -1 < /vmlinuz > /tmp/vmlinuz.gz
+trace plain -l /vmlinuz --initrd=/initrd.img --append="one two"
+trace file -s -l /vmlinuz --initrd=/initrd.img --append="one two"
+trace no-initrd -s -l /vmlinuz --append="one two"
+trace compressed -s -l /tmp/vmlinuz.gz --append="one two"
+trace crash -s -p /vmlinuz --initrd=/initrd.img --append="one two"
+trace segments -c -l /vmlinuz --initrd=/initrd.img --append="one two"
+trace unload -u
+kexec -l /vmlinuz --initrd=/initrd.img --reuse-cmdline --append=lab=systemctl
+"""
+_LOOK = """
+cp /proc/sys/kernel/random/boot_id .
+cp /var/lib/stopped . || true
+dmesg > dmesg
+kdump-config status > kdump
+cat /sys/kernel/kexec_loaded > loaded
+"""
+# Debian 12 masks kexec.service, which is for sysvinit; its first releases did not.
+_INIT_SCRIPTS = """
+echo "APPEND=\\"$(cat /proc/cmdline) lab=init-scripts\\"" > /etc/default/kexec.d/lab
+sed -i 's/^LOAD_KEXEC=.*/LOAD_KEXEC=true/' /etc/default/kexec
+rm /lib/systemd/system/kexec.service
+systemctl daemon-reload
+systemctl restart kexec.service kexec-load.service
+"""
+_JOBS = {
+    "first": Job(_LOADS, "systemctl kexec"),
+    # Without an action: loads, and has the system shut down.
+    "systemctl": Job(_LOOK, "kexec /vmlinuz --initrd=/initrd.img --reuse-cmdline --append=lab=no-action"),
+    "no-action": Job(_LOOK + _INIT_SCRIPTS, "systemctl reboot"),
+    "init-scripts": Job(_LOOK),
+}
+
+
+Shared = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """A folder that is filled once, whichever of the test processes is first."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = base / name
+        ended = base / f"{name}.ended"
+        with locked(folder):
+            if not ended.exists():
+                try:
+                    fill(folder)
+                    ended.write_text("")
+                except LabError as error:
+                    ended.write_text(str(error))
+                finally:
+                    (folder / "disk").unlink(missing_ok=True)
+        # The other cases fail at once.
+        assert ended.read_text() == ""
+        return folder
+
+    return get
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param("", id="kexec_file_load"), pytest.param("-c", id="kexec_load")]
+)
+def crashed(shared: Shared, request: pytest.FixtureRequest) -> Path:
+    """What a machine left that panicked: its results, and from its disk the folder of the dump."""
+    options: str = request.param
+
+    def fill(folder: Path) -> None:
+        marker = secrets.token_hex(8)
+        distro.boot({"first": Job(_KDUMP.format(options=options, marker=marker), PANIC)}, folder)
+        (folder / "marker").write_text(marker)
+        saved = folder / "saved"
+        saved.mkdir()
+        for name in distro.list_folder(folder, "/var/crash"):
+            if name.isdigit():
+                for file in distro.list_folder(folder, f"/var/crash/{name}"):
+                    distro.read_file(folder, f"/var/crash/{name}/{file}", saved / file.split(".")[0])
+
+    return shared(f"crashed{options}", fill)
+
+
+@pytest.fixture(scope="module")
+def kdump(crashed: Path) -> Stage:
+    """The results of the machine's job before the crash."""
+    return Result(crashed, 0).stage("first")
+
+
+@pytest.fixture(scope="module")
+def rebooted(shared: Shared) -> Result:
+    """What a machine left that went from kernel to kernel."""
+
+    def fill(folder: Path) -> None:
+        distro.boot(_JOBS, folder)
+
+    return Result(shared("rebooted", fill), 0)
+
+
+def test_kdump_service_loads_at_boot(kdump: Stage) -> None:
+    assert "pykexec" in kdump.read("version")
+    assert kdump.read("service.out") == "active\n"
+    assert kdump.read("service.loaded") == "1\n"
+    assert "ready to kdump" in kdump.read("show.out")
+
+
+@pytest.mark.parametrize("step", ["unload", "unload-again"])
+def test_kdump_config_unload(kdump: Stage, step: str) -> None:
+    assert (kdump.read(f"{step}.out"), kdump.read(f"{step}.err")) == ("unloaded kdump kernel.\n", "")
+    assert kdump.read(f"{step}.loaded") == "0\n"
+
+
+def test_kdump_config_status(kdump: Stage) -> None:
+    assert kdump.read("status-unloaded.out") == "current state   : Not ready to kdump\n"
+    assert kdump.read("status-loaded.out") == "current state   : ready to kdump\n"
+
+
+def test_kdump_config_test(kdump: Stage) -> None:
+    """It shows the command, and runs none."""
+    command = kdump.read("dry-run.out").splitlines()[-1]
+    assert shlex.split(command)[:2] == ["/sbin/kexec", "-p"]
+    assert kdump.read("dry-run.loaded") == "0\n"
+    assert command.strip() == kdump.read("reported-command").strip()
+
+
+def test_kdump_config_load(kdump: Stage) -> None:
+    assert kdump.read("load.out").splitlines()[-1] == "loaded kdump kernel."
+    assert kdump.read("load.err") == ""
+    assert kdump.read("load.loaded") == "1\n"
+
+
+def test_kdump_config_try_reload(kdump: Stage) -> None:
+    assert kdump.read("try-reload.loaded") == "1\n"
+    assert kdump.read("second-command") == kdump.read("first-command")
+
+
+def test_capture_kernel_saves_the_log(crashed: Path) -> None:
+    log = (crashed / "saved/dmesg").read_text(errors="replace")
+    assert (crashed / "marker").read_text() in log
+    assert "Kernel panic - not syncing: sysrq triggered crash" in log
+
+
+def test_capture_kernel_saves_a_dump(crashed: Path, tmp_path: Path) -> None:
+    dump, log = tmp_path / "dump", tmp_path / "dmesg"
+    # kdump-tools saves the flattened format.
+    with (crashed / "saved/dump").open("rb") as saved:
+        subprocess.run(["makedumpfile", "-R", dump], stdin=saved, check=True)
+    subprocess.run(["makedumpfile", "--dump-dmesg", dump, log], check=True)
+    assert (crashed / "marker").read_text() in log.read_text(errors="replace")
+
+
+_FILES = {
+    r"\d+</boot/vmlinuz-[^>]*>": "KERNEL",
+    r"\d+</boot/initrd.img-[^>]*>": "INITRD",
+    r"\d+</memfd:[^>]*>\(deleted\)": "IN_MEMORY",
+}
+_LINE = r'8, "one two\0"'
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        pytest.param(name, call, id=name)
+        for name, call in {
+            "plain": f"kexec_file_load(KERNEL, INITRD, {_LINE}, 0)",
+            "file": f"kexec_file_load(KERNEL, INITRD, {_LINE}, 0)",
+            "no-initrd": f"kexec_file_load(KERNEL, -1, {_LINE}, KEXEC_FILE_NO_INITRAMFS)",
+            "compressed": f"kexec_file_load(IN_MEMORY, -1, {_LINE}, KEXEC_FILE_NO_INITRAMFS)",
+            "crash": f"kexec_file_load(KERNEL, INITRD, {_LINE}, KEXEC_FILE_ON_CRASH)",
+            "segments": "kexec_load(ENTRY, COUNT, SEGMENTS, KEXEC_ARCH_X86_64)",
+            "unload": "kexec_file_load(-1, -1, 0, NULL, KEXEC_FILE_UNLOAD)",
+        }.items()
+    ],
+)
+def test_system_call(rebooted: Result, name: str, call: str) -> None:
+    """The kernel sees the user's own files, and nothing is printed."""
+    first = rebooted.stage("first")
+    (seen,) = (line for line in first.read(f"{name}.calls").splitlines() if "kexec" in line)
+    for pattern, word in _FILES.items():
+        seen = re.sub(pattern, word, seen)
+    seen = re.sub(r"kexec_load\(0x\w+, \d+, \[.*\]", "kexec_load(ENTRY, COUNT, SEGMENTS", seen)
+    assert seen.split(maxsplit=1)[1] == f"{call} = 0"
+    assert (first.read(f"{name}.out"), first.read(f"{name}.err")) == ("", "")
+    assert first.read(f"{name}.loaded") == ("0\n" if name == "unload" else "1\n")
+
+
+_WAYS = list(itertools.pairwise(_JOBS))
+
+
+@pytest.mark.parametrize(("before", "after"), _WAYS, ids=[after for _, after in _WAYS])
+def test_reaches_the_next_kernel(rebooted: Result, before: str, after: str) -> None:
+    one, other = rebooted.stage(before), rebooted.stage(after)
+    assert other.read("cmdline") == f"{one.read('cmdline').strip()} lab={after}\n"
+    assert other.read("boot_id") != one.read("boot_id")
+    assert other.read("stopped") == one.read("boot_id"), "the services were stopped"
+    assert other.read("kdump") == "current state   : ready to kdump\n"
+    # QEMU's firmware is not run again: `-no-reboot` would have ended the machine.
+    if after != "init-scripts":
+        # With sysvinit's script the jump comes before the disk is unmounted.
+        assert "recovery" not in other.read("dmesg")

@@ -1,0 +1,271 @@
+"""A whole Debian 12 in a machine: systemd, initramfs-tools, kdump-tools and kexec-tools' scripts, on a disk.
+
+pykexec is installed there in place of /sbin/kexec before anything asks for that. The disk is made once, of
+Debian's packages; each machine works on a copy.
+"""
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .arches import X86_64
+from .debian import mirror
+from .host import CACHE, PROJECT, LabError, build_once, digest, ensure_commands, run
+from .qemu import Result
+from .venv import pip_install
+
+_SUITE = "bookworm"
+_PACKAGES = (
+    "e2fsprogs", "file", "initramfs-tools", "kdump-tools", "kexec-tools", "kmod", "linux-image-cloud-amd64",
+    "makedumpfile", "procps", "python3", "strace", "systemd-sysv", "udev",
+    # What pykexec needs, but for fdt, which Debian does not have.
+    "python3-click", "python3-construct", "python3-pyelftools",
+)  # fmt: skip
+_SITE = "usr/lib/python3/dist-packages"
+_DISK_SIZE = "1400M"
+_COMMANDS = {
+    X86_64.qemu: X86_64.qemu_package,
+    "debootstrap": "debootstrap",
+    "debugfs": "e2fsprogs",
+    "mkfs.ext4": "e2fsprogs",
+}
+
+_INSTALL_SERVICE = """
+[Unit]
+Description=Puts pykexec in the place of /sbin/kexec
+DefaultDependencies=no
+After=local-fs.target
+Before=kdump-tools.service basic.target
+ConditionPathExists=!/proc/vmcore
+
+[Service]
+Type=oneshot
+ExecStart=/lab/install
+"""
+_RUN_SERVICE = """
+[Unit]
+Description=What the laboratory wants done
+After=multi-user.target kdump-tools.service
+
+[Service]
+Type=oneshot
+ExecStart=/lab/run
+"""
+# To be told from one that was killed, which a second kernel's disk would not show.
+_STOPPED_SERVICE = """
+[Unit]
+Description=Tells which boot's services were stopped
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/bin/cp /proc/sys/kernel/random/boot_id /var/lib/stopped
+"""
+# The jobs come on a second disk, as a tar archive.
+_INSTALL = f"""#!/bin/sh -e
+mkdir -p /run/lab/in
+tar -xf /dev/vdb -C /run/lab/in
+if [ ! -e /usr/bin/pykexec ]; then
+    cp -a /run/lab/in/site/pykexec /{_SITE}/
+    install -m 755 /run/lab/in/pykexec /usr/bin/pykexec
+    python3 -m pykexec.integration install --alternatives --program /usr/bin/pykexec
+fi
+"""
+# Results leave through a virtio port, as tar archives.
+_RUN = """#!/bin/sh
+stage=$(sed -n 's/.*lab=\\([a-z-]*\\).*/\\1/p' /proc/cmdline)
+stage=${stage:-first}
+export OUT="/run/lab/out/$stage"
+mkdir -p "$OUT"
+cd "$OUT"
+cp /proc/cmdline .
+sh -e "/run/lab/in/$stage" > log 2>&1
+echo $? > status
+# After a failure there may be nothing to go on with.
+[ "$(cat status)" = 0 ] || echo systemctl poweroff --force > "/run/lab/in/$stage.then"
+tar -C /run/lab/out -cf /dev/virtio-ports/out "$stage"
+exec sh "/run/lab/in/$stage.then"
+"""
+_PYKEXEC = """#!/usr/bin/python3
+from pykexec.cli import main
+main()
+"""
+_FIRST = "first"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one boot of the machine is for."""
+
+    script: str
+    """Run as root at the end of the boot, in a folder that becomes the results."""
+    then: str = "systemctl poweroff --force"
+    """What ends the boot, if the script has succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What a machine is started from."""
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+def system() -> System:
+    """The system, built if need be, which takes root. Raises LabError."""
+    ensure_commands(_COMMANDS)
+    fdt = _requirement("fdt")
+    key = digest(Path(__file__).read_bytes(), _SUITE, *_PACKAGES, fdt)
+    folder = build_once(CACHE / "images" / f"distro-{key}", lambda target: _build(target, fdt))
+    return System(folder / "disk.ext4", folder / "vmlinuz", folder / "initrd.img")
+
+
+def boot(jobs: Mapping[str, Job], folder: Path, *, timeout: float = 400) -> Result:
+    """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
+
+    The first job is called "first"; the others are those of kernels with lab=NAME on their command lines.
+    """
+    source = system()
+    folder.mkdir(parents=True, exist_ok=True)
+    run(["cp", "--sparse=always", source.disk, folder / "disk"], "copying the disk")
+    _write_jobs(jobs, folder / "jobs.tar")
+    started = time.monotonic()
+    ended = subprocess.run(
+        ["timeout", "--kill-after=5", str(timeout), *_command(source, folder)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = Result(folder, time.monotonic() - started)
+    if ended.returncode != 0:
+        raise LabError(f"the machine did not end by itself: {ended.stderr}\n{result.tail()}")
+    with tarfile.open(folder / "out.tar", ignore_zeros=True) as archive:
+        archive.extractall(folder / "out")
+    return result
+
+
+def read_file(folder: Path, path: str, to: Path) -> None:
+    """Copy a file out of the disk of a machine that has ended. Raises LabError."""
+    # debugfs succeeds whatever happens.
+    run(["debugfs", "-R", f"dump {path} {to}", folder / "disk"], f"reading {path} from the disk")
+    if not to.exists():
+        raise LabError(f"{path} is not on the disk {folder / 'disk'}")
+
+
+def list_folder(folder: Path, path: str) -> list[str]:
+    """The names in a folder of that disk."""
+    lines = run(["debugfs", "-R", f"ls -p {path}", folder / "disk"], f"listing {path}").splitlines()
+    names = [line.split("/")[5] for line in lines if line.startswith("/")]
+    return [name for name in names if name not in (".", "..")]
+
+
+def _requirement(name: str) -> str:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    requirements: list[str] = project["dependencies"]
+    return next(each for each in requirements if each.startswith(name))
+
+
+def _build(target: Path, fdt: str) -> None:
+    target.mkdir()
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        root = Path(scratch)
+        packages = f"--include={','.join(_PACKAGES)}"
+        command: list[str | Path] = ["debootstrap", "--variant=minbase", packages, _SUITE, root, mirror()]
+        run(command, "installing Debian into a folder")
+        pip_install([fdt], "--no-compile", "--no-deps", "--target", os.fspath(root / _SITE))
+        _configure(root)
+        (kernel,) = (root / "boot").glob("vmlinuz-*")
+        release = kernel.name.removeprefix("vmlinuz-")
+        chroot: list[str | Path] = ["chroot", root]
+        run([*chroot, "update-initramfs", "-u", "-k", release], "building the initramfs")
+        run([*chroot, "/etc/kernel/postinst.d/kdump-tools", release], "building kdump-tools' initramfs")
+        # Else kdump-config takes that for outdated, and a minute to make it again.
+        shutil.copy(root / "etc/kdump/sysctl.conf", root / f"var/lib/kdump/latest_sysctls-{release}")
+        shutil.copy(kernel, target / "vmlinuz")
+        shutil.copy(root / f"boot/initrd.img-{release}", target / "initrd.img")
+        shutil.rmtree(root / "var/cache/apt")
+        run(["mkfs.ext4", "-q", "-d", root, target / "disk.ext4", _DISK_SIZE], "making the disk")
+
+
+def _configure(root: Path) -> None:
+    units = "etc/systemd/system"
+    files = {
+        "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
+        "etc/hostname": "lab\n",
+        "etc/initramfs-tools/modules": "virtio_pci\nvirtio_blk\next4\n",
+        # Nothing of the machine that builds this may get in.
+        "etc/initramfs-tools/conf.d/lab": "MODULES=list\nCOMPRESS=gzip\n",
+        f"{units}/lab-install.service": _INSTALL_SERVICE,
+        f"{units}/lab-run.service": _RUN_SERVICE,
+        f"{units}/lab-stopped.service": _STOPPED_SERVICE,
+        "lab/install": _INSTALL,
+        "lab/run": _RUN,
+    }
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    for name in ("install", "run"):
+        (root / "lab" / name).chmod(0o755)
+    wants = {"lab-install": "basic", "lab-run": "multi-user", "lab-stopped": "multi-user"}
+    for unit, wanting in wants.items():
+        link = root / units / f"{wanting}.target.wants/{unit}.service"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(f"/{units}/{unit}.service")
+
+
+def _write_jobs(jobs: Mapping[str, Job], target: Path) -> None:
+    assert _FIRST in jobs
+    files = {"pykexec": _PYKEXEC}
+    for name, job in jobs.items():
+        files |= {name: job.script, f"{name}.then": job.then}
+    # The links to arch/ and purgatory/ become folders.
+    with tarfile.open(target, "w", dereference=True) as archive:
+        for name, content in files.items():
+            data = content.encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        archive.add(PROJECT / "pykexec", "site/pykexec", filter=_without_caches)
+    # A disk has whole sectors.
+    os.truncate(target, -(-target.stat().st_size // 512) * 512)
+
+
+def _without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if entry.name.endswith("__pycache__") else entry
+
+
+def _command(source: System, folder: Path) -> Sequence[str]:
+    return [
+        X86_64.qemu,
+        *X86_64.machine,
+        # MiB. When it is full, all translated code is thrown away: else what the first kernel left behind in
+        # the pages that the second one writes to slows that down, to a quarter at times.
+        "-accel", "tcg,tb-size=96",
+        "-m", "1G",
+        "-smp", "2",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display", "none",
+        "-serial", f"file:{folder / 'console.log'}",
+        "-device", "virtio-serial-pci",
+        "-chardev", f"file,id=out,path={folder / 'out.tar'}",
+        "-device", "virtserialport,chardev=out,name=out",
+        "-drive", f"file={folder / 'disk'},if=virtio,format=raw,cache=unsafe",
+        "-drive", f"file={folder / 'jobs.tar'},if=virtio,format=raw,readonly=on",
+        "-kernel", os.fspath(source.kernel),
+        "-initrd", os.fspath(source.initrd),
+        "-append", f"root=/dev/vda rw console={X86_64.console} panic=-1 crashkernel=256M",
+    ]  # fmt: skip
