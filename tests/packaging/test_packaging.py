@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec import __version__
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
 
@@ -63,8 +64,11 @@ def works(python: Path, folder: Path) -> None:
     kernel.write_bytes(FakeBzImage().build())
     request = ["-p", str(kernel), "--machine", str(FOLDER / "qemu-6.1-1g.tar"), "--append", "quiet"]
     assert "elfcorehdr" in run([str(python), "-m", "pykexec", *request], cwd=folder)
-    script = python.with_name("pykexec")
-    assert run([str(script), "--version"], cwd=folder).startswith("pykexec ")
+    for script in ("pykexec", "kexec"):
+        assert f"(pykexec {__version__})" in run([str(python.with_name(script)), "--version"], cwd=folder)
+    assert __version__ in run([str(python.with_name("pykdump")), "--version"], cwd=folder)
+    listed = run([str(python), "-m", "pykexec.integration", "list", "--static"], cwd=folder)
+    assert "/usr/sbin/kexec" in listed
     run([str(python), "-c", "import pykexec.arch.x86_64, pykexec.purgatory"], cwd=folder)
     top_level = subprocess.run(
         [str(python), "-c", "import arch"], cwd=folder, capture_output=True, check=False
@@ -89,4 +93,4 @@ def test_editable(source: Path, tmp_path: Path) -> None:
 
 
 def test_checkout() -> None:
-    assert run([sys.executable, "-m", "pykexec", "--version"], cwd=PROJECT).startswith("pykexec ")
+    assert __version__ in run([sys.executable, "-m", "pykexec", "--version"], cwd=PROJECT)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def machine() -> Machine:
     return snapshot("qemu-6.1-1g")
 
 
-def request_for(folder: Path, content: bytes = KERNEL, **settings: object) -> Request:
+def request_for(folder: Path, content: bytes = KERNEL, **settings: Any) -> Request:
     path = folder / "vmlinuz"
     path.write_bytes(content)
     return Request.from_paths(path, **{"append": "a b", **settings})
@@ -114,7 +115,7 @@ FLAGS = [
 
 @pytest.mark.parametrize(("settings", "flags"), FLAGS)
 def test_flags(
-    tmp_path: Path, kernel: FakeKernel, machine: Machine, settings: dict[str, object], flags: int
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, settings: dict[str, Any], flags: int
 ) -> None:
     loader.file_load(loader.plan_file_load(machine, request_for(tmp_path, **settings)), machine)
     assert kernel.flags == [flags]
@@ -184,7 +185,7 @@ UNFIT: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("settings", UNFIT)
 def test_what_it_cannot_be_told_is_refused(
-    tmp_path: Path, machine: Machine, settings: dict[str, object]
+    tmp_path: Path, machine: Machine, settings: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError, match=f"cannot honour: {next(iter(settings))}"):
         loader.plan_file_load(machine, request_for(tmp_path, **settings))

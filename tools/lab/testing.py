@@ -21,9 +21,22 @@ _TOOLS = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "bzip2": "bzip2",
     "cpio": "cpio",
+    "debootstrap": "debootstrap",
+    "debugfs": "e2fsprogs",
+    "dracut": "dracut-core",
+    "fish": "fish",
+    "groff": "groff",
+    "ip": "iproute2",
     "lz4": "lz4",
+    "man": "man-db",
+    "mandoc": "mandoc",
     "mkimage": "u-boot-tools",
+    "mkinitramfs": "initramfs-tools-core",
+    "qemu-aarch64-static": "qemu-user-static",
+    "shellcheck": "shellcheck",
+    "strace": "strace",
     "xz": "xz-utils",
+    "zsh": "zsh",
     "zstd": "zstd",
 }
 _TYPED = ("pykexec", "tools.lab", "tests")
@@ -69,8 +82,10 @@ def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
         ("format", [*module, "ruff", "format", "--check", "--quiet"]),
         ("types", [*module, "mypy", "--strict", "--no-error-summary", *(f"-p{name}" for name in _TYPED)]),
     ]
+    checks.append(("layouts", [interpreter, "tools/compile-layouts", "--check"]))
     if not quick:
         checks.append(("purgatory", [interpreter, "tools/build-purgatory", "--check"]))
+        checks.append(("exec helper", [interpreter, "tools/build-exec-helper", "--check"]))
     return checks
 
 
