@@ -256,6 +256,6 @@ class Layout:
         largest = max((each.size for each in usable), default=0)
         bounds = "" if within == ADDRESS_SPACE else f" within {within}"
         return PlacementError(
-            f"no room for the {name}: {memsz:#x} bytes aligned to {alignment:#x}{bounds};"
-            f" {usable.size:#x} bytes are free, the largest piece is {largest:#x}",
+            f"Could not find a free area of memory of {memsz:#x} bytes for the {name}, aligned to"
+            f" {alignment:#x}{bounds}; {usable.size:#x} bytes are free, the largest piece is {largest:#x}",
         )

@@ -50,11 +50,8 @@ def parse(file: FileData) -> Image:
     if data.nbytes < HEADER.sizeof() or bytes(data[0x38:0x3C]) != _MAGIC:
         from pykexec.formats import identify
 
-        what = identify.describe(data) or "cannot determine the file type"
-        raise ImageError(
-            f'{path}: {what}: no arm64 Image signature ("ARM\\x64" at offset 0x38)',
-            hint="an arm64 kernel is usually /boot/vmlinuz-VERSION",
-        )
+        lack = 'no arm64 Image signature ("ARM\\x64" at offset 0x38)'
+        raise identify.unknown(path, data, lack, "an arm64 kernel is usually /boot/vmlinuz-VERSION")
     header = HEADER.parse(bytes(data[: HEADER.sizeof()]))
     _require_whole(path, data)
     if header.flags & _FLAG_BIG_ENDIAN:

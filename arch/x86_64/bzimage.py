@@ -87,12 +87,8 @@ def _require_signature(path: str, data: memoryview) -> None:
     if not matches(data):
         from pykexec.formats import identify
 
-        what = identify.describe(data)
-        raise ImageError(
-            f"{path}: {what or 'cannot determine the file type'}: no bzImage signature"
-            " (0x55aa at offset 0x1fe, HdrS at 0x202)",
-            hint="an x86_64 kernel is usually /boot/vmlinuz-VERSION",
-        )
+        lack = "no bzImage signature (0x55aa at offset 0x1fe, HdrS at 0x202)"
+        raise identify.unknown(path, data, lack, "an x86_64 kernel is usually /boot/vmlinuz-VERSION")
 
 
 def _require_high(path: str, header: layouts.Parsed) -> None:

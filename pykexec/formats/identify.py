@@ -42,6 +42,16 @@ _MULTIBOOT = ((b"\x02\xb0\xad\x1b", 8 * KIB, 4), (b"\xd6\x50\x52\xe8", 32 * KIB,
 """Magic, how far it is looked for, alignment: sections 3.1 of both Multiboot specifications."""
 
 
+def unknown(path: str, data: memoryview, lack: str, usual: str) -> ImageError:
+    """The error for a file that is no kernel, in the words by which the C tool's is searched for.
+
+    `lack` is what a kernel would have, `usual` where kernels usually are.
+    """
+    what = describe(data)
+    which = f", which is {what}" if what else ""
+    return ImageError(f"Cannot determine the file type of {path}{which}: {lack}", hint=usual)
+
+
 def describe(data: memoryview) -> str | None:
     """Such as "an EFI executable for arm64"; None for what is not known."""
     return next((found for ask in _QUESTIONS if (found := ask(data))), None)

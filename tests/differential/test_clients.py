@@ -168,8 +168,9 @@ CLIENTS = [
     Client(
         "nixos-anywhere",
         "--load {kernel} --kexec-syscall-auto --initrd={initrd} --no-checks --command-line '{line}'",
-        SEGMENTS,  # purgatory is what skips the checks
+        SEGMENTS,
         BOOT,
+        unknown_to_c="it uses kexec_file_load, where the checks cannot be left out",
     ),
     Client(
         "nixos-anywhere-old",
@@ -551,7 +552,7 @@ def test_refusal(
             ("-s -l {none}", None, "{none}"),
             ("-l {kernel} --initrd={none}", None, "{none}"),
             ("-s -l {kernel} --initrd={none}", None, "{none}"),
-            ("-c -l {text}", 255, "{text}"),
+            ("-c -l {text}", 255, "Cannot determine the file type of {text}"),
             ("-t bogus -c -l {kernel}", None, "Unsupported kernel type bogus"),
             ("-c -p {kernel}", 1, "Memory for crashkernel is not reserved"),
             ("-s -p {kernel}", 1, "Memory for crashkernel is not reserved"),

@@ -181,11 +181,11 @@ def test_page_size_is_the_machines(tmp_path: Path, page_size: int) -> None:
         (
             {"kernel": FileData.from_bytes("k", FakeImage(image_size=1 << 36).build())},
             PlacementError,
-            "no room",
+            "free area",
         ),
         ({"append": "x" * 3000}, UsageError, "Command line overflow"),
         ({"append": "a\0b"}, UsageError, "NUL"),
-        ({"initrd": FileData.from_bytes("i", bytes(300 << 20))}, PlacementError, "no room for the initrd"),
+        ({"initrd": FileData.from_bytes("i", bytes(300 << 20))}, PlacementError, "bytes for the initrd"),
     ],
 )
 def test_bad_requests(changes: dict[str, object], error: type[PykexecError], message: str) -> None:

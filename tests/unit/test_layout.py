@@ -41,7 +41,8 @@ def test_places_are_aligned_whole_pages_in_free_memory_and_disjoint(
 
 def test_no_room_says_how_much_is_wanted_and_how_much_there_is() -> None:
     layout = Layout(RangeSet([Range(0x100000, 0x103000)]), page_size=0x1000)
-    with pytest.raises(PlacementError, match=r"no room for the initrd: 0x4000 bytes.*0x3000 bytes are free"):
+    wanted = "free area of memory of 0x4000 bytes for the initrd.*; 0x3000 bytes are free"
+    with pytest.raises(PlacementError, match=wanted):
         layout.place("initrd", 0x3001, why="test")
 
 

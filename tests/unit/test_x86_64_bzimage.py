@@ -39,8 +39,8 @@ def test_no_setup_sectors_means_four() -> None:
     [
         (b"", "the file is empty"),
         (b"root:x:0:0:root:/root:/bin/bash\n", "not a kernel"),
-        (b"#!/bin/sh\n" * 1000, r"a script \(/bin/sh\): no bzImage signature"),
-        (b"\x01\x92" * 1000, "cannot determine the file type"),
+        (b"#!/bin/sh\n" * 1000, r"vmlinuz, which is a script \(/bin/sh\): no bzImage signature"),
+        (b"\x01\x92" * 1000, r"^Cannot determine the file type of vmlinuz: no bzImage"),
         (FakeBzImage(version=0x020B).build(), "boot protocol 2.11"),
         (FakeBzImage(loadflags=0).build(), "a zImage"),
         (FakeBzImage(xloadflags=0).build(), "a 32-bit kernel"),
@@ -54,7 +54,7 @@ def test_no_setup_sectors_means_four() -> None:
 def test_what_is_wrong_is_said(image: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message) as caught:
         parse(image)
-    assert str(caught.value).startswith("vmlinuz: ")
+    assert "vmlinuz" in str(caught.value)
     assert caught.value.exit_code == 255
 
 

@@ -166,18 +166,18 @@ def test_planning_has_no_hidden_input() -> None:
         (
             {"kernel": FileData.from_bytes("k", b"x" * 5000)},
             ImageError,
-            "a text file: no bzImage signature",
+            "file type of k, which is a text file: no bzImage signature",
             255,
         ),
         (
             {"initrd": FileData.from_bytes("i", bytes(300 << 20))},
             PlacementError,
-            "no room for the initrd",
+            "bytes for the initrd",
             1,
         ),
         ({"append": "x" * 3000}, ImageError, "Command line overflow: 30.. bytes, .* takes 2047", 255),
         ({"append": "a\0b"}, UsageError, "NUL", 1),
-        ({"within": Range(0, 1 << 20)}, PlacementError, "no room", 1),
+        ({"within": Range(0, 1 << 20)}, PlacementError, "free area", 1),
     ],
 )
 def test_bad_requests(
@@ -195,7 +195,7 @@ def test_absurd_kernels_do_not_fit() -> None:
         FakeBzImage(kernel_alignment=1 << 31),
     ):
         kernel = FileData.from_bytes("vmlinuz", absurd.build())
-        with pytest.raises(PlacementError, match="no room for the kernel"):
+        with pytest.raises(PlacementError, match="bytes for the kernel"):
             plan_load(snapshot(PLAIN), request(Purpose.CRASH, kernel=kernel))
 
 
