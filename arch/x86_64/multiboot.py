@@ -41,12 +41,14 @@ def plan(machine: Machine, request: Request, kernel: MultibootKernel) -> LoadPla
     running = boot_params.read_running(machine)
     screen_info = boot_params.screen_info(running, machine.framebuffer_driver)
     line = _command_line(base, kernel)
+    root_pointer = boot_params.rsdp_address(machine, running)
+    rsdp = acpi.read_rsdp(machine, root_pointer)
     information = Information(
         command_line=os.fsencode(line),
         memory_map=base.memory_map.entries,
         modules=modules,
         screen=multiboot_info.screen_of(screen_info),
-        rsdp=acpi.read_rsdp(machine, boot_params.rsdp_address(machine, running)),
+        rsdp=rsdp,
         load_base=kernel.pieces[0].address + shift,
     )
     address = _place_information(base, kernel, information)
@@ -61,7 +63,18 @@ def plan(machine: Machine, request: Request, kernel: MultibootKernel) -> LoadPla
         ),
         line=line,
         image_format=f"Multiboot version {kernel.version}",
+        warnings=_acpi_warnings(root_pointer, rsdp),
     )
+
+
+def _acpi_warnings(root_pointer: int, rsdp: bytes | None) -> list[str]:
+    """A pointer at a known address, as UEFI gives it, lies where a search from 1 MiB down finds nothing."""
+    if not root_pointer or rsdp:
+        return []
+    return [
+        f"the new kernel may not find ACPI: its root pointer at {root_pointer:#x} cannot be handed over,"
+        " for /dev/mem does not let it be read (CONFIG_IO_STRICT_DEVMEM, lockdown)"
+    ]
 
 
 def _command_line(base: Ground, kernel: MultibootKernel) -> str:
