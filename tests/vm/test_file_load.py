@@ -48,12 +48,14 @@ def test_boot(
     result = run_guest(guest, Machine(arch, append=""))
     assert result.stage("second").read("cmdline").strip() == line
     story = result.stage("first").read("story")
-    assert re.findall(r"^pykexec: (kexec_\w+): ", story, re.MULTILINE) == calls
+    # Kernels before 6.8 refuse the debug flag, and are asked again without it.
+    made = re.findall(r"^pykexec: (kexec_\w+): ", story, re.MULTILINE)
+    assert list(dict.fromkeys(made)) == calls
 
 
 _REFUSED = """
 pykexec -s -l "$KERNEL" --append a 2> "$OUT/refusal"
-echo $? > "$OUT/status"
+echo $? > "$OUT/answer"
 cat /sys/kernel/kexec_loaded > "$OUT/loaded"
 """
 
@@ -61,6 +63,6 @@ cat /sys/kernel/kexec_loaded > "$OUT/loaded"
 def test_a_kernel_without_it(run_guest: RunGuest) -> None:
     """What was asked for by name is not done in another way."""
     first = run_guest(Guest(Kernel.get("6.1", ARM64), _REFUSED), Machine(ARM64, append="")).stage("first")
-    assert first.read("status") == "253\n"
+    assert first.read("answer") == "253\n"
     assert first.read("loaded") == "0\n"
     assert "CONFIG_KEXEC_FILE" in first.read("refusal")
