@@ -1,0 +1,5 @@
+"""``python -m pykexec.kdump`` is ``pykdump``."""
+
+from pykexec.kdump.cli import main
+
+main()
