@@ -14,6 +14,12 @@ SIZE_MAX = 2 * MIB  # booting.rst, "Setup the device tree"
 
 _CHOSEN = "/chosen"
 _OF_A_CRASH = ("linux,elfcorehdr", "linux,usable-memory-range")
+_HANDED_OVER = {
+    "linux,ima-kexec-buffer": "IMA's list of measurements",
+    "linux,kho-fdt": "state kept by KHO",
+    "linux,kho-scratch": "memory kept for KHO",
+}
+"""What kexec_file_load gives to one kernel, in memory that has other uses since (drivers/of/kexec.c)."""
 _KASLR_SEED_SIZE = 8
 _RNG_SEED_SIZE = 32
 
@@ -36,6 +42,11 @@ def read_tree(machine: Machine, given: FileData | None) -> DeviceTree:
     )
 
 
+def not_handed_on(tree: DeviceTree) -> list[str]:
+    """What the running kernel was given by the one before it, and the next one will not be given."""
+    return [what for name, what in _HANDED_OVER.items() if tree.get(_CHOSEN, name) is not None]
+
+
 def rewrite(
     tree: DeviceTree,
     *,
@@ -53,7 +64,7 @@ def rewrite(
     tree.set(_CHOSEN, "bootargs", command_line.encode("utf-8", "surrogateescape") + b"\0")
     _set_initrd(tree, initrd)
     _set_seeds(tree, seed)
-    for name in _OF_A_CRASH:
+    for name in (*_OF_A_CRASH, *_HANDED_OVER):
         tree.remove(_CHOSEN, name)
     if elfcorehdr is not None:
         tree.set(_CHOSEN, "linux,elfcorehdr", tree.ranges([(elfcorehdr.start, elfcorehdr.size)]))

@@ -18,7 +18,7 @@ class X86_64:  # noqa: N801 (the architecture's name)
         "elf-x86_64",
         "elf-x86",
     )
-    facts: tuple[str, ...] = ("sys/kernel/boot_params/data",)
+    facts: tuple[str, ...] = ("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type")
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:
         from pykexec.arch.x86_64 import loader

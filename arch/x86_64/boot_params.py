@@ -8,10 +8,12 @@ from pykexec.arch.x86_64 import e820, layouts
 from pykexec.arch.x86_64.kernel import LinuxKernel
 from pykexec.machine import Machine
 from pykexec.machine.efi import EfiFacts
+from pykexec.machine.text import read_number
 from pykexec.memory import KIB, MIB, MemoryKind, Range, TypedRange, align_up
 
 RunningBootParams = layouts.Parsed | None
 RUNNING_BOOT_PARAMS = "sys/kernel/boot_params/data"
+_RUNNING_SETUP_DATA = "sys/kernel/boot_params/setup_data"
 
 _COMMAND_LINE_OFFSET = 0x1000
 _KEXEC_LOADER_ID = 0xD0  # boot.rst, type_of_loader: 0xD is kexec-tools; the low digit is a version
@@ -60,6 +62,20 @@ def read_running(machine: Machine) -> RunningBootParams:
     clean = bytearray(data[: layouts.BOOT_PARAMS.sizeof()])
     clean[0x1EF] = 0
     return layouts.BOOT_PARAMS.parse(bytes(clean))
+
+
+_HANDED_OVER = {
+    layouts.SETUP_IMA: "IMA's list of measurements",
+    layouts.SETUP_KEXEC_KHO: "state kept by KHO",
+}
+"""What kexec_file_load gives to one kernel (arch/x86/kernel/kexec-bzimage64.c)."""
+
+
+def not_handed_on(machine: Machine) -> list[str]:
+    """What the running kernel was given by the one before it, and the next one will not be given."""
+    names = machine.root.names(_RUNNING_SETUP_DATA)
+    kinds = {read_number(machine.root, f"{_RUNNING_SETUP_DATA}/{name}/type") for name in names}
+    return [what for kind, what in _HANDED_OVER.items() if kind in kinds]
 
 
 def screen_info(running: RunningBootParams, framebuffer_driver: str | None) -> bytes:
@@ -189,6 +205,10 @@ def _setup_data(handover: Handover) -> list[tuple[int, bytes]]:
         nodes.append((layouts.SETUP_E820_EXT, e820.pack(beyond)))
     if handover.efi:
         nodes.append((layouts.SETUP_EFI, _efi_setup_data(handover.efi)))
+    elif handover.running is not None and handover.running.cc_blob_address:
+        # A confidential guest (SEV-SNP) looks in EFI's tables first: find_cc_blob() in
+        # arch/x86/boot/compressed/sev.c, struct cc_setup_data there.
+        nodes.append((layouts.SETUP_CC_BLOB, struct.pack("<I", handover.running.cc_blob_address)))
     if handover.seed:
         nodes.append((layouts.SETUP_RNG_SEED, handover.seed[:_RNG_SEED_SIZE]))
     return nodes

@@ -39,6 +39,9 @@ E820_MAX_ENTRIES_ZEROPAGE = 128
 # enum setup_data_type, arch/x86/include/uapi/asm/setup_data.h
 SETUP_E820_EXT = 1
 SETUP_EFI = 4
+SETUP_CC_BLOB = 7
+SETUP_IMA = 8
 SETUP_RNG_SEED = 9
+SETUP_KEXEC_KHO = 10
 
 EFI_MEMORY_DESC_VERSION = 1

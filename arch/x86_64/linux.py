@@ -46,6 +46,11 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
         warnings.append(
             "the new kernel will have no EFI runtime services (no runtime map, or it cannot take it)"
         )
+    if request.purpose is Purpose.BOOT:
+        warnings += [
+            f"{what} will not be handed on: that takes kexec_file_load (-s)"
+            for what in boot_params.not_handed_on(machine)
+        ]
     entry = layout.range(_KERNEL).start + kernel.entry_offset
     return ground.finish(
         base,

@@ -25,7 +25,7 @@ from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot, unpacked
 PLAIN = "qemu-arm64-6.1-1g"
 HIGH_LOW = "qemu-arm64-6.1-6g-high-low"
 KERNEL = FileData.from_bytes("Image", FakeImage().build())
-INITRD = FileData.from_bytes("initrd", b"initrd" * 10000)
+INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 15000)
 
 
 def request(purpose: Purpose, **changes: object) -> Request:
@@ -99,6 +99,18 @@ def test_nothing_but_chosen_changes_in_the_tree(name: str, purpose: Purpose) -> 
         for name_ in ours:
             nodes["/chosen"].pop(name_, None)
     assert before == after
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_buffers_of_an_earlier_handover_are_not_pointed_at(tmp_path: Path, purpose: Purpose) -> None:
+    """drivers/of/kexec.c: the memory they are in was given back when this kernel had read them."""
+    tree = DeviceTree(snapshot(PLAIN).read("sys/firmware/fdt") or b"", "fdt")
+    tree.set("/chosen", "linux,ima-kexec-buffer", struct.pack(">QQ", 0x50000000, 0x1000))
+    machine = unpacked(PLAIN, tmp_path, {"sys/firmware/fdt": tree.to_bytes()})
+    plan = plan_load(machine, request(purpose))
+    assert tree_of(plan).get("/chosen", "linux,ima-kexec-buffer") is None
+    said = [each for each in plan.warnings if "IMA's list of measurements will not be handed on" in each]
+    assert len(said) == (purpose is Purpose.BOOT)
 
 
 def test_a_boot_from_a_capture_kernel_drops_what_made_it_one(tmp_path: Path) -> None:

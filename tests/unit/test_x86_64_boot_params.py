@@ -107,6 +107,16 @@ def test_size_does_not_depend_on_the_address(length: int, entries: int, seeded: 
     assert len(boot_params.build(0, KERNEL, what)) == len(high)
 
 
+def test_a_confidential_guest_finds_its_blob_again() -> None:
+    """bootparam.h: cc_blob_address at 0x13c; setup_data.h: SETUP_CC_BLOB is 7, struct cc_setup_data."""
+    page = bytearray(4096)
+    struct.pack_into("<I", page, 0x13C, 0x7FE00000)
+    running = layouts.BOOT_PARAMS.parse(bytes(page))
+    assert dict(setup_data(boot_params.build(0, KERNEL, handover(running=running)), 0)) == {
+        7: struct.pack("<I", 0x7FE00000)
+    }
+
+
 RUNNING = layouts.BOOT_PARAMS.parse(bytes(64 * [0x5A]) + bytes(4096 - 64))
 
 
