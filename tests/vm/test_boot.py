@@ -75,18 +75,40 @@ def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunG
     assert result.stage("third").read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
 
 
+_EFI_LOOK = """
+set -e
+cp /proc/cmdline /proc/meminfo "$OUT"
+insmod /efivarfs.ko
+mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+ls /sys/firmware/efi/efivars > "$OUT/variables"
+ls /sys/firmware/efi /sys/firmware/acpi/tables > "$OUT/firmware"
+for screen in /sys/class/graphics/fb*; do
+    if [ -e "$screen/name" ]; then cat "$screen/name" "$screen/virtual_size" "$screen/stride"; fi
+done > "$OUT/screen"
+"""
+
+
 @pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_uefi_boot(arch: Arch, loader: str, run_guest: RunGuest) -> None:
-    """The second kernel has EFI's runtime services, and the memory the firmware gave the first."""
-    look = 'cp /proc/cmdline /proc/meminfo "$OUT"; cd /sys/firmware; ls efi acpi/tables > "$OUT/firmware"\n'
+    """The second kernel has EFI's runtime services, the screen, and the memory that the first had."""
+    kernel = Kernel.get("6.1", arch)
+    (module,) = (path for folder in kernel.folders for path in folder.rglob("efivarfs.ko"))
+    files = {"/efivarfs.ko": module.read_bytes()}
     command_line = f"console={arch.console} panic=-1 through-uefi"
-    guest = Guest(Kernel.get("6.1", arch), _load(loader, command_line), f"{loader} -e", look)
-    machine = Machine(arch, append="", uefi=True, extra=jobs.WITH_ITS if arch is ARM64 else ())
+    load = _EFI_LOOK + _load(loader, command_line)
+    guest = Guest(kernel, load, f"{loader} -e", _EFI_LOOK, files=files, second_files=files)
+    extra = jobs.WITH_ITS if arch is ARM64 else ("-device", "VGA")
+    machine = Machine(arch, append="", uefi=True, extra=extra)
     result = run_guest(guest, machine)
     first, second = result.stage("first"), result.stage("second")
     assert second.read("cmdline").strip() == command_line
     firmware = second.read("firmware").split()
     assert {"efivars", "systab", "FACP", "DSDT"} <= set(firmware)
+    # Listing the variables takes calls of the firmware's code.
+    assert "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c" in first.read("variables")
+    assert second.read("variables") == first.read("variables")
+    assert second.read("screen") == first.read("screen")
+    assert ("EFI VGA" in first.read("screen")) == (arch is X86_64)
     assert jobs.memory_total(second.read("meminfo")) == pytest.approx(
         jobs.memory_total(first.read("meminfo")), abs=8 << 20
     )
