@@ -11,6 +11,7 @@ from functools import cache
 from typing import Protocol
 
 from pykexec.errors import MachineError
+from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
 
@@ -33,6 +34,9 @@ class Arch(Protocol):
     @property
     def facts(self) -> Sequence[str]:
         """Glob patterns (relative to the root) of the files only this architecture's loader reads."""
+
+    def has_file_format(self, kernel: FileData) -> bool:
+        """Whether it is in the format that kexec_file_load(2) takes. Raises ImageError for a damaged one."""
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:
         """Decide what goes where. Raises PykexecError; has no side effect."""

@@ -5,7 +5,7 @@ import fcntl
 import os
 
 from pykexec import command_line, formats, log, syscalls
-from pykexec.errors import UsageError
+from pykexec.errors import FileLoadUnavailable, UsageError
 from pykexec.files import Descriptor, FileData
 from pykexec.machine import Machine
 from pykexec.plan import ADDRESS_SPACE, FileLoadPlan, Request
@@ -37,10 +37,16 @@ def unfit(request: Request) -> list[str]:
 
 
 def plan(machine: Machine, request: Request) -> FileLoadPlan:
-    """What to pass to kexec_file_load(2). Raises UsageError for what it cannot be told."""
+    """What to pass to kexec_file_load(2).
+
+    Raises UsageError for what it cannot be told, and where that would cost a loaded crash kernel
+    ImageError or FileLoadUnavailable for what it would refuse.
+    """
     if names := unfit(request):
         raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
     kernel, _ = formats.unwrap(request.kernel)
+    if request.purpose is Purpose.CRASH and machine.kexec_state.crash_loaded:
+        _require_loadable(machine, kernel)
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
@@ -56,6 +62,24 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
         initrd=initrd,
         command_line=command_line.for_request(request, machine.command_line),
         flags=sum(flag for flag, wanted in flags.items() if wanted),
+    )
+
+
+def _require_loadable(machine: Machine, kernel: FileData) -> None:
+    """The running kernel forgets a loaded crash kernel before it looks at a new one (kernel/kexec_file.c):
+    what it is going to refuse must not reach it.
+
+    Raises ImageError for a damaged kernel, FileLoadUnavailable for one that only kexec_load(2) can load.
+    """
+    from pykexec import arch
+
+    if arch.for_machine(machine).has_file_format(kernel):
+        return
+    number = errno.ENOEXEC
+    raise FileLoadUnavailable(
+        f"syscall kexec_file_load not available. ({os.strerror(number)})",
+        errno=number,
+        hint=f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c",
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
 
@@ -16,6 +17,12 @@ class Arm64:
         "proc/device-tree/**",
         "sys/firmware/acpi/tables/FACP",
     )
+
+    def has_file_format(self, kernel: FileData) -> bool:
+        """arch/arm64/kernel/kexec_image.c"""
+        from pykexec.arch.arm64 import image
+
+        return image.matches(kernel.data) and image.parse(kernel) is not None
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:
         from pykexec.arch.arm64 import loader

@@ -38,6 +38,11 @@ class Image:
     """What the file is."""
 
 
+def matches(data: memoryview) -> bool:
+    """Whether this is one, good or bad."""
+    return data.nbytes >= HEADER.sizeof() and bytes(data[0x38:0x3C]) == _MAGIC
+
+
 def parse(file: FileData) -> Image:
     """Read and check an Image, or the vmlinux one is made of. Raises ImageError."""
     path, data = file.path, file.data
@@ -47,7 +52,7 @@ def parse(file: FileData) -> Image:
         from pykexec.formats import elf
 
         data = memoryview(elf.flatten(path, data))
-    if data.nbytes < HEADER.sizeof() or bytes(data[0x38:0x3C]) != _MAGIC:
+    if not matches(data):
         from pykexec.formats import identify
 
         lack = 'no arm64 Image signature ("ARM\\x64" at offset 0x38)'

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
 
@@ -19,6 +20,12 @@ class X86_64:  # noqa: N801 (the architecture's name)
         "elf-x86",
     )
     facts: tuple[str, ...] = ("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type")
+
+    def has_file_format(self, kernel: FileData) -> bool:
+        """arch/x86/kernel/kexec-bzimage64.c"""
+        from pykexec.arch.x86_64 import bzimage
+
+        return bzimage.matches(kernel.data) and bzimage.parse(kernel) is not None
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:
         from pykexec.arch.x86_64 import loader

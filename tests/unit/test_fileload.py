@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from pykexec import cli, explain, fileload, loader, privilege, syscalls
-from pykexec.errors import FileLoadUnavailable, PykexecError, SystemCallError, UsageError
+from pykexec.errors import FileLoadUnavailable, ImageError, PykexecError, SystemCallError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import Range
@@ -102,6 +103,29 @@ def test_what_is_compressed_becomes_a_sealed_file_in_memory(
     loader.file_load(loader.plan_file_load(machine, request), machine)
     assert kernel.kernel == KERNEL
     assert kernel.line == b"\0"
+
+
+BZIMAGE = FakeBzImage()
+SPOILT = [
+    (BZIMAGE.build()[:5000], "auto", ImageError, "truncated"),
+    (BZIMAGE.build()[:5000], "file", ImageError, "truncated"),
+    (BZIMAGE.build()[:500], "file", FileLoadUnavailable, "cannot load .* by itself"),
+    (BZIMAGE.build()[:500], "auto", ImageError, "not a kernel"),
+    (b"\x7fELF" + bytes(5000), "file", FileLoadUnavailable, "cannot load .* by itself"),
+]
+
+
+@pytest.mark.parametrize(("content", "call", "error", "message"), SPOILT)
+def test_a_loaded_crash_kernel_is_not_risked(
+    tmp_path: Path, kernel: FakeKernel, content: bytes, call: str, error: type[PykexecError], message: str
+) -> None:
+    """The kernel would free it before it finds out (tests/vm/test_state.py)."""
+    machine = unpacked("qemu-6.1-1g", tmp_path / "root", {"sys/kernel/kexec_crash_loaded": "1\n"})
+    request = request_for(tmp_path, content, purpose=Purpose.CRASH)
+    with pytest.raises(error) as caught:
+        loader.load_request(machine, request, call)
+    assert re.search(message, str(caught.value))
+    assert kernel.calls == []
 
 
 FLAGS = [
