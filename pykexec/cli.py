@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pykexec.files import FileData
+    from pykexec.initramfs import Addition
     from pykexec.machine import Machine
     from pykexec.memory import Range
     from pykexec.plan import FileLoadPlan, LoadPlan, Module, Request
@@ -66,7 +68,7 @@ def resolve(options: Options) -> Task:
         _refuse_what_is_for_loads(options)
     if options.unload:
         return Task(purpose, unload=True)
-    if loads and options.kernel is None:
+    if loads and options.kernel is None and options.entry_id is None and not options.reuse_kernel:
         raise PykexecError("No kernel specified", hint="pykexec -l KERNEL, or pykexec --help")
     if not loads and options.kernel is not None:
         raise UsageError(
@@ -126,6 +128,9 @@ _CONTRADICTIONS = (
     ("snapshot", "kernel"),
     ("initrd", "reuse_initrd"),
     ("entry_32bit", "real_mode"),
+    ("entry_id", "kernel"),
+    ("reuse_kernel", "kernel"),
+    ("entry_id", "reuse_kernel"),
 )
 
 
@@ -302,6 +307,8 @@ def _system_call(options: Options) -> str:
     """The system call to use: "file", "load", or "auto" for either. Raises UsageError where -s cannot."""
     given = options.given()
     unfit = [field for field in _NOT_FOR_FILE_LOADS if field in given]
+    if options.format in ("uki", "fit"):  # which are opened first, whoever loads what is in them
+        unfit.remove("format")
     if options.system_call == "load" and options.force_dtb:
         raise UsageError(
             "--force-dtb is for kexec_file_load", hint="leave out -c, or give the tree with --dtb"
@@ -324,10 +331,14 @@ def _system_call(options: Options) -> str:
 def _request(options: Options, purpose: Purpose, machine: Machine) -> Request:
     from pykexec.plan import Console, Request
 
-    assert options.kernel is not None
     return Request.from_paths(
         options.kernel,
         initrd=_initrd(options, machine),
+        initrds=_more_initrds(options),
+        additions=_additions(options),
+        entry_id=options.entry_id,
+        reuse_kernel=options.reuse_kernel,
+        profile=options.profile,
         device_tree=options.dtb,
         purpose=purpose,
         append=options.append,
@@ -376,6 +387,20 @@ def _modules(options: Options) -> tuple[Module, ...]:
     from pykexec.plan import Module
 
     return tuple(Module(FileData.open(text.partition(" ")[0], "module"), text) for text in options.modules)
+
+
+def _more_initrds(options: Options) -> tuple[FileData, ...]:
+    from pykexec.files import FileData
+
+    return tuple(FileData.open(path, "initrd") for path in options.add_initrd)
+
+
+def _additions(options: Options) -> tuple[Addition, ...]:
+    if not options.initrd_files:
+        return ()
+    from pykexec import initramfs
+
+    return tuple(initramfs.read_addition(text) for text in options.initrd_files)
 
 
 def _bounds(options: Options) -> Range:

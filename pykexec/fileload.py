@@ -62,6 +62,8 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
         initrd=initrd,
         command_line=command_line.for_request(request, machine.command_line),
         flags=sum(flag for flag, wanted in flags.items() if wanted),
+        warnings=request.warnings,
+        taken=request.taken,
     )
 
 

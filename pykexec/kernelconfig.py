@@ -18,7 +18,6 @@ _CHEAP = ("gzip", "zstd", "lz4")
 """The compressions that unpack a kernel in well under a second."""
 _LINE = re.compile(r"^(CONFIG_\w+)=(.*)$|^# (CONFIG_\w+) is not set$", re.M)
 _BANNER = re.compile(rb"Linux version ([^\s\0]{1,64}) ")  # init/version.c linux_banner
-_RELEASE_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def from_image(source: str, data: memoryview) -> KernelConfig | None:
 
     Raises ImageError when what it carries is damaged.
     """
-    found = _embedded(source, data)
+    found = embedded(source, data)
     if found is not None:
         return found
     payload = bzimage_payload(data)
@@ -79,7 +78,7 @@ def from_image(source: str, data: memoryview) -> KernelConfig | None:
     if packed not in _CHEAP:
         return None
     unpacked = _unpacked(source, inner, packed)
-    return None if unpacked is None else _embedded(source, unpacked)
+    return None if unpacked is None else embedded(source, unpacked)
 
 
 def beside_image(root: Root, release: str) -> KernelConfig | None:
@@ -105,24 +104,10 @@ def of_running_kernel(root: Root, release: str) -> KernelConfig | None:
 
 def release_of(data: memoryview) -> str | None:
     """What ``uname -r`` will say under this kernel, out of its containers; None where it does not tell."""
-    found = bzimage_release(data)
+    found = magic.bzimage_release(data)
     if found is None and (banner := _BANNER.search(data)):
         found = banner[1].decode("latin-1")
     return found
-
-
-def bzimage_release(data: memoryview) -> str | None:
-    """The first word of a bzImage's version string, which is in its first 32 KiB; None for another file.
-
-    Documentation/arch/x86/boot.rst: kernel_version, protocol 2.00, less 0x200.
-    """
-    if bytes(data[0x202:0x206]) != b"HdrS" or data.nbytes < 0x210:
-        return None
-    offset = int.from_bytes(data[0x20E:0x210], "little")
-    if not offset:
-        return None
-    words = bytes(data[offset + 0x200 : offset + 0x200 + _RELEASE_MAX]).partition(b"\0")[0].split()
-    return words[0].decode("latin-1") if words else None
 
 
 def bzimage_payload(data: memoryview) -> memoryview | None:
@@ -139,7 +124,11 @@ def bzimage_payload(data: memoryview) -> memoryview | None:
     return payload if payload.nbytes else None
 
 
-def _embedded(source: str, data: memoryview) -> KernelConfig | None:
+def embedded(source: str, data: memoryview) -> KernelConfig | None:
+    """What lies open in these bytes, as of a kernel that is unpacked; None where there is none.
+
+    Raises ImageError when it is damaged.
+    """
     start = _EMBEDDED.search(data)
     if start is None:
         return None

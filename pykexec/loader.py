@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from pykexec import log, syscalls
+from pykexec import log
 from pykexec.errors import FileLoadUnavailable, PlacementError, PykexecError
 from pykexec.purpose import Purpose
 from pykexec.uapi import KEXEC_FILE_ON_CRASH, KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
@@ -25,12 +25,7 @@ def plan_load(machine: Machine, request: Request) -> LoadPlan:
 
     Reads facts and files, changes nothing. Raises PykexecError when the request cannot be fulfilled.
     """
-    from pykexec import arch
-
-    _keep_handover(machine, request.purpose)
-    plan = arch.for_machine(machine).plan(machine, request)
-    _check(plan)
-    return plan
+    return _plan_load(machine, _resolved(machine, request))
 
 
 def plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
@@ -38,9 +33,7 @@ def plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
 
     Raises PykexecError when the request cannot be fulfilled that way.
     """
-    from pykexec import fileload
-
-    return fileload.plan(machine, request)
+    return _plan_file_load(machine, _resolved(machine, request))
 
 
 def load(plan: LoadPlan, machine: Machine) -> None:
@@ -48,6 +41,8 @@ def load(plan: LoadPlan, machine: Machine) -> None:
 
     Raises SystemCallError, which says why; what was loaded before then stays loaded.
     """
+    from pykexec import syscalls
+
     log.debug("kexec_load: entry = %#x flags = %#x", plan.entry, plan.flags)
     try:
         syscalls.kexec_load(plan.entry, plan.segments, plan.flags)
@@ -91,9 +86,13 @@ def load_request(
     cannot. Raises PykexecError.
     """
     announce = announce or (lambda plan: None)
+    request = _resolved(machine, request)
+    if system_call == "auto" and request.device_tree is not None:
+        log.debug("kexec_load it is: kexec_file_load takes no device tree")
+        system_call = "load"
     if system_call != "load":
         try:
-            files = plan_file_load(machine, request)
+            files = _plan_file_load(machine, request)
             announce(files)
             file_load(files, machine)
             return files
@@ -101,10 +100,45 @@ def load_request(
             if system_call == "file" or request.force_dtb or hands_over(machine, request.purpose):
                 raise
             log.debug("%s; %s", error.what, error.hint)
-    segments = plan_load(machine, request)
+    segments = _plan_load(machine, request)
     announce(segments)
     load(segments, machine)
     return segments
+
+
+def _resolved(machine: Machine, request: Request) -> Request:
+    """What the loaders take, with what is to be said of it."""
+    from pykexec import checks
+
+    if not checks.is_plain(machine, request):
+        from pykexec import sources
+
+        request = sources.resolve(machine, request)
+    warnings = checks.warnings(machine, request)
+    if not warnings:
+        return request
+    from dataclasses import replace
+
+    return replace(request, warnings=(*request.warnings, *warnings))
+
+
+def _plan_load(machine: Machine, request: Request) -> LoadPlan:
+    from pykexec import arch
+
+    _keep_handover(machine, request.purpose)
+    plan = arch.for_machine(machine).plan(machine, request)
+    _check(plan)
+    if not (request.warnings or request.taken):
+        return plan
+    from dataclasses import replace
+
+    return replace(plan, warnings=(*plan.warnings, *request.warnings), taken=request.taken)
+
+
+def _plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
+    from pykexec import fileload
+
+    return fileload.plan(machine, request)
 
 
 def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> None:
@@ -113,6 +147,8 @@ def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> 
     `system_call` is "file" (kexec_file_load), "load" (kexec_load) or "auto": the second where the first is
     missing. Raises SystemCallError.
     """
+    from pykexec import syscalls
+
     crash = purpose is Purpose.CRASH
     try:
         if system_call != "load":
@@ -164,6 +200,8 @@ def _culprit(plan: LoadPlan, machine: Machine) -> str | None:
     None where that would cost the user something: a load that counts against a limit, or a kernel that is
     loaded already and would be lost.
     """
+    from pykexec import syscalls
+
     state = machine.kexec_state
     limit = state.load_limit_panic if plan.purpose is Purpose.CRASH else state.load_limit_reboot
     if status(plan.purpose, machine) is not False or limit not in (None, -1):

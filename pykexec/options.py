@@ -124,6 +124,11 @@ class Options:
     meaningless: tuple[str, ...] = ()
     # Ours.
     debug: bool = False
+    add_initrd: tuple[str, ...] = ()
+    initrd_files: tuple[str, ...] = ()
+    entry_id: str | None = None
+    reuse_kernel: bool = False
+    profile: str | None = None
     dry_run: bool = False
     json: bool = False
     machine: str | None = None
@@ -384,6 +389,42 @@ OPTIONS: tuple[Option, ...] = (
     Option("-d --debug", "debug", "Tell the story of the load on standard error.", group=GENERAL),
     Option("-h --help", "help", "Show this text.", group=GENERAL),
     Option("-v --version", "version", "Show the version.", group=GENERAL),
+    Option(
+        "--add-initrd",
+        "add_initrd",
+        "A further initial ramdisk, behind --initrd and what comes with KERNEL.",
+        group=OURS,
+        metavar="FILE",
+        repeats=True,
+    ),
+    Option(
+        "--initrd-file",
+        "initrd_files",
+        "Put a file into the initial ramdisk.",
+        group=OURS,
+        metavar="FILE:PATH",
+        repeats=True,
+    ),
+    Option(
+        "--entry-id",
+        "entry_id",
+        'Load a boot loader\'s entry instead of KERNEL; "default" is what a reboot would start.',
+        group=OURS,
+        metavar="ID",
+    ),
+    Option(
+        "--reuse-kernel",
+        "reuse_kernel",
+        "Load the running kernel's file and initial ramdisk instead of KERNEL.",
+        group=OURS,
+    ),
+    Option(
+        "--profile",
+        "profile",
+        "Take this profile of a unified kernel image, or this configuration of a FIT image.",
+        group=OURS,
+        metavar="NAME",
+    ),
     Option("--dry-run", "dry_run", "Print the plan; load nothing.", group=OURS),
     Option("--json", "json", "Print the plan as JSON.", group=OURS),
     Option(

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pykexec import log
 from pykexec.errors import PlacementError
@@ -10,6 +10,9 @@ from pykexec.files import FileData
 from pykexec.memory import Placement, Range, RangeSet, TypedRange, align_up, find_hole
 from pykexec.purpose import Purpose
 from pykexec.uapi import KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
+
+if TYPE_CHECKING:
+    from pykexec.initramfs import Addition
 
 __all__ = [
     "ADDRESS_SPACE",
@@ -52,17 +55,37 @@ class Console:
     """To the VGA text screen as well."""
 
 
+_NOT_NAMED = FileData("", memoryview(b""))
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A kernel to load, and how. Addresses are physical."""
+    """A kernel to load, and how. Addresses are physical.
 
-    kernel: FileData
+    What is to be looked for, taken out of something, or put together, `sources.resolve` does first; the
+    architectures' loaders see a kernel and at most one initrd.
+    """
+
+    kernel: FileData = _NOT_NAMED
+    """A kernel, or something with a kernel in it; empty where `entry_id` or `reuse_kernel` says which."""
     purpose: Purpose = Purpose.BOOT
     initrd: FileData | None = None
+    """Instead of the one that comes with the kernel, if one does (--initrd)."""
+    initrds: tuple[FileData, ...] = ()
+    """Further ones, behind `initrd` or what comes with the kernel (--add-initrd)."""
+    additions: "tuple[Addition, ...]" = ()
+    """Files to put into the initramfs (--initrd-file)."""
+    entry_id: str | None = None
+    """A boot loader's entry, by its ID, title or version, or "default" (--entry-id)."""
+    reuse_kernel: bool = False
+    """The running kernel's own file and initrd (--reuse-kernel)."""
+    profile: str | None = None
+    """Of a unified kernel image a profile, of a FIT image a configuration (--profile); None: its default."""
     device_tree: FileData | None = None
     """Instead of the running kernel's (--dtb)."""
     append: str | None = None
-    """The command line, or with `reuse_command_line` what is added to it."""
+    """The command line, or with `reuse_command_line` what is added to it. Without both the kernel gets the
+    one that comes with it, if one does."""
     reuse_command_line: bool = False
     """Start from the running kernel's command line, less what belongs to this boot only."""
     within: Range = ADDRESS_SPACE
@@ -96,11 +119,17 @@ class Request:
     """Let the running kernel not put segments into CMA memory (kexec_file_load; kexec_load never does)."""
     force_dtb: bool = False
     """Let the running kernel hand its device tree on where it does not do so by itself (kexec_file_load)."""
+    container: str = ""
+    """What the kernel was taken out of ("EFI zboot, gzip"), as `sources.resolve` leaves it."""
+    taken: tuple[str, ...] = ()
+    """What came from where, for people, as `sources.resolve` leaves it."""
+    warnings: tuple[str, ...] = ()
+    """What may be wrong with that."""
 
     @classmethod
     def from_paths(
         cls,
-        kernel: str | os.PathLike[str],
+        kernel: str | os.PathLike[str] | None,
         *,
         initrd: str | os.PathLike[str] | None = None,
         device_tree: str | os.PathLike[str] | None = None,
@@ -110,8 +139,9 @@ class Request:
 
         Raises FileError where a file cannot be read.
         """
+        if kernel is not None:
+            settings["kernel"] = FileData.open(kernel, "kernel")
         return cls(
-            kernel=FileData.open(kernel, "kernel"),
             initrd=None if initrd is None else FileData.open(initrd, "initrd"),
             device_tree=None if device_tree is None else FileData.open(device_tree, "device tree"),
             **settings,
@@ -155,6 +185,8 @@ class LoadPlan:
     memory_map: tuple[TypedRange, ...] = ()
     """What the loaded kernel is told about memory (physical)."""
     warnings: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    """What came from where, if not from the files that were named."""
 
     def segment(self, name: str) -> Segment:
         """The segment of that name. Raises KeyError when there is none."""
@@ -178,6 +210,8 @@ class FileLoadPlan:
     flags: int
     """KEXEC_FILE_*."""
     warnings: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    """What came from where, if not from the files that were named."""
 
 
 class Layout:

@@ -29,6 +29,7 @@ def _file_lines(plan: FileLoadPlan) -> Iterator[str]:
     yield f"initrd        {f'{plan.initrd.path} ({plan.initrd.size:,} bytes)' if plan.initrd else 'none'}"
     yield f"command line  {plan.command_line}"
     yield f"flags         {plan.flags:#x}"
+    yield from _taken_lines(plan)
     for warning in plan.warnings:
         yield f"warning: {warning}"
 
@@ -43,6 +44,7 @@ def _file_object(plan: FileLoadPlan) -> dict[str, object]:
         "initrd": plan.initrd.path if plan.initrd else None,
         "command_line": plan.command_line,
         "flags": plan.flags,
+        "taken": list(plan.taken),
         "warnings": list(plan.warnings),
     }
 
@@ -54,6 +56,7 @@ def _lines(plan: LoadPlan) -> Iterator[str]:
     yield f"command line  {plan.command_line}"
     yield f"entry         {plan.entry:#x}"
     yield f"flags         {plan.flags:#x}{' (KEXEC_ON_CRASH)' if plan.flags & KEXEC_ON_CRASH else ''}"
+    yield from _taken_lines(plan)
     yield ""
     yield "segments (physical addresses, bytes)"
     width = max((len(str(segment.range)) for segment in plan.segments), default=0)
@@ -66,6 +69,10 @@ def _lines(plan: LoadPlan) -> Iterator[str]:
         yield f"  {entry}  ({_size(entry.range)})"
     for warning in plan.warnings:
         yield f"warning: {warning}"
+
+
+def _taken_lines(plan: LoadPlan | FileLoadPlan) -> Iterator[str]:
+    return (f"taken         {line}" for line in plan.taken)
 
 
 def _size(what: Range) -> str:
@@ -102,5 +109,6 @@ def _object(plan: LoadPlan) -> dict[str, object]:
             {"start": entry.range.start, "end": entry.range.end, "kind": entry.kind.value}
             for entry in plan.memory_map
         ],
+        "taken": list(plan.taken),
         "warnings": list(plan.warnings),
     }

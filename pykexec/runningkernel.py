@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pykexec import kernelconfig
 from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, head, locate, parts_of, shown, view
 from pykexec.command_line import parameters
 from pykexec.errors import MachineError
-from pykexec.formats import uki
+from pykexec.formats import magic, uki
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_text
 
@@ -70,7 +69,7 @@ def _image(root: Root, release: str, command_line: str) -> tuple[str, str]:
 
 def _fits(root: Root, image: str, release: str) -> bool:
     """Whether the image may be the running kernel's: another release says that it has been replaced."""
-    found = kernelconfig.bzimage_release(memoryview(head(root, image)))
+    found = magic.bzimage_release(memoryview(head(root, image)))
     return found is None or found == release
 
 

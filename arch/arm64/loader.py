@@ -26,6 +26,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     """A plan for that request on that machine. Raises PykexecError."""
     _refuse_what_is_for_x86(request)
     file, wrapping = formats.unwrap(request.kernel)
+    wrapping = ", ".join(filter(None, (request.container, wrapping)))
     kernel = image.parse(file)
     _check_format(request, wrapping, kernel)
     tree = chosen.read_tree(machine, request.device_tree)
@@ -80,7 +81,7 @@ def _refuse_what_is_for_x86(request: Request) -> None:
 
 def _check_format(request: Request, wrapping: str, kernel: Image) -> None:
     """Hold the format against the one of --type, in kexec-tools' names for them."""
-    names = {"uImage": "uImage", "EFI zboot": "vmlinuz", "UKI": "uki", "FIT": "fit"}
+    names = {"uImage": "uImage", "EFI zboot": "vmlinuz"}
     found = next((names[each] for each in wrapping.split(", ") if each in names), None)
     found = found or ("vmlinux" if "ELF" in kernel.format else "Image")
     if request.format is not None and request.format != found:

@@ -18,6 +18,8 @@ class X86_64:  # noqa: N801 (the architecture's name)
         "multiboot-x86",
         "elf-x86_64",
         "elf-x86",
+        "uki",
+        "fit",
     )
     facts: tuple[str, ...] = ("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type")
 

@@ -149,7 +149,7 @@ def finish(
         arch="x86_64",
         purpose=request.purpose,
         image=request.kernel.path,
-        image_format=image_format,
+        image_format=", ".join(filter(None, (request.container, image_format))),
         initrd=request.initrd.path if request.initrd else None,
         command_line=line,
         entry=entry if request.entry is None else request.entry,

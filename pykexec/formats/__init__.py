@@ -87,12 +87,12 @@ def _open(file: FileData) -> tuple[bytes | memoryview, str] | None:
 
 
 def _bundle_kind(data: memoryview) -> str | None:
+    if not magic.may_be_bundle(data):
+        return None
     if bytes(data[:4]) == magic.DEVICE_TREE:
         from pykexec.formats import fit
 
         return "fit" if fit.matches(data) else None
-    if bytes(data[:2]) == b"MZ":
-        from pykexec.formats import uki
+    from pykexec.formats import uki
 
-        return "uki" if uki.matches(data) else None
-    return None
+    return "uki" if uki.matches(data) else None

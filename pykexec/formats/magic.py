@@ -15,6 +15,10 @@ DEVICE_TREE = b"\xd0\x0d\xfe\xed"
 CPIO = (b"070701", b"070702")
 """The newc format, without and with checksums: what a kernel unpacks (init/initramfs.c)."""
 
+_RELEASE_MAX = 256
+_PE_HEADERS_MAX = 24 + 0x10000 + 96 * 40
+"""Both headers and the table of sections, of which there are 96 at most (Microsoft's PE format)."""
+
 
 def compression(data: memoryview) -> str | None:
     """The compression's name, or None for what is not compressed."""
@@ -24,6 +28,35 @@ def compression(data: memoryview) -> str | None:
     return None
 
 
+def may_be_bundle(data: memoryview) -> bool:
+    """Whether this begins as a unified kernel image, or a FIT image, does; what is one begins so."""
+    if bytes(data[:4]) == DEVICE_TREE:
+        return True
+    if bytes(data[:2]) != b"MZ":
+        return False
+    start = int.from_bytes(data[0x3C:0x40], "little")
+    return b".linux\0\0" in bytes(data[start : start + _PE_HEADERS_MAX])
+
+
+def is_wrapped(data: memoryview) -> bool:
+    """Whether this is compressed, or a container with nothing but a kernel in it."""
+    return compression(data) is not None or is_zboot(data) or bytes(data[:4]) == UIMAGE
+
+
 def is_zboot(data: memoryview) -> bool:
     """Whether this is an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S)."""
     return bytes(data[:2]) == b"MZ" and bytes(data[4:8]) == b"zimg"
+
+
+def bzimage_release(data: memoryview) -> str | None:
+    """The first word of a bzImage's version string, which is in its first 32 KiB; None for another file.
+
+    Documentation/arch/x86/boot.rst: kernel_version, protocol 2.00, less 0x200.
+    """
+    if bytes(data[0x202:0x206]) != b"HdrS" or data.nbytes < 0x210:
+        return None
+    offset = int.from_bytes(data[0x20E:0x210], "little")
+    if not offset:
+        return None
+    words = bytes(data[offset + 0x200 : offset + 0x200 + _RELEASE_MAX]).partition(b"\0")[0].split()
+    return words[0].decode("latin-1") if words else None

@@ -33,6 +33,10 @@ class Folder(Root):
     def __init__(self, top: str | os.PathLike[str]) -> None:
         self._top = os.fspath(top)
 
+    def path_of(self, path: str) -> str:
+        """Where the file system has it."""
+        return os.path.join(self._top, path)
+
     def open(self, path: str) -> IO[bytes] | None:
         full = os.path.join(self._top, path)
         try:

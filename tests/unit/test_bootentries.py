@@ -428,7 +428,7 @@ def test_any_files_are_read_or_refused(entry: str, settings: str, binary: bytes)
     bootentries.default(root, known)
     assert bootentries.running_kernel(root, "6.1.0", f"BOOT_IMAGE=/vmlinuz-6.1.0 {entry}").kernel
     with pytest.raises(UsageError):
-        bootentries.find(known, f"{settings}?")
+        bootentries.find(known, f"{settings}?".replace("@", ""))
 
 
 def test_an_entry_may_be_absurdly_long(disk: Disk) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec import initramfs
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
@@ -53,6 +54,21 @@ _SLOW = {
 """Modules of Python itself that take a millisecond or more; the interpreter itself takes ten."""
 _FOR_VALUES = {"dataclasses", "inspect", "re", "typing"}
 """The first imports the others."""
+
+
+FOR_OTHER_FILES = {
+    *("bootentries", "formats.compression", "formats.fit", "formats.identify", "formats.uki"),
+    *("initramfs", "kernelconfig", "runningkernel", "sources"),
+}
+"""Not for a kernel as kernels are built, with one initrd as distributions build them."""
+
+
+def initrd(folder: Path) -> Path:
+    """Early files, as microcode comes in, then something compressed."""
+    path = folder / "initrd"
+    early = initramfs.newc([initramfs.Addition("kernel/x", memoryview(b"x"))])
+    path.write_bytes(early + b"\x28\xb5\x2f\xfd")
+    return path
 
 
 @dataclass(frozen=True)
@@ -117,8 +133,8 @@ def test_what_needs_no_plan(option: str, slow: set[str], running: Path) -> None:
 @pytest.mark.parametrize("action", ["-l", "-p"])
 def test_load_of_a_bzimage(action: str, running: Path, tmp_path: Path) -> None:
     kernel = tmp_path / "vmlinuz"
-    kernel.write_bytes(FakeBzImage().build())
-    found = imported(["-c", action, kernel, f"--initrd={kernel}"], running)
+    kernel.write_bytes(b"MZ" + FakeBzImage().build()[2:])  # with an EFI stub
+    found = imported(["-c", action, kernel, f"--initrd={initrd(tmp_path)}"], running)
     assert found.status == 0
     assert found.third_party == set()
     assert found.slow <= {"ctypes", "hashlib", "threading"} | _FOR_VALUES
@@ -129,18 +145,19 @@ def test_load_of_a_bzimage(action: str, running: Path, tmp_path: Path) -> None:
         "devicetree",
         "explain",
         "report",
+        *FOR_OTHER_FILES,
     }
     assert not found.own & {f"pykexec.{name}" for name in others}
 
 
 def test_load_by_the_kernel(running: Path, tmp_path: Path) -> None:
     kernel = tmp_path / "vmlinuz"
-    kernel.write_bytes(FakeBzImage().build())
-    found = imported(["-s", "-l", kernel, f"--initrd={kernel}"], running)
+    kernel.write_bytes(b"MZ" + FakeBzImage().build()[2:])  # with an EFI stub
+    found = imported(["-s", "-l", kernel, f"--initrd={initrd(tmp_path)}"], running)
     assert found.status == 0
     assert found.third_party == set()
     assert found.slow <= {"ctypes"} | _FOR_VALUES
-    others = {"arch.x86_64.loader", "elfcore", "explain", "purgatory", "report"}
+    others = {"arch.x86_64.loader", "elfcore", "explain", "purgatory", "report", *FOR_OTHER_FILES}
     assert not found.own & {f"pykexec.{name}" for name in others}
 
 
@@ -149,7 +166,7 @@ def test_plan_for_an_arm64_image(action: str, tmp_path: Path) -> None:
     kernel = tmp_path / "Image"
     kernel.write_bytes(FakeImage().build())
     machine = FOLDER / "qemu-arm64-6.1-1g.tar"
-    found = imported([action, kernel, f"--initrd={kernel}", "--machine", machine, "--dry-run"])
+    found = imported([action, kernel, f"--initrd={initrd(tmp_path)}", "--machine", machine, "--dry-run"])
     assert found.status == 0
     assert found.third_party == {"fdt"}
     assert not found.own & {"pykexec.arch.x86_64.loader", "pykexec.arch.arm64.declared", "pykexec.explain"}

@@ -123,7 +123,7 @@ def test_bash_offers_every_option(tmp_path: Path) -> None:
     ("words", "offered"),
     [
         (["--load-p"], ["--load-panic", "--load-preserve-context"]),
-        (["-l", "--initr"], ["--initrd"]),
+        (["-l", "--initr"], ["--initrd", "--initrd-file"]),
         (["--completion", ""], ["bash", "zsh", "fish"]),
         (["--completion", "=", "f"], ["fish"]),
         (["--completion", "="], ["bash", "zsh", "fish"]),

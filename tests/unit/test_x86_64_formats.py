@@ -8,6 +8,7 @@ import dataclasses
 import re
 import struct
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -119,7 +120,7 @@ def test_the_32_bit_entry_needs_memory_below_4g() -> None:
 @pytest.mark.parametrize("version", [0x0200, 0x0203, 0x0205, 0x0209, 0x020B])
 def test_old_boot_protocols(version: int) -> None:
     """Fields that came later are not looked at, whatever bytes are there (boot.rst, "Details")."""
-    size = {"init_size": 0, "pref_address": 1 << 60} if version < 0x020A else {}
+    size: dict[str, Any] = {"init_size": 0, "pref_address": 1 << 60} if version < 0x020A else {}
     kept = FakeBzImage(version=version, cmdline_size=99, **size)
     found = plan(kept.build(), append="x" * (90 if version >= 0x0206 else 250))
     assert found.image_format == f"bzImage, boot protocol 2.{version & 0xFF:02}, 32-bit entry"
@@ -226,7 +227,7 @@ def test_a_place_that_is_taken_is_named() -> None:
         (b"text" * 2000, {"format": "elf-x86"}, "Cannot determine the file type of kernel"),
     ],
 )
-def test_options_for_other_formats(data: bytes, changes: dict[str, object], message: str) -> None:
+def test_options_for_other_formats(data: bytes, changes: dict[str, Any], message: str) -> None:
     with pytest.raises((UsageError, ImageError), match=message):
         plan(data, **changes)
 

@@ -1,0 +1,189 @@
+"""What is looked at before a load: whether the files are likely to do what they are loaded for.
+
+What cannot work at all, the loaders refuse; here is what most likely will not. A usual kernel with a usual
+initrd shall not wait for this: what takes a closer look imports what that needs.
+"""
+
+from __future__ import annotations
+
+from pykexec.errors import PykexecError
+from pykexec.formats import magic
+from pykexec.memory import KIB, MIB
+from pykexec.purpose import Purpose
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pykexec.files import FileData
+    from pykexec.machine import Machine
+    from pykexec.plan import Request
+
+STUB = "sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+"""The EFI variable in which systemd's stub leaves its name (systemd-stub(7))."""
+
+_TRAILER = b"TRAILER!!!"
+_EARLY_MAX = 32 * MIB  # microcode for all CPUs of both makers comes to half of that
+_STEP = 1 * MIB
+_SAMPLE = 4 * KIB
+
+
+def is_plain(machine: Machine, request: Request) -> bool:
+    """Whether the request names the kernel's own file and at most one initrd, so that nothing is to be
+    looked for, taken out, or put together."""
+    names_more = (
+        *(request.initrds, request.additions, request.entry_id, request.reuse_kernel),
+        request.profile is not None,
+        request.format in BUNDLES,
+    )
+    data = request.kernel.data
+    if any(names_more) or magic.may_be_bundle(data) or magic.is_wrapped(data):
+        return False
+    return request.initrd is not None or not has_stale_initrd(machine, request)
+
+
+BUNDLES = ("uki", "fit")
+"""The types (-t) that hold more than a kernel."""
+
+
+def has_stale_initrd(machine: Machine, request: Request) -> bool:
+    """Whether a kernel without an initrd would take the running kernel's, from memory long used otherwise.
+
+    systemd's stub hands an initrd over in memory; the kernel's EFI stub then names its place in a table of
+    EFI's (LINUX_EFI_INITRD_MEDIA_GUID), which outlives kexec. A kernel that is told of no initrd reads that
+    table (drivers/firmware/efi/efi.c efi_config_parse_tables, Linux 6.1 and later), and panics ("Cannot find
+    place for new RAMDISK") or unpacks what it finds. See https://github.com/flatcar/Flatcar/issues/1833.
+    """
+    return request.hand_over_efi and machine.read(STUB) is not None
+
+
+def warnings(machine: Machine, request: Request) -> list[str]:
+    """Why the files of a plain request will probably not do."""
+    found = list(_initrd(request.initrd))
+    if request.purpose is Purpose.CRASH:
+        found += _configuration(machine, request.kernel, from_container=bool(request.container))
+        found += _room(machine, request)
+    return found
+
+
+def _initrd(file: FileData | None) -> Iterator[str]:
+    if file is None or _is_usual(file.data):
+        return
+    if not file.size:
+        yield f"{file.path} is empty: the new kernel gets no initrd"
+        return
+    from pykexec import initramfs
+
+    warning = initramfs.inspect(file.data).warning
+    if warning is not None:
+        yield f"{file.path}: {warning}"
+
+
+def _is_usual(data: memoryview) -> bool:
+    """Whether it is a whole archive, or something compressed, perhaps behind an archive of early files."""
+    if magic.compression(data):
+        return True
+    if bytes(data[:6]) not in magic.CPIO:
+        return False
+    end = bytes(data[-_SAMPLE:]).rstrip(b"\0")
+    if end.endswith(_TRAILER):
+        return True
+    for start in range(0, min(data.nbytes, _EARLY_MAX), _STEP):
+        at = bytes(data[start : start + _STEP + len(_TRAILER)]).find(_TRAILER)
+        if at >= 0:
+            behind = start + at + len(_TRAILER)
+            zeros = bytes(data[behind : behind + _SAMPLE])
+            return bool(magic.compression(data[behind + len(zeros) - len(zeros.lstrip(b"\0")) :]))
+    return False
+
+
+_NEEDED = {
+    "CONFIG_CRASH_DUMP": "it will not find the crashed kernel's memory",
+    "CONFIG_PROC_VMCORE": "it will have no /proc/vmcore",
+}
+"""What a capture kernel is built with (kernel/Kconfig.kexec, fs/proc/Kconfig), and why."""
+
+
+def _configuration(machine: Machine, kernel: FileData, *, from_container: bool) -> Iterator[str]:
+    """By the configuration beside the kernel, or in it where nothing has to be unpacked for that."""
+    release = _release(kernel.data)
+    text = _text_beside(machine, release) if release else None
+    if text is not None:
+        lacks = [name for name in _NEEDED if f"# {name} is not set\n" in text]
+    elif from_container or _is_image(kernel.data):
+        lacks = _lacks(kernel)
+    else:
+        return
+    for name in lacks:
+        yield f"{kernel.path} was built without {name}: {_NEEDED[name]}"
+
+
+def _lacks(kernel: FileData) -> list[str]:
+    from pykexec import kernelconfig
+
+    try:
+        config = kernelconfig.embedded(kernel.path, kernel.data)
+    except PykexecError:
+        return []  # whoever loads this kernel says what is wrong with it
+    return [name for name in _NEEDED if config is not None and config.get(name) == "n"]
+
+
+def _text_beside(machine: Machine, release: str) -> str | None:
+    try:
+        for path in (f"boot/config-{release}", f"lib/modules/{release}/config"):
+            data = machine.read(path)
+            if data is not None:
+                return data.decode("utf-8", "replace")
+    except PykexecError:
+        pass  # such as one that only root may read
+    return None
+
+
+def _release(data: memoryview) -> str | None:
+    release = magic.bzimage_release(data)
+    if release is None and _is_image(data):
+        from pykexec import kernelconfig
+
+        release = kernelconfig.release_of(data)
+    return None if release is None or "/" in release else release
+
+
+_NEEDED_AT_LEAST = 20 * MIB
+"""What a running kernel takes besides its image: see pykexec.kdump.estimate."""
+_EXPANSION = 6
+"""More than an initrd comes to when it is unpacked, whatever it is compressed with."""
+
+
+def _room(machine: Machine, request: Request) -> Iterator[str]:
+    """Not a sum of all that is needed (see pykdump estimate), but what there is no doing without."""
+    reserved = sum(each.size for each in machine.iomem.crash_regions)
+    initrd = request.initrd.size if request.initrd else 0
+    # One struct page of 64 bytes for each page (include/linux/mm_types.h).
+    needed = _kernel_memory(request.kernel.data) + initrd + reserved // 64 + _NEEDED_AT_LEAST
+    if needed + initrd * _EXPANSION <= reserved:
+        return
+    unpacked = None
+    if request.initrd is not None:
+        from pykexec import initramfs
+
+        unpacked = initramfs.inspect(request.initrd.data).unpacked
+    needed += unpacked or initrd
+    if needed > reserved:
+        yield (
+            f"the capture kernel will probably run out of memory: {reserved // MIB} MiB are reserved, kernel"
+            f" and initramfs alone take about {needed // MIB} MiB; see pykdump estimate"
+        )
+
+
+def _kernel_memory(data: memoryview) -> int:
+    """init_size (Documentation/arch/x86/boot.rst), or image_size (Documentation/arch/arm64/booting.rst)."""
+    if bytes(data[0x202:0x206]) == b"HdrS":
+        return int.from_bytes(data[0x260:0x264], "little")
+    if _is_image(data):
+        return int.from_bytes(data[0x10:0x18], "little")
+    return data.nbytes
+
+
+def _is_image(data: memoryview) -> bool:
+    """Whether this is an arm64 Image, which is never compressed."""
+    return bytes(data[0x38:0x3C]) == b"ARM\x64"

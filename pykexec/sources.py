@@ -1,0 +1,304 @@
+"""Where kernel, initrds, command line and device tree come from, if not from files named one by one.
+
+Boot entries, the running kernel's files, containers with more than a kernel in them, several initrds: all of
+that becomes a plain request, with a note of what was taken from where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pykexec import bootentries, checks, command_line, formats, initramfs
+from pykexec.bootentries import BootEntry
+from pykexec.bootpaths import first_file, view
+from pykexec.errors import FileError, ImageError, MachineError, UsageError
+from pykexec.files import FileData
+from pykexec.formats import identify, magic
+from pykexec.machine import Machine
+from pykexec.machine.root import Folder, Root
+from pykexec.plan import Purpose, Request
+
+DEFAULT = "default"
+"""The name under which --entry-id knows the entry that a reboot would start."""
+
+_TREE = "sys/firmware/fdt"
+_COMPATIBLE = "proc/device-tree/compatible"
+_OF_THE_RESERVATION = ("crashkernel",)
+_OF_EFI = (
+    *("linux,uefi-system-table", "linux,uefi-mmap-start", "linux,uefi-mmap-size"),
+    *("linux,uefi-mmap-desc-size", "linux,uefi-mmap-desc-ver"),
+)
+"""In /chosen: Documentation/arch/arm/uefi.rst."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A kernel, and what comes with it."""
+
+    kernel: FileData
+    where: str = ""
+    """What it all comes from, for people."""
+    initrds: tuple[FileData, ...] = ()
+    command_line: str | None = None
+    device_tree: FileData | None = None
+    profile: str | None = None
+    addons: tuple[FileData, ...] = ()
+    container: str = ""
+    taken: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    parts: tuple[str, ...] = field(default=())
+    """Names of the initrds."""
+
+
+def resolve(machine: Machine, request: Request) -> Request:
+    """The same request, naming a kernel out of its containers and at most one initrd.
+
+    Reads facts of the machine and files, changes nothing. Raises PykexecError where something is missing,
+    damaged, or not what it should be.
+    """
+    found = _unpacked(machine, request, _find(machine, request))
+    initrd, put_together = _initrd(machine, request, found)
+    tree, of_tree = _device_tree(machine, request, found)
+    line, of_line = _command_line(request, found)
+    return replace(
+        request,
+        kernel=found.kernel,
+        initrd=initrd,
+        initrds=(),
+        additions=(),
+        entry_id=None,
+        reuse_kernel=False,
+        profile=None,
+        format=None if request.format in checks.BUNDLES else request.format,
+        device_tree=tree,
+        append=line,
+        container=found.container,
+        taken=(*request.taken, *found.taken, *of_line, *put_together, *of_tree),
+        warnings=(*request.warnings, *found.warnings),
+    )
+
+
+def _find(machine: Machine, request: Request) -> _Found:
+    named = [
+        name
+        for name, given in {
+            "a kernel": bool(request.kernel.path),
+            "entry_id": request.entry_id is not None,
+            "reuse_kernel": request.reuse_kernel,
+        }.items()
+        if given
+    ]
+    if len(named) != 1:
+        raise UsageError(f"one kernel at a time, not {' and '.join(named) or 'none'}")
+    if request.entry_id is not None:
+        return _of_entry(machine, request, request.entry_id)
+    if request.reuse_kernel:
+        return _of_running(machine, request)
+    path = request.kernel.path
+    is_file = request.kernel.descriptor is not None
+    addons = _addons(Folder("/"), str(Path(path).resolve()), request.kernel) if is_file else ()
+    return _Found(request.kernel, profile=request.profile, addons=addons)
+
+
+def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
+    known = bootentries.entries(machine.root, machine.uname_machine)
+    if wanted == DEFAULT and not any(wanted in (entry.id, entry.file_name) for entry in known):
+        entry = bootentries.default(machine.root, known)
+    else:
+        entry = bootentries.find(known, wanted)
+    initrds = () if request.initrd is not None else entry.initrds
+    kernel = _file(machine.root, entry.kernel, "kernel")
+    return _Found(
+        kernel=kernel,
+        where=f"boot entry {entry.id}",
+        initrds=tuple(_file(machine.root, path, "initrd") for path in initrds),
+        command_line=entry.options or None,
+        device_tree=_file(machine.root, entry.device_tree, "device tree") if entry.device_tree else None,
+        profile=entry.profile if request.profile is None else request.profile,
+        addons=_addons(machine.root, entry.kernel, kernel),
+        taken=(f"boot entry {entry.id}{f' ({entry.title})' if entry.title else ''}: /{entry.source}",),
+        warnings=tuple(_doubts(entry)),
+        parts=tuple(f"/{path}" for path in initrds),
+    )
+
+
+def _doubts(entry: BootEntry) -> Iterator[str]:
+    for note in entry.notes:
+        yield f"/{entry.source}: {note}"
+    if entry.tries_left == 0:
+        yield f"boot entry {entry.id}: its boot counter says that it failed each time it was tried"
+    if entry.overlays:
+        names = ", ".join(f"/{path}" for path in entry.overlays)
+        yield f"boot entry {entry.id}: its device tree overlays are left out: {names}"
+
+
+def _of_running(machine: Machine, request: Request) -> _Found:
+    running = bootentries.running_kernel(machine.root, machine.kernel_release, machine.command_line)
+    initrds = () if request.initrd is not None else running.initrds
+    kernel = _file(machine.root, running.kernel, "kernel")
+    return _Found(
+        kernel=kernel,
+        where="the running kernel",
+        initrds=tuple(_file(machine.root, path, "initrd") for path in initrds),
+        profile=request.profile,
+        addons=_addons(machine.root, running.kernel, kernel),
+        taken=(f"the running kernel: /{running.kernel} (by {running.why})",),
+        parts=tuple(f"/{path}" for path in initrds),
+    )
+
+
+def _file(root: Root, path: str, what: str) -> FileData:
+    """A file below the root, as if it had been named. Raises FileError where there is none."""
+    if isinstance(root, Folder):
+        return replace(FileData.open(root.path_of(path), what), path=f"/{path}")
+    if first_file(root, [path]) is None:
+        raise FileError(f"cannot read the {what} /{path}: there is no such file")
+    return FileData.from_bytes(f"/{path}", view(root, path))
+
+
+def _addons(root: Root, path: str, kernel: FileData) -> tuple[FileData, ...]:
+    """Those for that kernel, if it can have some; they are looked for where its file is."""
+    if not magic.may_be_bundle(kernel.data):
+        return ()
+    names = bootentries.addons(root, path.lstrip("/"))
+    return tuple(_file(root, name, "add-on") for name in names)
+
+
+def _unpacked(machine: Machine, request: Request, found: _Found) -> _Found:
+    """With the kernel out of its containers, and what else is in these."""
+    if formats.is_bundle(found.kernel) or found.profile is not None:
+        found = _opened(machine, request, found)
+    if request.format in checks.BUNDLES and not found.container:
+        what = identify.describe(found.kernel.data) or "of no known type"
+        raise ImageError(f"-t {request.format}: {found.kernel.path} is {what}", hint="leave out -t")
+    if not magic.is_wrapped(found.kernel.data):
+        return found
+    kernel, wrappings = formats.unwrap(found.kernel)
+    return replace(found, kernel=kernel, container=", ".join(filter(None, (found.container, wrappings))))
+
+
+def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
+    path = found.kernel.path
+    bundle = formats.open_bundle(
+        found.kernel, found.profile, compatible=_compatible(machine), addons=found.addons
+    )
+    kind = "fit" if bundle.format.startswith("FIT") else "uki"
+    if request.format in checks.BUNDLES and request.format != kind:
+        raise ImageError(f"-t {request.format}: {path} is a {bundle.format}", hint="leave out -t")
+    lines = [line for line in (bundle.command_line, found.command_line) if line is not None]
+    notes = list(found.taken)
+    notes.append(f"kernel out of the {bundle.format} {path}")
+    notes += [f"add-on {each.path}" for each in found.addons]
+    embedded = bundle.initrds
+    if embedded and request.initrd is not None and request.purpose is Purpose.CRASH:
+        # kdumpctl loads the installed image with a capture kernel's initrd: with both of them in it, the
+        # reservation would hold what is only of use to a usual boot.
+        notes.append(f"not the initrd in {path}: {request.initrd.path} is given instead")
+        embedded = ()
+    tree = found.device_tree
+    if tree is None and bundle.device_tree is not None:
+        tree = FileData.from_bytes(f"{path} (device tree)", bundle.device_tree)
+    return replace(
+        found,
+        kernel=FileData.from_bytes(path, bundle.kernel),
+        where=found.where or path,
+        initrds=(*(FileData.from_bytes(path, each) for each in embedded), *found.initrds),
+        parts=(*(f"{path} ({each.nbytes:,} bytes of it)" for each in embedded), *found.parts),
+        command_line=" ".join(filter(None, lines)) if lines else None,
+        device_tree=tree,
+        container=bundle.format,
+        taken=tuple(notes),
+        warnings=(*found.warnings, *bundle.notes),
+    )
+
+
+def _compatible(machine: Machine) -> list[str]:
+    """The names of the machine in its device tree, the most specific first."""
+    data = machine.read(_COMPATIBLE)
+    return data.decode("latin-1").rstrip("\0").split("\0") if data else []
+
+
+def _initrd(machine: Machine, request: Request, found: _Found) -> tuple[FileData | None, list[str]]:
+    """One initrd of all there are, and a note of what it was made of."""
+    parts = [*found.initrds, *([request.initrd] if request.initrd else []), *request.initrds]
+    names = [*found.parts, *(each.path for each in parts[len(found.initrds) :])]
+    if not parts and not request.additions and _wants_an_initrd(machine, request, found):
+        note = "an empty initrd, lest the new kernel take the one that this kernel was handed through EFI"
+        return FileData.from_bytes("an empty initramfs", initramfs.empty()), [note]
+    if len(parts) == 1 and not request.additions:
+        return parts[0], [f"initrd: {names[0]}"] if found.initrds else []
+    if not parts and not request.additions:
+        return None, []
+    joined = initramfs.assemble([each.data for each in parts], request.additions)
+    names += [f"/{each.path} put in" for each in request.additions]
+    paths = dict.fromkeys(each.path for each in parts)
+    name = " + ".join(paths) or "files put in"
+    return FileData.from_bytes(name, joined), [f"initrd: {', then '.join(names)}"]
+
+
+def _wants_an_initrd(machine: Machine, request: Request, found: _Found) -> bool:
+    """Whether it has to be told of an initrd, because otherwise it would find one of its own."""
+    if request.modules or not checks.has_stale_initrd(machine, request):
+        return False
+    # Of all that can be loaded only Multiboot kernels are not Linux.
+    return "Multiboot" not in (identify.describe(found.kernel.data) or "")
+
+
+def _command_line(request: Request, found: _Found) -> tuple[str | None, list[str]]:
+    """That of --append and --reuse-cmdline, else the one that came with the kernel."""
+    if found.command_line is None or request.append is not None or request.reuse_command_line:
+        return request.append, []
+    line = found.command_line
+    if request.purpose is Purpose.CRASH:
+        line = command_line.without(line, _OF_THE_RESERVATION)
+    return line, [f"command line of {found.where}"]
+
+
+def _device_tree(machine: Machine, request: Request, found: _Found) -> tuple[FileData | None, list[str]]:
+    if request.device_tree is not None or found.device_tree is None:
+        return request.device_tree, []
+    given = found.device_tree
+    running = machine.read(_TREE)
+    if running is None and not machine.root.names("proc/device-tree"):
+        return None, [f"not the device tree {given.path}: this machine has none"]
+    return _completed(given, running), [f"device tree {given.path}"]
+
+
+def _completed(given: FileData, running: bytes | None) -> FileData:
+    """A board's tree with what firmware adds to it before a kernel sees it: memory, and where EFI is.
+
+    Devicetree Specification, 3.4 "/memory node"; U-Boot's fdt_fixup_memory.
+    """
+    if running is None:
+        return given
+    from pykexec.devicetree import DeviceTree
+
+    tree, told = DeviceTree(bytes(given.data), given.path), DeviceTree(running, f"/{_TREE}")
+    memory = {path: node for path, node in told.nodes() if _is_memory(node)}
+    if memory and tree.cells != told.cells:
+        raise MachineError(
+            f"{given.path}: its #address-cells and #size-cells are not those of /{_TREE}",
+            hint="it is most likely not for this machine; give one with --dtb",
+        )
+    if memory:
+        for path, node in list(tree.nodes()):
+            if _is_memory(node):
+                tree.remove(path, "reg")
+    copied: dict[str, Mapping[str, bytes | None]] = {
+        **memory,
+        "/chosen": {name: told.get("/chosen", name) for name in _OF_EFI},
+    }
+    for path, properties in copied.items():
+        for name, value in properties.items():
+            if value is not None:
+                tree.set(path, name, value)
+    return FileData.from_bytes(given.path, tree.to_bytes())
+
+
+def _is_memory(node: Mapping[str, bytes]) -> bool:
+    return node.get("device_type") == b"memory\0"
+
+
+__all__: Sequence[str] = ("DEFAULT", "resolve")
