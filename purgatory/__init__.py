@@ -12,12 +12,12 @@ import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from pykexec.errors import PurgatoryError
 from pykexec.machine.serial import SerialPort
 from pykexec.memory import KIB, MIB, align_up
 from pykexec.purgatory.compiled import PARAMS, REGION
+from pykexec.values import dataclass
 
 _PREBUILT = os.path.join(os.path.dirname(__file__), "prebuilt")
 
@@ -75,6 +75,10 @@ class Console:
     """Of an 8250's clock, to set its speed; 0: it stays as it is."""
     vga: bool = False
     """Whether to write to the VGA text screen as well (x86)."""
+
+
+NO_CONSOLE = Console()
+"""Purgatory then says nothing."""
 
 
 class OnDamage(enum.Enum):
@@ -219,7 +223,7 @@ def build(
     jump_to: int,
     arguments: Sequence[int],
     digests: Sequence[Digest],
-    console: Console = Console(),
+    console: Console = NO_CONSOLE,
     backup: Backup | None = None,
     on_damage: OnDamage = OnDamage.RESET,
     reset: ResetMethod = ResetMethod.DEFAULT,

@@ -10,7 +10,6 @@ import fnmatch
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, locate, parts_of, shown, text, view
 from pykexec.errors import ImageError, UsageError
@@ -18,6 +17,7 @@ from pykexec.formats import uki
 from pykexec.machine.root import Root
 from pykexec.memory import KIB
 from pykexec.runningkernel import RunningKernel, running_kernel
+from pykexec.values import dataclass, replace
 from pykexec.versions import version_key
 
 __all__ = ["BootEntry", "RunningKernel", "addons", "default", "entries", "find", "running_kernel"]

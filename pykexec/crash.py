@@ -1,11 +1,10 @@
 """What crash loads have in common on all architectures: the memory to dump, and where it was mapped."""
 
-from dataclasses import dataclass
-
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import MachineError, NoCrashMemoryError
 from pykexec.machine import Machine
 from pykexec.memory import Range, RangeSet
+from pykexec.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

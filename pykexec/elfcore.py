@@ -6,11 +6,11 @@ whole as /proc/vmcore (fs/proc/vmcore.c). Offsets in these headers are therefore
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from pykexec.errors import MachineError
 from pykexec.machine.cpus import NoteArea
+from pykexec.values import dataclass
 
 _EHDR = {"little": struct.Struct("<16sHHIQQQIHHHHHH"), "big": struct.Struct(">16sHHIQQQIHHHHHH")}
 _PHDR = {"little": struct.Struct("<IIQQQQQQ"), "big": struct.Struct(">IIQQQQQQ")}

@@ -1,11 +1,12 @@
 """Files named by the user: opened once, mapped, not copied."""
 
+import errno
 import mmap
 import os
 import stat
-from dataclasses import dataclass, field
 
 from pykexec.errors import FileError
+from pykexec.values import dataclass, field
 
 
 class Descriptor:
@@ -45,8 +46,12 @@ class FileData:
             descriptor = Descriptor(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
             status = os.fstat(descriptor.number)
             if stat.S_ISREG(status.st_mode) and status.st_size:
-                mapped = mmap.mmap(descriptor.number, status.st_size, access=mmap.ACCESS_COPY)
-                return cls(name, memoryview(mapped), descriptor)
+                try:
+                    mapped = mmap.mmap(descriptor.number, status.st_size, access=mmap.ACCESS_COPY)
+                    return cls(name, memoryview(mapped), descriptor)
+                except OSError as error:
+                    if error.errno != errno.ENODEV:  # as sysfs answers for /sys/firmware/initrd
+                        raise
             with open(descriptor.number, "rb", closefd=False) as file:
                 return cls(name, memoryview(file.read()))
         except OSError as error:

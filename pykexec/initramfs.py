@@ -10,12 +10,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from pykexec.errors import FileError, ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.formats import magic
 from pykexec.memory import GIB, KIB, MIB, align_up
+from pykexec.values import dataclass
 
 ALIGNMENT = 4
 """A cpio archive has to begin at a multiple of it (init/initramfs.c write_buffer, lib/earlycpio.c)."""

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from pykexec.errors import ImageError
 from pykexec.formats import compression, magic
 from pykexec.machine.root import Root
 from pykexec.machine.text import read
 from pykexec.memory import MIB
+from pykexec.values import dataclass, field
 
 _EMBEDDED = re.compile(rb"IKCFG_ST(?=\x1f\x8b\x08)")  # kernel/configs.c
 _END = b"IKCFG_ED"

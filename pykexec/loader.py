@@ -117,7 +117,7 @@ def _resolved(machine: Machine, request: Request) -> Request:
     warnings = checks.warnings(machine, request)
     if not warnings:
         return request
-    from dataclasses import replace
+    from pykexec.values import replace
 
     return replace(request, warnings=(*request.warnings, *warnings))
 
@@ -130,7 +130,7 @@ def _plan_load(machine: Machine, request: Request) -> LoadPlan:
     _check(plan)
     if not (request.warnings or request.taken):
         return plan
-    from dataclasses import replace
+    from pykexec.values import replace
 
     return replace(plan, warnings=(*plan.warnings, *request.warnings), taken=request.taken)
 

@@ -7,9 +7,10 @@ in the files of /sys/firmware/memmap, and are converted where those are parsed.
 import bisect
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import attrgetter
+
+from pykexec.values import dataclass, field
 
 KIB = 1 << 10
 MIB = 1 << 20

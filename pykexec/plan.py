@@ -1,7 +1,6 @@
 """What is asked for (`Request`) and what shall be done (`LoadPlan`): plain values, no I/O."""
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pykexec import log
@@ -10,6 +9,7 @@ from pykexec.files import FileData
 from pykexec.memory import Placement, Range, RangeSet, TypedRange, align_up, find_hole
 from pykexec.purpose import Purpose
 from pykexec.uapi import KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
+from pykexec.values import dataclass, field
 
 if TYPE_CHECKING:
     from pykexec.initramfs import Addition

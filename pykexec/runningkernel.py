@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, head, locate, parts_of, shown, view
 from pykexec.command_line import parameters
@@ -10,6 +9,7 @@ from pykexec.errors import MachineError
 from pykexec.formats import magic, uki
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_text
+from pykexec.values import dataclass
 
 _INITRD_NAMES = (
     ("initrd.img", ""),  # Debian, Ubuntu

@@ -7,7 +7,6 @@ that becomes a plain request, with a note of what was taken from where.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pykexec import bootentries, checks, command_line, formats, initramfs
@@ -19,6 +18,7 @@ from pykexec.formats import identify, magic
 from pykexec.machine import Machine
 from pykexec.machine.root import Folder, Root
 from pykexec.plan import Purpose, Request
+from pykexec.values import dataclass, field, replace
 
 DEFAULT = "default"
 """The name under which --entry-id knows the entry that a reboot would start."""

@@ -1,10 +1,9 @@
 """arm64: the Image format and the boot protocol of Documentation/arch/arm64/booting.rst."""
 
-from dataclasses import dataclass
-
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
+from pykexec.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

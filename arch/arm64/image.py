@@ -1,13 +1,13 @@
 """Image: the arm64 kernel as it runs, behind a header of 64 bytes (booting.rst, "Call the kernel image")."""
 
 import enum
-from dataclasses import dataclass
 
 from pykexec.arch.arm64.compiled import HEADER
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import pe
 from pykexec.memory import KIB, MIB
+from pykexec.values import dataclass
 
 _MAGIC = b"ARM\x64"
 _FLAG_BIG_ENDIAN = 1 << 0

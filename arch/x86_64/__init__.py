@@ -1,10 +1,9 @@
 """x86_64: Linux kernels by its boot protocol (Documentation/arch/x86/boot.rst), and Multiboot kernels."""
 
-from dataclasses import dataclass
-
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
+from pykexec.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from pykexec.arch.x86_64 import e820, layouts
 from pykexec.arch.x86_64.kernel import LinuxKernel
@@ -10,6 +9,7 @@ from pykexec.machine import Machine
 from pykexec.machine.efi import EfiFacts
 from pykexec.machine.text import read_number
 from pykexec.memory import KIB, MIB, MemoryKind, Range, TypedRange, align_up
+from pykexec.values import dataclass, replace
 
 RunningBootParams = layouts.Parsed | None
 RUNNING_BOOT_PARAMS = "sys/kernel/boot_params/data"

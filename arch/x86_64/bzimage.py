@@ -3,13 +3,12 @@
 Numbers without a source are of Documentation/arch/x86/boot.rst, as are the versions in which fields came.
 """
 
-from dataclasses import dataclass
-
 from pykexec.arch.x86_64 import layouts
 from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.memory import GIB, KIB, MIB, Range, align_up
+from pykexec.values import dataclass
 
 _SECTOR = 512
 _SETUP_SECTS_DEFAULT = 4

@@ -1,13 +1,13 @@
 """What only a crash load on x86 needs: the capture kernel's memory map, and low memory saved."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pykexec import crash, elfcore
 from pykexec.crash import CrashMemory
 from pykexec.machine import Machine
 from pykexec.machine.iomem import Iomem
 from pykexec.memory import KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange, align_down
+from pykexec.values import replace
 
 _EM_X86_64 = 62  # elf(5)
 _LOW_MEMORY = Range(0, 0xA0000)  # above it the VGA window begins

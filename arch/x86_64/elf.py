@@ -3,7 +3,6 @@
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from elftools.common.exceptions import ELFParseError
@@ -13,6 +12,7 @@ from elftools.elf.structs import ELFStructs
 
 from pykexec.errors import ImageError
 from pykexec.memory import KIB, MIB, Range, align_down, align_up
+from pykexec.values import dataclass
 
 _PAGE = 4 * KIB
 _SEGMENTS_MAX = 256  # a kernel has about five

@@ -1,7 +1,6 @@
 """What every load on x86_64 stands on, whatever is loaded: free memory, the map to tell, and purgatory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pykexec import command_line, purgatory
 from pykexec import crash as generic_crash
@@ -12,6 +11,7 @@ from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
 from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
 from pykexec.uapi import KEXEC_UPDATE_ELFCOREHDR
+from pykexec.values import dataclass
 
 ABOVE_LOW_MEMORY = Range(MIB, 1 << 64)
 BELOW_4G = Range(MIB, 4 * GIB)

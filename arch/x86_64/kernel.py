@@ -1,9 +1,9 @@
 """A Linux kernel as the loader sees it, whatever file it came in."""
 
 import enum
-from dataclasses import dataclass
 
 from pykexec.memory import Range
+from pykexec.values import dataclass
 
 
 class Entry(enum.Enum):

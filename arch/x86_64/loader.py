@@ -1,7 +1,6 @@
 """Which of the formats a kernel is in, and so who plans its load."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from pykexec import formats
 from pykexec.arch.x86_64 import bzimage, linux
@@ -10,6 +9,7 @@ from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
+from pykexec.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

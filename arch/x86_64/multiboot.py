@@ -5,7 +5,6 @@ import io
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pykexec.arch.x86_64 import acpi, boot_params, ground, multiboot_info
 from pykexec.arch.x86_64.ground import BELOW_4G, Ground
@@ -17,6 +16,7 @@ from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, Placement, Range, align_up
 from pykexec.plan import LoadPlan, Module, Purpose, Request
+from pykexec.values import dataclass
 
 _INFORMATION, _KERNEL = "information", "kernel"
 _FIRST_PAGE_END = 4 * KIB

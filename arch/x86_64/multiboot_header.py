@@ -6,13 +6,13 @@ Names and numbers are those of the two specifications, section 3.1
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from pykexec.arch.x86_64 import elf
 from pykexec.arch.x86_64.elf import Piece
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.memory import GIB, KIB, Placement
+from pykexec.values import dataclass
 
 _MAGIC_1, _SEARCH_1, _ALIGN_1 = 0x1BADB002, 8192, 4
 _MAGIC_2, _SEARCH_2, _ALIGN_2 = 0xE85250D6, 32768, 8

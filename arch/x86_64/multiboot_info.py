@@ -5,10 +5,10 @@ Names and numbers are those of the specifications' sections "Boot information fo
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pykexec import __version__
 from pykexec.memory import KIB, MIB, MemoryKind, Range, RangeSet, TypedRange, align_up
+from pykexec.values import dataclass
 
 LOADER_NAME = f"pykexec {__version__}".encode()
 

@@ -1,6 +1,6 @@
 """What a container has that holds more than a kernel: a unified kernel image, a FIT image."""
 
-from dataclasses import dataclass
+from pykexec.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

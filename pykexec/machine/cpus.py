@@ -1,10 +1,9 @@
 """Where the crashed kernel leaves its notes: registers of each CPU, and VMCOREINFO."""
 
-from dataclasses import dataclass
-
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_number, read_text
+from pykexec.values import dataclass
 
 _CPUS = "sys/devices/system/cpu"
 _NOTE_SIZE_BEFORE_3_10 = 1024  # when there was no crash_notes_size yet

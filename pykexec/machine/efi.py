@@ -1,11 +1,11 @@
 """EFI, as the running kernel shows it below /sys/firmware/efi."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read, read_number, read_text
+from pykexec.values import dataclass
 
 _EFI = "sys/firmware/efi"
 _SECURE_BOOT = f"{_EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"

@@ -1,11 +1,11 @@
 """/proc/iomem: what lies where in physical memory, as the running kernel sees it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from pykexec.errors import MachineError
 from pykexec.memory import MemoryKind, MemoryMap, Range, RangeSet, TypedRange
+from pykexec.values import dataclass, field
 
 _KINDS: Mapping[str, MemoryKind] = {
     "system ram": MemoryKind.RAM,

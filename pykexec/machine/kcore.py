@@ -3,13 +3,13 @@
 import bisect
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, NamedTuple
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root, unreadable
 from pykexec.memory import GIB, MIB, Range, align_down, align_up
+from pykexec.values import dataclass, field
 
 PATH = "proc/kcore"
 

@@ -1,11 +1,11 @@
 """Serial ports, for purgatory's last words."""
 
 import re
-from dataclasses import dataclass
 
 from pykexec.errors import UsageError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_number, read_text
+from pykexec.values import dataclass
 
 _TTYS = "sys/class/tty"
 _UPIO_MEM32 = 3  # include/linux/serial_core.h

@@ -409,13 +409,14 @@ def test_a_compressed_kernel_is_unpacked_once(
 def test_several_initrds(written: Written, tmp_path: Path) -> None:
     kernel = written("vmlinuz", KERNEL)
     early = cpio(tmp_path / "early.d", {"kernel/x86/microcode/GenuineIntel.bin": b"microcode"})
-    names = {
+    archives = {
         name: cpio(tmp_path / f"{name}.d", {"init": name.encode(), f"only-{name}": b""}) for name in "abc"
     }
-    names["c"] = early + names["c"]
-    paths = {name: written(name, data) for name, data in names.items()}
+    archives["c"] = early + archives["c"]
+    paths = {name: written(name, data) for name, data in archives.items()}
     put = written("put", b"put in")
-    argv = ["-c", "-l", kernel, "--initrd", paths["c"], "--initrd", paths["a"], "--add-initrd", paths["b"]]
+    argv: list[str | Path] = ["-c", "-l", kernel]
+    argv += ["--initrd", paths["c"], "--initrd", paths["a"], "--add-initrd", paths["b"]]
     argv += ["--add-initrd", paths["c"], f"--initrd-file={put}:etc/put", f"--initrd-file={put}:/x/"]
     plan = as_told(snapshot(X86_64), *argv)
     assert isinstance(plan, LoadPlan)

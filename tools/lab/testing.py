@@ -24,6 +24,7 @@ _TOOLS = {
     "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
     "dracut": "dracut-core",
+    "fdtput": "device-tree-compiler",
     "fish": "fish",
     "groff": "groff",
     "ip": "iproute2",

@@ -1,0 +1,270 @@
+"""Kernels that come with more, or out of something: unified kernel images, FIT images, boot entries, and
+several initrds; booted, and crashed into."""
+
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support import systemd
+from tests.vm import jobs
+from tests.vm.conftest import RunGuest
+from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, images
+from tools.lab.debian import fetch
+
+ARCHES = [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")]
+_LOOK = 'set -e\ncp /proc/cmdline "$OUT"\n'
+_EFI = 'ls /sys/firmware/efi > "$OUT/efi"\n'
+
+
+def system(kernel: Kernel, job: str, *, stage: str = "second") -> tuple[bytes, bytes]:
+    """A system for the next kernel, in two archives: neither would do without the other."""
+    return images.small(kernel.arch) + kernel.modules(), images.overlay(stage, job, {})
+
+
+def written(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in files}
+
+
+def unified(folder: Path, kernel: Kernel, line: str, job: str) -> bytes:
+    """A unified kernel image, made by ukify."""
+    efi = "aa64" if kernel.arch is ARM64 else "x64"
+    base, overlay = system(kernel, job)
+    parts = written(folder, {"base": base, "overlay": overlay})
+    arguments: list[str | Path] = ["--efi-arch", efi, "--stub", systemd.stub(f"linux{efi}")]
+    arguments += ["--linux", kernel.image, "--initrd", parts["base"], "--initrd", parts["overlay"]]
+    arguments += ["--cmdline", line, "--uname", kernel.release, "--output", folder / "uki.efi"]
+    systemd.ukify("build", *arguments)
+    return (folder / "uki.efi").read_bytes()
+
+
+_ITS = """/dts-v1/;
+/ {{
+    description = "a board"; #address-cells = <1>;
+    images {{
+        kernel {{ data = /incbin/("{kernel}"); type = "kernel"; arch = "arm64"; os = "linux";
+            compression = "gzip"; load = <0x40200000>; entry = <0x40200000>; hash {{ algo = "sha256"; }}; }};
+        ramdisk {{ data = /incbin/("{ramdisk}"); type = "ramdisk"; arch = "arm64"; os = "linux";
+            compression = "none"; hash {{ algo = "sha256"; }}; }};
+        fdt {{ data = /incbin/("{tree}"); type = "flat_dt"; arch = "arm64"; compression = "none";
+            hash {{ algo = "crc32"; }}; }};
+    }};
+    configurations {{
+        default = "other";
+        other {{ kernel = "fdt"; }};
+        board {{ kernel = "kernel"; ramdisk = "ramdisk"; fdt = "fdt"; compatible = "linux,dummy-virt"; }};
+    }};
+}};
+"""
+
+
+def fit(folder: Path, kernel: Kernel, job: str) -> bytes:
+    """A FIT image, made by mkimage: with a device tree as boards have them, which does not say how much
+    memory there is, and with a default configuration that does not boot."""
+    files = {"Image": kernel.image.read_bytes(), "ramdisk": b"".join(system(kernel, job))}
+    parts = written(folder, files)
+    subprocess.run(["gzip", "-1", parts["Image"]], check=True)
+    command = [kernel.arch.qemu, *kernel.arch.machine, "-machine", f"dumpdtb={folder / 'tree'}"]
+    subprocess.run([*command, "-m", "1G", "-smp", "2"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["fdtput", "-d", folder / "tree", "/memory@40000000", "reg"], check=True)
+    subprocess.run(["fdtput", "-t", "s", folder / "tree", "/", "model", "of the FIT image"], check=True)
+    source = _ITS.format(kernel=folder / "Image.gz", ramdisk=parts["ramdisk"], tree=folder / "tree")
+    (folder / "image.its").write_text(source)
+    mkimage: list[str | Path] = ["mkimage", "-E", "-f", folder / "image.its", folder / "image.itb"]
+    subprocess.run(mkimage, check=True, stdout=subprocess.DEVNULL)
+    return (folder / "image.itb").read_bytes()
+
+
+def crash(run_guest: RunGuest, kernel: Kernel, load: str, files: Mapping[str, bytes], marker: str) -> Result:
+    """Load, panic; the capture kernel must have the crashed kernel's log."""
+    job = f'set -e\n{load} > "$OUT/said" 2>&1\necho "{marker}" > /dev/kmsg\n'
+    result = run_guest(Guest(kernel, job, PANIC, files=files), Machine(kernel.arch))
+    assert result.stage("first").read("said") == ""
+    assert marker in result.stage("second").read("dmesg.txt")
+    return result
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_unified_kernel_image(arch: Arch, run_guest: RunGuest, tmp_path: Path) -> None:
+    """Through UEFI, as such images are for: the second kernel has its runtime services."""
+    kernel = Kernel.get("6.1", arch)
+    line = f'console={arch.console} panic=-1 marker={secrets.token_hex(8)} quoted="two words"'
+    image = unified(tmp_path / "uki", kernel, line, _LOOK + _EFI)
+    job = 'set -e\npykexec -d -l /boot/uki.efi 2> "$OUT/story"\n'
+    guest = Guest(kernel, job, "pykexec -e", files={"/boot/uki.efi": image})
+    extra = jobs.WITH_ITS if arch is ARM64 else ()
+    result = run_guest(guest, Machine(arch, memory="2G", append="", uefi=True, extra=extra))
+    story = result.stage("first").read("story")
+    assert "kernel out of the unified kernel image /boot/uki.efi" in story
+    assert "command line of /boot/uki.efi" in story
+    second = result.stage("second")
+    assert second.read("cmdline").strip() == line
+    needed = {"efivars", "runtime"} if arch is X86_64 else {"efivars"}
+    assert needed <= set(second.read("efi").split())
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_crash_into_a_unified_kernel_image(arch: Arch, run_guest: RunGuest, tmp_path: Path) -> None:
+    kernel = Kernel.get("6.1", arch)
+    marker = secrets.token_hex(8)
+    line = jobs.capture_command_line(marker, kernel)
+    image = unified(tmp_path / "uki", kernel, f"crashkernel=64M {line}", jobs.capture(kernel))
+    result = crash(run_guest, kernel, "pykexec -p /boot/uki.efi", {"/boot/uki.efi": image}, marker)
+    told = result.stage("second").read("cmdline")
+    assert line in told
+    assert "crashkernel" not in told
+
+
+def test_fit_image(run_guest: RunGuest, tmp_path: Path) -> None:
+    kernel = Kernel.get("6.1", ARM64)
+    look = _LOOK + 'cp /proc/meminfo /proc/device-tree/model "$OUT"\n'
+    image = fit(tmp_path / "fit", kernel, look)
+    line = f"console=ttyAMA0 panic=-1 marker={secrets.token_hex(8)}"
+    job = f'set -e\ncp /proc/meminfo "$OUT"\npykexec -l /boot/image.itb --append "{line}"\n'
+    guest = Guest(kernel, job, "pykexec -e", files={"/boot/image.itb": image})
+    result = run_guest(guest, Machine(ARM64, append=""))
+    first, second = result.stage("first"), result.stage("second")
+    assert second.read("cmdline").strip() == line
+    assert second.read("model") == "of the FIT image\0"
+    assert jobs.memory_total(second.read("meminfo")) == pytest.approx(
+        jobs.memory_total(first.read("meminfo")), abs=1 << 20
+    )
+
+
+def test_crash_into_a_fit_image(run_guest: RunGuest, tmp_path: Path) -> None:
+    kernel = Kernel.get("6.1", ARM64)
+    marker = secrets.token_hex(8)
+    line = jobs.capture_command_line(marker, kernel)
+    image = fit(tmp_path / "fit", kernel, jobs.capture(kernel))
+    load = f'pykexec -p -t fit --profile board /boot/image.itb --append "{line}"'
+    result = crash(run_guest, kernel, load, {"/boot/image.itb": image}, marker)
+    assert line in result.stage("second").read("cmdline")
+
+
+PACKED = {
+    "zst": ("zstd", "-1", "-q"),
+    "lz4": ("lz4", "-1", "-l", "-q"),
+    "xz": ("xz", "-0"),
+    "lzma": ("xz", "--format=lzma", "-0"),
+    "bz2": ("bzip2", "-1"),
+    "gz": ("gzip", "-1"),
+}
+_SHOWS_ITS_INITRD = {X86_64: "6.12", ARM64: "7.2"}
+"""What the first kernel since 6.6 can; Debian's 6.12 for arm64 dies in kexec_load (trans_pgd_create_copy)."""
+_NEXT = """
+set -e
+generation=$(sed 's/.*generation=//' /proc/cmdline)
+uname -r > "$OUT/$generation"
+next=$(ls /boot/kernels | grep -A 1 -x "$generation" | tail -n +2)
+if [ -n "$next" ]; then
+    pykexec -l "/boot/kernels/$next" --reuseinitrd --append "{line}$next"
+fi
+"""
+
+
+def unpackers(arch: Arch) -> dict[str, bytes]:
+    """What Python takes to unpack zstd and lz4."""
+    packages = fetch("bookworm", arch.debian, ["liblz4-1", "python3-lz4", "python3-zstandard"])
+    files = [(package, path) for package in packages for path in package.glob("usr/lib/**/*")]
+    return {f"/{path.relative_to(package)}": path.read_bytes() for package, path in files if path.is_file()}
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_each_compression(arch: Arch, run_guest: RunGuest) -> None:
+    """One kernel after the other, each packed in another way, with the same initrd all the time."""
+    kernel = Kernel.get(_SHOWS_ITS_INITRD[arch], arch)
+    line = f"console={arch.console} panic=-1 retain_initrd generation="
+    content = kernel.image.read_bytes()
+    kernels = {
+        f"/boot/kernels/{name}": subprocess.run(
+            command, input=content, check=True, stdout=subprocess.PIPE
+        ).stdout
+        for name, command in PACKED.items()
+    }
+    first, *_ = names = sorted(PACKED)
+    guest = Guest(
+        kernel,
+        f'set -e\npykexec -l /boot/kernels/{first} --initrd "$SECOND_IMAGE" --append "{line}{first}"\n',
+        "pykexec -e",
+        second_job=_NEXT.format(line=line),
+        second_files={**kernels, **unpackers(arch)},
+        second_then="pykexec -e",
+        files={f"/boot/kernels/{first}": kernels[f"/boot/kernels/{first}"]},
+    )
+    result = run_guest(guest, Machine(arch, memory="3G", append=""))
+    result.stage("first")
+    booted = {name: result.stage("second").read(name).strip() for name in names}
+    assert booted == dict.fromkeys(names, kernel.release)
+
+
+def test_several_initrds_and_files_put_in(kernel: Kernel, run_guest: RunGuest) -> None:
+    base, overlay = system(kernel, _LOOK + 'cp /etc/put /lib/put "$OUT"; ls /lib > "$OUT/lib"\n')
+    content = secrets.token_hex(20)
+    files = {"/boot/base.img": base, "/boot/overlay.img": overlay}
+    line = f"console=ttyS0 panic=-1 marker={content}"
+    job = f"""
+set -e
+echo {content} > /tmp/put
+pykexec -l "$KERNEL" --initrd /boot/base.img --add-initrd /boot/overlay.img \\
+    --initrd-file /tmp/put:etc/ --initrd-file /tmp/put:/lib/put --append "{line}"
+"""
+    result = run_guest(Guest(kernel, job, "pykexec -e", files=files), Machine(append=""))
+    result.stage("first")
+    second = result.stage("second")
+    assert second.read("cmdline").strip() == line
+    assert second.read("put").strip() == content
+    assert "modules" in second.read("lib").split(), "what was in the folder before is still there"
+
+
+def test_boot_entry_then_the_running_kernel(kernel: Kernel, run_guest: RunGuest) -> None:
+    """The first kernel loads a boot loader's default entry, the second its own file and initrd."""
+    line = f"console=ttyS0 panic=-1 BOOT_IMAGE=/vmlinuz-{kernel.release}"
+    entry = f"title Test\nlinux /vmlinuz-{kernel.release}\ninitrd /second.img\noptions {line} of-the-entry\n"
+    third = b"".join(system(kernel, _LOOK, stage="third"))
+    guest = Guest(
+        kernel,
+        'set -e\npykexec --dry-run -l --entry-id default > "$OUT/plan"\npykexec -l --entry-id=test\n',
+        "pykexec -e",
+        second_job=_LOOK + 'pykexec -d -l --reuse-kernel --reuse-cmdline --append=third 2> "$OUT/story"\n',
+        second_then="pykexec -e",
+        second_files={
+            f"/boot/vmlinuz-{kernel.release}": kernel.image.read_bytes(),
+            f"/boot/initrd.img-{kernel.release}": third,
+        },
+        files={
+            "/boot/loader/entries/test.conf": entry.encode(),
+            "/boot/loader/entries/other.conf": b"linux /missing\n",
+            "/boot/loader/loader.conf": b"default test\n",
+        },
+    )
+    result = run_guest(guest, Machine(append="", memory="2G"))
+    assert "boot entry test (Test): /boot/loader/entries/test.conf" in result.stage("first").read("plan")
+    second = result.stage("second")
+    assert second.read("cmdline").strip() == f"{line} of-the-entry"
+    assert f"the running kernel: /boot/vmlinuz-{kernel.release} (by BOOT_IMAGE=" in second.read("story")
+    third_line = result.stage("third").read("cmdline").split()
+    assert third_line == ["console=ttyS0", "panic=-1", "of-the-entry", "third"]
+
+
+_STUB = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+
+def test_what_efi_still_says_of_an_initrd(run_guest: RunGuest) -> None:
+    """QEMU's UEFI hands an initrd over as systemd's stub does, and goes on naming where that was."""
+    kernel = Kernel.get("6.12", X86_64)
+    stub = f"mount -t tmpfs tmpfs /sys/firmware/efi/efivars; echo stub > {_STUB}"
+    job = f'set -e\n{stub}\npykexec -l "$KERNEL" --append "console=ttyS0 panic=-1 second"\n'
+    result = run_guest(Guest(kernel, job, "pykexec -e"), Machine(append="", uefi=True))
+    result.stage("first")
+    second = result.console.rpartition("Linux version ")[2]
+    assert re.search(r"efi: .* INITRD=0x[0-9a-f]+", second), "or else there is nothing to test"
+    found = re.search(r"RAMDISK: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]", second)
+    assert found is not None
+    assert int(found[2], 16) + 1 - int(found[1], 16) == 4096, "an empty archive, in a page of its own"
+    assert "Unable to mount root fs" in second, "it comes as far as a kernel without an initrd does"
