@@ -156,7 +156,7 @@ PACKED = {
     "gz": ("gzip", "-1"),
 }
 _SHOWS_ITS_INITRD = {X86_64: "6.12", ARM64: "7.2"}
-"""What the first kernel since 6.6 can; Debian's 6.12 for arm64 dies in kexec_load (trans_pgd_create_copy)."""
+"""Kernels since 6.6 can; Debian's 6.12 for arm64 dies in kexec_load (trans_pgd_create_copy)."""
 _NEXT = """
 set -e
 generation=$(sed 's/.*generation=//' /proc/cmdline)
