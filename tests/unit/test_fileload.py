@@ -99,7 +99,7 @@ def test_the_kernel_gets_the_users_own_file(tmp_path: Path, kernel: FakeKernel, 
 def test_what_is_compressed_becomes_a_sealed_file_in_memory(
     tmp_path: Path, kernel: FakeKernel, machine: Machine
 ) -> None:
-    request = request_for(tmp_path, gzip.compress(KERNEL), append=None)
+    request = request_for(tmp_path, gzip.compress(KERNEL, mtime=0), append=None)
     loader.file_load(loader.plan_file_load(machine, request), machine)
     assert kernel.kernel == KERNEL
     assert kernel.line == b"\0"

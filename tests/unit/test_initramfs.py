@@ -67,7 +67,7 @@ def test_one_alone_stays_where_it_is() -> None:
 
 
 def test_parts_begin_at_blocks_and_keep_their_order() -> None:
-    first, second = gzip.compress(MAIN), lzma.compress(b"y" * 3001)
+    first, second = gzip.compress(MAIN, mtime=0), lzma.compress(b"y" * 3001)
     assert assemble(first, second, MAIN) == padded(first) + padded(second) + MAIN
 
 
@@ -83,8 +83,8 @@ def test_the_result_can_be_written_to() -> None:
     [
         ([MAIN, EARLY], [EARLY, MAIN]),
         ([EARLY, MAIN], [EARLY, MAIN]),
-        ([gzip.compress(MAIN), EARLY, TABLES], [EARLY, TABLES, gzip.compress(MAIN)]),
-        ([MAIN, EARLY + gzip.compress(MAIN)], [EARLY, MAIN, gzip.compress(MAIN)]),
+        ([gzip.compress(MAIN, mtime=0), EARLY, TABLES], [EARLY, TABLES, gzip.compress(MAIN, mtime=0)]),
+        ([MAIN, EARLY + gzip.compress(MAIN, mtime=0)], [EARLY, MAIN, gzip.compress(MAIN, mtime=0)]),
         ([MAIN, padded(EARLY) + b""], [padded(EARLY), MAIN]),
         ([TABLES + EARLY + MAIN, MAIN], [TABLES + EARLY, MAIN, MAIN]),
         # Archives with other files have their place in the order, whatever else is in them.
@@ -198,7 +198,7 @@ SIZE = 4096 + 8192
         (bytes(600), Kind.EMPTY, "empty", 0, False),
         (MAIN, Kind.CPIO, "cpio archive", SIZE, False),
         (padded(MAIN), Kind.CPIO, "cpio archive", SIZE, False),
-        (gzip.compress(MAIN), Kind.COMPRESSED, "gzip", len(MAIN), False),
+        (gzip.compress(MAIN, mtime=0), Kind.COMPRESSED, "gzip", len(MAIN), False),
         (lzma.compress(MAIN), Kind.COMPRESSED, "xz", len(MAIN), False),
         (padded(lzma.compress(MAIN)), Kind.COMPRESSED, "xz", len(MAIN), False),
         (lzma.compress(MAIN, lzma.FORMAT_ALONE), Kind.COMPRESSED, "lzma", None, False),
@@ -208,7 +208,7 @@ SIZE = 4096 + 8192
         (lz4.frame.compress(MAIN), Kind.COMPRESSED, "lz4", len(MAIN), False),
         (lz4.frame.compress(MAIN, store_size=False), Kind.COMPRESSED, "lz4", None, False),
         (b"\x02\x21\x4c\x18" + bytes(20), Kind.COMPRESSED, "lz4", None, False),
-        (EARLY + gzip.compress(MAIN), Kind.CPIO, "cpio archive, then gzip", 8192 + len(MAIN), True),
+        (EARLY + gzip.compress(MAIN, mtime=0), Kind.CPIO, "cpio archive, then gzip", 8192 + len(MAIN), True),
         (EARLY, Kind.CPIO, "cpio archive", 8192, True),
         (EARLY + MAIN, Kind.CPIO, "cpio archive", 8192 + SIZE, True),
     ],
@@ -250,7 +250,8 @@ def test_archives_without_end_are_given_up() -> None:
 
 
 @given(
-    st.binary(max_size=300), st.sampled_from([b"", MAIN, gzip.compress(MAIN), lzma.compress(MAIN), EARLY])
+    st.binary(max_size=300),
+    st.sampled_from([b"", MAIN, gzip.compress(MAIN, mtime=0), lzma.compress(MAIN), EARLY]),
 )
 def test_anything_can_be_inspected(rest: bytes, start: bytes) -> None:
     found = inspect(start + rest)

@@ -33,7 +33,7 @@ CONFIG_PHYSICAL_START=0x1000000
 CONFIG_EMPTY=""
 #CONFIG_COMMENT=y
 """
-EMBEDDED = b"IKCFG_ST" + gzip.compress(TEXT.encode()) + b"IKCFG_ED"  # kernel/configs.c
+EMBEDDED = b"IKCFG_ST" + gzip.compress(TEXT.encode(), mtime=0) + b"IKCFG_ED"  # kernel/configs.c
 VMLINUX = b"\x7fELF" + b"code" * 5000 + b"IKCFG_ST %s IKCFG_ED strings\0" + EMBEDDED + b"data" * 5000
 
 
@@ -80,8 +80,8 @@ def test_from_file(pack: Callable[[bytes], bytes]) -> None:
     [
         VMLINUX,
         FakeImage().build() + EMBEDDED,
-        gzip.compress(VMLINUX),
-        bzimage(gzip.compress(VMLINUX)),
+        gzip.compress(VMLINUX, mtime=0),
+        bzimage(gzip.compress(VMLINUX, mtime=0)),
         bzimage(zstandard.compress(VMLINUX)),
         bzimage(lz4.frame.compress(VMLINUX)),
     ],
@@ -98,8 +98,8 @@ def test_from_image(image: bytes) -> None:
         b"",
         FakeImage().build(),
         FakeBzImage().build(),
-        bzimage(gzip.compress(b"no configuration")),
-        bzimage(gzip.compress(VMLINUX)[:60]),
+        bzimage(gzip.compress(b"no configuration", mtime=0)),
+        bzimage(gzip.compress(VMLINUX, mtime=0)[:60]),
         bzimage(lzma.compress(VMLINUX)),  # takes seconds for a real kernel
         bzimage(b"\x1f\x8b\x08" + b"\xff" * 100),
         FakeBzImage(version=0x0207).build(),
@@ -115,8 +115,8 @@ def test_images_that_do_not_tell(image: bytes) -> None:
     [
         (EMBEDDED[:-8], "truncated: the configuration in it does not end"),
         (EMBEDDED[:100] + b"IKCFG_ED", "does not end|damaged gzip"),
-        (b"IKCFG_ST" + gzip.compress(b"nonsense") + b"IKCFG_ED", "not one CONFIG_ option"),
-        (b"IKCFG_ST" + gzip.compress(bytes(8 << 20)) + b"IKCFG_ED", "unpacks to more than 4 MiB"),
+        (b"IKCFG_ST" + gzip.compress(b"nonsense", mtime=0) + b"IKCFG_ED", "not one CONFIG_ option"),
+        (b"IKCFG_ST" + gzip.compress(bytes(8 << 20), mtime=0) + b"IKCFG_ED", "unpacks to more than 4 MiB"),
     ],
 )
 def test_damaged(image: bytes, message: str) -> None:
@@ -160,7 +160,7 @@ def test_of_the_running_kernel(tmp_path: Path) -> None:
     found = kernelconfig.of_running_kernel(root, "6.1")
     assert found is not None
     assert found.enabled("CONFIG_A")
-    write(tmp_path, "proc/config.gz", gzip.compress(b"CONFIG_B=y\n"))
+    write(tmp_path, "proc/config.gz", gzip.compress(b"CONFIG_B=y\n", mtime=0))
     found = kernelconfig.of_running_kernel(root, "6.1")
     assert found is not None
     assert found.enabled("CONFIG_B")
@@ -197,7 +197,11 @@ def test_release(data: bytes, release: str | None) -> None:
 @given(st.data())
 def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
     blob = bytearray(
-        data.draw(st.sampled_from([EMBEDDED, bzimage(gzip.compress(VMLINUX)), gzip.compress(VMLINUX)]))
+        data.draw(
+            st.sampled_from(
+                [EMBEDDED, bzimage(gzip.compress(VMLINUX, mtime=0)), gzip.compress(VMLINUX, mtime=0)]
+            )
+        )
     )
     for _ in range(data.draw(st.integers(1, 8))):
         blob[data.draw(st.integers(0, min(len(blob), 0x800) - 1))] = data.draw(st.integers(0, 255))

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import lzma
+import mmap
 import os
 import struct
 import subprocess
@@ -304,7 +305,7 @@ def fit(written: Written, compatible: str, *, cells: int = 2) -> Path:
     dtc = ["dtc", "-q", "-I", "dts", "-O", "dtb", "-o", str(tree)]
     subprocess.run(dtc, input=board.encode(), check=True)
     names = {
-        "kernel": written("Image.gz", gzip.compress(IMAGE)),
+        "kernel": written("Image.gz", gzip.compress(IMAGE, mtime=0)),
         "initrd": written("ramdisk", b"\x1f\x8b\x08ramdisk"),
         "tree": tree,
     }
@@ -376,7 +377,7 @@ def test_where_efi_is_goes_into_the_tree_that_came_with_the_kernel(written: Writ
 
 
 @pytest.mark.parametrize(
-    "wrap", [gzip.compress, lzma.compress, lambda data: zboot(gzip.compress(data), b"gzip")]
+    "wrap", [gzip.compress, lzma.compress, lambda data: zboot(gzip.compress(data, mtime=0), b"gzip")]
 )
 def test_a_compressed_kernel_is_unpacked_once(
     wrap: Callable[[bytes], bytes], written: Written, monkeypatch: pytest.MonkeyPatch
@@ -440,6 +441,17 @@ def test_files_alone_make_an_initrd(written: Written, tmp_path: Path) -> None:
     plan = loader.plan_load(snapshot(X86_64), request)
     assert listed(bytes(plan.segment("initrd").data), tmp_path / "listed") == {"init": b"#!"}
     assert plan.initrd == "files put in"
+
+
+def test_a_file_that_cannot_be_mapped_is_read(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /sys/firmware/initrd."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    found = FileData.open(written("initrd", b"content"), "initrd")
+    assert (bytes(found.data), found.descriptor) == (b"content", None)
 
 
 # Boot entries, and the running kernel
@@ -616,8 +628,8 @@ def test_whole_archives_are_not_warned_of(written: Written, tmp_path: Path) -> N
     for content in (
         plain,
         early + plain,
-        early + gzip.compress(plain),
-        gzip.compress(plain) + early,
+        early + gzip.compress(plain, mtime=0),
+        gzip.compress(plain, mtime=0) + early,
         plain * 3,
     ):
         plan = as_told(snapshot(X86_64), "-l", kernel, "--initrd", written("initrd", content))
@@ -657,9 +669,9 @@ def test_how_a_capture_kernel_was_built(missing: str | None, tmp_path: Path, wri
 
 
 def test_a_configuration_in_an_unpacked_kernel(written: Written) -> None:
-    config = gzip.compress(b"# CONFIG_CRASH_DUMP is not set\nCONFIG_PROC_VMCORE=y\n")
+    config = gzip.compress(b"# CONFIG_CRASH_DUMP is not set\nCONFIG_PROC_VMCORE=y\n", mtime=0)
     image = IMAGE[:4096] + b"IKCFG_ST" + config + b"IKCFG_ED" + IMAGE[4096 + len(config) + 16 :]
-    for data in (image, gzip.compress(image)):
+    for data in (image, gzip.compress(image, mtime=0)):
         (warning,) = as_told(snapshot(ARM64), "-c", "-p", written("Image", data)).warnings
         assert "CONFIG_CRASH_DUMP" in warning
 

@@ -24,6 +24,7 @@ _TOOLS = {
     "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
     "dracut": "dracut-core",
+    "dtc": "device-tree-compiler",
     "fdtput": "device-tree-compiler",
     "fish": "fish",
     "groff": "groff",
