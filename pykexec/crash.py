@@ -3,6 +3,7 @@
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import MachineError, NoCrashMemoryError
 from pykexec.machine import Machine
+from pykexec.machine.iomem import parse_ranges
 from pykexec.memory import Range, RangeSet
 from pykexec.values import dataclass
 
@@ -15,6 +16,8 @@ class CrashMemory:
     """What crashkernel= set aside, ascending: all of it is the capture kernel's RAM."""
     dumped: RangeSet
     """All System RAM that belongs to the crashed kernel."""
+    cma: tuple[Range, ...] = ()
+    """RAM for the capture kernel besides, ascending; until then user space has it, so it is not dumped."""
 
     @property
     def load(self) -> Range:
@@ -30,7 +33,20 @@ def survey(machine: Machine) -> CrashMemory:
             'Memory for crashkernel is not reserved: /proc/iomem has no "Crash kernel" entry',
             hint="boot with crashkernel=SIZE on the kernel command line, for instance crashkernel=256M",
         )
-    return CrashMemory(reserved, machine.iomem.system_ram.minus(reserved))
+    cma = _cma(machine)
+    return CrashMemory(reserved, machine.iomem.system_ram.minus([*reserved, *cma]), cma)
+
+
+_CMA = ("sys/kernel/kexec/crash_cma_ranges", "sys/kernel/kexec_crash_cma_ranges")
+
+
+def _cma(machine: Machine) -> tuple[Range, ...]:
+    """What crashkernel=SIZE,cma set aside (kernel/kexec_core.c crash_cma_ranges_show)."""
+    for path in _CMA:
+        data = machine.read(path)
+        if data is not None:
+            return tuple(sorted(parse_ranges(f"/{path}", data.decode("ascii", "replace"))))
+    return ()
 
 
 def kernel_text(machine: Machine) -> MemoryPart:

@@ -58,8 +58,8 @@ def rewrite(
 ) -> bytes:
     """The blob with its /chosen set for this load; ranges are physical.
 
-    `elfcorehdr` and `usable` make it a capture kernel's. What an earlier load left there is taken out.
-    Raises DeviceTreeError when something does not fit.
+    `elfcorehdr` and `usable`, in its order, make it a capture kernel's. What an earlier load left there is
+    taken out. Raises DeviceTreeError when something does not fit.
     """
     tree.set(_CHOSEN, "bootargs", command_line.encode("utf-8", "surrogateescape") + b"\0")
     _set_initrd(tree, initrd)
@@ -68,9 +68,7 @@ def rewrite(
         tree.remove(_CHOSEN, name)
     if elfcorehdr is not None:
         tree.set(_CHOSEN, "linux,elfcorehdr", tree.ranges([(elfcorehdr.start, elfcorehdr.size)]))
-        # High first: older capture kernels read the first range only (drivers/of/fdt.c).
-        high_first = sorted(usable, reverse=True)
-        ranges = tree.ranges([(each.start, each.size) for each in high_first])
+        ranges = tree.ranges([(each.start, each.size) for each in usable])
         tree.set(_CHOSEN, "linux,usable-memory-range", ranges)
     data = tree.to_bytes()
     if len(data) > SIZE_MAX:

@@ -154,10 +154,16 @@ def _place_tree(
         initrd=initrd,
         seed=request.seed,
         elfcorehdr=elfcorehdr,
-        usable=memory.reserved if memory else (),
+        usable=_usable(memory) if memory else (),
     )
     layout.place(_DTB, len(blob), placement=Placement.LOWEST, why="the device tree, at most 2 MiB")
     layout.fill(_DTB, blob)
+
+
+def _usable(memory: crash.CrashMemory) -> list[Range]:
+    """High first: older capture kernels read the first range only, and all of them take the second for low
+    memory (drivers/of/fdt.c)."""
+    return [*reversed(memory.reserved), *memory.cma]
 
 
 def _place_purgatory(layout: Layout, machine: Machine, request: Request, line: str, tree: DeviceTree) -> int:
@@ -201,7 +207,7 @@ def _memory_map(machine: Machine, memory: crash.CrashMemory | None) -> Sequence[
     """What linux,usable-memory-range leaves of memory, or all RAM."""
     if memory is None:
         return machine.iomem.memory_map.entries
-    return [TypedRange(each, MemoryKind.RAM) for each in memory.reserved]
+    return [TypedRange(each, MemoryKind.RAM) for each in sorted(_usable(memory))]
 
 
 def _warnings(

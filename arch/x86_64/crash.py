@@ -36,11 +36,11 @@ def saved_range(low: RangeSet) -> Range:
 def capture_memory_map(memory: CrashMemory, iomem: Iomem, in_use: Sequence[Range]) -> MemoryMap:
     """The e820 table for the capture kernel.
 
-    Its RAM is the reservation and the saved low memory, less the segments it must not overwrite (`in_use`).
-    Everything that is not RAM stays as the crashed kernel saw it: ACPI tables, and the reserved ranges
-    without which the PCI configuration space (MMCONFIG) is not trusted.
+    Its RAM is the reservation, CMA's part too, and the saved low memory, less the segments it must not
+    overwrite (`in_use`). Everything that is not RAM stays as the crashed kernel saw it: ACPI tables, and the
+    reserved ranges without which the PCI configuration space (MMCONFIG) is not trusted.
     """
-    usable = low_memory(memory).union(memory.reserved)
+    usable = low_memory(memory).union([*memory.reserved, *memory.cma])
     ram = usable.aligned_inwards(_RAM_GRANULE).minus(in_use)
     others = (entry for entry in iomem.memory_map if entry.kind is not MemoryKind.RAM)
     return MemoryMap([*(TypedRange(each, MemoryKind.RAM) for each in ram), *others])

@@ -51,6 +51,7 @@ FACTS = (
     "sys/firmware/memmap/*/*",
     "sys/kernel/crash_elfcorehdr_size",
     "sys/kernel/kexec/*",
+    "sys/kernel/kexec_crash_cma_ranges",
     "sys/kernel/kexec_crash_loaded",
     "sys/kernel/kexec_crash_size",
     "sys/kernel/kexec_loaded",

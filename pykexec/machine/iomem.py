@@ -68,6 +68,18 @@ class Iomem:
         )
 
 
+def parse_ranges(path: str, text: str) -> list[Range]:
+    """Lines START-END, hexadecimal and inclusive. Raises MachineError naming what is not of that form."""
+    ranges = []
+    for line in text.split("\n"):
+        start, _, end = line.partition("-")
+        try:
+            ranges += [Range(int(start, 16), int(end, 16) + 1)] if line else []
+        except ValueError:
+            raise MachineError(f"{path} has a line that is not START-END: {line[:60]!r}") from None
+    return ranges
+
+
 def parse(text: str) -> Iomem:
     """Read the text of /proc/iomem. Raises MachineError naming the line that is not of its form."""
     entries = []

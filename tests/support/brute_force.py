@@ -1,0 +1,177 @@
+"""What a plan has to be for a machine, found out without any arithmetic on sets of ranges.
+
+Physical memory is looked at piece by piece: between two addresses at which any line, header or segment
+begins or ends nothing changes, so that looking at the first byte of each piece is looking at every page. The
+rules are the kernel's: kernel/kexec_core.c sanity_check_segment_list(), fs/proc/vmcore.c,
+arch/x86/kernel/crash.c, drivers/of/fdt.c.
+"""
+
+import io
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+
+from elftools.elf.elffile import ELFFile
+
+from pykexec.devicetree import DeviceTree
+from pykexec.plan import LoadPlan, Purpose
+from tests.support.odd_machines import CRASH, KIB, MIB, OddMachine
+
+Piece = tuple[int, int]
+"""First byte and the one behind the last."""
+
+_E820 = {
+    "System RAM": 1,
+    "Reserved": 2,
+    "ACPI Tables": 3,
+    "ACPI Non-volatile Storage": 4,
+    "Unusable memory": 5,
+    "Persistent Memory": 7,
+    "Soft Reserved": 0xEFFFFFFF,
+}
+"""arch/x86/include/asm/e820/types.h"""
+_LOW_END = 640 * KIB
+
+
+class Truth:
+    """What is where on a machine, by asking every line."""
+
+    def __init__(self, machine: OddMachine) -> None:
+        self._machine = machine
+        self.reservations = sorted(
+            (each.first, each.last + 1) for each in machine.lines if each.name == CRASH
+        )
+
+    def is_ram(self, address: int) -> bool:
+        return any(address in each for each in self._machine.lines if "System RAM" in each.name)
+
+    def is_reserved(self, address: int) -> bool:
+        return any(first <= address < end for first, end in self.reservations)
+
+    def is_cma(self, address: int) -> bool:
+        return any(first <= address <= last for first, last in self._machine.cma)
+
+    def is_dumped(self, address: int) -> bool:
+        return self.is_ram(address) and not self.is_reserved(address) and not self.is_cma(address)
+
+    def kind(self, address: int) -> int | None:
+        """Of firmware's map."""
+        lines = (each for each in self._machine.lines if not each.depth and each.name in _E820)
+        return next((_E820[each.name] for each in lines if address in each), None)
+
+    def is_free(self, address: int) -> bool:
+        """Whether a loaded kernel may lie there until it starts."""
+        lines = [each for each in self._machine.lines if address in each]
+        if self._machine.arch == "x86_64" and address < MIB:
+            return False
+        nested = ("reserved", "ACPI Tables")
+        return any(each.name == "System RAM" and not each.depth for each in lines) and not any(
+            each.name in nested for each in lines if each.depth
+        )
+
+    def pieces(self, *others: Iterable[Piece]) -> Iterator[int]:
+        """An address in each stretch of memory in which nothing changes."""
+        edges = {0}
+        for each in self._machine.lines:
+            edges |= {each.first, each.last + 1}
+        for first, last in self._machine.cma:
+            edges |= {first, last + 1}
+        for piece in (each for other in others for each in other):
+            edges |= set(piece)
+        return iter(sorted(edges))
+
+
+def check(machine: OddMachine, plan: LoadPlan) -> None:
+    """Raises AssertionError for a plan that is wrong for that machine."""
+    truth = Truth(machine)
+    segments = [(each.address, each.address + each.memsz) for each in plan.segments]
+    _check_segments(machine, truth, plan, segments)
+    if plan.purpose is Purpose.CRASH:
+        _check_core(machine, truth, plan)
+    if machine.arch == "aarch64":
+        _check_tree(machine, truth, plan)
+    else:
+        _check_e820(truth, plan)
+
+
+def _check_segments(machine: OddMachine, truth: Truth, plan: LoadPlan, segments: Sequence[Piece]) -> None:
+    assert len(segments) <= 16
+    last_end = 0
+    for (start, end), segment in zip(segments, plan.segments, strict=True):
+        assert start % machine.page_size == end % machine.page_size == 0
+        assert last_end <= start < end
+        assert segment.data.nbytes <= end - start
+        last_end = end
+        if plan.purpose is Purpose.CRASH:
+            first, behind = truth.reservations[-1]
+            assert first <= start < end <= behind
+        else:
+            for address in truth.pieces([(start, end)]):
+                if start <= address < end:
+                    assert truth.is_free(address), f"{segment.name} at {address:#x}"
+
+
+def _check_core(machine: OddMachine, truth: Truth, plan: LoadPlan) -> None:
+    """Each page of the crashed kernel's memory is in the dump once, where its linear map has it."""
+    elf = ELFFile(io.BytesIO(plan.segment("elfcorehdr").data))
+    headers = [segment.header for segment in elf.iter_segments()]
+    notes = [each for each in headers if each["p_type"] == "PT_NOTE"]
+    assert [each["p_paddr"] for each in notes[:-1]] == [
+        0x3000000 + 0x1000 * cpu for cpu in sorted(machine.cpus)
+    ]
+    text, *parts = [each for each in headers if each["p_type"] == "PT_LOAD"]
+    assert (text["p_vaddr"], text["p_paddr"], text["p_memsz"]) == machine.text
+    covered = [(each["p_paddr"], each["p_paddr"] + each["p_memsz"]) for each in parts]
+    for address in truth.pieces(covered):
+        times = sum(start <= address < end for start, end in covered)
+        assert times == truth.is_dumped(address), f"{address:#x} is in the dump {times} times"
+    backup = next((each for each in plan.segments if each.name == "backup"), None)
+    for each in parts:
+        assert each["p_vaddr"] == (machine.linear_base + each["p_paddr"]) % (1 << 64)
+        if machine.arch == "x86_64" and each["p_paddr"] < _LOW_END:
+            assert backup is not None
+            assert backup.address <= each["p_offset"]
+            assert each["p_offset"] + each["p_memsz"] <= backup.address + backup.memsz
+        else:
+            assert each["p_offset"] == each["p_paddr"]
+
+
+def _check_e820(truth: Truth, plan: LoadPlan) -> None:
+    """The map in boot_params and behind it, read by the offsets of boot.rst."""
+    segment = plan.segment("boot_params")
+    block = bytes(segment.data)
+    table = block[0x2D0 : 0x2D0 + 20 * block[0x1E8]]
+    (node,) = struct.unpack_from("<Q", block, 0x250)
+    while node:
+        at = node - segment.address
+        node, kind, size = struct.unpack_from("<QII", block, at)
+        table += block[at + 16 : at + 16 + size] if kind == 1 else b""
+    entries = list(struct.iter_unpack("<QQI", table))
+    pieces = [(start, start + size) for start, size, _ in entries]
+    in_use = [
+        (each.address, each.address + each.memsz)
+        for each in plan.segments
+        if each.name in ("elfcorehdr", "backup")
+    ]
+    for address in truth.pieces(pieces, in_use):
+        kinds = [kind for start, size, kind in entries if start <= address < start + size]
+        wanted = truth.kind(address)
+        if plan.purpose is Purpose.CRASH:
+            usable = truth.is_reserved(address) or truth.is_cma(address)
+            usable = usable or (address < _LOW_END and truth.is_ram(address))
+            usable = usable and not any(start <= address < end for start, end in in_use)
+            wanted = 1 if usable else None if wanted == 1 else wanted
+        assert kinds == [wanted] * (wanted is not None), f"{address:#x}: {kinds}, should be {wanted}"
+
+
+def _check_tree(machine: OddMachine, truth: Truth, plan: LoadPlan) -> None:
+    tree = DeviceTree(bytes(plan.segment("dtb").data), "dtb")
+    usable = tree.get("/chosen", "linux,usable-memory-range")
+    if plan.purpose is Purpose.BOOT:
+        assert usable is None
+        return
+    assert usable is not None
+    told = [(start, start + size) for start, size in struct.iter_unpack(">QQ", usable)]
+    assert told[0] == truth.reservations[-1], "what an old capture kernel reads"
+    for address in truth.pieces(told):
+        times = sum(start <= address < end for start, end in told)
+        assert times == (truth.is_reserved(address) or truth.is_cma(address))

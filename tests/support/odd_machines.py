@@ -1,0 +1,225 @@
+"""Machines that are rare, as the files a kernel shows: what lies where, how it is mapped, which CPUs it has.
+
+The texts of /proc/iomem are those of kernel/resource.c, the names in it those of arch/x86/kernel/e820.c,
+arch/arm64/kernel/setup.c, drivers/dax/kmem.c, drivers/nvdimm, drivers/cxl and drivers/acpi/hmat.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from pykexec.machine import Machine
+from pykexec.machine.root import Root
+from tests.support.dtb import Blob
+from tests.support.elf import kcore
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+RAM, CRASH = "System RAM", "Crash kernel"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of /proc/iomem: first and last address, the name, and how deeply it is nested."""
+
+    first: int
+    last: int
+    name: str
+    depth: int = 0
+
+    def __contains__(self, address: int) -> bool:
+        return self.first <= address <= self.last
+
+    def __str__(self) -> str:
+        return f"{'  ' * self.depth}{self.first:08x}-{self.last:08x} : {self.name}\n"
+
+
+def line(first: int, size: int, name: str, depth: int = 0) -> Line:
+    return Line(first, first + size - 1, name, depth)
+
+
+@dataclass(frozen=True)
+class OddMachine:
+    """A machine; `lines` must be as the kernel sorts them."""
+
+    lines: Sequence[Line]
+    arch: str = "x86_64"
+    page_size: int = 4096
+    cpus: Sequence[int] = (0, 1)
+    linear_base: int = 0xFFFF888000000000
+    """Virtual less physical address of the linear map."""
+    text: tuple[int, int, int] = (0xFFFFFFFF81000000, 0x1000000, 0x2000000)
+    """The kernel's own mapping: virtual and physical address, size."""
+    vmcoreinfo: str = ""
+    cma: Sequence[tuple[int, int]] = ()
+    """First and last addresses of what crashkernel=...,cma set aside."""
+    firmware: bool = True
+    """Whether the kernel shows the firmware's map."""
+    more: Mapping[str, str | bytes] = field(default_factory=dict)
+
+    def files(self) -> dict[str, bytes]:
+        """By path."""
+        ram = [
+            ((self.linear_base + each.first) % (1 << 64), each.first, each.last + 1 - each.first)
+            for each in self.lines
+            if RAM in each.name
+        ]
+        info = f"PAGESIZE={self.page_size}\nSYMBOL(_stext)={self.text[0]:x}\n{self.vmcoreinfo}"
+        core = bytearray(kcore([self.text, *ram], vmcoreinfo=info))
+        core[18:20] = (183 if self.arch == "aarch64" else 62).to_bytes(2, "little")
+        files: dict[str, str | bytes] = {
+            "pykexec-snapshot.json": json.dumps({"machine": self.arch, "page_size": self.page_size}),
+            "proc/cmdline": "quiet\n",
+            "proc/iomem": "".join(map(str, self.lines)),
+            "proc/kcore": bytes(core),
+            "sys/kernel/vmcoreinfo": "2a05000 1024\n",
+            "sys/kernel/kexec/crash_cma_ranges": "".join(f"{a:08x}-{b:08x}\n" for a, b in self.cma),
+        }
+        for cpu in self.cpus:
+            files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes"] = f"{0x3000000 + 0x1000 * cpu:x}\n"
+            files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes_size"] = "368\n"
+        if self.arch == "aarch64":
+            files["sys/firmware/fdt"] = _tree()
+        elif self.firmware:
+            top = [each for each in self.lines if not each.depth and each.name in _FIRMWARE]
+            for number, each in enumerate(top):
+                folder = f"sys/firmware/memmap/{number}"
+                files |= {f"{folder}/start": f"{each.first:#x}\n", f"{folder}/end": f"{each.last:#x}\n"}
+                files[f"{folder}/type"] = f"{each.name}\n"
+        files |= self.more
+        return {path: data if isinstance(data, bytes) else data.encode() for path, data in files.items()}
+
+    def machine(self) -> Machine:
+        return Machine(Memory(self.files()))
+
+
+_FIRMWARE = {
+    "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",
+    "Soft Reserved", "Unusable memory",
+}  # fmt: skip
+
+
+def _tree() -> bytes:
+    cells = (2).to_bytes(4)
+    return Blob({"#address-cells": cells, "#size-cells": cells, "chosen": {}}).build()
+
+
+class Memory(Root):
+    """A root without a file system."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+        self._folders: dict[str, set[str]] = {}
+        for path in files:
+            while path:
+                folder, _, name = path.rpartition("/")
+                self._folders.setdefault(folder, set()).add(name)
+                path = folder
+
+    def open(self, path: str) -> IO[bytes] | None:
+        return io.BytesIO(self._files[path]) if path in self._files else None
+
+    def names(self, path: str) -> list[str]:
+        return sorted(self._folders.get(path, ()))
+
+
+LOW = [line(0, 4 * KIB, "Reserved"), line(4 * KIB, 636 * KIB, RAM), line(640 * KIB, 384 * KIB, "Reserved")]
+CODE = line(0x1000000, 0x2000000, "Kernel code", 1)
+
+
+def x86(*lines: Line, below: int = 2 * GIB, crash: int = GIB, **settings: object) -> OddMachine:
+    """RAM up to `below` with the kernel in it and 256 MiB reserved at `crash`, then those lines."""
+    main = [line(MIB, below - MIB, RAM), CODE]
+    main += [line(crash, 256 * MIB, CRASH, 1)] if crash else []
+    return OddMachine([*LOW, *main, *lines], **settings)  # type: ignore[arg-type]
+
+
+def arm64(*lines: Line, size: int = 2 * GIB, crash: int = 0x60000000, **settings: object) -> OddMachine:
+    """RAM from 1 GiB on with the kernel in it and 256 MiB reserved at `crash`, then those lines."""
+    base = 0x40000000
+    main = [
+        line(base, size, RAM),
+        line(base + 0x200000, 0x1A00000, "Kernel code", 1),
+        line(base + 0x1C00000, 0x200000, "reserved", 1),
+        line(base + 0x1E00000, 0x100000, "Kernel data", 1),
+        line(base + 0x8000000, 0x10000, "reserved", 1),
+        line(crash, 256 * MIB, CRASH, 1),
+    ]
+    values: dict[str, object] = {
+        "arch": "aarch64",
+        "linear_base": 0xFFFF000000000000 - base,
+        "text": (0xFFFF800080000000, base + 0x200000, 0x1D00000),
+        **settings,
+    }
+    return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
+
+
+def _pieces(first: int, count: int, size: int, step: int, name: str = RAM) -> list[Line]:
+    return [line(first + number * step, size, name) for number in range(count)]
+
+
+ODD = {
+    "5-level": x86(
+        line(200 * TIB, 16 * GIB, RAM),
+        linear_base=0xFF11000000000000,
+        vmcoreinfo="NUMBER(pgtable_l5_enabled)=1\n",
+    ),
+    "terabytes-with-holes": x86(*_pieces(TIB, 8, 900 * GIB, TIB)),
+    "no-firmware-map": x86(line(4 * GIB, GIB, RAM), firmware=False),
+    "e820-of-700": x86(
+        *sorted(
+            [
+                *_pieces(4 * GIB, 350, 1 * MIB, 4 * MIB),
+                *_pieces(4 * GIB + MIB, 350, 64 * KIB, 4 * MIB, "Reserved"),
+            ],
+            key=lambda each: each.first,
+        )
+    ),
+    "1500-ranges": x86(*_pieces(4 * GIB, 1500, 128 * MIB, 256 * MIB)),
+    "hotplugged": x86(
+        line(4 * GIB, 2 * GIB, RAM), line(8 * GIB, 2 * GIB, "System RAM (virtio_mem)"), line(TIB, GIB, RAM)
+    ),
+    "persistent": x86(
+        line(4 * GIB, 4 * GIB, "Persistent Memory"),
+        line(4 * GIB, 4 * GIB, "namespace0.0", 1),
+        line(4 * GIB + 2 * MIB, 2 * GIB, "dax0.0", 2),
+        line(4 * GIB + 2 * MIB, 2 * GIB, "System RAM (kmem)", 3),
+    ),
+    "soft-reserved": x86(
+        line(4 * GIB, 8 * GIB, "Soft Reserved"),
+        line(4 * GIB, 8 * GIB, "hmem.0", 1),
+        line(4 * GIB, 4 * GIB, "dax0.0", 2),
+        line(4 * GIB, 4 * GIB, "System RAM (kmem)", 3),
+    ),
+    "cxl": x86(
+        line(4 * GIB, 2 * GIB, RAM),
+        line(16 * GIB, 64 * GIB, "CXL Window 0"),
+        line(16 * GIB, 32 * GIB, "region0", 1),
+        line(16 * GIB, 32 * GIB, "dax0.0", 2),
+        line(16 * GIB, 32 * GIB, "System RAM (kmem)", 3),
+    ),
+    "4096-cpus-with-gaps": x86(cpus=[cpu for cpu in range(8192) if cpu % 16 < 8]),
+    "crash-low-and-high": x86(line(4 * GIB, 8 * GIB, RAM), line(6 * GIB, GIB, CRASH, 1)),
+    "crash-in-three": x86(
+        line(4 * GIB, 8 * GIB, RAM),
+        line(5 * GIB, 256 * MIB, CRASH, 1),
+        line(6 * GIB, 512 * MIB, CRASH, 1),
+    ),
+    "crash-cma": x86(
+        line(4 * GIB, 8 * GIB, RAM), cma=[(5 * GIB, 5 * GIB + 512 * MIB - 1), (0x70000000, 0x73FFFFFF)]
+    ),
+    "arm64-64k-pages": arm64(line(0x100000000, 8 * GIB, RAM), page_size=65536),
+    "arm64-16k-pages": arm64(page_size=16384),
+    "arm64-terabytes": arm64(*_pieces(TIB, 4, 700 * GIB, TIB)),
+    "arm64-low-and-high": arm64(line(4 * GIB, 8 * GIB, RAM), line(6 * GIB, GIB, CRASH, 1)),
+    "arm64-many-reserved": arm64(
+        line(4 * GIB, 2 * GIB, RAM),
+        *(line(4 * GIB + number * MIB, 64 * KIB, "reserved", 1) for number in range(1200)),
+    ),
+    "arm64-cma": arm64(
+        line(4 * GIB, 8 * GIB, RAM),
+        line(6 * GIB, GIB, CRASH, 1),
+        cma=[(8 * GIB, 8 * GIB + 256 * MIB - 1)],
+    ),
+}

@@ -1,0 +1,105 @@
+"""Plans for rare machines, and for any, against a second and naive way of finding out what is right."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykexec.errors import PykexecError
+from pykexec.files import FileData
+from pykexec.loader import plan_load
+from pykexec.plan import Purpose, Request
+from tests.support import brute_force
+from tests.support.arm64_image import FakeImage
+from tests.support.bzimage import FakeBzImage
+from tests.support.odd_machines import CRASH, GIB, KIB, MIB, ODD, RAM, Line, OddMachine, arm64, line, x86
+
+KERNELS = {
+    "x86_64": FileData.from_bytes("vmlinuz", FakeBzImage().build()),
+    "aarch64": FileData.from_bytes("Image", FakeImage().build()),
+}
+INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)
+
+
+def request(machine: OddMachine, purpose: Purpose) -> Request:
+    return Request(KERNELS[machine.arch], purpose=purpose, initrd=INITRD, append="quiet", seed=bytes(64))
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("name", ODD)
+def test_odd_machine(name: str, purpose: Purpose) -> None:
+    machine = ODD[name]
+    brute_force.check(machine, plan_load(machine.machine(), request(machine, purpose)))
+
+
+KINDS = [
+    RAM,
+    RAM,
+    RAM,
+    "Reserved",
+    "ACPI Tables",
+    "ACPI Non-volatile Storage",
+    "Persistent Memory",
+    "Soft Reserved",
+]
+SIZES = st.integers(1, 64).map(lambda count: count * 64 * KIB)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> OddMachine:
+    """Memory of all kinds above the part with the kernel, with reservations in the RAM of it."""
+    is_arm = draw(st.booleans())
+    at = 0xC0000000 if is_arm else 2 * GIB
+    lines: list[Line] = []
+    cma: list[tuple[int, int]] = []
+    for _ in range(draw(st.integers(0, 6))):
+        at += draw(st.sampled_from([0, 64 * KIB, 128 * MIB, 4 * GIB, 1 << 40]))
+        kind, size = draw(st.sampled_from(KINDS)), draw(SIZES)
+        kind = RAM if is_arm else kind
+        lines.append(line(at, size, kind))
+        inside = at
+        while kind == RAM and inside < at + size and draw(st.booleans()):
+            inside += draw(st.sampled_from([0, 64 * KIB, MIB]))
+            part = min(draw(SIZES), at + size - inside)
+            if part <= 0:
+                break
+            what = draw(st.sampled_from([CRASH, "cma", *(["reserved"] if is_arm else [])]))
+            if what == "cma":
+                cma.append((inside, inside + part - 1))
+            else:
+                lines.append(line(inside, part, what, 1))
+            inside += part + 64 * KIB  # reservations do not touch
+        at += size
+    # The one that takes segments is the highest.
+    at += 64 * KIB
+    lines += [line(at, GIB, RAM), line(at + 64 * MIB, 256 * MIB, CRASH, 1)]
+    make = arm64 if is_arm else x86
+    page_size = draw(st.sampled_from([4 * KIB, 64 * KIB])) if is_arm else 4 * KIB
+    return make(*lines, page_size=page_size, cma=cma, cpus=draw(st.sets(st.integers(0, 300), min_size=1)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(machines(), st.sampled_from(Purpose))
+def test_any_machine(machine: OddMachine, purpose: Purpose) -> None:
+    brute_force.check(machine, plan_load(machine.machine(), request(machine, purpose)))
+
+
+@pytest.mark.parametrize(
+    ("machine", "purpose", "message"),
+    [
+        (x86(crash=0), Purpose.CRASH, 'no "Crash kernel" entry'),
+        (
+            x86(line(4 * GIB, GIB, RAM), line(5 * GIB - 8 * MIB, 2 * MIB, CRASH, 1)),
+            Purpose.CRASH,
+            "Could not find a free area of memory of 0x400000 bytes for the kernel",
+        ),
+        (
+            x86(more={"sys/kernel/kexec/crash_cma_ranges": "nonsense\n"}),
+            Purpose.CRASH,
+            "crash_cma_ranges has a line that is not START-END: 'nonsense'",
+        ),
+        (OddMachine([line(0, 16 * MIB, RAM)]), Purpose.BOOT, "Could not find a free area of memory"),
+    ],
+)
+def test_what_cannot_be_is_said(machine: OddMachine, purpose: Purpose, message: str) -> None:
+    with pytest.raises(PykexecError, match=message):
+        plan_load(machine.machine(), request(machine, purpose))
