@@ -12,7 +12,7 @@ import pytest
 from tests.support import systemd
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, images
+from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, images, run
 from tools.lab.debian import fetch
 
 ARCHES = [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")]
@@ -176,7 +176,7 @@ def unpackers(arch: Arch) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("arch", ARCHES)
-def test_each_compression(arch: Arch, run_guest: RunGuest) -> None:
+def test_each_compression(arch: Arch, tmp_path: Path) -> None:
     """One kernel after the other, each packed in another way, with the same initrd all the time."""
     kernel = Kernel.get(_SHOWS_ITS_INITRD[arch], arch)
     line = f"console={arch.console} panic=-1 retain_initrd generation="
@@ -197,7 +197,8 @@ def test_each_compression(arch: Arch, run_guest: RunGuest) -> None:
         second_then="pykexec -e",
         files={f"/boot/kernels/{first}": kernels[f"/boot/kernels/{first}"]},
     )
-    result = run_guest(guest, Machine(arch, memory="3G", append=""))
+    machine = Machine(arch, memory="3G", append="")
+    result = run(machine, guest, tmp_path / "machine", timeout=500)
     result.stage("first")
     booted = {name: result.stage("second").read(name).strip() for name in names}
     assert booted == dict.fromkeys(names, kernel.release)

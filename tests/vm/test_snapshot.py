@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from pykexec import report
+from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine as Facts
 from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
 
+_INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
 _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 
 
@@ -29,16 +31,14 @@ def test_plans_agree(machine: Machine, run_guest: RunGuest) -> None:
     kernel = Kernel.get("6.1", machine.arch)
     job = 'set -e; pykexec --snapshot "$OUT/machine.tar"\n'
     for purpose, option in _OPTIONS.items():
-        plan = (
-            f'pykexec {option} "$KERNEL" --initrd "$KERNEL" --reuse-cmdline --append quiet --dry-run --json'
-        )
+        plan = f'pykexec {option} "$KERNEL" --initrd /initrd --reuse-cmdline --append quiet --dry-run --json'
         job += f'{plan} > "$OUT/{purpose.value}.json"\n'
-    stage = run_guest(Guest(kernel, job), machine).stage("first")
+    stage = run_guest(Guest(kernel, job, files={"/initrd": _INITRD}), machine).stage("first")
     facts = Facts.from_snapshot(stage.folder / "machine.tar")
     for purpose in _OPTIONS:
-        request = Request.from_paths(
-            kernel.image,
-            initrd=kernel.image,
+        request = Request(
+            FileData.open(kernel.image, "kernel"),
+            initrd=FileData.from_bytes("/initrd", _INITRD),
             purpose=purpose,
             reuse_command_line=True,
             append="quiet",
