@@ -303,8 +303,8 @@ def _cannot_jump(machine: Machine) -> Iterator[str]:
 
 def _busy() -> Iterator[str]:
     yield (
-        "another load is going on, or the crash reservation is being resized in sysfs: try again; if it stays"
-        " so, a load has died in the kernel (dmesg), and only a reboot helps"
+        "another load is going on, or the crash reservation is being resized in sysfs: try again; if it"
+        " stays so, a load has died in the kernel (dmesg), and only a reboot helps"
     )
 
 

@@ -74,7 +74,7 @@ class Kcore:
         index = bisect.bisect_right(self._linear_map, physical, key=_start) - 1
         if index >= 0:
             each = self._linear_map[index]
-            if physical in each.range:
+            if physical <= _ends(each)[1]:
                 return each.virtual + physical - _start(each)
         offset = self._linear_offset
         return None if offset is None else physical + offset
@@ -82,7 +82,9 @@ class Kcore:
     @cached_property
     def _linear_map(self) -> tuple[KcoreSegment, ...]:
         """Segments with a physical address, less the kernel's own mapping, which lies over one of them."""
-        return tuple(sorted(_largest_apart([each for each in self.segments if each.range]), key=_start))
+        return tuple(
+            sorted(_largest_apart([each for each in self.segments if _is_mapped(each)]), key=_start)
+        )
 
     @cached_property
     def _linear_offset(self) -> int | None:
@@ -95,8 +97,18 @@ class Kcore:
         return offsets.pop() if len(offsets) == 1 else None
 
 
+def _is_mapped(segment: KcoreSegment) -> bool:
+    return segment.physical is not None and segment.size > 0
+
+
 def _start(segment: KcoreSegment) -> int:
     return segment.physical or 0
+
+
+def _ends(segment: KcoreSegment) -> tuple[int, int]:
+    """Its first and last byte; no `Range`, for a large machine has a hundred thousand of these."""
+    start = _start(segment)
+    return start, start + segment.size - 1
 
 
 def _largest_apart(segments: Sequence[KcoreSegment]) -> Iterator[KcoreSegment]:
@@ -105,10 +117,10 @@ def _largest_apart(segments: Sequence[KcoreSegment]) -> Iterator[KcoreSegment]:
     What is not larger than another one can lie over that only with its first or its last byte. So it is
     enough to remember which of these bytes, of all segments, are taken: n log n steps for n segments.
     """
-    ends = sorted({end for each in segments for end in (each.range.start, each.range.end - 1)})
+    ends = sorted({end for each in segments for end in _ends(each)})
     taken = bytearray(len(ends))
     for each in sorted(segments, key=lambda each: -each.size):
-        first, last = (bisect.bisect_left(ends, end) for end in (each.range.start, each.range.end - 1))
+        first, last = (bisect.bisect_left(ends, end) for end in _ends(each))
         if not taken[first] and not taken[last]:
             taken[first : last + 1] = bytes([1]) * (last + 1 - first)
             yield each
