@@ -4,6 +4,7 @@ import os
 import subprocess
 import tarfile
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from .kernels import Kernel
 
 PANIC = "echo c > /proc/sysrq-trigger"
 _TAIL_LINES = 40
+
+
+class EmulatorDied(LabError):
+    """QEMU itself was ended by a signal: a defect of the emulator, which says nothing about the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,8 @@ class Result:
     @property
     def console(self) -> str:
         """The serial console's text, for people, and for what the purgatory says there."""
-        return (self.folder / "console.log").read_text(errors="replace").replace("\r", "")
+        log = self.folder / "console.log"
+        return log.read_text(errors="replace").replace("\r", "") if log.exists() else ""
 
     def reached(self, stage: str) -> bool:
         """Whether the job of that stage ("first" or "second") ended."""
@@ -121,13 +127,14 @@ class Running:
         ensure_commands({machine.arch.qemu: machine.arch.qemu_package})
         _write_image(machine.arch, guest, folder)
         os.mkfifo(folder / "go")
-        self._process = subprocess.Popen(
-            # `timeout` ends the machine even if this process is no more there to do it.
-            ["timeout", "--kill-after=5", str(timeout + 10), *_command(machine, guest.kernel, folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=(folder / "qemu.log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
+        with (folder / "qemu.log").open("wb") as said:
+            self._process = subprocess.Popen(
+                # `timeout` ends the machine even if this process is no more there to do it.
+                ["timeout", "--kill-after=5", str(timeout + 10), *_command(machine, guest.kernel, folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -161,9 +168,16 @@ class Running:
         while self._process.poll() is None:
             self._check_time()
             time.sleep(0.05)
-        if self._process.returncode != 0:
-            raise LabError(f"QEMU failed: {(self._folder / 'qemu.log').read_text()}")
+        self._check_status(self._process.returncode)
         return self._unpack()
+
+    def _check_status(self, status: int) -> None:
+        if status == 0:
+            return
+        # `timeout` dies of the signal that its command died of, as far as it can.
+        error = EmulatorDied if status < 0 or status > 128 else LabError
+        said = (self._folder / "qemu.log").read_text(errors="replace")
+        raise error(f"QEMU ended with status {status}: {said}\n{self._unpack().tail()}")
 
     def _check_time(self) -> None:
         if time.monotonic() - self._started > self._timeout:
@@ -184,7 +198,16 @@ def run(machine: Machine, guest: Guest, folder: Path, *, timeout: float = 180) -
     """Run a guest until its machine ends by itself, as it does where a real one would reset.
 
     That is when the last job is done, or when a kernel fails. Raises LabError after `timeout` seconds.
+
+    QEMU 7.2 without KVM dies of a SIGSEGV of its own about once in thousands of machines; such a machine is
+    started a second time, with a warning. What the first left stays in a folder beside.
     """
+    try:
+        with Running(machine, guest, folder, timeout) as running:
+            return running.wait()
+    except EmulatorDied as error:
+        warnings.warn(f"started again: {error}", stacklevel=2)
+        folder.rename(folder.with_name(f"{folder.name}-died"))
     with Running(machine, guest, folder, timeout) as running:
         return running.wait()
 

@@ -1,0 +1,52 @@
+"""The lab tells a guest that failed from an emulator that did."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tools.lab import Guest, Kernel, LabError, Machine, qemu
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shell script in QEMU's place; it runs in the machine's folder."""
+    script = tmp_path / "emulator"
+
+    def start(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
+        return ["sh", "-c", f"cd {folder} && . {script}"]
+
+    monkeypatch.setattr(qemu, "_command", start)
+    monkeypatch.setattr(qemu, "_write_image", lambda arch, guest, folder: folder.mkdir())
+    monkeypatch.setattr(qemu, "ensure_commands", lambda commands: None)
+    return script
+
+
+def _run(folder: Path) -> qemu.Result:
+    return qemu.run(Machine(), Guest(cast(Kernel, None), "true"), folder, timeout=20)
+
+
+def test_a_machine_whose_emulator_died_is_started_again(emulator: Path, tmp_path: Path) -> None:
+    emulator.write_text(
+        f"if mkdir {tmp_path}/once 2>&-; then echo one > console.log; kill -SEGV $$; fi\necho two"
+    )
+    with pytest.warns(UserWarning, match="started again: QEMU ended with status .*one"):
+        result = _run(tmp_path / "machine")
+    assert (result.folder / "qemu.log").read_text() == "two\n"
+    assert (tmp_path / "machine-died" / "console.log").read_text() == "one\n"
+
+
+def test_an_emulator_that_always_dies_fails(emulator: Path, tmp_path: Path) -> None:
+    emulator.write_text("kill -SEGV $$")
+    with (
+        pytest.warns(UserWarning, match="started again"),
+        pytest.raises(LabError, match="ended with status"),
+    ):
+        _run(tmp_path / "machine")
+
+
+def test_an_emulator_that_complains_is_not_started_again(emulator: Path, tmp_path: Path) -> None:
+    emulator.write_text("echo no such device; exit 1")
+    with pytest.raises(LabError, match="QEMU ended with status 1: no such device"):
+        _run(tmp_path / "machine")
+    assert not (tmp_path / "machine-died").exists()
