@@ -30,7 +30,7 @@ def test_a_machine_whose_emulator_died_is_started_again(emulator: Path, tmp_path
     emulator.write_text(
         f"if mkdir {tmp_path}/once 2>&-; then echo one > console.log; kill -SEGV $$; fi\necho two"
     )
-    with pytest.warns(UserWarning, match="started again: QEMU ended with status .*one"):
+    with pytest.warns(UserWarning, match="(?s)started again: QEMU ended with status .*one"):
         result = _run(tmp_path / "machine")
     assert (result.folder / "qemu.log").read_text() == "two\n"
     assert (tmp_path / "machine-died" / "console.log").read_text() == "one\n"
