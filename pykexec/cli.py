@@ -276,8 +276,8 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
         from pykexec import crash
 
         crash.survey(machine)  # without a reservation no file matters
-    system_call = _system_call(options)
-    request = _request(options, task.purpose, machine)
+    system_call = system_call_of(options)
+    request = request_of(options, task.purpose, machine)
     if task.plan_only:
         _announce(loader.plan(machine, request, system_call), options)
     else:
@@ -303,7 +303,7 @@ _NOT_FOR_FILE_LOADS = (
 )
 
 
-def _system_call(options: Options) -> str:
+def system_call_of(options: Options) -> str:
     """The system call to use: "file", "load", or "auto" for either. Raises UsageError where -s cannot."""
     given = options.given()
     unfit = [field for field in _NOT_FOR_FILE_LOADS if field in given]
@@ -328,7 +328,8 @@ def _system_call(options: Options) -> str:
     return options.system_call
 
 
-def _request(options: Options, purpose: Purpose, machine: Machine) -> Request:
+def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
+    """What to load. Raises UsageError, and FileError for a file that cannot be read."""
     from pykexec.plan import Console, Request
 
     return Request.from_paths(

@@ -120,5 +120,5 @@ def both(case: Case, option: Sequence[str], c_kexec: CKexec, folder: Path) -> Lo
 def ours(root: Path, arguments: Sequence[str]) -> Loaded:
     machine = Machine.from_snapshot(root)
     given = options.parse(["-c", *arguments])
-    request = cli._request(given, cli.resolve(given).purpose, machine)
+    request = cli.request_of(given, cli.resolve(given).purpose, machine)
     return Loaded.of(loader.plan_load(machine, dataclasses.replace(request, seed=bytes(64))))

@@ -1,0 +1,166 @@
+"""What the running system knows of a block device, so that the capture system finds the same one again.
+
+Names such as sda and vdb are given in the order of discovery, which differs in the capture kernel: a file
+system is known by its UUID, a bare partition by the bus address above it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.errors import FileError
+from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.memory import KIB
+
+_BUS_ADDRESS = re.compile(r"/[^/]*[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?=/)|/platform/[^/]+(?=/)")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDevice:
+    """A disk or a partition."""
+
+    name: str
+    """As the running kernel calls it."""
+    location: str
+    """Path below /sys of the last device on a bus above it: the same for every kernel."""
+    partition: int
+    """Its number; 0 for a whole disk."""
+    sectors: int
+    """Of 512 bytes, whatever the device's own are."""
+    drivers: tuple[str, ...]
+    """The modules that drive it and what it is attached to; some may be built into the kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superblock:
+    """What a file system says of itself."""
+
+    type: str
+    uuid: str
+    label: str
+
+
+def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -> BlockDevice:
+    """The device with that path, or with that number ("8:1") where the path is none (/dev/root).
+
+    Raises FileError where there is no such device, OutOfReach for one that has to be put together first.
+    """
+    number = _number(device) or number
+    folder = sys / "dev/block" / (number or "none")
+    if number is None or not folder.exists():
+        raise FileError(f"{device}: no such block device", hint="write UUID=..., or a path below /dev")
+    folder = folder.resolve()
+    name = folder.name
+    if (folder / "dm").is_dir() or (folder / "md").is_dir() or "/virtual/" in str(folder):
+        kind = _text(folder / "dm/uuid").partition("-")[0] or ("RAID" if (folder / "md").is_dir() else name)
+        raise OutOfReach(
+            f"the dump target {device} is put together of other devices ({kind})",
+            instead="name a plain partition as target",
+        )
+    place = str(folder.relative_to(sys.resolve()))
+    found = list(_BUS_ADDRESS.finditer(f"/{place}"))
+    return BlockDevice(
+        name,
+        f"/{place}"[: found[-1].end()] if found else f"/{place}",
+        int(_text(folder / "partition") or 0),
+        int(_text(folder / "size") or 0),
+        tuple(dict.fromkeys([*drivers_above(folder, sys), *(["nvme"] if name.startswith("nvme") else [])])),
+    )
+
+
+def drivers_above(folder: Path, sys: Path) -> Iterator[str]:
+    """The modules of the drivers of a device in sysfs, and of all that it is attached to."""
+    top = sys.resolve()
+    for each in (folder, *folder.parents):
+        if each == top:
+            return
+        module = each / "driver/module"
+        if module.exists():
+            yield module.resolve().name
+
+
+def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
+    """The path of the device with a file system of that UUID=... or LABEL=...; a path is one already.
+
+    Raises FileError where none or several have it.
+    """
+    name, equals, value = tag.partition("=")
+    if not equals or name not in ("UUID", "LABEL"):
+        return tag
+    found = []
+    for folder in sorted((sys / "class/block").glob("*")):
+        path = dev / folder.name
+        superblock = read_superblock(path)
+        if superblock and value.strip('"') in (
+            (superblock.uuid,) if name == "UUID" else (superblock.label,)
+        ):
+            found.append(str(path))
+    if len(found) != 1:
+        what = "no block device has" if not found else f"{', '.join(found)} all have"
+        raise FileError(f"{what} the {tag} of the dump target", hint="lsblk -f shows what there is")
+    return found[0]
+
+
+def read_superblock(device: Path) -> Superblock | None:
+    """Of ext2 to ext4, XFS and btrfs; None for anything else, and for what cannot be read."""
+    try:
+        with device.open("rb") as file:
+            start = file.read(66 * KIB)
+    except OSError:
+        return None
+    return parse_superblock(start)
+
+
+# offsets: fs/ext4/ext4.h struct ext4_super_block; fs/xfs/libxfs/xfs_format.h struct xfs_dsb;
+# include/uapi/linux/btrfs_tree.h struct btrfs_super_block
+_EXT_AT, _BTRFS_AT = 1024, 64 * KIB
+_EXT_INCOMPAT_EXTENTS, _EXT_COMPAT_JOURNAL = 0x40, 0x4
+
+
+def parse_superblock(start: bytes) -> Superblock | None:
+    """Of the first 66 KiB of a device."""
+    if start[_EXT_AT + 0x38 : _EXT_AT + 0x3A] == b"\x53\xef":
+        ext = start[_EXT_AT:]
+        compatible = int.from_bytes(ext[0x5C:0x60], "little")
+        incompatible = int.from_bytes(ext[0x60:0x64], "little")
+        kind = "ext4" if incompatible & _EXT_INCOMPAT_EXTENTS else "ext2"
+        if kind == "ext2" and compatible & _EXT_COMPAT_JOURNAL:
+            kind = "ext3"
+        return Superblock(kind, _uuid(ext[0x68:0x78]), _string(ext[0x78:0x88]))
+    if start[:4] == b"XFSB":
+        return Superblock("xfs", _uuid(start[0x20:0x30]), _string(start[0x6C:0x78]))
+    if start[_BTRFS_AT + 0x40 : _BTRFS_AT + 0x48] == b"_BHRfS_M":
+        btrfs = start[_BTRFS_AT:]
+        return Superblock("btrfs", _uuid(btrfs[0x20:0x30]), _string(btrfs[0x12B:0x22B]))
+    return None
+
+
+def _uuid(data: bytes) -> str:
+    digits = data.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _string(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _number(device: str) -> str | None:
+    try:
+        status = Path(device).stat()
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISBLK(status.st_mode):
+        return None
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

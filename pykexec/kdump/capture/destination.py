@@ -1,0 +1,177 @@
+"""Where a dump goes, in terms that hold in the capture system, where devices have other names."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.errors import FileError, MachineError
+from pykexec.kdump.capture import blockdevice, network
+from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
+from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.network import Network
+from pykexec.kdump.config.settings import Settings, Target, TargetKind
+
+_DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
+_NFS = ("nfs", "nfs4")
+
+
+class Way(enum.Enum):
+    """What has to be done to write there."""
+
+    DISK = "disk"
+    RAW = "raw"
+    NFS = "nfs"
+    SSH = "ssh"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a dump goes."""
+
+    way: Way
+    folder: str
+    """In the file system that is mounted, or on the server; dumps get folders of their own in it."""
+    device: BlockDevice | None = None
+    superblock: Superblock | None = None
+    options: str = ""
+    """Of the mount, besides rw."""
+    remote: str = ""
+    """The exported folder, for NFS; the user, for ssh."""
+    network: Network | None = None
+    ssh_key: str = ""
+
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        """The modules of the hardware."""
+        device = self.device.drivers if self.device else ()
+        return (*device, *(self.network.drivers if self.network else ()))
+
+    def __str__(self) -> str:
+        if self.way is Way.DISK and self.device and self.superblock:
+            kind = self.superblock.type
+            return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid})"
+        if self.way is Way.RAW and self.device:
+            return f"the raw device {self.device.name}"
+        server = self.network.server if self.network else ""
+        return f"{self.way.value} {server}:{self.remote if self.way is Way.NFS else ''}{self.folder}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of /proc/self/mountinfo, with its escapes undone (proc_pid_mountinfo(5))."""
+
+    number: str
+    """MAJOR:MINOR of what is mounted; no block device's for btrfs."""
+    top: str
+    """What of that file system is mounted: / for all of it."""
+    point: str
+    type: str
+    source: str
+
+
+def parse_mounts(text: str) -> tuple[Mount, ...]:
+    """/proc/self/mountinfo. Raises MachineError for what is not of its form."""
+    found = []
+    for line in text.splitlines():
+        own, dash, rest = line.partition(" - ")
+        words, more = own.split(), rest.split(" ")
+        if not dash or len(words) < 6 or len(more) < 2:
+            raise MachineError(f"/proc/self/mountinfo: not understood: {line[:200]}")
+        fields = (words[2], words[3], words[4], more[0], more[1])
+        found.append(Mount(*(_unescaped(each) for each in fields)))
+    return tuple(found)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def mount_of(path: str, mounts: Sequence[Mount]) -> Mount:
+    """The mount that holds an absolute path. Raises MachineError where there is none."""
+    over = [each for each in mounts if (path + "/").startswith(each.point.rstrip("/") + "/")]
+    if not over:
+        raise MachineError(f"no mount of /proc/self/mountinfo holds {path}")
+    longest = max(len(each.point) for each in over)
+    return [each for each in over if len(each.point) == longest][-1]
+
+
+def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
+    """Where the settings send dumps. Raises PykexecError for what our own capture image cannot reach."""
+    target = settings.target
+    if target.kind is TargetKind.LOCAL:
+        return local(settings.path, sys, proc)
+    if target.kind is TargetKind.FILESYSTEM:
+        return _filesystem(target, settings.path, sys)
+    if target.kind is TargetKind.RAW:
+        device = blockdevice.find(target.address, sys)
+        return Destination(Way.RAW, "", blockdevice.describe(device, sys))
+    if target.kind is TargetKind.NFS:
+        return _nfs(target.address, settings.path, sys, proc)
+    if target.kind is TargetKind.SSH:
+        return _ssh(target, settings.path, sys, proc)
+    raise OutOfReach(f"writing to a target of kind {target.kind.value}")
+
+
+def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
+    """A folder of the running system, which need not exist yet. Raises PykexecError."""
+    real = os.path.realpath(path)
+    try:
+        text = (proc / "self/mountinfo").read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise MachineError(f"cannot read {proc}/self/mountinfo: {error.strerror}") from error
+    mount = mount_of(real, parse_mounts(text))
+    inside = real[len(mount.point.rstrip("/")) :]
+    folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
+    if mount.type in _NFS:
+        host, _, export = mount.source.rpartition(":/")
+        return _nfs(f"{host}:/{export}", inside, sys, proc)
+    if mount.type not in _DISK_FILESYSTEMS:
+        raise OutOfReach(
+            f"{path} lies on {mount.type} ({mount.source}), gone after a crash, or not to be mounted",
+            instead="set path to a folder on ext4, XFS or btrfs",
+        )
+    device = blockdevice.describe(mount.source, sys, mount.number)
+    return _on_disk(device, mount.source, mount.type, folder)
+
+
+def _filesystem(target: Target, path: str, sys: Path) -> Destination:
+    if target.filesystem not in _DISK_FILESYSTEMS:
+        raise OutOfReach(f"mounting {target.filesystem}")
+    source = blockdevice.find(target.address, sys)
+    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path)
+
+
+def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Destination:
+    place = Path(source) if Path(source).is_block_device() else Path("/dev") / device.name
+    superblock = blockdevice.read_superblock(place)
+    if superblock is None:
+        raise FileError(
+            f"{place} has no ext2, ext3, ext4, XFS or btrfs on it", hint="make one, or name another"
+        )
+    if superblock.type != wanted and not {superblock.type, wanted} <= {"ext2", "ext3", "ext4"}:
+        raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
+    # The folder is counted from the top of all subvolumes, as mountinfo does.
+    options = "subvolid=5" if superblock.type == "btrfs" else ""
+    return Destination(Way.DISK, folder, device, superblock, options)
+
+
+def _nfs(address: str, path: str, sys: Path, proc: Path) -> Destination:
+    host, _, export = address.rpartition(":/")
+    way = network.route_to(host.strip("[]"), sys, proc)
+    return Destination(Way.NFS, "/" + path.strip("/"), remote=f"/{export}", network=way)
+
+
+def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+    user, _, host = target.address.rpartition("@")
+    if not Path(target.ssh_key).is_file():
+        raise FileError(
+            f"the ssh key {target.ssh_key} does not exist",
+            hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or set sshkey",
+        )
+    way = network.route_to(host, sys, proc)
+    return Destination(Way.SSH, path, remote=user, network=way, ssh_key=target.ssh_key)

@@ -1,0 +1,156 @@
+"""The kernel modules of one release: which files a capture system needs, in the order to load them.
+
+What depmod(8) left in /lib/modules/RELEASE says which module needs which; busybox's own modprobe is not
+relied on, nor is udev: the image has a list, and loads all that is on it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pykexec.errors import FileError
+from pykexec.formats import compression, magic
+
+_FIRMWARE = re.compile(rb"\0firmware=([^\0]{1,255})\0")
+_SUFFIXES = ("", ".xz", ".zst")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module that is a file."""
+
+    name: str
+    file: Path
+
+    def read(self) -> bytes:
+        """What is to be loaded, unpacked: not every insmod, nor every kernel, can do that.
+
+        Raises FileError, and ImageError for a damaged file.
+        """
+        try:
+            data = self.file.read_bytes()
+        except OSError as error:
+            raise FileError(f"cannot read the module {self.file}: {error.strerror}") from error
+        packed = magic.compression(memoryview(data))
+        return data if packed is None else compression.decompress(str(self.file), memoryview(data), packed)
+
+
+class Index:
+    """The modules of a release."""
+
+    def __init__(self, release: str, root: Path = Path("/")) -> None:
+        """Raises FileError where there are none, or depmod has not run."""
+        self.release = release
+        self._root = root
+        places = (root / "lib/modules" / release, root / "usr/lib/modules" / release)
+        self._folder = next((each for each in places if each.is_dir()), places[0])
+        if not (self._folder / "modules.dep").is_file():
+            raise FileError(
+                f"{self._folder}/modules.dep is missing",
+                hint=f"install the modules of Linux {release}, or run: depmod {release}",
+            )
+
+    def closure(self, wanted: Iterable[str], *, optional: Iterable[str] = ()) -> Sequence[Module]:
+        """These modules and all that they need, each before what needs it; without those built in.
+
+        Raises FileError for one that is neither a file nor built in; `optional` ones may be missing.
+        """
+        found: dict[str, Module] = {}
+        for name in wanted:
+            if not self._add(name, found, ()):
+                raise FileError(
+                    f"Linux {self.release} has no module {name}, neither as a file nor built in",
+                    hint="install the package with the kernel's modules",
+                )
+        for name in optional:
+            self._add(name, found, ())
+        return tuple(found.values())
+
+    def has(self, name: str) -> bool:
+        """Whether the kernel can do this at all."""
+        name = canonical(name)
+        return name in self._files or name in self._builtin or name in self._aliases
+
+    def firmware(self, module: bytes) -> Iterator[Path]:
+        """The firmware files that a module may ask for and that are there, by path below the root."""
+        for found in _FIRMWARE.finditer(module):
+            name = found[1].decode("ascii", "replace")
+            for folder in (f"lib/firmware/updates/{self.release}", "lib/firmware/updates", "lib/firmware"):
+                place = Path(folder, name)
+                there = [Path(f"{place}{suffix}") for suffix in _SUFFIXES]
+                existing = [each for each in there if (self._root / each).is_file()]
+                if existing and ".." not in place.parts:
+                    yield existing[0]
+                    break
+
+    def _add(self, name: str, found: dict[str, Module], above: tuple[str, ...]) -> bool:
+        name = canonical(name)
+        if name in found or name in self._builtin or name in above:
+            return True
+        if name not in self._files:
+            added = [self._add(each, found, (*above, name)) for each in self._aliases.get(name, ())]
+            return any(added)
+        path, needs = self._files[name]
+        for each in (*self._soft.get(name, ()), *needs):
+            # What a softdep names need not be there (modprobe.d(5)); modules.dep names files.
+            self._add(each, found, (*above, name))
+        found[name] = Module(name, self._folder / path)
+        return True
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        files: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for line in self._lines("modules.dep"):
+            path, colon, needs = line.partition(":")
+            if colon:
+                # depmod lists them in the order in which to unload.
+                names = tuple(name_of(each) for each in reversed(needs.split()))
+                files[name_of(path)] = (path, names)
+        return files
+
+    @cached_property
+    def _builtin(self) -> frozenset[str]:
+        return frozenset(name_of(line) for line in self._lines("modules.builtin"))
+
+    @cached_property
+    def _soft(self) -> dict[str, tuple[str, ...]]:
+        """What is to be loaded with a module, before or after it: the order matters to neither."""
+        soft: dict[str, tuple[str, ...]] = {}
+        for line in self._lines("modules.softdep"):
+            words = line.split()
+            if words[:1] == ["softdep"] and len(words) > 2:
+                names = tuple(canonical(each) for each in words[2:] if not each.endswith(":"))
+                soft[canonical(words[1])] = (*soft.get(canonical(words[1]), ()), *names)
+        return soft
+
+    @cached_property
+    def _aliases(self) -> dict[str, tuple[str, ...]]:
+        """Those without wildcards, such as crc32c and fs-ext4."""
+        aliases: dict[str, tuple[str, ...]] = {}
+        for line in (*self._lines("modules.alias"), *self._lines("modules.builtin.alias")):
+            words = line.split()
+            if words[:1] == ["alias"] and len(words) == 3 and not set("*?[") & set(words[1]):
+                name = canonical(words[1])
+                aliases[name] = (*aliases.get(name, ()), canonical(words[2]))
+        return aliases
+
+    def _lines(self, name: str) -> Sequence[str]:
+        try:
+            text = (self._folder / name).read_text("utf-8", "replace")
+        except OSError:
+            return ()
+        return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def canonical(name: str) -> str:
+    """Dashes and underscores in names are the same."""
+    return name.replace("-", "_")
+
+
+def name_of(path: str) -> str:
+    """The name of the module in a file."""
+    return canonical(path.rpartition("/")[2].partition(".ko")[0])
