@@ -160,7 +160,7 @@ def advice(wanted: Wanted) -> Iterator[str]:
 
 def _filled(template: str, wanted: Wanted) -> str:
     values = {
-        "@PYTHON@": _python(),
+        "@PYTHON@": python_command(),
         "@OPTIONS@": " --static" if wanted.static else "",
         "@CONTENT@": "a small static helper" if wanted.static else "Python and pykexec",
     }
@@ -170,7 +170,7 @@ def _filled(template: str, wanted: Wanted) -> str:
     return text
 
 
-def _python() -> str:
+def python_command() -> str:
     """The command of an interpreter that finds this package, for a shell."""
     command = [sys.executable]
     import_it = [sys.executable, "-I", "-c", "import pykexec.integration, sys; print(pykexec.__path__[0])"]

@@ -1,4 +1,4 @@
-"""``pykdump``: sizing, diagnosis, and what is in a dump."""
+"""``pykdump``: the service, sizing, diagnosis, and what is in a dump."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pykexec.files import FileData
 from pykexec.kdump import console_log, crashkernel, doctor, estimate, resize, sizing
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.places import Places
+from pykexec.kdump.service import cli as service
 from pykexec.machine import Machine
 from pykexec.vmcore import cli as vmcore
 
@@ -31,6 +32,8 @@ def group() -> None:
     """Crash dumps: how much memory they take, whether there will be one, and what is in it."""
 
 
+for _command in service.COMMANDS:
+    group.add_command(_command)
 group.add_command(vmcore.dmesg)
 group.add_command(vmcore.info)
 

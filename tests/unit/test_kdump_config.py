@@ -95,7 +95,7 @@ def test_all_the_other_keys() -> None:
         "ssh u@h\nsshkey /root/key\npath dumps/here\noverride_resettable 1\n"
     )
     assert (settings.failure_action, settings.final_action) == (Action.DUMP_TO_ROOTFS, Action.POWEROFF)
-    assert (settings.keep_old_dumps, settings.rebuild) == (-1, Rebuild.ALWAYS)
+    assert (settings.keep_old_dumps, settings.rebuild) == (0, Rebuild.ALWAYS), "-1: nothing is removed"
     assert settings.dracut_arguments == ("--omit-drivers", "cfg80211 snd", "--add-drivers", "ext2 ext3")
     assert (settings.hooks.before, settings.hooks.after, settings.hooks.emergency) == ("/a", "/b", "/c")
     assert settings.extra_programs == ("/bin/x", "/bin/y")

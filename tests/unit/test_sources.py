@@ -98,7 +98,7 @@ def as_told(machine: Machine, *argv: str | Path) -> LoadPlan | FileLoadPlan:
     """The plan for a command line."""
     given = options.parse(list(map(str, argv)))
     task = cli.resolve(given)
-    return loader.plan(machine, cli._request(given, task.purpose, machine), cli._system_call(given))
+    return loader.plan(machine, cli.request_of(given, task.purpose, machine), cli.system_call_of(given))
 
 
 # Unified kernel images

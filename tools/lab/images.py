@@ -80,17 +80,20 @@ def second_system(arch: Arch, *, with_pykexec: bool) -> bytes:
 
 
 def project() -> bytes:
-    """The project's code as it is now, and a command `pykexec` that runs it."""
+    """The project's code as it is now, and the commands `pykexec` and `pykdump`."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder, "pykexec")
         # The links to arch/ and purgatory/ become folders.
         shutil.copytree(PROJECT / "pykexec", site, ignore=shutil.ignore_patterns("__pycache__"))
         _compile(site)
-        command = '#!/bin/sh\nexec python3 -m pykexec "$@"\n'
+        commands = {"pykexec": "pykexec", "pykdump": "pykexec.kdump"}
         entries = [
             *cpio.folders([_DIST_PACKAGES, "usr/bin"]),
             *cpio.tree(Path(folder), _DIST_PACKAGES),
-            cpio.file("usr/bin/pykexec", command, executable=True),
+            *(
+                cpio.file(f"usr/bin/{name}", f'#!/bin/sh\nexec python3 -m {module} "$@"\n', executable=True)
+                for name, module in commands.items()
+            ),
         ]
         return cpio.archive(entries)
 

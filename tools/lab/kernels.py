@@ -2,14 +2,16 @@
 
 import lzma
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import cpio
 from .arches import Arch
 from .debian import fetch_kernel
-from .host import LabError
+from .host import LabError, ensure_commands, run
 
 SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
 """Which of Debian's suites has which kernel. Sid moves on: what it had when first asked is kept."""
@@ -43,6 +45,31 @@ class Kernel:
 
     def modules(self) -> bytes:
         """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""
+        order = self._closure(_MODULES)
+        entries = [
+            *cpio.folders(["lib/modules"]),
+            cpio.file("lib/modules.order", "".join(f"{name}.ko\n" for name in order)),
+            *(cpio.file(f"lib/modules/{name}.ko", data) for name, data in order.items()),
+        ]
+        return cpio.archive(entries)
+
+    def module_folder(self, names: Iterable[str]) -> Mapping[str, bytes]:
+        """Files of /lib/modules/RELEASE with these modules and what they need, as depmod leaves them."""
+        ensure_commands({"depmod": "kmod"})
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, "lib/modules", self.release)
+            folder.mkdir(parents=True)
+            for name, data in self._closure(names).items():
+                (folder / f"{name}.ko").write_bytes(data)
+            for each in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+                for path in (found for package in self.folders for found in package.rglob(each)):
+                    shutil.copy(path, folder)
+            run(["depmod", "-b", scratch, self.release], "indexing modules")
+            files = {f"/{path.relative_to(scratch)}": path.read_bytes() for path in sorted(folder.iterdir())}
+        return files
+
+    def _closure(self, names: Iterable[str]) -> Mapping[str, bytes]:
+        """Modules by name, each behind what it depends on; without those built in. Raises LabError."""
         found = {path.name.partition(".")[0].replace("-", "_"): path for path in self._module_files()}
         builtin = {Path(line).stem.replace("-", "_") for line in self._builtin().split()}
         order: dict[str, bytes] = {}
@@ -57,14 +84,9 @@ class Kernel:
                 add(dependency)
             order[name] = data
 
-        for name in _MODULES:
+        for name in names:
             add(name)
-        entries = [
-            *cpio.folders(["lib/modules"]),
-            cpio.file("lib/modules.order", "".join(f"{name}.ko\n" for name in order)),
-            *(cpio.file(f"lib/modules/{name}.ko", data) for name, data in order.items()),
-        ]
-        return cpio.archive(entries)
+        return order
 
     def _module_files(self) -> Iterator[Path]:
         for folder in self.folders:

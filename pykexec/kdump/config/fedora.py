@@ -120,7 +120,8 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         target=target,
         path=_path(options, target),
         collector=_collector(options, target, target_where, warnings),
-        keep_old_dumps=_number(options, "keep_old_dumps", least=-1),
+        # openEuler ships -1, with which nothing that is there is removed.
+        keep_old_dumps=max(_number(options, "keep_old_dumps", least=-1), 0),
         failure_action=failure,
         final_action=final,
         kernel=_kernel(variables),

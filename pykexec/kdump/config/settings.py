@@ -185,7 +185,7 @@ class Settings:
     """False: only the kernel's log."""
     save_log: bool = True
     keep_old_dumps: int = 0
-    """How many dumps stay; 0: all of them, -1: none."""
+    """How many dumps stay; 0: all of them, -1: none (openSUSE's)."""
     free_space: int = 0
     """Bytes that shall stay free on the target."""
     host_tag: str = "ip"

@@ -263,6 +263,7 @@ class Facts:
             return [self.settings.initrd]
         version = (self.settings.kernel.version if self.settings else "") or self.release
         return [
+            f"/var/lib/pykdump/initrd-{version}.img",
             f"/boot/initramfs-{version}kdump.img",
             f"/var/lib/kdump/initramfs-{version}kdump.img",
             f"/var/lib/kdump/initrd.img-{version}",

@@ -1,0 +1,5 @@
+"""The kdump service: keeps a capture kernel loaded that fits the machine, and knows whether it works.
+
+`plan.make` decides what to load, `actions` does it and leaves a receipt, `state` says where things stand,
+and `trial` proves it by a crash.
+"""

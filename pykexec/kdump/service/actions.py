@@ -1,0 +1,177 @@
+"""What the service does: load, unload, and load again when something has changed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec import cli, crash, loader
+from pykexec.errors import FileError, PykexecError
+from pykexec.files import FileData
+from pykexec.kdump import capture
+from pykexec.kdump.config.settings import Rebuild
+from pykexec.kdump.service import plan as plans
+from pykexec.kdump.service import receipt as receipts
+from pykexec.kdump.service.plan import ServicePlan
+from pykexec.kdump.service.receipt import Receipt
+from pykexec.machine import Machine
+from pykexec.machine.text import read_number
+from pykexec.plan import FileLoadPlan
+from pykexec.privilege import may_boot, require_no_xen
+from pykexec.purpose import Purpose
+
+Tell = Callable[[str], None]
+"""Where progress goes: a line each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """The capture image to load, as it is on disk."""
+
+    target: str
+    inputs: str
+
+
+def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> Receipt:
+    """Load what the configuration asks for; the receipt. What was loaded before stays until then.
+
+    Raises PykexecError.
+    """
+    _require_possible(machine)
+    plan = plans.make(machine, initrd=initrd)
+    for warning in plan.warnings:
+        warn(warning)
+    crash.survey(machine)  # without a reservation an image would be made for nothing
+    image = _prepare_image(plan, tell)
+    tell(f"loading {plan.kernel} with {plan.initrd}")
+    options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
+    request = cli.request_of(options, Purpose.CRASH, machine)
+    done = loader.load_request(machine, request, cli.system_call_of(options))
+    for warning in done.warnings:
+        warn(warning)
+    system_call = "kexec_file_load" if isinstance(done, FileLoadPlan) else "kexec_load"
+    receipt = _receipt(machine, plan, image, system_call)
+    receipts.save(receipt, receipts.LOADED)
+    return receipt
+
+
+def stop(machine: Machine) -> None:
+    """Unload. Raises PykexecError."""
+    _require_possible(machine)
+    loader.unload(Purpose.CRASH, machine)
+    receipts.LOADED.unlink(missing_ok=True)
+
+
+def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> tuple[Receipt, str]:
+    """Load again if what is loaded is not what would be loaded now; the receipt, and what had changed.
+
+    Raises PykexecError.
+    """
+    before = loaded_now(machine)
+    if before is None:
+        return start(machine, tell, warn, initrd=initrd), "nothing was loaded"
+    changed = changes(before, machine, plans.make(machine, initrd=initrd))
+    if not changed:
+        return before, ""
+    return start(machine, tell, warn, initrd=initrd), ", ".join(changed)
+
+
+def loaded_now(machine: Machine) -> Receipt | None:
+    """The receipt of what is loaded; None where nothing is, or somebody else has loaded it."""
+    receipt = receipts.load(receipts.LOADED)
+    if not loader.status(Purpose.CRASH, machine) or receipt is None or receipt.boot != receipts.boot_id():
+        return None
+    return receipt
+
+
+def changes(before: Receipt, machine: Machine, plan: ServicePlan) -> list[str]:
+    """What differs between what was loaded and what would be loaded now. Raises PykexecError."""
+    found = []
+    if before.kernel_sha256 != receipts.digest(FileData.open(plan.kernel, "kernel")):
+        found.append("the kernel")
+    if plan.own_image and plan.settings.rebuild is not Rebuild.NEVER:
+        if before.inputs != capture.contents(plan.settings, plan.release).fingerprint:
+            found.append("the capture image")
+    elif before.initrd_sha256 != receipts.digest(FileData.open(plan.initrd, "initrd")):
+        found.append("the initrd")
+    if before.command_line != plan.command_line:
+        found.append("the command line")
+    # Where the kernel keeps the core headers up to date, they are.
+    if before.hardware != receipts.hardware(machine) and not _follows_hotplug(machine):
+        found.append("memory or CPUs")
+    return found
+
+
+def make_image(what: capture.Contents, output: Path, tell: Tell) -> bool:
+    """Bring an image file up to date; whether that took making it anew. Raises PykexecError."""
+    stamp = output.with_name(f"{output.name}.inputs")
+    if output.is_file() and _stamped(stamp) == what.fingerprint:
+        return False
+    stamp.unlink(missing_ok=True)
+    capture.build(what, output, lambda path: tell(f"making {output}: {path}"))
+    try:
+        stamp.write_text(f"{what.fingerprint}\n")
+    except OSError as error:
+        raise FileError(f"cannot write {stamp}: {error.strerror}") from error
+    return True
+
+
+def _stamped(stamp: Path) -> str:
+    try:
+        return stamp.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
+    if not plan.own_image:
+        if not Path(plan.initrd).is_file():
+            raise FileError(
+                f"the capture image {plan.initrd} is not there", hint="make it, or leave it to pykdump"
+            )
+        return _Image(f"as {plan.initrd} has it", "")
+    output = Path(plan.initrd)
+    if plan.settings.rebuild is Rebuild.NEVER and output.is_file():
+        return _Image(
+            "as the image has it (force_no_rebuild)", _stamped(output.with_name(f"{output.name}.inputs"))
+        )
+    tell("looking for the dump target, programs and modules")
+    what = capture.contents(plan.settings, plan.release)
+    if plan.settings.rebuild is Rebuild.ALWAYS:
+        output.unlink(missing_ok=True)
+    make_image(what, output, tell)
+    return _Image(str(what.destination), what.fingerprint)
+
+
+def _require_possible(machine: Machine) -> None:
+    require_no_xen(machine)
+    if not may_boot(machine):
+        raise PykexecError("loading and unloading a capture kernel take CAP_SYS_BOOT", hint="run as root")
+
+
+def _follows_hotplug(machine: Machine) -> bool:
+    names = ("cpu", "memory")
+    return all(read_number(machine.root, f"sys/devices/system/{name}/crash_hotplug") == 1 for name in names)
+
+
+def _receipt(machine: Machine, plan: ServicePlan, image: _Image, system_call: str) -> Receipt:
+    return Receipt(
+        boot=receipts.boot_id(),
+        kernel=plan.kernel,
+        kernel_sha256=receipts.digest(FileData.open(plan.kernel, "kernel")),
+        initrd=plan.initrd,
+        initrd_sha256=receipts.digest(FileData.open(plan.initrd, "initrd")),
+        command_line=plan.command_line,
+        target=image.target,
+        hardware=receipts.hardware(machine),
+        inputs=image.inputs,
+        system_call=system_call,
+        time=now(),
+    )
+
+
+def now() -> str:
+    """UTC."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,206 @@
+"""``pykdump start`` and its relatives."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from pykexec.errors import PykexecError, UsageError
+from pykexec.kdump import capture, config
+from pykexec.kdump.config.errors import ConfigError
+from pykexec.kdump.service import actions, installation, state, trial
+from pykexec.kdump.service import plan as plans
+from pykexec.kdump.service.receipt import Receipt
+from pykexec.machine import Machine
+
+_FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
+_CLEAR_LINE = "\r\x1b[K"
+
+_INITRD = click.option("--initrd", metavar="FILE", help="The distribution's capture image, or yours.")
+
+
+@click.command()
+@_INITRD
+def start(initrd: str | None) -> int:
+    """Load the capture kernel, with an image made for the dump target of the configuration."""
+    machine = Machine.live()
+    with _failing(), _progress() as tell:
+        receipt = actions.start(machine, tell, _warn, initrd=initrd)
+    _say_loaded(receipt)
+    _say_state(machine)
+    return 0
+
+
+@click.command()
+def stop() -> int:
+    """Unload the capture kernel."""
+    with _failing():
+        actions.stop(Machine.live())
+    print("pykdump: stopped: a crash will leave no dump")
+    return 0
+
+
+@click.command()
+@_INITRD
+@click.pass_context
+def restart(context: click.Context, initrd: str | None) -> int:
+    """The same as start, which replaces what is loaded only when the new one is ready."""
+    return int(context.invoke(start, initrd=initrd))
+
+
+@click.command()
+@_INITRD
+def reload(initrd: str | None) -> int:
+    """Load again if the kernel, the image, the configuration, memory or CPUs have changed."""
+    machine = Machine.live()
+    with _failing(), _progress() as tell:
+        receipt, changed = actions.reload(machine, tell, _warn, initrd=initrd)
+    if not changed:
+        print("pykdump: nothing has changed")
+        return 0
+    print(f"pykdump: changed: {changed}")
+    _say_loaded(receipt)
+    return 0
+
+
+@click.command()
+def status() -> int:
+    """Say whether a panic now will leave a dump, where, and which dumps there are.
+
+    Exit status: 0 armed (proven or not), 3 not armed.
+    """
+    with _failing():
+        found = state.read(Machine.live())
+    print(state.as_text(found), end="")
+    return 0 if found.is_armed else _NOT_OPERATIONAL
+
+
+@click.command("test")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--passed", is_flag=True, help="The last test's dump is on its server: take it for proven.")
+def test(yes: bool, dry_run: bool, passed: bool) -> int:
+    """Crash this machine now, to see whether a dump comes of it; the next boot's status tells."""
+    machine = Machine.live()
+    with _failing():
+        if passed:
+            return _take_for_passed()
+        receipt = actions.loaded_now(machine)
+        if receipt is None:
+            raise PykexecError("pykdump has loaded no capture kernel", hint="pykdump start")
+        if dry_run:
+            print(
+                f"would write {trial.PENDING} and crash this machine; the dump would go to {receipt.target}"
+            )
+            return 0
+        _confirm(yes)
+        trial.crash(trial.prepare(receipt, actions.now()))
+    return _FAILED
+
+
+def _take_for_passed() -> int:
+    begun = trial.pending()
+    if begun is None:
+        raise PykexecError("no pykdump test is waiting for its result")
+    trial.settle(begun[1])
+    print("pykdump: what was loaded then is taken for proven")
+    return 0
+
+
+def _confirm(yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("this crashes the machine at once", hint="say --yes where nobody can be asked")
+    click.confirm("This crashes the machine at once. Unsaved work is lost. Go on?", abort=True)
+
+
+@click.command()
+@click.option(
+    "--kernel-version", "release", metavar="RELEASE", help="As uname -r says it; the configured one's."
+)
+@click.option("--output", metavar="FILE", help="Where to; by default where pykdump start takes it from.")
+@click.option("--list", "only_list", is_flag=True, help="Only say what would be in it.")
+def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
+    """Make the capture image for this machine and the dump target of the configuration."""
+    machine = Machine.live()
+    with _failing():
+        settings = config.read(machine.root)
+        if settings is None:
+            raise ConfigError(
+                "kdump is not configured here", hint='echo "path /var/crash" > /etc/kdump.conf'
+            )
+        release = release or settings.kernel.version or machine.kernel_release
+        what = capture.contents(settings, release)
+        if only_list:
+            print("\n".join(sorted(entry.path for entry in what.entries)))
+            return 0
+        target = Path(output) if output else plans.image_path(release)
+        with _progress() as tell:
+            if output:
+                capture.build(what, target, lambda path: tell(f"making {target}: {path}"))
+            else:
+                actions.make_image(what, target, tell)
+    print(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
+    return 0
+
+
+@click.command("install")
+@click.option("--root", metavar="DIR", default="/", show_default=True, help="Of another system.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def install(root: str, dry_run: bool) -> int:
+    """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""
+    with _failing():
+        for step in installation.steps(Path(root)):
+            print(step.describe())
+            if not dry_run:
+                step.do()
+    print("systemctl enable --now pykdump.service makes it start, now and at each boot")
+    return 0
+
+
+COMMANDS = (start, stop, restart, reload, status, test, mkinitrd, install)
+
+
+def _say_loaded(receipt: Receipt) -> None:
+    print(f"pykdump: {receipt.kernel} is loaded ({receipt.system_call}); dumps go to {receipt.target}")
+
+
+def _say_state(machine: Machine) -> None:
+    """What the last test has proven, and that there has been none."""
+    with _failing():
+        print(f"pykdump: armed: {(found := state.read(machine)).readiness.value}: {found.why}")
+
+
+def _warn(text: str) -> None:
+    print(f"pykdump: warning: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Every failure of the service has the exit status 1, whatever pykexec's own would be."""
+    try:
+        yield
+    except PykexecError as error:
+        error.exit_code = _FAILED
+        raise
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """One line that changes, on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+
+    def tell(text: str) -> None:
+        print(f"{_CLEAR_LINE}pykdump: {text[:100]}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        print(_CLEAR_LINE, end="", file=sys.stderr, flush=True)

@@ -1,0 +1,139 @@
+"""What the service would load now: settings and a machine's facts become a plan. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec import cli, options
+from pykexec.errors import FileError, PykexecError, UsageError
+from pykexec.files import FileData
+from pykexec.kdump import config
+from pykexec.kdump.config import capture_line
+from pykexec.kdump.config.errors import ConfigError
+from pykexec.kdump.config.settings import KernelChoice, Settings
+from pykexec.kernelconfig import release_of
+from pykexec.machine import Machine
+from pykexec.options import Options
+from pykexec.purpose import Purpose
+
+STATE = Path("/var/lib/pykdump")
+"""What outlasts a boot: capture images, and what has been proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """What to load, before any file of it is read."""
+
+    settings: Settings
+    kernel: str
+    """Path."""
+    release: str
+    """Of that kernel: whose modules the capture image needs."""
+    initrd: str
+    """Path."""
+    own_image: bool
+    """Whether that is an image that pykdump makes."""
+    command_line: str
+    warnings: tuple[str, ...] = ()
+
+    def options(self, *, hotplug: bool) -> Options:
+        """As if pykexec were called with KEXEC_ARGS and the rest of the plan.
+
+        `hotplug`: the running kernel updates core headers itself. Raises ConfigError for an argument that is
+        none, or is not for loading a crash kernel.
+        """
+        words = [*self.settings.kexec_arguments, "-p", f"--initrd={self.initrd}"]
+        words += [f"--append={self.command_line}"]
+        try:
+            found = options.parse([*words, self.kernel])
+            if hotplug and found.system_call != "file":
+                found = options.parse([*words, "--hotplug", self.kernel])
+            task = cli.resolve(found)
+        except UsageError as error:
+            raise self._wrong_arguments(error.what) from error
+        if not task.load or task.purpose is not Purpose.CRASH or found.load or found.reuse_cmdline:
+            raise self._wrong_arguments("they change what is loaded")
+        return found
+
+    def _wrong_arguments(self, why: str) -> ConfigError:
+        given = " ".join(self.settings.kexec_arguments)
+        file = next(reversed(self.settings.files), "the configuration")
+        return ConfigError(
+            f"{file}: KEXEC_ARGS (KEXEC_OPTIONS) {given!r}: {why}", hint="pykexec --help lists all"
+        )
+
+
+def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
+    """What the configuration asks for on this machine; `initrd` is a capture image to take instead of ours.
+
+    Raises ConfigError where there is no configuration or it cannot be understood, PykexecError where kdump
+    is turned off, FileError where the kernel is not there.
+    """
+    settings = config.read(machine.root)
+    if settings is None:
+        raise ConfigError(
+            f"kdump is not configured here: no {', '.join(f'/{path}' for path in config.FACTS)}",
+            hint='begin with: echo "path /var/crash" > /etc/kdump.conf',
+        )
+    if not settings.enabled:
+        raise PykexecError(f"{settings.files[0]} turns kdump off", hint="USE_KDUMP=1 turns it on")
+    kernel = _kernel(settings.kernel, machine.kernel_release)
+    release = _release(settings.kernel, kernel) or machine.kernel_release
+    given = initrd or settings.initrd
+    line = capture_line.build(settings, capture_line.read_facts(machine, kernel))
+    return ServicePlan(
+        settings,
+        kernel,
+        release,
+        given or str(image_path(release)),
+        not given,
+        line.text,
+        (*settings.warnings, *_warnings(settings, own_image=not given)),
+    )
+
+
+def image_path(release: str) -> Path:
+    """Where our own capture image for a kernel is."""
+    return STATE / f"initrd-{release}.img"
+
+
+def kernel_candidates(choice: KernelChoice, running: str) -> Iterator[str]:
+    """Where the capture kernel may be, the most likely place first."""
+    if choice.path:
+        yield choice.path
+        return
+    version = choice.version or running
+    for folder in [choice.folder] if choice.folder else ["/boot", "/boot/efi", "/efi"]:
+        yield f"{folder}/{choice.image}-{version}{choice.extension}"
+    if not choice.folder:
+        yield f"/boot/Image-{version}{choice.extension}"
+        yield f"/usr/lib/modules/{version}/vmlinuz"
+
+
+def _kernel(choice: KernelChoice, running: str) -> str:
+    candidates = list(kernel_candidates(choice, running))
+    for path in candidates:
+        if Path(path).is_file():
+            return path
+    raise FileError(
+        f"the capture kernel is not there: {', '.join(candidates)}",
+        hint="KDUMP_KERNELVER, KDUMP_BOOTDIR, KDUMP_IMG and KDUMP_IMG_EXT say which one it is",
+    )
+
+
+def _release(choice: KernelChoice, path: str) -> str | None:
+    if choice.version:
+        return choice.version
+    return release_of(FileData.open(path, "kernel").data) if choice.path else None
+
+
+def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
+    """What the service does not do, though it is asked for."""
+    if own_image and settings.dracut_arguments:
+        yield "dracut_args: pykdump's own capture image is made without dracut"
+    if settings.auto_resize:
+        yield "KDUMP_AUTO_RESIZE: the reservation is left as it is; pykdump resize shrinks it"
+    if settings.mail:
+        yield "KDUMP_SMTP_SERVER, KDUMP_NOTIFICATION_TO: pykdump sends no mail"

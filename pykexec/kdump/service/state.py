@@ -1,0 +1,198 @@
+"""Where things stand: if this machine panics now, will there be a dump, where, and how big roughly."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec import loader
+from pykexec.errors import PykexecError
+from pykexec.kdump import config
+from pykexec.kdump.capture import blockdevice
+from pykexec.kdump.capture.destination import parse_mounts
+from pykexec.kdump.config.settings import Settings, TargetKind
+from pykexec.kdump.service import actions, dumps, trial
+from pykexec.kdump.service import receipt as receipts
+from pykexec.kdump.service.dumps import Dump
+from pykexec.kdump.service.receipt import Receipt
+from pykexec.kdump.service.trial import Outcome
+from pykexec.machine import Machine
+from pykexec.machine.text import read_text
+from pykexec.memory import KIB, MIB
+from pykexec.purpose import Purpose
+
+_LINES_MAX = 10
+_FILTERS = 1 | 2 | 4 | 8 | 16  # makedumpfile(8), -d
+
+
+class Readiness(enum.Enum):
+    """What a panic would meet."""
+
+    NOT_ARMED = "no"
+    UNPROVEN = "yes, but unproven"
+    PROVEN = "yes, and proven"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything `pykdump status` says."""
+
+    readiness: Readiness
+    why: str
+    receipt: Receipt | None
+    reserved: int | None
+    """Bytes."""
+    folder: Path | None
+    """Where dumps can be seen from here."""
+    free: int | None
+    """Bytes free there."""
+    size: int | None
+    """Bytes of a dump, about, before compression."""
+    dumps: tuple[Dump, ...]
+    trial: Outcome
+    problem: str = ""
+    """What is wrong with the configuration."""
+
+    @property
+    def is_armed(self) -> bool:
+        return self.readiness is not Readiness.NOT_ARMED
+
+
+def read(machine: Machine) -> State:
+    """Look, and settle a test whose dump is there. Raises PykexecError."""
+    settings, problem = _settings(machine)
+    folder = visible_folder(settings) if settings else None
+    found = tuple(dumps.in_folder(folder)) if folder else ()
+    outcome = _settle(found if folder else None)
+    receipt = actions.loaded_now(machine)
+    readiness, why = _readiness(machine, receipt, outcome)
+    return State(
+        readiness,
+        why,
+        receipt,
+        machine.kexec_state.crash_size,
+        folder,
+        _free(folder),
+        expected_size(settings, read_text(machine.root, "proc/meminfo") or "") if settings else None,
+        found,
+        outcome,
+        problem,
+    )
+
+
+def as_text(state: State) -> str:
+    """Ten lines at most."""
+    return "\n".join(list(_lines(state))[:_LINES_MAX]) + "\n"
+
+
+def _lines(state: State) -> Iterator[str]:
+    yield f"armed:    {state.readiness.value}: {state.why}"
+    if state.problem:
+        yield f"problem:  {state.problem}"
+    if state.receipt:
+        yield f"kernel:   {state.receipt.kernel} ({state.receipt.system_call}, {state.receipt.time})"
+        yield f"initrd:   {state.receipt.initrd}"
+        yield f"target:   {state.receipt.target}"
+    if state.reserved is not None:
+        yield f"reserved: {state.reserved / MIB:.0f} MiB"
+    if state.size is not None:
+        free = "" if state.free is None else f"; {state.free / MIB:,.0f} MiB are free"
+        yield f"size:     about {state.size / MIB:,.0f} MiB before compression{free}"
+    if state.folder is None:
+        yield "dumps:    where they go cannot be looked at from here"
+    else:
+        yield f"dumps:    {len(state.dumps)} in {state.folder}"
+        yield from (f"          {dump}" for dump in state.dumps)
+
+
+def _readiness(machine: Machine, receipt: Receipt | None, outcome: Outcome) -> tuple[Readiness, str]:
+    if not loader.status(Purpose.CRASH, machine):
+        return Readiness.NOT_ARMED, "no capture kernel is loaded; pykdump start loads one"
+    if receipt is None:
+        return Readiness.UNPROVEN, "what is loaded was not loaded by pykdump"
+    proven = receipts.load(receipts.PROVEN)
+    if proven is not None and proven.proves(receipt):
+        return (
+            Readiness.PROVEN,
+            f"a test passed with the same kernel, initrd and command line ({proven.time})",
+        )
+    if outcome is Outcome.FAILED:
+        return Readiness.UNPROVEN, "the last pykdump test left no whole dump; see pykdump doctor"
+    if outcome is Outcome.UNSEEN:
+        return (
+            Readiness.UNPROVEN,
+            f"look for the test's dump there; then pykdump test --passed ({_marker()})",
+        )
+    if proven is None:
+        return Readiness.UNPROVEN, "no pykdump test has been made"
+    return Readiness.UNPROVEN, "kernel, initrd or command line changed since the last pykdump test"
+
+
+def _marker() -> str:
+    begun = trial.pending()
+    return begun[0].marker if begun else ""
+
+
+def _settle(found: Sequence[Dump] | None) -> Outcome:
+    """Judge the last test; what it has proven is kept, as far as we may write that."""
+    begun = trial.pending()
+    if begun is None:
+        return Outcome.NONE
+    test, loaded = begun
+    outcome = test.judge(receipts.boot_id(), found)
+    if outcome is Outcome.PASSED and os.geteuid() == 0:
+        trial.settle(loaded)
+    return outcome
+
+
+def _settings(machine: Machine) -> tuple[Settings | None, str]:
+    try:
+        settings = config.read(machine.root)
+    except PykexecError as error:
+        return None, error.what
+    return settings, "" if settings else "kdump is not configured here"
+
+
+def visible_folder(settings: Settings) -> Path | None:
+    """Where dumps can be seen on the running system; None where they cannot."""
+    target = settings.target
+    if target.kind is TargetKind.LOCAL:
+        return Path(settings.path)
+    if target.kind is not TargetKind.FILESYSTEM:
+        return None
+    try:
+        device = Path(blockdevice.find(target.address)).resolve()
+        mounts = parse_mounts(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape"))
+    except (PykexecError, OSError):
+        return None
+    for mount in mounts:
+        if mount.top == "/" and Path(mount.source).resolve() == device:
+            return Path(mount.point) / settings.path.lstrip("/")
+    return None
+
+
+def _free(folder: Path | None) -> int | None:
+    for each in (folder, *folder.parents) if folder else ():
+        if each.is_dir():
+            found = os.statvfs(each)
+            return found.f_bavail * found.f_frsize
+    return None
+
+
+def expected_size(settings: Settings, meminfo: str) -> int | None:
+    """Bytes of a dump, about: all of memory, or what makedumpfile's filters leave of it."""
+    sizes = {name: int(kib) * KIB for name, kib in re.findall(r"^(\w+): +(\d{1,15}) kB$", meminfo, re.M)}
+    total = sizes.get("MemTotal")
+    if total is None:
+        return None
+    level = settings.collector.dump_level
+    if not settings.save_dump:
+        return 0
+    if level is None or level & _FILTERS != _FILTERS:
+        return total
+    left_out = ("MemFree", "Buffers", "Cached", "AnonPages")
+    return max(total - sum(sizes.get(name, 0) for name in left_out), sizes.get("Slab", 0))

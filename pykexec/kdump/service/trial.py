@@ -1,0 +1,94 @@
+"""`pykdump test`: a crash on purpose, and what the next boot finds of it.
+
+Before the crash a marker goes to the disk and into the kernel's log; a whole dump whose log has it proves
+that what was loaded then works.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pykexec.errors import PykexecError
+from pykexec.kdump.service import receipt as receipts
+from pykexec.kdump.service.dumps import Dump
+from pykexec.kdump.service.receipt import Receipt
+
+PENDING = Path("/var/lib/pykdump/test.json")
+_KMSG, _TRIGGER = Path("/dev/kmsg"), Path("/proc/sysrq-trigger")
+
+
+class Outcome(enum.Enum):
+    """What became of the last test."""
+
+    NONE = "no test has been made"
+    RUNNING = "the machine has not crashed yet"
+    PASSED = "passed"
+    FAILED = "failed: no whole dump has its marker"
+    UNSEEN = "the dump cannot be seen from here"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A test that has been begun."""
+
+    id: str
+    boot: str
+    time: str
+
+    @property
+    def marker(self) -> str:
+        """What the crashed kernel's log has."""
+        return f"pykdump: test {self.id}"
+
+    def judge(self, boot: str, dumps: Sequence[Dump] | None) -> Outcome:
+        """`dumps` are those that are there now; None where the target cannot be looked at."""
+        if self.boot == boot:
+            return Outcome.RUNNING
+        if dumps is None:
+            return Outcome.UNSEEN
+        passed = any(dump.is_whole and dump.log_holds(self.marker) for dump in dumps)
+        return Outcome.PASSED if passed else Outcome.FAILED
+
+
+def pending(path: Path = PENDING) -> tuple[Trial, Receipt] | None:
+    """The last test that has not been settled, and what was loaded then."""
+    content = receipts.load_json(path)
+    loaded = receipts.load(_receipt_path(path))
+    if content is None or loaded is None or content.keys() != {"id", "boot", "time"}:
+        return None
+    return Trial(*(str(content[name]) for name in ("id", "boot", "time"))), loaded
+
+
+def prepare(loaded: Receipt, now: str, path: Path = PENDING) -> Trial:
+    """Leave the marker on the disk. Raises FileError."""
+    trial = Trial(secrets.token_hex(8), loaded.boot, now)
+    receipts.save(loaded, _receipt_path(path))
+    receipts.save_json(asdict(trial), path)
+    return trial
+
+
+def settle(loaded: Receipt, proven: Path = receipts.PROVEN, path: Path = PENDING) -> None:
+    """The test has passed: what was loaded then is proven. Raises FileError."""
+    receipts.save(loaded, proven)
+    path.unlink(missing_ok=True)
+    _receipt_path(path).unlink(missing_ok=True)
+
+
+def crash(trial: Trial) -> None:
+    """Crash the machine. Raises PykexecError where that does not work; does not return otherwise."""
+    try:
+        _KMSG.write_text(f"{trial.marker}\n")
+        os.sync()
+        _TRIGGER.write_text("c")
+    except OSError as error:
+        raise PykexecError(f"cannot crash this machine: {error.filename}: {error.strerror}") from error
+    raise PykexecError(f"{_TRIGGER}: the machine has not crashed")
+
+
+def _receipt_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-receipt.json")
