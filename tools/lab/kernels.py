@@ -53,6 +53,10 @@ class Kernel:
         ]
         return cpio.archive(entries)
 
+    def has_module(self, name: str) -> bool:
+        """Whether it has that module as a file."""
+        return any(path.name.partition(".")[0].replace("-", "_") == name for path in self._module_files())
+
     def module_folder(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Files of /lib/modules/RELEASE with these modules and what they need, as depmod leaves them."""
         ensure_commands({"depmod": "kmod"})

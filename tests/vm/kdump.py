@@ -1,0 +1,136 @@
+"""Machines with disks that a crash leaves a dump on, and what their next boot finds."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.lab import Arch, Guest, Kernel, Machine, Result, run
+
+SECTOR = 512
+
+# The keys that openEuler sets in the files it ships (kdump.conf, kdump.sysconfig.x86_64 and .aarch64).
+OPENEULER_CONF = """
+path /var/crash
+keep_old_dumps -1
+core_collector makedumpfile -l --message-level 7 -d 31
+"""
+_APPEND = {
+    "x86_64": "mce=off numa=off acpi_no_memhotplug transparent_hugepage=never nokaslr hest_disable",
+    "arm64": "swiotlb=noforce",
+}
+OPENEULER_SYSCONFIG = """
+# Kernel Version string for the -kdump kernel, such as 2.6.13-1544.FC5kdump
+KDUMP_KERNELVER=""
+KDUMP_COMMANDLINE=""
+KDUMP_COMMANDLINE_REMOVE="hugepages hugepagesz slub_debug quiet log_buf_len"
+KDUMP_COMMANDLINE_APPEND="irqpoll nr_cpus=1 reset_devices cgroup_disable=memory panic=10 {append}"
+KEXEC_ARGS="{arguments}"
+#KDUMP_BOOTDIR="/boot"
+KDUMP_IMG="vmlinuz"
+KDUMP_IMG_EXT=""
+"""
+
+_MODULES = ("virtio_pci", "virtio_blk", "ext4")
+_HELPERS = ("crc32c_generic",)
+_MOUNT = """
+set -e
+modprobe virtio_blk
+modprobe ext4
+mkdir -p /var
+mount -t ext4 /dev/vda /var
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kdump:
+    """A machine with /var on a disk, and kdump configured."""
+
+    folder: Path
+    kernel: Kernel
+    conf: str = OPENEULER_CONF
+    disks: tuple[Path, ...] = ()
+    """Besides the one with /var."""
+    modules: tuple[str, ...] = ()
+    """Besides what /var takes."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    """Further QEMU options."""
+
+    @property
+    def arch(self) -> Arch:
+        return self.kernel.arch
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "var.ext4"
+
+    def crash(
+        self, prepare: str = "", *, command: str = "pykdump test --yes", name: str = "crash"
+    ) -> Result:
+        """Arm, crash, and let the capture system run to its end."""
+        self.folder.mkdir(exist_ok=True)
+        if not self.disk.exists():
+            make_disk(self.disk, "mkfs.ext4", "300M")
+        job = f"{_MOUNT}\nmkdir -p /var/crash /var/lib\n{prepare}\npykdump start 2>&1\npykdump status"
+        result = self._run(name, job, then=command)
+        result.stage("first")
+        return result
+
+    def next_boot(self, job: str, name: str = "next") -> Result:
+        """Run a job in the machine after that, with /var mounted."""
+        return self._run(name, f"{_MOUNT}\n{job}")
+
+    def _run(self, name: str, job: str, then: str | None = None) -> Result:
+        helpers = [each for each in _HELPERS if self.kernel.has_module(each)]
+        files = {
+            **self.kernel.module_folder([*_MODULES, *helpers, *self.modules]),
+            "/etc/kdump.conf": self.conf.encode(),
+            "/etc/sysconfig/kdump": openeuler_sysconfig(self.arch).encode(),
+            **self.files,
+        }
+        disks = [
+            option for number, disk in enumerate((self.disk, *self.disks)) for option in _drive(number, disk)
+        ]
+        machine = Machine(self.arch, extra=(*disks, *self.devices))
+        guest = Guest(self.kernel, job, then=then, files=files)
+        return run(machine, guest, self.folder / name, timeout=240)
+
+
+def _drive(number: int, disk: Path) -> tuple[str, ...]:
+    drive = f"file={disk},if=none,id=disk{number},format=raw,cache=unsafe"
+    return ("-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}")
+
+
+def openeuler_sysconfig(arch: Arch) -> str:
+    # Debian's arm64 kernels have no kexec_file_load.
+    arguments = {"x86_64": "-s", "arm64": ""}[arch.name]
+    return OPENEULER_SYSCONFIG.format(append=_APPEND[arch.name], arguments=arguments)
+
+
+def make_disk(path: Path, mkfs: str, size: str, *options: str) -> Path:
+    """A file with a file system on it."""
+    subprocess.run(["truncate", "-s", size, path], check=True)
+    subprocess.run([mkfs, "-q", *options, path], check=True)
+    return path
+
+
+def partitioned(path: Path, partition: int, sectors: int) -> int:
+    """A disk with an MBR and one partition, as number 1 to 4; the offset of that in bytes.
+
+    https://en.wikipedia.org/wiki/Master_boot_record: the table is at 446, the signature at 510.
+    """
+    first = 2048
+    table = bytearray(512)
+    entry = b"\0\0\0\0\x83\0\0\0" + first.to_bytes(4, "little") + sectors.to_bytes(4, "little")
+    at = 446 + 16 * (partition - 1)
+    table[at : at + 16] = entry
+    table[510:] = b"\x55\xaa"
+    with path.open("wb") as file:
+        file.write(table)
+        file.truncate((first + sectors) * SECTOR)
+    return first * SECTOR
+
+
+def script(text: str) -> bytes:
+    return f"#!/bin/sh\n{text}\n".encode()

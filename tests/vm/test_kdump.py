@@ -1,0 +1,301 @@
+"""pykdump's service on real kernels: a crash leaves a dump, or at least all that could be saved."""
+
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pykexec.kdump import console_log
+from tests.vm import jobs
+from tests.vm.kdump import Kdump, make_disk, partitioned, script
+from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel
+
+KERNELS: Mapping[Arch, tuple[str, ...]] = {X86_64: ("5.10", "6.1", "6.12", "7.2"), ARM64: ("5.10", "6.1")}
+NEWER_ARM64: Mapping[Arch, tuple[str, ...]] = {ARM64: ("6.12", "7.2")}
+
+# What pykdump reads in the dump, beside what the C programs read there.
+_COMPARE = """
+pykdump status > "$OUT/state" || true
+pykdump start > "$OUT/start" 2>&1
+pykdump status > "$OUT/state-armed"
+cd /var/crash/127.0.0.1-*
+ls > "$OUT/names"
+cp vmcore-dmesg.txt kexec-dmesg.log "$OUT"
+pykdump dmesg vmcore > "$OUT/pykdump.txt"
+pykdump dmesg --style makedumpfile vmcore > "$OUT/as-makedumpfile.txt"
+pykdump info vmcore > "$OUT/info"
+"""
+
+
+def kernel_6_1() -> Kernel:
+    return Kernel.get("6.1", X86_64)
+
+
+def saved(conf: str) -> str:
+    """A job that brings out what a dump's folder holds."""
+    return f'{conf}\nfind /var/crash > "$OUT/found"\npykdump status > "$OUT/state" || true'
+
+
+def messages(console: str) -> list[str]:
+    """What the capture system says, in order."""
+    return re.findall(r"^pykdump: (.*)$", console, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", KERNELS))
+def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Path) -> None:
+    """With openEuler's settings; makedumpfile reads the dump, and finds the log that was saved."""
+    kdump = Kdump(tmp_path, Kernel.get(version, arch))
+    crash = kdump.crash()
+    assert "armed:    yes, but unproven: no pykdump test has been made" in crash.stage("first").log
+    compare = f'{_COMPARE}\nmakedumpfile --dump-dmesg vmcore "$OUT/makedumpfile.txt"'
+    stage = kdump.next_boot(compare).stage("first")
+
+    assert stage.read("names").split() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    assert "sysrq: Trigger a crash" in stage.read("vmcore-dmesg.txt")
+    assert stage.read("vmcore-dmesg.txt") == stage.read("makedumpfile.txt")
+    assert stage.read("as-makedumpfile.txt") == stage.read("makedumpfile.txt")
+    own = stage.read("kexec-dmesg.log")
+    assert "Linux version" in own
+    assert "pykdump: saving vmcore complete" in own
+    assert "sysrq: Trigger a crash" not in own
+
+    status = stage.read("state")
+    assert status.startswith("armed:    no: no capture kernel is loaded")
+    (line,) = (each for each in status.splitlines() if "127.0.0.1-" in each)
+    assert re.fullmatch(r" +/var/crash/127\.0\.0\.1-\d{4}(-\d\d){2}-\d\d:\d\d:\d\d  \d+\.\d MiB", line)
+    assert len(status.splitlines()) <= 10
+    assert "armed:    yes, and proven: a test passed" in stage.read("state-armed")
+    assert re.search(r"^panic +Kernel panic - not syncing: sysrq triggered crash", stage.read("info"), re.M)
+    assert re.search(r"^makedumpfile +can read it", stage.read("info"), re.M)
+
+
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", NEWER_ARM64))
+def test_a_dump_that_makedumpfile_cannot_make(arch: Arch, version: str, tmp_path: Path) -> None:
+    """The log is found by another program; `core_collector cp` saves the memory as it is."""
+    kdump = Kdump(tmp_path, Kernel.get(version, arch))
+    failed = kdump.crash()
+    assert "saving vmcore-dmesg.txt complete" in messages(failed.console)
+    assert messages(failed.console)[-2:] == ["the dump was not saved: reboot", "rebooting"]
+    look = 'pykdump status > "$OUT/state" || true\ncat /var/crash/*/vmcore-dmesg.txt > "$OUT/log"'
+    stage = kdump.next_boot(f"{look}\nrm -r /var/crash/*").stage("first")
+    assert "sysrq: Trigger a crash" in stage.read("log")
+    assert re.search(
+        r"127\.0\.0\.1-\S+  INCOMPLETE, .* the kernel's log is there$", stage.read("state"), re.M
+    )
+
+    disk = make_disk(tmp_path / "big", "mkfs.ext4", "1200M")
+    disk.replace(kdump.disk)
+    copying = Kdump(tmp_path, kdump.kernel, conf="core_collector cp")
+    copying.crash(name="copy")
+    stage = copying.next_boot(f'{_COMPARE}\nvmcore-dmesg vmcore > "$OUT/c.txt"', "look").stage("first")
+    assert stage.read("pykdump.txt") == stage.read("c.txt")
+    assert stage.read("vmcore-dmesg.txt") == stage.read("c.txt")
+
+
+@pytest.mark.parametrize(("mkfs", "size"), [("mkfs.xfs", "320M"), ("mkfs.btrfs", "256M")])
+def test_other_file_systems(mkfs: str, size: str, tmp_path: Path) -> None:
+    """Not mounted when the service starts, found by label or UUID, in a folder that does not exist yet."""
+    name = mkfs.removeprefix("mkfs.")
+    disk = make_disk(tmp_path / "dumps", mkfs, size, "-L", "dumps")
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf=f"{name} LABEL=dumps\npath deep/er\nfinal_action poweroff",
+        disks=(disk,),
+        modules=(name,),
+    )
+    crash = kdump.crash()
+    assert messages(crash.console)[-1] == "powering off"
+    mount = f'modprobe {name}\nmkdir /d\nmount -t {name} /dev/vdb /d\nfind /d > "$OUT/found"'
+    stage = kdump.next_boot(f'{mount}\npykdump status > "$OUT/state" || true').stage("first")
+    assert re.search(r"^/d/deep/er/127\.0\.0\.1-\S+/vmcore$", stage.read("found"), re.M)
+    assert re.search(r"^dumps: +1 in /d/deep/er$", stage.read("state"), re.M)
+
+
+def test_a_bare_partition(tmp_path: Path) -> None:
+    """The dump is written as a stream, to the partition and to nothing else."""
+    disk = tmp_path / "dumps"
+    start = partitioned(disk, 3, sectors=200 << 11)
+    before = disk.read_bytes()[:start]
+    kdump = Kdump(tmp_path, kernel_6_1(), conf="raw /dev/vdb3", disks=(disk,))
+    kdump.crash()
+    assert disk.read_bytes()[:start] == before
+    flat = tmp_path / "flat"
+    flat.write_bytes(disk.read_bytes()[start:])
+    whole, log = tmp_path / "vmcore", tmp_path / "log"
+    with flat.open("rb") as stream:
+        subprocess.run(["makedumpfile", "-R", whole], stdin=stream, check=True, capture_output=True)
+    subprocess.run(["makedumpfile", "--dump-dmesg", whole, log], check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in log.read_text(errors="replace")
+    job = 'pykdump start\npykdump status > "$OUT/state"\npykdump test --passed\n'
+    stage = kdump.next_boot(f'{job}pykdump status > "$OUT/passed"').stage("first")
+    look = "yes, but unproven: look for the test's dump there; then pykdump test --passed"
+    assert look in stage.read("state")
+    assert stage.read("passed").startswith("armed:    yes, and proven")
+
+
+# Failures
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """The log is saved, and what there is room for of the memory; the configured action follows."""
+    disk = make_disk(tmp_path / "dumps", "mkfs.ext4", "16M")
+    kdump = Kdump(tmp_path, kernel_6_1(), conf="ext4 /dev/vdb\nfailure_action poweroff", disks=(disk,))
+    crash = kdump.crash()
+    said = messages(crash.console)
+    assert "saving vmcore-dmesg.txt complete" in said
+    assert said[-3:] == ["saving vmcore failed", "the dump was not saved: poweroff", "powering off"]
+    assert "No space left on device" in crash.console
+    assert _diagnosis(crash.console) == "S3"
+    job = 'mkdir /d\nmount -t ext4 /dev/vdb /d\nls /d/var/crash/* > "$OUT/names"\n'
+    job += 'cat /d/var/crash/*/vmcore-dmesg.txt > "$OUT/log"\npykdump status > "$OUT/state" || true'
+    stage = kdump.next_boot(job).stage("first")
+    assert "sysrq: Trigger a crash" in stage.read("log")
+    assert "vmcore-incomplete" in stage.read("names").split()
+    assert "the last pykdump test" not in stage.read("state"), "nothing is loaded in this boot"
+    assert "INCOMPLETE" in stage.read("state")
+
+
+def test_a_target_that_is_gone(tmp_path: Path) -> None:
+    """failure_action dump_to_rootfs: the dump goes to the file system that path lies on."""
+    disk = make_disk(tmp_path / "dumps", "mkfs.ext4", "64M")
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="ext4 /dev/vdb\nfailure_action dump_to_rootfs",
+        disks=(disk,),
+        # The name of the hook is quoted on its way into the capture system.
+        files={"/usr/bin/it's a hook": script("echo hook-says $1")},
+    )
+    crash = kdump.crash(command=f"dd if=/dev/zero of=/dev/vdb bs=1M count=1\nsync\n{PANIC}")
+    said = messages(crash.console)
+    assert any("does not exist: no disk has it" in line for line in said)
+    assert "the dump was not saved: dump_to_rootfs" in said
+    assert said[-2:] == ["saving vmcore complete", "rebooting"]
+    stage = kdump.next_boot(saved("")).stage("first")
+    assert re.search(r"^/var/crash/127\.0\.0\.1-\S+/vmcore$", stage.read("found"), re.M)
+
+
+_KILL = """
+while ! ls /mnt/crash/*/vmcore-incomplete; do usleep 20000; done > /dev/null 2>&1
+echo the killer strikes
+killall -9 makedumpfile
+"""
+_STARVE = """
+while ! ls /mnt/crash/*/vmcore-incomplete; do usleep 20000; done > /dev/null 2>&1
+echo 1000 > /proc/$(pidof makedumpfile)/oom_score_adj
+tail /dev/zero
+"""
+
+
+@pytest.mark.parametrize(("name", "what", "found"), [("killed", _KILL, ""), ("starved", _STARVE, "O4")])
+def test_makedumpfile_dies(name: str, what: str, found: str, tmp_path: Path) -> None:
+    """The log was saved before, the hook after the dump learns of the failure, and the machine reboots."""
+    del name
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="core_collector makedumpfile -c -d 1\nkdump_pre /before\nkdump_post /after",
+        files={"/before": script(f"({what}) &"), "/after": script("echo after: $1; cat /proc/self/comm")},
+    )
+    hooks = "chmod 755 /before /after"
+    crash = kdump.crash(hooks)
+    said = messages(crash.console)
+    assert said[-4:] == [
+        "saving vmcore failed",
+        "running /after",
+        "the dump was not saved: reboot",
+        "rebooting",
+    ]
+    assert "after: 1\n" in crash.console
+    if found:
+        assert _diagnosis(crash.console) == found
+    stage = kdump.next_boot(
+        saved(f'{hooks}\ncat /var/crash/*/vmcore-dmesg.txt > "$OUT/log"\npykdump start')
+    ).stage("first")
+    assert "sysrq: Trigger a crash" in stage.read("log")
+    assert "the last pykdump test left no whole dump; see pykdump doctor" in stage.read("state")
+
+
+def _diagnosis(console: str) -> str:
+    return console_log.diagnose(console_log.parse(console)).finding
+
+
+# What is kept
+
+
+def test_old_dumps_go_when_a_new_one_is_there(tmp_path: Path) -> None:
+    folders = [f"127.0.0.1-2024-0{month}-01-00:00:00" for month in (1, 2, 3)]
+    kdump = Kdump(tmp_path, kernel_6_1(), conf="keep_old_dumps 2\ncore_collector makedumpfile -l -d 31")
+    kdump.crash("cd /var/crash\nmkdir notes " + " ".join(folders))
+    names = sorted(
+        Path(each).name
+        for each in kdump.next_boot(saved("")).stage("first").read("found").split()
+        if Path(each).parent == Path("/var/crash")
+    )
+    assert names[:2] == folders[1:]
+    assert names[3:] == ["notes"]
+
+
+def test_nothing_lost_by_a_configuration_that_is_wrong(tmp_path: Path) -> None:
+    """What is loaded stays loaded, and an image that is there stays there."""
+    kdump = Kdump(tmp_path, kernel_6_1())
+    tmp_path.mkdir(exist_ok=True)
+    job = """
+pykdump start
+sha256sum /var/lib/pykdump/*.img > "$OUT/image"
+fails() { "$@" > "$OUT/$name" 2>&1; echo "$?" >> "$OUT/$name"; }
+set +e
+name=unknown-key; echo faliure_action shell > /etc/kdump.conf; fails pykdump restart
+name=gone; echo "ext4 UUID=1234" > /etc/kdump.conf; fails pykdump restart
+echo > /etc/kdump.conf
+name=arguments; echo "KEXEC_ARGS=--frobnicate" > /etc/sysconfig/kdump; fails pykdump restart
+name=unload; echo "KEXEC_ARGS=-u" > /etc/sysconfig/kdump; fails pykdump restart
+sha256sum -c "$OUT/image"
+cat /sys/kernel/kexec_crash_loaded > "$OUT/loaded"
+name=stop; fails pykdump stop
+name=state; fails pykdump status
+"""
+    make_disk(kdump.disk, "mkfs.ext4", "100M")
+    stage = kdump.next_boot(job).stage("first")
+    first = {name: stage.read(name).splitlines() for name in ("unknown-key", "gone", "arguments", "unload")}
+    assert first["unknown-key"][0] == "pykdump: /etc/kdump.conf:1: unknown key 'faliure_action'"
+    assert first["gone"][0] == "pykdump: no block device has the UUID=1234 of the dump target"
+    assert "KEXEC_ARGS (KEXEC_OPTIONS) '--frobnicate'" in first["arguments"][0]
+    assert "KEXEC_ARGS (KEXEC_OPTIONS) '-u'" in first["unload"][0]
+    assert all(len(lines) == 3 and lines[2] == "1" for lines in first.values()), first
+    assert stage.read("loaded").strip() == "1"
+    assert stage.read("stop").splitlines()[-1] == "0"
+    assert stage.read("state").splitlines()[-1] == "3"
+
+
+def test_reload_when_something_has_changed(tmp_path: Path) -> None:
+    kdump = Kdump(tmp_path, kernel_6_1())
+    make_disk(kdump.disk, "mkfs.ext4", "100M")
+    job = """
+pykdump reload > "$OUT/first"
+pykdump reload > "$OUT/same"
+cp /var/lib/pykdump/*.img /tmp/before
+rm /var/lib/pykdump/*; pykdump mkinitrd > /dev/null; cmp /tmp/before /var/lib/pykdump/*.img
+echo "core_collector makedumpfile -c -d 31" > /etc/kdump.conf
+pykdump reload > "$OUT/image"
+sed -i 's/panic=10/panic=11/' /etc/sysconfig/kdump
+pykdump reload > "$OUT/line"
+echo 0 > /sys/devices/system/cpu/cpu1/online
+pykdump reload > "$OUT/cpu"
+pykexec -p -u
+pykdump reload > "$OUT/unloaded"
+"""
+    stage = kdump.next_boot(job).stage("first")
+    changed = {
+        name: stage.read(name).splitlines()[0] for name in ("first", "same", "image", "line", "unloaded")
+    }
+    assert changed == {
+        "first": "pykdump: changed: nothing was loaded",
+        "same": "pykdump: nothing has changed",
+        "image": "pykdump: changed: the capture image",
+        "line": "pykdump: changed: the command line",
+        "unloaded": "pykdump: changed: nothing was loaded",
+    }
