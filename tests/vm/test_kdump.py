@@ -2,15 +2,17 @@
 
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pykexec.kdump import console_log
-from tests.vm import jobs
+from tests.vm import jobs, servers
 from tests.vm.kdump import Kdump, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel
+from tools.lab.debian import fetch, fetch_file
 
 KERNELS: Mapping[Arch, tuple[str, ...]] = {X86_64: ("5.10", "6.1", "6.12", "7.2"), ARM64: ("5.10", "6.1")}
 NEWER_ARM64: Mapping[Arch, tuple[str, ...]] = {ARM64: ("6.12", "7.2")}
@@ -299,3 +301,143 @@ pykdump reload > "$OUT/unloaded"
         "line": "pykdump: changed: the command line",
         "unloaded": "pykdump: changed: nothing was loaded",
     }
+
+
+# Servers
+
+_NETWORK = f"""
+modprobe virtio_net
+ip link set eth0 up
+ip address add {servers.GUEST} dev eth0
+"""
+_SSH_PACKAGES = (
+    "libcom-err2", "libgssapi-krb5-2", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0",
+    "libpcre2-8-0", "libselinux1", "openssh-client",
+)  # fmt: skip
+
+
+def _ssh_client(arch: Arch) -> dict[str, bytes]:
+    """ssh and the libraries that the guest does not have anyway."""
+    found: dict[str, bytes] = {}
+    for package in fetch("bookworm", arch.debian, _SSH_PACKAGES):
+        for path in [*package.rglob("lib*.so.*"), package / "usr/bin/ssh"]:
+            if path.is_file():
+                found[f"/{path.relative_to(package)}"] = path.read_bytes()
+    return found
+
+
+def test_a_dump_over_ssh(tmp_path: Path) -> None:
+    """A folder with a blank and a quote in its name; the server keeps what makedumpfile streams."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    folder = tmp_path / "the dumps' place"
+    kernel = kernel_6_1()
+    kdump = Kdump(
+        tmp_path,
+        kernel,
+        conf=f"ssh root@{servers.ADDRESS}\nsshkey /root/key\npath {folder}",
+        modules=("virtio_net",),
+        devices=servers.network(22, ssh.program),
+        files={
+            **_ssh_client(kernel.arch),
+            "/root/key": (ssh.folder / "client").read_bytes(),
+            "/root/.ssh/known_hosts": ssh.known_hosts,
+        },
+    )
+    crash = kdump.crash(f"{_NETWORK}chmod 755 /usr/bin/ssh")
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = folder.glob("10.0.2.15-*")
+    assert sorted(each.name for each in dump.iterdir()) == [
+        "kexec-dmesg.log",
+        "vmcore-dmesg.txt",
+        "vmcore.flat",
+    ]
+    assert "sysrq: Trigger a crash" in (dump / "vmcore-dmesg.txt").read_text(errors="replace")
+    read = subprocess.run(
+        ["makedumpfile", "-R", tmp_path / "vmcore"],
+        stdin=(dump / "vmcore.flat").open("rb"),
+        check=False,
+        capture_output=True,
+    )
+    assert read.returncode == 0, read.stderr
+
+
+def test_an_ssh_server_that_is_another_one(tmp_path: Path) -> None:
+    """Its key has changed since: nothing is given to it."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    other = servers.Ssh.make(tmp_path / "other")
+    kernel = kernel_6_1()
+    kdump = Kdump(
+        tmp_path,
+        kernel,
+        conf=f"ssh root@{servers.ADDRESS}\nsshkey /root/key\npath {tmp_path}/dumps\nfailure_action poweroff",
+        modules=("virtio_net",),
+        devices=servers.network(22, other.program),
+        files={
+            **_ssh_client(kernel.arch),
+            "/root/key": (ssh.folder / "client").read_bytes(),
+            "/root/.ssh/known_hosts": ssh.known_hosts,
+        },
+    )
+    crash = kdump.crash(f"{_NETWORK}chmod 755 /usr/bin/ssh")
+    assert "Host key verification failed" in crash.console
+    assert messages(crash.console)[-2:] == ["the dump was not saved: poweroff", "powering off"]
+    assert _diagnosis(crash.console) == "S1"
+    assert not (tmp_path / "dumps").exists()
+
+
+def test_a_dump_over_nfs(tmp_path: Path) -> None:
+    # The server gives out handles of files, which not every file system has.
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as export,
+        servers.nfs(tmp_path / "nfs", Path(export)) as program,
+    ):
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf=f"nfs {servers.ADDRESS}:/export\npath from/here",
+            modules=("virtio_net", "nfs", "nfsv4"),
+            devices=servers.network(2049, program),
+        )
+        crash = kdump.crash(_NETWORK)
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        (dump,) = Path(export, "from/here").glob("10.0.2.15-*")
+        names = sorted(each.name for each in dump.iterdir())
+        assert names == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+        command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
+        subprocess.run(command, check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+# What people do with a dump
+
+_DRGN = """
+for frame in prog.crashed_thread().stack_trace():
+    print(frame.name)
+"""
+
+
+def test_crash_and_drgn_open_the_dump(tmp_path: Path) -> None:
+    """Both walk the crashed task's stack, which takes its registers, page tables and the right symbols."""
+    kernel = kernel_6_1()
+    package = f"linux-image-{kernel.release}-dbg"
+    vmlinux = fetch_file("bookworm", "amd64", package, f"usr/lib/debug/boot/vmlinux-{kernel.release}")
+    kdump = Kdump(tmp_path, kernel)
+    kdump.crash()
+    (dump,) = copied(kdump.disk, "/crash", tmp_path / "copy").glob("127.0.0.1-*/vmcore")
+    (tmp_path / "commands").write_text("bt\nquit\n")
+    (tmp_path / "stack.py").write_text(_DRGN)
+    commands: dict[str, list[str | Path]] = {
+        "crash": ["crash", "-s", "-i", tmp_path / "commands", vmlinux, dump],
+        "drgn": ["drgn", "--quiet", "-c", dump, "-s", vmlinux, tmp_path / "stack.py"],
+    }
+    for name, command in commands.items():
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert "sysrq_handle_crash" in done.stdout, (name, done.stdout, done.stderr)
+        assert "write_sysrq_trigger" in done.stdout, (name, done.stdout)
+
+
+def copied(disk: Path, folder: str, to: Path) -> Path:
+    """A folder of an ext4 disk, as a folder of this machine."""
+    to.mkdir()
+    subprocess.run(["debugfs", "-R", f"rdump {folder} {to}", disk], check=True, capture_output=True)
+    return to / folder.rpartition("/")[2]

@@ -23,6 +23,17 @@ def fetch(suite: str, architecture: str, packages: Iterable[str]) -> list[Path]:
     return [_unpack(_download(suite, architecture, package)) for package in packages]
 
 
+def fetch_file(suite: str, architecture: str, package: str, name: str) -> Path:
+    """One file of a package, for packages that are too large to be unpacked whole. Raises LabError."""
+    deb = _download(suite, architecture, package)
+
+    def unpack(target: Path) -> None:
+        command = 'dpkg-deb --fsys-tarfile "$1" | tar -xOf - "./$2" > "$3"'
+        run(["sh", "-c", command, "sh", deb, name, target], f"unpacking {name} of {deb.name}")
+
+    return build_once(deb.with_name(f"{package}.files") / name, unpack)
+
+
 def fetch_kernel(suite: str, architecture: str, metapackage: str) -> list[Path]:
     """The folders of the kernel to which a suite's metapackage points: the newest at the first call."""
     found: list[Path] = []

@@ -1,0 +1,106 @@
+"""Servers for guests, behind QEMU's own network: each connection is handed to a program on the host."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ADDRESS = "10.0.2.100"
+GUEST = "10.0.2.15/24"
+"""What QEMU's network expects the guest to have."""
+
+_GANESHA = """
+NFS_CORE_PARAM {{
+    Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1;
+    Enable_NLM = false; Enable_RQUOTA = false; Plugins_Dir = /usr/lib/x86_64-linux-gnu/ganesha;
+}}
+NFSv4 {{ Graceless = true; RecoveryBackend = fs; RecoveryRoot = {state}; Minor_Versions = 0, 1, 2; }}
+EXPORT {{
+    Export_Id = 1; Path = {export}; Pseudo = /export;
+    Access_Type = RW; Squash = No_Root_Squash; SecType = sys;
+    FSAL {{ Name = VFS; }}
+}}
+"""
+_SSHD = """
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/client.pub
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+PidFile none
+"""
+
+
+def network(port: int, program: str) -> tuple[str, ...]:
+    """QEMU options for a card, behind which that program answers at `ADDRESS` and that port."""
+    forward = f"guestfwd=tcp:{ADDRESS}:{port}-cmd:{program}"
+    return ("-netdev", f"user,id=net,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=net")
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    """A server that runs for one connection, and the keys of both sides."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> "Ssh":
+        folder.mkdir()
+        for name in ("host", "client"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name]
+            subprocess.run(command, check=True)
+        (folder / "sshd_config").write_text(_SSHD.format(folder=folder))
+        Path("/run/sshd").mkdir(exist_ok=True)  # where it leaves its privileges
+        return cls(folder)
+
+    @property
+    def program(self) -> str:
+        return f"/usr/sbin/sshd -i -f {self.folder}/sshd_config -E {self.folder}/log"
+
+    @property
+    def known_hosts(self) -> bytes:
+        return b"%s %s" % (ADDRESS.encode(), (self.folder / "host.pub").read_bytes())
+
+
+@contextmanager
+def nfs(folder: Path, export: Path) -> Iterator[str]:
+    """An NFS server in user space; the program that connects to it."""
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = folder / "ganesha.conf"
+    config.write_text(_GANESHA.format(port=port, state=folder, export=export))
+    log = folder / "log"
+    command: list[str | Path] = [
+        "ganesha.nfsd",
+        "-F",
+        "-f",
+        config,
+        "-L",
+        log,
+        "-p",
+        folder / "pid",
+        "-N",
+        "NIV_EVENT",
+    ]
+    with subprocess.Popen(command) as server:
+        try:
+            _wait_for(port, server, log)
+            yield f"busybox nc 127.0.0.1 {port}"
+        finally:
+            server.terminate()
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(300):
+        assert server.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"the NFS server does not answer: {log.read_text()}")
