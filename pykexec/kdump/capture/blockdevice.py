@@ -119,18 +119,21 @@ def read_superblock(device: Path) -> Superblock | None:
 # offsets: fs/ext4/ext4.h struct ext4_super_block; fs/xfs/libxfs/xfs_format.h struct xfs_dsb;
 # include/uapi/linux/btrfs_tree.h struct btrfs_super_block
 _EXT_AT, _BTRFS_AT = 1024, 64 * KIB
-_EXT_INCOMPAT_EXTENTS, _EXT_COMPAT_JOURNAL = 0x40, 0x4
+_EXT_COMPAT_JOURNAL = 0x4
+# EXT3_FEATURE_INCOMPAT_SUPP and EXT3_FEATURE_RO_COMPAT_SUPP: with any other feature it is ext4.
+_EXT3_INCOMPAT, _EXT3_RO_COMPAT = 0x2 | 0x4 | 0x10, 0x1 | 0x2 | 0x4
 
 
 def parse_superblock(start: bytes) -> Superblock | None:
     """Of the first 66 KiB of a device."""
     if start[_EXT_AT + 0x38 : _EXT_AT + 0x3A] == b"\x53\xef":
         ext = start[_EXT_AT:]
-        compatible = int.from_bytes(ext[0x5C:0x60], "little")
-        incompatible = int.from_bytes(ext[0x60:0x64], "little")
-        kind = "ext4" if incompatible & _EXT_INCOMPAT_EXTENTS else "ext2"
-        if kind == "ext2" and compatible & _EXT_COMPAT_JOURNAL:
-            kind = "ext3"
+        compatible, incompatible, read_only = (
+            int.from_bytes(ext[at : at + 4], "little") for at in (0x5C, 0x60, 0x64)
+        )
+        kind = "ext3" if compatible & _EXT_COMPAT_JOURNAL else "ext2"
+        if incompatible & ~_EXT3_INCOMPAT or read_only & ~_EXT3_RO_COMPAT:
+            kind = "ext4"
         return Superblock(kind, _uuid(ext[0x68:0x78]), _string(ext[0x78:0x88]))
     if start[:4] == b"XFSB":
         return Superblock("xfs", _uuid(start[0x20:0x30]), _string(start[0x6C:0x78]))

@@ -1,0 +1,116 @@
+"""What the capture image is made of, compared with the programs of others: mkfs, modprobe, ip."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pykexec.kdump import capture
+from pykexec.kdump.capture import blockdevice, network
+from pykexec.kdump.capture.modules import Index
+from tools.lab import X86_64, Kernel
+
+ID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("command", "type", "size"),
+    [
+        (["mkfs.ext4", "-q", "-U", ID, "-L", "my label"], "ext4", "16M"),
+        (["mkfs.ext4", "-q", "-O", "^extent,^64bit", "-U", ID, "-L", "my label"], "ext4", "16M"),
+        (["mkfs.ext3", "-q", "-U", ID, "-L", "my label"], "ext3", "16M"),
+        (["mkfs.ext2", "-q", "-U", ID, "-L", "my label"], "ext2", "16M"),
+        (["mkfs.xfs", "-q", "-m", f"uuid={ID}", "-L", "my label"], "xfs", "320M"),
+        (["mkfs.btrfs", "-q", "-U", ID, "-L", "my label"], "btrfs", "128M"),
+    ],
+)  # fmt: skip
+def test_superblocks_as_mkfs_writes_them(command: list[str], type: str, size: str, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    subprocess.run(["truncate", "-s", size, disk], check=True)
+    made = subprocess.run([*command, disk], check=False, capture_output=True, text=True)
+    if "label" in made.stderr and type == "xfs":  # XFS wants no blanks
+        made = subprocess.run([*command[:-1], "mylabel", disk], check=True, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    found = blockdevice.read_superblock(disk)
+    assert found is not None
+    told = subprocess.run(["blkid", "-p", "-o", "export", disk], check=True, capture_output=True, text=True)
+    fields = dict(line.split("=", 1) for line in told.stdout.splitlines())
+    assert (found.type, found.uuid) == (type, ID) == (fields["TYPE"], fields["UUID"])
+    assert found.label.replace(" ", "") == "mylabel"
+
+
+@pytest.mark.parametrize("name", ["ext4", "xfs", "btrfs", "nfsv4", "virtio_blk", "nvme"])
+def test_modules_as_modprobe_loads_them(name: str, tmp_path: Path) -> None:
+    """All that modprobe would load, and nothing after what needs it."""
+    kernel = Kernel.get("6.1", X86_64)
+    for path, data in kernel.module_folder(
+        ["ext4", "xfs", "btrfs", "nfsv4", "virtio_blk", "nvme", "crc32c_generic"]
+    ).items():
+        place = tmp_path / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    command: list[str | Path] = ["modprobe", "-d", tmp_path, "-S", kernel.release, "--show-depends", name]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    expected = [
+        Path(line.split()[1]).stem.replace("-", "_")
+        for line in told.splitlines()
+        if line.startswith("insmod")
+    ]
+    found = [module.name for module in Index(kernel.release, tmp_path).closure([name])]
+    assert set(expected) <= set(found)
+    loaded: set[str] = set()
+    for module in Index(kernel.release, tmp_path).closure([name]):
+        needs = re.findall(rb"\0depends=([^\0]+)\0", module.read())
+        assert {each for need in needs for each in need.decode().replace("-", "_").split(",")} <= loaded
+        loaded.add(module.name)
+
+
+def test_the_route_as_the_kernel_takes_it() -> None:
+    """To a server behind the default gateway, and to one next door."""
+    told = json.loads(subprocess.run(["ip", "-json", "-4", "route"], check=True, capture_output=True).stdout)
+    routes = Path("/proc/net/route").read_text()
+    for route in told:
+        if route.get("type", "unicast") != "unicast" or "dev" not in route:
+            continue
+        server = "198.51.100.77" if route["dst"] == "default" else route["dst"].partition("/")[0]
+        asked = ["ip", "-json", "route", "get", server]
+        taken = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)[0]
+        assert network.gateway(routes, taken["dev"], server) == taken.get("gateway", "")
+
+
+def test_init_is_a_sound_script() -> None:
+    init = Path(capture.__file__).with_name("init")
+    subprocess.run(["shellcheck", "-s", "sh", init], check=True)
+    listed = subprocess.run(["busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()
+    used = {
+        "cat",
+        "cut",
+        "date",
+        "dd",
+        "df",
+        "dmesg",
+        "findfs",
+        "head",
+        "insmod",
+        "ip",
+        "mkdir",
+        "mount",
+        "mv",
+    }
+    used |= {
+        "poweroff",
+        "halt",
+        "reboot",
+        "readlink",
+        "rm",
+        "sed",
+        "setsid",
+        "sleep",
+        "sort",
+        "sync",
+        "awk",
+        "umount",
+    }
+    assert used <= set(listed)

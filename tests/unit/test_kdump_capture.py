@@ -1,0 +1,361 @@
+"""The capture image's parts: what finds the dump target again, and what is told to the capture system."""
+
+import gzip
+import shlex
+import subprocess
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.errors import FileError, MachineError
+from pykexec.initramfs import inspect
+from pykexec.kdump.capture import (
+    Contents,
+    Destination,
+    Entry,
+    Way,
+    blockdevice,
+    build,
+    destination,
+    script_settings,
+)
+from pykexec.kdump.capture import network as networks
+from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
+from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.modules import Index
+from pykexec.kdump.capture.network import Network
+from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
+from pykexec.memory import MIB
+
+# Devices
+
+_PCI = "devices/pci0000:00/0000:00:05.0"
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> Path:
+    """A virtio disk with a partition, a logical volume on it, and a bus driver built into the kernel."""
+    sys = tmp_path / "sys"
+    disk = sys / _PCI / "virtio2/block/vdb"
+    (disk / "vdb3").mkdir(parents=True)
+    (disk / "size").write_text("409600\n")
+    (disk / "vdb3/size").write_text("2048\n")
+    (disk / "vdb3/partition").write_text("3\n")
+    volume = sys / "devices/virtual/block/dm-0/dm"
+    volume.mkdir(parents=True)
+    (volume / "uuid").write_text("LVM-abc\n")
+    _link(sys / "dev/block/254:16", disk)
+    _link(sys / "dev/block/254:19", disk / "vdb3")
+    _link(sys / "dev/block/253:0", volume.parent)
+    for name, driver in (("virtio2", "virtio_blk"), ("", "virtio_pci")):
+        folder = sys / "bus/drivers" / driver
+        (sys / "module" / driver).mkdir(parents=True)
+        _link(folder / "module", sys / "module" / driver)
+        _link(sys / _PCI / name / "driver", folder)
+    return sys
+
+
+def _link(path: Path, to: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(to)
+
+
+def test_a_partition_is_known_by_what_does_not_change(sysfs: Path) -> None:
+    found = blockdevice.describe("/dev/root", sysfs, "254:19")
+    # The number of the virtio device is one of the order of discovery; the PCI address is not.
+    assert found == BlockDevice("vdb3", f"/{_PCI}", 3, 2048, ("virtio_blk", "virtio_pci"))
+    assert blockdevice.describe("/dev/root", sysfs, "254:16").partition == 0
+
+
+def test_what_is_put_together_is_refused(sysfs: Path) -> None:
+    with pytest.raises(OutOfReach, match=r"put together of other devices \(LVM\)"):
+        blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
+    with pytest.raises(FileError, match="/dev/nothing: no such block device"):
+        blockdevice.describe("/dev/nothing", sysfs)
+
+
+@given(st.binary(max_size=2048))
+def test_no_superblock_in_anything_else(start: bytes) -> None:
+    found = blockdevice.parse_superblock(start)
+    assert found is None or start[:4] == b"XFSB" or start[0x438:0x43A] == b"\x53\xef"
+
+
+def test_file_systems_by_tag(tmp_path: Path) -> None:
+    id = str(uuid.UUID(int=7))
+    for name in ("vda", "vdb", "vdc"):
+        (tmp_path / "sys/class/block" / name).mkdir(parents=True)
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        label = b"twice" if name != "vdc" else b"once"
+        start = bytearray(66 << 10)
+        start[:4] = b"XFSB"
+        start[0x20:0x30] = uuid.UUID(int=ord(name[-1])).bytes
+        start[0x6C : 0x6C + len(label)] = label
+        (tmp_path / "dev" / name).write_bytes(start)
+    dev, sys = tmp_path / "dev", tmp_path / "sys"
+    assert blockdevice.find("LABEL=once", sys, dev) == str(dev / "vdc")
+    assert blockdevice.find(f"UUID={uuid.UUID(int=ord('b'))}", sys, dev) == str(dev / "vdb")
+    assert blockdevice.find("/dev/sda1", sys, dev) == "/dev/sda1"
+    with pytest.raises(FileError, match=r"vda, .*vdb all have the LABEL=twice"):
+        blockdevice.find("LABEL=twice", sys, dev)
+    with pytest.raises(FileError, match=f"no block device has the UUID={id}"):
+        blockdevice.find(f"UUID={id}", sys, dev)
+
+
+# Mounts
+
+_MOUNTS = r"""
+22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+23 22 0:5 / /dev rw - devtmpfs udev rw
+30 22 254:17 / /var/my\040dumps rw - xfs /dev/vdb1 rw
+31 22 0:40 /@var /var rw master:1 - btrfs /dev/vdc rw,subvol=/@var
+32 31 0:41 / /var/tmp rw - tmpfs tmpfs rw
+33 22 0:50 / /srv rw - nfs4 server.example:/exports/a rw,addr=192.0.2.1
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "point", "type"),
+    [
+        ("/var/crash", "/var", "btrfs"),
+        ("/var/my dumps/x", "/var/my dumps", "xfs"),
+        ("/var/my", "/var", "btrfs"),
+        ("/variable", "/", "ext4"),
+        ("/", "/", "ext4"),
+        ("/srv", "/srv", "nfs4"),
+    ],
+)
+def test_which_mount_holds_a_folder(path: str, point: str, type: str) -> None:
+    mounts = destination.parse_mounts(_MOUNTS.strip())
+    found = destination.mount_of(path, mounts)
+    assert (found.point, found.type) == (point, type)
+
+
+@pytest.mark.parametrize("line", ["", "x", "1 2 3", "22 1 254:1 / / rw", "22 1 254:1 / / rw - ext4"])
+def test_mounts_that_are_none(line: str) -> None:
+    with pytest.raises(MachineError, match="mountinfo"):
+        destination.mount_of("/", destination.parse_mounts(line))
+
+
+def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(_MOUNTS.strip())
+    with pytest.raises(OutOfReach, match=r"/var/tmp/x lies on tmpfs") as error:
+        destination.local("/var/tmp/x", tmp_path / "sys", tmp_path / "proc")
+    assert "pykdump start --initrd FILE" in str(error.value)
+
+
+# Network
+
+# /proc/net/route of a machine with a default route, two networks and a host route.
+_ROUTES = """\
+Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
+eth0	00000000	0100000A	0003	0	0	100	00000000	0	0	0
+eth0	0000000A	00000000	0001	0	0	100	00FFFFFF	0	0	0
+eth0	000010AC	FE00000A	0003	0	0	0	0000FFFF	0	0	0
+eth1	0000A8C0	00000000	0001	0	0	0	00FFFFFF	0	0	0
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "gateway"),
+    [
+        ("10.0.0.7", ""),
+        ("172.16.3.4", "10.0.0.254"),
+        ("192.168.0.9", "10.0.0.1"),
+        ("198.51.100.1", "10.0.0.1"),
+    ],
+)
+def test_the_most_exact_route_counts(server: str, gateway: str) -> None:
+    assert networks.gateway(_ROUTES, "eth0", server) == gateway
+
+
+def test_a_server_that_is_nowhere() -> None:
+    with pytest.raises(Exception, match=r"the dump target's server no\.such\.host\.invalid"):
+        networks.route_to("no.such.host.invalid")
+
+
+# Modules
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    folder = tmp_path / "lib/modules/6.1"
+    (folder / "kernel").mkdir(parents=True)
+    for name in ("ext4", "jbd2", "crc16", "crc32c_generic", "crc32c-intel", "nic"):
+        data = b"module " + name.encode() + b"\0firmware=nic/fw.bin\0firmware=../../etc/shadow\0"
+        (folder / f"kernel/{name}.ko.gz").write_bytes(gzip.compress(data, mtime=0))
+    (folder / "modules.dep").write_text(
+        "kernel/ext4.ko.gz: kernel/jbd2.ko.gz kernel/crc16.ko.gz\n"
+        "kernel/jbd2.ko.gz: kernel/crc16.ko.gz\nkernel/crc16.ko.gz:\nkernel/crc32c_generic.ko.gz:\n"
+        "kernel/crc32c-intel.ko.gz:\nkernel/nic.ko.gz:\n"
+    )
+    (folder / "modules.softdep").write_text(
+        "# x\nsoftdep ext4 pre: crc32c nowhere\nsoftdep jbd2 pre: ext4\n"
+    )
+    (folder / "modules.alias").write_text(
+        "alias crc32c crc32c_intel\nalias crc32c crc32c_generic\nalias pci:v*d* nic\nalias fs-ext3 ext4\n"
+    )
+    (folder / "modules.builtin").write_text("kernel/virtio-pci.ko\n")
+    return Index("6.1", tmp_path)
+
+
+def test_modules_come_after_what_they_need(index: Index) -> None:
+    names = [module.name for module in index.closure(["ext4", "virtio_pci"])]
+    assert names.index("crc16") < names.index("jbd2") < names.index("ext4")
+    assert {"crc32c_intel", "crc32c_generic"} <= set(names[: names.index("ext4")])
+    assert "virtio_pci" not in names
+    assert len(set(names)) == len(names)
+    assert index.closure(["fs_ext3"])[-1].name == "ext4"
+    assert index.closure(["ext4"])[0].read().startswith(b"module ")
+
+
+def test_a_module_that_is_missing(index: Index, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"Linux 6\.1 has no module zfs, neither as a file nor built in"):
+        index.closure(["zfs"])
+    assert index.closure([], optional=["zfs"]) == ()
+    with pytest.raises(FileError, match=r"modules\.dep is missing"):
+        Index("6.2", tmp_path)
+
+
+def test_firmware_that_is_there(index: Index, tmp_path: Path) -> None:
+    (nic,) = index.closure(["nic"])
+    assert list(index.firmware(nic.read())) == []
+    for folder in ("lib/firmware/nic", "etc"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "etc/shadow").write_text("secret")
+    (tmp_path / "lib/firmware/nic/fw.bin.xz").write_text("x")
+    assert list(index.firmware(nic.read())) == [Path("lib/firmware/nic/fw.bin.xz")]
+
+
+# What the capture system is told
+
+_DISK = Destination(
+    Way.DISK,
+    "/crash",
+    BlockDevice("vda", "/devices/x", 0, 5, ()),
+    Superblock("ext4", "1234-5678", ""),
+)
+_NASTY = "a 'quoted' $(reboot) `name` \\ * é"
+
+
+def told(settings: Settings, to: Destination = _DISK) -> dict[str, str]:
+    """What a shell that reads the file has in its variables afterwards."""
+    text = script_settings.render(settings, "6.1", to, None, "127.0.0.1")
+    done = subprocess.run(
+        ["sh", "-uc", f"set -a\n{text}\nset +a\nexec env -0"],
+        capture_output=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    pairs = (each.partition("=") for each in done.stdout.decode().split("\0") if each)
+    return {name: value for name, _, value in pairs}
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=30))
+def test_no_value_is_taken_for_a_command(text: str) -> None:
+    hooks = Hooks(before=f"/x{text}")
+    settings = Settings(Dialect.FEDORA, hooks=hooks, failure_command=text)
+    assert told(settings)["HOOK_BEFORE"] == f"/x{text}"
+    assert told(settings)["FAILURE_COMMAND"] == text
+
+
+def test_what_is_told() -> None:
+    settings = Settings(Dialect.FEDORA, failure_action=Action.DUMP_TO_ROOTFS, free_space=64 * MIB)
+    found = told(settings, replace(_DISK, folder=f"/{_NASTY}"))
+    expected = {
+        "WAY": "disk", "FOLDER": f"/{_NASTY}", "UUID": "1234-5678", "FILESYSTEM": "ext4", "LOCATION": "",
+        "FREE_KIB": "65536", "KEEP_OLD": "", "FAILURE_ACTION": "dump_to_rootfs", "FINAL_ACTION": "reboot",
+        "VMCORE": "vmcore", "SAVE_DUMP": "1",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kept", "old"),
+    [
+        (Dialect.FEDORA, 0, ""),
+        (Dialect.FEDORA, 3, "3"),
+        (Dialect.SUSE, -1, "0"),
+        (Dialect.SUSE, 2, "2"),
+        (Dialect.DEBIAN, 1, "0"),
+        (Dialect.DEBIAN, 3, "2"),
+    ],
+)
+def test_how_many_old_dumps_stay(dialect: Dialect, kept: int, old: str) -> None:
+    assert told(Settings(dialect, keep_old_dumps=kept))["KEEP_OLD"] == old
+
+
+_RAW = Destination(Way.RAW, "", BlockDevice("vdb3", "/devices/pci/x", 3, 2048, ()))
+_SSH = Destination(
+    Way.SSH, "/d", network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()), remote="u"
+)
+
+
+@pytest.mark.parametrize(
+    ("collector", "to", "name", "command"),
+    [
+        (Collector(("makedumpfile", "-d", "31")), _DISK, "vmcore", "makedumpfile -d 31 IN OUT"),
+        (Collector(("cp",)), _DISK, "vmcore", "cp IN OUT"),
+        (Collector(("my tool", "-x")), _DISK, "vmcore", "my tool -x IN OUT"),
+        (Collector(("makedumpfile", "-F")), _SSH, "vmcore.flat", "makedumpfile -F IN"),
+        (Collector(("makedumpfile", "-l")), _RAW, "vmcore.flat", "makedumpfile -l -F IN"),
+        (Collector(("scp",)), _SSH, "vmcore", "cat IN"),
+        (Collector(("makedumpfile",), compress_with="xz"), _DISK, "vmcore.flat.xz", "makedumpfile -F IN|xz"),
+    ],
+)
+def test_the_collector(collector: Collector, to: Destination, name: str, command: str) -> None:
+    settings = Settings(Dialect.FEDORA, collector=collector)
+    text = script_settings.render(settings, "6.1", to, None, "h")
+    assert f"VMCORE={name}\n" in text
+    streams = to.way is not Way.DISK or bool(collector.compress_with)
+    function = "collect_stream" if streams else "collect"
+    (body,) = (line for line in text.splitlines() if line.startswith(f"{function}() "))
+    words = shlex.split(body.partition("{ ")[2].removesuffix("; }"))
+    said = " ".join(
+        "IN OUT" if word == "$@" and not streams else "IN" if word == "$@" else word for word in words
+    )
+    assert said.replace(" | ", "|") == command
+
+
+@pytest.mark.parametrize(
+    ("collector", "to", "what"),
+    [
+        (Collector((), command="cat > x"), _DISK, "KDUMP_TRANSFER"),
+        (Collector(("mytool",)), _SSH, "core_collector mytool writes no stream"),
+    ],
+)
+def test_collectors_that_are_refused(collector: Collector, to: Destination, what: str) -> None:
+    with pytest.raises(Exception, match=what):
+        script_settings.render(Settings(Dialect.FEDORA, collector=collector), "6.1", to, None, "h")
+
+
+# The image
+
+
+def test_the_same_contents_give_the_same_bytes(tmp_path: Path) -> None:
+    source = tmp_path / "tool"
+    source.write_bytes(b"tool")
+    what = Contents(_DISK, (Entry("/init", b"#!/bin/sh\n", 0o755), Entry("/usr/bin/tool", source, 0o755)))
+    shown: list[str] = []
+    for name in ("one", "two"):
+        build(what, tmp_path / name, shown.append)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert shown[:2] == ["/init", "/usr/bin/tool"]
+    assert inspect(memoryview((tmp_path / "one").read_bytes())).warning is None
+    before = what.fingerprint
+    source.write_bytes(b"another tool")
+    assert what.fingerprint != before
+
+
+def test_an_image_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    output = tmp_path / "image"
+    output.write_text("before")
+    with pytest.raises(FileError, match=r"cannot read .*gone"):
+        build(Contents(_DISK, (Entry("/init", tmp_path / "gone"),)), output)
+    assert output.read_text() == "before"
+    with pytest.raises(FileError, match="cannot write"):
+        build(Contents(_DISK, ()), tmp_path / "image" / "below a file")

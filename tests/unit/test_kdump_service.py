@@ -1,0 +1,299 @@
+"""The service's decisions: what to load, what has changed, what has been proven."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.errors import FileError, PykexecError
+from pykexec.kdump.cli import exit_code
+from pykexec.kdump.config.errors import ConfigError
+from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
+from pykexec.kdump.service import dumps, installation, plan, receipt, state, trial
+from pykexec.kdump.service.receipt import Receipt
+from pykexec.kdump.service.state import Readiness, State
+from pykexec.kdump.service.trial import Outcome, Trial
+from pykexec.machine import Machine
+from pykexec.memory import KIB, MIB
+from tests.support.machines import unpacked
+
+X86_64 = "qemu-6.1-1g"
+
+# What to load
+
+
+def machine_with(tmp_path: Path, sysconfig: str = "", conf: str = "path /var/crash\n") -> Machine:
+    """A guest's snapshot with a configuration; kernels are looked for in a folder of our own."""
+    boot = tmp_path / "boot"
+    boot.mkdir(exist_ok=True)
+    for version in ("6.0-other", "6.1-running"):
+        (boot / f"vmlinuz-{version}").write_bytes(b"kernel")
+    changes = {
+        "etc/kdump.conf": conf,
+        "etc/sysconfig/kdump": f"KDUMP_BOOTDIR={boot}\n{sysconfig}\n",
+        "proc/sys/kernel/osrelease": "6.1-running\n",
+    }
+    return unpacked(X86_64, tmp_path / "machine", changes)
+
+
+def test_the_running_kernel_by_default(tmp_path: Path) -> None:
+    made = plan.make(machine_with(tmp_path, "KDUMP_COMMANDLINE_APPEND='nr_cpus=1 irqpoll'"))
+    assert made.kernel == str(tmp_path / "boot/vmlinuz-6.1-running")
+    assert (made.initrd, made.own_image) == ("/var/lib/pykdump/initrd-6.1-running.img", True)
+    assert made.command_line.endswith("nr_cpus=1 irqpoll")
+    assert "crashkernel=" not in made.command_line
+    assert made.release == "6.1-running"
+
+
+def test_another_kernel_and_another_image(tmp_path: Path) -> None:
+    machine = machine_with(tmp_path, "KDUMP_KERNELVER=6.0-other")
+    assert plan.make(machine).kernel == str(tmp_path / "boot/vmlinuz-6.0-other")
+    assert plan.make(machine).initrd.endswith("initrd-6.0-other.img")
+    given = plan.make(machine, initrd="/boot/initramfs-6.0kdump.img")
+    assert (given.initrd, given.own_image) == ("/boot/initramfs-6.0kdump.img", False)
+
+
+def test_where_a_kernel_may_be() -> None:
+    assert next(plan.kernel_candidates(KernelChoice(), "6.1")) == "/boot/vmlinuz-6.1"
+    choice = KernelChoice(version="5.10", folder="/b", image="Image", extension=".gz")
+    assert list(plan.kernel_candidates(choice, "6.1")) == ["/b/Image-5.10.gz"]
+    assert list(plan.kernel_candidates(KernelChoice(path="/x"), "6.1")) == ["/x"]
+
+
+@pytest.mark.parametrize(
+    ("sysconfig", "error", "what"),
+    [
+        ("KDUMP_KERNELVER=9.9", FileError, r"the capture kernel is not there: .*/boot/vmlinuz-9\.9"),
+        ("KDUMP_KERNALVER=9.9", ConfigError, r"/etc/sysconfig/kdump:2: .*KDUMP_KERNALVER"),
+    ],
+)
+def test_what_cannot_be_planned(
+    sysconfig: str, error: type[PykexecError], what: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=what):
+        plan.make(machine_with(tmp_path, sysconfig))
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"kdump is not configured here: no /etc/kdump\.conf"):
+        plan.make(unpacked(X86_64, tmp_path / "machine"))
+
+
+@pytest.mark.parametrize("arguments", ["", "-s", "-c", "-a", "-d", "--kexec-syscall-auto"])
+def test_arguments_of_kexec(arguments: str, tmp_path: Path) -> None:
+    made = plan.make(machine_with(tmp_path, f"KEXEC_ARGS='{arguments}'"))
+    options = made.options(hotplug=False)
+    assert (options.initrd, options.append, options.kernel) == (made.initrd, made.command_line, made.kernel)
+    assert options.system_call == {"-s": "file", "-c": "load"}.get(arguments, "auto")
+    # kexec_file_load does that by itself.
+    assert made.options(hotplug=True).hotplug == (arguments != "-s")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["-u", "-l", "-e", "-S", "--frobnicate", "--initrd", "--reuse-cmdline", "-f", "another-kernel"],
+)
+def test_arguments_that_are_not_for_this(arguments: str, tmp_path: Path) -> None:
+    made = plan.make(machine_with(tmp_path, f"KEXEC_ARGS='{arguments}'"))
+    with pytest.raises(ConfigError, match=r"^/etc/sysconfig/kdump: KEXEC_ARGS \(KEXEC_OPTIONS\) '.*': "):
+        made.options(hotplug=False)
+
+
+def test_what_is_not_done_is_said(tmp_path: Path) -> None:
+    machine = machine_with(tmp_path, conf='dracut_args --omit-drivers "x"\n')
+    assert any("made without dracut" in each for each in plan.make(machine).warnings)
+    assert not any("made without dracut" in each for each in plan.make(machine, initrd="/x").warnings)
+
+
+# Receipts
+
+RECEIPT = Receipt(
+    "boot", "/k", "11", "/i", "22", "line", "there", "hw", "in", "kexec_load", "2026-01-01T00:00:00Z"
+)
+
+
+def test_receipts_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a/b/receipt.json"
+    receipt.save(RECEIPT, path)
+    assert receipt.load(path) == RECEIPT
+    assert receipt.load(tmp_path / "none") is None
+
+
+@given(st.binary(max_size=200))
+def test_no_receipt_in_anything_else(content: bytes) -> None:
+    path = Path("/dev/shm/pykexec-test-receipt")
+    path.write_bytes(content)
+    try:
+        assert receipt.load(path) is None
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"boot": 1}', json.dumps({"boot": "x"}), "{" * 10000])
+def test_damaged_receipts(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "receipt"
+    path.write_text(content)
+    assert receipt.load(path) is None
+
+
+def test_what_a_test_proves() -> None:
+    assert RECEIPT.proves(replace(RECEIPT, boot="later", time="later", target="elsewhere", kernel="/moved"))
+    for change in ("kernel_sha256", "initrd_sha256", "command_line"):
+        assert not RECEIPT.proves(replace(RECEIPT, **{change: "other"}))
+
+
+def test_hardware_is_memory_and_cpus(tmp_path: Path) -> None:
+    machine = unpacked(X86_64, tmp_path / "one")
+    iomem = (machine.read("proc/iomem") or b"").decode()
+    grown = unpacked(X86_64, tmp_path / "two", {"proc/iomem": iomem + "200000000-23fffffff : System RAM\n"})
+    assert receipt.hardware(machine) != receipt.hardware(grown)
+
+
+# Dumps
+
+
+def make_dump(folder: Path, name: str, file: str, size: int) -> None:
+    (folder / name).mkdir()
+    (folder / name / file).write_bytes(b"x" * size)
+
+
+def test_dumps_are_listed_newest_first(tmp_path: Path) -> None:
+    make_dump(tmp_path, "127.0.0.1-2026-01-02-03:04:05", "vmcore", 7)
+    make_dump(tmp_path, "host.example-2026-03-01-00:00:00", "vmcore.flat", 9)
+    make_dump(tmp_path, "202602010000", "dump.202602010000", 2)
+    make_dump(tmp_path, "10.0.0.1-2025-01-01-00:00:00", "vmcore-incomplete", 3)
+    (tmp_path / "10.0.0.1-2025-01-01-00:00:00/vmcore-dmesg.txt").write_bytes(b"the log")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "127.0.0.1-2026-05-05-00:00:00").write_text("a file")
+    found = dumps.in_folder(tmp_path)
+    assert [dump.folder.name for dump in found] == [
+        "host.example-2026-03-01-00:00:00",
+        "202602010000",
+        "127.0.0.1-2026-01-02-03:04:05",
+        "10.0.0.1-2025-01-01-00:00:00",
+    ]
+    assert [(dump.size, dump.is_whole) for dump in found] == [(9, True), (2, True), (7, True), (3, False)]
+    assert "INCOMPLETE" in str(found[3])
+    assert found[3].log_holds("the log")
+    assert not found[2].log_holds("the log")
+    assert dumps.in_folder(tmp_path / "none") == ()
+
+
+# Tests
+
+
+def test_how_a_test_is_judged(tmp_path: Path) -> None:
+    test = Trial("abc", "boot-1", "now")
+    folder = tmp_path / "127.0.0.1-2026-01-02-03:04:05"
+    folder.mkdir()
+    (folder / "vmcore-dmesg.txt").write_text(f"[ 1.0] {test.marker}\n[ 2.0] panic\n")
+    assert test.judge("boot-1", ()) is Outcome.RUNNING
+    assert test.judge("boot-2", None) is Outcome.UNSEEN
+    assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED, "there is a log, but no dump"
+    (folder / "vmcore").write_text("dump")
+    assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.PASSED
+    assert Trial("other", "boot-1", "now").judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED
+
+
+def test_a_test_leaves_its_marker_and_is_settled_once(tmp_path: Path) -> None:
+    path, proven = tmp_path / "test.json", tmp_path / "proven.json"
+    assert trial.pending(path) is None
+    begun = trial.prepare(RECEIPT, "now", path)
+    assert trial.pending(path) == (begun, RECEIPT)
+    trial.settle(RECEIPT, proven, path)
+    assert trial.pending(path) is None
+    assert receipt.load(proven) == RECEIPT
+
+
+def test_no_crash_without_being_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["test"]) == 1
+    assert "pykdump has loaded no capture kernel" in capsys.readouterr().err
+
+
+# Status
+
+
+def shown(**changes: object) -> list[str]:
+    default = State(
+        Readiness.PROVEN, "why", RECEIPT, 256 * MIB, Path("/c"), 5 * MIB, 3 * MIB, (), Outcome.NONE
+    )
+    return state.as_text(replace(default, **changes)).splitlines()  # type: ignore[arg-type]
+
+
+def test_status_fits_on_ten_lines() -> None:
+    many = tuple(dumps.Dump(Path(f"/c/{number}"), number, True, True) for number in range(20))
+    lines = shown(dumps=many, problem="x")
+    assert len(lines) == 10
+    assert lines[0] == "armed:    yes, and proven: why"
+    assert "dumps:    20 in /c" in lines
+
+
+@given(
+    st.sampled_from(Readiness),
+    st.one_of(st.none(), st.just(RECEIPT)),
+    st.one_of(st.none(), st.integers(0, 1 << 50)),
+    st.one_of(st.none(), st.just(Path("/c"))),
+)
+def test_status_always_says_whether(
+    readiness: Readiness, loaded: Receipt | None, number: int | None, folder: Path | None
+) -> None:
+    lines = shown(
+        readiness=readiness, receipt=loaded, reserved=number, folder=folder, free=number, size=number
+    )
+    assert len(lines) <= 10
+    assert lines[0].startswith(f"armed:    {readiness.value}")
+    assert any(line.startswith("dumps:") for line in lines)
+
+
+_MEMINFO = """\
+MemTotal:        1000000 kB
+MemFree:          600000 kB
+Buffers:           10000 kB
+Cached:           100000 kB
+AnonPages:        200000 kB
+Slab:              50000 kB
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "save", "size"),
+    [
+        (("makedumpfile", "-d", "31"), True, 90000),
+        (("makedumpfile", "-d", "1"), True, 1000000),
+        (("cp",), True, 1000000),
+        (("makedumpfile", "-d", "31"), False, 0),
+    ],
+)
+def test_the_size_to_expect(words: tuple[str, ...], save: bool, size: int) -> None:
+    settings = Settings(Dialect.FEDORA, collector=Collector(words), save_dump=save)
+    assert state.expected_size(settings, _MEMINFO) == size * KIB
+    assert state.expected_size(settings, "") is None
+
+
+# Installation
+
+
+def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["install", "--root", str(tmp_path), "--dry-run"]) == 0
+    assert not list(tmp_path.iterdir())
+    assert exit_code(["install", "--root", str(tmp_path)]) == 0
+    assert "systemctl enable --now pykdump.service" in capsys.readouterr().out
+    unit = (tmp_path / "etc/systemd/system/pykdump.service").read_text()
+    assert "@" not in unit
+    (command,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
+    words = command.partition("=")[2].replace("start $PYKDUMP_ARGS", "--version").split()
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("pykdump ")
+    assert list(installation.steps(tmp_path))[1].describe().endswith("etc/udev/rules.d/98-pykdump.rules")
+
+
+def test_the_commands_are_there() -> None:
+    command = [sys.executable, "-m", "pykexec.kdump", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for name in ("start", "stop", "restart", "reload", "status", "test", "mkinitrd", "install"):
+        assert f"\n  {name} " in done.stdout
