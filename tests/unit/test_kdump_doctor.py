@@ -629,6 +629,17 @@ def test_an_old_initramfs_of_debian_reads_its_configuration_later(tmp_path: Path
     assert finding(doctor.diagnose(given), "L14").verdict is Verdict.WRONG
 
 
+def test_pykdump_keeps_its_own_image_up_to_date(tmp_path: Path) -> None:
+    """What its age says of a distribution's image says nothing of ours."""
+    given = facts(
+        tmp_path, {f"boot/initramfs-{RELEASE}kdump.img": None, f"var/lib/pykdump/initrd-{RELEASE}.img": "x"}
+    )
+    os.utime(tmp_path / f"var/lib/pykdump/initrd-{RELEASE}.img", (0, 0))
+    found = finding(doctor.diagnose(given), "L14")
+    assert found.verdict is Verdict.FINE
+    assert "made anew by pykdump start" in found.evidence[0]
+
+
 # Reports
 
 

@@ -24,8 +24,8 @@ from .venv import pip_install
 
 _SUITE = "bookworm"
 _PACKAGES = (
-    "e2fsprogs", "file", "initramfs-tools", "kdump-tools", "kexec-tools", "kmod", "linux-image-cloud-amd64",
-    "makedumpfile", "procps", "python3", "strace", "systemd-sysv", "udev",
+    "busybox", "e2fsprogs", "file", "initramfs-tools", "kdump-tools", "kexec-tools", "kmod",
+    "linux-image-cloud-amd64", "makedumpfile", "procps", "python3", "strace", "systemd-sysv", "udev",
     # What pykexec needs, but for fdt, which Debian does not have.
     "python3-click", "python3-construct", "python3-pyelftools",
 )  # fmt: skip
@@ -76,7 +76,7 @@ mkdir -p /run/lab/in
 tar -xf /dev/vdb -C /run/lab/in
 if [ ! -e /usr/bin/pykexec ]; then
     cp -a /run/lab/in/site/pykexec /{_SITE}/
-    install -m 755 /run/lab/in/pykexec /usr/bin/pykexec
+    install -m 755 /run/lab/in/pykexec /run/lab/in/pykdump /usr/bin
     python3 -m pykexec.integration install --alternatives --program /usr/bin/pykexec
 fi
 """
@@ -95,8 +95,8 @@ echo $? > status
 tar -C /run/lab/out -cf /dev/virtio-ports/out "$stage"
 exec sh "/run/lab/in/$stage.then"
 """
-_PYKEXEC = """#!/usr/bin/python3
-from pykexec.cli import main
+_COMMAND = """#!/usr/bin/python3
+from {module} import main
 main()
 """
 _FIRST = "first"
@@ -130,14 +130,20 @@ def system() -> System:
     return System(folder / "disk.ext4", folder / "vmlinuz", folder / "initrd.img")
 
 
-def boot(jobs: Mapping[str, Job], folder: Path, *, timeout: float = 400) -> Result:
+def boot(
+    jobs: Mapping[str, Job], folder: Path, *, after: Path | None = None, timeout: float = 400
+) -> Result:
     """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
 
     The first job is called "first"; the others are those of kernels with lab=NAME on their command lines.
+    `after` is the folder of another machine, whose disk this one goes on with.
     """
     source = system()
     folder.mkdir(parents=True, exist_ok=True)
-    run(["cp", "--sparse=always", source.disk, folder / "disk"], "copying the disk")
+    if after is None:
+        run(["cp", "--sparse=always", source.disk, folder / "disk"], "copying the disk")
+    else:
+        (after / "disk").rename(folder / "disk")
     _write_jobs(jobs, folder / "jobs.tar")
     started = time.monotonic()
     ended = subprocess.run(
@@ -227,7 +233,8 @@ def _configure(root: Path) -> None:
 
 def _write_jobs(jobs: Mapping[str, Job], target: Path) -> None:
     assert _FIRST in jobs
-    files = {"pykexec": _PYKEXEC}
+    modules = {"pykexec": "pykexec.cli", "pykdump": "pykexec.kdump.cli"}
+    files = {name: _COMMAND.format(module=module) for name, module in modules.items()}
     for name, job in jobs.items():
         files |= {name: job.script, f"{name}.then": job.then}
     # The links to arch/ and purgatory/ become folders.

@@ -21,6 +21,9 @@ from pykexec.kdump.estimate import Estimate, estimate
 from pykexec.machine import Machine
 from pykexec.machine.text import read_number, read_text
 
+OWN_IMAGES = "/var/lib/pykdump/initrd-"
+"""What the paths of pykdump's own capture images begin with."""
+
 LOG = "var/log/dmesg"
 """Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
 
@@ -263,7 +266,7 @@ class Facts:
             return [self.settings.initrd]
         version = (self.settings.kernel.version if self.settings else "") or self.release
         return [
-            f"/var/lib/pykdump/initrd-{version}.img",
+            f"{OWN_IMAGES}{version}.img",
             f"/boot/initramfs-{version}kdump.img",
             f"/var/lib/kdump/initramfs-{version}kdump.img",
             f"/var/lib/kdump/initrd.img-{version}",

@@ -8,7 +8,7 @@ from pykexec.errors import ImageError
 from pykexec.formats import identify, unwrap
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.crashkernel import size_text
-from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.facts import OWN_IMAGES, Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.sizing import kernel_memory
 from pykexec.memory import MIB
@@ -246,8 +246,10 @@ def _initrd_is_new(facts: Facts) -> Judgement:
         return wrong(
             "there is no capture initramfs",
             wanted or "none of the usual places has one",
-            remedy="build it: kdumpctl rebuild, mkdumprd, or kdump-config symlinks VERSION",
+            remedy="build it: pykdump start, kdumpctl rebuild, mkdumprd, or kdump-config symlinks VERSION",
         )
+    if path.startswith(OWN_IMAGES):
+        return fine(f"{path} is made anew by pykdump start when what it is made of has changed")
     built = facts.places.modified(path) or 0
     # Debian's capture system is the ordinary one, which reads the configuration when it runs.
     built_in = facts.settings is not None and facts.settings.dialect is not Dialect.DEBIAN
