@@ -1,5 +1,6 @@
 """The service's decisions: what to load, what has changed, what has been proven."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,13 +15,13 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
-from pykexec.kdump.service import dumps, installation, plan, receipt, state, trial
+from pykexec.kdump.service import actions, dumps, installation, plan, receipt, state, trial
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import Readiness, State
 from pykexec.kdump.service.trial import Outcome, Trial
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
-from tests.support.machines import unpacked
+from tests.support.machines import unpacked, write
 
 X86_64 = "qemu-6.1-1g"
 
@@ -297,3 +298,28 @@ def test_the_commands_are_there() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for name in ("start", "stop", "restart", "reload", "status", "test", "mkinitrd", "install"):
         assert f"\n  {name} " in done.stdout
+
+
+# What has changed
+
+
+def test_changes_that_the_kernel_follows_itself(tmp_path: Path) -> None:
+    machine = machine_with(tmp_path)
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(b"initrd")
+    made = plan.make(machine, initrd=str(initrd))
+    loaded = replace(
+        RECEIPT,
+        kernel_sha256=hashlib.sha256(b"kernel").hexdigest(),
+        initrd_sha256=hashlib.sha256(b"initrd").hexdigest(),
+        command_line=made.command_line,
+        hardware=receipt.hardware(machine),
+    )
+    assert actions.changes(loaded, machine, made) == []
+    assert actions.changes(replace(loaded, hardware="before"), machine, made) == ["memory or CPUs"]
+    for name in ("cpu", "memory"):
+        write(tmp_path / "machine", f"sys/devices/system/{name}/crash_hotplug", "1\n")
+    assert actions.changes(replace(loaded, hardware="before"), machine, made) == []
+    initrd.write_bytes(b"another")
+    changed = replace(loaded, kernel_sha256="x", command_line="x")
+    assert actions.changes(changed, machine, made) == ["the kernel", "the initrd", "the command line"]

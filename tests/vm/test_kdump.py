@@ -1,5 +1,6 @@
 """pykdump's service on real kernels: a crash leaves a dump, or at least all that could be saved."""
 
+import gzip
 import re
 import subprocess
 import tempfile
@@ -75,7 +76,7 @@ def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Pat
 
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", NEWER_ARM64))
 def test_a_dump_that_makedumpfile_cannot_make(arch: Arch, version: str, tmp_path: Path) -> None:
-    """The log is found by another program; `core_collector cp` saves the memory as it is."""
+    """The log is found by another program; the memory is copied as it is, where there is room for it."""
     kdump = Kdump(tmp_path, Kernel.get(version, arch))
     failed = kdump.crash()
     assert "saving vmcore-dmesg.txt complete" in messages(failed.console)
@@ -89,9 +90,9 @@ def test_a_dump_that_makedumpfile_cannot_make(arch: Arch, version: str, tmp_path
 
     disk = make_disk(tmp_path / "big", "mkfs.ext4", "1200M")
     disk.replace(kdump.disk)
-    copying = Kdump(tmp_path, kdump.kernel, conf="core_collector cp")
-    copying.crash(name="copy")
-    stage = copying.next_boot(f'{_COMPARE}\nvmcore-dmesg vmcore > "$OUT/c.txt"', "look").stage("first")
+    copied = kdump.crash(name="copy")
+    assert "copying all of memory instead" in messages(copied.console)
+    stage = kdump.next_boot(f'{_COMPARE}\nvmcore-dmesg vmcore > "$OUT/c.txt"', "look").stage("first")
     assert stage.read("pykdump.txt") == stage.read("c.txt")
     assert stage.read("vmcore-dmesg.txt") == stage.read("c.txt")
 
@@ -149,6 +150,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     said = messages(crash.console)
     assert "saving vmcore-dmesg.txt complete" in said
     assert said[-3:] == ["saving vmcore failed", "the dump was not saved: poweroff", "powering off"]
+    assert any(line.startswith("there is no room for a copy of all ") for line in said)
     assert "No space left on device" in crash.console
     assert _diagnosis(crash.console) == "S3"
     job = 'mkdir /d\nmount -t ext4 /dev/vdb /d\nls /d/var/crash/* > "$OUT/names"\n'
@@ -274,9 +276,12 @@ name=state; fails pykdump status
 
 
 def test_reload_when_something_has_changed(tmp_path: Path) -> None:
-    kdump = Kdump(tmp_path, kernel_6_1())
+    tool, hook = "/usr/bin/tool", "/etc/kdump/pre.d/hook"
+    files = {tool: b"#!/usr/bin/awk -f\n", hook: script("")}
+    kdump = Kdump(tmp_path, kernel_6_1(), modules=("xfs",), files=files)
     make_disk(kdump.disk, "mkfs.ext4", "100M")
     job = """
+ln -s /bin/busybox /usr/bin/awk
 pykdump reload > "$OUT/first"
 pykdump reload > "$OUT/same"
 cp /var/lib/pykdump/*.img /tmp/before
@@ -285,8 +290,10 @@ echo "core_collector makedumpfile -c -d 31" > /etc/kdump.conf
 pykdump reload > "$OUT/image"
 sed -i 's/panic=10/panic=11/' /etc/sysconfig/kdump
 pykdump reload > "$OUT/line"
-echo 0 > /sys/devices/system/cpu/cpu1/online
-pykdump reload > "$OUT/cpu"
+printf 'extra_bins /usr/bin/tool\nextra_modules xfs\n' > /etc/kdump.conf
+chmod 755 /usr/bin/tool /etc/kdump/pre.d/*
+pykdump mkinitrd --list > "$OUT/list"
+pykdump mkinitrd --output "$OUT/output" > "$OUT/made"
 pykexec -p -u
 pykdump reload > "$OUT/unloaded"
 """
@@ -301,6 +308,12 @@ pykdump reload > "$OUT/unloaded"
         "line": "pykdump: changed: the command line",
         "unloaded": "pykdump: changed: nothing was loaded",
     }
+    listed = stage.read("list").split()
+    # The interpreter of a script comes with it.
+    assert {tool, hook, "/usr/bin/awk", "/lib/modules/xfs.ko", "/init", "/etc/pykdump.conf"} <= set(listed)
+    assert gzip.decompress((stage.folder / "output").read_bytes()).count(b"070701") == len(
+        {*listed, *(str(each) for path in listed for each in Path(path).parents)}
+    )
 
 
 # Servers

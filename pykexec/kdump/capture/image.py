@@ -17,7 +17,7 @@ from pykexec.kdump.capture import destination, script_settings
 from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.modules import Index, canonical
-from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.config.settings import Dialect, Settings
 
 _INIT = Path(__file__).with_name("init")
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
@@ -25,6 +25,7 @@ _LOCAL = "127.0.0.1"
 _KNOWN_HOSTS = ("/root/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 # Modules that the file systems ask for by a name that may be in the kernel itself (request_module).
 _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
+_HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
 _NFS_MODULES = ("nfs", "nfsv3", "nfsv4")
 
 Progress = Callable[[str], None]
@@ -116,7 +117,9 @@ def build(what: Contents, output: Path, progress: Progress = lambda told: None) 
     new = output.with_name(f"{output.name}.new")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("wb") as file:
+        # It may have the key for a server in it.
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(packed)
             file.flush()
             os.fsync(file.fileno())
@@ -148,7 +151,7 @@ def _programs(settings: Settings, to: Destination) -> dict[str, Path]:
     for name in filter(None, dict.fromkeys(names)):
         if name not in ("cp", "dd", "cat", "scp", "gzip"):
             wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, f"install {name}")
-    for name in (*settings.extra_programs, settings.hooks.before, settings.hooks.after):
+    for name in (*settings.extra_programs, *_hooks(settings)):
         if name:
             wanted[name if name.startswith("/") else f"/usr/bin/{name}"] = _found(
                 name, "correct the configuration"
@@ -157,6 +160,14 @@ def _programs(settings: Settings, to: Destination) -> dict[str, Path]:
     if log_reader and _starts_with(log_reader, b"\x7fELF"):
         wanted["/usr/sbin/vmcore-dmesg"] = log_reader
     return {**wanted, **_interpreters(wanted.values())}
+
+
+def _hooks(settings: Settings) -> Iterator[str]:
+    yield settings.hooks.before
+    yield settings.hooks.after
+    # kdump-utils: whatever is executable in these folders.
+    for folder in _HOOK_FOLDERS if settings.dialect is Dialect.FEDORA else ():
+        yield from sorted(str(each) for each in Path(folder).glob("*") if os.access(each, os.X_OK))
 
 
 def _interpreters(programs: Iterable[Path]) -> dict[str, Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from pykexec.machine.text import read_number
 from pykexec.plan import FileLoadPlan
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
+
+_LOCK = Path("/run/pykdump/lock")
 
 Tell = Callable[[str], None]
 """Where progress goes: a line each time."""
@@ -40,6 +44,11 @@ def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None
     Raises PykexecError.
     """
     _require_possible(machine)
+    with _alone():
+        return _start(machine, tell, warn, initrd)
+
+
+def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Receipt:
     plan = plans.make(machine, initrd=initrd)
     for warning in plan.warnings:
         warn(warning)
@@ -51,6 +60,7 @@ def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None
     done = loader.load_request(machine, request, cli.system_call_of(options))
     for warning in done.warnings:
         warn(warning)
+    _set_sysctl(plan.settings.sysctl, warn)
     system_call = "kexec_file_load" if isinstance(done, FileLoadPlan) else "kexec_load"
     receipt = _receipt(machine, plan, image, system_call)
     receipts.save(receipt, receipts.LOADED)
@@ -60,8 +70,9 @@ def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None
 def stop(machine: Machine) -> None:
     """Unload. Raises PykexecError."""
     _require_possible(machine)
-    loader.unload(Purpose.CRASH, machine)
-    receipts.LOADED.unlink(missing_ok=True)
+    with _alone():
+        loader.unload(Purpose.CRASH, machine)
+        receipts.LOADED.unlink(missing_ok=True)
 
 
 def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> tuple[Receipt, str]:
@@ -69,13 +80,15 @@ def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = Non
 
     Raises PykexecError.
     """
-    before = loaded_now(machine)
-    if before is None:
-        return start(machine, tell, warn, initrd=initrd), "nothing was loaded"
-    changed = changes(before, machine, plans.make(machine, initrd=initrd))
-    if not changed:
-        return before, ""
-    return start(machine, tell, warn, initrd=initrd), ", ".join(changed)
+    _require_possible(machine)
+    with _alone():
+        before = loaded_now(machine)
+        if before is None:
+            return _start(machine, tell, warn, initrd), "nothing was loaded"
+        changed = changes(before, machine, plans.make(machine, initrd=initrd))
+        if not changed:
+            return before, ""
+        return _start(machine, tell, warn, initrd), ", ".join(changed)
 
 
 def loaded_now(machine: Machine) -> Receipt | None:
@@ -143,6 +156,29 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
         output.unlink(missing_ok=True)
     make_image(what, output, tell)
     return _Image(str(what.destination), what.fingerprint)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One at a time: udev may ask for a reload while the service starts. Raises FileError."""
+    try:
+        _LOCK.parent.mkdir(parents=True, exist_ok=True)
+        file = _LOCK.open("w")
+    except OSError as error:
+        raise FileError(f"cannot write {_LOCK}: {error.strerror}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _set_sysctl(assignments: str, warn: Tell) -> None:
+    """KDUMP_SYSCTL of Debian's configuration: what else is to panic once there is a capture kernel."""
+    for each in assignments.split():
+        name, _, value = each.partition("=")
+        try:
+            Path("/proc/sys", *name.split(".")).write_text(f"{value}\n")
+        except (OSError, ValueError) as error:
+            warn(f"KDUMP_SYSCTL: cannot set {each}: {getattr(error, 'strerror', error)}")
 
 
 def _require_possible(machine: Machine) -> None:

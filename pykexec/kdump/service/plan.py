@@ -135,5 +135,7 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
         yield "dracut_args: pykdump's own capture image is made without dracut"
     if settings.auto_resize:
         yield "KDUMP_AUTO_RESIZE: the reservation is left as it is; pykdump resize shrinks it"
+    if own_image and settings.network not in ("", "auto"):
+        yield "KDUMP_NETCONFIG: the capture system takes the interface and address that reach the server now"
     if settings.mail:
         yield "KDUMP_SMTP_SERVER, KDUMP_NOTIFICATION_TO: pykdump sends no mail"
