@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pykexec.errors import FileError, MachineError
 from pykexec.initramfs import inspect
+from pykexec.kdump import mounts
 from pykexec.kdump.capture import (
     Contents,
     Destination,
@@ -129,15 +130,14 @@ _MOUNTS = r"""
     ],
 )
 def test_which_mount_holds_a_folder(path: str, point: str, type: str) -> None:
-    mounts = destination.parse_mounts(_MOUNTS.strip())
-    found = destination.mount_of(path, mounts)
+    found = mounts.mount_of(path, mounts.parse_mounts(_MOUNTS.strip()))
     assert (found.point, found.type) == (point, type)
 
 
 @pytest.mark.parametrize("line", ["", "x", "1 2 3", "22 1 254:1 / / rw", "22 1 254:1 / / rw - ext4"])
 def test_mounts_that_are_none(line: str) -> None:
     with pytest.raises(MachineError, match="mountinfo"):
-        destination.mount_of("/", destination.parse_mounts(line))
+        mounts.mount_of("/", mounts.parse_mounts(line))
 
 
 def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.errors import FileError, PykexecError
+from pykexec.kdump import files
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
@@ -60,10 +61,10 @@ def test_another_kernel_and_another_image(tmp_path: Path) -> None:
 
 
 def test_where_a_kernel_may_be() -> None:
-    assert next(plan.kernel_candidates(KernelChoice(), "6.1")) == "/boot/vmlinuz-6.1"
+    assert next(files.kernel_candidates(KernelChoice(), "6.1")) == "/boot/vmlinuz-6.1"
     choice = KernelChoice(version="5.10", folder="/b", image="Image", extension=".gz")
-    assert list(plan.kernel_candidates(choice, "6.1")) == ["/b/Image-5.10.gz"]
-    assert list(plan.kernel_candidates(KernelChoice(path="/x"), "6.1")) == ["/x"]
+    assert list(files.kernel_candidates(choice, "6.1")) == ["/b/Image-5.10.gz"]
+    assert list(files.kernel_candidates(KernelChoice(path="/x"), "6.1")) == ["/x"]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
+from pykexec.kdump.mounts import mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 _NFS = ("nfs", "nfs4")
@@ -59,45 +58,6 @@ class Destination:
             return f"the raw device {self.device.name}"
         server = self.network.server if self.network else ""
         return f"{self.way.value} {server}:{self.remote if self.way is Way.NFS else ''}{self.folder}"
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A line of /proc/self/mountinfo, with its escapes undone (proc_pid_mountinfo(5))."""
-
-    number: str
-    """MAJOR:MINOR of what is mounted; no block device's for btrfs."""
-    top: str
-    """What of that file system is mounted: / for all of it."""
-    point: str
-    type: str
-    source: str
-
-
-def parse_mounts(text: str) -> tuple[Mount, ...]:
-    """/proc/self/mountinfo. Raises MachineError for what is not of its form."""
-    found = []
-    for line in text.splitlines():
-        own, dash, rest = line.partition(" - ")
-        words, more = own.split(), rest.split(" ")
-        if not dash or len(words) < 6 or len(more) < 2:
-            raise MachineError(f"/proc/self/mountinfo: not understood: {line[:200]}")
-        fields = (words[2], words[3], words[4], more[0], more[1])
-        found.append(Mount(*(_unescaped(each) for each in fields)))
-    return tuple(found)
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
-
-
-def mount_of(path: str, mounts: Sequence[Mount]) -> Mount:
-    """The mount that holds an absolute path. Raises MachineError where there is none."""
-    over = [each for each in mounts if (path + "/").startswith(each.point.rstrip("/") + "/")]
-    if not over:
-        raise MachineError(f"no mount of /proc/self/mountinfo holds {path}")
-    longest = max(len(each.point) for each in over)
-    return [each for each in over if len(each.point) == longest][-1]
 
 
 def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:

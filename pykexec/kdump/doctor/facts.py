@@ -13,16 +13,15 @@ from pykexec.files import FileData
 from pykexec.kdump import config, crashkernel, sizing
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.capture_line import CaptureLine
-from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.config.settings import KernelChoice, Settings
 from pykexec.kdump.console_log import ConsoleLog, Ending, diagnose
 from pykexec.kdump.doctor.kernel_log import read_kernel_log
 from pykexec.kdump.doctor.places import Places
 from pykexec.kdump.estimate import Estimate, estimate
+from pykexec.kdump.files import image_path, kernel_candidates
+from pykexec.kdump.mounts import unescaped
 from pykexec.machine import Machine
 from pykexec.machine.text import read_number, read_text
-
-OWN_IMAGES = "/var/lib/pykdump/initrd-"
-"""What the paths of pykdump's own capture images begin with."""
 
 LOG = "var/log/dmesg"
 """Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
@@ -184,7 +183,7 @@ class Facts:
         if text is None:
             return None
         found = (line.split() for line in text.splitlines())
-        return tuple(Mount(parts[0], _unescaped(parts[1]), parts[2]) for parts in found if len(parts) >= 3)
+        return tuple(Mount(parts[0], unescaped(parts[1]), parts[2]) for parts in found if len(parts) >= 3)
 
     def mount_of(self, path: str) -> Mount | None:
         """The mount that a path lies on: of those over it the innermost, the last one mounted."""
@@ -253,20 +252,16 @@ class Facts:
         return next((path for path in candidates if self.places.size(path) is not None), None)
 
     def _kernel_candidates(self) -> list[str]:
-        choice = self.settings.kernel if self.settings else None
-        if choice and choice.path:
-            return [choice.path]
-        version = (choice.version if choice else "") or self.release
-        image, extension = (choice.image, choice.extension) if choice else ("vmlinuz", "")
-        folders = [choice.folder] if choice and choice.folder else ["/boot", "/boot/efi", "/efi"]
-        return ["/var/lib/kdump/kernel", *(f"{folder}/{image}-{version}{extension}" for folder in folders)]
+        choice = self.settings.kernel if self.settings else KernelChoice()
+        own = [] if choice.path else ["/var/lib/kdump/kernel"]  # openSUSE's
+        return [*own, *kernel_candidates(choice, self.release)]
 
     def _initrd_candidates(self) -> list[str]:
         if self.settings and self.settings.initrd:
             return [self.settings.initrd]
         version = (self.settings.kernel.version if self.settings else "") or self.release
         return [
-            f"{OWN_IMAGES}{version}.img",
+            str(image_path(version)),
             f"/boot/initramfs-{version}kdump.img",
             f"/var/lib/kdump/initramfs-{version}kdump.img",
             f"/var/lib/kdump/initrd.img-{version}",
@@ -316,8 +311,3 @@ class Facts:
     def ending(self) -> Ending | None:
         """Where the capture in the console's log stopped; None without such a log."""
         return None if self.console is None else diagnose(self.console)
-
-
-def _unescaped(path: str) -> str:
-    """Mount points have \\040 for a blank (fs/proc_namespace.c)."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

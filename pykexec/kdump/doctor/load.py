@@ -8,8 +8,9 @@ from pykexec.errors import ImageError
 from pykexec.formats import identify, unwrap
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.crashkernel import size_text
-from pykexec.kdump.doctor.facts import OWN_IMAGES, Facts
+from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.files import STATE
 from pykexec.kdump.sizing import kernel_memory
 from pykexec.memory import MIB
 
@@ -248,7 +249,7 @@ def _initrd_is_new(facts: Facts) -> Judgement:
             wanted or "none of the usual places has one",
             remedy="build it: pykdump start, kdumpctl rebuild, mkdumprd, or kdump-config symlinks VERSION",
         )
-    if path.startswith(OWN_IMAGES):
+    if path.startswith(f"{STATE}/"):
         return fine(f"{path} is made anew by pykdump start when what it is made of has changed")
     built = facts.places.modified(path) or 0
     # Debian's capture system is the ordinary one, which reads the configuration when it runs.

@@ -12,8 +12,8 @@ import click
 from pykexec.errors import PykexecError, UsageError
 from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
+from pykexec.kdump.files import image_path
 from pykexec.kdump.service import actions, installation, state, trial
-from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
 
@@ -139,7 +139,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
         if only_list:
             print("\n".join(sorted(entry.path for entry in what.entries)))
             return 0
-        target = Path(output) if output else plans.image_path(release)
+        target = Path(output) if output else image_path(release)
         with _progress() as tell:
             if output:
                 capture.build(what, target, lambda path: tell(f"making {target}: {path}"))

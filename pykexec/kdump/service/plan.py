@@ -13,13 +13,11 @@ from pykexec.kdump import config
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import KernelChoice, Settings
+from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
 from pykexec.options import Options
 from pykexec.purpose import Purpose
-
-STATE = Path("/var/lib/pykdump")
-"""What outlasts a boot: capture images, and what has been proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +90,6 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
         line.text,
         (*settings.warnings, *_warnings(settings, own_image=not given)),
     )
-
-
-def image_path(release: str) -> Path:
-    """Where our own capture image for a kernel is."""
-    return STATE / f"initrd-{release}.img"
-
-
-def kernel_candidates(choice: KernelChoice, running: str) -> Iterator[str]:
-    """Where the capture kernel may be, the most likely place first."""
-    if choice.path:
-        yield choice.path
-        return
-    version = choice.version or running
-    for folder in [choice.folder] if choice.folder else ["/boot", "/boot/efi", "/efi"]:
-        yield f"{folder}/{choice.image}-{version}{choice.extension}"
-    if not choice.folder:
-        yield f"/boot/Image-{version}{choice.extension}"
-        yield f"/usr/lib/modules/{version}/vmlinuz"
 
 
 def _kernel(choice: KernelChoice, running: str) -> str:

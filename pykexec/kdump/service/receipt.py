@@ -12,11 +12,12 @@ from pathlib import Path
 from pykexec import __version__
 from pykexec.errors import FileError
 from pykexec.files import FileData
+from pykexec.kdump.files import STATE
 from pykexec.machine import Machine
 from pykexec.memory import MIB
 
 LOADED = Path("/run/pykdump/loaded.json")
-PROVEN = Path("/var/lib/pykdump/proven.json")
+PROVEN = STATE / "proven.json"
 _SIZE_MAX = MIB
 
 

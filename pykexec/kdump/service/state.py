@@ -13,8 +13,8 @@ from pykexec import loader
 from pykexec.errors import PykexecError
 from pykexec.kdump import config
 from pykexec.kdump.capture import blockdevice
-from pykexec.kdump.capture.destination import parse_mounts
 from pykexec.kdump.config.settings import Settings, TargetKind
+from pykexec.kdump.mounts import parse_mounts
 from pykexec.kdump.service import actions, dumps, trial
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.dumps import Dump

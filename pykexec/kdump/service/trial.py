@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pykexec.errors import PykexecError
+from pykexec.kdump.files import STATE
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.dumps import Dump
 from pykexec.kdump.service.receipt import Receipt
 
-PENDING = Path("/var/lib/pykdump/test.json")
+PENDING = STATE / "test.json"
 _KMSG, _TRIGGER = Path("/dev/kmsg"), Path("/proc/sysrq-trigger")
 
 
