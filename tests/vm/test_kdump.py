@@ -407,26 +407,32 @@ def test_a_dump_over_nfs(tmp_path: Path) -> None:
 
 # What people do with a dump
 
+# Not prog.crashed_thread(): on arm64 this version takes CPU 0's for it.
 _DRGN = """
-for frame in prog.crashed_thread().stack_trace():
-    print(frame.name)
+for thread in prog.threads():
+    if thread.object.comm.string_() == b"python3":
+        for frame in thread.stack_trace():
+            print(frame.name)
 """
 
 
-def test_crash_and_drgn_open_the_dump(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arch", [X86_64, ARM64], ids=lambda arch: str(arch.name))
+def test_crash_and_drgn_open_the_dump(arch: Arch, tmp_path: Path) -> None:
     """Both walk the crashed task's stack, which takes its registers, page tables and the right symbols."""
-    kernel = kernel_6_1()
+    kernel = Kernel.get("6.1", arch)
     package = f"linux-image-{kernel.release}-dbg"
-    vmlinux = fetch_file("bookworm", "amd64", package, f"usr/lib/debug/boot/vmlinux-{kernel.release}")
+    file = f"usr/lib/debug/boot/vmlinux-{kernel.release}"
+    vmlinux = fetch_file("bookworm", arch.debian, package, file)
     kdump = Kdump(tmp_path, kernel)
     kdump.crash()
     (dump,) = copied(kdump.disk, "/crash", tmp_path / "copy").glob("127.0.0.1-*/vmcore")
     (tmp_path / "commands").write_text("bt\nquit\n")
     (tmp_path / "stack.py").write_text(_DRGN)
     commands: dict[str, list[str | Path]] = {
-        "crash": ["crash", "-s", "-i", tmp_path / "commands", vmlinux, dump],
         "drgn": ["drgn", "--quiet", "-c", dump, "-s", vmlinux, tmp_path / "stack.py"],
     }
+    if arch is X86_64:  # Debian's crash reads the dumps of its own architecture only
+        commands["crash"] = ["crash", "-s", "-i", tmp_path / "commands", vmlinux, dump]
     for name, command in commands.items():
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert "sysrq_handle_crash" in done.stdout, (name, done.stdout, done.stderr)

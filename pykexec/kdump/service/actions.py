@@ -20,7 +20,7 @@ from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
 from pykexec.machine.text import read_number
-from pykexec.plan import FileLoadPlan
+from pykexec.plan import FileLoadPlan, Request
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
@@ -62,7 +62,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
         warn(warning)
     _set_sysctl(plan.settings.sysctl, warn)
     system_call = "kexec_file_load" if isinstance(done, FileLoadPlan) else "kexec_load"
-    receipt = _receipt(machine, plan, image, system_call)
+    receipt = _receipt(machine, plan, request, image, system_call)
     receipts.save(receipt, receipts.LOADED)
     return receipt
 
@@ -117,18 +117,17 @@ def changes(before: Receipt, machine: Machine, plan: ServicePlan) -> list[str]:
     return found
 
 
-def make_image(what: capture.Contents, output: Path, tell: Tell) -> bool:
-    """Bring an image file up to date; whether that took making it anew. Raises PykexecError."""
+def make_image(what: capture.Contents, output: Path, tell: Tell, *, always: bool = False) -> None:
+    """Bring an image file up to date, with `always` also one that is. Raises PykexecError."""
     stamp = output.with_name(f"{output.name}.inputs")
-    if output.is_file() and _stamped(stamp) == what.fingerprint:
-        return False
+    if output.is_file() and _stamped(stamp) == what.fingerprint and not always:
+        return
     stamp.unlink(missing_ok=True)
     capture.build(what, output, lambda path: tell(f"making {output}: {path}"))
     try:
         stamp.write_text(f"{what.fingerprint}\n")
     except OSError as error:
         raise FileError(f"cannot write {stamp}: {error.strerror}") from error
-    return True
 
 
 def _stamped(stamp: Path) -> str:
@@ -152,9 +151,7 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
         )
     tell("looking for the dump target, programs and modules")
     what = capture.contents(plan.settings, plan.release)
-    if plan.settings.rebuild is Rebuild.ALWAYS:
-        output.unlink(missing_ok=True)
-    make_image(what, output, tell)
+    make_image(what, output, tell, always=plan.settings.rebuild is Rebuild.ALWAYS)
     return _Image(str(what.destination), what.fingerprint)
 
 
@@ -192,13 +189,15 @@ def _follows_hotplug(machine: Machine) -> bool:
     return all(read_number(machine.root, f"sys/devices/system/{name}/crash_hotplug") == 1 for name in names)
 
 
-def _receipt(machine: Machine, plan: ServicePlan, image: _Image, system_call: str) -> Receipt:
+def _receipt(
+    machine: Machine, plan: ServicePlan, request: Request, image: _Image, system_call: str
+) -> Receipt:
     return Receipt(
         boot=receipts.boot_id(),
         kernel=plan.kernel,
-        kernel_sha256=receipts.digest(FileData.open(plan.kernel, "kernel")),
+        kernel_sha256=receipts.digest(request.kernel),
         initrd=plan.initrd,
-        initrd_sha256=receipts.digest(FileData.open(plan.initrd, "initrd")),
+        initrd_sha256=receipts.digest(request.initrd) if request.initrd else "",
         command_line=plan.command_line,
         target=image.target,
         hardware=receipts.hardware(machine),
