@@ -68,7 +68,7 @@ def _link(path: Path, to: Path) -> None:
 def test_a_partition_is_known_by_what_does_not_change(sysfs: Path) -> None:
     found = blockdevice.describe("/dev/root", sysfs, "254:19")
     # The number of the virtio device is one of the order of discovery; the PCI address is not.
-    assert found == BlockDevice("vdb3", f"/{_PCI}", 3, 2048, ("virtio_blk", "virtio_pci"))
+    assert found == BlockDevice("vdb3", f"/{_PCI}", 3, 2048, ("virtio_blk", "virtio_pci"), "254:19")
     assert blockdevice.describe("/dev/root", sysfs, "254:16").partition == 0
 
 
@@ -146,6 +146,14 @@ def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
     with pytest.raises(OutOfReach, match=r"/var/tmp/x lies on tmpfs") as error:
         destination.local("/var/tmp/x", tmp_path / "sys", tmp_path / "proc")
     assert "pykdump start --initrd FILE" in str(error.value)
+
+
+def test_a_raw_dump_overwrites_nothing_that_is_mounted(sysfs: Path) -> None:
+    mounted = mounts.parse_mounts(_MOUNTS.strip())
+    assert destination.raw(blockdevice.describe("/dev/root", sysfs, "254:19"), mounted).way is Way.RAW
+    used = replace(blockdevice.describe("/dev/root", sysfs, "254:19"), number="254:17")
+    with pytest.raises(FileError, match="would overwrite vdb3, which is mounted on /var/my dumps"):
+        destination.raw(used, mounted)
 
 
 # Network
@@ -269,7 +277,7 @@ def test_what_is_told() -> None:
     expected = {
         "WAY": "disk", "FOLDER": f"/{_NASTY}", "UUID": "1234-5678", "FILESYSTEM": "ext4", "LOCATION": "",
         "FREE_KIB": "65536", "KEEP_OLD": "", "FAILURE_ACTION": "dump_to_rootfs", "FINAL_ACTION": "reboot",
-        "VMCORE": "vmcore", "SAVE_DUMP": "1",
+        "VMCORE": "vmcore", "SAVE_LOG": "1", "SAVE_DUMP": "1",
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
 

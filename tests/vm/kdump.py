@@ -49,6 +49,9 @@ class Kdump:
     folder: Path
     kernel: Kernel
     conf: str = OPENEULER_CONF
+    """/etc/kdump.conf."""
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    """Other files instead of that and /etc/sysconfig/kdump, by path."""
     disks: tuple[Path, ...] = ()
     """Besides the one with /var."""
     modules: tuple[str, ...] = ()
@@ -82,11 +85,11 @@ class Kdump:
         return self._run(name, f"{_MOUNT}\n{job}")
 
     def _run(self, name: str, job: str, then: str | None = None) -> Result:
+        fedora = {"/etc/kdump.conf": self.conf, "/etc/sysconfig/kdump": openeuler_sysconfig(self.arch)}
         helpers = [each for each in _HELPERS if self.kernel.has_module(each)]
         files = {
             **self.kernel.module_folder([*_MODULES, *helpers, *self.modules]),
-            "/etc/kdump.conf": self.conf.encode(),
-            "/etc/sysconfig/kdump": openeuler_sysconfig(self.arch).encode(),
+            **{path: text.encode() for path, text in (self.configuration or fedora).items()},
             **self.files,
         }
         disks = [

@@ -139,6 +139,55 @@ def test_a_bare_partition(tmp_path: Path) -> None:
     assert stage.read("passed").startswith("armed:    yes, and proven")
 
 
+# As Debian and openSUSE ship them, less their comments, and with a limit on old dumps.
+_DEBIAN = """
+USE_KDUMP=1
+KDUMP_SYSCTL="kernel.panic_on_oops=1"
+KDUMP_COREDIR="/var/crash"
+KDUMP_NUM_DUMPS=1
+KDUMP_COMPRESSION=gzip
+"""
+_SUSE = """
+KDUMP_KERNELVER=""
+KDUMP_CPUS=1
+KDUMP_COMMANDLINE=""
+KDUMP_COMMANDLINE_APPEND=""
+KEXEC_OPTIONS=""
+MAKEDUMPFILE_OPTIONS=""
+KDUMP_IMMEDIATE_REBOOT="yes"
+KDUMP_TRANSFER=""
+KDUMP_SAVEDIR="file:///var/crash"
+KDUMP_KEEP_OLD_DUMPS=-1
+KDUMP_FREE_DISK_SIZE=64
+KDUMP_VERBOSE=0
+KDUMP_DUMPLEVEL=31
+KDUMP_DUMPFORMAT="compressed"
+KDUMP_CONTINUE_ON_ERROR="true"
+KDUMP_NETCONFIG="auto"
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "dump"),
+    [
+        ("/etc/default/kdump-tools", _DEBIAN, "vmcore.flat.gz"),
+        ("/etc/sysconfig/kdump", _SUSE, "vmcore"),
+    ],
+    ids=["debian", "suse"],
+)
+def test_other_configurations(path: str, text: str, dump: str, tmp_path: Path) -> None:
+    kdump = Kdump(tmp_path, kernel_6_1(), configuration={path: text})
+    kdump.crash("mkdir /var/crash/127.0.0.1-2024-01-01-00:00:00")
+    job = 'cp /proc/sys/kernel/panic_on_oops /tmp/before\npykdump start\npykdump status > "$OUT/state"'
+    look = 'cat /tmp/before /proc/sys/kernel/panic_on_oops > "$OUT/oops"\nfind /var/crash > "$OUT/found"'
+    stage = kdump.next_boot(f"{job}\n{look}").stage("first")
+    assert stage.read("state").startswith("armed:    yes, and proven")
+    names = sorted(Path(each).name for each in stage.read("found").split()[1:])
+    assert set(names[1:]) == {"kexec-dmesg.log", dump, "vmcore-dmesg.txt"}
+    assert names[0] != "127.0.0.1-2024-01-01-00:00:00"
+    assert stage.read("oops").split() == ["0", "1" if path == "/etc/default/kdump-tools" else "0"]
+
+
 # Failures
 
 

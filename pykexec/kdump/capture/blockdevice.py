@@ -34,6 +34,8 @@ class BlockDevice:
     """Of 512 bytes, whatever the device's own are."""
     drivers: tuple[str, ...]
     """The modules that drive it and what it is attached to; some may be built into the kernel."""
+    number: str = ""
+    """MAJOR:MINOR in the running kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
         int(_text(folder / "partition") or 0),
         int(_text(folder / "size") or 0),
         tuple(dict.fromkeys([*drivers_above(folder, sys), *(["nvme"] if name.startswith("nvme") else [])])),
+        number,
     )
 
 

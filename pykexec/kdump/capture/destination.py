@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
-from pykexec.kdump.mounts import mount_of, parse_mounts
+from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 _NFS = ("nfs", "nfs4")
@@ -69,7 +70,7 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         return _filesystem(target, settings.path, sys)
     if target.kind is TargetKind.RAW:
         device = blockdevice.find(target.address, sys)
-        return Destination(Way.RAW, "", blockdevice.describe(device, sys))
+        return raw(blockdevice.describe(device, sys), _mounts(proc))
     if target.kind is TargetKind.NFS:
         return _nfs(target.address, settings.path, sys, proc)
     if target.kind is TargetKind.SSH:
@@ -80,11 +81,7 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
 def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
     """A folder of the running system, which need not exist yet. Raises PykexecError."""
     real = os.path.realpath(path)
-    try:
-        text = (proc / "self/mountinfo").read_text("utf-8", "surrogateescape")
-    except OSError as error:
-        raise MachineError(f"cannot read {proc}/self/mountinfo: {error.strerror}") from error
-    mount = mount_of(real, parse_mounts(text))
+    mount = mount_of(real, _mounts(proc))
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
     if mount.type in _NFS:
@@ -97,6 +94,24 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
         )
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder)
+
+
+def raw(device: BlockDevice, mounts: Sequence[Mount]) -> Destination:
+    """The device itself. Raises FileError for one that a dump must not overwrite."""
+    for mount in mounts:
+        if mount.number == device.number:
+            raise FileError(
+                f"a raw dump would overwrite {device.name}, which is mounted on {mount.point}",
+                hint="name a partition that holds nothing, or its file system: ext4 UUID=...",
+            )
+    return Destination(Way.RAW, "", device)
+
+
+def _mounts(proc: Path) -> Sequence[Mount]:
+    try:
+        return parse_mounts((proc / "self/mountinfo").read_text("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise MachineError(f"cannot read {proc}/self/mountinfo: {error.strerror}") from error
 
 
 def _filesystem(target: Target, path: str, sys: Path) -> Destination:

@@ -75,6 +75,7 @@ def _root(root: Destination | None) -> dict[str, str]:
 
 def _saving(settings: Settings, to: Destination) -> dict[str, str]:
     return {
+        "SAVE_LOG": str(int(settings.save_log)),
         "SAVE_DUMP": str(int(settings.save_dump)),
         "VMCORE": _file_name(settings.collector, to.way),
         "COMPRESS": settings.collector.compress_with,
