@@ -22,11 +22,13 @@ from pykexec.kdump.capture import (
     blockdevice,
     build,
     destination,
+    layers,
     script_settings,
 )
 from pykexec.kdump.capture import network as networks
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.layers import Layer
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
@@ -49,6 +51,8 @@ def sysfs(tmp_path: Path) -> Path:
     volume = sys / "devices/virtual/block/dm-0/dm"
     volume.mkdir(parents=True)
     (volume / "uuid").write_text("LVM-abc\n")
+    (volume / "name").write_text("my--group-root--2\n")
+    _link(volume.parent / "slaves/vdb3", disk / "vdb3")
     _link(sys / "dev/block/254:16", disk)
     _link(sys / "dev/block/254:19", disk / "vdb3")
     _link(sys / "dev/block/253:0", volume.parent)
@@ -68,15 +72,53 @@ def _link(path: Path, to: Path) -> None:
 def test_a_partition_is_known_by_what_does_not_change(sysfs: Path) -> None:
     found = blockdevice.describe("/dev/root", sysfs, "254:19")
     # The number of the virtio device is one of the order of discovery; the PCI address is not.
-    assert found == BlockDevice("vdb3", f"/{_PCI}", 3, 2048, ("virtio_blk", "virtio_pci"), "254:19")
+    assert (found.name, found.location, found.partition, found.sectors) == ("vdb3", f"/{_PCI}", 3, 2048)
+    assert found.drivers == ("virtio_blk", "virtio_pci")
+    assert found.stack.layers == ()
     assert blockdevice.describe("/dev/root", sysfs, "254:16").partition == 0
 
 
-def test_what_is_put_together_is_refused(sysfs: Path) -> None:
-    with pytest.raises(OutOfReach, match=r"put together of other devices \(LVM\)"):
+def test_a_volume_on_a_partition(sysfs: Path) -> None:
+    found = blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
+    assert found.stack.layers == (Layer("lvm", "my-group/root-2"),)
+    assert found.drivers == ("virtio_blk", "virtio_pci")
+    assert found.stack.modules == ("dm_mod",)
+    with pytest.raises(OutOfReach, match="a raw dump to dm-0, which is a volume or an array"):
+        destination.raw(found, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vg-lv", "vg/lv"),
+        ("a--b-c--d", "a-b/c-d"),
+        ("openeuler-root", "openeuler/root"),
+        ("vg----x-y", "vg--x/y"),
+    ],
+)
+def test_names_of_volumes(name: str, expected: str) -> None:
+    assert layers.volume_name(name) == expected
+
+
+def test_what_nothing_puts_together(sysfs: Path) -> None:
+    dm = sysfs / "devices/virtual/block/dm-0/dm"
+    (dm / "uuid").write_text("CRYPT-LUKS2-abc\n")
+    with pytest.raises(OutOfReach, match=r"putting together my--group-root--2 \(CRYPT\)"):
         blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
+    (sysfs / "devices/virtual/block/loop0").mkdir()
+    _link(sysfs / "dev/block/7:0", sysfs / "devices/virtual/block/loop0")
+    with pytest.raises(OutOfReach, match="finding loop0 again, which is on no bus"):
+        blockdevice.describe("/dev/root", sysfs, "7:0")
     with pytest.raises(FileError, match="/dev/nothing: no such block device"):
         blockdevice.describe("/dev/nothing", sysfs)
+
+
+def test_volumes_in_circles(sysfs: Path) -> None:
+    """No kernel has them; a snapshot may."""
+    dm = sysfs / "devices/virtual/block/dm-0"
+    _link(dm / "slaves/dm-0", dm)
+    with pytest.raises(OutOfReach, match="more than 8 devices"):
+        blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
 
 
 @given(st.binary(max_size=2048))

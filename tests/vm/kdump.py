@@ -1,11 +1,12 @@
 """Machines with disks that a crash leaves a dump on, and what their next boot finds."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.lab import Arch, Guest, Kernel, Machine, Result, run
+from tools.lab.debian import fetch
 
 SECTOR = 512
 
@@ -57,6 +58,8 @@ class Kdump:
     modules: tuple[str, ...] = ()
     """Besides what /var takes."""
     files: Mapping[str, bytes] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    """Debian packages whose programs and libraries are there, too."""
     devices: tuple[str, ...] = ()
     """Further QEMU options."""
 
@@ -87,7 +90,12 @@ class Kdump:
     def _run(self, name: str, job: str, then: str | None = None) -> Result:
         fedora = {"/etc/kdump.conf": self.conf, "/etc/sysconfig/kdump": openeuler_sysconfig(self.arch)}
         helpers = [each for each in _HELPERS if self.kernel.has_module(each)]
+        programs, libraries = _unpacked(self.arch, self.packages)
+        # The initramfs makes what it is given no programs.
+        job = f"chmod 755 /init {' '.join(programs)}\n{job}"
         files = {
+            **programs,
+            **libraries,
             **self.kernel.module_folder([*_MODULES, *helpers, *self.modules]),
             **{path: text.encode() for path, text in (self.configuration or fedora).items()},
             **self.files,
@@ -98,6 +106,20 @@ class Kdump:
         machine = Machine(self.arch, extra=(*disks, *self.devices))
         guest = Guest(self.kernel, job, then=then, files=files)
         return run(machine, guest, self.folder / name, timeout=240)
+
+
+def _unpacked(arch: Arch, packages: Iterable[str]) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
+    """Programs and libraries, by path."""
+    programs: dict[str, bytes] = {}
+    libraries: dict[str, bytes] = {}
+    for package in fetch("bookworm", arch.debian, packages):
+        for path in (each for each in package.rglob("*") if each.is_file()):
+            name = f"/{path.relative_to(package)}"
+            if path.parent.name in ("bin", "sbin"):
+                programs[name] = path.read_bytes()
+            elif ".so." in path.name:
+                libraries[name] = path.read_bytes()
+    return programs, libraries
 
 
 def _drive(number: int, disk: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pykexec.kdump import console_log
 from tests.vm import jobs, servers
 from tests.vm.kdump import Kdump, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel
-from tools.lab.debian import fetch, fetch_file
+from tools.lab.debian import fetch_file
 
 KERNELS: Mapping[Arch, tuple[str, ...]] = {X86_64: ("5.10", "6.1", "6.12", "7.2"), ARM64: ("5.10", "6.1")}
 NEWER_ARM64: Mapping[Arch, tuple[str, ...]] = {ARM64: ("6.12", "7.2")}
@@ -137,6 +137,58 @@ def test_a_bare_partition(tmp_path: Path) -> None:
     look = "yes, but unproven: look for the test's dump there; then pykdump test --passed"
     assert look in stage.read("state")
     assert stage.read("passed").startswith("armed:    yes, and proven")
+
+
+_LVM_PACKAGES = (
+    "dmsetup", "libaio1", "libblkid1", "libbsd0", "libcap2", "libdevmapper-event1.02.1", "libedit2",
+    "libdevmapper1.02.1", "libgcrypt20", "libgpg-error0", "liblz4-1", "libmd0", "libpcre2-8-0",
+    "libselinux1", "libsystemd0", "libtinfo6", "libudev1", "lvm2", "mdadm",
+)  # fmt: skip
+_WITHOUT_UDEV = b"activation { udev_sync=0 udev_rules=0 }\ndevices { obtain_device_list_from_udev=0 }\n"
+_MAKE_VOLUME = """
+modprobe raid1; modprobe dm_mod
+mkdir -p /run/lock/lvm /d
+mdadm --create /dev/md0 --run --level 1 --raid-devices 2 --assume-clean /dev/vdb /dev/vdc
+lvm pvcreate /dev/md0
+lvm vgcreate my-group /dev/md0
+lvm lvcreate -n the-volume -L 200M my-group
+mke2fs /dev/dm-0
+mount -t ext2 /dev/dm-0 /d
+"""
+_FIND_VOLUME = """
+modprobe raid1; modprobe dm_mod
+mkdir -p /run/lock/lvm /d
+mdadm --assemble --scan --run
+lvm vgchange -ay my-group
+mount -t ext2 /dev/dm-0 /d
+find /d > "$OUT/found"
+"""
+
+
+@pytest.mark.parametrize("disks", [2, 1])
+def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
+    """LVM on RAID 1: all of it, and with a disk that is gone when the machine crashes."""
+    files = [tmp_path / name for name in ("one", "two")]
+    for file in files:
+        subprocess.run(["truncate", "-s", "256M", file], check=True)
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash\nfailure_action poweroff",
+        disks=tuple(files),
+        modules=("raid1", "dm_mod"),
+        packages=_LVM_PACKAGES,
+        files={"/etc/lvm/lvm.conf": _WITHOUT_UDEV},
+    )
+    # The array's description is overwritten behind its back.
+    lose = "dd if=/dev/zero of=/dev/vdc bs=1M count=1; sync;" if disks == 1 else ""
+    crash = kdump.crash(_MAKE_VOLUME, command=f"{lose} {PANIC}")
+    said = messages(crash.console)
+    assert any(line.startswith("putting together md:") for line in said)
+    assert "putting together lvm:my-group/the-volume" in said
+    assert said[-2:] == ["saving vmcore complete", "rebooting"]
+    stage = kdump.next_boot(_FIND_VOLUME).stage("first")
+    assert re.search(r"^/d/crash/127\.0\.0\.1-\S+/vmcore$", stage.read("found"), re.M)
 
 
 # As Debian and openSUSE ship them, less their comments, and with a limit on old dumps.
@@ -378,27 +430,16 @@ _SSH_PACKAGES = (
 )  # fmt: skip
 
 
-def _ssh_client(arch: Arch) -> dict[str, bytes]:
-    """ssh and the libraries that the guest does not have anyway."""
-    found: dict[str, bytes] = {}
-    for package in fetch("bookworm", arch.debian, _SSH_PACKAGES):
-        for path in [*package.rglob("lib*.so.*"), package / "usr/bin/ssh"]:
-            if path.is_file():
-                found[f"/{path.relative_to(package)}"] = path.read_bytes()
-    return found
-
-
 def _to_ssh(tmp_path: Path, keys: servers.Ssh, server: servers.Ssh, conf: str) -> Kdump:
     """A machine that knows the key of one server, and finds another one, or the same."""
-    kernel = kernel_6_1()
     return Kdump(
         tmp_path,
-        kernel,
+        kernel_6_1(),
         conf=f"ssh root@{servers.ADDRESS}\nsshkey /root/key\n{conf}",
         modules=("virtio_net",),
+        packages=_SSH_PACKAGES,
         devices=servers.network(22, server.program),
         files={
-            **_ssh_client(kernel.arch),
             "/root/key": (keys.folder / "client").read_bytes(),
             "/root/.ssh/known_hosts": keys.known_hosts,
         },
@@ -409,7 +450,7 @@ def test_a_dump_over_ssh(tmp_path: Path) -> None:
     """A folder with a blank and a quote in its name; the server keeps what makedumpfile streams."""
     ssh = servers.Ssh.make(tmp_path / "ssh")
     folder = tmp_path / "the dumps' place"
-    crash = _to_ssh(tmp_path, ssh, ssh, f"path {folder}").crash(f"{_NETWORK}chmod 755 /usr/bin/ssh")
+    crash = _to_ssh(tmp_path, ssh, ssh, f"path {folder}").crash(_NETWORK)
     assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
     (dump,) = folder.glob("10.0.2.15-*")
     names = ["kexec-dmesg.log", "vmcore-dmesg.txt", "vmcore.flat"]
@@ -424,7 +465,7 @@ def test_an_ssh_server_that_is_another_one(tmp_path: Path) -> None:
     """Its key has changed since: nothing is given to it."""
     ssh, other = servers.Ssh.make(tmp_path / "ssh"), servers.Ssh.make(tmp_path / "other")
     conf = f"path {tmp_path}/dumps\nfailure_action poweroff"
-    crash = _to_ssh(tmp_path, ssh, other, conf).crash(f"{_NETWORK}chmod 755 /usr/bin/ssh")
+    crash = _to_ssh(tmp_path, ssh, other, conf).crash(_NETWORK)
     assert "Host key verification failed" in crash.console
     assert messages(crash.console)[-2:] == ["the dump was not saved: poweroff", "powering off"]
     assert _diagnosis(crash.console) == "S1"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.errors import FileError
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.layers import NOTHING, Stack, below
 from pykexec.memory import KIB
 
 _BUS_ADDRESS = re.compile(r"/[^/]*[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?=/)|/platform/[^/]+(?=/)")
@@ -36,6 +36,8 @@ class BlockDevice:
     """The modules that drive it and what it is attached to; some may be built into the kernel."""
     number: str = ""
     """MAJOR:MINOR in the running kernel."""
+    stack: Stack = NOTHING
+    """What it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +52,27 @@ class Superblock:
 def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -> BlockDevice:
     """The device with that path, or with that number ("8:1") where the path is none (/dev/root).
 
-    Raises FileError where there is no such device, OutOfReach for one that has to be put together first.
+    Raises FileError where there is no such device, OutOfReach for one that cannot be found or put together.
     """
     number = _number(device) or number
     folder = sys / "dev/block" / (number or "none")
     if number is None or not folder.exists():
         raise FileError(f"{device}: no such block device", hint="write UUID=..., or a path below /dev")
     folder = folder.resolve()
-    name = folder.name
-    if (folder / "dm").is_dir() or (folder / "md").is_dir() or "/virtual/" in str(folder):
-        kind = _text(folder / "dm/uuid").partition("-")[0] or ("RAID" if (folder / "md").is_dir() else name)
-        raise OutOfReach(
-            f"the dump target {device} is put together of other devices ({kind})",
-            instead="name a plain partition as target",
-        )
+    stack = below(folder)
+    drivers = [driver for disk in stack.disks for driver in drivers_above(disk, sys)]
+    # Several ways to one NVMe disk are one that is on no bus.
+    drivers += ["nvme" for disk in stack.disks if disk.name.startswith("nvme")]
     place = str(folder.relative_to(sys.resolve()))
     found = list(_BUS_ADDRESS.finditer(f"/{place}"))
     return BlockDevice(
-        name,
+        folder.name,
         f"/{place}"[: found[-1].end()] if found else f"/{place}",
         int(_text(folder / "partition") or 0),
         int(_text(folder / "size") or 0),
-        tuple(dict.fromkeys([*drivers_above(folder, sys), *(["nvme"] if name.startswith("nvme") else [])])),
+        tuple(dict.fromkeys(drivers)),
         number,
+        stack,
     )
 
 
@@ -98,6 +98,8 @@ def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
     found = []
     for folder in sorted((sys / "class/block").glob("*")):
         path = dev / folder.name
+        if (folder / "holders").is_dir() and any((folder / "holders").iterdir()):
+            continue  # part of an array, which has the same superblock
         superblock = read_superblock(path)
         if superblock and value.strip('"') in (
             (superblock.uuid,) if name == "UUID" else (superblock.label,)

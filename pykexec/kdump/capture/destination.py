@@ -12,6 +12,7 @@ from pykexec.errors import FileError, MachineError
 from pykexec.kdump.capture import blockdevice, network
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
 from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
@@ -44,6 +45,11 @@ class Destination:
     """The exported folder, for NFS; the user, for ssh."""
     network: Network | None = None
     ssh_key: str = ""
+
+    @property
+    def stack(self) -> Stack:
+        """What has to be put together."""
+        return self.device.stack if self.device else NOTHING
 
     @property
     def drivers(self) -> tuple[str, ...]:
@@ -97,7 +103,9 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
 
 
 def raw(device: BlockDevice, mounts: Sequence[Mount]) -> Destination:
-    """The device itself. Raises FileError for one that a dump must not overwrite."""
+    """The device itself. Raises PykexecError for one that must not be overwritten."""
+    if device.stack.layers:
+        raise OutOfReach(f"a raw dump to {device.name}, which is a volume or an array")
     for mount in mounts:
         if mount.number == device.number:
             raise FileError(

@@ -80,7 +80,7 @@ def contents(settings: Settings, release: str) -> Contents:
     to = destination.resolve(settings)
     root = destination.local(settings.path) if script_settings.needs_root(settings) else None
     text = script_settings.render(settings, release, to, root, _host(settings, to))
-    programs = _programs(settings, to)
+    programs = _programs(settings, [each for each in (to, root) if each])
     entries = [
         Entry("/init", _INIT, 0o755),
         Entry("/etc/pykdump.conf", text.encode()),
@@ -141,12 +141,17 @@ def _host(settings: Settings, to: Destination) -> str:
     return os.uname().nodename if settings.host_tag == "hostname" else to.network.address.partition("/")[0]
 
 
-def _programs(settings: Settings, to: Destination) -> dict[str, Path]:
+_ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
+
+
+def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
     """Programs by path in the image, with the interpreters of scripts. Raises FileError."""
     busybox = _found("busybox", "install the package busybox: the capture system is made of it")
     wanted = {"/bin/busybox": busybox}
     names = ["makedumpfile", settings.collector.program, settings.collector.compress_with]
-    names += ["ssh"] if to.way is Way.SSH else []
+    for to in destinations:
+        names += ["ssh"] if to.way is Way.SSH else []
+        names += [_ASSEMBLERS[layer.kind] for layer in to.stack.layers]
     # What busybox has, too, it shall do: cp, dd, gzip.
     for name in filter(None, dict.fromkeys(names)):
         if name not in ("cp", "dd", "cat", "scp", "gzip"):
@@ -232,6 +237,8 @@ def _wanted_modules(
         # sysfs names as modules what can only be built in, too; but what is loaded now was a file.
         for driver in each.drivers:
             (wanted if canonical(driver) in loaded else optional).append(driver)
+        wanted += each.stack.modules
+        optional += each.stack.optional
         if each.superblock:
             kind = each.superblock.type
             # ext4's driver does ext2 and ext3, too.

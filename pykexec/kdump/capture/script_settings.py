@@ -54,6 +54,7 @@ def _target(to: Destination) -> dict[str, str]:
     return {
         "WAY": to.way.value,
         "FOLDER": to.folder,
+        "ASSEMBLE": " ".join(f"{layer.kind}:{layer.name}" for layer in to.stack.layers),
         "UUID": superblock.uuid if superblock else "",
         "FILESYSTEM": superblock.type if superblock else "",
         "OPTIONS": to.options,
