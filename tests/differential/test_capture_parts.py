@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.kdump import capture
-from pykexec.kdump.capture import blockdevice, network
+from pykexec.kdump.capture import blockdevice, image, network
 from pykexec.kdump.capture.modules import Index
 from tools.lab import X86_64, Kernel
 
@@ -81,7 +80,7 @@ def test_the_route_as_the_kernel_takes_it() -> None:
 
 
 def test_init_is_a_sound_script() -> None:
-    init = Path(capture.__file__).with_name("init")
+    init = image.INIT
     subprocess.run(["shellcheck", "-s", "sh", init], check=True)
     listed = subprocess.run(["busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()
     used = {

@@ -67,6 +67,10 @@ def works(python: Path, folder: Path) -> None:
     for script in ("pykexec", "kexec"):
         assert f"(pykexec {__version__})" in run([str(python.with_name(script)), "--version"], cwd=folder)
     assert __version__ in run([str(python.with_name("pykdump")), "--version"], cwd=folder)
+    run([str(python.with_name("pykdump")), "install", "--root", str(folder / "root")], cwd=folder)
+    assert (folder / "root/etc/systemd/system/pykdump.service").is_file()
+    first = "import pykexec.kdump.capture.image as image; print(image.Entry('/init', image.INIT).data()[:2])"
+    assert "b'#!'" in run([str(python), "-c", first], cwd=folder)
     listed = run([str(python), "-m", "pykexec.integration", "list", "--static"], cwd=folder)
     assert "/usr/sbin/kexec" in listed
     run([str(python), "-c", "import pykexec.arch.x86_64, pykexec.purgatory"], cwd=folder)

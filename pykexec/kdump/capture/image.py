@@ -19,7 +19,7 @@ from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.modules import Index, canonical
 from pykexec.kdump.config.settings import Dialect, Settings
 
-_INIT = Path(__file__).with_name("init")
+INIT = Path(__file__).with_name("init")
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _LOCAL = "127.0.0.1"
 _KNOWN_HOSTS = ("/root/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
@@ -82,7 +82,7 @@ def contents(settings: Settings, release: str) -> Contents:
     text = script_settings.render(settings, release, to, root, _host(settings, to))
     programs = _programs(settings, [each for each in (to, root) if each])
     entries = [
-        Entry("/init", _INIT, 0o755),
+        Entry("/init", INIT, 0o755),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(Entry(str(file), file, 0o755) for file in _libraries(programs)),
