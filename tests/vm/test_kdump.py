@@ -1,7 +1,9 @@
 """pykdump's service on real kernels: a crash leaves a dump, or at least all that could be saved."""
 
+import datetime
 import gzip
 import re
+import struct
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -115,6 +117,36 @@ def test_other_file_systems(mkfs: str, size: str, tmp_path: Path) -> None:
     stage = kdump.next_boot(f'{mount}\npykdump status > "$OUT/state" || true').stage("first")
     assert re.search(r"^/d/deep/er/127\.0\.0\.1-\S+/vmcore$", stage.read("found"), re.M)
     assert re.search(r"^dumps: +1 in /d/deep/er$", stage.read("state"), re.M)
+
+
+def test_a_subvolume_of_btrfs(tmp_path: Path) -> None:
+    """Mounted where dumps go; the capture system counts its folder from the top of all subvolumes."""
+    disk = make_disk(tmp_path / "dumps", "mkfs.btrfs", "256M")
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash",
+        disks=(disk,),
+        modules=("btrfs",),
+        packages=("btrfs-progs", "libblkid1", "libudev1", "libuuid1"),
+        files={"/etc/localtime": _time_zone(hours=14)},
+    )
+    make = "modprobe btrfs; mkdir /top /d; mount -t btrfs /dev/vdb /top; btrfs subvolume create /top/@dumps"
+    crash = kdump.crash(f"{make}; mount -t btrfs -o subvol=@dumps /dev/vdb /d")
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    mount = "modprobe btrfs; mkdir /d; mount -t btrfs -o subvol=@dumps /dev/vdb /d"
+    stage = kdump.next_boot(f'{mount}\npykdump status > "$OUT/state" || true').stage("first")
+    found = re.search(r"^dumps: +1 in /d/crash\n +/d/crash/127\.0\.0\.1-(\S+)", stage.read("state"), re.M)
+    assert found is not None
+    there = datetime.datetime.strptime(found[1], "%Y-%m-%d-%H:%M:%S").replace(tzinfo=datetime.UTC)
+    passed = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=14) - there
+    assert datetime.timedelta() < passed < datetime.timedelta(hours=1)
+
+
+def _time_zone(hours: int) -> bytes:
+    """A file of tzfile(5) with one kind of local time, and no change of it."""
+    header = struct.pack(">4sc15x6l", b"TZif", b"\0", 0, 0, 0, 0, 1, 4)
+    return header + struct.pack(">lBB4s", hours * 3600, 0, 0, b"LAB\0")
 
 
 def test_a_bare_partition(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pykexec.kdump.config.settings import Dialect, Settings
 INIT = Path(__file__).with_name("init")
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _LOCAL = "127.0.0.1"
+_LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named as people here tell the time
 _KNOWN_HOSTS = ("/root/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 # Modules that the file systems ask for by a name that may be in the kernel itself (request_module).
 _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
@@ -86,6 +87,7 @@ def contents(settings: Settings, release: str) -> Contents:
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(Entry(str(file), file, 0o755) for file in _libraries(programs)),
+        *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
         *_ssh_files(to),
         *_module_entries(settings, release, [each for each in (to, root) if each]),
     ]
