@@ -40,6 +40,14 @@ def test_superblocks_as_mkfs_writes_them(command: list[str], type: str, size: st
     assert found.label.replace(" ", "") == "mylabel"
 
 
+def test_a_file_system_on_two_disks(tmp_path: Path) -> None:
+    disks = [tmp_path / name for name in ("one", "two")]
+    for disk in disks:
+        subprocess.run(["truncate", "-s", "128M", disk], check=True)
+    subprocess.run(["mkfs.btrfs", "-q", "-d", "single", *disks], check=True, capture_output=True)
+    assert [found.devices for disk in disks if (found := blockdevice.read_superblock(disk))] == [2, 2]
+
+
 @pytest.mark.parametrize("name", ["ext4", "xfs", "btrfs", "nfsv4", "virtio_blk", "nvme"])
 def test_modules_as_modprobe_loads_them(name: str, tmp_path: Path) -> None:
     """All that modprobe would load, and nothing after what needs it."""

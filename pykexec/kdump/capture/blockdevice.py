@@ -47,6 +47,8 @@ class Superblock:
     type: str
     uuid: str
     label: str
+    devices: int = 1
+    """How many devices it is on."""
 
 
 def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -> BlockDevice:
@@ -144,7 +146,8 @@ def parse_superblock(start: bytes) -> Superblock | None:
         return Superblock("xfs", _uuid(start[0x20:0x30]), _string(start[0x6C:0x78]))
     if start[_BTRFS_AT + 0x40 : _BTRFS_AT + 0x48] == b"_BHRfS_M":
         btrfs = start[_BTRFS_AT:]
-        return Superblock("btrfs", _uuid(btrfs[0x20:0x30]), _string(btrfs[0x12B:0x22B]))
+        devices = int.from_bytes(btrfs[0x88:0x90], "little")
+        return Superblock("btrfs", _uuid(btrfs[0x20:0x30]), _string(btrfs[0x12B:0x22B]), devices)
     return None
 
 

@@ -136,6 +136,8 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
         raise FileError(
             f"{place} has no ext2, ext3, ext4, XFS or btrfs on it", hint="make one, or name another"
         )
+    if superblock.devices != 1:
+        raise OutOfReach(f"finding all {superblock.devices} devices of the btrfs on {place}")
     if superblock.type != wanted and not {superblock.type, wanted} <= {"ext2", "ext3", "ext4"}:
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
     # The folder is counted from the top of all subvolumes, as mountinfo does.
