@@ -212,11 +212,13 @@ def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
         packages=_LVM_PACKAGES,
         files={"/etc/lvm/lvm.conf": _WITHOUT_UDEV},
     )
-    # The array's description is overwritten behind its back.
-    lose = "dd if=/dev/zero of=/dev/vdc bs=1M count=1; sync;" if disks == 1 else ""
+    # The array's description is overwritten behind its back, once the array has no reason to write it again:
+    # it does so when writes begin, and safe_mode_delay (0.2 s) after the last.
+    lose = "sync; sleep 2; dd if=/dev/zero of=/dev/vdc bs=1M count=1 conv=fsync;" if disks == 1 else ""
     crash = kdump.crash(_MAKE_VOLUME, command=f"{lose} {PANIC}")
     said = messages(crash.console)
     assert any(line.startswith("putting together md:") for line in said)
+    assert f"active with {disks} out of 2 mirrors" in crash.console
     assert "putting together lvm:my-group/the-volume" in said
     assert said[-2:] == ["saving vmcore complete", "rebooting"]
     stage = kdump.next_boot(_FIND_VOLUME).stage("first")
