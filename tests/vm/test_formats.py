@@ -180,8 +180,9 @@ def bare_machine(folder: Path, *options: str) -> Told:
     """What such a kernel says when QEMU, or what QEMU boots, has started it."""
     folder.mkdir()
     console = folder / "console.log"
-    command = [X86_64.qemu, *X86_64.machine, "-accel", "tcg", "-m", "1G", "-smp", "2", "-nodefaults"]
-    command += ["-no-user-config", "-no-reboot", "-display", "none", "-serial", f"file:{console}", *options]
+    command = [X86_64.qemu, *X86_64.machine, "-accel", "tcg,thread=single", "-m", "1G", "-smp", "2"]
+    command += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    command += ["-serial", f"file:{console}", *options]
     subprocess.run(command, check=True, timeout=60)
     return multiboot.told(console.read_text())
 

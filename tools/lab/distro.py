@@ -259,7 +259,7 @@ def _command(source: System, folder: Path) -> Sequence[str]:
         *X86_64.machine,
         # MiB. When it is full, all translated code is thrown away: else what the first kernel left behind in
         # the pages that the second one writes to slows that down, to a quarter at times.
-        "-accel", "tcg,tb-size=96",
+        "-accel", "tcg,thread=single,tb-size=96",
         "-m", "1G",
         "-smp", "2",
         "-nodefaults",
