@@ -23,12 +23,13 @@ _PREBUILT = os.path.join(os.path.dirname(__file__), "prebuilt")
 
 # The layout of struct params in common/params.h.
 _MAGIC = 0x47525550
-_VERSION = 2
+_VERSION = 3
 _REGIONS_MAX = 64
 _NAME_SIZE = 16
 _ARGUMENTS = 4
 _FLAG_HALT = 1 << 0
 _FLAG_VGA = 1 << 1
+_FLAG_CALLED = 1 << 2
 _SIZE = PARAMS.sizeof() + _REGIONS_MAX * REGION.sizeof()
 _BLOCK_START = struct.pack("<III", _MAGIC, _VERSION, _SIZE)
 
@@ -225,22 +226,32 @@ def build(
     digests: Sequence[Digest],
     console: Console = NO_CONSOLE,
     backup: Backup | None = None,
+    called: bool = False,
+    jump_back_digits: int = 0,
     on_damage: OnDamage = OnDamage.RESET,
     reset: ResetMethod = ResetMethod.DEFAULT,
 ) -> bytes:
     """The blob's image with its parameter block filled in.
 
     `jump_to` is the physical address of the kernel's entry point, `arguments` what the architecture's boot
-    protocol wants in registers there (RSI, x0). Without `digests` nothing is verified. Raises
-    PurgatoryError when a region's name is too long.
+    protocol wants in registers there (RSI, x0). Without `digests` nothing is verified.
+
+    `called` says that the old kernel can be gone back to (kexec jump): it has left on its stack where. At
+    `jump_back_digits` (physical; 0: nowhere) that is written as 16 hexadecimal digits. Raises PurgatoryError
+    when a region's name is too long.
     """
+    flags = {
+        _FLAG_HALT: on_damage is OnDamage.HALT,
+        _FLAG_VGA: console.vga,
+        _FLAG_CALLED: called,
+    }
     rows = [_row(digest) for digest in digests]
     params = PARAMS.build(
         {
             "magic": _MAGIC,
             "version": _VERSION,
             "size": _SIZE,
-            "flags": (_FLAG_HALT if on_damage is OnDamage.HALT else 0) | (_FLAG_VGA if console.vga else 0),
+            "flags": sum(flag for flag, wanted in flags.items() if wanted),
             "jump_to": jump_to,
             "arguments": [*arguments, *[0] * (_ARGUMENTS - len(arguments))],
             "console": console.kind,
@@ -251,6 +262,8 @@ def build(
             "backup_source": backup.source if backup else 0,
             "backup_destination": backup.destination if backup else 0,
             "backup_size": backup.size if backup else 0,
+            "jump_back_digits": jump_back_digits,
+            "jump_back_entry": 0,
             "region_count": len(rows),
             "reset": reset,
         }

@@ -8,10 +8,10 @@ REGION = Record(
 )
 
 PARAMS = Record(
-    "<LLLLQ32sLLQLLQQQLL",
+    "<LLLLQ32sLLQLLQQQQQLL",
     "magic version size flags jump_to arguments console console_shift console_base "
-    "console_divisor unused backup_source backup_destination backup_size region_count "
-    "reset",
+    "console_divisor unused backup_source backup_destination backup_size "
+    "jump_back_digits jump_back_entry region_count reset",
     inner={
         "arguments": Numbers("<4Q"),
     },

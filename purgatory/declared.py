@@ -29,6 +29,8 @@ PARAMS = Struct(
     "backup_source" / Int64ul,
     "backup_destination" / Int64ul,
     "backup_size" / Int64ul,
+    "jump_back_digits" / Int64ul,
+    "jump_back_entry" / Int64ul,
     "region_count" / Int32ul,
     "reset" / Int32ul,
     # then _REGIONS_MAX times REGION

@@ -13,14 +13,19 @@ void print(const char *text)
 }
 
 /* The low 32 bits, eight digits. */
-void print_hex(u64 number)
+void format_hex(u64 number, char text[8])
 {
-	char text[9];
-
 	for (int i = 0; i < 8; i++) {
 		u32 digit = (u32)(number >> (28 - 4 * i)) & 0xf;
 		text[i] = (char)(digit < 10 ? '0' + digit : 'a' + digit - 10);
 	}
+}
+
+void print_hex(u64 number)
+{
+	char text[9];
+
+	format_hex(number, text);
 	text[8] = 0;
 	print(text);
 }

@@ -7,7 +7,7 @@
 #define PARAMS_H
 
 #define PARAMS_MAGIC   0x47525550 /* "PURG" */
-#define PARAMS_VERSION 2
+#define PARAMS_VERSION 3
 
 #define REGIONS_MAX 64
 #define REGION_NAME_SIZE 16
@@ -21,6 +21,7 @@ typedef unsigned long long u64;
 enum {
 	FLAG_HALT = 1 << 0, /* on damage: halt instead of resetting */
 	FLAG_VGA = 1 << 1,  /* print to the VGA text screen as well */
+	FLAG_CALLED = 1 << 2, /* the old kernel can be returned to: its address is on the stack */
 };
 
 enum {
@@ -56,13 +57,15 @@ struct params {
 	u64 backup_source;
 	u64 backup_destination;
 	u64 backup_size;
+	u64 jump_back_digits; /* where to write 16 digits: jump_back_entry, for the kernel to be started; or 0 */
+	u64 jump_back_entry;  /* where the old kernel goes on, from its stack */
 	u32 region_count;
 	u32 reset;
 	struct region regions[REGIONS_MAX];
 };
 
 _Static_assert(sizeof(struct region) == 64, "as __init__.py has it");
-_Static_assert(__builtin_offsetof(struct params, regions) == 112, "as __init__.py has it");
+_Static_assert(__builtin_offsetof(struct params, regions) == 128, "as __init__.py has it");
 
 /* Hidden, so that no access goes through a global offset table, which would need relocating. */
 extern struct params purgatory_params __attribute__((visibility("hidden")));

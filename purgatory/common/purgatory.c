@@ -3,8 +3,11 @@
 #include "offsets.h"
 #include "purgatory.h"
 
+_Static_assert(__builtin_offsetof(struct params, flags) == PARAMS_FLAGS, "entry.S");
+_Static_assert(FLAG_CALLED == CALLED, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, jump_to) == PARAMS_JUMP_TO, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, arguments) == PARAMS_ARGUMENTS, "entry.S");
+_Static_assert(__builtin_offsetof(struct params, jump_back_entry) == PARAMS_JUMP_BACK_ENTRY, "entry.S");
 
 /*
  * Not zero-initialised data: the linker must give the block bytes in the file, for the loader to fill in.
@@ -79,6 +82,12 @@ void purgatory(void)
 		}
 		print("purgatory: resetting the machine\n");
 		arch_reset();
+	}
+	if (params->jump_back_digits) {
+		char *digits = (char *)(unsigned long)params->jump_back_digits;
+
+		format_hex(params->jump_back_entry >> 32, digits);
+		format_hex(params->jump_back_entry, digits + 8);
 	}
 	if (params->backup_size)
 		arch_copy(params->backup_destination, params->backup_source, params->backup_size);

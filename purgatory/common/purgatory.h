@@ -16,6 +16,7 @@ sha256_blocks sha256_portable;
 extern const u32 sha256_K[64];
 
 void print(const char *text);
+void format_hex(u64 number, char text[8]);
 void print_hex(u64 number);
 void print_decimal(u64 number);
 

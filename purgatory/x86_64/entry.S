@@ -5,16 +5,27 @@
  * DS, ES, SS 0x18 flat from a GDT of our own, RSI the boot_params, interrupts off; or, where the last argument is
  * not zero, as the 32-bit boot protocol and Multiboot want it: the same selectors, but 32-bit ones, and paging off.
  *
- * The arguments are RSI, RBX, RAX, and whether the kernel is entered in 32-bit mode.
+ * The arguments are RSI, RBX, RAX, and how to leave: 0 in 64-bit mode, 1 in 32-bit mode, 2 back into a kernel that
+ * has called its purgatory (kexec jump); then the first two are what CR3 has to hold with four levels of page
+ * tables and with five; 3 in real mode, where the first two are the data segments and SP, and what is jumped to is a
+ * segment (high half) with an offset.
  */
 #include "offsets.h"
 
 #define BOOT_CS 0x10
 #define BOOT_DS 0x18
+#define BOOT_CODE16 0x20
+#define BOOT_DATA16 0x28
+
+#define LEAVE_32BIT 1
+#define LEAVE_BACK  2
+#define LEAVE_REAL  3
 
 #define ARGUMENT(n) purgatory_params + PARAMS_ARGUMENTS + 8 * (n)
 
+#define CR0_PE    0x1
 #define CR0_PG    0x80000000
+#define CR4_LA57  12			/* the bit's number */
 #define MSR_EFER  0xc0000080
 #define EFER_MODE 0x901			/* SCE, LME, NXE: what 32-bit code does not expect to be on */
 
@@ -27,7 +38,11 @@
 purgatory_entry:
 	cli
 	cld
-	leaq	stack_end(%rip), %rsp
+	testl	$CALLED, purgatory_params + PARAMS_FLAGS(%rip)
+	jz	1f
+	movq	(%rsp), %rax
+	movq	%rax, purgatory_params + PARAMS_JUMP_BACK_ENTRY(%rip)
+1:	leaq	stack_end(%rip), %rsp
 
 	/* The GDT's own address is known only here. */
 	leaq	gdt(%rip), %rax
@@ -47,6 +62,8 @@ purgatory_entry:
 reloaded:
 	call	purgatory
 
+	cmpl	$LEAVE_BACK, ARGUMENT(3)(%rip)
+	je	jump_back
 	cmpl	$0, ARGUMENT(3)(%rip)
 	jne	leave_long_mode
 
@@ -71,6 +88,24 @@ reloaded:
 	.size	purgatory_entry, . - purgatory_entry
 
 /*
+ * The other kernel goes on behind the call in its relocate_kernel. It takes what lies on the stack for the address
+ * at which the kernel that we come from can be called in turn, and has its page tables from its own data: but it
+ * has to be mapped until then, which it need not be in those of the kernel that we come from.
+ */
+	.type	jump_back, @function
+jump_back:
+	movq	ARGUMENT(0)(%rip), %rax
+	movq	%cr4, %rcx
+	btl	$CR4_LA57, %ecx
+	jnc	1f
+	movq	ARGUMENT(1)(%rip), %rax
+1:	movq	%rax, %cr3
+	leaq	stack_end(%rip), %rsp
+	pushq	purgatory_params + PARAMS_JUMP_BACK_ENTRY(%rip)
+	jmpq	*purgatory_params + PARAMS_JUMP_TO(%rip)
+	.size	jump_back, . - jump_back
+
+/*
  * Through compatibility mode, with paging on, to protected mode without (Intel SDM volume 3, "Switching Out of
  * IA-32e Mode Operation"). All of this lies below 4 GiB. Addresses cannot be computed there: what is needed is
  * fetched before.
@@ -91,6 +126,13 @@ leave_long_mode:
 	movl	ARGUMENT(2)(%rip), %ebp
 	movl	purgatory_params + PARAMS_JUMP_TO(%rip), %edi
 	leaq	stack_end(%rip), %rsp
+	pushq	ARGUMENT(3)(%rip)
+
+	/* For real mode: a code segment with a base (SDM volume 3, 3.4.5) from which 16 bits reach; below 1 MiB. */
+	leaq	real_mode(%rip), %rax
+	shlq	$16, %rax
+	orq	%rax, gdt32_code16(%rip)
+
 	leaq	compatible(%rip), %rax
 	pushq	$BOOT_CS
 	pushq	%rax
@@ -108,6 +150,9 @@ compatible:
 	xorl	%eax, %eax
 	movl	%eax, %cr4
 	movl	%eax, %cr3
+	popl	%eax
+	cmpl	$LEAVE_REAL, %eax
+	je	leave_protected_mode
 	movl	%ebp, %eax
 	pushl	%edi
 	xorl	%ecx, %ecx
@@ -116,6 +161,41 @@ compatible:
 	xorl	%ebp, %ebp
 	ret
 	.size	leave_long_mode, . - leave_long_mode
+
+/* SDM volume 3, "Switching Back to Real-Address Mode". */
+	.type	leave_protected_mode, @function
+leave_protected_mode:
+	pushl	$0			/* the BIOS's interrupt vectors: 0 to 0x3ff */
+	pushw	$0x3ff
+	lidt	(%esp)
+	ljmp	$BOOT_CODE16, $0
+real_mode:
+	.code16
+	movw	$BOOT_DATA16, %ax
+	movw	%ax, %ds
+	movw	%ax, %es
+	movw	%ax, %fs
+	movw	%ax, %gs
+	movw	%ax, %ss
+	movl	%cr0, %eax
+	andb	$~CR0_PE, %al
+	movl	%eax, %cr0
+	movw	%si, %ds
+	movw	%si, %es
+	movw	%si, %fs
+	movw	%si, %gs
+	movw	%si, %ss
+	movzwl	%bx, %esp
+	pushl	%edi
+	xorl	%eax, %eax
+	xorl	%ebx, %ebx
+	xorl	%ecx, %ecx
+	xorl	%edx, %edx
+	xorl	%esi, %esi
+	xorl	%edi, %edi
+	xorl	%ebp, %ebp
+	lretw
+	.size	leave_protected_mode, . - leave_protected_mode
 	.code64
 
 /* An empty IDT makes the next exception a triple fault, which resets every machine. */
@@ -135,12 +215,16 @@ gdt:
 	.quad	0
 	.quad	0x00af9a000000ffff	/* 0x10: 64-bit code, flat */
 	.quad	0x00cf92000000ffff	/* 0x18: data, flat */
+	.quad	0, 0
 gdt_end:
 gdt32:					/* as long as the other */
 	.quad	0
 	.quad	0
 	.quad	0x00cf9a000000ffff	/* 0x10: 32-bit code, flat */
 	.quad	0x00cf92000000ffff	/* 0x18: data, flat */
+gdt32_code16:
+	.quad	0x00009a000000ffff	/* 0x20: 16-bit code, 64 KiB */
+	.quad	0x000092000000ffff	/* 0x28: data, 64 KiB */
 	.balign	8
 	.word	0, 0, 0			/* so that the base is aligned */
 gdt_pointer:

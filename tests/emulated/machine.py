@@ -16,6 +16,7 @@ from unicorn.x86_const import (
     UC_X86_INS_IN,
     UC_X86_INS_OUT,
     UC_X86_REG_CR0,
+    UC_X86_REG_CR3,
     UC_X86_REG_CR4,
     UC_X86_REG_CS,
     UC_X86_REG_DS,
@@ -130,10 +131,12 @@ def run(
     peek: dict[int, int] | None = None,
     cpu: Cpu = PLAIN,
     counted: bool = False,
+    stack: int | None = None,
 ) -> Outcome:
     """Execute from `entry` until the kernel's entry point is reached or the machine is reset or halted.
 
-    `memory` maps page-aligned addresses to contents, `peek` addresses to sizes to report at the end.
+    `memory` maps page-aligned addresses to contents, `peek` addresses to sizes to report at the end; `stack`
+    is what RSP holds, if that is to be used.
     """
     uc = Uc(UC_ARCH_X86, UC_MODE_64)
     for address, content in memory.items():
@@ -150,6 +153,8 @@ def run(
     for number, register in enumerate(REGISTERS.values()):
         if register not in (UC_X86_REG_CS, UC_X86_REG_DS, UC_X86_REG_ES, UC_X86_REG_SS, UC_X86_REG_EFLAGS):
             uc.reg_write(register, 0xDEAD_0000 + number)
+    if stack is not None:
+        uc.reg_write(UC_X86_REG_RSP, stack)
     try:
         uc.emu_start(entry, 0, count=INSTRUCTIONS_MAX)
     except UcError:
@@ -181,7 +186,12 @@ class _Processor:
         uc.hook_add(UC_HOOK_INSN_INVALID, self._invalid)
 
     def control(self) -> dict[str, object]:
-        registers = {"cr0": UC_X86_REG_CR0, "cr4": UC_X86_REG_CR4, "idt": UC_X86_REG_IDTR}
+        registers = {
+            "cr0": UC_X86_REG_CR0,
+            "cr3": UC_X86_REG_CR3,
+            "cr4": UC_X86_REG_CR4,
+            "idt": UC_X86_REG_IDTR,
+        }
         return {name: self._uc.reg_read(register) for name, register in registers.items()}
 
     def _identify(self, uc: Uc, _user: object) -> int:
