@@ -63,12 +63,14 @@ def resolve(options: Options) -> Task:
         return Task(Purpose.BOOT if options.load else Purpose.CRASH, status=True)
     _refuse_what_cannot_be(options)
     _refuse_contradictions(options)
-    loads = not (options.unload or options.snapshot) and (options.load or not options.execute)
+    asked = options.load or options.preserve_context or options.jump_back_helper
+    loads = not (options.unload or options.snapshot) and (asked or not options.execute)
     if not loads:
         _refuse_what_is_for_loads(options)
     if options.unload:
         return Task(purpose, unload=True)
-    if loads and options.kernel is None and options.entry_id is None and not options.reuse_kernel:
+    names_one = (options.kernel, options.entry_id) != (None, None) or options.reuse_kernel
+    if loads and not names_one and not options.jump_back_helper:
         raise PykexecError("No kernel specified", hint="pykexec -l KERNEL, or pykexec --help")
     if not loads and options.kernel is not None:
         raise UsageError(
@@ -84,18 +86,14 @@ def _then(options: Options) -> str:
         return EXECUTE
     if options.load or options.load_panic or options.snapshot is not None:
         return NOTHING
+    if options.preserve_context or options.jump_back_helper:
+        return NOTHING
     return SHUT_DOWN
 
 
 def _refuse_what_cannot_be(options: Options) -> None:
     if options.live_update:
         raise UsageError(f"{options.live_update} only works under Xen, which pykexec does not support")
-    for field in ("preserve_context", "jump_back_helper"):
-        if getattr(options, field):
-            raise UsageError(
-                f"{spelling(field)}: pykexec cannot load a kernel that comes back (kexec jump)",
-                hint="kexec-tools can, with -c on a kernel that has CONFIG_KEXEC_JUMP",
-            )
 
 
 _FOR_ALL = ("system_call", "snapshot")
@@ -117,6 +115,12 @@ def _refuse_what_is_for_loads(options: Options) -> None:
             )
 
 
+_FOR_KERNELS = (
+    *("kernel", "load_panic", "unload", "preserve_context", "entry_id", "reuse_kernel", "initrd", "append"),
+    *("reuse_cmdline", "add_initrd", "initrd_files", "modules", "format", "entry_32bit", "real_mode"),
+)
+"""What says nothing about the way back to a kernel that waits."""
+
 _CONTRADICTIONS = (
     ("load", "load_panic"),
     ("load_panic", "execute"),
@@ -131,6 +135,9 @@ _CONTRADICTIONS = (
     ("entry_id", "kernel"),
     ("reuse_kernel", "kernel"),
     ("entry_id", "reuse_kernel"),
+    ("preserve_context", "load_panic"),
+    ("preserve_context", "unload"),
+    *(("jump_back_helper", other) for other in _FOR_KERNELS),
 )
 
 
@@ -285,6 +292,8 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
 
 
 _NOT_FOR_FILE_LOADS = (
+    "preserve_context",
+    "jump_back_helper",
     "dtb",
     "modules",
     "format",
@@ -345,7 +354,7 @@ def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
         append=options.append,
         reuse_command_line=options.reuse_cmdline,
         within=_bounds(options),
-        entry=options.entry,
+        entry=None if options.jump_back_helper else options.entry,
         skip_checks=options.no_checks,
         seed=_seed() if machine.is_live else None,
         format=options.format,
@@ -354,12 +363,30 @@ def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
         modules=_modules(options),
         hotplug=options.hotplug,
         hand_over_efi=not options.no_efi,
+        preserve_context=options.preserve_context,
+        jump_back=_jump_back(options, machine) if options.jump_back_helper else None,
         memmap_parameters=options.memmap_parameters,
         console=Console(options.serial, options.serial_baud, options.console_vga),
         debug=options.debug,
         no_cma=options.no_cma,
         force_dtb=options.force_dtb,
     )
+
+
+def _jump_back(options: Options, machine: Machine) -> int:
+    """Where the other kernel waits; purgatory has written that into this one's command line."""
+    if options.entry is not None:
+        return options.entry
+    from pykexec import command_line
+
+    text = command_line.value_of(command_line.JUMP_BACK_ENTRY, machine.command_line)
+    address = table.number("kexec_jump_back_entry", text or "0")
+    if not address:
+        raise UsageError(
+            f"--load-jump-back-helper: there is no {command_line.JUMP_BACK_ENTRY}= in /proc/cmdline",
+            hint="give the physical address where the other kernel waits: --entry=ADDRESS",
+        )
+    return address
 
 
 _RETAINED_INITRD = "sys/firmware/initrd"

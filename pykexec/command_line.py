@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from pykexec.errors import UsageError
 from pykexec.plan import Purpose, Request
 
-_OF_THIS_BOOT: tuple[str, ...] = ("BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr")
+JUMP_BACK_ENTRY = "kexec_jump_back_entry"
+"""What tells a kernel's user space where the kernel before it waits to be gone back to."""
+
+_OF_THIS_BOOT: tuple[str, ...] = ("BOOT_IMAGE", JUMP_BACK_ENTRY, "elfcorehdr")
 """Written by the boot loader or by kexec for the running kernel alone; wrong for the next one."""
 
 _OF_A_MACHINE_NOT_YET_CRASHED: tuple[str, ...] = ("crashkernel",)
@@ -32,6 +35,12 @@ def parameters(command_line: str) -> Iterator[str]:
 def name_of(parameter: str) -> str:
     """What stands before the first ``=``, without quotes: the name the kernel looks for."""
     return parameter.partition("=")[0].strip('"')
+
+
+def value_of(name: str, command_line: str) -> str | None:
+    """What stands behind ``name=``, the last time it is there; None where it is not."""
+    values = [each.partition("=")[2] for each in parameters(command_line) if name_of(each) == name]
+    return values[-1] if values else None
 
 
 def without(command_line: str, names: tuple[str, ...]) -> str:

@@ -32,7 +32,7 @@ def require_loaded(machine: Machine) -> None:
 
 
 def execute(machine: Machine, *, sync: bool = True, ifdown: bool = True) -> None:
-    """Start the loaded kernel without a shutdown; does not return.
+    """Start the loaded kernel without a shutdown; returns where that has jumped back (kexec jump).
 
     Raises UsageError when nothing is loaded, before anything is touched, and SystemCallError, with the
     network interfaces up again.
@@ -46,8 +46,10 @@ def execute(machine: Machine, *, sync: bool = True, ifdown: bool = True) -> None
     except OSError as error:
         from pykexec import explain
 
-        put_interfaces_up(down)
         raise explain.explain_execute_failure(error.errno or 0, machine) from error
+    finally:
+        if down:
+            put_interfaces_up(down)
 
 
 def shutdown_command(root: str | os.PathLike[str] = "/") -> Sequence[str]:
@@ -99,12 +101,12 @@ def put_interfaces_up(names: Sequence[str]) -> None:
 
 def _change_flags(names: Sequence[str], change: Callable[[int], int]) -> Sequence[str]:
     """Apply the change to each interface's flags; the names of those it made a difference to."""
-    import fcntl
-    import socket
-
     changed: list[str] = []
     if not names:
         return changed
+    import fcntl
+    import socket
+
     try:
         # A netlink socket: there may be no IPv4.
         control = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)

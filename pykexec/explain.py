@@ -20,6 +20,7 @@ from pykexec.uapi import (
     KEXEC_FILE_FORCE_DTB,
     KEXEC_FILE_NO_CMA,
     KEXEC_ON_CRASH,
+    KEXEC_PRESERVE_CONTEXT,
     KEXEC_SEGMENT_MAX,
     KEXEC_UPDATE_ELFCOREHDR,
 )
@@ -268,6 +269,8 @@ def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]
             yield f"segment {segment.name} has {segment.data.nbytes} bytes for a place of {segment.memsz}"
     if plan.flags & (KEXEC_UPDATE_ELFCOREHDR | KEXEC_CRASH_HOTPLUG_SUPPORT):
         yield "the running kernel may not know the flag of --hotplug; try without"
+    if plan.flags & KEXEC_PRESERVE_CONTEXT:
+        yield "the running kernel may be built without CONFIG_KEXEC_JUMP, which going back takes"
     if unknown := plan.flags & ~KEXEC_ARCH_MASK & ~KEXEC_ON_CRASH:
         yield f"the running kernel does not know flags {unknown:#x}"
     wanted = sum(segment.memsz for segment in plan.segments)

@@ -30,6 +30,8 @@ def unfit(request: Request) -> list[str]:
         "entry_32bit": request.entry_32bit,
         "real_mode": request.real_mode,
         "modules": bool(request.modules),
+        "preserve_context": request.preserve_context,
+        "jump_back": request.jump_back is not None,
         "hand_over_efi": not request.hand_over_efi,
         "memmap_parameters": request.memmap_parameters,
     }

@@ -211,13 +211,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--load-preserve-context",
         "preserve_context",
-        "Load KERNEL so that it can come back to this one: an error, pykexec cannot.",
+        "Load KERNEL into the memory below --mem-max from where it can come back (CONFIG_KEXEC_JUMP).",
         group=ACTIONS,
     ),
     Option(
         "--load-jump-back-helper",
         "jump_back_helper",
-        "Prepare to go back to the kernel at --entry: an error, pykexec cannot.",
+        "Prepare to go back, with -e, to the kernel this one was started by, or to the one at --entry.",
         group=ACTIONS,
     ),
     Option(

@@ -109,6 +109,11 @@ class Request:
     """Let the running kernel rewrite the core headers when CPUs or memory come and go (--hotplug)."""
     hand_over_efi: bool = True
     """Tell the new kernel of EFI's tables and services (without --noefi)."""
+    preserve_context: bool = False
+    """Lend the new kernel the memory in `within`, from where it can come back (--load-preserve-context)."""
+    jump_back: int | None = None
+    """Load no kernel, but the way back to the one that waits at this physical address
+    (--load-jump-back-helper)."""
     memmap_parameters: bool = False
     """A crash kernel finds its memory map on its command line too (--pass-memmap-cmdline)."""
     console: Console = Console()

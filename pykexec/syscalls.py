@@ -118,7 +118,7 @@ def kexec_file_unload(flags: int, *, call: SystemCall = _syscall) -> None:
 
 
 def reboot_kexec() -> None:
-    """Jump into the loaded kernel, now. Returns only by raising OSError."""
+    """Jump into the loaded kernel, now. Returns where that has jumped back (kexec jump). Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.reboot(ctypes.c_int(LINUX_REBOOT_CMD_KEXEC)) != 0:
         raise _last_error()

@@ -1,6 +1,7 @@
 """Numbers of the kernel's interface: include/uapi/linux/kexec.h."""
 
 KEXEC_ON_CRASH = 0x1
+KEXEC_PRESERVE_CONTEXT = 0x2
 KEXEC_UPDATE_ELFCOREHDR = 0x4
 KEXEC_CRASH_HOTPLUG_SUPPORT = 0x8
 KEXEC_ARCH_MASK = 0xFFFF0000

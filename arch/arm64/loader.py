@@ -73,6 +73,8 @@ def _refuse_what_is_for_x86(request: Request) -> None:
         "--noefi": not request.hand_over_efi,
         "--pass-memmap-cmdline": request.memmap_parameters,
         "--console-vga": request.console.vga,
+        "--load-preserve-context": request.preserve_context,
+        "--load-jump-back-helper": request.jump_back is not None,
     }
     for option, given in asked.items():
         if given:

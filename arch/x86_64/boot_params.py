@@ -15,8 +15,7 @@ RunningBootParams = layouts.Parsed | None
 RUNNING_BOOT_PARAMS = "sys/kernel/boot_params/data"
 _RUNNING_SETUP_DATA = "sys/kernel/boot_params/setup_data"
 
-_COMMAND_LINE_OFFSET = 0x1000
-_KEXEC_LOADER_ID = 0xD0  # boot.rst, type_of_loader: 0xD is kexec-tools; the low digit is a version
+COMMAND_LINE_OFFSET = 0x1000
 _RNG_SEED_SIZE = 32
 # boot.rst: the versions of the protocol with which these fields came.
 _WITH_COMMAND_LINE_POINTER, _WITH_SETUP_DATA = 0x0202, 0x0209
@@ -120,7 +119,7 @@ def efi_to_hand_over(machine: Machine, kernel: LinuxKernel, running: RunningBoot
 def build(address: int, kernel: LinuxKernel, handover: Handover) -> bytes:
     """The contents of the parameter segment at that address; their size does not depend on it."""
     command_line = handover.command_line + b"\0"
-    efi_map_at = align_up(_COMMAND_LINE_OFFSET + len(command_line), 16)
+    efi_map_at = align_up(COMMAND_LINE_OFFSET + len(command_line), 16)
     efi_map = _efi_memory_map(handover.efi) if handover.efi else b""
     chain_at = align_up(efi_map_at + len(efi_map), 16)
     nodes = _setup_data(handover) if kernel.protocol >= _WITH_SETUP_DATA else []
@@ -132,8 +131,8 @@ def build(address: int, kernel: LinuxKernel, handover: Handover) -> bytes:
     )
     if kernel.protocol < _WITH_COMMAND_LINE_POINTER:
         # Within screen_info: cl_magic, and cl_offset from the start of boot_params.
-        struct.pack_into("<HH", block, 0x20, _OLD_COMMAND_LINE_MAGIC, _COMMAND_LINE_OFFSET)
-    block[_COMMAND_LINE_OFFSET : _COMMAND_LINE_OFFSET + len(command_line)] = command_line
+        struct.pack_into("<HH", block, 0x20, _OLD_COMMAND_LINE_MAGIC, COMMAND_LINE_OFFSET)
+    block[COMMAND_LINE_OFFSET : COMMAND_LINE_OFFSET + len(command_line)] = command_line
     block[efi_map_at : efi_map_at + len(efi_map)] = efi_map
     block[chain_at:] = chain
     return bytes(block)
@@ -141,11 +140,11 @@ def build(address: int, kernel: LinuxKernel, handover: Handover) -> bytes:
 
 def _setup_header(kernel: LinuxKernel, handover: Handover, address: int, setup_data: int) -> layouts.Parsed:
     header = layouts.SETUP_HEADER.parse(kernel.setup_header)
-    header.type_of_loader = _KEXEC_LOADER_ID
+    header.type_of_loader = layouts.KEXEC_LOADER_ID
     header.loadflags = 0  # boot.rst: write bits for the decompressor (KASLR_FLAG, QUIET_FLAG) start clear
     header.root_flags = 0xFFFF  # mount the root read-only unless the command line says otherwise
     header.root_dev = 0
-    header.cmd_line_ptr = (address + _COMMAND_LINE_OFFSET) & 0xFFFFFFFF
+    header.cmd_line_ptr = (address + COMMAND_LINE_OFFSET) & 0xFFFFFFFF
     header.setup_data = setup_data
     if handover.initrd:
         header.ramdisk_image = handover.initrd.start & 0xFFFFFFFF
@@ -161,7 +160,7 @@ def _zero_page(handover: Handover, header: layouts.Parsed, address: int, *, efi_
     fields.hdr = header
     fields.screen_info = handover.screen_info
     fields.acpi_rsdp_addr = handover.rsdp
-    fields.ext_cmd_line_ptr = (address + _COMMAND_LINE_OFFSET) >> 32
+    fields.ext_cmd_line_ptr = (address + COMMAND_LINE_OFFSET) >> 32
     if handover.initrd:
         fields.ext_ramdisk_image = handover.initrd.start >> 32
         fields.ext_ramdisk_size = handover.initrd.size >> 32

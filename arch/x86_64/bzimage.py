@@ -57,7 +57,7 @@ def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:
     version = f"boot protocol {header.version >> 8}.{header.version & 0xFF:02}"
     return LinuxKernel(
         path=path,
-        description=f"bzImage, {version}" + (", 32-bit entry" if entry is Entry.PROTECTED else ""),
+        description=f"bzImage, {version}" + ("" if entry is Entry.LONG else f", {entry.value} entry"),
         setup_header=_header_bytes(data),
         protocol=header.version,
         image=image,
@@ -73,6 +73,7 @@ def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:
         initrd_window=Range(0, _initrd_end(header, entry)),
         takes_efi=bool(xloadflags & layouts.XLF_EFI_KEXEC),
         takes_5level_paging=bool(xloadflags & layouts.XLF_5LEVEL),
+        setup=data[: data.nbytes - image.nbytes],
     )
 
 

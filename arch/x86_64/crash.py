@@ -9,7 +9,7 @@ from pykexec.machine.iomem import Iomem
 from pykexec.memory import KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange, align_down
 from pykexec.values import replace
 
-_EM_X86_64 = 62  # elf(5)
+EM_X86_64 = 62  # elf(5)
 _LOW_MEMORY = Range(0, 0xA0000)  # above it the VGA window begins
 _PAGE = 4 * KIB
 _RAM_GRANULE = KIB
@@ -41,7 +41,11 @@ def capture_memory_map(memory: CrashMemory, iomem: Iomem, in_use: Sequence[Range
     reserved ranges without which the PCI configuration space (MMCONFIG) is not trusted.
     """
     usable = low_memory(memory).union([*memory.reserved, *memory.cma])
-    ram = usable.aligned_inwards(_RAM_GRANULE).minus(in_use)
+    return memory_map_of(usable.aligned_inwards(_RAM_GRANULE).minus(in_use), iomem)
+
+
+def memory_map_of(ram: RangeSet, iomem: Iomem) -> MemoryMap:
+    """The running kernel's memory map, but with that RAM."""
     others = (entry for entry in iomem.memory_map if entry.kind is not MemoryKind.RAM)
     return MemoryMap([*(TypedRange(each, MemoryKind.RAM) for each in ram), *others])
 
@@ -75,7 +79,7 @@ def core_headers(machine: Machine, memory: CrashMemory, low_saved_at: int | None
         parts = [replace(part, saved_at=part.physical + distance) for part in parts]
     parts += crash.linear_map(machine, replace(memory, dumped=memory.dumped.minus(low)))
     return elfcore.build(
-        _EM_X86_64,
+        EM_X86_64,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
         memory=[crash.kernel_text(machine), *parts],

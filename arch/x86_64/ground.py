@@ -1,5 +1,6 @@
 """What every load on x86_64 stands on, whatever is loaded: free memory, the map to tell, and purgatory."""
 
+import enum
 from collections.abc import Sequence
 
 from pykexec import command_line, purgatory
@@ -9,16 +10,33 @@ from pykexec.arch.x86_64.kernel import Entry
 from pykexec.errors import PlacementError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
-from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request
-from pykexec.uapi import KEXEC_UPDATE_ELFCOREHDR
+from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request, Segment
+from pykexec.uapi import KEXEC_PRESERVE_CONTEXT, KEXEC_UPDATE_ELFCOREHDR
 from pykexec.values import dataclass
 
 ABOVE_LOW_MEMORY = Range(MIB, 1 << 64)
 BELOW_4G = Range(MIB, 4 * GIB)
 """What code without paging reaches, less low memory."""
+LOW_MEMORY = Range(4 * KIB, 640 * KIB)
+"""What code in real mode reaches, less the BIOS's interrupt vectors and variables."""
+_REACH = {Entry.LONG: Range(0, 1 << 64), Entry.PROTECTED: BELOW_4G, Entry.REAL: LOW_MEMORY}
 
-_KEXEC_ARCH_X86_64 = 62 << 16  # EM_X86_64 in the high half (include/uapi/linux/kexec.h)
+FLAG_ARCH = 62 << 16
+"""EM_X86_64 in the high half of kexec_load's flags (include/uapi/linux/kexec.h)."""
 _PURGATORY, _BACKUP, _ELFCOREHDR = "purgatory", "backup", "elfcorehdr"
+
+
+class Leave(enum.IntEnum):
+    """How purgatory leaves, as purgatory/x86_64/entry.S takes it."""
+
+    LONG = 0
+    PROTECTED = 1
+    BACK = 2
+    """To a kernel that has called its purgatory (kexec jump)."""
+    REAL = 3
+
+
+_LEAVE = {Entry.LONG: Leave.LONG, Entry.PROTECTED: Leave.PROTECTED, Entry.REAL: Leave.REAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +52,7 @@ class Start:
     @property
     def arguments(self) -> tuple[int, ...]:
         """As purgatory/x86_64/entry.S takes them."""
-        return self.rsi, self.rbx, self.rax, int(self.entry is Entry.PROTECTED)
+        return self.rsi, self.rbx, self.rax, _LEAVE[self.entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +68,8 @@ class Ground:
     """To tell the new kernel."""
     backup: purgatory.Backup | None = None
     elfcorehdr: int | None = None
+    lent: RangeSet = RangeSet()
+    """What a kernel that can come back gets of memory, all of which has to be in segments."""
 
     @property
     def command_line(self) -> str:
@@ -58,7 +78,7 @@ class Ground:
 
     @property
     def crash_parameters(self) -> str:
-        """What the command line of a capture kernel has to say besides."""
+        """What the command line has to say besides, of a kernel that is told of another one's memory."""
         if self.elfcorehdr is None:
             return ""
         maps = [crash.memmap_parameters(self.memory_map)] if self.request.memmap_parameters else []
@@ -80,12 +100,34 @@ def prepare(machine: Machine, request: Request, *, lowest: int = MIB) -> Ground:
     """Find the memory that may be used, from `lowest` (physical) on. Raises PykexecError."""
     if request.purpose is Purpose.CRASH:
         return _prepare_crash(machine, request)
-    # The firmware's map may promise memory which the running kernel has since taken for itself
-    # (efi_mem_reserve(): TPM event log, ESRT) or was told not to touch (mem=).
-    free = machine.boot_memory_map.ram.intersect(machine.iomem.memory_map.ram)
-    usable = free.intersect([Range(lowest, 1 << 64)]).intersect([request.within])
+    if request.preserve_context:
+        return _prepare_jump(machine, request, lowest)
+    usable = free_memory(machine).intersect([Range(lowest, 1 << 64)]).intersect([request.within])
     layout = Layout(usable, page_size=machine.page_size)
     return Ground(machine, request, layout, usable, machine.boot_memory_map)
+
+
+def free_memory(machine: Machine) -> RangeSet:
+    """What a kernel may be given that is booted now (physical).
+
+    The firmware's map may promise memory which the running kernel has since taken for itself
+    (efi_mem_reserve(): TPM event log, ESRT) or was told not to touch (mem=).
+    """
+    return machine.boot_memory_map.ram.intersect(machine.iomem.memory_map.ram)
+
+
+def _prepare_jump(machine: Machine, request: Request, lowest: int) -> Ground:
+    from pykexec.arch.x86_64 import jump
+
+    memory = jump.survey(machine, request.within)
+    lent = RangeSet(memory.reserved)
+    usable = lent.intersect([Range(lowest, 1 << 64)])
+    layout = Layout(usable, page_size=machine.page_size)
+    headers = jump.core_headers(machine, memory)
+    elfcorehdr = layout.place(_ELFCOREHDR, len(headers), why="describes what the running kernel keeps")
+    layout.fill(_ELFCOREHDR, headers)
+    memory_map = crash.memory_map_of(lent.minus([layout.range(_ELFCOREHDR)]), machine.iomem)
+    return Ground(machine, request, layout, usable, memory_map, None, elfcorehdr, lent)
 
 
 def _prepare_crash(machine: Machine, request: Request) -> Ground:
@@ -117,7 +159,7 @@ def place_purgatory(ground: Ground, entry: Entry) -> purgatory.Blob:
         _PURGATORY,
         blob.memsz,
         alignment=blob.alignment,
-        within=Range(0, 1 << 64) if entry is Entry.LONG else BELOW_4G,
+        within=_REACH[entry],
         why="runs first: verifies the rest, then jumps to it",
     )
     return blob
@@ -130,9 +172,13 @@ def finish(
     *,
     line: str,
     image_format: str,
+    jump_back_digits: int = 0,
     warnings: Sequence[str] = (),
 ) -> LoadPlan:
-    """The plan, once all else is in its place. Raises PykexecError."""
+    """The plan, once all else is in its place. Raises PykexecError.
+
+    At `jump_back_digits` (physical) purgatory writes where the running kernel can be gone back to.
+    """
     machine, request, layout = ground.machine, ground.request, ground.layout
     image = purgatory.build(
         blob,
@@ -141,6 +187,8 @@ def finish(
         digests=() if request.skip_checks else purgatory.digest_regions(_regions(ground)),
         console=_console(machine, request, line),
         backup=ground.backup,
+        called=bool(jump_back_digits),
+        jump_back_digits=jump_back_digits,
     )
     layout.fill(_PURGATORY, image)
     entry = layout.range(_PURGATORY).start + blob.entry_offset
@@ -154,10 +202,19 @@ def finish(
         command_line=line,
         entry=entry if request.entry is None else request.entry,
         flags=_flags(request),
-        segments=layout.segments(),
+        segments=_segments(ground),
         memory_map=ground.memory_map.entries,
         warnings=(*missing, *warnings),
     )
+
+
+def _segments(ground: Ground) -> tuple[Segment, ...]:
+    segments = ground.layout.segments()
+    if not ground.lent:
+        return segments
+    from pykexec.arch.x86_64 import jump
+
+    return tuple(sorted([*segments, *jump.rest(ground.lent, segments)], key=lambda each: each.address))
 
 
 def _console(machine: Machine, request: Request, line: str) -> purgatory.Console:
@@ -177,8 +234,10 @@ def _regions(ground: Ground) -> list[purgatory.Region]:
 
 
 def _flags(request: Request) -> int:
+    if request.preserve_context:
+        return FLAG_ARCH | KEXEC_PRESERVE_CONTEXT
     if request.purpose is not Purpose.CRASH:
-        return _KEXEC_ARCH_X86_64
+        return FLAG_ARCH
     # The newer KEXEC_CRASH_HOTPLUG_SUPPORT is refused by Linux 6.5 to 6.9.
     update = KEXEC_UPDATE_ELFCOREHDR if request.hotplug else 0
-    return _KEXEC_ARCH_X86_64 | KEXEC_ON_CRASH | update
+    return FLAG_ARCH | KEXEC_ON_CRASH | update

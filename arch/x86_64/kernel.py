@@ -13,6 +13,8 @@ class Entry(enum.Enum):
     """Long mode, paging on."""
     PROTECTED = "32-bit"
     """Protected mode, paging off; everything the kernel is told of lies below 4 GiB."""
+    REAL = "16-bit"
+    """Real mode, with a BIOS to ask; the kernel's own setup code runs first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +48,5 @@ class LinuxKernel:
     """Whether it can be entered with five-level page tables active; None where there is no telling."""
     release: str | None = None
     """What ``uname -r`` will say, where the file tells."""
+    setup: memoryview = memoryview(b"")
+    """A bzImage's setup part, which is entered in real mode."""

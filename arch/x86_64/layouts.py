@@ -27,6 +27,7 @@ Parsed = Any
 
 SETUP_HEADER_OFFSET = 0x1F1
 
+KEXEC_LOADER_ID = 0xD0  # boot.rst, type_of_loader: 0xD is kexec-tools; the low digit is a version
 LOADED_HIGH = 1 << 0  # loadflags
 
 XLF_KERNEL_64 = 1 << 0

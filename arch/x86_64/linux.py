@@ -6,13 +6,15 @@ from pykexec.arch.x86_64 import boot_params, ground
 from pykexec.arch.x86_64.boot_params import Handover, RunningBootParams
 from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, BELOW_4G, Ground
 from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
+from pykexec.command_line import JUMP_BACK_ENTRY
 from pykexec.errors import ImageError, MachineError, UsageError
 from pykexec.machine import Machine
 from pykexec.machine.efi import EfiFacts
 from pykexec.memory import Placement, Range
 from pykexec.plan import Layout, LoadPlan, Purpose, Request
 
-_KERNEL, _INITRD, _PARAMETERS = "kernel", "initrd", "boot_params"
+KERNEL, _INITRD, _PARAMETERS = "kernel", "initrd", "boot_params"
+_JUMP_BACK_DIGITS = 16
 
 
 def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
@@ -34,12 +36,12 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
     handover = _handover(base, running, efi, line, kernel)
     layout = base.layout
     if not kernel.relocatable:
-        _place_kernel(layout, kernel)  # before anything else takes the only place it has
+        place_kernel(layout, kernel)  # before anything else takes the only place it has
     blob = ground.place_purgatory(base, kernel.entry)
     _place_parameters(layout, kernel, handover)
     if kernel.relocatable:
-        _place_kernel(layout, kernel)
-    initrd = _place_initrd(layout, kernel, request)
+        place_kernel(layout, kernel)
+    initrd = place_initrd(layout, kernel, request)
     parameters = layout.range(_PARAMETERS).start
     layout.fill(_PARAMETERS, boot_params.build(parameters, kernel, handover.with_initrd(initrd)))
     if request.purpose is Purpose.BOOT and machine.efi is not None and efi is None and request.hand_over_efi:
@@ -51,15 +53,21 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
             f"{what} will not be handed on: that takes kexec_file_load (-s)"
             for what in boot_params.not_handed_on(machine)
         ]
-    entry = layout.range(_KERNEL).start + kernel.entry_offset
+    entry = layout.range(KERNEL).start + kernel.entry_offset
     return ground.finish(
         base,
         blob,
         ground.Start(entry, kernel.entry, rsi=parameters),
         line=line,
         image_format=kernel.description,
+        jump_back_digits=_jump_back_digits(parameters, line) if request.preserve_context else 0,
         warnings=warnings,
     )
+
+
+def _jump_back_digits(parameters: int, line: str) -> int:
+    """Where in memory the last digits of the command line are."""
+    return parameters + boot_params.COMMAND_LINE_OFFSET + len(os.fsencode(line)) - _JUMP_BACK_DIGITS
 
 
 def _why_fixed(kernel: LinuxKernel) -> str:
@@ -94,12 +102,18 @@ def _command_line(
     base: Ground, kernel: LinuxKernel, running: RunningBootParams, efi: EfiFacts | None
 ) -> str:
     words = [base.command_line]
-    if base.request.purpose is Purpose.CRASH:
+    if base.elfcorehdr is not None:
         # A capture kernel before 5.0 ignores acpi_rsdp_addr: without EFI's tables it would not find ACPI.
         rsdp = boot_params.rsdp_address(base.machine, running)
         words += [f"acpi_rsdp={rsdp:#x}"] if rsdp and efi is None else []
         words.append(base.crash_parameters)
-    line = " ".join(filter(None, words))
+    if base.request.preserve_context:
+        words.append(f"{JUMP_BACK_ENTRY}=0x{'0' * _JUMP_BACK_DIGITS}")
+    return checked_command_line(" ".join(filter(None, words)), kernel)
+
+
+def checked_command_line(line: str, kernel: LinuxKernel) -> str:
+    """The same, if that kernel takes it. Raises ImageError."""
     size = len(os.fsencode(line))
     if size > kernel.command_line_limit:
         raise ImageError(
@@ -131,23 +145,25 @@ def _place_parameters(layout: Layout, kernel: LinuxKernel, handover: Handover) -
     layout.place(_PARAMETERS, size, within=within, why="boot_params, command line and setup_data")
 
 
-def _place_kernel(layout: Layout, kernel: LinuxKernel) -> None:
+def place_kernel(layout: Layout, kernel: LinuxKernel) -> None:
+    """Give the kernel its place, at `KERNEL`. Raises PlacementError."""
     if kernel.relocatable:
         why = f"init_size bytes, aligned to {kernel.alignment:#x}, not below {kernel.window.start:#x}"
     else:
         why = "not relocatable: its own address"
     layout.place(
-        _KERNEL,
+        KERNEL,
         kernel.memory_size,
         alignment=kernel.alignment,
         within=kernel.window,
         placement=Placement.HIGHEST if kernel.entry is Entry.LONG else Placement.LOWEST,
         why=why,
     )
-    layout.fill(_KERNEL, kernel.image)
+    layout.fill(KERNEL, kernel.image)
 
 
-def _place_initrd(layout: Layout, kernel: LinuxKernel, request: Request) -> Range | None:
+def place_initrd(layout: Layout, kernel: LinuxKernel, request: Request) -> Range | None:
+    """Where the initrd lies; None where there is none. Raises PlacementError."""
     if request.initrd is None or request.initrd.size == 0:
         return None
     end = kernel.initrd_window.end

@@ -20,14 +20,13 @@ class _Format:
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
     """A plan for that request on that machine. Raises PykexecError."""
+    if request.jump_back is not None:
+        from pykexec.arch.x86_64 import jump
+
+        return jump.plan_back(machine, request)
     if request.device_tree is not None:
         raise UsageError(
             "--dtb: a device tree is for architectures that boot with one, which x86_64 does not"
-        )
-    if request.real_mode:
-        raise UsageError(
-            "--real-mode: kernels are entered through their 64-bit or 32-bit entry, never the 16-bit one",
-            hint="leave it out; what firmware would be asked for there, the running kernel knows",
         )
     file, _ = formats.unwrap(request.kernel)
     found = _sniff(file.data)
@@ -36,8 +35,9 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         found = request.format
     # A file of no known format is most likely meant to be a bzImage: let that say what it lacks.
     chosen = found or "bzImage64"
-    if request.entry_32bit and not chosen.startswith("bzImage"):
-        raise UsageError(f"--entry-32bit is for bzImages; {file.path} is of type {chosen}")
+    for option, given in (("--entry-32bit", request.entry_32bit), ("--real-mode", request.real_mode)):
+        if given and not chosen.startswith("bzImage"):
+            raise UsageError(f"{option} is for bzImages; {file.path} is of type {chosen}")
     return FORMATS[chosen].plan(machine, request, file)
 
 
@@ -60,6 +60,10 @@ def _require_format(file: FileData, wanted: str, found: str | None) -> None:
 
 
 def _bzimage(machine: Machine, request: Request, file: FileData) -> LoadPlan:
+    if request.real_mode:
+        from pykexec.arch.x86_64 import real_mode
+
+        return real_mode.plan(machine, request, bzimage.parse(file, Entry.REAL))
     through_32bit = request.entry_32bit or request.format == "bzImage"
     return linux.plan(machine, request, bzimage.parse(file, Entry.PROTECTED if through_32bit else None))
 

@@ -32,6 +32,8 @@ def plan(machine: Machine, request: Request, kernel: MultibootKernel) -> LoadPla
     """A plan to load that kernel. Raises PykexecError."""
     if request.initrd is not None:
         raise UsageError("--initrd is for Linux kernels; a Multiboot kernel takes --module")
+    if request.preserve_context:
+        raise UsageError(f"--load-preserve-context is for Linux kernels; {kernel.path} is none")
     # Such a kernel may have been linked to low memory; everything else stays out of it.
     base = ground.prepare(machine, request, lowest=_FIRST_PAGE_END)
     base.require_below_4g(f"{kernel.path}, a Multiboot kernel,")

@@ -12,6 +12,7 @@ from pykexec.plan import Purpose
 from tests.differential.cases import _BZIMAGE, _EFI, Case
 from tests.differential.ckexec import CKexec, Loaded
 from tests.differential.comparison import INITRD, Loads, differences, unintended
+from tests.differential.meaning import joined
 
 IN_PURGATORY = "where purgatory prints is in its own block, not in what the next kernel is told"
 NOT_IN_THE_OLD_ONE = "newer than Debian 12's kexec-tools 2.0.25"
@@ -59,13 +60,13 @@ OTHERS = {
     "--no-cma": NOT_IN_THE_OLD_ONE,
     "--force-dtb": NOT_IN_THE_OLD_ONE,
     "--reuseinitrd": "an error in the C tool on this architecture",
-    "--load-preserve-context": "refused by name",
-    "--load-jump-back-helper": "refused by name",
+    "--load-preserve-context": "below",
+    "--load-jump-back-helper": "below",
     "--load-live-update": "for Xen",
     "--exec-live-update": "for Xen",
     "--dtb": "not for a bzImage's 64-bit entry; the C tool ignores it there, we refuse",
     "--module": "for Multiboot kernels",
-    "--real-mode": "another entry: tests/vm/test_formats",
+    "--real-mode": "another entry: below, and tests/vm/test_formats",
     "--entry-32bit": "another entry: tests/vm/test_formats",
     "--entry": "below",
     "--pass-memmap-cmdline": "its words name segments, and those lie elsewhere: tests/unit/test_x86_64_plan",
@@ -104,6 +105,53 @@ def test_entry(c_kexec: CKexec, tmp_path: Path) -> None:
     assert loads.ours.entry == loads.theirs.entry == 0x3F000000
 
 
+def test_preserve_context(c_kexec: CKexec, tmp_path: Path) -> None:
+    """Both lend the new kernel the same memory; where in that things are, each decides for itself."""
+    case = Case("jump", Purpose.BOOT)
+    loads = both(case, ["--load-preserve-context", "--mem-max=0xfffffff"], c_kexec, tmp_path)
+    assert loads.ours.flags == loads.theirs.flags
+    assert memory(loads.ours) == memory(loads.theirs)
+
+
+def test_jump_back(c_kexec: CKexec, tmp_path: Path) -> None:
+    """The C tool names the address alone, which the running kernel's page tables may not map, and no
+    architecture."""
+    case = Case("back", Purpose.BOOT)
+    case.write(tmp_path / "root")
+    arguments = ["--load-jump-back-helper", "--entry=0x3f000000", "-x"]
+    theirs = c_kexec.load(tmp_path / "root", arguments)
+    assert ours(tmp_path / "root", arguments).flags == theirs.flags | 62 << 16
+    assert theirs.entry == 0x3F000000
+    assert memory(theirs) == []
+
+
+def test_real_mode(c_kexec: CKexec, tmp_path: Path) -> None:
+    """Both give the setup code the same header, but for addresses, the heap, and who the loader is."""
+    loads = both(Case("real-mode", Purpose.BOOT), ["--real-mode"], c_kexec, tmp_path)
+    theirs, ours = (setup_header(loaded) for loaded in (loads.theirs, loads.ours))
+    assert {name for name in theirs if theirs[name] != ours[name]} <= {
+        *("code32_start", "ramdisk_image", "cmd_line_ptr", "heap_end_ptr", "loadflags", "type_of_loader"),
+    }
+    assert theirs["ramdisk_size"] == ours["ramdisk_size"] == len(INITRD)
+
+
+def memory(loaded: Loaded) -> list[tuple[int, int]]:
+    """What is in segments, whatever they hold."""
+    return joined((address, address + size) for address, size, _ in loaded.segments if size)
+
+
+def setup_header(loaded: Loaded) -> dict[str, int | bytes]:
+    """Fields of the segment that has the setup code (boot.rst)."""
+    (segment,) = (data for _, _, data in loaded.segments if data[0x202:0x206] == b"HdrS")
+    fields = {"code32_start": 0x214, "ramdisk_image": 0x218, "ramdisk_size": 0x21C, "cmd_line_ptr": 0x228}
+    numbers = {name: int.from_bytes(segment[at : at + 4], "little") for name, at in fields.items()}
+    others = {"type_of_loader": (0x210, 1), "loadflags": (0x211, 1), "heap_end_ptr": (0x224, 2)}
+    rest = bytearray(segment[0x1F1:0x268])
+    for at, size in [*((at, 4) for at in fields.values()), *others.values()]:
+        rest[at - 0x1F1 : at - 0x1F1 + size] = bytes(size)
+    return {**numbers, **{name: segment[at] for name, (at, _) in others.items()}, "rest": bytes(rest)}
+
+
 _KEXEC_DEBUG = 0x10  # never passed on: kernels that do not know it refuse the load
 
 
@@ -112,8 +160,14 @@ def both(case: Case, option: Sequence[str], c_kexec: CKexec, folder: Path) -> Lo
     case.write(root)
     kernel.write_bytes(_BZIMAGE)
     initrd.write_bytes(INITRD)
-    action = "-p" if case.purpose is Purpose.CRASH else "-l"
-    arguments = [*option, action, str(kernel), f"--initrd={initrd}", f"--append={case.append}"]
+    actions = {Purpose.CRASH: ["-p"], Purpose.BOOT: [] if "--load-preserve-context" in option else ["-l"]}
+    arguments = [
+        *option,
+        *actions[case.purpose],
+        str(kernel),
+        f"--initrd={initrd}",
+        f"--append={case.append}",
+    ]
     return Loads(root, _BZIMAGE, c_kexec.load(root, arguments), ours(root, arguments))
 
 

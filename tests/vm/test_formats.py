@@ -69,6 +69,27 @@ def test_boot(way: str, version: str, run_guest: RunGuest) -> None:
     assert jobs.ranges(second.read("iomem"), ram) == jobs.ranges(first.read("iomem"), ram)
 
 
+@pytest.mark.parametrize(
+    "version", [pytest.param(each, id=f"16bit-entry-{each}") for each in ("5.10", "7.2")]
+)
+def test_boot_in_real_mode(version: str, run_guest: RunGuest) -> None:
+    """boot.rst: CAN_USE_HEAP is bit 7 of loadflags (0x211), which only setup code that runs is told."""
+    look = (
+        _LOOK
+        + _FIRMWARE_MAP
+        + 'dd if=/sys/kernel/boot_params/data bs=1 skip=529 count=1 of="$OUT/loadflags"\n'
+    )
+    guest = Guest(Kernel.get(version, X86_64), "", second_job=look)
+    result = boot(
+        run_guest, guest, f'{_FIRMWARE_MAP}pykexec -l --real-mode "$KERNEL" --initrd "$SECOND_IMAGE"'
+    )
+    first, second = result.stage("first"), result.stage("second")
+    assert (second.folder / "loadflags").read_bytes()[0] & 0x80
+    assert second.read("memmap") == first.read("memmap")
+    ram = "System RAM"
+    assert jobs.ranges(second.read("iomem"), ram) == jobs.ranges(first.read("iomem"), ram)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_boot_through_uefi(way: str, kernel: Kernel, run_guest: RunGuest) -> None:
     look = _LOOK + 'cd /sys/firmware; ls efi acpi/tables > "$OUT/firmware"\n'

@@ -1,0 +1,145 @@
+"""kexec jump: a kernel in memory that the running one lends it, and the way back.
+
+The running kernel exchanges the pages of all segments for those of the new kernel when it starts that, and
+again when it is come back to (KEXEC_PRESERVE_CONTEXT, swap_pages in arch/x86/kernel/relocate_kernel_64.S).
+So all that the new kernel may write to has to be a segment.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+
+from pykexec import crash as generic_crash
+from pykexec import elfcore, purgatory
+from pykexec.arch.x86_64 import crash
+from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, FLAG_ARCH, Leave, free_memory
+from pykexec.crash import CrashMemory
+from pykexec.errors import PlacementError, UsageError
+from pykexec.machine import Machine
+from pykexec.memory import GIB, KIB, MIB, Range, RangeSet, align_down
+from pykexec.plan import ADDRESS_SPACE, Layout, LoadPlan, Request, Segment
+from pykexec.uapi import KEXEC_PRESERVE_CONTEXT
+from pykexec.values import dataclass
+
+_PAGE = 4 * KIB
+_PURGATORY, _TABLES = "purgatory", "page_tables"
+
+
+def survey(machine: Machine, within: Range) -> CrashMemory:
+    """What of memory the new kernel gets (`reserved`), and what the running one keeps (`dumped`).
+
+    Raises UsageError where `within` has no end, PlacementError where it holds too much.
+    """
+    if within.end == ADDRESS_SPACE.end:
+        raise UsageError(
+            "Please specify memory range used by kexeced kernel to preserve the context of original kernel",
+            hint="with --mem-max, and --mem-min if need be: --mem-max=0xfffffff for the first 256 MiB",
+        )
+    ram = machine.iomem.system_ram.minus(machine.iomem.crash_regions)
+    lent = free_memory(machine).intersect(ram).intersect([within]).aligned_inwards(_PAGE)
+    if not lent or lent.size * 2 > ram.size:  # sanity_check_segment_list() in kernel/kexec_core.c
+        raise PlacementError(
+            f"between --mem-min and --mem-max are {lent.size // MIB} MiB of {ram.size // MIB} MiB of RAM;"
+            " what is there now has to be kept in the rest",
+            hint=f"choose bounds with some memory between them, less than {ram.size // 2 // MIB} MiB",
+        )
+    return CrashMemory(lent.ranges, ram.minus(lent).minus(machine.iomem.find("GART")))
+
+
+def core_headers(machine: Machine, memory: CrashMemory) -> bytes:
+    """ELF core headers for what stays where it is. Raises MachineError."""
+    text, note = generic_crash.kernel_text(machine), machine.vmcoreinfo
+    parts = generic_crash.linear_map(machine, memory)
+    if memory.dumped.covers(Range.sized(text.physical, text.size)):
+        parts = [text, *parts]
+    return elfcore.build(
+        crash.EM_X86_64,
+        cpu_notes=(),  # this kernel does not crash
+        vmcoreinfo=note if note and memory.dumped.covers(Range.sized(note.address, note.size)) else None,
+        memory=parts,
+    )
+
+
+def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Segments without contents for what of the lent memory is in none yet."""
+    for each in lent.minus([segment.range for segment in segments]):
+        yield Segment("lent", each.start, each.size, memoryview(b""), "free memory of the new kernel")
+
+
+def plan_back(machine: Machine, request: Request) -> LoadPlan:
+    """A plan to go back to the kernel that waits at `request.jump_back`. Raises PykexecError.
+
+    That is not mapped in the page tables which the running kernel leaves with, unless its own memory is near
+    (init_pgtable() in arch/x86/kernel/machine_kexec_64.c): purgatory brings page tables along.
+    """
+    address = request.jump_back or 0
+    if not 0 < address < _ADDRESSES_END:
+        raise UsageError(f"no kernel can wait at {address:#x}: physical addresses have 52 bits at most")
+    free = free_memory(machine).intersect([ABOVE_LOW_MEMORY]).intersect([request.within])
+    layout = Layout(free, page_size=machine.page_size)
+    blob = purgatory.load_blob("x86_64")
+    within = Range(0, _FOUR_LEVELS_END)
+    entry = layout.place(
+        _PURGATORY, blob.memsz, alignment=blob.alignment, within=within, why="jumps back to the other kernel"
+    )
+    mapped = [layout.range(_PURGATORY), Range.sized(address, 1)]
+    size = len(identity_map(0, mapped).image)
+    tables = identity_map(layout.place(_TABLES, size, within=within, why="map that kernel"), mapped)
+    layout.fill(_TABLES, tables.image)
+    region = purgatory.Region(_TABLES, layout.range(_TABLES).start, layout.data(_TABLES))
+    image = purgatory.build(
+        blob,
+        jump_to=address,
+        arguments=(tables.four_levels, tables.five_levels, 0, Leave.BACK),
+        digests=purgatory.digest_regions([] if request.skip_checks else [region]),
+        called=True,
+    )
+    layout.fill(_PURGATORY, image)
+    return LoadPlan(
+        arch="x86_64",
+        purpose=request.purpose,
+        image=f"what waits at {address:#x}",
+        image_format="kexec jump",
+        initrd=None,
+        command_line="",
+        entry=entry + blob.entry_offset,
+        flags=FLAG_ARCH | KEXEC_PRESERVE_CONTEXT,
+        segments=layout.segments(),
+    )
+
+
+# Intel SDM volume 3, 4.5: bits of entries, and how many there are.
+_PRESENT_WRITABLE = 0x3
+_LARGE_PAGE = 0x80
+_ENTRIES = 512
+_FOUR_LEVELS_END = 1 << 48
+_ADDRESSES_END = 1 << 52
+
+
+@dataclass(frozen=True, slots=True)
+class PageTables:
+    """Page tables that map memory to where it is."""
+
+    image: bytes
+    four_levels: int
+    """Physical address of the top one where there are four levels of them."""
+    five_levels: int
+
+
+def identity_map(address: int, ranges: Iterable[Range]) -> PageTables:
+    """Page tables to lie at `address`, for every GiB that is touched by one of the ranges (all physical)."""
+    gibs = {at for each in ranges for at in range(align_down(each.start, GIB), each.end, GIB)}
+    # A table of level n has entries of 2^(12 + 9 (n - 1)) bytes each; one is named by its level and number.
+    names = sorted({(level, at >> (12 + 9 * level)) for level in (2, 3, 4, 5) for at in gibs}, reverse=True)
+    places = {name: address + _PAGE * index for index, name in enumerate(names)}
+    image = b"".join(struct.pack(f"<{_ENTRIES}Q", *_entries(name, places)) for name in names)
+    return PageTables(image, four_levels=places[4, 0], five_levels=places[5, 0])
+
+
+def _entries(name: tuple[int, int], places: dict[tuple[int, int], int]) -> Iterator[int]:
+    level, number = name
+    for below in range(number * _ENTRIES, (number + 1) * _ENTRIES):
+        if level == 2:
+            yield below << 21 | _PRESENT_WRITABLE | _LARGE_PAGE
+        else:
+            table = places.get((level - 1, below))
+            yield 0 if table is None else table | _PRESENT_WRITABLE
