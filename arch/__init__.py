@@ -35,6 +35,10 @@ class Arch(Protocol):
     def facts(self) -> Sequence[str]:
         """Glob patterns (relative to the root) of the files only this architecture's loader reads."""
 
+    @property
+    def hands_device_tree_on(self) -> bool:
+        """Whether kernels loaded with kexec_load(2) get the running kernel's device tree, too."""
+
     def has_file_format(self, kernel: FileData) -> bool:
         """Whether it is in the format that kexec_file_load(2) takes. Raises ImageError for a damaged one."""
 

@@ -318,10 +318,6 @@ def system_call_of(options: Options) -> str:
     unfit = [field for field in _NOT_FOR_FILE_LOADS if field in given]
     if options.format in ("uki", "fit"):  # which are opened first, whoever loads what is in them
         unfit.remove("format")
-    if options.system_call == "load" and options.force_dtb:
-        raise UsageError(
-            "--force-dtb is for kexec_file_load", hint="leave out -c, or give the tree with --dtb"
-        )
     if options.system_call == "file" and unfit:
         raise UsageError(
             f"-s: kexec_file_load cannot honour {spelling(unfit[0])}", hint="use -a or -c: kexec_load can"

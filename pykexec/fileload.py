@@ -8,7 +8,7 @@ from pykexec import command_line, formats, log, syscalls
 from pykexec.errors import FileLoadUnavailable, UsageError
 from pykexec.files import Descriptor, FileData
 from pykexec.machine import Machine
-from pykexec.plan import ADDRESS_SPACE, FileLoadPlan, Request
+from pykexec.plan import ADDRESS_SPACE, Console, FileLoadPlan, Request
 from pykexec.purpose import Purpose
 from pykexec.uapi import (
     KEXEC_FILE_DEBUG,
@@ -33,7 +33,8 @@ def unfit(request: Request) -> list[str]:
         "preserve_context": request.preserve_context,
         "jump_back": request.jump_back is not None,
         "hand_over_efi": not request.hand_over_efi,
-        "memmap_parameters": request.memmap_parameters,
+        "memmap_parameters": request.memmap_parameters and request.purpose is Purpose.CRASH,
+        "console": request.console != Console(),
     }
     return [name for name, given in asked.items() if given]
 

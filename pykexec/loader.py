@@ -70,8 +70,12 @@ def file_load(plan: FileLoadPlan, machine: Machine) -> None:
 
 
 def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileLoadPlan | LoadPlan:
-    """The plan to show: with "auto" that for kexec_load(2), which says where everything would go."""
-    return plan_file_load(machine, request) if system_call == "file" else plan_load(machine, request)
+    """The plan to show: with "auto" that for kexec_load(2), which says where everything would go, unless
+    only kexec_file_load(2) can do it."""
+    request = _resolved(machine, request)
+    if system_call == "file" or (system_call == "auto" and _file_load_only(machine, request)):
+        return _plan_file_load(machine, request)
+    return _plan_load(machine, request)
 
 
 def load_request(
@@ -87,9 +91,12 @@ def load_request(
     """
     announce = announce or (lambda plan: None)
     request = _resolved(machine, request)
-    if system_call == "auto" and request.device_tree is not None:
-        log.debug("kexec_load it is: kexec_file_load takes no device tree")
-        system_call = "load"
+    if system_call == "auto":
+        from pykexec import fileload
+
+        if unfit := fileload.unfit(request):
+            log.debug("kexec_load it is: kexec_file_load cannot honour %s", ", ".join(unfit))
+            system_call = "load"
     if system_call != "load":
         try:
             files = _plan_file_load(machine, request)
@@ -97,7 +104,7 @@ def load_request(
             file_load(files, machine)
             return files
         except FileLoadUnavailable as error:
-            if system_call == "file" or request.force_dtb or hands_over(machine, request.purpose):
+            if system_call == "file" or _file_load_only(machine, request):
                 raise
             log.debug("%s; %s", error.what, error.hint)
     segments = _plan_load(machine, request)
@@ -175,6 +182,14 @@ def status(purpose: Purpose, machine: Machine) -> bool | None:
 def hands_over(machine: Machine, purpose: Purpose) -> bool:
     """Whether the running kernel keeps state for the next one (KHO), which kexec_load(2) would drop."""
     return purpose is Purpose.BOOT and machine.hands_over
+
+
+def _file_load_only(machine: Machine, request: Request) -> bool:
+    """Whether kexec_load(2) would lose something that was asked for."""
+    from pykexec import arch
+
+    forced = request.force_dtb and not arch.for_machine(machine).hands_device_tree_on
+    return forced or hands_over(machine, request.purpose)
 
 
 def _keep_handover(machine: Machine, purpose: Purpose) -> None:

@@ -17,6 +17,8 @@ class Arm64:
         "sys/firmware/acpi/tables/FACP",
     )
 
+    hands_device_tree_on: bool = True
+
     def has_file_format(self, kernel: FileData) -> bool:
         """arch/arm64/kernel/kexec_image.c"""
         from pykexec.arch.arm64 import image

@@ -22,6 +22,8 @@ class X86_64:  # noqa: N801 (the architecture's name)
     )
     facts: tuple[str, ...] = ("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type")
 
+    hands_device_tree_on: bool = False
+
     def has_file_format(self, kernel: FileData) -> bool:
         """arch/x86/kernel/kexec-bzimage64.c"""
         from pykexec.arch.x86_64 import bzimage

@@ -28,6 +28,11 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         raise UsageError(
             "--dtb: a device tree is for architectures that boot with one, which x86_64 does not"
         )
+    if request.force_dtb:
+        raise UsageError(
+            "--force-dtb: on x86_64 only kexec_file_load hands the running kernel's device tree on",
+            hint="leave out -c and what needs it",
+        )
     file, _ = formats.unwrap(request.kernel)
     found = _sniff(file.data)
     if request.format is not None:

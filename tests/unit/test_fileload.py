@@ -16,7 +16,8 @@ from pykexec.errors import FileLoadUnavailable, ImageError, PykexecError, System
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import Range
-from pykexec.plan import FileLoadPlan, LoadPlan, Purpose, Request
+from pykexec.plan import Console, FileLoadPlan, LoadPlan, Purpose, Request
+from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot, unpacked
 
@@ -203,7 +204,8 @@ UNFIT: list[dict[str, object]] = [
     {"format": "bzImage64"},
     {"entry_32bit": True},
     {"hand_over_efi": False},
-    {"memmap_parameters": True},
+    {"memmap_parameters": True, "purpose": Purpose.CRASH},
+    {"console": Console(vga=True)},
 ]
 
 
@@ -213,6 +215,35 @@ def test_what_it_cannot_be_told_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=f"cannot honour: {next(iter(settings))}"):
         loader.plan_file_load(machine, request_for(tmp_path, **settings))
+
+
+@pytest.mark.parametrize("settings", UNFIT)
+def test_what_it_cannot_be_told_goes_the_other_way(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, settings: dict[str, Any]
+) -> None:
+    plan = loader.load_request(machine, request_for(tmp_path, **settings))
+    assert isinstance(plan, LoadPlan)
+    assert kernel.calls == ["load"]
+
+
+def test_a_device_tree_that_must_be_handed_on_is(tmp_path: Path, kernel: FakeKernel) -> None:
+    """On x86_64 only kexec_file_load does that; on arm64 the other call, too."""
+    x86 = snapshot("qemu-6.1-1g")
+    request = request_for(tmp_path, force_dtb=True)
+    assert isinstance(loader.plan(x86, request), FileLoadPlan)
+    for change, call in (({"within": Range(0, 1 << 32)}, "auto"), ({}, "load")):
+        with pytest.raises(UsageError, match=r"--force-dtb: .* only kexec_file_load"):
+            loader.load_request(x86, replace(request, **change), call)
+    assert kernel.calls == []
+    kernel.file_answers = [errno.ENOEXEC]
+    with pytest.raises(FileLoadUnavailable):
+        loader.load_request(x86, request)
+    assert kernel.calls == ["file"]
+    kernel.file_answers = [errno.ENOSYS]
+    arm64 = snapshot("qemu-arm64-6.1-1g")
+    plan = loader.load_request(arm64, request_for(tmp_path, FakeImage().build(), force_dtb=True))
+    assert isinstance(plan, LoadPlan)
+    assert plan.segment("dtb").data[:4] == b"\xd0\x0d\xfe\xed"
 
 
 def with_handover(folder: Path) -> Machine:
