@@ -96,23 +96,43 @@ def _refuse_what_cannot_be(options: Options) -> None:
         raise UsageError(f"{options.live_update} only works under Xen, which pykexec does not support")
 
 
-_FOR_ALL = ("system_call", "snapshot")
-_FOR_LOADS = tuple(
+_WHAT_TO_LOAD = (
+    *(
+        option.field
+        for option in table.OPTIONS
+        if option.group in (table.LOADING, table.OURS) and option.field not in ("format", "snapshot")
+    ),
+    *("entry_32bit", "real_mode", "no_efi", "memmap_parameters"),
+)
+"""What the C tool calls bogus where nothing is loaded."""
+_HOW_TO_LOAD = tuple(
     option.field
     for option in table.OPTIONS
-    if option.group in (table.LOADING, table.SYSTEM_CALL, table.X86, table.OURS)
-    and option.field not in _FOR_ALL
+    if option.group in (table.LOADING, table.SYSTEM_CALL, table.X86, table.IGNORED)
+    and option.field not in (*_WHAT_TO_LOAD, "system_call")
 )
+"""What it takes no notice of there: scripts give the same options to the load and to the start."""
 
 
 def _refuse_what_is_for_loads(options: Options) -> None:
-    """An option that cannot be honoured is an error (the C tool: "bogus options")."""
+    """An option that cannot be honoured is an error; one that says how to load asks for nothing here."""
     given = options.given()
-    for field in _FOR_LOADS:
+    for field in _WHAT_TO_LOAD:
         if field in given:
             raise UsageError(
                 f"{spelling(field)} is for loading a kernel, which -e, -u and --snapshot do not do"
             )
+    _mention(options, _HOW_TO_LOAD)
+
+
+def _mention(options: Options, fields: Sequence[str]) -> None:
+    """A word on options that make no difference here."""
+    given = options.given()
+    for field in fields:
+        if field in given:
+            value = getattr(options, field)
+            names = value if field == "meaningless" else (spelling_of(field, value),)
+            log.debug("%s: accepted; it makes no difference here", ", ".join(names))
 
 
 _FOR_KERNELS = (
@@ -312,21 +332,26 @@ _NOT_FOR_FILE_LOADS = (
 )
 
 
+_FOR_CRASHES = ("hotplug", "memmap_parameters")
+
+
 def system_call_of(options: Options) -> str:
     """The system call to use: "file", "load", or "auto" for either. Raises UsageError where -s cannot."""
     given = options.given()
     unfit = [field for field in _NOT_FOR_FILE_LOADS if field in given]
+    if not options.load_panic:
+        unfit = [field for field in unfit if field not in _FOR_CRASHES]
     if options.format in ("uki", "fit"):  # which are opened first, whoever loads what is in them
         unfit.remove("format")
     if options.system_call == "file" and unfit:
         raise UsageError(
             f"-s: kexec_file_load cannot honour {spelling(unfit[0])}", hint="use -a or -c: kexec_load can"
         )
-    for field in ("reset_vga", "video_type", "core_headers", "arguments", "meaningless"):
-        if field in given:
-            log.debug(
-                "%s: accepted; it makes no difference here", spelling_of(field, getattr(options, field))
-            )
+    _mention(options, ("reset_vga", "video_type", "core_headers", "arguments", "meaningless"))
+    if not options.load_panic:
+        _mention(options, _FOR_CRASHES)
+    if not (options.execute or options.force):
+        _mention(options, ("no_ifdown", "no_sync"))
     if unfit:
         log.debug("kexec_load it is: kexec_file_load cannot honour %s", spelling(unfit[0]))
         return "load"
@@ -362,7 +387,9 @@ def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
         preserve_context=options.preserve_context,
         jump_back=_jump_back(options, machine) if options.jump_back_helper else None,
         memmap_parameters=options.memmap_parameters,
-        console=Console(options.serial, options.serial_baud, options.console_vga),
+        console=Console(
+            options.serial, options.serial_baud, vga=options.console_vga, serial=options.console_serial
+        ),
         debug=options.debug,
         no_cma=options.no_cma,
         force_dtb=options.force_dtb,

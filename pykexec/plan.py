@@ -53,6 +53,8 @@ class Console:
     """None: the speed is left as it is."""
     vga: bool = False
     """To the VGA text screen as well."""
+    serial: bool = False
+    """To a serial port, also where the new kernel has no console on one."""
 
 
 _NOT_NAMED = FileData("", memoryview(b""))

@@ -6,7 +6,7 @@ from pykexec import command_line, crash, elfcore, formats, purgatory
 from pykexec.arch.arm64 import chosen, image, psci
 from pykexec.arch.arm64.image import Image, PageSize
 from pykexec.devicetree import DeviceTree
-from pykexec.errors import UsageError
+from pykexec.errors import ImageError, UsageError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, MIB, MemoryKind, Placement, Range, RangeSet, TypedRange, align_down
 from pykexec.plan import Layout, LoadPlan, Purpose, Request
@@ -18,6 +18,8 @@ _KERNEL, _INITRD, _DTB, _PURGATORY, _ELFCOREHDR = "kernel", "initrd", "dtb", "pu
 _IMAGE_ALIGNMENT = 2 * MIB  # booting.rst, "Call the kernel image"
 _INITRD_WINDOW = 32 * GIB  # booting.rst: kernel and initrd within 32 GiB, aligned to 1 GiB
 _COMMAND_LINE_LIMIT = 2047  # COMMAND_LINE_SIZE in arch/arm64/include/uapi/asm/setup.h, less the NUL
+FORMATS = ("vmlinux", "Image", "uImage", "vmlinuz")
+"""By kexec-tools' names (kexec -t); what holds more than a kernel is opened before."""
 _STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
 """Entries within System RAM that a new kernel may overwrite; all others are reserved for somebody."""
 
@@ -75,6 +77,7 @@ def _refuse_what_is_for_x86(request: Request) -> None:
         "--console-vga": request.console.vga,
         "--load-preserve-context": request.preserve_context,
         "--load-jump-back-helper": request.jump_back is not None,
+        "--serial-baud": request.console.baud is not None,
     }
     for option, given in asked.items():
         if given:
@@ -86,8 +89,16 @@ def _check_format(request: Request, wrapping: str, kernel: Image) -> None:
     names = {"uImage": "uImage", "EFI zboot": "vmlinuz"}
     found = next((names[each] for each in wrapping.split(", ") if each in names), None)
     found = found or ("vmlinux" if "ELF" in kernel.format else "Image")
-    if request.format is not None and request.format != found:
-        raise UsageError(f"-t {request.format}: {kernel.path} is of type {found}", hint="leave out -t")
+    wanted = request.format
+    if wanted in (None, found):
+        return
+    if wanted not in FORMATS:
+        raise UsageError(
+            f"Unsupported kernel type {wanted}", hint=f"the types that can be loaded: {', '.join(FORMATS)}"
+        )
+    raise ImageError(
+        f"{kernel.path}: Wrong file type {wanted}, file matches type {found}", hint="leave out --type"
+    )
 
 
 def _free_memory(machine: Machine) -> RangeSet:
@@ -189,11 +200,24 @@ def _place_purgatory(layout: Layout, machine: Machine, request: Request, line: s
         jump_to=layout.range(_KERNEL).start,
         arguments=(layout.range(_DTB).start,),
         digests=() if request.skip_checks else purgatory.digest_regions(regions),
-        console=purgatory.mmio_console(machine.console_for(line, request.console.port)),
+        console=_console(machine, request, line),
         reset=psci.reset_method(machine, tree),
     )
     layout.fill(_PURGATORY, contents)
     return address + blob.entry_offset
+
+
+def _console(machine: Machine, request: Request, line: str) -> purgatory.Console:
+    wanted = request.console
+    found = purgatory.mmio_console(machine.console_for(line, wanted.port))
+    if found.base or not (wanted.port or wanted.serial):
+        return found
+    raise UsageError(
+        f"--serial={wanted.port} has no registers in memory, and purgatory uses no others"
+        if wanted.port
+        else "--console-serial: this machine shows no serial console",
+        hint="name one with registers in memory: --serial=ttyAMA0",
+    )
 
 
 def _checked(line: str) -> str:

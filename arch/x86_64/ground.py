@@ -7,8 +7,9 @@ from pykexec import command_line, purgatory
 from pykexec import crash as generic_crash
 from pykexec.arch.x86_64 import crash
 from pykexec.arch.x86_64.kernel import Entry
-from pykexec.errors import PlacementError
+from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
+from pykexec.machine.serial import FIRST_PORT
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
 from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request, Segment
 from pykexec.uapi import KEXEC_PRESERVE_CONTEXT, KEXEC_UPDATE_ELFCOREHDR
@@ -219,7 +220,12 @@ def _segments(ground: Ground) -> tuple[Segment, ...]:
 
 def _console(machine: Machine, request: Request, line: str) -> purgatory.Console:
     wanted = request.console
-    return purgatory.io_port_console(machine.console_for(line, wanted.port), wanted.baud, vga=wanted.vga)
+    port = machine.console_for(line, wanted.port)
+    if port is None or not port.io_port:
+        if wanted.port is not None:
+            raise UsageError(f"--serial={wanted.port} has no I/O port, and purgatory uses no other")
+        port = FIRST_PORT if wanted.serial else None
+    return purgatory.io_port_console(port, wanted.baud, vga=wanted.vga)
 
 
 def _regions(ground: Ground) -> list[purgatory.Region]:

@@ -27,6 +27,10 @@ class SerialPort:
     """Registers take accesses of 32 bits only."""
 
 
+FIRST_PORT = SerialPort("ttyS0", io_port=0x3F8, iomem_base=0, reg_shift=0, word_registers=False)
+"""Where every PC has it (arch/x86/include/asm/serial.h)."""
+
+
 def console_for(root: Root, command_line: str) -> SerialPort | None:
     """The port of the console a kernel with that command line will use, else of the running one's console.
 

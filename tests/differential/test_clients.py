@@ -456,6 +456,11 @@ ACTIONS = [
     Action("execute-quick", "-e -x -y", JUMPS[2:], loaded="kexec"),
     Action("execute-no-ifdown", "-e -x", [JUMPS[0], JUMPS[2]], loaded="kexec"),
     Action("execute-nothing", "-e", status=1),
+    # nixos-anywhere gives the administrator's options to the load and to this.
+    Action("execute-how", "-e -i -t bzImage64 --mem-max=0x7fffffff --reset-vga", JUMPS, loaded="kexec"),
+    Action("execute-what", "-e --append=a", status=1, loaded="kexec"),
+    Action("execute-what-x86", "-e --noefi", status=1, loaded="kexec"),
+    Action("unload-how", "-s -u -i --mem-min=4096 --serial=ttyS0", unloads(BOOT)),
     Action("status", "-S"),
     Action("status-loaded", "-S", status=1, loaded="crash"),
     Action("status-other", "-S", loaded="kexec"),

@@ -16,7 +16,7 @@ from pykexec.errors import ImageError, MachineError, PlacementError, PykexecErro
 from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.memory import GIB, MIB, Range, RangeSet
-from pykexec.plan import LoadPlan, Purpose, Request
+from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.support.arm64_image import FakeImage
 from tests.support.elf import NO_ADDRESS
 from tests.support.elf import kcore as fake_kcore
@@ -198,11 +198,29 @@ def test_page_size_is_the_machines(tmp_path: Path, page_size: int) -> None:
         ({"append": "x" * 3000}, UsageError, "Command line overflow"),
         ({"append": "a\0b"}, UsageError, "NUL"),
         ({"initrd": FileData.from_bytes("i", bytes(300 << 20))}, PlacementError, "bytes for the initrd"),
+        ({"format": "vmlinuz"}, ImageError, "Wrong file type vmlinuz, file matches type Image"),
+        ({"format": "bzImage"}, UsageError, "Unsupported kernel type bzImage"),
+        ({"console": Console(vga=True)}, UsageError, "--console-vga is for x86"),
+        ({"console": Console(baud=9600)}, UsageError, "--serial-baud is for x86"),
+        ({"console": Console("0x3f8")}, UsageError, "--serial=0x3f8 has no registers in memory"),
+        ({"console": Console("ttyS0")}, UsageError, "--serial=ttyS0: this machine has no such"),
     ],
 )
 def test_bad_requests(changes: dict[str, object], error: type[PykexecError], message: str) -> None:
     with pytest.raises(error, match=message):
         plan_load(snapshot(PLAIN), request(Purpose.CRASH, **changes))
+
+
+def test_a_console_that_is_asked_for_is_used(tmp_path: Path) -> None:
+    pl011 = struct.pack("<Q", 0x9000000)  # of QEMU's virt machine
+    for console in (Console(serial=True), Console("ttyAMA0")):
+        plan = plan_load(snapshot(PLAIN), request(Purpose.CRASH, append="quiet", console=console))
+        assert pl011 in bytes(plan.segment("purgatory").data)
+    without = unpacked(PLAIN, tmp_path, {"sys/class/tty/console/active": "tty0\n"})
+    quiet = request(Purpose.CRASH, append="quiet")
+    assert pl011 not in bytes(plan_load(without, quiet).segment("purgatory").data)
+    with pytest.raises(UsageError, match="--console-serial: this machine shows no serial console"):
+        plan_load(without, dataclasses.replace(quiet, console=Console(serial=True)))
 
 
 def test_headers_before_3_17_have_no_size() -> None:

@@ -113,7 +113,20 @@ def test_other_actions_in_any_order(argv: tuple[str, ...], purpose: Purpose, kin
         assert (task.load, task.purpose, task.then) == (False, purpose, NOTHING)
 
 
-@pytest.mark.parametrize("argv", [("-e",), ("-e", "-x"), ("-e", "-y"), ("-e", "-d"), ("-f", "-e")])
+HOW_TO_LOAD = [
+    *("-i", "--mem-min=1", "--mem-max=0x7fffffff", "--entry=1", "--no-cma", "--force-dtb", "--hotplug"),
+    *("--reset-vga", "--console-vga", "--console-serial", "--serial=ttyS0", "--serial-baud=9600"),
+    *("-tbzImage64", "--elf64-core-headers", "--atags"),
+]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(("-e",), ("-e", "-x"), ("-e", "-y"), ("-e", "-d"), ("-f", "-e")),
+        *(("-e", option) for option in HOW_TO_LOAD),
+    ],
+)
 def test_executing_loads_nothing(argv: tuple[str, ...]) -> None:
     for order in itertools.permutations(argv):
         task = resolve(parse(*order))
@@ -132,9 +145,10 @@ CONTRADICTIONS = [
     ("-u", "--machine=x.tar"),
     ("-e", "--append=x"),
     ("-u", "--dry-run"),
-    ("-e", "-i"),
+    ("-e", "--noefi"),
+    ("-u", "--real-mode"),
+    ("-u", "--initrd=x"),
 ]
-_SHORT = {"-i": "--no-checks"}
 
 
 @pytest.mark.parametrize("argv", CONTRADICTIONS)
@@ -144,9 +158,45 @@ def test_contradictions_are_named(argv: tuple[str, ...], capsys: pytest.CaptureF
         output = capsys.readouterr()
         assert output.out == ""
         first, *rest = output.err.splitlines()
-        named = [_SHORT.get(option, option.split("=")[0]) for option in argv if option != "K"]
+        named = [option.split("=")[0] for option in argv if option != "K"]
         assert all(option in first for option in named)
         assert len(rest) <= 1
+
+
+@pytest.mark.parametrize("option", HOW_TO_LOAD)
+def test_how_to_load_means_nothing_to_an_unload(option: str) -> None:
+    task = resolve(parse("-u", option))
+    assert (task.load, task.unload) == (False, True)
+
+
+def story(argv: list[str]) -> str:
+    """What -d tells, in a process of its own: logging is set up once."""
+    command = [sys.executable, "-c", HARMLESS + "sys.exit(status)", "-d", *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--reset-vga"], "--reset-vga"),
+        (["--reuse-video-type"], "--reuse-video-type"),
+        (["--args-elf"], "--args-elf"),
+        (["--elf32-core-headers"], "--elf32-core-headers"),
+        (["--atags", "--image-size=1"], "--atags, --image-size"),
+        (["--hotplug"], "--hotplug"),
+        (["--pass-memmap-cmdline"], "--pass-memmap-cmdline"),
+        (["-x"], "--no-ifdown"),
+        (["-y"], "--no-sync"),
+    ],
+)
+def test_what_makes_no_difference_is_said_under_d(
+    options: list[str], named: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    for load in (["-l", kernel, "--machine", SNAPSHOT], ["-s", "-l", kernel, "--machine", SNAPSHOT]):
+        told = story([*options, *load])
+        assert f"pykexec: {named}: accepted; it makes no difference here\n" in told
+        assert "kexec_load it is" not in told
 
 
 @pytest.mark.parametrize("argv", [(), ("-l",), ("-p",), ("-f",), ("-l", "-e"), ("--initrd=x",)])

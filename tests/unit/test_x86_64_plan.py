@@ -24,7 +24,7 @@ from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine
 from pykexec.memory import Range, RangeSet
-from pykexec.plan import LoadPlan, Purpose, Request
+from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, X86_64_SNAPSHOTS, snapshot, unpacked
 
@@ -146,6 +146,26 @@ def test_purgatory_uses_the_console_of_the_new_kernel() -> None:
     for console, port in [("ttyS0", 0x3F8), ("ttyS1,115200n8", 0x2F8)]:
         plan = plan_load(snapshot(PLAIN), request(Purpose.CRASH, append=f"console={console}"))
         assert struct.pack("<Q", port) in bytes(plan.segment("purgatory").data)
+
+
+@pytest.mark.parametrize(
+    ("files", "console", "port"),
+    [
+        # Without a serial console, the first port of every PC (it is 0x3f8 to the C tool, too).
+        ({"sys/class/tty/console/active": "tty0\n"}, Console(serial=True), 0x3F8),
+        ({"sys/class/tty/console/active": "tty0\n"}, Console(), None),
+        ({}, Console(serial=True), 0x3F8),
+        ({}, Console("ttyS1", serial=True), 0x2F8),
+        ({"sys/class/tty/ttyS0/port": "0x0\n"}, Console(serial=True), 0x3F8),
+    ],
+)
+def test_a_console_that_is_asked_for_is_used(
+    files: dict[str, str | bytes | None], console: Console, port: int | None, tmp_path: Path
+) -> None:
+    machine = unpacked(PLAIN, tmp_path, files)
+    plan = plan_load(machine, request(Purpose.CRASH, append="quiet", console=console))
+    wanted = struct.pack("<Q", port or 0x3F8)
+    assert (wanted in bytes(plan.segment("purgatory").data)) is (port is not None)
 
 
 def test_bounds_are_kept() -> None:
