@@ -10,7 +10,7 @@ import errno
 from pykexec import log
 from pykexec.errors import FileLoadUnavailable, PlacementError, PykexecError
 from pykexec.purpose import Purpose
-from pykexec.uapi import KEXEC_FILE_ON_CRASH, KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
+from pykexec.uapi import KEXEC_ARCH_MASK, KEXEC_FILE_ON_CRASH, KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
 def load(plan: LoadPlan, machine: Machine) -> None:
     """Hand the plan to the running kernel with kexec_load(2); it replaces what was loaded for that purpose.
 
-    Raises SystemCallError, which says why; what was loaded before then stays loaded.
+    Raises SystemCallError, which says why. A kernel loaded before for a boot then stays loaded; one for a
+    crash may be gone: the running kernel frees it before it looks at the segments.
     """
     from pykexec import syscalls
 
@@ -57,7 +58,7 @@ def file_load(plan: FileLoadPlan, machine: Machine) -> None:
     """Hand the plan to the running kernel with kexec_file_load(2).
 
     Raises FileLoadUnavailable where kexec_load(2) may do it, and SystemCallError where that would be wrong
-    or of no use (a signature that is refused stays refused); what was loaded before then stays loaded.
+    or of no use (a signature that is refused stays refused). What then stays loaded is as with `load`.
     """
     from pykexec import fileload
 
@@ -89,7 +90,19 @@ def load_request(
     `system_call` is "file" (kexec_file_load), "load" (kexec_load) or "auto": the second where the first
     cannot. Raises PykexecError.
     """
-    announce = announce or (lambda plan: None)
+    had_one = request.purpose is Purpose.CRASH and status(request.purpose, machine)
+    try:
+        return _load_request(machine, request, system_call, announce or (lambda plan: None))
+    except PykexecError as error:
+        if had_one and status(request.purpose, machine) is False:
+            lost = "the crash kernel that was loaded before is lost, load it again"
+            error.hint = f"{error.hint}; {lost}" if error.hint else lost
+        raise
+
+
+def _load_request(
+    machine: Machine, request: Request, system_call: str, announce: Callable[[FileLoadPlan | LoadPlan], None]
+) -> FileLoadPlan | LoadPlan:
     request = _resolved(machine, request)
     if system_call == "auto":
         from pykexec import fileload
@@ -217,17 +230,40 @@ def _culprit(plan: LoadPlan, machine: Machine) -> str | None:
     None where that would cost the user something: a load that counts against a limit, or a kernel that is
     loaded already and would be lost.
     """
+    import signal
+
     from pykexec import syscalls
 
     state = machine.kexec_state
     limit = state.load_limit_panic if plan.purpose is Purpose.CRASH else state.load_limit_reboot
-    if status(plan.purpose, machine) is not False or limit not in (None, -1):
+    if limit not in (None, -1):
         return None
     for count, segment in enumerate(plan.segments, 1):
+        if status(plan.purpose, machine) is not False:
+            return None
+        # Nobody may end this process while an incomplete kernel is loaded.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             syscalls.kexec_load(plan.entry, plan.segments[:count], plan.flags)
         except OSError:
             return segment.name
         finally:
-            syscalls.kexec_unload(plan.flags)
+            _forget(plan.flags)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return None
+
+
+def _forget(flags: int) -> None:
+    """Unload, also where another process is loading just now."""
+    import time
+
+    from pykexec import syscalls
+
+    for _ in range(100):
+        try:
+            return syscalls.kexec_unload(flags & (KEXEC_ON_CRASH | KEXEC_ARCH_MASK))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.05)
+    log.warning("an incomplete kernel is left loaded: unload it, pykexec -u or -p -u")

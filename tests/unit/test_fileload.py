@@ -4,6 +4,8 @@ import errno
 import gzip
 import os
 import re
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -272,6 +274,82 @@ def test_the_segment_to_blame_is_found_by_trying(
     with pytest.raises(SystemCallError, match=r"refuses segment kernel [0-9a-f]+-[0-9a-f]+, and takes"):
         loader.load(plan, machine)
     assert kernel.calls.count("unload") == kernel.calls.count("load") - 1, "nothing half-loaded is left"
+
+
+def test_nothing_ends_the_process_while_it_tries(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without its last segments must not be left behind."""
+    kernel.refused_segment = "purgatory"
+    plan = loader.plan_load(machine, request_for(tmp_path))
+    while len([*Path("/proc/self/task").iterdir()]) > 1:  # threads that made digests, on their way out
+        time.sleep(0.01)
+    arrived: list[list[str]] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: arrived.append(list(kernel.calls)))
+    busy = [errno.EBUSY]
+
+    def load(entry: int, segments: tuple[object, ...], flags: int) -> None:
+        kernel._load(entry, segments, flags)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def unload(flags: int) -> None:
+        if busy:
+            raise OSError(busy.pop(), "busy")
+        assert flags == plan.flags
+        kernel.calls.append("unload")
+
+    monkeypatch.setattr(syscalls, "kexec_load", load)
+    monkeypatch.setattr(syscalls, "kexec_unload", unload)
+    try:
+        with pytest.raises(SystemCallError, match="refuses segment purgatory"):
+            loader.load(plan, machine)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert arrived
+    assert [calls[-1] for calls in arrived] == ["unload"] * len(arrived)
+
+
+def test_what_another_process_loads_meanwhile_stays(
+    tmp_path: Path, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = unpacked("qemu-6.1-1g", tmp_path / "machine", {"sys/kernel/kexec_loaded": "0\n"})
+    kernel.refused_segment = "purgatory"
+
+    def unload(flags: int) -> None:
+        kernel.calls.append("unload")
+        (tmp_path / "machine/sys/kernel/kexec_loaded").write_text("1\n")
+
+    monkeypatch.setattr(syscalls, "kexec_unload", unload)
+    with pytest.raises(SystemCallError):
+        loader.load(loader.plan_load(machine, request_for(tmp_path)), machine)
+    assert kernel.calls == ["load", "load", "unload"]
+
+
+@pytest.mark.parametrize("call", ["auto", "file", "load"])
+def test_a_lost_crash_kernel_is_spoken_of(
+    tmp_path: Path, kernel: FakeKernel, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both calls free it before they look at the new one (kernel/kexec.c, kernel/kexec_file.c)."""
+    state = "sys/kernel/kexec_crash_loaded"
+    machine = unpacked("qemu-6.1-1g", tmp_path / "machine", {state: "1\n"})
+    request = request_for(tmp_path, purpose=Purpose.CRASH)
+    answer = errno.EPERM
+
+    def refuse(*_: object) -> None:
+        if answer == errno.EADDRNOTAVAIL:
+            (tmp_path / "machine" / state).write_text("0\n")
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(syscalls, "kexec_file_load", refuse)
+    monkeypatch.setattr(syscalls, "kexec_load", refuse)
+    with pytest.raises(SystemCallError) as caught:
+        loader.load_request(machine, request, call)
+    assert "lost" not in str(caught.value)
+    answer = errno.EADDRNOTAVAIL
+    with pytest.raises(SystemCallError) as caught:
+        loader.load_request(machine, request, call)
+    _, hint = str(caught.value).splitlines()
+    assert hint.endswith("; the crash kernel that was loaded before is lost, load it again")
 
 
 @pytest.mark.parametrize(
