@@ -159,7 +159,7 @@ def _room(machine: Machine, request: Request) -> Iterator[str]:
     reserved = sum(each.size for each in machine.iomem.crash_regions)
     initrd = request.initrd.size if request.initrd else 0
     # One struct page of 64 bytes for each page (include/linux/mm_types.h).
-    needed = _kernel_memory(request.kernel.data) + initrd + reserved // 64 + _NEEDED_AT_LEAST
+    needed = kernel_memory(request.kernel.data) + initrd + reserved // 64 + _NEEDED_AT_LEAST
     if needed + initrd * _EXPANSION <= reserved:
         return
     unpacked = None
@@ -175,7 +175,7 @@ def _room(machine: Machine, request: Request) -> Iterator[str]:
         )
 
 
-def _kernel_memory(data: memoryview) -> int:
+def kernel_memory(data: memoryview) -> int:
     """init_size (Documentation/arch/x86/boot.rst), or image_size (Documentation/arch/arm64/booting.rst)."""
     if bytes(data[0x202:0x206]) == b"HdrS":
         return int.from_bytes(data[0x260:0x264], "little")

@@ -55,9 +55,13 @@ class NoCrashMemoryError(MachineError):
 
 
 class PlacementError(PykexecError):
-    """There is no room for a segment where it has to go."""
+    """There is no room for a segment where it has to go; `missing` bytes at least, where that is known."""
 
     exit_code = 1
+
+    def __init__(self, what: str, *, hint: str | None = None, missing: int = 0) -> None:
+        super().__init__(what, hint=hint)
+        self.missing = missing
 
 
 class PurgatoryError(PykexecError):

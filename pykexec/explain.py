@@ -44,13 +44,15 @@ def explain_load_failure(
     `culprit` finds the name of the segment to blame by trying; it is called when looking does not tell.
     """
     causes = {
-        e.EPERM: _not_permitted(plan.purpose, machine),
+        e.EPERM: _not_permitted(plan.purpose, machine, _LOCKED_SEGMENTS),
         e.EACCES: _not_appraised(),
         e.EADDRNOTAVAIL: _unusable_addresses(plan, machine, culprit),
-        e.EBUSY: _busy(),
+        e.EBUSY: _busy_to_load(plan.purpose, machine),
+        e.EFAULT: _file_gone(f"{plan.image}{f' or {plan.initrd}' if plan.initrd else ''}"),
         e.EINVAL: _invalid(plan, machine, culprit),
-        e.ENOMEM: _no_memory(plan),
+        e.ENOMEM: _no_memory(plan, machine),
         e.ENOSYS: _no_system_call(machine),
+        e.ENOTSUP: _not_on_this_machine(),
     }
     return _error("kexec_load failed", errno, causes)
 
@@ -58,7 +60,7 @@ def explain_load_failure(
 def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) -> SystemCallError:
     """Why kexec_file_load(2) refused; FileLoadUnavailable where kexec_load(2) is worth trying."""
     causes = {
-        e.EPERM: _not_permitted(plan.purpose, machine),
+        e.EPERM: _not_permitted(plan.purpose, machine, _LOCKED_FILES),
         e.EACCES: _unsigned(),
         e.EKEYREJECTED: _unsigned(),
         e.ENOKEY: _unsigned(),
@@ -68,8 +70,11 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
         e.ENOPKG: _unsigned(),
         e.EMSGSIZE: _unsigned(),
         e.EADDRNOTAVAIL: _no_hole(plan, machine),
-        e.EBUSY: _busy(),
+        e.EBUSY: _busy_to_load(plan.purpose, machine),
+        e.EFAULT: _unreadable(plan),
         e.EFBIG: _file_too_large(plan),
+        e.EINTR: _unreadable(plan),
+        e.EIO: _unreadable(plan),
         e.EINVAL: _invalid_files(plan),
         e.ENOEXEC: _unknown_format(plan),
         e.ENOTSUP: _unknown_format(plan),
@@ -88,7 +93,7 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
 def explain_unload_failure(errno: int, purpose: Purpose, machine: Machine) -> SystemCallError:
     """Why kexec_load(2) with no segments refused to unload what was loaded for that purpose."""
     causes = {
-        e.EPERM: _not_permitted(purpose, machine),
+        e.EPERM: _not_permitted(purpose, machine, _LOCKED_SEGMENTS),
         e.EACCES: _not_appraised(),
         e.EBUSY: _busy(),
         e.ENOSYS: _no_system_call(machine),
@@ -100,7 +105,7 @@ def explain_execute_failure(errno: int, machine: Machine) -> SystemCallError:
     """Why reboot(2) did not jump into the loaded kernel."""
     causes = {
         e.EPERM: _not_privileged(machine),
-        e.EBUSY: _busy(),
+        e.EBUSY: _busy_to_load(Purpose.BOOT, machine),
         e.EINVAL: _cannot_jump(machine),
         e.ENOSYS: _no_system_call(machine),
     }
@@ -118,7 +123,17 @@ def _error(call: str, errno: int, causes: Mapping[int, Iterator[str]]) -> System
 # Each of these yields what may be the cause, the most certain first. Only as far as the first one is looked.
 
 
-def _not_permitted(purpose: Purpose, machine: Machine) -> Iterator[str]:
+_LOCKED_SEGMENTS = (
+    "refuses kexec_load; leave out -c and what needs it, so that kexec_file_load can take a signed kernel,"
+    " or turn off Secure Boot (or lockdown= on the kernel command line)"
+)
+_LOCKED_FILES = (
+    "takes signed kernels only; take your distribution's, or turn off Secure Boot (or lockdown= on the"
+    " kernel command line)"
+)
+
+
+def _not_permitted(purpose: Purpose, machine: Machine, locked: str) -> Iterator[str]:
     yield from _not_privileged(machine)
     state = machine.kexec_state
     if state.load_disabled:
@@ -127,10 +142,7 @@ def _not_permitted(purpose: Purpose, machine: Machine) -> Iterator[str]:
             " look in /etc/sysctl.d for what sets it"
         )
     if state.lockdown not in (None, "none"):
-        yield (
-            f"the kernel is locked down ({state.lockdown}, as with Secure Boot) and refuses kexec_load;"
-            " turn off Secure Boot, or remove lockdown= from the kernel command line"
-        )
+        yield f"the kernel is locked down ({state.lockdown}, as with Secure Boot) and {locked}"
     crash = purpose is Purpose.CRASH
     limit = state.load_limit_panic if crash else state.load_limit_reboot
     if limit == 0:
@@ -182,9 +194,13 @@ def _no_hole(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
             f" {region}; raise crashkernel="
         )
     else:
+        from pykexec import checks
+
+        unpacked = wanted - plan.kernel.size + checks.kernel_memory(plan.kernel.data)
+        lacks = f"{unpacked - region.size:#x} bytes more than" if unpacked > region.size else "not in"
         yield (
-            f"kernel and initrd have {wanted:#x} bytes, and with what the kernel needs to unpack itself they"
-            f" do not fit the reservation {region}; raise crashkernel="
+            f"the kernel unpacks itself: with the initrd that takes {unpacked:#x} bytes, and what comes with"
+            f" them, {lacks} the reservation {region}; raise crashkernel="
         )
 
 
@@ -193,7 +209,26 @@ def _file_too_large(plan: FileLoadPlan) -> Iterator[str]:
     yield f"{plan.kernel.path} has {plan.kernel.size:#x} bytes{initrd}: more than the kernel reads"
 
 
+def _unreadable(plan: FileLoadPlan) -> Iterator[str]:
+    initrd = f" or {plan.initrd.path}" if plan.initrd else ""
+    yield f"the kernel could not read {plan.kernel.path}{initrd} to its end; is the disk or server well?"
+
+
+_HEADER = slice(0x202, 0x206)
+_COMMAND_LINE_SIZE = slice(0x238, 0x23C)  # Documentation/arch/x86/boot.rst
+_ELFCOREHDR_WORD = 30  # MAX_ELFCOREHDR_STR_LEN in arch/x86/kernel/kexec-bzimage64.c
+
+
 def _invalid_files(plan: FileLoadPlan) -> Iterator[str]:
+    data = plan.kernel.data
+    size = len(os.fsencode(plan.command_line)) + 1
+    size += _ELFCOREHDR_WORD if plan.purpose is Purpose.CRASH else 0
+    limit = int.from_bytes(data[_COMMAND_LINE_SIZE], "little")
+    if bytes(data[_HEADER]) == b"HdrS" and size > limit:
+        yield (
+            f"the command line takes {size} bytes with what the kernel adds, {plan.kernel.path} takes"
+            f" {limit} at most; shorten --append"
+        )
     if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
         yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"
     yield from _unknown_format(plan)
@@ -226,6 +261,12 @@ def _unusable_addresses(
             yield f"segment {segment.name} {segment.range} is not made of whole pages of {machine.page_size}"
     if plan.purpose is Purpose.BOOT:
         yield from _found(plan, culprit)
+        # kernel/kexec_core.c sanity_check_segment_list(): KEXEC_DESTINATION_MEMORY_LIMIT
+        last = plan.segments[-1]
+        yield (
+            f"the running kernel reaches no memory that high, the highest segment is {last.name}"
+            f" {last.range}; load below it: --mem-max={last.address - 1:#x}"
+        )
         return
     region = _load_region(machine)
     if region is None:
@@ -233,7 +274,11 @@ def _unusable_addresses(
         return
     for segment in plan.segments:
         if not region.covers(segment.range):
-            yield f"segment {segment.name} {segment.range} is outside of the reservation {region}"
+            missing = max(segment.range.end - region.end, region.start - segment.range.start)
+            yield (
+                f"segment {segment.name} {segment.range} is outside of the reservation {region}, which is"
+                f" {missing:#x} bytes too small; load again, or raise crashkernel="
+            )
     if plan.entry not in region:
         yield f"the entry point {plan.entry:#x} is outside of the reservation {region}"
     yield from _found(plan, culprit)
@@ -281,13 +326,15 @@ def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]
     yield f"the running kernel ({machine.uname_machine}) does not take flags {plan.flags:#x}"
 
 
-def _no_memory(plan: LoadPlan) -> Iterator[str]:
+def _no_memory(plan: LoadPlan, machine: Machine) -> Iterator[str]:
     wanted = sum(segment.memsz for segment in plan.segments)
     if plan.purpose is Purpose.CRASH:
         # kernel/kexec_core.c, kimage_alloc_crash_control_pages(): they lie in the reservation, too.
+        region = _load_region(machine)
+        left = f"{region.size - wanted:#x} bytes" if region else "too little"
         yield (
-            f"the segments take {wanted:#x} bytes and leave the kernel too little of the reservation"
-            " for pages of its own; raise crashkernel="
+            f"the segments take {wanted:#x} bytes and leave the kernel {left} of the reservation for pages"
+            " of its own, which it needs in one piece; raise crashkernel="
         )
     yield f"the kernel has no {wanted:#x} bytes free for the segments; stop something, or shrink the initrd"
 
@@ -302,6 +349,30 @@ def _cannot_jump(machine: Machine) -> Iterator[str]:
     if machine.kexec_state.loaded:
         yield "this process is in a PID namespace of its own, as in a container; run pykexec on the host"
     yield "no kernel is loaded; load one with pykexec -l first"
+
+
+def _not_on_this_machine() -> Iterator[str]:
+    # arch/x86/kernel/machine_kexec_64.c machine_kexec_prepare(): a TDX module and an old CPU's erratum.
+    yield (
+        "kexec is off on this machine, as on hosts where TDX is on (dmesg says why);"
+        " boot without that: kvm_intel.tdx=0 on the kernel command line"
+    )
+
+
+def _file_gone(files: str) -> Iterator[str]:
+    yield f"{files} got shorter while it was loaded; is it being installed just now? Try again after that"
+
+
+def _busy_to_load(purpose: Purpose, machine: Machine) -> Iterator[str]:
+    """arch/arm64/kernel/machine_kexec.c machine_kexec_prepare(): cpus_are_stuck_in_kernel()."""
+    cpus = "proc/device-tree/cpus"
+    methods = [machine.read(f"{cpus}/{each}/enable-method") or b"" for each in machine.root.names(cpus)]
+    if purpose is Purpose.BOOT and b"spin-table\0" in methods:
+        yield (
+            "this board's firmware cannot stop CPUs (enable-method spin-table), so that its kernel starts no"
+            " other one; reboot it through the firmware"
+        )
+    yield from _busy()
 
 
 def _busy() -> Iterator[str]:

@@ -50,8 +50,20 @@ def load(plan: LoadPlan, machine: Machine) -> None:
     except OSError as error:
         from pykexec import explain
 
+        _tell_segments(plan)
         number = error.errno or 0
         raise explain.explain_load_failure(number, plan, machine, lambda: _culprit(plan, machine)) from error
+
+
+def _tell_segments(plan: LoadPlan) -> None:
+    """As the C tool does after a refusal."""
+    log.debug("entry       = %#x flags = %#x", plan.entry, plan.flags)
+    log.debug("nr_segments = %d", len(plan.segments))
+    for index, segment in enumerate(plan.segments):
+        log.debug("segment[%d].buf   = %s", index, segment.name)
+        log.debug("segment[%d].bufsz = %#x", index, segment.data.nbytes)
+        log.debug("segment[%d].mem   = %#x", index, segment.address)
+        log.debug("segment[%d].memsz = %#x", index, segment.memsz)
 
 
 def file_load(plan: FileLoadPlan, machine: Machine) -> None:
@@ -148,13 +160,29 @@ def _plan_load(machine: Machine, request: Request) -> LoadPlan:
     from pykexec import arch
 
     _keep_handover(machine, request.purpose)
-    plan = arch.for_machine(machine).plan(machine, request)
+    try:
+        plan = arch.for_machine(machine).plan(machine, request)
+    except PlacementError as error:
+        error.hint = error.hint or _room_for(request, error.missing)
+        raise
     _check(plan)
     if not (request.warnings or request.taken):
         return plan
     from pykexec.values import replace
 
     return replace(plan, warnings=(*plan.warnings, *request.warnings), taken=request.taken)
+
+
+def _room_for(request: Request, missing: int) -> str:
+    """What to do about a segment that found no place."""
+    from pykexec.plan import ADDRESS_SPACE
+
+    small = f"{missing:#x} bytes too small" if missing else "too small as it is divided"
+    if request.within != ADDRESS_SPACE:
+        return f"what --mem-min and --mem-max leave is {small}"
+    if request.purpose is Purpose.CRASH:
+        return f"the reservation is {small}; raise crashkernel=, or take a smaller initrd"
+    return f"the largest piece of free memory is {small}; take a smaller initrd, or try -s"
 
 
 def _plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:

@@ -299,4 +299,5 @@ class Layout:
         return PlacementError(
             f"Could not find a free area of memory of {memsz:#x} bytes for the {name}, aligned to"
             f" {alignment:#x}{bounds}; {usable.size:#x} bytes are free, the largest piece is {largest:#x}",
+            missing=max(memsz - largest, 0),
         )

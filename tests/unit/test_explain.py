@@ -10,8 +10,10 @@ import pytest
 
 from pykexec import explain, privilege
 from pykexec.errors import PykexecError
+from pykexec.files import FileData
 from pykexec.machine import Machine
-from pykexec.plan import LoadPlan, Purpose, Segment
+from pykexec.plan import FileLoadPlan, LoadPlan, Purpose, Segment
+from tests.support.bzimage import FakeBzImage
 from tests.support.machines import write
 
 ALL_CAPABILITIES = "000001ffffffffff"
@@ -120,7 +122,7 @@ def test_limits_of_the_other_purpose_do_not_count(tmp_path: Path) -> None:
 ADDRESSES = [
     (
         [at("initrd", 0x2FFFF000, 0x2000)],
-        "initrd 2ffff000-30000fff is outside of the reservation 20000000-2fff",
+        "initrd 2ffff000-30000fff is outside of the reservation 20000000-2fffffff, which is 0x1000 bytes",
     ),
     ([at("kernel", 0x1FFFF000, 0x1000)], "kernel 1ffff000-1fffffff is outside"),
     ([at("kernel", 0x20000800, 0x1000)], "kernel .* whole pages"),
@@ -182,9 +184,19 @@ def test_einval(tmp_path: Path, segments: list[Segment], flags: int, expected: s
 @pytest.mark.parametrize(
     ("number", "plan", "changes", "expected"),
     [
-        (errno.ENOMEM, PLAN, {}, "crashkernel="),
+        (errno.ENOMEM, PLAN, {}, "leave the kernel 0xf000000 bytes of the reservation"),
         (errno.ENOMEM, BOOT_PLAN, {}, "0x1000000 bytes"),
         (errno.EBUSY, PLAN, {}, "another load"),
+        (errno.EBUSY, PLAN, {"proc/device-tree/cpus/cpu@0/enable-method": "spin-table\0"}, "another load"),
+        (errno.EBUSY, BOOT_PLAN, {"proc/device-tree/cpus/cpu@0/enable-method": "psci\0"}, "another load"),
+        (
+            errno.EBUSY,
+            BOOT_PLAN,
+            {"proc/device-tree/cpus/cpu@0/enable-method": "spin-table\0"},
+            "reboot it through the firmware",
+        ),
+        (errno.EFAULT, PLAN, {}, "vmlinuz got shorter"),
+        (errno.ENOTSUP, PLAN, {}, "TDX"),
         (errno.EACCES, PLAN, {}, "signed"),
         (errno.ENOSYS, PLAN, {}, "CONFIG_KEXEC"),
         (errno.ENOSYS, PLAN, status(seccomp=2), "seccomp"),
@@ -197,6 +209,84 @@ def test_other_refusals(
     lines = str(error).splitlines()
     assert lines[0] == f"kexec_load failed: {os.strerror(number)}"
     assert expected in lines[1]
+
+
+# Every errno that kexec_load(2) and kexec_file_load(2) (man-pages) name, and what else the running kernel
+# answers: kernel/kexec.c, kernel/kexec_core.c, kernel/kexec_file.c, fs/kernel_read_file.c, kimage loaders,
+# security/integrity/ima, crypto/asymmetric_keys/verify_pefile.c, and machine_kexec_prepare().
+LOAD_ERRORS = [
+    "EPERM",
+    "EACCES",
+    "EADDRNOTAVAIL",
+    "EBUSY",
+    "EFAULT",
+    "EINVAL",
+    "ENOMEM",
+    "ENOSYS",
+    "ENOTSUP",
+]
+FILE_ERRORS = [
+    *LOAD_ERRORS,
+    *("ENOEXEC", "EBADMSG", "EFBIG", "EINTR", "EIO", "EKEYREJECTED", "ELIBBAD", "EMSGSIZE"),
+    *("ENODATA", "ENOKEY", "ENOPKG", "ETXTBSY"),
+]
+FILES = FileLoadPlan(
+    arch="x86_64",
+    purpose=Purpose.CRASH,
+    kernel=FileData.from_bytes("vmlinuz", FakeBzImage().build()),
+    initrd=FileData.from_bytes("initrd", bytes(0x1000)),
+    command_line="quiet",
+    flags=2,
+)
+
+
+@pytest.mark.parametrize("name", LOAD_ERRORS)
+@pytest.mark.parametrize("plan", [PLAN, BOOT_PLAN], ids=["crash", "boot"])
+def test_every_refusal_of_segments_has_cause_and_remedy(tmp_path: Path, name: str, plan: LoadPlan) -> None:
+    number = getattr(errno, name)
+    error = explain.explain_load_failure(number, plan, machine(tmp_path, {}))
+    what, hint = str(error).splitlines()
+    assert what == f"kexec_load failed: {os.strerror(number)}"
+    assert len(hint) > 40
+
+
+@pytest.mark.parametrize("name", FILE_ERRORS)
+@pytest.mark.parametrize("purpose", Purpose)
+def test_every_refusal_of_files_has_cause_and_remedy(tmp_path: Path, name: str, purpose: Purpose) -> None:
+    number = getattr(errno, name)
+    error = explain.explain_file_load_failure(number, replace(FILES, purpose=purpose), machine(tmp_path, {}))
+    what, hint = str(error).splitlines()
+    assert os.strerror(number) in what
+    assert len(hint) > 40
+
+
+def test_a_lockdown_leaves_signed_kernels(tmp_path: Path) -> None:
+    facts = machine(tmp_path, {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"})
+    assert "leave out -c" in str(explain.explain_load_failure(errno.EPERM, PLAN, facts))
+    assert "signed kernels only" in str(explain.explain_file_load_failure(errno.EPERM, FILES, facts))
+
+
+@pytest.mark.parametrize(("length", "purpose"), [(2047, Purpose.BOOT), (2017, Purpose.CRASH)])
+def test_a_line_too_long_for_the_kernel_file(tmp_path: Path, length: int, purpose: Purpose) -> None:
+    """arch/x86/kernel/kexec-bzimage64.c: the NUL counts, and for a crash 30 characters of elfcorehdr=."""
+    kernel = FileData.from_bytes("vmlinuz", FakeBzImage(cmdline_size=2048).build())
+    fits = replace(FILES, kernel=kernel, purpose=purpose, command_line="x" * length)
+    facts = machine(tmp_path, {})
+    assert "at most" not in str(explain.explain_file_load_failure(errno.EINVAL, fits, facts))
+    error = explain.explain_file_load_failure(
+        errno.EINVAL, replace(fits, command_line="x" * (length + 1)), facts
+    )
+    assert "takes 2049 bytes" in str(error)
+    assert "vmlinuz takes 2048 at most" in str(error)
+
+
+def test_what_a_file_unpacks_to_is_counted(tmp_path: Path) -> None:
+    """init_size (boot.rst) is what the kernel takes while it unpacks itself."""
+    kernel = FileData.from_bytes("vmlinuz", FakeBzImage(init_size=0x10001000).build())
+    error = explain.explain_file_load_failure(
+        errno.EADDRNOTAVAIL, replace(FILES, kernel=kernel), machine(tmp_path, {})
+    )
+    assert "0x2000 bytes more than the reservation 20000000-2fffffff" in str(error)
 
 
 def test_unknown_errno_is_told_plainly(tmp_path: Path) -> None:

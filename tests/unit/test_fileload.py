@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import mmap
 import os
 import re
 import signal
@@ -14,7 +15,14 @@ from typing import Any
 import pytest
 
 from pykexec import cli, explain, fileload, loader, privilege, syscalls
-from pykexec.errors import FileLoadUnavailable, ImageError, PykexecError, SystemCallError, UsageError
+from pykexec.errors import (
+    FileLoadUnavailable,
+    ImageError,
+    PlacementError,
+    PykexecError,
+    SystemCallError,
+    UsageError,
+)
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import Range
@@ -197,6 +205,47 @@ def test_too_small_a_reservation_says_by_how_much(tmp_path: Path, machine: Machi
         errno.EADDRNOTAVAIL, loader.plan_file_load(machine, request), machine
     )
     assert f"{0x123456 + len(KERNEL):#x} more than the reservation" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose"),
+    [(name, each) for name in ("qemu-6.1-1g", "qemu-arm64-6.1-1g") for each in Purpose],
+)
+def test_room_that_is_missing_is_counted(name: str, purpose: Purpose, tmp_path: Path) -> None:
+    machine = snapshot(name)
+    content = KERNEL if "arm64" not in name else FakeImage().build()
+    is_crash = purpose is Purpose.CRASH
+    memory = machine.iomem.crash_regions if is_crash else machine.iomem.memory_map.ram
+    largest = max(each.size for each in memory)
+    initrd = FileData.from_bytes("initrd", memoryview(mmap.mmap(-1, largest + 0x5000)))
+    request = replace(request_for(tmp_path, content, purpose=purpose), initrd=initrd)
+    with pytest.raises(PlacementError) as caught:
+        loader.plan_load(machine, request)
+    what, hint = str(caught.value).splitlines()
+    assert what.startswith("Could not find a free area of memory of 0x")
+    found = re.search(r"(the reservation|free memory) is (0x\w+) bytes too small", hint)
+    assert found
+    assert (found[1] == "the reservation") is is_crash
+    assert 0x5000 <= int(found[2], 16) <= largest
+    with pytest.raises(PlacementError, match="what --mem-min and --mem-max leave is 0x"):
+        loader.plan_load(machine, replace(request, within=Range(0, 1 << 40)))
+
+
+def test_d_tells_the_segments_that_were_refused(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the words of the C tool (kexec/kexec.c, my_load)."""
+    kernel.refused_segment = "kernel"
+    plan = loader.plan_load(machine, request_for(tmp_path))
+    with caplog.at_level("DEBUG", "pykexec"), pytest.raises(SystemCallError):
+        loader.load(plan, machine)
+    told = [record.getMessage() for record in caplog.records]
+    assert f"entry       = {plan.entry:#x} flags = 0x3e0000" in told
+    assert f"nr_segments = {len(plan.segments)}" in told
+    for index, segment in enumerate(plan.segments):
+        assert f"segment[{index}].bufsz = {segment.data.nbytes:#x}" in told
+        assert f"segment[{index}].mem   = {segment.address:#x}" in told
+        assert f"segment[{index}].memsz = {segment.memsz:#x}" in told
 
 
 UNFIT: list[dict[str, object]] = [
