@@ -56,6 +56,24 @@ class CKexec:
         return _parse(out.read_bytes())
 
 
+@dataclass(frozen=True)
+class NewestCKexec(CKexec):
+    """The program with a C library of its own."""
+
+    loader: Path
+
+    def command(self, environment: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+        # The variables are for the program alone: `env` has this machine's C library.
+        variables = [f"{name}={value}" for name, value in environment.items() if not name.startswith("LD_")]
+        libraries = [
+            "--library-path",
+            environment["LD_LIBRARY_PATH"],
+            "--preload",
+            environment["LD_PRELOAD"],
+        ]
+        return ["env", "-i", *variables, str(self.loader), *libraries, str(self.program), *arguments]
+
+
 def _complete(root: Path, symbols: str | None) -> None:
     """Files the C tool looks at and pykexec does not need."""
     (root / "proc/mounts").write_text("sysfs /sys sysfs rw 0 0\n")

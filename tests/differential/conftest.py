@@ -3,15 +3,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.differential.ckexec import CKexec
+from tests.differential.ckexec import CKexec, NewestCKexec
 from tools.lab import X86_64
-from tools.lab.images import kexec_tools
+from tools.lab.images import kexec_tools, newest_kexec_tools
 
 
 @pytest.fixture(scope="session")
-def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> CKexec:
+def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shim = tmp_path_factory.mktemp("shim") / "shim.so"
     source = Path(__file__).with_name("shim.c")
     subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", shim, source, "-ldl"], check=True)
+    return shim
+
+
+@pytest.fixture(scope="session")
+def c_kexec(shim_library: Path) -> CKexec:
+    """Debian 12's, kexec-tools 2.0.25."""
     program, libraries = kexec_tools(X86_64)
-    return CKexec(program, libraries, shim)
+    return CKexec(program, libraries, shim_library)
+
+
+@pytest.fixture(scope="session")
+def newest_c_kexec(shim_library: Path) -> CKexec:
+    """kexec-tools 2.0.32."""
+    program, libraries, loader = newest_kexec_tools(X86_64)
+    return NewestCKexec(program, libraries, shim_library, loader)

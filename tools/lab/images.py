@@ -63,6 +63,16 @@ def kexec_tools(arch: Arch) -> tuple[Path, list[Path]]:
     return packages[0] / "sbin/kexec", libraries
 
 
+def newest_kexec_tools(arch: Arch) -> tuple[Path, list[Path], Path]:
+    """The same of the newest version that Debian has, with the C library's program loader: it needs a newer
+    C library than this machine's."""
+    names = ("kexec-tools", "libc6", *(name.replace("4.17", "4.20") for name in _XEN))
+    packages = fetch("sid", arch.debian, names)
+    libraries = sorted({path.parent for package in packages for path in package.rglob("lib*.so.*")})
+    loader = next(packages[1].rglob("lib/*/ld-linux-*.so.*"))
+    return packages[0] / "usr/sbin/kexec", libraries, loader
+
+
 def small(arch: Arch) -> bytes:
     """A system with busybox and makedumpfile: for the kernel that is loaded."""
 
