@@ -168,14 +168,25 @@ def _addons(root: Root, path: str, kernel: FileData) -> tuple[FileData, ...]:
 
 def _unpacked(machine: Machine, request: Request, found: _Found) -> _Found:
     """With the kernel out of its containers, and what else is in these."""
+    found = _unwrapped(found)
     if formats.is_bundle(found.kernel) or found.profile is not None:
-        found = _opened(machine, request, found)
-    if request.format in checks.BUNDLES and not found.container:
+        found = _unwrapped(_opened(machine, request, found))
+        if formats.is_bundle(found.kernel):
+            what = identify.describe(found.kernel.data)
+            raise ImageError(
+                f"{found.kernel.path}: {found.container}, in it {what}: one of them is too many"
+            )
+    elif request.format in checks.BUNDLES:
         what = identify.describe(found.kernel.data) or "of no known type"
         raise ImageError(f"-t {request.format}: {found.kernel.path} is {what}", hint="leave out -t")
+    return found
+
+
+def _unwrapped(found: _Found) -> _Found:
+    """Out of what holds a kernel and nothing else."""
     if not magic.is_wrapped(found.kernel.data):
         return found
-    kernel, wrappings = formats.unwrap(found.kernel)
+    kernel, wrappings = formats.unwrap(found.kernel, keep_bundles=True)
     return replace(found, kernel=kernel, container=", ".join(filter(None, (found.container, wrappings))))
 
 
@@ -208,7 +219,7 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
         parts=(*(f"{path} ({each.nbytes:,} bytes of it)" for each in embedded), *found.parts),
         command_line=" ".join(filter(None, lines)) if lines else None,
         device_tree=tree,
-        container=bundle.format,
+        container=", ".join(filter(None, (found.container, bundle.format))),
         taken=tuple(notes),
         warnings=(*found.warnings, *bundle.notes),
     )

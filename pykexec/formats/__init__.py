@@ -12,15 +12,15 @@ __all__ = ["Bundle", "is_bundle", "open_bundle", "unwrap"]
 _NESTING_MAX = 4
 
 
-def unwrap(file: FileData) -> tuple[FileData, str]:
+def unwrap(file: FileData, *, keep_bundles: bool = False) -> tuple[FileData, str]:
     """The kernel inside, and the names of what it was wrapped in ("EFI zboot, gzip"); empty for a bare one.
 
-    Of a container that holds more than a kernel, what `open_bundle` finds without being told more. Raises
-    ImageError for a damaged container.
+    Of a container that holds more than a kernel, what `open_bundle` finds without being told more; with
+    `keep_bundles` that is left closed. Raises ImageError for a damaged container.
     """
     wrappings: list[str] = []
     for _ in range(_NESTING_MAX):
-        found = _open(file)
+        found = None if keep_bundles and is_bundle(file) else _open(file)
         if found is None:
             return file, ", ".join(wrappings)
         contents, name = found

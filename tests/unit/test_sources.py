@@ -242,6 +242,20 @@ def test_add_ons_beside_the_image(written: Written, tmp_path: Path) -> None:
     assert any(each.endswith("a.addon.efi") for each in plan.taken)
 
 
+def test_a_container_in_a_compressed_file_keeps_what_is_in_it(written: Written) -> None:
+    image = uki(KERNEL, (".initrd", b"\x1f\x8b\x08initrd"))
+    plain = as_told(snapshot(X86_64), "-c", "-l", written("uki.efi", image))
+    packed = as_told(snapshot(X86_64), "-c", "-l", written("uki.efi.gz", gzip.compress(image)))
+    assert isinstance(plain, LoadPlan)
+    assert isinstance(packed, LoadPlan)
+    assert [bytes(each.data) for each in packed.segments] == [bytes(each.data) for each in plain.segments]
+    assert (packed.command_line, packed.initrd is None) == ("root=/dev/a", False)
+    assert packed.image_format.startswith("gzip, unified kernel image, ")
+    nested = written("nested", uki(gzip.compress(image)))
+    with pytest.raises(ImageError, match="nested: unified kernel image, gzip, in it a unified kernel image"):
+        as_told(snapshot(X86_64), "-l", nested)
+
+
 @pytest.mark.parametrize("type_", ["uki", "fit"])
 def test_types_that_hold_a_kernel(type_: str, written: Written) -> None:
     machine = snapshot(X86_64)
