@@ -10,6 +10,7 @@ from pykexec.memory import KIB, MIB
 from pykexec.values import dataclass
 
 _MAGIC = b"ARM\x64"
+_EM_AARCH64 = b"\xb7\0"  # elf(5): e_machine, little-endian
 _FLAG_BIG_ENDIAN = 1 << 0
 _IMAGE_SIZE_MAX = 1 << 40
 
@@ -47,7 +48,7 @@ def parse(file: FileData) -> Image:
     """Read and check an Image, or the vmlinux one is made of. Raises ImageError."""
     path, data = file.path, file.data
     kind = "arm64 Image"
-    if bytes(data[:4]) == b"\x7fELF":
+    if bytes(data[:4]) == b"\x7fELF" and data[18:20] == _EM_AARCH64:
         kind = "arm64 vmlinux"
         from pykexec.formats import elf
 
@@ -56,7 +57,7 @@ def parse(file: FileData) -> Image:
         from pykexec.formats import identify
 
         lack = 'no arm64 Image signature ("ARM\\x64" at offset 0x38)'
-        raise identify.unknown(path, data, lack, "an arm64 kernel is usually /boot/vmlinuz-VERSION")
+        raise identify.unknown(path, file.data, lack, "arm64")
     header = HEADER.parse(bytes(data[: HEADER.sizeof()]))
     _require_whole(path, data)
     if header.flags & _FLAG_BIG_ENDIAN:

@@ -80,15 +80,15 @@ def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:
 def _require_signature(path: str, data: memoryview) -> None:
     if data.nbytes == 0:
         raise ImageError(f"{path}: the file is empty")
-    if data.nbytes < 2 * _SECTOR:
-        raise ImageError(
-            f"{path}: not a kernel: {data.nbytes} bytes are less than a bzImage's boot sector and header"
-        )
+    is_short = data.nbytes < 2 * _SECTOR
+    short = f"{data.nbytes} bytes are less than a bzImage's boot sector and header"
     if not matches(data):
         from pykexec.formats import identify
 
         lack = "no bzImage signature (0x55aa at offset 0x1fe, HdrS at 0x202)"
-        raise identify.unknown(path, data, lack, "an x86_64 kernel is usually /boot/vmlinuz-VERSION")
+        raise identify.unknown(path, data, f"not a kernel: {short}" if is_short else lack, "x86_64")
+    if is_short:
+        raise ImageError(f"{path}: truncated: {short}", hint="copy or install the kernel again")
 
 
 def _require_high(path: str, header: layouts.Parsed) -> None:

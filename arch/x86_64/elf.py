@@ -75,7 +75,9 @@ def parse(path: str, data: memoryview) -> Program:
     structs.create_advanced_structs()
     header = _read(path, "ELF header", structs.Elf_Ehdr, data, 0)
     if header.e_type not in ("ET_EXEC", "ET_DYN"):
-        raise ImageError(f"{path}: an ELF file, but no executable one ({header.e_type})")
+        from pykexec.formats import identify
+
+        raise ImageError(f"{path}: {identify.describe(data)}, but no executable one ({header.e_type})")
     pieces = sorted(_pieces(path, data, structs, header), key=lambda each: each[0].address)
     if not pieces:
         raise ImageError(f"{path}: an ELF file without anything to load")

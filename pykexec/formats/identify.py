@@ -26,6 +26,16 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"KDUMP   ", "a crash dump that makedumpfile made"),
     (0, b"makedumpfile", "a crash dump that makedumpfile made"),
     (0, b"QFI\xfb", "a qcow2 disk image"),
+    (0, b"XFSB", "an XFS file system"),
+    (0x10040, b"_BHRfS_M", "a btrfs file system"),
+    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"LZIP", "lzip data, which kernels do not know"),
+    (0, b"\x1f\x9d", "data of compress(1), which kernels do not know"),
     (0, b"\x02\xb0\xad\x1b", "a Multiboot header without a kernel"),
 )
 """Offset, bytes and meaning; each format's own specification, as file(1) has them too."""
@@ -42,14 +52,17 @@ _MULTIBOOT = ((b"\x02\xb0\xad\x1b", 8 * KIB, 4), (b"\xd6\x50\x52\xe8", 32 * KIB,
 """Magic, how far it is looked for, alignment: sections 3.1 of both Multiboot specifications."""
 
 
-def unknown(path: str, data: memoryview, lack: str, usual: str) -> ImageError:
+def unknown(path: str, data: memoryview, lack: str, machine: str) -> ImageError:
     """The error for a file that is no kernel, in the words by which the C tool's is searched for.
 
-    `lack` is what a kernel would have, `usual` where kernels usually are.
+    `lack` is what a kernel of that machine would have.
     """
     what = describe(data)
     which = f", which is {what}" if what else ""
-    return ImageError(f"Cannot determine the file type of {path}{which}: {lack}", hint=usual)
+    return ImageError(
+        f"Cannot determine the file type of {path}{which}: {lack}",
+        hint=f"this machine is {machine}; its kernels are usually called /boot/vmlinuz-VERSION",
+    )
 
 
 def describe(data: memoryview) -> str | None:

@@ -21,6 +21,7 @@ from tests.support.arm64_image import FakeImage
 from tests.support.elf import NO_ADDRESS
 from tests.support.elf import kcore as fake_kcore
 from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot, unpacked
+from tests.support.program import Load, Program
 
 PLAIN = "qemu-arm64-6.1-1g"
 HIGH_LOW = "qemu-arm64-6.1-6g-high-low"
@@ -174,6 +175,11 @@ def test_page_size_is_the_machines(tmp_path: Path, page_size: int) -> None:
     [
         ({"kernel": FileData.from_bytes("k", b"x" * 5000)}, ImageError, "no arm64 Image signature"),
         ({"kernel": FileData.from_bytes("k", b"")}, ImageError, "no arm64 Image signature"),
+        (
+            {"kernel": FileData.from_bytes("k", Program([Load(0x1000000, b"x" * 500)], 0x1000000).build())},
+            ImageError,
+            "k, which is a 64-bit ELF executable for x86_64",
+        ),
         ({"kernel": FileData.from_bytes("k", FakeImage(flags=1).build())}, ImageError, "big-endian"),
         (
             {"kernel": FileData.from_bytes("k", FakeImage(image_size=4096).build())},

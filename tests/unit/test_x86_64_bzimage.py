@@ -1,5 +1,6 @@
 """Reading bzImages, good, odd and hostile."""
 
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from pykexec.arch.x86_64 import bzimage
 from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
+from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 
 
@@ -40,6 +42,9 @@ def test_no_setup_sectors_means_four() -> None:
         (b"", "the file is empty"),
         (b"root:x:0:0:root:/root:/bin/bash\n", "not a kernel"),
         (b"#!/bin/sh\n" * 1000, r"vmlinuz, which is a script \(/bin/sh\): no bzImage signature"),
+        (b"#!/bin/sh\n", r"vmlinuz, which is a script \(/bin/sh\): not a kernel"),
+        (FakeImage().build(), "vmlinuz, which is an arm64 Image: [^\n]*\n[^\n]*this machine is x86_64"),
+        (FakeBzImage().build()[:700], "truncated: 700 bytes"),
         (b"\x01\x92" * 1000, r"^Cannot determine the file type of vmlinuz: no bzImage"),
         (FakeBzImage(version=0x020B).build(), "boot protocol 2.11"),
         (FakeBzImage(loadflags=0).build(), "a zImage"),
@@ -52,8 +57,9 @@ def test_no_setup_sectors_means_four() -> None:
     ],
 )
 def test_what_is_wrong_is_said(image: bytes, message: str) -> None:
-    with pytest.raises(ImageError, match=message) as caught:
+    with pytest.raises(ImageError) as caught:
         parse(image)
+    assert re.search(message, str(caught.value))
     assert "vmlinuz" in str(caught.value)
     assert caught.value.exit_code == 255
 
