@@ -235,7 +235,11 @@ def _invalid_files(plan: FileLoadPlan) -> Iterator[str]:
 
 
 def _unknown_format(plan: FileLoadPlan) -> Iterator[str]:
-    yield f"the running kernel cannot load {plan.kernel.path} by itself; leave out -s, or use -c"
+    from pykexec.formats import identify
+
+    what = identify.describe(plan.kernel.data)
+    which = f", which is {what}," if what else ""
+    yield f"the running kernel cannot load {plan.kernel.path}{which} by itself; leave out -s, or use -c"
 
 
 def _no_memory_for_files(plan: FileLoadPlan) -> Iterator[str]:

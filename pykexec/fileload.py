@@ -42,14 +42,17 @@ def unfit(request: Request) -> list[str]:
 def plan(machine: Machine, request: Request) -> FileLoadPlan:
     """What to pass to kexec_file_load(2).
 
-    Raises UsageError for what it cannot be told, and where that would cost a loaded crash kernel
-    ImageError or FileLoadUnavailable for what it would refuse.
+    Raises UsageError for what it cannot be told, ImageError for a damaged kernel (the running one looks at
+    no more than its header), and where that would cost a loaded crash kernel FileLoadUnavailable for what it
+    would refuse.
     """
     if names := unfit(request):
         raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
     kernel, _ = formats.unwrap(request.kernel)
-    if request.purpose is Purpose.CRASH and machine.kexec_state.crash_loaded:
-        _require_loadable(machine, kernel)
+    is_known = _is_known(machine, kernel)
+    if not is_known and request.purpose is Purpose.CRASH and machine.kexec_state.crash_loaded:
+        # The running kernel forgets that one before it looks at the new one (kernel/kexec_file.c).
+        raise _refused(kernel)
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
@@ -70,18 +73,30 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
     )
 
 
-def _require_loadable(machine: Machine, kernel: FileData) -> None:
-    """The running kernel forgets a loaded crash kernel before it looks at a new one (kernel/kexec_file.c):
-    what it is going to refuse must not reach it.
+def doubts(machine: Machine, kernel: FileData) -> list[str]:
+    """Why the running kernel will most likely not load that by itself."""
+    if _is_known(machine, kernel):
+        return []
+    from pykexec.formats import identify
 
-    Raises ImageError for a damaged kernel, FileLoadUnavailable for one that only kexec_load(2) can load.
+    what = identify.describe(kernel.data) or "of no known type"
+    return [f"the running kernel will most likely refuse {kernel.path}, which is {what}"]
+
+
+def _is_known(machine: Machine, kernel: FileData) -> bool:
+    """Whether it is in the format that the running kernel loads, as far as that is known.
+
+    Raises ImageError for a damaged kernel.
     """
     from pykexec import arch
 
-    if arch.for_machine(machine).has_file_format(kernel):
-        return
+    known = [each for each in arch.architectures() if machine.uname_machine in each.machines]
+    return not known or known[0].has_file_format(kernel)
+
+
+def _refused(kernel: FileData) -> FileLoadUnavailable:
     number = errno.ENOEXEC
-    raise FileLoadUnavailable(
+    return FileLoadUnavailable(
         f"syscall kexec_file_load not available. ({os.strerror(number)})",
         errno=number,
         hint=f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c",

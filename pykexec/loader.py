@@ -86,9 +86,13 @@ def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileL
     """The plan to show: with "auto" that for kexec_load(2), which says where everything would go, unless
     only kexec_file_load(2) can do it."""
     request = _resolved(machine, request)
-    if system_call == "file" or (system_call == "auto" and _file_load_only(machine, request)):
-        return _plan_file_load(machine, request)
-    return _plan_load(machine, request)
+    if system_call != "file" and (system_call == "load" or not _file_load_only(machine, request)):
+        return _plan_load(machine, request)
+    from pykexec import fileload
+    from pykexec.values import replace
+
+    files = _plan_file_load(machine, request)
+    return replace(files, warnings=(*files.warnings, *fileload.doubts(machine, files.kernel)))
 
 
 def load_request(

@@ -27,8 +27,9 @@ class X86_64:  # noqa: N801 (the architecture's name)
     def has_file_format(self, kernel: FileData) -> bool:
         """arch/x86/kernel/kexec-bzimage64.c"""
         from pykexec.arch.x86_64 import bzimage
+        from pykexec.arch.x86_64.kernel import Entry
 
-        return bzimage.matches(kernel.data) and bzimage.parse(kernel) is not None
+        return bzimage.matches(kernel.data) and bzimage.parse(kernel).entry is Entry.LONG
 
     def plan(self, machine: Machine, request: Request) -> LoadPlan:
         from pykexec.arch.x86_64 import loader

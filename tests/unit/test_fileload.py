@@ -123,6 +123,8 @@ SPOILT = [
     (BZIMAGE.build()[:500], "file", FileLoadUnavailable, "cannot load .* by itself"),
     (BZIMAGE.build()[:500], "auto", ImageError, "not a kernel"),
     (b"\x7fELF" + bytes(5000), "file", FileLoadUnavailable, "cannot load .* by itself"),
+    (FakeBzImage(version=0x020B).build(), "file", FileLoadUnavailable, "cannot load .* by itself"),
+    (FakeBzImage(xloadflags=0).build(), "file", FileLoadUnavailable, "cannot load .* by itself"),
 ]
 
 
@@ -137,6 +139,28 @@ def test_a_loaded_crash_kernel_is_not_risked(
         loader.load_request(machine, request, call)
     assert re.search(message, str(caught.value))
     assert kernel.calls == []
+
+
+@pytest.mark.parametrize("call", ["file", "auto"])
+def test_a_truncated_kernel_does_not_reach_the_running_one(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine, call: str
+) -> None:
+    """Which looks at the header only, would load it, and die when it is started."""
+    with pytest.raises(ImageError, match="truncated"):
+        loader.load_request(machine, request_for(tmp_path, BZIMAGE.build()[:5000]), call)
+    assert kernel.calls == []
+
+
+def test_what_the_kernel_does_not_know_is_named(
+    tmp_path: Path, kernel: FakeKernel, machine: Machine
+) -> None:
+    request = request_for(tmp_path, b"#!/bin/sh\n" * 200)
+    assert [each for each in loader.plan(machine, request, "file").warnings if "script (/bin/sh)" in each]
+    kernel.file_answers = [errno.ENOEXEC]
+    with pytest.raises(FileLoadUnavailable) as caught:
+        loader.load_request(machine, request, "file")
+    assert "which is a script (/bin/sh)" in str(caught.value.hint)
+    assert not loader.plan(machine, request_for(tmp_path), "file").warnings
 
 
 FLAGS = [
