@@ -8,6 +8,11 @@ import stat
 from pykexec.errors import FileError
 from pykexec.values import dataclass, field
 
+_READ_MAX = 4 << 30
+"""What is no file on a disk is read into memory: more than an initrd can have is not."""
+_NULL = os.makedev(1, 3)
+"""/dev/null (Documentation/admin-guide/devices.txt), by which some say that there is no initrd."""
+
 
 class Descriptor:
     """A file descriptor, closed when its last user is gone."""
@@ -39,21 +44,30 @@ class FileData:
     def open(cls, path: str | os.PathLike[str], what: str) -> "FileData":
         """Map the file; `what` ("kernel", "initrd") names it in errors.
 
-        Raises FileError when it cannot be opened or read.
+        A pipe is read to its end, a disk is mapped like a file. Raises FileError when it cannot be opened or
+        read, or does not end.
         """
         name = os.fspath(path)
         try:
             descriptor = Descriptor(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
             status = os.fstat(descriptor.number)
-            if stat.S_ISREG(status.st_mode) and status.st_size:
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev != _NULL:
+                raise FileError(f"cannot read the {what} {name}: it is a device, no file")
+            is_disk = stat.S_ISBLK(status.st_mode)
+            size = os.lseek(descriptor.number, 0, os.SEEK_END) if is_disk else status.st_size
+            if size and (is_disk or stat.S_ISREG(status.st_mode)):
                 try:
-                    mapped = mmap.mmap(descriptor.number, status.st_size, access=mmap.ACCESS_COPY)
-                    return cls(name, memoryview(mapped), descriptor)
+                    mapped = mmap.mmap(descriptor.number, size, access=mmap.ACCESS_COPY)
+                    # Of a disk kexec_file_load(2) does not read.
+                    return cls(name, memoryview(mapped), None if is_disk else descriptor)
                 except OSError as error:
                     if error.errno != errno.ENODEV:  # as sysfs answers for /sys/firmware/initrd
                         raise
             with open(descriptor.number, "rb", closefd=False) as file:
-                return cls(name, memoryview(file.read()))
+                data = file.read(_READ_MAX + 1)
+            if len(data) > _READ_MAX:
+                raise FileError(f"cannot read the {what} {name}: it does not end")
+            return cls(name, memoryview(data))
         except OSError as error:
             raise FileError(f"cannot read the {what} {name}: {error.strerror}") from error
         except ValueError as error:  # a NUL byte in the name

@@ -1,0 +1,68 @@
+"""Files that are none: what a user may name by mistake, or on purpose."""
+
+import fcntl
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pykexec import files
+from pykexec.errors import FileError
+from pykexec.files import FileData
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    """As a shell's <(command) is one."""
+    content = os.urandom(300_000)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=[content])
+    writer.start()
+    found = FileData.open(path, "kernel")
+    writer.join()
+    assert bytes(found.data) == content
+    assert found.descriptor is None, "kexec_file_load cannot read it once more"
+
+
+def test_nothing_is_an_empty_file() -> None:
+    assert FileData.open("/dev/null", "initrd").size == 0
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/full"])
+def test_a_device_without_an_end_is_not_read(path: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(FileError, match=f"cannot read the kernel {path}: it is a device"):
+        FileData.open(path, "kernel")
+    assert time.monotonic() - start < 1
+
+
+def test_what_goes_on_and_on_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_READ_MAX", 100_000)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.write(writer, bytes(200_000))
+    with pytest.raises(FileError, match="does not end"):
+        FileData.open(path, "initrd")
+    os.close(writer)
+    os.close(reader)
+
+
+def test_a_disk_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests have no disk: a file stands for one, of which stat(2) does not tell the size."""
+    content = os.urandom(100_000)
+    (tmp_path / "disk").write_bytes(content)
+
+    def as_disk(descriptor: int) -> os.stat_result:
+        mode = stat.S_IFBLK | 0o600
+        return os.stat_result((mode, *os.stat(descriptor)[1:6], 0, *os.stat(descriptor)[7:]))
+
+    monkeypatch.setattr(os, "fstat", as_disk)
+    found = FileData.open(tmp_path / "disk", "kernel")
+    assert bytes(found.data) == content
+    assert found.descriptor is None
