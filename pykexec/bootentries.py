@@ -62,6 +62,8 @@ class BootEntry:
     device_tree: str | None = None
     overlays: tuple[str, ...] = ()
     """Device tree overlays."""
+    extras: tuple[str, ...] = ()
+    """What else a unified kernel image gets: add-ons, credentials, system extensions."""
     profile: str | None = None
     """Of a unified kernel image: its number or ID."""
     is_image: bool = False
@@ -118,22 +120,43 @@ def find(known: Sequence[BootEntry], wanted: str) -> BootEntry:
 def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
     """The entry that a reboot would start; `known` are the `entries`.
 
-    In the order of what decides: the EFI variables that systemd-boot keeps, its loader.conf, GRUB's
-    environment block, and else the first of the sorted entries. Raises UsageError where there is none.
+    In the order of what decides: the EFI variables and the loader.conf of systemd-boot, which leaves out
+    entries without a file, GRUB's environment block, and else the first of the sorted entries. Raises
+    UsageError where there is none.
     """
     if not known:
         places = shown(
             f"{each}/{folder}" for each in PARTITIONS for folder in ("loader/entries", "EFI/Linux")
         )
         raise UsageError("no boot entries", hint=f"looked in {places}")
-    for pattern in _preferences(root):
-        for entry in known:
-            if pattern == entry.title or _matches(pattern, entry):
-                return entry
-        # GRUB may count its menu's entries instead.
-        if re.fullmatch("[0-9]{1,4}", pattern) and int(pattern) < len(known):
-            return known[int(pattern)]
-    return known[0]
+    there = [entry for entry in known if _is_there(root, entry)] or known
+    good = [entry for entry in there if entry.tries_left != 0]
+    chosen = (
+        _first_match(_preferences(root, "OneShot"), there)
+        or _first_match(_preferences(root, "Preferred"), good)
+        or _first_match(_preferences(root, "Default"), there)
+        or _of_grub(root, known)
+    )
+    return chosen or there[0]
+
+
+def running(root: Root, known: Sequence[BootEntry], release: str) -> BootEntry | None:
+    """The entry that systemd-boot has started, if its kernel is the running one (``uname -r``).
+
+    After a kexec that need not be so: the EFI variable outlives it.
+    """
+    selected = efi_variable(root, "LoaderEntrySelected")
+    entry = _first_match([selected], known) if selected else None
+    if entry is None or not _is_there(root, entry):
+        return None
+    data = view(root, entry.kernel)
+    if uki.matches(data):
+        found = uki.parse(f"/{entry.kernel}", data).text(".uname")
+    else:
+        from pykexec import kernelconfig
+
+        found = kernelconfig.release_of(data)
+    return entry if (found or entry.version) == release else None
 
 
 def addons(root: Root, image: str) -> list[str]:
@@ -182,6 +205,7 @@ def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> Bo
         options=fields.all("options"),
         device_tree=located(tree) if tree else None,
         overlays=tuple(map(located, fields.all("devicetree-overlay").split())),
+        extras=tuple(map(located, fields.all("extra").split())),
         profile=fields.last("profile") or None,
         tries_left=tries_left,
         notes=tuple(fields.notes()),
@@ -298,15 +322,43 @@ def _grub_environment(root: Root) -> dict[str, str]:
     return values
 
 
-def _preferences(root: Root) -> Iterator[str]:
-    """IDs, or patterns for them, the one that counts most first."""
-    wanted = [efi_variable(root, name) for name in ("LoaderEntryOneShot", "LoaderEntryDefault")]
-    for partition in PARTITIONS:
-        pattern = _Fields(text(root, f"{partition}/loader/loader.conf"), _Variables(root)).last("default")
-        wanted.append(efi_variable(root, "LoaderEntryLastBooted") if pattern == "@saved" else pattern)
+def _is_there(root: Root, entry: BootEntry) -> bool:
+    return locate(root, [""], entry.kernel) is not None
+
+
+def _preferences(root: Root, name: str) -> Iterator[str]:
+    """IDs, or patterns for them, that systemd-boot is told by that name, the one that counts most first."""
+    wanted = [efi_variable(root, f"LoaderEntry{name}")]
+    for partition in PARTITIONS if name != "OneShot" else ():
+        wanted.append(
+            _Fields(text(root, f"{partition}/loader/loader.conf"), _Variables(root)).last(name.lower())
+        )
+    for pattern in filter(None, wanted):
+        saved = efi_variable(root, "LoaderEntryLastBooted") if pattern == "@saved" else pattern
+        if saved:
+            yield saved
+
+
+def _of_grub(root: Root, known: Sequence[BootEntry]) -> BootEntry | None:
     environment = _grub_environment(root)
-    wanted += [environment.get("next_entry"), environment.get("saved_entry")]
-    return filter(None, wanted)
+    for saved in filter(None, (environment.get("next_entry"), environment.get("saved_entry"))):
+        if entry := _first_match([saved], known):
+            return entry
+        # It may count its menu's entries instead.
+        if re.fullmatch("[0-9]{1,4}", saved) and int(saved) < len(known):
+            return known[int(saved)]
+    return None
+
+
+def _first_match(patterns: Iterable[str], known: Sequence[BootEntry]) -> BootEntry | None:
+    for pattern in patterns:
+        name, _, profile = pattern.rpartition("@")
+        for entry in known:
+            if pattern == entry.title or _matches(pattern, entry):
+                return entry
+            if name and _matches(name, entry):
+                return replace(entry, profile=profile)
+    return None
 
 
 def _matches(pattern: str, entry: BootEntry) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pykexec import bootentries, checks, command_line, formats, initramfs
-from pykexec.bootentries import BootEntry
+from pykexec.bootentries import BootEntry, RunningKernel
 from pykexec.bootpaths import first_file, view
 from pykexec.errors import FileError, ImageError, MachineError, UsageError
 from pykexec.files import FileData
@@ -117,11 +117,18 @@ def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
         command_line=entry.options or None,
         device_tree=_file(machine.root, entry.device_tree, "device tree") if entry.device_tree else None,
         profile=entry.profile if request.profile is None else request.profile,
-        addons=_addons(machine.root, entry.kernel, kernel),
+        addons=(
+            *_addons(machine.root, entry.kernel, kernel),
+            *(_file(machine.root, path, "add-on") for path in entry.extras if _is_addon(path)),
+        ),
         taken=(f"boot entry {entry.id}{f' ({entry.title})' if entry.title else ''}: /{entry.source}",),
         warnings=tuple(_doubts(entry)),
         parts=tuple(f"/{path}" for path in initrds),
     )
+
+
+def _is_addon(path: str) -> bool:
+    return path.lower().endswith(".addon.efi")
 
 
 def _doubts(entry: BootEntry) -> Iterator[str]:
@@ -132,12 +139,19 @@ def _doubts(entry: BootEntry) -> Iterator[str]:
     if entry.overlays:
         names = ", ".join(f"/{path}" for path in entry.overlays)
         yield f"boot entry {entry.id}: its device tree overlays are left out: {names}"
+    if others := [path for path in entry.extras if not _is_addon(path)]:
+        yield (
+            f"boot entry {entry.id}: what systemd's stub would hand on is left out:"
+            f" {', '.join(f'/{path}' for path in others)}"
+        )
 
 
 def _of_running(machine: Machine, request: Request) -> _Found:
-    running = bootentries.running_kernel(machine.root, machine.kernel_release, machine.command_line)
+    running = _running(machine)
     initrds = () if request.initrd is not None else running.initrds
     kernel = _file(machine.root, running.kernel, "kernel")
+    lacks_initrd = not (initrds or request.initrd or request.initrds or magic.may_be_bundle(kernel.data))
+    note = f"no initrd was found beside /{running.kernel}; where it takes one, give it: --initrd=FILE"
     return _Found(
         kernel=kernel,
         where="the running kernel",
@@ -145,8 +159,20 @@ def _of_running(machine: Machine, request: Request) -> _Found:
         profile=request.profile,
         addons=_addons(machine.root, running.kernel, kernel),
         taken=(f"the running kernel: /{running.kernel} (by {running.why})",),
+        warnings=(note,) if lacks_initrd else (),
         parts=tuple(f"/{path}" for path in initrds),
     )
+
+
+def _running(machine: Machine) -> RunningKernel:
+    """As the boot loader says it, or by the usual names."""
+    root, release, line = machine.root, machine.kernel_release, machine.command_line
+    if "BOOT_IMAGE" not in line:  # which GRUB sets, and systemd-boot does not
+        known = bootentries.entries(root, machine.uname_machine)
+        entry = bootentries.running(root, known, release)
+        if entry is not None:
+            return RunningKernel(entry.kernel, entry.initrds, f"boot entry {entry.id}, which was selected")
+    return bootentries.running_kernel(root, release, line)
 
 
 def _file(root: Root, path: str, what: str) -> FileData:

@@ -71,7 +71,8 @@ def test_every_field(disk: Disk) -> None:
         "# comment\ntitle\tDebian GNU/Linux 12\nversion 6.1.0\nmachine-id abc\nsort-key debian\n"
         "linux   /debian/6.1/linux\ninitrd /debian/6.1/microcode\ninitrd debian/6.1/initrd\n"
         "options root=/dev/sda1\noptions  quiet   splash \ndevicetree /board.dtb\n"
-        "devicetree-overlay /one.dtbo /two.dtbo\narchitecture X64\nunknown key\n\n",
+        "devicetree-overlay /one.dtbo /two.dtbo\narchitecture X64\nunknown key\n\n"
+        "extra /a.cred\nextra /b.addon.efi\n",
         "efi",
     )
     assert disk.entries() == [
@@ -87,6 +88,7 @@ def test_every_field(disk: Disk) -> None:
             options="root=/dev/sda1 quiet   splash",
             device_tree="efi/board.dtb",
             overlays=("efi/one.dtbo", "efi/two.dtbo"),
+            extras=("efi/a.cred", "efi/b.addon.efi"),
         )
     ]
 
@@ -264,8 +266,44 @@ def test_what_decides(disk: Disk) -> None:
     assert disk.default() == "id-6.1"
     disk.variable("LoaderEntryDefault", "id-6.2.conf")
     assert disk.default() == "id-6.2"
+    disk.variable("LoaderEntryPreferred", "id-6.1.conf")
+    assert disk.default() == "id-6.1"
     disk.variable("LoaderEntryOneShot", "id-5.10.conf")
     assert disk.default() == "id-5.10"
+
+
+def test_saved_is_what_was_booted_last_wherever_it_says_so(disk: Disk) -> None:
+    three(disk)
+    disk.variable("LoaderEntryLastBooted", "id-6.1.conf")
+    disk.variable("LoaderEntryDefault", "@saved")
+    assert disk.default() == "id-6.1"
+
+
+def test_a_preferred_entry_must_not_have_failed(disk: Disk) -> None:
+    """loader.conf(5): "preferred" heeds boot counting, "default" does not."""
+    disk.entry("old", "linux /v\n")
+    disk.entry("new+0-3", "linux /v\n")
+    disk.write("boot/loader/loader.conf", "preferred new*\n")
+    assert disk.default() == "old"
+    disk.write("boot/loader/loader.conf", "default new*\n")
+    assert disk.default() == "new"
+
+
+def test_a_profile_may_be_the_default(disk: Disk) -> None:
+    """systemd-boot calls it IMAGE.efi@NUMBER."""
+    disk.write("efi/EFI/Linux/b.efi", image())
+    disk.write("efi/EFI/Linux/a.efi", image(version="9"))
+    disk.variable("LoaderEntryDefault", "b.efi@2")
+    found = bootentries.default(Folder(disk.top), disk.entries())
+    assert (found.id, found.profile) == ("b", "2")
+
+
+def test_systemd_boot_does_not_start_what_is_not_there(disk: Disk) -> None:
+    three(disk)
+    disk.entry("other", "linux /there\n")
+    disk.write("boot/there")
+    disk.write("boot/loader/loader.conf", "default id-6*\n")
+    assert disk.default() == "other"
 
 
 def test_no_entries(disk: Disk) -> None:
@@ -387,6 +425,24 @@ def test_no_running_kernel(disk: Disk) -> None:
         MachineError, match=r"no image of the running kernel, 6\.1\.0; looked for /boot/vmlinuz-6"
     ):
         disk.running("BOOT_IMAGE=/vmlinuz-6.1.0")
+
+
+def test_the_entry_that_systemd_boot_started(disk: Disk) -> None:
+    disk.entry("arch", "linux /vmlinuz-linux\ninitrd /ucode.img\ninitrd /initramfs-linux.img\n")
+    disk.write("boot/vmlinuz-linux", versioned("6.1.0"))
+    for name in ("ucode.img", "initramfs-linux.img"):
+        disk.write(f"boot/{name}")
+    root = Folder(disk.top)
+    assert bootentries.running(root, disk.entries(), "6.1.0") is None
+    disk.variable("LoaderEntrySelected", "arch.conf")
+    found = bootentries.running(root, disk.entries(), "6.1.0")
+    assert found is not None
+    assert found.initrds == ("boot/ucode.img", "boot/initramfs-linux.img")
+    assert bootentries.running(root, disk.entries(), "6.2.0") is None, "replaced, or another was kexec'ed"
+    disk.write("efi/EFI/Linux/b.efi", image(version="6.2.0"))
+    disk.variable("LoaderEntrySelected", "b.efi")
+    assert bootentries.running(root, disk.entries(), "6.1.0") is None
+    assert bootentries.running(root, disk.entries(), "6.2.0") is not None
 
 
 class Memory(Root):

@@ -565,6 +565,45 @@ def test_the_running_kernel(tmp_path: Path, written: Written) -> None:
         as_told(snapshot(X86_64), "-l", "--reuse-kernel")
 
 
+def test_the_running_kernel_by_its_boot_entry(tmp_path: Path) -> None:
+    """systemd-boot leaves no BOOT_IMAGE, and the names need not follow any custom."""
+    files: dict[str, str | bytes | None] = {
+        "proc/cmdline": "root=/dev/a\n",
+        "proc/sys/kernel/osrelease": "6.1.0-test\n",
+        "boot/loader/entries/arch.conf": "linux /K\ninitrd /I\n",
+        "boot/K": named("6.1.0-test"),
+        "boot/I": b"\x1f\x8b\x08entry",
+        "usr/lib/modules/6.1.0-test/vmlinuz": named("6.1.0-test"),
+        f"sys/firmware/efi/efivars/LoaderEntrySelected-{LOADER}": b"\6\0\0\0"
+        + "arch.conf\0".encode("utf-16-le"),
+    }
+    plan = as_told(unpacked(X86_64, tmp_path / "root", files), "-c", "-l", "--reuse-kernel")
+    assert isinstance(plan, LoadPlan)
+    assert plan.taken[0] == "the running kernel: /boot/K (by boot entry arch, which was selected)"
+    assert bytes(plan.segment("initrd").data) == b"\x1f\x8b\x08entry"
+    assert not [each for each in plan.warnings if "initrd" in each]
+
+
+def test_what_else_an_entry_gives_its_image(tmp_path: Path) -> None:
+    files: dict[str, str | bytes | None] = {
+        "boot/loader/entries/a.conf": "uki /a.efi\nextra /more.addon.efi\nextra /secret.cred\n",
+        "boot/a.efi": uki(),
+        "boot/more.addon.efi": portable_executable([(".cmdline", b"more")]),
+    }
+    plan = as_told(unpacked(X86_64, tmp_path / "root", files), "-c", "-l", "--entry-id=a")
+    assert plan.command_line == "root=/dev/a more"
+    (warning,) = plan.warnings
+    assert warning.startswith("boot entry a: ")
+    assert warning.endswith(": /boot/secret.cred")
+
+
+def test_no_initrd_of_the_running_kernel_is_worth_a_word(tmp_path: Path) -> None:
+    files = {path: content for path, content in RUNNING.items() if "initrd" not in path}
+    machine = unpacked(X86_64, tmp_path / "root", files)
+    (warning,) = as_told(machine, "-c", "-l", "--reuse-kernel").warnings
+    assert warning.startswith("no initrd was found beside /boot/vmlinuz-6.1.0")
+
+
 @pytest.mark.parametrize(
     "argv",
     [
