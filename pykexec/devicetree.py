@@ -54,11 +54,19 @@ class DeviceTree:
 
     def set(self, path: str, name: str, value: bytes) -> None:
         """Set a property; a node that is missing is made."""
-        node = self._node(path)
-        if node is None:
-            node = fdt.Node(path.strip("/"))
-            self._tree.root.append(node)
-        node.set_property(name, value or None)
+        self.make(path).set_property(name, value or None)
+
+    def make(self, path: str) -> fdt.Node:
+        """That node, made with those above it where they are missing."""
+        node = self._tree.root
+        for name in filter(None, path.split("/")):
+            found = node.get_subnode(name)
+            node = _node(name, node) if found is None else found
+        return node
+
+    def has(self, path: str) -> bool:
+        """Whether there is that node."""
+        return self._node(path) is not None
 
     def remove(self, path: str, name: str) -> None:
         """Take a property away, if it is there."""

@@ -43,6 +43,8 @@ class _Found:
     initrds: tuple[FileData, ...] = ()
     command_line: str | None = None
     device_tree: FileData | None = None
+    overlays: tuple[FileData, ...] = ()
+    """Changes to it."""
     profile: str | None = None
     addons: tuple[FileData, ...] = ()
     container: str = ""
@@ -109,6 +111,7 @@ def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
     else:
         entry = bootentries.find(known, wanted)
     initrds = () if request.initrd is not None else entry.initrds
+    overlays = entry.overlays if entry.device_tree else ()
     kernel = _file(machine.root, entry.kernel, "kernel")
     return _Found(
         kernel=kernel,
@@ -116,6 +119,7 @@ def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
         initrds=tuple(_file(machine.root, path, "initrd") for path in initrds),
         command_line=entry.options or None,
         device_tree=_file(machine.root, entry.device_tree, "device tree") if entry.device_tree else None,
+        overlays=tuple(_file(machine.root, path, "device tree overlay") for path in overlays),
         profile=entry.profile if request.profile is None else request.profile,
         addons=(
             *_addons(machine.root, entry.kernel, kernel),
@@ -136,9 +140,9 @@ def _doubts(entry: BootEntry) -> Iterator[str]:
         yield f"/{entry.source}: {note}"
     if entry.tries_left == 0:
         yield f"boot entry {entry.id}: its boot counter says that it failed each time it was tried"
-    if entry.overlays:
+    if entry.overlays and not entry.device_tree:
         names = ", ".join(f"/{path}" for path in entry.overlays)
-        yield f"boot entry {entry.id}: its device tree overlays are left out: {names}"
+        yield f"boot entry {entry.id}: its overlays are left out, for it has no device tree: {names}"
     if others := [path for path in entry.extras if not _is_addon(path)]:
         yield (
             f"boot entry {entry.id}: what systemd's stub would hand on is left out:"
@@ -234,9 +238,10 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
         # reservation would hold what is only of use to a usual boot.
         notes.append(f"not the initrd in {path}: {request.initrd.path} is given instead")
         embedded = ()
-    tree = found.device_tree
+    tree, overlays = found.device_tree, found.overlays
     if tree is None and bundle.device_tree is not None:
         tree = FileData.from_bytes(f"{path} (device tree)", bundle.device_tree)
+        overlays = tuple(FileData.from_bytes(f"{path} (overlay)", each) for each in bundle.overlays)
     return replace(
         found,
         kernel=FileData.from_bytes(path, bundle.kernel),
@@ -245,6 +250,7 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
         parts=(*(f"{path} ({each.nbytes:,} bytes of it)" for each in embedded), *found.parts),
         command_line=" ".join(filter(None, lines)) if lines else None,
         device_tree=tree,
+        overlays=overlays,
         container=", ".join(filter(None, (found.container, bundle.format))),
         taken=tuple(notes),
         warnings=(*found.warnings, *bundle.notes),
@@ -300,7 +306,20 @@ def _device_tree(machine: Machine, request: Request, found: _Found) -> tuple[Fil
     running = machine.read(_TREE)
     if running is None and not machine.root.names("proc/device-tree"):
         return None, [f"not the device tree {given.path}: this machine has none"]
-    return _completed(given, running), [f"device tree {given.path}"]
+    names = [given.path, *(each.path for each in found.overlays)]
+    return _completed(_overlaid(given, found.overlays), running), [f"device tree {', then '.join(names)}"]
+
+
+def _overlaid(given: FileData, overlays: Sequence[FileData]) -> FileData:
+    if not overlays:
+        return given
+    from pykexec import overlays as changes
+    from pykexec.devicetree import DeviceTree
+
+    tree = DeviceTree(bytes(given.data), given.path)
+    for each in overlays:
+        changes.apply(tree, DeviceTree(bytes(each.data), each.path), each.path)
+    return FileData.from_bytes(given.path, tree.to_bytes())
 
 
 def _completed(given: FileData, running: bytes | None) -> FileData:

@@ -16,6 +16,8 @@ class Bundle:
     command_line: str | None = None
     """None where the container has none (an empty one is one)."""
     device_tree: memoryview | None = None
+    overlays: tuple[memoryview, ...] = ()
+    """Changes to the device tree, in the order in which they apply."""
     release: str | None = None
     """What ``uname -r`` will say."""
     notes: tuple[str, ...] = ()

@@ -81,34 +81,39 @@ class Fit:
         """
         name = self.find(wanted, compatible=compatible)
         chosen = self._configurations.children[name]
-        kernel = self._image(chosen, name, "kernel", ("kernel", "kernel_noload"))
-        if kernel is None:
+        kernels, ramdisks = (
+            [self._image(each, name, role, kinds, unpack=unpack) for each in chosen.texts(role)[:1]]
+            for role, kinds, unpack in (
+                ("kernel", ("kernel", "kernel_noload"), True),
+                # A kernel unpacks its initrd itself; U-Boot leaves it packed, whatever `compression` says.
+                ("ramdisk", ("ramdisk",), False),
+            )
+        )
+        if not kernels:
             raise ImageError(f"{self.path}: its configuration {name} has no kernel")
-        # A kernel unpacks its initrd itself; U-Boot leaves it packed, whatever `compression` says.
-        ramdisk = self._image(chosen, name, "ramdisk", ("ramdisk",), unpack=False)
-        tree = self._image(chosen, name, "fdt", ("flat_dt",), size_max=_TREE_MAX)
+        trees = [
+            self._image(each, name, "fdt", ("flat_dt",), size_max=_TREE_MAX) for each in chosen.texts("fdt")
+        ]
         return Bundle(
             format=f"FIT image, configuration {name}",
-            kernel=kernel,
-            initrds=() if ramdisk is None else (ramdisk,),
+            kernel=kernels[0],
+            initrds=tuple(ramdisks),
             command_line=chosen.text("bootargs"),
-            device_tree=tree,
+            device_tree=trees[0] if trees else None,
+            overlays=tuple(trees[1:]),
             notes=(*self._other_machine(chosen, name, compatible), *self._left_out(chosen, name)),
         )
 
     def _image(
         self,
-        chosen: Node,
+        name: str,
         configuration: str,
         role: str,
         kinds: tuple[str, ...],
         *,
         unpack: bool = True,
         size_max: int | None = None,
-    ) -> memoryview | None:
-        name = chosen.text(role)
-        if not name:
-            return None
+    ) -> memoryview:
         where = f"{self.path}: /images/{name}"
         node = self._images.children.get(name)
         if node is None:
@@ -150,13 +155,12 @@ class Fit:
     def _left_out(self, chosen: Node, name: str) -> Iterator[str]:
         used = [(f"/configurations/{name}", chosen)]
         for role in ("kernel", "ramdisk", "fdt"):
-            image = chosen.text(role)
-            if image and image in self._images.children:
-                used.append((f"/images/{image}", self._images.children[image]))
+            images = [each for each in chosen.texts(role) if each in self._images.children]
+            used += [(f"/images/{each}", self._images.children[each]) for each in images]
         for where, node in used:
             if any(each.startswith("signature") for each in node.children):
                 yield f"{self.path}: {where} is signed; pykexec does not check that"
-        for what in [*chosen.texts("fdt")[1:], *chosen.texts("loadables")]:
+        for what in chosen.texts("loadables"):
             yield f"{self.path}: /images/{what} of the configuration {name} is left out"
 
 

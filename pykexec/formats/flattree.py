@@ -64,6 +64,11 @@ def parse(path: str, data: memoryview) -> Node:
     return _Reader(path, data).root()
 
 
+def is_overlay(path: str, data: memoryview) -> bool:
+    """Whether this is no tree, but changes to one. Raises ImageError when the blob is damaged."""
+    return any("__overlay__" in each.children for each in parse(path, data).children.values())
+
+
 class _Reader:
     def __init__(self, path: str, data: memoryview) -> None:
         self._path = path

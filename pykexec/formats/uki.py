@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from pykexec.errors import DeviceTreeError, ImageError
-from pykexec.formats import pe
+from pykexec.formats import flattree, pe
 from pykexec.formats.bundle import Bundle
 from pykexec.memory import KIB
 
@@ -45,7 +45,8 @@ class Addon:
     command_line: str | None
     initrd: memoryview | None
     microcode: memoryview | None
-    has_device_tree: bool
+    device_trees: tuple[tuple[str, memoryview], ...]
+    """Its .dtb and .dtbauto sections."""
     release: str | None
     """The only kernel it is for (.uname); None: for any."""
 
@@ -110,6 +111,7 @@ class Uki:
         own = [self.section(".ucode", number), self.section(".initrd", number)]
         more = [each.initrd for each in fitting]
         lines = [self.text(".cmdline", number), *(each.command_line for each in fitting)]
+        tree, overlays = _changed(self.path, self._device_tree(number, compatible), fitting, compatible)
         kernel = self.section(".linux", number)
         assert kernel is not None  # see parse()
         return Bundle(
@@ -117,18 +119,14 @@ class Uki:
             kernel=_without_padding(self.path, kernel),
             initrds=tuple(each for each in (*microcode, *own, *more) if each is not None),
             command_line=_joined(lines),
-            device_tree=self._device_tree(number, compatible),
+            device_tree=tree,
+            overlays=overlays,
             release=self.text(".uname", number),
             notes=tuple(notes),
         )
 
     def _device_tree(self, profile: int, compatible: str | None) -> memoryview | None:
-        for name, data in self._parts(profile):
-            if name == ".dtbauto" and compatible is not None:
-                found = _first_compatible(f"{self.path}: .dtbauto", data)
-                if found == compatible:
-                    return data
-        return self.section(".dtb", profile)
+        return _fitting_tree(self.path, self._parts(profile), compatible)
 
     def _parts(self, profile: int) -> Iterator[_Part]:
         if profile < len(self._of_profiles):
@@ -165,7 +163,8 @@ def parse_addon(path: str, data: memoryview) -> Addon:
     if headers is None:
         raise ImageError(f"{path}: no add-on of a unified kernel image: not a PE file")
     parts: dict[str, memoryview] = {}
-    for name, contents in _checked(path, data, headers):
+    sections = _checked(path, data, headers)
+    for name, contents in sections:
         parts.setdefault(name, contents)
     if ".linux" in parts or not any(name in parts for name in _ADDON):
         what = "it has a kernel" if ".linux" in parts else f"it has none of {' '.join(_ADDON)}"
@@ -177,7 +176,7 @@ def parse_addon(path: str, data: memoryview) -> Addon:
         command_line=texts.get(".cmdline"),
         initrd=parts.get(".initrd"),
         microcode=parts.get(".ucode"),
-        has_device_tree=".dtb" in parts or ".dtbauto" in parts,
+        device_trees=tuple(each for each in sections if each[0] in (".dtb", ".dtbauto")),
         release=texts.get(".uname"),
     )
 
@@ -246,9 +245,37 @@ def _fitting(addons: Sequence[Addon], uki: Uki, release: str | None) -> tuple[li
             notes.append(f"{addon.path} is left out: it is for {addon.release}, the kernel is {release}")
         else:
             fitting.append(addon)
-            if addon.has_device_tree:
-                notes.append(f"{addon.path}: its changes to the device tree are left out")
     return fitting, notes
+
+
+def _fitting_tree(path: str, parts: Iterable[_Part], compatible: str | None) -> memoryview | None:
+    """That of a .dtbauto section which is for the machine, else that of a .dtb section."""
+    found = None
+    for name, data in parts:
+        if name == ".dtbauto" and compatible is not None:
+            if _first_compatible(f"{path}: .dtbauto", data) == compatible:
+                return data
+        elif name == ".dtb" and found is None:
+            found = data
+    return found
+
+
+def _changed(
+    path: str, tree: memoryview | None, addons: Sequence[Addon], compatible: str | None
+) -> tuple[memoryview | None, tuple[memoryview, ...]]:
+    """The tree with what add-ons have in its place, and what they have to change it."""
+    overlays: list[memoryview] = []
+    for addon in addons:
+        given = _fitting_tree(addon.path, addon.device_trees, compatible)
+        if given is None:
+            continue
+        if flattree.is_overlay(addon.path, given):
+            overlays.append(given)
+        else:
+            tree, overlays = given, []
+    if overlays and tree is None:
+        raise ImageError(f"{path}: an add-on changes its device tree, of which it has none")
+    return tree, tuple(overlays)
 
 
 def _joined(lines: Sequence[str | None]) -> str | None:

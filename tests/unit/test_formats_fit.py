@@ -159,10 +159,14 @@ def test_what_is_not_checked_is_said() -> None:
         }
     }
     images: Tree = {"k": {**image(KERNEL), "signature-1": signature}, "t": image(TREE, "flat_dt")}
-    assert parse(blob(images, configurations)).select().notes == (
+    with pytest.raises(ImageError, match="fit: /images/o is missing, the fdt of the configuration c"):
+        parse(blob(images, configurations)).select()
+    images = {**images, "o": image(b"the overlay", "flat_dt")}
+    found = parse(blob(images, configurations)).select()
+    assert [bytes(each) for each in found.overlays] == [b"the overlay"]
+    assert found.notes == (
         "fit: /configurations/c is signed; pykexec does not check that",
         "fit: /images/k is signed; pykexec does not check that",
-        "fit: /images/o of the configuration c is left out",
         "fit: /images/fw of the configuration c is left out",
     )
 

@@ -171,15 +171,31 @@ def test_addons_that_do_not_fit_are_left_out() -> None:
         addon((".cmdline", b"arm"), machine=ARM64, name="a"),
         addon((".cmdline", b"other"), (".uname", b"6.2"), name="b"),
         addon((".cmdline", b"same"), (".uname", b"6.1\n"), name="c"),
-        addon((".dtb", tree("x")), name="d"),
     ]
     found = parse((".uname", b"6.1")).select(addons=added)
     assert (found.command_line, found.release) == ("same", "6.1")
     assert found.notes == (
         "a is left out: it is for arm64",
         "b is left out: it is for 6.2, the kernel is 6.1",
-        "d: its changes to the device tree are left out",
     )
+
+
+def test_device_trees_of_addons() -> None:
+    """A tree takes the place of the image's, changes are to the last tree there is."""
+    change = Blob({"fragment@0": {"target-path": b"/\0", "__overlay__": {"a": b""}}}).build()
+    image = parse((".dtb", tree("base")))
+    first, other = addon((".dtb", tree("first"))), addon((".dtbauto", tree("other")), (".dtb", change))
+
+    def taken(*addons: uki.Addon, compatible: str | None = None) -> list[bytes]:
+        found = image.select(addons=addons, compatible=compatible)
+        return [bytes(each) for each in (found.device_tree or b"", *found.overlays)]
+
+    assert taken(first) == [tree("first")]
+    assert taken(first, other, compatible="first") == [tree("first"), change]
+    assert taken(other, first) == [tree("first")]
+    assert taken(other, compatible="other") == [tree("other")]
+    with pytest.raises(ImageError, match="an add-on changes its device tree, of which it has none"):
+        parse().select(addons=[other])
 
 
 def test_addon_names() -> None:

@@ -364,6 +364,33 @@ def test_the_machine_chooses_a_configuration(written: Written, tmp_path: Path) -
     assert any("device tree" in each for each in plan.taken)
 
 
+def compiled(path: Path, source: str) -> bytes:
+    """By dtc, with labels for overlays."""
+    dtc: list[str | Path] = ["dtc", "-q", "-@", "-I", "dts", "-O", "dtb", "-o", path]
+    subprocess.run(dtc, input=f"/dts-v1/; {source}".encode(), check=True)
+    return path.read_bytes()
+
+
+def test_an_entry_s_overlays_change_its_tree(tmp_path: Path) -> None:
+    board = (
+        '/ { #address-cells = <2>; #size-cells = <2>; uart: serial { status = "disabled"; }; chosen { }; };'
+    )
+    overlay = '/plugin/; &uart { status = "okay"; };'
+    files: dict[str, str | bytes | None] = {
+        "boot/loader/entries/a.conf": "linux /Image\ndevicetree /b.dtb\ndevicetree-overlay o.dtbo /p.dtbo\n",
+        "boot/Image": IMAGE,
+        "boot/b.dtb": compiled(tmp_path / "b", board),
+        "boot/o.dtbo": compiled(tmp_path / "o", overlay),
+        "boot/p.dtbo": compiled(tmp_path / "p", '/plugin/; &{/} { model = "changed"; };'),
+    }
+    plan = as_told(unpacked(ARM64, tmp_path / "root", files), "-c", "-l", "--entry-id=a")
+    assert isinstance(plan, LoadPlan)
+    tree = properties(plan.segment("dtb").data)
+    assert (tree["/serial"]["status"], tree["/"]["model"]) == (b"okay\0", b"changed\0")
+    assert "device tree /boot/b.dtb, then /boot/o.dtbo, then /boot/p.dtbo" in plan.taken
+    assert not [each for each in plan.warnings if "overlay" in each]
+
+
 def test_a_tree_with_other_cells_is_for_another_machine(written: Written) -> None:
     with pytest.raises(MachineError, match="#address-cells"):
         as_told(snapshot(ARM64), "-l", fit(written, "a,board", cells=1), "--profile=board")

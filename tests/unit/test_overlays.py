@@ -1,0 +1,40 @@
+"""Damaged overlays; what is in good ones is compared with fdtoverlay in tests/differential."""
+
+import contextlib
+import struct
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec import overlays
+from pykexec.devicetree import DeviceTree
+from pykexec.errors import DeviceTreeError
+from tests.support.dtb import Blob
+
+WORD = st.sampled_from([0, 1, 4, 0xFFFFFFFE, 0xFFFFFFFF]).map(lambda number: struct.pack(">I", number))
+TEXT = st.sampled_from(
+    [b"/", b"/a", b"/a/", b"//", b"", b"/fragment@0:target:0", b"/fragment@0:target:-1", b"::"]
+)
+VALUE = st.one_of(WORD, TEXT.map(lambda text: text + b"\0"), st.binary(max_size=9))
+NAMES = ("phandle", "target", "target-path", "label", "a")
+NODES = ("fragment@0", "__overlay__", "__symbols__", "__fixups__", "__local_fixups__", "a")
+BOTH = st.sampled_from((*NAMES, *NODES))
+
+
+def trees() -> st.SearchStrategy[dict[str, Any]]:
+    return st.recursive(
+        st.dictionaries(st.sampled_from(NAMES), VALUE, max_size=4),
+        lambda inner: st.dictionaries(
+            st.sampled_from((*NAMES, *NODES)), st.one_of(VALUE, inner), max_size=5
+        ),
+        max_leaves=8,
+    )
+
+
+@given(trees(), trees())
+def test_any_overlay_is_applied_or_refused(base: dict[str, Any], change: dict[str, Any]) -> None:
+    tree = DeviceTree(Blob(base).build(), "base")
+    with contextlib.suppress(DeviceTreeError):
+        overlays.apply(tree, DeviceTree(Blob(change).build(), "change"), "change")
+    DeviceTree(tree.to_bytes(), "the result can be read again")
