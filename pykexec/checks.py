@@ -74,9 +74,11 @@ def _initrd(file: FileData | None) -> Iterator[str]:
         return
     from pykexec import initramfs
 
-    warning = initramfs.inspect(file.data).warning
-    if warning is not None:
-        yield f"{file.path}: {warning}"
+    contents = initramfs.inspect(file.data)
+    if contents.warning is not None:
+        yield f"{file.path}: {contents.warning}"
+    elif contents.kind is initramfs.Kind.EMPTY:
+        yield f"{file.path} has no files in it: the new kernel gets an empty initramfs"
 
 
 def _is_usual(data: memoryview) -> bool:
@@ -110,7 +112,7 @@ def _configuration(machine: Machine, kernel: FileData, *, from_container: bool) 
     text = _text_beside(machine, release) if release else None
     if text is not None:
         lacks = [name for name in _NEEDED if f"# {name} is not set\n" in text]
-    elif from_container or _is_image(kernel.data):
+    elif from_container or _is_unpacked(kernel.data):
         lacks = _lacks(kernel)
     else:
         return
@@ -141,7 +143,7 @@ def _text_beside(machine: Machine, release: str) -> str | None:
 
 def _release(data: memoryview) -> str | None:
     release = magic.bzimage_release(data)
-    if release is None and _is_image(data):
+    if release is None and _is_unpacked(data):
         from pykexec import kernelconfig
 
         release = kernelconfig.release_of(data)
@@ -181,9 +183,34 @@ def kernel_memory(data: memoryview) -> int:
         return int.from_bytes(data[0x260:0x264], "little")
     if _is_image(data):
         return int.from_bytes(data[0x10:0x18], "little")
-    return data.nbytes
+    return _elf_memory(data) if _is_elf(data) else data.nbytes
+
+
+def _elf_memory(data: memoryview) -> int:
+    """What its segments take: the file may have much more in it, to debug with. elf(5)."""
+    if bytes(data[4:5]) == b"\2":
+        e_phoff, e_phentsize, p_memsz, size = 0x20, 0x36, 0x28, 8
+    else:
+        e_phoff, e_phentsize, p_memsz, size = 0x1C, 0x2A, 0x14, 4
+    start, pitch = _number(data, e_phoff, size), _number(data, e_phentsize, 2)
+    rows = (start + pitch * index for index in range(_number(data, e_phentsize + 2, 2)))
+    pt_load = 1
+    return sum(_number(data, row + p_memsz, size) for row in rows if _number(data, row, 4) == pt_load)
+
+
+def _number(data: memoryview, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "little")
+
+
+def _is_unpacked(data: memoryview) -> bool:
+    """Whether what is in it can be seen as it is."""
+    return _is_image(data) or _is_elf(data)
 
 
 def _is_image(data: memoryview) -> bool:
     """Whether this is an arm64 Image, which is never compressed."""
     return bytes(data[0x38:0x3C]) == b"ARM\x64"
+
+
+def _is_elf(data: memoryview) -> bool:
+    return bytes(data[:4]) == b"\x7fELF"

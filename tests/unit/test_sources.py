@@ -25,11 +25,12 @@ from pykexec.files import FileData
 from pykexec.formats import magic
 from pykexec.initramfs import Addition
 from pykexec.machine import Machine
-from pykexec.plan import FileLoadPlan, LoadPlan, Request
+from pykexec.plan import FileLoadPlan, LoadPlan, Purpose, Request
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot, unpacked
 from tests.support.pe import portable_executable
+from tests.support.program import Load, Program
 from tests.support.zboot import zboot
 
 X86_64, ARM64 = "qemu-6.1-1g", "qemu-arm64-6.1-1g"
@@ -688,6 +689,7 @@ def test_a_multiboot_kernel_takes_no_initrd(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"", "is empty"),
+        (bytes(5000), "has no files in it"),
         (b"hsqs" + bytes(5000), "a squashfs file system"),
         (b"070701" + b"0" * 60, "truncated"),
         (b"text\n" * 100, "no initramfs: a text file"),
@@ -754,6 +756,27 @@ def test_a_configuration_in_an_unpacked_kernel(written: Written) -> None:
     for data in (image, gzip.compress(image, mtime=0)):
         (warning,) = as_told(snapshot(ARM64), "-c", "-p", written("Image", data)).warnings
         assert "CONFIG_CRASH_DUMP" in warning
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_a_vmlinux_is_looked_at_like_any_kernel(bits: int, written: Written) -> None:
+    """Its size in memory is that of its segments: what there is to debug it with is not loaded."""
+    config = gzip.compress(b"# CONFIG_PROC_VMCORE is not set\n", mtime=0)
+    text = b"Linux version 6.1.0 (x@y) IKCFG_ST" + config + b"IKCFG_ED"
+    machine = snapshot(X86_64)
+    reserved = sum(each.size for each in machine.iomem.crash_regions)
+
+    def warned(memsz: int) -> list[str]:
+        loads = [Load(0x1000000, text), Load(0x1200000, b"", memsz)]
+        program = Program(loads, 0x1000000, bits=bits, machine=62 if bits == 64 else 3).build()
+        kernel = written("vmlinux", program)
+        os.truncate(kernel, 2 * reserved)
+        return checks.warnings(machine, request_for(kernel, purpose=Purpose.CRASH))
+
+    assert [each.partition("CONFIG")[2] for each in warned(1 << 20)] == [
+        "_PROC_VMCORE: it will have no /proc/vmcore"
+    ]
+    assert any("run out of memory" in each for each in warned(reserved))
 
 
 def test_a_reservation_that_is_too_small(written: Written) -> None:
