@@ -74,6 +74,7 @@ def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:
         takes_efi=bool(xloadflags & layouts.XLF_EFI_KEXEC),
         takes_5level_paging=bool(xloadflags & layouts.XLF_5LEVEL),
         setup=data[: data.nbytes - image.nbytes],
+        bits=_bits(header),
     )
 
 
@@ -100,6 +101,12 @@ def _require_high(path: str, header: layouts.Parsed) -> None:
 
 def _xloadflags(header: layouts.Parsed) -> int:
     return int(header.xloadflags) if header.version >= _WITH_XLOADFLAGS else 0
+
+
+def _bits(header: layouts.Parsed) -> int | None:
+    if header.version < _WITH_XLOADFLAGS:
+        return None
+    return 64 if header.xloadflags & layouts.XLF_KERNEL_64 else 32
 
 
 def _lacks_64bit_entry(header: layouts.Parsed) -> str | None:

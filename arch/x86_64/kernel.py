@@ -46,6 +46,8 @@ class LinuxKernel:
     """Whether it can take over EFI runtime services from a kexec'ing kernel."""
     takes_5level_paging: bool | None
     """Whether it can be entered with five-level page tables active; None where there is no telling."""
+    bits: int | None
+    """Of its words: 64 or 32; None where the file does not tell."""
     release: str | None = None
     """What ``uname -r`` will say, where the file tells."""
     setup: memoryview = memoryview(b"")

@@ -2,6 +2,7 @@
 
 import os
 
+from pykexec import crash
 from pykexec.arch.x86_64 import boot_params, ground
 from pykexec.arch.x86_64.boot_params import Handover, RunningBootParams
 from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, BELOW_4G, Ground
@@ -21,12 +22,8 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
     """A plan to load that kernel. Raises PykexecError."""
     if request.modules:
         raise UsageError("--module is for Multiboot kernels; a Linux kernel takes an --initrd")
-    if request.purpose is Purpose.CRASH and not kernel.relocatable:
-        raise ImageError(
-            f"{kernel.path}: {_why_fixed(kernel)}, so it cannot run in the crash region",
-            hint="a capture kernel needs CONFIG_RELOCATABLE=y",
-        )
-    warnings = _paging_warnings(machine, kernel)
+    warnings = _capture_warnings(machine, kernel) if request.purpose is Purpose.CRASH else []
+    warnings += _paging_warnings(machine, kernel)
     running = boot_params.read_running(machine)
     efi = boot_params.efi_to_hand_over(machine, kernel, running) if request.hand_over_efi else None
     base = ground.prepare(machine, request)
@@ -68,6 +65,18 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
 def _jump_back_digits(parameters: int, line: str) -> int:
     """Where in memory the last digits of the command line are."""
     return parameters + boot_params.COMMAND_LINE_OFFSET + len(os.fsencode(line)) - _JUMP_BACK_DIGITS
+
+
+def _capture_warnings(machine: Machine, kernel: LinuxKernel) -> list[str]:
+    """Raises ImageError for one that cannot run in the crash region."""
+    if not kernel.relocatable and not crash.survey(machine).load.covers(kernel.window):
+        raise ImageError(
+            f"{kernel.path}: {_why_fixed(kernel)}, so it cannot run in the crash region",
+            hint="a capture kernel needs CONFIG_RELOCATABLE=y",
+        )
+    if kernel.bits != 32:
+        return []
+    return [f"{kernel.path} is a 32-bit kernel, whose programs do not read a 64-bit kernel's dump"]
 
 
 def _why_fixed(kernel: LinuxKernel) -> str:

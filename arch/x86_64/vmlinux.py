@@ -60,6 +60,7 @@ def parse_64bit(file: FileData) -> LinuxKernel:
         initrd_window=Range(0, 1 << 64),
         takes_efi=takes_efi,
         takes_5level_paging=True if version >= _WITH_5_LEVELS_ALWAYS else None,
+        bits=64,
         release=release,
     )
 
@@ -86,6 +87,7 @@ def parse_32bit(file: FileData) -> LinuxKernel:
         initrd_window=Range(0, _INITRD_END_32BIT),
         takes_efi=False,
         takes_5level_paging=None,
+        bits=32,
         release=release,
     )
 

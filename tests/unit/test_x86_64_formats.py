@@ -70,6 +70,24 @@ def test_an_i386_vmlinux_lies_where_it_was_linked(purpose: Purpose) -> None:
         assert plan(VMLINUX32.build()).segment("kernel").address == 0x1000000
 
 
+def test_a_capture_kernel_may_be_linked_to_the_reservation() -> None:
+    (reserved,) = snapshot(PLAIN).iomem.crash_regions
+    there = reserved.start + 0x1000000
+    program = dataclasses.replace(
+        VMLINUX32, loads=[dataclasses.replace(TEXT32, address=there)], entry=there + 0x10
+    )
+    found = plan(program.build(), purpose=Purpose.CRASH)
+    assert found.segment("kernel").address == there
+    assert any("is a 32-bit kernel" in each for each in found.warnings)
+
+
+def test_a_32_bit_capture_kernel_is_worth_a_word() -> None:
+    kernel = FakeBzImage(xloadflags=0).build()
+    assert any("is a 32-bit kernel" in each for each in plan(kernel, purpose=Purpose.CRASH).warnings)
+    assert plan(kernel).warnings == ()
+    assert plan(FakeBzImage().build(), purpose=Purpose.CRASH).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("program", "message"),
     [
