@@ -164,10 +164,26 @@ def addons(root: Root, image: str) -> list[str]:
 
     Raises MachineError when a folder cannot be read.
     """
-    partition = max((each for each in PARTITIONS if image.startswith(f"{each}/")), key=len, default=None)
-    folders = [f"{partition}/loader/addons"] if partition else []
+    folders = [f"{_partition_of(image)}/loader/addons"] if _partition_of(image) else []
     folders.append(f"{image}.extra.d")
     return [f"{folder}/{name}" for folder in folders for name in uki.addon_names(root.names(folder))]
+
+
+def companions(root: Root, image: str) -> list[str]:
+    """What else systemd's stub hands on with that image, through its initrd: credentials and extensions.
+
+    systemd-stub(7), "Companion files". Raises MachineError when a folder cannot be read.
+    """
+    own = [name for name in root.names(f"{image}.extra.d") if name.endswith((".cred", ".raw"))]
+    found = [f"{image}.extra.d/{name}" for name in own]
+    if partition := _partition_of(image):
+        folder = f"{partition}/loader/credentials"
+        found += [f"{folder}/{name}" for name in root.names(folder) if name.endswith(".cred")]
+    return found
+
+
+def _partition_of(image: str) -> str | None:
+    return max((each for each in PARTITIONS if image.startswith(f"{each}/")), key=len, default=None)
 
 
 def _texts(root: Root, partition: str, machine: str, variables: "_Variables") -> Iterator[BootEntry]:

@@ -98,10 +98,16 @@ def _find(machine: Machine, request: Request) -> _Found:
         return _of_entry(machine, request, request.entry_id)
     if request.reuse_kernel:
         return _of_running(machine, request)
-    path = request.kernel.path
-    is_file = request.kernel.descriptor is not None
-    addons = _addons(Folder("/"), str(Path(path).resolve()), request.kernel) if is_file else ()
-    return _Found(request.kernel, profile=request.profile, addons=addons)
+    kernel = request.kernel
+    if kernel.descriptor is None:
+        return _Found(kernel, profile=request.profile)
+    top, path = Folder("/"), str(Path(kernel.path).resolve())
+    return _Found(
+        kernel,
+        profile=request.profile,
+        addons=_addons(top, path, kernel),
+        warnings=tuple(_without(top, path, kernel)),
+    )
 
 
 def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
@@ -126,7 +132,7 @@ def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
             *(_file(machine.root, path, "add-on") for path in entry.extras if _is_addon(path)),
         ),
         taken=(f"boot entry {entry.id}{f' ({entry.title})' if entry.title else ''}: /{entry.source}",),
-        warnings=tuple(_doubts(entry)),
+        warnings=(*_doubts(entry), *_without(machine.root, entry.kernel, kernel, entry.extras)),
         parts=tuple(f"/{path}" for path in initrds),
     )
 
@@ -143,11 +149,19 @@ def _doubts(entry: BootEntry) -> Iterator[str]:
     if entry.overlays and not entry.device_tree:
         names = ", ".join(f"/{path}" for path in entry.overlays)
         yield f"boot entry {entry.id}: its overlays are left out, for it has no device tree: {names}"
-    if others := [path for path in entry.extras if not _is_addon(path)]:
-        yield (
-            f"boot entry {entry.id}: what systemd's stub would hand on is left out:"
-            f" {', '.join(f'/{path}' for path in others)}"
-        )
+
+
+def _without(root: Root, path: str, kernel: FileData, extras: Sequence[str] = ()) -> Iterator[str]:
+    """What systemd's stub would hand on with an image, and pykexec does not."""
+    if not magic.may_be_bundle(kernel.data):
+        return
+    found = [
+        *bootentries.companions(root, path.lstrip("/")),
+        *(each for each in extras if not _is_addon(each)),
+    ]
+    if found:
+        names = ", ".join(f"/{each}" for each in found)
+        yield f"what systemd's stub would hand on with {kernel.path} is left out: {names}"
 
 
 def _of_running(machine: Machine, request: Request) -> _Found:
@@ -163,7 +177,7 @@ def _of_running(machine: Machine, request: Request) -> _Found:
         profile=request.profile,
         addons=_addons(machine.root, running.kernel, kernel),
         taken=(f"the running kernel: /{running.kernel} (by {running.why})",),
-        warnings=(note,) if lacks_initrd else (),
+        warnings=((note,) if lacks_initrd else ()) + tuple(_without(machine.root, running.kernel, kernel)),
         parts=tuple(f"/{path}" for path in initrds),
     )
 

@@ -621,8 +621,18 @@ def test_what_else_an_entry_gives_its_image(tmp_path: Path) -> None:
     plan = as_told(unpacked(X86_64, tmp_path / "root", files), "-c", "-l", "--entry-id=a")
     assert plan.command_line == "root=/dev/a more"
     (warning,) = plan.warnings
-    assert warning.startswith("boot entry a: ")
+    assert warning.startswith("what systemd's stub would hand on with /boot/a.efi is left out: ")
     assert warning.endswith(": /boot/secret.cred")
+
+
+def test_what_else_lies_beside_an_image(written: Written) -> None:
+    path = written("uki.efi", uki())
+    assert as_told(snapshot(X86_64), "-l", path).warnings == ()
+    for name in ("a.cred", "b.sysext.raw", "c.addon.efi", "README"):
+        content = portable_executable([(".cmdline", b"more")]) if name.endswith(".efi") else b""
+        written(f"uki.efi.extra.d/{name}", content)
+    (warning,) = as_told(snapshot(X86_64), "-l", path).warnings
+    assert warning.endswith(f": /{path}.extra.d/a.cred, /{path}.extra.d/b.sysext.raw".replace("//", "/"))
 
 
 def test_no_initrd_of_the_running_kernel_is_worth_a_word(tmp_path: Path) -> None:
