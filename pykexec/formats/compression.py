@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from pykexec.errors import ImageError
+from pykexec.formats import magic
 from pykexec.memory import KIB, MIB
 
 _SIZE_MAX = 1024 * MIB
 """More than any kernel has; where a decompression bomb is stopped."""
 _STEP = 4 * MIB
+_STEP_OF_MANY = 64 * KIB
+_STREAMS_MAX = 16384
+"""Pieces of 64 KiB, which is the least that tools make, of so much."""
 
 
 class _Decompressor(Protocol):
@@ -21,6 +25,8 @@ class _Decompressor(Protocol):
     def eof(self) -> bool: ...
     @property
     def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
@@ -38,6 +44,10 @@ class _Gzip:
     @property
     def needs_input(self) -> bool:
         return not self._inner.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         return self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
@@ -62,6 +72,10 @@ class _Zstd:
     @property
     def needs_input(self) -> bool:
         return not self._pending.nbytes
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data) + bytes(self._pending)
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         self._pending = self._pending if self._pending.nbytes else memoryview(data)
@@ -156,19 +170,28 @@ def _opened(path: str, data: memoryview, name: str) -> Iterator[bytes]:
         )
     if name == "lz4" and bytes(data[:4]) == _LEGACY_LZ4:
         return _legacy_lz4(path, data)
-    return _stepwise(path, data, _DECOMPRESSORS[name]())
+    return _streams(path, data, name)
 
 
-def _stepwise(path: str, data: memoryview, decompressor: _Decompressor) -> Iterator[bytes]:
-    position = 0
-    while not decompressor.eof:
-        taken = b""
-        if decompressor.needs_input:
-            taken = bytes(data[position : position + _STEP])
-            position += len(taken)
-            if not taken:
-                raise _endless(path)
-        yield decompressor.decompress(taken, _STEP)
+def _streams(path: str, data: memoryview, name: str) -> Iterator[bytes]:
+    """One after the other, as tools that work in parallel write them (pbzip2, pzstd); others may follow."""
+    for number in range(_STREAMS_MAX):
+        decompressor = _DECOMPRESSORS[name]()
+        # What is behind the end of a short one is copied in vain.
+        step = _STEP if not number else _STEP_OF_MANY
+        position = 0
+        while not decompressor.eof:
+            taken = b""
+            if decompressor.needs_input:
+                taken = bytes(data[position : position + step])
+                position += len(taken)
+                if not taken:
+                    raise _endless(path)
+            yield decompressor.decompress(taken, _STEP)
+        data = data[position - len(decompressor.unused_data or b"") :]
+        if magic.compression(data) != name:
+            return
+    raise ImageError(f"{path}: more than {_STREAMS_MAX} pieces of {name} data, which no kernel is made of")
 
 
 def _endless(path: str) -> ImageError:

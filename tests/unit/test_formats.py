@@ -99,6 +99,37 @@ def test_legacy_lz4(data: bytes) -> None:
     assert unwrap(data) == (IMAGE, "lz4")
 
 
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, 1, mtime=0),
+    "xz": lzma.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "bzip2": bz2.compress,
+    "zstd": zstandard.compress,
+    "lz4": lz4.frame.compress,
+}
+
+
+@pytest.mark.parametrize("name", COMPRESS)
+def test_several_streams_are_one_file(name: str) -> None:
+    """As pbzip2 and pzstd write them; what else is behind them is not looked at."""
+    compress = COMPRESS[name]
+    parts = [IMAGE[:100], IMAGE[100:5000], b"", IMAGE[5000:]]
+    packed = b"".join(map(compress, parts))
+    assert unwrap(packed) == (IMAGE, name)
+    assert unwrap(packed + b"\0\0size") == (IMAGE, name)
+    with pytest.raises(ImageError, match="truncated"):
+        unwrap(packed[:-60])
+
+
+@pytest.mark.parametrize("name", COMPRESS)
+def test_streams_without_end_are_given_up(name: str) -> None:
+    many = COMPRESS[name](b"") * 20_000
+    start = time.process_time()
+    with pytest.raises(ImageError, match=r"pieces of \w+ data"):
+        unwrap(many)
+    assert time.process_time() - start < 5
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
