@@ -26,11 +26,8 @@ DEFAULT = "default"
 _TREE = "sys/firmware/fdt"
 _COMPATIBLE = "proc/device-tree/compatible"
 _OF_THE_RESERVATION = ("crashkernel",)
-_OF_EFI = (
-    *("linux,uefi-system-table", "linux,uefi-mmap-start", "linux,uefi-mmap-size"),
-    *("linux,uefi-mmap-desc-size", "linux,uefi-mmap-desc-ver"),
-)
-"""In /chosen: Documentation/arch/arm/uefi.rst."""
+_OF_EFI = "linux,uefi-"
+"""In /chosen: Documentation/arch/arm/uefi.rst, and distributions' linux,uefi-secure-boot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +343,8 @@ def _completed(given: FileData, running: bytes | None) -> FileData:
     from pykexec.devicetree import DeviceTree
 
     tree, told = DeviceTree(bytes(given.data), given.path), DeviceTree(running, f"/{_TREE}")
-    memory = {path: node for path, node in told.nodes() if _is_memory(node)}
+    nodes = dict(told.nodes())
+    memory = {path: node for path, node in nodes.items() if _is_memory(node)}
     if memory and tree.cells != told.cells:
         raise MachineError(
             f"{given.path}: its #address-cells and #size-cells are not those of /{_TREE}",
@@ -356,14 +354,11 @@ def _completed(given: FileData, running: bytes | None) -> FileData:
         for path, node in list(tree.nodes()):
             if _is_memory(node):
                 tree.remove(path, "reg")
-    copied: dict[str, Mapping[str, bytes | None]] = {
-        **memory,
-        "/chosen": {name: told.get("/chosen", name) for name in _OF_EFI},
-    }
-    for path, properties in copied.items():
+    chosen = nodes.get("/chosen", {})
+    of_efi = {name: value for name, value in chosen.items() if name.startswith(_OF_EFI)}
+    for path, properties in {**memory, "/chosen": of_efi}.items():
         for name, value in properties.items():
-            if value is not None:
-                tree.set(path, name, value)
+            tree.set(path, name, value)
     return FileData.from_bytes(given.path, tree.to_bytes())
 
 
