@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from pykexec.machine import Machine
     from pykexec.plan import Request
 
-STUB = "sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-"""The EFI variable in which systemd's stub leaves its name (systemd-stub(7))."""
-
 _TRAILER = b"TRAILER!!!"
 _EARLY_MAX = 32 * MIB  # microcode for all CPUs of both makers comes to half of that
 _STEP = 1 * MIB
@@ -39,22 +36,29 @@ def is_plain(machine: Machine, request: Request) -> bool:
     data = request.kernel.data
     if any(names_more) or magic.may_be_bundle(data) or magic.is_wrapped(data):
         return False
-    return request.initrd is not None or not has_stale_initrd(machine, request)
+    return has_content(request.initrd) or not has_stale_initrd(machine, request)
 
 
 BUNDLES = ("uki", "fit")
 """The types (-t) that hold more than a kernel."""
 
 
-def has_stale_initrd(machine: Machine, request: Request) -> bool:
-    """Whether a kernel without an initrd would take the running kernel's, from memory long used otherwise.
+def has_content(initrd: FileData | None) -> bool:
+    """Whether there is an initrd, and something in it."""
+    return initrd is not None and initrd.size > 0
 
-    systemd's stub hands an initrd over in memory; the kernel's EFI stub then names its place in a table of
-    EFI's (LINUX_EFI_INITRD_MEDIA_GUID), which outlives kexec. A kernel that is told of no initrd reads that
-    table (drivers/firmware/efi/efi.c efi_config_parse_tables, Linux 6.1 and later), and panics ("Cannot find
-    place for new RAMDISK") or unpacks what it finds. See https://github.com/flatcar/Flatcar/issues/1833.
+
+def has_stale_initrd(machine: Machine, request: Request) -> bool:
+    """Whether a kernel without an initrd may take the running kernel's, from memory long used otherwise.
+
+    Whoever starts a kernel through its EFI stub, systemd's stub and newer GRUBs for instance, can hand an
+    initrd over in memory; the kernel's stub then names its place in a table of EFI's
+    (LINUX_EFI_INITRD_MEDIA_GUID), which outlives kexec. A kernel that is told of no initrd reads that table
+    (drivers/firmware/efi/efi.c efi_config_parse_tables, Linux 6.1 and later), and panics ("Cannot find place
+    for new RAMDISK") or unpacks what it finds. See https://github.com/flatcar/Flatcar/issues/1833. Nothing
+    below /sys tells whether the table is there, so that EFI itself has to do as evidence.
     """
-    return request.hand_over_efi and machine.read(STUB) is not None
+    return request.hand_over_efi and bool(machine.root.names("sys/firmware/efi"))
 
 
 def warnings(machine: Machine, request: Request) -> list[str]:

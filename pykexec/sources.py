@@ -278,7 +278,8 @@ def _initrd(machine: Machine, request: Request, found: _Found) -> tuple[FileData
     """One initrd of all there are, and a note of what it was made of."""
     parts = [*found.initrds, *([request.initrd] if request.initrd else []), *request.initrds]
     names = [*found.parts, *(each.path for each in parts[len(found.initrds) :])]
-    if not parts and not request.additions and _wants_an_initrd(machine, request, found):
+    nothing = not request.additions and not any(map(checks.has_content, parts))
+    if nothing and _wants_an_initrd(machine, request, found):
         note = "an empty initrd, lest the new kernel take the one that this kernel was handed through EFI"
         return FileData.from_bytes("an empty initramfs", initramfs.empty()), [note]
     if len(parts) == 1 and not request.additions:

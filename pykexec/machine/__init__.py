@@ -43,7 +43,7 @@ FACTS = (
     "sys/devices/system/cpu/cpu*/crash_notes_size",
     "sys/firmware/efi/config_table",
     "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
-    "sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f",
+    "sys/firmware/efi/fw_platform_size",
     "sys/firmware/efi/fw_vendor",
     "sys/firmware/efi/runtime",
     "sys/firmware/efi/runtime-map/*/*",

@@ -36,8 +36,7 @@ from tests.support.zboot import zboot
 X86_64, ARM64 = "qemu-6.1-1g", "qemu-arm64-6.1-1g"
 KERNEL = FakeBzImage().build()
 IMAGE = FakeImage().build()
-LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-STUB = f"sys/firmware/efi/efivars/StubInfo-{LOADER}"
+EFI = {"sys/firmware/efi/fw_platform_size": "64\n"}
 
 Written = Callable[[str, bytes], Path]
 
@@ -673,12 +672,15 @@ def test_a_request_names_one_kernel(with_entries: Machine) -> None:
 def test_an_empty_initrd_hides_the_one_efi_still_names(
     kernel: bytes, tmp_path: Path, written: Written
 ) -> None:
-    machine = unpacked(X86_64, tmp_path / "root", {STUB: b"\6\0\0\0s\0t\0u\0b\0\0\0"})
+    machine = unpacked(X86_64, tmp_path / "root", EFI)
     path = written("kernel", kernel)
     plan = as_told(machine, "-c", "-l", path)
     assert isinstance(plan, LoadPlan)
     assert listed(bytes(plan.segment("initrd").data), tmp_path / "listed") == {}
     assert any("lest the new kernel take" in each for each in plan.taken)
+    plan = as_told(machine, "-c", "-l", path, "--initrd", written("nothing", b""))
+    assert isinstance(plan, LoadPlan)
+    assert listed(bytes(plan.segment("initrd").data), tmp_path / "again") == {}
     for more in (["--initrd", written("i", b"\x1f\x8b\x08")], ["--noefi"]):
         plan = as_told(machine, "-c", "-l", path, *more)
         assert not any("lest" in each for each in plan.taken)
@@ -689,7 +691,7 @@ def test_an_empty_initrd_hides_the_one_efi_still_names(
 
 
 def test_a_multiboot_kernel_takes_no_initrd(tmp_path: Path) -> None:
-    machine = unpacked(X86_64, tmp_path / "root", {STUB: b"\6\0\0\0s\0\0\0"})
+    machine = unpacked(X86_64, tmp_path / "root", EFI)
     header = struct.pack("<III", 0x1BADB002, 0, -0x1BADB002 & 0xFFFFFFFF)
     request = Request(FileData.from_bytes("multiboot", header + bytes(4000)))
     assert sources.resolve(machine, request).initrd is None

@@ -253,19 +253,15 @@ def test_boot_entry_then_the_running_kernel(kernel: Kernel, run_guest: RunGuest)
     assert third_line == ["console=ttyS0", "panic=-1", "of-the-entry", "third"]
 
 
-_STUB = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-
-
-def test_what_efi_still_says_of_an_initrd(run_guest: RunGuest) -> None:
-    """QEMU's UEFI hands an initrd over as systemd's stub does, and goes on naming where that was."""
-    kernel = Kernel.get("6.12", X86_64)
-    stub = f"mount -t tmpfs tmpfs /sys/firmware/efi/efivars; echo stub > {_STUB}"
-    job = f'set -e\n{stub}\npykexec -l "$KERNEL" --append "console=ttyS0 panic=-1 second"\n'
-    result = run_guest(Guest(kernel, job, "pykexec -e"), Machine(append="", uefi=True))
+@pytest.mark.parametrize("arch", ARCHES)
+def test_what_efi_still_says_of_an_initrd(arch: Arch, run_guest: RunGuest) -> None:
+    """QEMU's UEFI hands an initrd over as boot loaders do, and goes on naming where that was."""
+    kernel = Kernel.get(_SHOWS_ITS_INITRD[arch], arch)
+    job = f'set -e\npykexec -l "$KERNEL" --append "console={arch.console} panic=-1 second"\n'
+    extra = jobs.WITH_ITS if arch is ARM64 else ()
+    result = run_guest(Guest(kernel, job, "pykexec -e"), Machine(arch, append="", uefi=True, extra=extra))
     result.stage("first")
     second = result.console.rpartition("Linux version ")[2]
     assert re.search(r"efi: .* INITRD=0x[0-9a-f]+", second), "or else there is nothing to test"
-    found = re.search(r"RAMDISK: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]", second)
-    assert found is not None
-    assert int(found[2], 16) + 1 - int(found[1], 16) == 4096, "an empty archive, in a page of its own"
+    assert "Freeing initrd memory: 4K" in second, "an empty archive, in a page of its own"
     assert "Unable to mount root fs" in second, "it comes as far as a kernel without an initrd does"
