@@ -14,8 +14,9 @@ SIZE_MAX = 2 * MIB  # booting.rst, "Setup the device tree"
 
 _CHOSEN = "/chosen"
 _OF_A_CRASH = ("linux,elfcorehdr", "linux,usable-memory-range")
+_IMA = "linux,ima-kexec-buffer"
 _HANDED_OVER = {
-    "linux,ima-kexec-buffer": "IMA's list of measurements",
+    _IMA: "IMA's list of measurements",
     "linux,kho-fdt": "state kept by KHO",
     "linux,kho-scratch": "memory kept for KHO",
 }
@@ -42,9 +43,11 @@ def read_tree(machine: Machine, given: FileData | None) -> DeviceTree:
     )
 
 
-def not_handed_on(tree: DeviceTree) -> list[str]:
-    """What the running kernel was given by the one before it, and the next one will not be given."""
-    return [what for name, what in _HANDED_OVER.items() if tree.get(_CHOSEN, name) is not None]
+def not_handed_on(machine: Machine, tree: DeviceTree) -> list[str]:
+    """What the running kernel has, or was given by the one before it, and the next one will not be given."""
+    has = {name for name in _HANDED_OVER if tree.get(_CHOSEN, name) is not None}
+    has |= {_IMA} if machine.has_measured else set()
+    return [what for name, what in _HANDED_OVER.items() if name in has]
 
 
 def rewrite(

@@ -34,7 +34,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     tree = chosen.read_tree(machine, request.device_tree)
     line = _checked(command_line.for_request(request, machine.command_line))
     memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
-    left_behind = [] if memory else [_left_behind(each) for each in chosen.not_handed_on(tree)]
+    left_behind = [] if memory else [_left_behind(each) for each in chosen.not_handed_on(machine, tree)]
     room = RangeSet([memory.load]) if memory else _free_memory(machine)
     layout = Layout(room.intersect([request.within]), page_size=machine.page_size)
     if memory:

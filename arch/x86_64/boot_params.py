@@ -71,9 +71,10 @@ _HANDED_OVER = {
 
 
 def not_handed_on(machine: Machine) -> list[str]:
-    """What the running kernel was given by the one before it, and the next one will not be given."""
+    """What the running kernel has, or was given by the one before it, and the next one will not be given."""
     names = machine.root.names(_RUNNING_SETUP_DATA)
     kinds = {read_number(machine.root, f"{_RUNNING_SETUP_DATA}/{name}/type") for name in names}
+    kinds |= {layouts.SETUP_IMA} if machine.has_measured else set()
     return [what for kind, what in _HANDED_OVER.items() if kind in kinds]
 
 
@@ -204,9 +205,9 @@ def _setup_data(handover: Handover) -> list[tuple[int, bytes]]:
         nodes.append((layouts.SETUP_E820_EXT, e820.pack(beyond)))
     if handover.efi:
         nodes.append((layouts.SETUP_EFI, _efi_setup_data(handover.efi)))
-    elif handover.running is not None and handover.running.cc_blob_address:
-        # A confidential guest (SEV-SNP) looks in EFI's tables first: find_cc_blob() in
-        # arch/x86/boot/compressed/sev.c, struct cc_setup_data there.
+    if handover.running is not None and handover.running.cc_blob_address:
+        # For confidential guests (SEV-SNP). A bzImage looks in EFI's tables first, a vmlinux only here:
+        # find_cc_blob() in arch/x86/boot/compressed/sev.c and arch/x86/kernel/sev.c, struct cc_setup_data.
         nodes.append((layouts.SETUP_CC_BLOB, struct.pack("<I", handover.running.cc_blob_address)))
     if handover.seed:
         nodes.append((layouts.SETUP_RNG_SEED, handover.seed[:_RNG_SEED_SIZE]))

@@ -55,6 +55,7 @@ FACTS = (
     "sys/kernel/kexec_crash_loaded",
     "sys/kernel/kexec_crash_size",
     "sys/kernel/kexec_loaded",
+    "sys/kernel/security/ima/runtime_measurements_count",
     "sys/kernel/security/lockdown",
     "sys/kernel/vmcoreinfo",
 )
@@ -195,6 +196,12 @@ class Machine:
         """Whether the running kernel preserves state for the next one (Kexec HandOver, Linux 6.16)."""
         asked = any(word in ("kho=on", "kho=1", "kho=y") for word in self.command_line.split())
         return asked or bool(self.root.names("sys/kernel/debug/kho/out"))
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether IMA keeps a list of measurements, with more in it than its first entry, of the boot."""
+        count = text.read_number(self.root, "sys/kernel/security/ima/runtime_measurements_count", 10)
+        return count is not None and count > 1
 
     @property
     def kexec_state(self) -> KexecState:

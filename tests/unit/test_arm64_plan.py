@@ -114,6 +114,14 @@ def test_buffers_of_an_earlier_handover_are_not_pointed_at(tmp_path: Path, purpo
     assert len(said) == (purpose is Purpose.BOOT)
 
 
+def test_the_list_of_measurements_stays_behind(tmp_path: Path) -> None:
+    count = "sys/kernel/security/ima/runtime_measurements_count"
+    for number, files in enumerate(({}, {count: "1\n"}, {count: "2\n"})):
+        machine = unpacked(PLAIN, tmp_path / str(number), files)
+        said = [each for each in plan_load(machine, request(Purpose.BOOT)).warnings if "IMA" in each]
+        assert len(said) == (number == 2)
+
+
 def test_a_boot_from_a_capture_kernel_drops_what_made_it_one(tmp_path: Path) -> None:
     captured = plan_load(snapshot(PLAIN), request(Purpose.CRASH)).segment("dtb").data
     machine = unpacked(PLAIN, tmp_path, {"sys/firmware/fdt": bytes(captured)})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pykexec.arch.x86_64 import boot_params, bzimage, layouts
 from pykexec.arch.x86_64.boot_params import Handover
 from pykexec.files import FileData
+from pykexec.machine.efi import EfiFacts
 from pykexec.memory import MemoryKind, Range, TypedRange
 from tests.support.bzimage import FakeBzImage
 
@@ -112,9 +113,11 @@ def test_a_confidential_guest_finds_its_blob_again() -> None:
     page = bytearray(4096)
     struct.pack_into("<I", page, 0x13C, 0x7FE00000)
     running = layouts.BOOT_PARAMS.parse(bytes(page))
-    assert dict(setup_data(boot_params.build(0, KERNEL, handover(running=running)), 0)) == {
-        7: struct.pack("<I", 0x7FE00000)
-    }
+    efi = EfiFacts(systab={}, fw_vendor=1, runtime=2, config_table=3, runtime_map=(), secure_boot=None)
+    for told, others in ((None, set()), (efi, {4})):
+        nodes = dict(setup_data(boot_params.build(0, KERNEL, handover(running=running, efi=told)), 0))
+        assert nodes.pop(7) == struct.pack("<I", 0x7FE00000)
+        assert set(nodes) == others
 
 
 RUNNING = layouts.BOOT_PARAMS.parse(bytes(64 * [0x5A]) + bytes(4096 - 64))

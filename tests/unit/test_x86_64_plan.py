@@ -268,10 +268,17 @@ def test_an_unprivileged_reader_sees_zeros(tmp_path: Path) -> None:
 SETUP_DATA = "sys/kernel/boot_params/setup_data"
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {f"{SETUP_DATA}/0/type": "0x9\n", f"{SETUP_DATA}/1/type": "0x8\n"},
+        {"sys/kernel/security/ima/runtime_measurements_count": "2\n"},
+    ],
+)
 @pytest.mark.parametrize("purpose", Purpose)
-def test_what_is_lost_is_said(tmp_path: Path, purpose: Purpose) -> None:
+def test_what_is_lost_is_said(tmp_path: Path, purpose: Purpose, files: dict[str, str]) -> None:
     """setup_data.h: 8 is SETUP_IMA; ksysfs.c writes types in hexadecimal."""
-    machine = unpacked(PLAIN, tmp_path, {f"{SETUP_DATA}/0/type": "0x9\n", f"{SETUP_DATA}/1/type": "0x8\n"})
+    machine = unpacked(PLAIN, tmp_path, files)
     warnings = plan_load(machine, request(purpose)).warnings
     said = [each for each in warnings if "IMA's list of measurements will not be handed on" in each]
     assert len(said) == (purpose is Purpose.BOOT)
