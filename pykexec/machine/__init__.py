@@ -42,7 +42,6 @@ FACTS = (
     "sys/devices/system/cpu/cpu*/crash_notes",
     "sys/devices/system/cpu/cpu*/crash_notes_size",
     "sys/firmware/efi/config_table",
-    "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
     "sys/firmware/efi/fw_platform_size",
     "sys/firmware/efi/fw_vendor",
     "sys/firmware/efi/runtime",

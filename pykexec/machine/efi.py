@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read, read_number, read_text
+from pykexec.machine.text import read_number, read_text
 from pykexec.values import dataclass
 
 _EFI = "sys/firmware/efi"
-_SECURE_BOOT = f"{_EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +32,18 @@ class EfiFacts:
     config_table: int
     runtime_map: tuple[EfiRuntimeRegion, ...]
     """Ascending by physical address; empty when the kernel does not show it."""
-    secure_boot: bool | None
 
 
 def read_efi(root: Root) -> EfiFacts | None:
     """EFI facts, or None on a machine without EFI."""
     if not root.names(_EFI):
         return None
-    secure_boot = read(root, _SECURE_BOOT)
     return EfiFacts(
         systab=_systab(root),
         fw_vendor=read_number(root, f"{_EFI}/fw_vendor") or 0,
         runtime=read_number(root, f"{_EFI}/runtime") or 0,
         config_table=read_number(root, f"{_EFI}/config_table") or 0,
         runtime_map=_runtime_map(root),
-        secure_boot=secure_boot[4] == 1 if secure_boot and len(secure_boot) > 4 else None,
     )
 
 

@@ -254,7 +254,6 @@ def test_efi_facts(tmp_path: Path) -> None:
         f"{efi}/fw_vendor": "0x7fa18\n",
         f"{efi}/runtime": "0x7fb98\n",
         f"{efi}/config_table": "0x7eaa98\n",
-        f"{efi}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c": b"\6\0\0\0\1",
     }
     for number, base in ((0, 0x9000), (10, 0x1000), (2, 0x5000)):
         for name, value in (
@@ -269,12 +268,7 @@ def test_efi_facts(tmp_path: Path) -> None:
     assert facts is not None
     assert facts.systab == {"ACPI20": 0x7EB014, "ACPI": 0x7EB000, "SMBIOS": 0x7E9000}
     assert [region.physical for region in facts.runtime_map] == [0x1000, 0x5000, 0x9000]
-    assert (facts.fw_vendor, facts.runtime, facts.config_table, facts.secure_boot) == (
-        0x7FA18,
-        0x7FB98,
-        0x7EAA98,
-        True,
-    )
+    assert (facts.fw_vendor, facts.runtime, facts.config_table) == (0x7FA18, 0x7FB98, 0x7EAA98)
 
 
 @pytest.mark.parametrize("new", [True, False])

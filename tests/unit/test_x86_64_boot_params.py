@@ -113,7 +113,7 @@ def test_a_confidential_guest_finds_its_blob_again() -> None:
     page = bytearray(4096)
     struct.pack_into("<I", page, 0x13C, 0x7FE00000)
     running = layouts.BOOT_PARAMS.parse(bytes(page))
-    efi = EfiFacts(systab={}, fw_vendor=1, runtime=2, config_table=3, runtime_map=(), secure_boot=None)
+    efi = EfiFacts(systab={}, fw_vendor=1, runtime=2, config_table=3, runtime_map=())
     for told, others in ((None, set()), (efi, {4})):
         nodes = dict(setup_data(boot_params.build(0, KERNEL, handover(running=running, efi=told)), 0))
         assert nodes.pop(7) == struct.pack("<I", 0x7FE00000)
