@@ -13,7 +13,7 @@ import fdt
 from pykexec.errors import DeviceTreeError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read
-from pykexec.memory import MIB
+from pykexec.memory import MIB, Range
 
 _MAGIC = 0xD00DFEED
 _HEADER = struct.Struct(">10I")
@@ -73,6 +73,14 @@ class DeviceTree:
         node = self._node(path)
         if node is not None:
             node.remove_property(name)
+
+    def unreserve(self, part: Range) -> None:
+        """Take away the memory reservations that begin where `part` (physical) does and lie in it."""
+        self._tree.entries = [
+            each
+            for each in self._tree.entries
+            if each["address"] != part.start or not part.covers(Range.sized(each["address"], each["size"]))
+        ]
 
     def nodes(self) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Every node's path and properties."""

@@ -6,7 +6,7 @@ from pykexec.devicetree import DeviceTree
 from pykexec.errors import DeviceTreeError, MachineError
 from pykexec.files import FileData
 from pykexec.machine import Machine
-from pykexec.memory import MIB, Range
+from pykexec.memory import KIB, MIB, Range, align_up
 
 FIRMWARE_TREE = "sys/firmware/fdt"
 UNPACKED_TREE = "proc/device-tree"
@@ -21,6 +21,7 @@ _HANDED_OVER = {
     "linux,kho-scratch": "memory kept for KHO",
 }
 """What kexec_file_load gives to one kernel, in memory that has other uses since (drivers/of/kexec.c)."""
+_PAGE_MAX = 64 * KIB
 _KASLR_SEED_SIZE = 8
 _RNG_SEED_SIZE = 32
 
@@ -80,8 +81,15 @@ def rewrite(
 
 
 def _set_initrd(tree: DeviceTree, initrd: Range | None) -> None:
-    """Addresses of the running kernel's initrd would make the next one unpack whatever is there now."""
-    for name in ("linux,initrd-start", "linux,initrd-end"):
+    """Addresses of the running kernel's initrd would make the next one unpack whatever is there now.
+
+    Nor must its memory stay reserved for good, which firmware does in whole pages (drivers/of/kexec.c).
+    """
+    names = "linux,initrd-start", "linux,initrd-end"
+    start, end = (int.from_bytes(tree.get(_CHOSEN, name) or b"") for name in names)
+    if start < end:
+        tree.unreserve(Range(start, align_up(end, _PAGE_MAX)))
+    for name in names:
         tree.remove(_CHOSEN, name)
     if initrd is not None:
         tree.set(_CHOSEN, "linux,initrd-start", initrd.start.to_bytes(8))

@@ -18,6 +18,7 @@ from pykexec.loader import plan_load
 from pykexec.memory import GIB, MIB, Range, RangeSet
 from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.support.arm64_image import FakeImage
+from tests.support.dtb import Blob
 from tests.support.elf import NO_ADDRESS
 from tests.support.elf import kcore as fake_kcore
 from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot, unpacked
@@ -129,6 +130,22 @@ def test_a_boot_from_a_capture_kernel_drops_what_made_it_one(tmp_path: Path) -> 
         "/chosen"
     ]
     assert not {name for name in chosen if name.startswith("linux,") or name.endswith("-seed")}
+
+
+@pytest.mark.parametrize("reserved", [0x12345, 0x13000])
+@pytest.mark.parametrize("cells", [1, 2])
+def test_the_old_initrds_memory_is_not_reserved_any_more(tmp_path: Path, reserved: int, cells: int) -> None:
+    others = [(0x48000000, 0x100000), (0x4A000000, 0x1000)]
+    chosen = {
+        "linux,initrd-start": (0x4A100000).to_bytes(4 * cells),
+        "linux,initrd-end": (0x4A112345).to_bytes(4 * cells),
+    }
+    blob = Blob({"chosen": chosen}, [*others, (0x4A100000, reserved)]).build()
+    machine = unpacked(PLAIN, tmp_path, {"sys/firmware/fdt": blob})
+    told = bytes(plan_load(machine, request(Purpose.BOOT)).segment("dtb").data)
+    # Devicetree Specification, 5.2 and 5.3: off_dt_struct, and the reservations before it
+    end, _, start = struct.unpack_from(">III", told, 8)
+    assert list(struct.iter_unpack(">QQ", told[start:end])) == [*others, (0, 0)]
 
 
 @pytest.mark.parametrize("name", ARM64_SNAPSHOTS)
