@@ -5,20 +5,45 @@ that says what to do, and knows the exit code that the C ``kexec`` gives in the 
 scripts look at it (255: the load failed, 1: usage or a precondition).
 """
 
+_LINE_MAX = 1000
+_HEAD, _TAIL = 600, 300
+
+
+def printable(text: str) -> str:
+    """The text in one line that does nothing to a terminal: what is unprintable as Python escapes it.
+
+    Names of files, and names and texts in them, may have anything in them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is no text (PEP 383)
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _line(text: str) -> str:
+    """Both ends of what is too long: the place is at the beginning, the fault at the end."""
+    line = printable(text)
+    return line if len(line) <= _LINE_MAX else f"{line[:_HEAD]} ... {line[-_TAIL:]}"
+
 
 class PykexecError(Exception):
     """Base of all errors pykexec raises on purpose.
 
     `what` names the fault and its place (a file and offset, an option, a path below /proc or /sys);
-    `hint`, when given, says what to do about it. Both are single lines.
+    `hint`, when given, says what to do about it. Both are made single lines, whatever is in them.
     """
 
     exit_code = 255
 
     def __init__(self, what: str, *, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        self.what = _line(what)
+        self.hint = None if hint is None else _line(hint)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.hint}" if self.hint else self.what

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+from pykexec.errors import printable
 from pykexec.memory import Range
 from pykexec.plan import KEXEC_ON_CRASH, FileLoadPlan, LoadPlan
 
@@ -14,7 +15,7 @@ SCHEMA = 1
 def as_text(plan: LoadPlan | FileLoadPlan) -> str:
     """The plan as lines to read: sizes in bytes, addresses physical and as /proc/iomem writes them."""
     lines = _file_lines(plan) if isinstance(plan, FileLoadPlan) else _lines(plan)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def as_json(plan: LoadPlan | FileLoadPlan) -> str:

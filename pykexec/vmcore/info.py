@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pykexec.errors import printable
 from pykexec.memory import KIB, Range
 from pykexec.vmcore import paging
 from pykexec.vmcore.dump import Dump
@@ -252,7 +253,7 @@ def _object(info: Info) -> dict[str, object]:
 
 def as_text(info: Info) -> str:
     """The same as lines to read."""
-    return "\n".join(map(_printable, _lines(info))) + "\n"
+    return "\n".join(map(printable, _lines(info))) + "\n"
 
 
 def _lines(info: Info) -> Iterator[str]:
@@ -309,7 +310,3 @@ def _time(seconds: int | None) -> str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, ValueError, OSError):
         return f"at {seconds} seconds since 1970, which makes no sense"
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
