@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 
-from pykexec import KEXEC_TOOLS, __version__, log
+from pykexec import KEXEC_TOOLS, __version__, log, streams
 from pykexec import options as table
 from pykexec.errors import PykexecError, UsageError
 from pykexec.options import Options, spelling, spelling_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pykexec.memory import Range
     from pykexec.plan import FileLoadPlan, LoadPlan, Module, Request
 
+_NAME = "pykexec"
 _CANNOT_TELL = 255
 
 NOTHING, EXECUTE, SHUT_DOWN = "nothing", "execute", "shut down"
@@ -182,33 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def exit_code(argv: Sequence[str]) -> int:
     """Run, turning every expected failure into one or two lines and a number."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a command line may hold what the terminal cannot show
-            reconfigure(errors="backslashreplace")
-    try:
-        status = run(table.parse(argv))
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
-    except PykexecError as error:
-        _complain(error.what, error.hint)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        _complain(f"{error.filename or 'unexpected error'}: {error.strerror}", None)
-        return PykexecError.exit_code
-
-
-def _complain(what: str, hint: str | None) -> None:
-    print(f"pykexec: {what}", file=sys.stderr)
-    if hint:
-        print(f"         {hint}", file=sys.stderr)
+    return streams.exit_code(_NAME, lambda: run(table.parse(argv)))
 
 
 def run(options: Options) -> int:
@@ -486,7 +461,7 @@ def _announce(plan: FileLoadPlan | LoadPlan, options: Options) -> None:
         if asked and not options.json:
             return
     for warning in plan.warnings:
-        print(f"pykexec: warning: {warning}", file=sys.stderr)
+        streams.complain(_NAME, f"warning: {warning}")
 
 
 def _go(machine: Machine, action: str, options: Options) -> None:

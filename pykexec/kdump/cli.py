@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from pykexec import __version__
+from pykexec import __version__, streams
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import console_log, crashkernel, doctor, estimate, resize, sizing
@@ -19,6 +18,8 @@ from pykexec.kdump.doctor.places import Places
 from pykexec.kdump.service import cli as service
 from pykexec.machine import Machine
 from pykexec.vmcore import cli as vmcore
+
+_NAME = "pykdump"
 
 _MACHINE = click.option(
     "--machine", "snapshot", metavar="TAR|DIR", help="Of the machine of this snapshot, not of this one."
@@ -151,25 +152,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def exit_code(argv: Sequence[str]) -> int:
     """Run, turning every expected failure into one or two lines and a number."""
+    return streams.exit_code(_NAME, lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
-        status: Any = group.main(list(argv), prog_name="pykdump", standalone_mode=False)
-        sys.stdout.flush()
+        status: Any = group.main(list(argv), prog_name=_NAME, standalone_mode=False)
         return int(status or 0)
-    except PykexecError as error:
-        _complain(error.what, error.hint)
-        return error.exit_code
     except click.ClickException as error:
-        _complain(error.format_message(), "see pykdump --help")
-        return UsageError.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _complain(what: str, hint: str | None) -> None:
-    print(f"pykdump: {what}", file=sys.stderr)
-    if hint:
-        print(f"         {hint}", file=sys.stderr)
+        what = " ".join(error.format_message().split())
+        raise UsageError(what, hint=f"see {_NAME} --help") from error
+    except click.Abort:
+        raise KeyboardInterrupt from None

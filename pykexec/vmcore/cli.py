@@ -1,13 +1,14 @@
 """``dmesg`` and ``info`` for dumps: commands that a click group takes up, and a ``vmcore-dmesg``."""
 
-import os
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 import click
 
-from pykexec.errors import PykexecError
+from pykexec import streams
+from pykexec.errors import FileError, PykexecError
 from pykexec.memory import GIB
 from pykexec.vmcore.errors import DumpError
 
@@ -45,7 +46,7 @@ def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
 
     Raises DumpError when there is no log to be had.
     """
-    _, status = _write_log(paths, style, lambda what: print(f"warning: {what}", file=sys.stderr))
+    _, status = _write_log(paths, style, lambda what: streams.complain("pykdump", f"warning: {what}"))
     return status
 
 
@@ -67,25 +68,23 @@ def main_vmcore_dmesg(argv: Sequence[str] | None = None) -> None:
 def vmcore_dmesg(arguments: Sequence[str]) -> int:
     """What ``vmcore-dmesg`` does; the exit status."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("Usage: vmcore-dmesg <kernel core file>", file=sys.stderr)
+        streams.complain("Usage", "vmcore-dmesg <kernel core file>")
         return _USAGE
     try:
         damaged, status = _write_log(arguments, STYLES[0], _complain)
         return _RECORDS_DAMAGED if damaged else status
     except DumpError as error:
-        _complain(str(error))
+        _complain(error.what, error.hint)
         return error.status
     except PykexecError as error:
-        _complain(str(error))
+        _complain(error.what, error.hint)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _WRITE_FAILED
     except OSError as error:
-        _complain(f"cannot write the log: {error.strerror}")
+        streams.abandon(sys.stdout)
+        if error.errno != errno.EPIPE:  # whoever read the output has seen enough
+            _complain(f"cannot write the log: {error.strerror}")
         return _WRITE_FAILED
 
 
@@ -94,6 +93,8 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
     from pykexec.vmcore import Dump, styles
     from pykexec.vmcore.log import KernelLog
 
+    if sys.stdout is None:
+        raise FileError("cannot write the log: standard output is closed")
     dump = Dump.open(*paths)
     for what in dump.contents.damage:
         warn(what)
@@ -119,5 +120,5 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
     return log.damaged > 0 and log.layout == "records", status
 
 
-def _complain(what: str) -> None:
-    print(f"vmcore-dmesg: {what}", file=sys.stderr)
+def _complain(what: str, hint: str | None = None) -> None:
+    streams.complain("vmcore-dmesg", what, hint)

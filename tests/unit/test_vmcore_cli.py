@@ -122,6 +122,16 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_a_full_disk_and_a_closed_output_are_said(dump: Path) -> None:
+    code = "from pykexec.vmcore.cli import main_vmcore_dmesg as main; main()"
+    for redirection, status, fault in ((">/dev/full", 53, b"No space left"), (">&-", 1, b"is closed")):
+        command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", code, str(dump)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert (done.returncode, done.stderr.count(b"\n")) == (status, 1)
+        assert b"vmcore-dmesg: cannot write the log: " in done.stderr
+        assert fault in done.stderr
+
+
 def test_a_log_that_would_fill_the_disk_is_cut(
     dump: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from pykexec.errors import PykexecError, UsageError
+from pykexec import streams
+from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
@@ -177,7 +178,7 @@ def _say_state(machine: Machine) -> None:
 
 
 def _warn(text: str) -> None:
-    print(f"pykdump: warning: {text}", file=sys.stderr)
+    streams.complain("pykdump", f"warning: {text}")
 
 
 @contextmanager
@@ -193,14 +194,15 @@ def _failing() -> Iterator[None]:
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """One line that changes, on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda text: None
         return
 
-    def tell(text: str) -> None:
-        print(f"{_CLEAR_LINE}pykdump: {text[:100]}", end="", file=sys.stderr, flush=True)
+    def write(text: str) -> None:
+        with suppress(OSError):  # a terminal that is gone does not stop what is being done
+            print(f"{_CLEAR_LINE}{printable(text)}", end="", file=sys.stderr, flush=True)
 
     try:
-        yield tell
+        yield lambda text: write(f"pykdump: {text[:100]}")
     finally:
-        print(_CLEAR_LINE, end="", file=sys.stderr, flush=True)
+        write("")

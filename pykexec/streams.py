@@ -1,0 +1,66 @@
+"""What a command does with its streams, and what becomes of its failures: one or two lines and a number."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from pykexec.errors import PykexecError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO
+
+_INTERRUPTED = 128 + 2  # as a shell tells a SIGINT
+_OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+def complain(program: str, what: str, hint: str | None = None) -> None:
+    """Write to standard error, if it is there: what is done does not depend on who listens."""
+    lines = [f"{program}: {printable(what)}"]
+    if hint:
+        lines.append(f"{' ' * len(program)}  {printable(hint)}")
+    try:
+        if sys.stderr is not None:  # print() would take standard output instead
+            print("\n".join(lines), file=sys.stderr, flush=True)
+    except OSError:
+        abandon(sys.stderr)
+
+
+def exit_code(program: str, work: Callable[[], int]) -> int:
+    """Do the work of that program and return the exit status, `work`'s or that of an expected failure."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a command line may hold what the terminal cannot show
+            reconfigure(errors="backslashreplace")
+    try:
+        status = work()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except PykexecError as error:
+        complain(program, error.what, error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except MemoryError:
+        complain(program, "there is not enough memory for this")
+        return PykexecError.exit_code
+    except BrokenPipeError:  # whoever read the output has seen enough
+        abandon(sys.stdout)
+        return 1
+    except OSError as error:
+        is_output = error.filename is None and error.errno in _OF_THE_OUTPUT
+        place = "cannot write the output" if is_output else error.filename or "unexpected error"
+        if is_output:
+            abandon(sys.stdout)
+        complain(program, f"{place}: {error.strerror}")
+        return PykexecError.exit_code
+
+
+def abandon(stream: IO[str] | None) -> None:
+    """The interpreter flushes its streams at the end: what cannot be written must not fail once more."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
