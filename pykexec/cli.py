@@ -65,7 +65,7 @@ def resolve(options: Options) -> Task:
     _refuse_what_cannot_be(options)
     _refuse_contradictions(options)
     asked = options.load or options.preserve_context or options.jump_back_helper
-    loads = not (options.unload or options.snapshot) and (asked or not options.execute)
+    loads = not (options.unload or options.snapshot is not None) and (asked or not options.execute)
     if not loads:
         _refuse_what_is_for_loads(options)
     if options.unload:
@@ -197,7 +197,7 @@ def run(options: Options) -> int:
     if options.print_crash_size:
         return _print_crash_size(Machine.live())
     task = resolve(options)
-    machine = Machine.from_snapshot(options.machine) if options.machine else Machine.live()
+    machine = Machine.live() if options.machine is None else Machine.from_snapshot(options.machine)
     if options.snapshot is not None:
         return _snapshot(machine, options.snapshot)
     if not task.plan_only:

@@ -87,9 +87,11 @@ class Machine:
         from pykexec.machine.archive import Archive
 
         place = Path(path)
-        if not place.exists():
-            raise MachineError(f"cannot read the snapshot {place}: there is no such file or folder")
-        return cls(Folder(place) if place.is_dir() else Archive(place))
+        if place.is_dir() and os.fspath(path):  # an empty name is not the current folder
+            return cls(Folder(place))
+        if not place.is_file():
+            raise MachineError(f"cannot read the snapshot {path}: there is no such file or folder")
+        return cls(Archive(place))
 
     def read(self, path: str) -> bytes | None:
         """A file below the root ("sys/kernel/boot_params/data"), or None where there is none."""

@@ -4,9 +4,11 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import IO
 
 from pykexec.errors import FileError, MachineError
 from pykexec.machine import FACTS, IDENTITY, Machine, kcore
@@ -19,21 +21,33 @@ def write_snapshot(machine: Machine, path: str | os.PathLike[str], arch_facts: S
     Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written; an
     archive that was there before is replaced only by a complete one.
     """
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
+    target = Path(os.path.realpath(path))  # a link stays one
+    if not os.fspath(path) or (target.exists() and not target.is_file()):
+        raise FileError(f"cannot write the snapshot {path}: that is no file", hint="name one: machine.tar")
+    partial = ""
     try:
-        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
-            count = 0
-            for name, data in _contents(machine, arch_facts):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-                count += 1
-        partial.replace(target)
+        # Readable for its owner only: it holds addresses that the kernel shows to nobody else.
+        descriptor, partial = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            count = _write(file, machine, arch_facts)
+        Path(partial).replace(target)
     except OSError as error:
-        raise FileError(f"cannot write the snapshot {target}: {error.strerror}") from error
+        raise FileError(f"cannot write the snapshot {path}: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial:
+            Path(partial).unlink(missing_ok=True)
+    return count
+
+
+def _write(file: IO[bytes], machine: Machine, arch_facts: Sequence[str]) -> int:
+    """The number of files."""
+    count = 0
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in _contents(machine, arch_facts):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+            count += 1
     return count
 
 

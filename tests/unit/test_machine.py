@@ -1,8 +1,14 @@
 """Facts: read as the kernel writes them, refused with a clear word when they are damaged."""
 
+import bz2
+import gzip
 import io
+import lzma
+import os
+import resource
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -385,9 +391,74 @@ def test_a_failed_snapshot_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(MachineError):
         write_snapshot(broken, target, ())
     assert target.read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tar", "tree"]
     with pytest.raises(FileError, match="cannot write the snapshot"):
         write_snapshot(snapshot(PLAIN), tmp_path / "no" / "m.tar", ())
+
+
+@pytest.mark.parametrize("name", ["pipe", "link-to-pipe", "folder", ""])
+def test_a_snapshot_replaces_nothing_but_files(tmp_path: Path, name: str) -> None:
+    """As root, another name than a file's would be the end of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link-to-pipe").symlink_to("pipe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileError, match="cannot write the snapshot"):
+        write_snapshot(snapshot(PLAIN), tmp_path / name if name else "", ())
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_snapshot_is_for_its_owner_and_follows_no_planted_link(tmp_path: Path) -> None:
+    """It holds addresses which the kernel shows to root only; the folder may be everybody's."""
+    target, other = tmp_path / "m.tar", tmp_path / "other"
+    other.write_bytes(b"kept")
+    (tmp_path / "m.tar.partial").symlink_to(other)
+    (tmp_path / "link.tar").symlink_to(target)
+    write_snapshot(snapshot(PLAIN), tmp_path / "link.tar", ())
+    assert other.read_bytes() == b"kept"
+    assert (tmp_path / "link.tar").is_symlink()
+    assert target.stat().st_mode & 0o077 == 0
+    assert Machine.from_snapshot(target).command_line
+
+
+def packed_bomb(compress: Callable[[bytes], bytes]) -> bytes:
+    """A header that announces a name of 1 GiB, and more than can be taken of it, packed."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
+    return compress(member.tobuf()) + compress(bytes(16 << 20)) * 17
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gz", "bz2", "xz"])
+def test_archives_that_unpack_to_too_much(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "m.tar").write_bytes(packed_bomb(compress))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(MachineError, match="more than 256 MiB"):
+        Machine.from_snapshot(tmp_path / "m.tar")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
+
+
+def test_packed_archives_are_read(tmp_path: Path) -> None:
+    plain = (Path(__file__).parent.parent / "machines" / f"{PLAIN}.tar").read_bytes()
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        (tmp_path / "m.tar").write_bytes(compress(plain))
+        assert Machine.from_snapshot(tmp_path / "m.tar").iomem == snapshot(PLAIN).iomem
+
+
+def test_endless_names_in_archives(tmp_path: Path) -> None:
+    deep = tarfile.TarInfo("a/" * 100_000 + "iomem")
+    link = tarfile.TarInfo("././@LongLink")
+    link.type = tarfile.GNUTYPE_LONGNAME
+    (tmp_path / "deep.tar").write_bytes(deep.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    (tmp_path / "links.tar").write_bytes(link.tobuf() * 5000 + bytes(1024))
+    assert Machine.from_snapshot(tmp_path / "deep.tar").root.names("") == []
+    with pytest.raises(MachineError, match="cannot read the snapshot"):
+        Machine.from_snapshot(tmp_path / "links.tar")
+
+
+@pytest.mark.parametrize("name", ["", "/dev/zero"])
+def test_what_is_no_file_is_no_snapshot(name: str) -> None:
+    with pytest.raises(MachineError, match="no such file"):
+        Machine.from_snapshot(name)
 
 
 def test_hostile_archives(tmp_path: Path) -> None:
@@ -404,6 +475,7 @@ def test_hostile_archives(tmp_path: Path) -> None:
             tar.addfile(member, io.BytesIO())
     machine = Machine.from_snapshot(target)
     assert machine.vmcoreinfo is None
+    assert machine.root.names("sys") == []
     for fact in ("command_line", "iomem"):
         with pytest.raises(MachineError, match="is missing"):
             getattr(machine, fact)
