@@ -69,7 +69,7 @@ def linear_map(machine: Machine, memory: CrashMemory) -> list[MemoryPart]:
     parts = []
     for each in memory.dumped:
         virtual = machine.kcore.virtual_of(each.start)
-        if virtual is None:
+        if virtual is None or not 0 <= virtual < 1 << 64:
             raise MachineError(
                 f"/proc/kcore has no linear mapping of System RAM at {each.start:#x} (physical)"
             )

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterable
 
+from pykexec.errors import MachineError
 from pykexec.memory import MemoryKind, TypedRange
 
 # enum e820_type, arch/x86/include/asm/e820/types.h
@@ -22,5 +23,8 @@ _ENTRY = struct.Struct("<QQI")
 
 
 def pack(entries: Iterable[TypedRange]) -> bytes:
-    """The entries as an array of struct boot_e820_entry."""
-    return b"".join(_ENTRY.pack(e.range.start, e.range.size, TYPES[e.kind]) for e in entries)
+    """The entries as an array of struct boot_e820_entry. Raises MachineError when one is all there is."""
+    try:
+        return b"".join(_ENTRY.pack(e.range.start, e.range.size, TYPES[e.kind]) for e in entries)
+    except struct.error:
+        raise MachineError("the memory map is one range of all addresses, which no machine has") from None

@@ -2,7 +2,7 @@
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.text import number, read_number, read_text
 from pykexec.values import dataclass
 
 _CPUS = "sys/devices/system/cpu"
@@ -30,12 +30,14 @@ def read_cpu_notes(root: Root) -> tuple[CpuNotes, ...]:
         int(name[3:]) for name in root.names(_CPUS) if name[:3] == "cpu" and name[3:].isdecimal()
     )
     notes = []
-    for number in numbers:
-        folder = f"{_CPUS}/cpu{number}"
+    for cpu in numbers:
+        folder = f"{_CPUS}/cpu{cpu}"
         address = read_number(root, f"{folder}/crash_notes", 16)
         if address is not None:
             size = read_number(root, f"{folder}/crash_notes_size", 10)
-            notes.append(CpuNotes(address, size or _NOTE_SIZE_BEFORE_3_10, number))
+            if address < 0 or (size or 0) < 0:
+                raise MachineError(f"/{folder} has crash_notes at {address:#x}, of {size} bytes")
+            notes.append(CpuNotes(address, size or _NOTE_SIZE_BEFORE_3_10, cpu))
     return tuple(notes)
 
 
@@ -45,7 +47,9 @@ def read_vmcoreinfo(root: Root) -> NoteArea | None:
     if text is None:
         return None
     try:
-        address, size = (int(word, 16) for word in text.split())
+        address, size = (number(word, 16) for word in text.split())
+        if address < 0 or size < 0:
+            raise ValueError(text)
     except ValueError:
         raise MachineError(f"/sys/kernel/vmcoreinfo is not ADDRESS SIZE: {text[:40]!r}") from None
     return NoteArea(address, size)

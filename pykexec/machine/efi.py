@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.text import number, read_number, read_text
 from pykexec.values import dataclass
 
 _EFI = "sys/firmware/efi"
@@ -52,7 +52,7 @@ def _systab(root: Root) -> dict[str, int]:
     for line in (read_text(root, f"{_EFI}/systab") or "").splitlines():
         name, _, value = line.partition("=")
         try:
-            tables[name.strip()] = int(value, 16)
+            tables[name.strip()] = number(value, 16)
         except ValueError:
             raise MachineError(
                 f"/{_EFI}/systab has a line that is not NAME=0xADDRESS: {line[:60]!r}"
@@ -63,10 +63,10 @@ def _systab(root: Root) -> dict[str, int]:
 def _runtime_map(root: Root) -> tuple[EfiRuntimeRegion, ...]:
     folder = f"{_EFI}/runtime-map"
     regions = []
-    for number in filter(str.isdecimal, root.names(folder)):
+    for entry in filter(str.isdecimal, root.names(folder)):
         names = ("type", "phys_addr", "virt_addr", "num_pages", "attribute")
-        values = [read_number(root, f"{folder}/{number}/{name}") for name in names]
+        values = [read_number(root, f"{folder}/{entry}/{name}") for name in names]
         if None in values:
-            raise MachineError(f"/{folder}/{number} has not all of the files {', '.join(names)}")
+            raise MachineError(f"/{folder}/{entry} has not all of the files {', '.join(names)}")
         regions.append(EfiRuntimeRegion(*(value for value in values if value is not None)))
     return tuple(sorted(regions, key=lambda region: region.physical))

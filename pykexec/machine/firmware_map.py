@@ -38,7 +38,7 @@ def _entry(root: Root, folder: str) -> TypedRange:
     name = read_text(root, f"{folder}/type")
     if start is None or end is None or name is None:
         raise MachineError(f"/{folder} has not all of the files start, end and type")
-    if end < start - 1:
+    if start < 0 or end < start - 1:
         raise MachineError(f"/{folder}: the end {end:#x} is below the start {start:#x}")
     if name not in _KINDS:
         log.debug("/%s/type is %r: taken as reserved", folder, name)

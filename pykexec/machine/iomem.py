@@ -7,6 +7,8 @@ from pykexec.errors import MachineError
 from pykexec.memory import MemoryKind, MemoryMap, Range, RangeSet, TypedRange
 from pykexec.values import dataclass, field
 
+_SPAN_MAX = len("ffffffffffffffff-ffffffffffffffff")
+
 _KINDS: Mapping[str, MemoryKind] = {
     "system ram": MemoryKind.RAM,
     "reserved": MemoryKind.RESERVED,
@@ -74,6 +76,8 @@ def parse_ranges(path: str, text: str) -> list[Range]:
     for line in text.split("\n"):
         start, _, end = line.partition("-")
         try:
+            if len(line) > _SPAN_MAX:
+                raise ValueError(line)
             ranges += [Range(int(start, 16), int(end, 16) + 1)] if line else []
         except ValueError:
             raise MachineError(f"{path} has a line that is not START-END: {line[:60]!r}") from None
@@ -91,7 +95,7 @@ def parse(text: str) -> Iomem:
             entry_range = Range(int(start, 16), int(end, 16) + 1)
         except ValueError:
             separator = ""
-        if not separator or not dash:
+        if not separator or not dash or len(stripped) > _SPAN_MAX:
             raise MachineError(f"/proc/iomem line {number} is not START-END : NAME: {line[:60]!r}")
         entries.append(IomemEntry(entry_range, name.strip(), (len(span) - len(stripped)) // 2))
     if not entries:

@@ -58,16 +58,24 @@ class Kcore:
         """The mapping the kernel runs from.
 
         That is the one with `_stext` in it (by default VMCOREINFO's); where that is not known, the smallest
-        of those that map `physical`, the start of the kernel's code, which the linear map maps too.
+        of those that map `physical`, the start of the kernel's code, which the linear map maps too. Raises
+        MachineError when VMCOREINFO makes no sense.
         """
         if stext is None and "SYMBOL(_stext)" in self.vmcoreinfo:
-            stext = int(self.vmcoreinfo["SYMBOL(_stext)"], 16)
+            stext = self._symbol("_stext")
         if stext is not None:
             for each in self.segments:
                 if each.virtual <= stext < each.virtual + each.size:
                     return each
         mapping = [each for each in self.segments if physical in each.range]
         return min(mapping, key=lambda each: each.size) if len(mapping) > 1 else None
+
+    def _symbol(self, name: str) -> int:
+        text = self.vmcoreinfo[f"SYMBOL({name})"]
+        try:
+            return int(text, 16)
+        except ValueError:
+            raise MachineError(f"/proc/kcore: SYMBOL({name}) is no address: {text[:40]!r}") from None
 
     def virtual_of(self, physical: int) -> int | None:
         """Where the linear map has that physical address, or would have it."""

@@ -2,12 +2,13 @@
 
 import re
 
-from pykexec.errors import UsageError
+from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.text import number, read_number, read_text
 from pykexec.values import dataclass
 
 _TTYS = "sys/class/tty"
+_SHIFT_MAX = 12  # registers are not further apart than a page
 _UPIO_MEM32 = 3  # include/linux/serial_core.h
 
 
@@ -48,7 +49,10 @@ def console_for(root: Root, command_line: str) -> SerialPort | None:
 def named(root: Root, name: str) -> SerialPort:
     """The port of a terminal ("ttyS0"), or at an I/O port ("0x3f8"). Raises UsageError if there is none."""
     if name.startswith(("0x", "0X")):
-        return SerialPort(name, int(name, 16), iomem_base=0, reg_shift=0, word_registers=False)
+        try:
+            return SerialPort(name, number(name, 16), iomem_base=0, reg_shift=0, word_registers=False)
+        except ValueError:
+            raise UsageError(f"--serial={name}: no I/O port", hint="give it as in 0x3f8") from None
     port = _port(root, name)
     if port is None:
         raise UsageError(f"--serial={name}: this machine has no such serial port (/sys/class/tty/{name})")
@@ -56,14 +60,18 @@ def named(root: Root, name: str) -> SerialPort:
 
 
 def _port(root: Root, name: str) -> SerialPort | None:
-    def number(file: str) -> int:
-        return read_number(root, f"{_TTYS}/{name}/{file}") or 0
+    def told(file: str, limit: int) -> int:
+        path = f"{_TTYS}/{name}/{file}"
+        value = read_number(root, path) or 0
+        if not 0 <= value < limit:
+            raise MachineError(f"/{path} makes no sense: {value:#x}")
+        return value
 
     port = SerialPort(
         name,
-        io_port=number("port"),
-        iomem_base=number("iomem_base"),
-        reg_shift=number("iomem_reg_shift"),
-        word_registers=number("io_type") == _UPIO_MEM32,
+        io_port=told("port", 1 << 16),
+        iomem_base=told("iomem_base", 1 << 64),
+        reg_shift=told("iomem_reg_shift", _SHIFT_MAX + 1),
+        word_registers=told("io_type", 1 << 8) == _UPIO_MEM32,
     )
     return port if port.io_port or port.iomem_base else None

@@ -35,11 +35,27 @@ def read_text(root: Root, path: str) -> str | None:
 
 
 def read_number(root: Root, path: str, base: int = 0) -> int | None:
-    """A file's one number; base 0 means as C writes numbers. Raises MachineError when it is none."""
+    """A file's one number, of 64 bits, with or without a sign; base 0 means as C writes numbers.
+
+    Raises MachineError when it is none.
+    """
     text = read_text(root, path)
     if text is None:
         return None
     try:
-        return int(text, base)
+        return number(text, base)
     except ValueError:
         raise MachineError(f"/{path} does not hold a number: {text[:40]!r}") from None
+
+
+def number(text: str, base: int) -> int:
+    """As kernels print them: other than int(), no underscores, no other scripts' digits, 64 bits at most.
+
+    Raises ValueError.
+    """
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"not a number: {text[:40]!r}")
+    value = int(text, base)
+    if not -(1 << 63) <= value < 1 << 64:
+        raise ValueError(f"not a number of 64 bits: {text[:40]}")
+    return value

@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import resource
 import tarfile
 import time
@@ -18,12 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.arch import for_machine
-from pykexec.errors import FileError, MachineError
+from pykexec.arch.x86_64 import crash as x86_64_crash
+from pykexec.errors import FileError, MachineError, UsageError
+from pykexec.files import FileData
+from pykexec.loader import plan_load
 from pykexec.machine import Machine, firmware_map, iomem, kcore
 from pykexec.machine.cpus import NoteArea
 from pykexec.machine.root import Folder, Root
 from pykexec.machine.snapshot import write_snapshot
 from pykexec.memory import MemoryKind, Range
+from pykexec.plan import Purpose, Request
+from tests.support.bzimage import FakeBzImage
 from tests.support.elf import NO_ADDRESS, note
 from tests.support.elf import kcore as fake_kcore
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
@@ -310,6 +316,56 @@ def test_the_console_of_the_new_kernel(command_line: str, expected: str) -> None
     port = snapshot(PLAIN).console_for(command_line)
     assert port is not None
     assert (port.name, port.io_port) == (expected, {"ttyS0": 0x3F8, "ttyS1": 0x2F8}[expected])
+
+
+@pytest.mark.parametrize("text", ["-1", "1" * 30, "1" * 5000, "0x", ""])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "proc/iomem",
+        "sys/devices/system/cpu/cpu0/crash_notes",
+        "sys/firmware/memmap/0/start",
+        "sys/kernel/kexec/crash_cma_ranges",
+        "sys/kernel/vmcoreinfo",
+    ],
+)
+def test_an_address_that_makes_no_sense_names_its_file(path: str, text: str, tmp_path: Path) -> None:
+    """Whatever a damaged snapshot has in it: never a plan with such an address, nor a traceback."""
+    _, *rest = re.split(rb"([ -])", snapshot(PLAIN).read(path) or b"0-ffff\n", maxsplit=1)
+    machine = unpacked(PLAIN, tmp_path, {path: text.encode() + b"".join(rest)})
+    request = Request(kernel=FileData.from_bytes("k", FakeBzImage().build()), purpose=Purpose.CRASH)
+    folder = path.removesuffix("/start").removesuffix("/crash_notes")
+    with pytest.raises(MachineError, match=folder):
+        (lambda: (machine.firmware_map, plan_load(machine, request)))()
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0663", "0x1_0", "1e3", "1" * 5000])
+def test_what_kernels_do_not_print_is_no_number(text: str, tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, {"sys/kernel/kexec_crash_size": f"{text}\n"})
+    with pytest.raises(MachineError, match="/sys/kernel/kexec_crash_size does not hold a number"):
+        _ = machine.kexec_state.crash_size
+
+
+def test_a_console_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, {"sys/class/tty/ttyS0/port": "0x10000\n"})
+    with pytest.raises(MachineError, match="sys/class/tty/ttyS0/port"):
+        machine.console_for("console=ttyS0")
+    with pytest.raises(UsageError, match="--serial=0xzz"):
+        machine.console_for("", "0xzz")
+
+
+def test_vmcoreinfo_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+    text = "SYMBOL(_stext)=ffx\n"
+    machine = machine_of(tmp_path, {"proc/kcore": fake_kcore([(1 << 40, 0, 1 << 20)], vmcoreinfo=text)})
+    with pytest.raises(MachineError, match=r"SYMBOL\(_stext\)"):
+        machine.kcore.kernel_text(0)
+
+
+def test_a_linear_map_beyond_all_addresses_is_refused(tmp_path: Path) -> None:
+    changes = {"proc/kcore": fake_kcore([((1 << 64) - (1 << 20), 0, 1 << 20), (1 << 63, 1 << 24, 1 << 24)])}
+    machine = unpacked(PLAIN, tmp_path, changes)
+    with pytest.raises(MachineError, match="/proc/kcore has no linear mapping"):
+        x86_64_crash.core_headers(machine, x86_64_crash.survey(machine), None)
 
 
 # snapshots
