@@ -10,6 +10,7 @@ from pykexec.values import dataclass, field
 
 _READ_MAX = 4 << 30
 """What is no file on a disk is read into memory: more than an initrd can have is not."""
+_PIECE = 1 << 20
 _NULL = os.makedev(1, 3)
 """/dev/null (Documentation/admin-guide/devices.txt), by which some say that there is no initrd."""
 
@@ -24,6 +25,17 @@ class Descriptor:
 
     def __del__(self) -> None:
         os.close(self.number)
+
+
+def _read(descriptor: int, name: str) -> bytes:
+    """All there is in what cannot be mapped. Raises OSError, and FileError where it does not end."""
+    data = bytearray()
+    with open(descriptor, "rb", closefd=False, buffering=0) as file:
+        while piece := file.read(_PIECE):
+            data += piece
+            if len(data) > _READ_MAX:
+                raise FileError(f"cannot read the {name}: it does not end")
+    return bytes(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +75,7 @@ class FileData:
                 except OSError as error:
                     if error.errno != errno.ENODEV:  # as sysfs answers for /sys/firmware/initrd
                         raise
-            with open(descriptor.number, "rb", closefd=False) as file:
-                data = file.read(_READ_MAX + 1)
-            if len(data) > _READ_MAX:
-                raise FileError(f"cannot read the {what} {name}: it does not end")
-            return cls(name, memoryview(data))
+            return cls(name, memoryview(_read(descriptor.number, f"{what} {name}")))
         except OSError as error:
             raise FileError(f"cannot read the {what} {name}: {error.strerror}") from error
         except ValueError as error:  # a NUL byte in the name

@@ -84,6 +84,8 @@ def parse(path: str, data: memoryview) -> Program:
     for (before, _), (after, _) in itertools.pairwise(pieces):
         if before.range.overlaps(after.range):
             raise ImageError(f"{path}: two segments go to the same memory: {before.range}, {after.range}")
+    if sum(piece.data.nbytes for piece, _ in pieces) > 2 * data.nbytes:
+        raise ImageError(f"{path}: damaged ELF file: its segments have more in them than the file")
     alignment = max(align for _, align in pieces)
     return Program(tuple(piece for piece, _ in pieces), int(header.e_entry), alignment)
 

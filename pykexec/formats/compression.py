@@ -11,7 +11,8 @@ from pykexec.formats import magic
 from pykexec.memory import KIB, MIB
 
 _SIZE_MAX = 1024 * MIB
-"""More than any kernel has; where a decompression bomb is stopped."""
+_ALWAYS_ALLOWED, _RATIO_MAX = 64 * MIB, 20
+"""Where a decompression bomb is stopped: kernels are not larger, and become a tenth at the very best."""
 _STEP = 4 * MIB
 _STEP_OF_MANY = 64 * KIB
 _STREAMS_MAX = 16384
@@ -141,7 +142,9 @@ def pieces(path: str, data: memoryview, name: str, size_max: int | None = None) 
     Raises ImageError when they are damaged or cut off, unpack to more than `size_max` bytes (by default more
     than a kernel can have), or nothing here can unpack them.
     """
-    limit = _SIZE_MAX if size_max is None else size_max
+    limit = size_max
+    if limit is None:
+        limit = min(_ALWAYS_ALLOWED + _RATIO_MAX * data.nbytes, _SIZE_MAX)
     total = 0
     try:
         for piece in _opened(path, data, name):

@@ -66,3 +66,11 @@ def test_a_disk_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = FileData.open(tmp_path / "disk", "kernel")
     assert bytes(found.data) == content
     assert found.descriptor is None
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 300, "a/" * 5000, "."])
+def test_names_that_name_no_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="cannot read the kernel") as error:
+        FileData.open(name, "kernel")
+    assert len(str(error.value).splitlines()) == 1

@@ -222,6 +222,8 @@ def test_vmlinux_is_flattened_with_its_gaps() -> None:
         (b"\x7fELF", "damaged ELF"),
         (elf64(), "without anything"),
         (elf64((0, b"a"), (1 << 60, b"b")), "apart"),
+        (elf64((0, b"a"), (128 << 20, b"b")), "apart"),
+        (elf64(*[(number, b"a") for number in range(257)]), "257 program headers"),
         (elf64((0, b"a"), offset=1 << 40), "truncated"),
         (elf64((0, b"a"), size=1 << 20), "truncated"),
     ],
@@ -229,3 +231,12 @@ def test_vmlinux_is_flattened_with_its_gaps() -> None:
 def test_damaged_elf(data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         elf.flatten("vmlinux", memoryview(data))
+
+
+def test_a_small_bomb_costs_little() -> None:
+    """300 KiB that unpack to 300 MiB: long before that it is clear that this is no kernel."""
+    bomb = memoryview(gzip.compress(bytes(300 << 20), 9, mtime=0))
+    taken: list[int] = []
+    with pytest.raises(ImageError, match="unpacks to more than"):
+        taken.extend(len(piece) for piece in compression.pieces("bomb", bomb, "gzip"))
+    assert sum(taken) < 100 << 20

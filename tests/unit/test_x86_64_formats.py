@@ -112,6 +112,21 @@ def test_what_is_wrong_with_a_vmlinux_is_said(program: Program, message: str) ->
         vmlinux.parse_64bit(file(program.build()))
 
 
+def test_segments_that_all_are_the_whole_file() -> None:
+    """A file of 2 MiB would take 500 MiB."""
+    content = BANNER.ljust(2 << 20, b"x")
+    whole = Program([Load(0x1000000, content)], 0x1000000).build()
+    header, row = bytearray(whole[:64]), whole[64:120]
+    count = 250
+    header[56:58] = struct.pack("<H", count)
+    rows = b""
+    for number in range(count):
+        place = struct.pack("<QQQ", 64 + 56 * count, VIRTUAL, 0x1000000 + number * len(content))
+        rows += row[:8] + place + row[32:]
+    with pytest.raises(ImageError, match="more in them than the file"):
+        plan(bytes(header) + rows + content, HIGH)
+
+
 def test_where_a_32_bit_kernel_cannot_run() -> None:
     high = dataclasses.replace(TEXT32, address=0x40000000)
     with pytest.raises(ImageError, match="where no 32-bit kernel can run"):
