@@ -150,7 +150,7 @@ def pieces(path: str, data: memoryview, name: str, size_max: int | None = None) 
         for piece in _opened(path, data, name):
             total += len(piece)
             if total > limit:
-                raise ImageError(f"{path}: unpacks to more than {limit // MIB} MiB, which no kernel does")
+                raise ImageError(f"{path}: unpacks to more than {limit // MIB} MiB, which nothing here does")
             yield piece
     except _MissingPackage as error:
         package = str(error)

@@ -10,16 +10,18 @@ from typing import Any
 import click
 
 from pykexec import __version__, streams
-from pykexec.errors import FileError, PykexecError, UsageError
+from pykexec.errors import PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import console_log, crashkernel, doctor, estimate, resize, sizing
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.places import Places
 from pykexec.kdump.service import cli as service
 from pykexec.machine import Machine
+from pykexec.memory import MIB
 from pykexec.vmcore import cli as vmcore
 
 _NAME = "pykdump"
+_LOG_MAX = 32 * MIB
 
 _MACHINE = click.option(
     "--machine", "snapshot", metavar="TAR|DIR", help="Of the machine of this snapshot, not of this one."
@@ -54,7 +56,7 @@ def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json
 
     Exit status: 0 armed, 1 with warnings, 3 there will be no dump.
     """
-    log = None if console is None else console_log.parse(_text(console))
+    log = None if console is None else console_log.parse(_log_text(console))
     if log is not None and snapshot is None and not as_json:
         print(console_log.as_text(console_log.diagnose(log)))
     found = doctor.diagnose(Facts(_machine(snapshot), places=_places(snapshot), console=log))
@@ -138,11 +140,9 @@ def _places(snapshot: str | None) -> Places:
     return Places(snapshot if Path(snapshot).is_dir() else None)
 
 
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError as error:
-        raise FileError(f"cannot read the console log {path}: {error.strerror}") from error
+def _log_text(path: str) -> str:
+    """The end of a log, where its last crash is."""
+    return bytes(FileData.open(path, "console log").data[-_LOG_MAX:]).decode(errors="replace")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -159,6 +159,9 @@ def _run(argv: Sequence[str]) -> int:
     try:
         status: Any = group.main(list(argv), prog_name=_NAME, standalone_mode=False)
         return int(status or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else "")
+        return UsageError.exit_code
     except click.ClickException as error:
         what = " ".join(error.format_message().split())
         raise UsageError(what, hint=f"see {_NAME} --help") from error

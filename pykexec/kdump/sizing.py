@@ -71,8 +71,15 @@ def kernel_memory(file: FileData) -> int:
     data = unwrapped.data
     if bytes(data[0x202:0x206]) == b"HdrS":
         return _field(unwrapped, 0x260, 4)
-    if bytes(data[0x38:0x3C]) == b"ARM\x64" and any(data[0x10:0x18]):
+    is_image = bytes(data[0x38:0x3C]) == b"ARM\x64"
+    if is_image and any(data[0x10:0x18]):
         return _field(unwrapped, 0x10, 8)
+    if not is_image and bytes(data[:4]) != b"\x7fELF":
+        from pykexec.formats import identify
+
+        raise identify.unknown(
+            file.path, data, "no bzImage, Image or vmlinux", "a kernel is usually /boot/vmlinuz-VERSION"
+        )
     return unwrapped.size * 3 // 2
 
 
@@ -89,6 +96,7 @@ _CPIO_MAGICS = (b"070701", b"070702")
 _CPIO_HEADER = 110
 _TRAILER = b"TRAILER!!!"
 _NESTING_MAX = 8
+_UNPACKED_MAX = 1 * GIB  # it is looked through in memory
 _ENTRIES_MAX = 1 << 20
 
 
@@ -109,7 +117,7 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
         if name is None:
             start = bytes(data[at : at + 4]).hex()
             raise ImageError(f"{file.path}: no initramfs: {start} at offset {at:#x} begins no archive")
-        data = memoryview(compression.decompress(file.path, data[at:], name))
+        data = memoryview(b"".join(compression.pieces(file.path, data[at:], name, _UNPACKED_MAX)))
     raise ImageError(f"{file.path}: compressed more than {_NESTING_MAX} times")
 
 

@@ -19,6 +19,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"  {name} " in told for name in cli.group.commands)
 
 
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code([]) == 1
+    told = capsys.readouterr()
+    assert (told.out.splitlines()[0].split()[0], told.err) == ("Usage:", "")
+
+
 def test_doctor_finds_that_nothing_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.exit_code(["doctor", "--machine", SNAPSHOT]) == 3
     told = capsys.readouterr().out
@@ -55,7 +61,10 @@ WRONG = [
     (["crashkernel", "12x", "--machine", SNAPSHOT], "column 3"),
     (["estimate", "--kernel", "/no/such"], "cannot read the kernel /no/such"),
     (["doctor", "--console-log", "/no/such"], "cannot read the console log /no/such"),
+    (["doctor", "--console-log", ""], "cannot read the console log"),
     (["doctor", "--machine", "/no/such"], "/no/such"),
+    (["estimate", "--kernel", __file__, "--machine", SNAPSHOT], "which is a text file"),
+    (["estimate", "--kernel", "/dev/null", "--machine", SNAPSHOT], "which is an empty file"),
     (["resize", "192M@16M"], "no size"),
     (["dmesg", "/no/such"], "/no/such"),
     (["info"], "Missing argument"),
