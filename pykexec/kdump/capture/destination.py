@@ -19,6 +19,9 @@ from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 _NFS = ("nfs", "nfs4")
+SSH_PORT = 22
+_SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
+"""What ssh itself would look for."""
 
 
 class Way(enum.Enum):
@@ -45,6 +48,8 @@ class Destination:
     """The exported folder, for NFS; the user, for ssh."""
     network: Network | None = None
     ssh_key: str = ""
+    port: int = SSH_PORT
+    """Of the ssh server."""
 
     @property
     def stack(self) -> Stack:
@@ -78,7 +83,7 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         device = blockdevice.find(target.address, sys)
         return raw(blockdevice.describe(device, sys), _mounts(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target.address, settings.path, sys, proc)
+        return _nfs(target, settings.path, sys, proc)
     if target.kind is TargetKind.SSH:
         return _ssh(target, settings.path, sys, proc)
     raise OutOfReach(f"writing to a target of kind {target.kind.value}")
@@ -92,7 +97,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
     if mount.type in _NFS:
         host, _, export = mount.source.rpartition(":/")
-        return _nfs(f"{host}:/{export}", inside, sys, proc)
+        return _nfs(Target(TargetKind.NFS, f"{host}:/{export}"), inside, sys, proc)
     if mount.type not in _DISK_FILESYSTEMS:
         raise OutOfReach(
             f"{path} lies on {mount.type} ({mount.source}), gone after a crash, or not to be mounted",
@@ -145,18 +150,29 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
     return Destination(Way.DISK, folder, device, superblock, options)
 
 
-def _nfs(address: str, path: str, sys: Path, proc: Path) -> Destination:
-    host, _, export = address.rpartition(":/")
+def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+    host, _, export = target.address.rpartition(":/")
     way = network.route_to(host.strip("[]"), sys, proc)
-    return Destination(Way.NFS, "/" + path.strip("/"), remote=f"/{export}", network=way)
+    folder, told = "/" + path.strip("/"), dict(target.options)
+    options = f"timeo={told.get('NFS_TIMEO', '600')},retrans={told.get('NFS_RETRANS', '5')}"
+    if target.port:
+        options += f",port={target.port}"
+    return Destination(Way.NFS, folder, options=options, remote=f"/{export}", network=way)
 
 
 def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     user, _, host = target.address.rpartition("@")
-    if not Path(target.ssh_key).is_file():
+    if target.password:
+        raise OutOfReach("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
+    if ("protocol", "sftp") in target.options:
+        raise OutOfReach("writing by sftp", instead="write ssh://, for a server that runs commands")
+    keys = [target.ssh_key] if target.ssh_key else _SSH_KEYS
+    key = next((each for each in keys if Path(each).is_file()), None)
+    if key is None:
         raise FileError(
-            f"the ssh key {target.ssh_key} does not exist",
+            f"the ssh key {' or '.join(keys)} does not exist",
             hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or set sshkey",
         )
     way = network.route_to(host, sys, proc)
-    return Destination(Way.SSH, path, remote=user, network=way, ssh_key=target.ssh_key)
+    port = target.port or SSH_PORT
+    return Destination(Way.SSH, path, remote=user, network=way, ssh_key=key, port=port)

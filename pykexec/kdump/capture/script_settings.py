@@ -6,34 +6,49 @@ import shlex
 from collections.abc import Iterator
 
 from pykexec.errors import PykexecError
-from pykexec.kdump.capture.destination import Destination, Way
+from pykexec.kdump.capture.destination import SSH_PORT, Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
 from pykexec.memory import KIB
 
 _PATIENCE = 60
-"""Seconds to wait for a disk or a network card to be found."""
+"""Seconds to wait for a disk, a network card or a server, at least."""
+_ATTEMPTS_APART = 3
+"""Seconds between kdump-config's attempts, whose number Debian's configuration has."""
 _SUFFIXES = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "lzma": ".lzma", "zstd": ".zst", "lz4": ".lz4"}
 
 
 def render(
-    settings: Settings, release: str, destination: Destination, root: Destination | None, host: str
+    settings: Settings,
+    release: str,
+    destination: Destination,
+    root: Destination | None,
+    host: str,
+    *,
+    watchdog: bool = False,
 ) -> str:
     """The file's text. `root` is the root file system, for failure_action dump_to_rootfs; `host` begins the
-    names of dumps' folders.
+    names of dumps' folders; `watchdog`: one is running.
 
     Raises PykexecError for what cannot be done.
     """
     lines = [
         *_assignments(
-            {"RELEASE": release, **_target(destination), "HOST": host, "PATIENCE": str(_PATIENCE)}
+            {"RELEASE": release, **_target(destination), "HOST": host, "PATIENCE": _patience(settings)}
         ),
+        *_assignments({"WATCHDOG": str(int(watchdog))}),
         *_assignments(_saving(settings, destination)),
         *_assignments(_ending(settings)),
         *_collect(settings.collector, destination.way),
-        *_function("use_root_filesystem", _root(root)),
+        *_function("use_root_filesystem", _root(settings, root)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _patience(settings: Settings) -> str:
+    told = dict(settings.target.options)
+    attempts = max(int(told.get(name, 0)) for name in ("SSH_KDUMP_RETRY", "NFS_MOUNT_RETRY"))
+    return str(max(_PATIENCE, attempts * _ATTEMPTS_APART, int(told.get("KDUMP_NET_TIMEOUT", 0))))
 
 
 def _assignments(values: dict[str, str]) -> Iterator[str]:
@@ -51,27 +66,33 @@ def _target(to: Destination) -> dict[str, str]:
     device, superblock, network = to.device, to.superblock, to.network
     # Nothing is written to a whole file system by its place, nor to a bare device by its content.
     bare = device if to.way is Way.RAW else None
+    # Where a file system and its clone are there, it is the one at that place.
+    single = device if to.way is Way.DISK and not to.stack.layers else None
     return {
         "WAY": to.way.value,
         "FOLDER": to.folder,
         "ASSEMBLE": " ".join(f"{layer.kind}:{layer.name}" for layer in to.stack.layers),
         "UUID": superblock.uuid if superblock else "",
         "FILESYSTEM": superblock.type if superblock else "",
+        "PLACE": single.location if single else "",
         "OPTIONS": to.options,
         "LOCATION": bare.location if bare else "",
         "PARTITION": str(bare.partition) if bare else "",
         "SECTORS": str(bare.sectors) if bare else "",
         "SERVER": network.server if network else "",
         "REMOTE": to.remote,
+        "PORT": str(to.port),
         "MAC": network.mac if network else "",
         "ADDRESS": network.address if network else "",
         "GATEWAY": network.gateway if network else "",
     }
 
 
-def _root(root: Destination | None) -> dict[str, str]:
+def _root(settings: Settings, root: Destination | None) -> dict[str, str]:
     # A function of a shell has to have something in it.
-    return {"KEEP_OLD": ""} if root is None else {**_target(root), "KEEP_OLD": ""}
+    if root is None:
+        return {"KEEP_OLD": ""}
+    return {**_target(root), "VMCORE": _file_name(settings.collector, root.way), "KEEP_OLD": ""}
 
 
 def _saving(settings: Settings, to: Destination) -> dict[str, str]:
@@ -82,13 +103,21 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "COMPRESS": settings.collector.compress_with,
         "FREE_KIB": str(settings.free_space // KIB),
         "KEEP_OLD": _old_dumps(settings),
-        "HOST_KEY_ALIAS": settings.target.address.rpartition("@")[2] if to.way is Way.SSH else "",
+        "HOST_KEY_ALIAS": _known_as(settings, to) if to.way is Way.SSH else "",
     }
+
+
+def _known_as(settings: Settings, to: Destination) -> str:
+    """The server's name in known_hosts, see sshd(8)."""
+    host = settings.target.address.rpartition("@")[2]
+    return host if to.port == SSH_PORT else f"[{host}]:{to.port}"
 
 
 def _ending(settings: Settings) -> dict[str, str]:
     return {
         "HOOK_BEFORE": settings.hooks.before,
+        # openSUSE's KDUMP_PRESCRIPT has no say in whether there is a dump.
+        "HOOK_DECIDES": str(int(settings.dialect is not Dialect.SUSE)),
         "HOOK_AFTER": settings.hooks.after,
         "FAILURE_ACTION": settings.failure_action.value,
         "FAILURE_COMMAND": settings.failure_command,
@@ -124,19 +153,21 @@ def _collect(collector: Collector, way: Way) -> Iterator[str]:
     if collector.command:
         raise OutOfReach("running KDUMP_TRANSFER's own command", instead="leave KDUMP_TRANSFER empty")
     words = list(collector.words)
-    yield f'collect() {{ {shlex.join(words)} "$@"; }}'
+    copies = collector.program in ("cp", "scp", "dd", "cat")
     if _is_makedumpfile(collector):
-        words += [] if "-F" in words else ["-F"]
-        whole = f'{shlex.join(words)} "$@"'
-    elif collector.program in ("cp", "scp", "dd", "cat") or not _streams(collector, way):
+        # To a file the dump is written as it is to be read; flattened it can be a stream.
+        words = [each for each in words if each != "-F"]
+        whole = f'{shlex.join([*words, "-F"])} "$@"'
+    elif copies or not _streams(collector, way):
         whole = 'cat "$@"'
     else:
         raise PykexecError(
             f"core_collector {collector.program} writes no stream, which this dump target needs",
             hint="use makedumpfile -F",
         )
-    through = f" | {collector.compress_with}" if collector.compress_with else ""
-    yield f"collect_stream() {{ {whole}{through}; }}"
+    to_file = "cp" if collector.program in ("scp", "dd", "cat") else shlex.join(words)
+    yield f'collect() {{ {to_file} "$@"; }}'
+    yield f"collect_stream() {{ {whole}; }}"
 
 
 def needs_root(settings: Settings) -> bool:

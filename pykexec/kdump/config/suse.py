@@ -94,6 +94,7 @@ def read(text: str) -> Settings:
     """Make settings of the file's text. Raises ConfigError."""
     reader = _Reader(text, f"/{FILE}", _KEYS)
     target, path = reader.target()
+    final = Action.REBOOT if reader.boolean("KDUMP_IMMEDIATE_REBOOT", default=True) else Action.SHELL
     return Settings(
         dialect=Dialect.SUSE,
         files=(f"/{FILE}",),
@@ -104,12 +105,9 @@ def read(text: str) -> Settings:
         keep_old_dumps=reader.number("KDUMP_KEEP_OLD_DUMPS", 0, least=-1),
         free_space=reader.number("KDUMP_FREE_DISK_SIZE", 64) * MIB,
         host_tag="hostname",
-        failure_action=Action.REBOOT
-        if reader.boolean("KDUMP_CONTINUE_ON_ERROR", default=True)
-        else Action.SHELL,
-        final_action=Action.REBOOT
-        if reader.boolean("KDUMP_IMMEDIATE_REBOOT", default=True)
-        else Action.SHELL,
+        # With KDUMP_CONTINUE_ON_ERROR a dump that failed ends like one that did not.
+        failure_action=final if reader.boolean("KDUMP_CONTINUE_ON_ERROR", default=True) else Action.SHELL,
+        final_action=final,
         kernel=KernelChoice(version=reader.version()),
         command_line=CommandLinePolicy(
             given=reader.text("KDUMP_COMMANDLINE") or None,
@@ -190,7 +188,7 @@ class _Reader(Variables):
         bracketed = f"[{server}]" if ":" in server else server
         if parts.scheme == "nfs":
             # What is exported is not told apart from the folder in it: the mount is of the whole path.
-            return Target(TargetKind.NFS, f"{bracketed}:{path}", port=port), "/"
+            return Target(TargetKind.NFS, f"{bracketed}:{path}", port=port, options=self._timeout()), "/"
         if parts.scheme == "cifs":
             share, _, folder = path.lstrip("/").partition("/")
             return Target(
@@ -206,8 +204,15 @@ class _Reader(Variables):
             user=user,
             password=password,
             port=port,
-            options=(("protocol", parts.scheme), ("host_key", self.text("KDUMP_HOST_KEY"))),
+            options=(
+                ("protocol", parts.scheme),
+                ("host_key", self.text("KDUMP_HOST_KEY")),
+                *self._timeout(),
+            ),
         ), path
+
+    def _timeout(self) -> tuple[tuple[str, str], ...]:
+        return (("KDUMP_NET_TIMEOUT", str(self.number("KDUMP_NET_TIMEOUT", 30))),)
 
     def network(self) -> str:
         assignment = self.assigned("KDUMP_NETCONFIG")

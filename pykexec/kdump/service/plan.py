@@ -117,5 +117,7 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
         yield "KDUMP_AUTO_RESIZE: the reservation is left as it is; pykdump resize shrinks it"
     if own_image and settings.network not in ("", "auto"):
         yield "KDUMP_NETCONFIG: the capture system takes the interface and address that reach the server now"
+    if own_image and dict(settings.target.options).get("host_key"):
+        yield "KDUMP_HOST_KEY: the server's key is the one in /root/.ssh/known_hosts"
     if settings.mail:
         yield "KDUMP_SMTP_SERVER, KDUMP_NOTIFICATION_TO: pykdump sends no mail"

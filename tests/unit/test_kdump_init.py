@@ -1,0 +1,342 @@
+"""The capture system's /init, its functions run by the shell they are written for, below another root.
+
+What would end the machine, reach a server or mount something is replaced; makedumpfile is a script that, as
+the real one, writes to its output with -F and to a file without.
+"""
+
+import gzip
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pykexec.kdump.capture import Destination, Way, script_settings
+from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
+from pykexec.kdump.capture.image import INIT
+from pykexec.kdump.capture.network import Network
+from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
+
+_DISK = Destination(
+    Way.DISK, "/crash", BlockDevice("vda", "/devices/x", 0, 5, ()), Superblock("ext4", "1234-5678", "")
+)
+_SETTINGS = Settings(Dialect.FEDORA, collector=Collector(("makedumpfile", "-l")))
+_MEMORY = b"all of memory\n"
+
+_REPLACED = """
+for each in reboot halt poweroff; do eval "$each() { echo ends: $each; exit; }"; done
+setsid() { echo a shell; }
+mount() { echo mounted: "$@"; }
+umount() { :; }
+find_by_uuid() { device=/dev/x; }
+bring_up_network() { :; }
+ssh() {
+    for command in "$@"; do :; done
+    sh -c "$command"
+}
+makedumpfile() { sh ROOT/makedumpfile "$@"; }
+"""
+_MAKEDUMPFILE = """
+stream= output=
+for each in "$@"; do
+    case $each in
+        --dump-dmesg) dmesg=1 ;;
+        -F) stream=1 ;;
+        -*) ;;
+        *) input=$output output=$each ;;
+    esac
+done
+case ${stream:-file}-${input:+two} in
+    1- | file-two) ;;
+    *) echo "invalid parameters"; exit 11 ;;
+esac
+[ -z "$stream" ] || output=/dev/stdout
+if [ -n "$dmesg" ]; then echo the log > "$output"; exit; fi
+echo the first half > "$output"
+HOW
+echo the second half >> "$output"
+"""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A capture system below a folder."""
+
+    root: Path
+    settings: Settings = _SETTINGS
+    to: Destination = _DISK
+    rescue: Destination | None = None
+    """The root file system."""
+    dies: str = ""
+    """What makedumpfile does when it is half through."""
+    replaced: str = ""
+
+    @property
+    def dumps(self) -> Path:
+        return self.root / "mnt/crash"
+
+    def run(self, call: str) -> Sequence[str]:
+        """What it says, line by line."""
+        for folder in ("run", "mnt", "proc", "etc/kdump", "dev", "sys", "lib/modules"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        (self.root / "lib/modules/order").touch()
+        (self.root / "proc/vmcore").write_bytes(_MEMORY)
+        (self.root / "proc/uptime").write_text("100.00 90.00\n")
+        conf = script_settings.render(self.settings, "6.1", self.to, self.rescue, "host")
+        (self.root / "etc/pykdump.conf").write_text(conf)
+        (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
+        text = INIT.read_text()
+        text = text[text.index("umask 077") : text.rindex("\nmain\n")]
+        script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
+        done = subprocess.run(
+            ["busybox", "sh", "-c", f"{script}\n{call}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return [line.removeprefix("pykdump: ") for line in done.stdout.splitlines()]
+
+    def _below_root(self, text: str) -> str:
+        places = r"(?<![\w}.])/(run|mnt|proc|etc|sys|dev|lib)(?!/null|/stdout)(?=[/\"\s$])"
+        return re.sub(places, rf"{self.root}/\1", text)
+
+    def names(self) -> Sequence[str]:
+        """Of the files of all dumps."""
+        return sorted(each.name for each in self.dumps.glob("host-*/*"))
+
+
+def test_a_dump(tmp_path: Path) -> None:
+    """What memory held is for root alone; that there was a crash, everybody may see."""
+    capture = Capture(tmp_path)
+    assert capture.run("main")[-1] == "ends: reboot"
+    assert capture.names() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    (folder,) = capture.dumps.iterdir()
+    assert (folder / "vmcore").read_text() == "the first half\nthe second half\n"
+    assert (folder / "vmcore-dmesg.txt").read_text() == "the log\n"
+    assert {each.stat().st_mode & 0o777 for each in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o755
+
+
+_SSH = replace(
+    _DISK, way=Way.SSH, network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()), remote="u"
+)
+_GZIP = replace(_SETTINGS, collector=Collector(("makedumpfile",), compress_with="gzip"))
+_XZ = replace(_SETTINGS, collector=Collector(("makedumpfile",), compress_with="failing"))
+_FAILING = "failing() { head -c 5; return 1; }"
+
+
+def test_a_stream(tmp_path: Path) -> None:
+    capture = Capture(tmp_path, _GZIP)
+    capture.run("main")
+    (dump,) = capture.dumps.glob("*/vmcore.flat.gz")
+    assert gzip.decompress(dump.read_bytes()).decode() == "the first half\nthe second half\n"
+
+
+@pytest.mark.parametrize("dies", ["exit 1", "kill -9 $$", "kill -9 $PPID", ""])
+@pytest.mark.parametrize("way", [Way.DISK, Way.SSH])
+def test_half_a_stream_has_no_name(dies: str, way: Way, tmp_path: Path) -> None:
+    """Neither the end of a pipe nor the death of what writes to it says that all of it is there."""
+    to = _DISK if way is Way.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    settings, replaced = (_GZIP, "") if dies else (_XZ, _FAILING)
+    capture = Capture(tmp_path, settings, to, dies=dies, replaced=f"{replaced}\nfree_kib() {{ echo 0; }}")
+    said = capture.run("main")
+    assert "saving vmcore failed" in said
+    assert said[-3:] == ["the dump was not saved: reboot", "rebooting", "ends: reboot"]
+    (partial,) = (name for name in capture.names() if name.startswith("vmcore.flat"))
+    assert partial.endswith("-incomplete")
+    assert "vmcore-dmesg.txt" in capture.names()
+
+
+def test_all_of_memory_instead(tmp_path: Path) -> None:
+    capture = Capture(tmp_path, _GZIP, dies="exit 1", replaced="df() { echo x 1 1 999999 1% /mnt; }")
+    assert "copying all of memory instead" in capture.run("main")
+    assert capture.names() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    (dump,) = capture.dumps.glob("*/vmcore")
+    assert dump.read_bytes() == _MEMORY
+
+
+def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
+    """It may say so only when what was written has to be there: a file that may be lost has no name."""
+    capture = Capture(tmp_path, replaced='sync() { [ -z "$1" ]; }')
+    assert "saving vmcore failed" in capture.run("main")
+    assert capture.names()
+    assert all(name.endswith(("-incomplete", "-copy")) for name in capture.names())
+
+
+@pytest.mark.parametrize("collector", ["makedumpfile -F", "makedumpfile -l", "scp", "cat", "dd", "cp"])
+def test_a_server_that_is_gone(collector: str, tmp_path: Path) -> None:
+    """The root file system takes the dump as a file, however it would have gone to the server."""
+    settings = replace(
+        _SETTINGS,
+        collector=Collector(tuple(collector.split())),
+        failure_action=Action.DUMP_TO_ROOTFS,
+        final_action=Action.POWEROFF,
+    )
+    gone = "reach_server() { return 1; }"
+    capture = Capture(tmp_path, settings, _SSH, rescue=_DISK, replaced=gone)
+    assert capture.run("main")[-1] == "ends: poweroff"
+    assert capture.names() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    (dump,) = capture.dumps.glob("*/vmcore")
+    whole = "the first half\nthe second half\n" if "make" in collector else _MEMORY.decode()
+    assert dump.read_text() == whole
+
+
+def test_two_crashes_in_a_second(tmp_path: Path) -> None:
+    """A machine without a clock begins each time in 1970."""
+    clock = "date() { cat ROOT/date; }\nsleep() { echo 1970-01-01-00:00:07 > ROOT/date; }"
+    (tmp_path / "date").write_text("1970-01-01-00:00:06\n")
+    before = tmp_path / "mnt/crash/host-1970-01-01-00:00:06"
+    before.mkdir(parents=True)
+    (before / "vmcore").write_text("the first crash")
+    for to in (_DISK, replace(_SSH, folder=f"{tmp_path}/mnt/crash")):
+        (tmp_path / "date").write_text("1970-01-01-00:00:06\n")
+        capture = Capture(tmp_path, to=to, replaced=clock)
+        assert capture.run("main")[-1] == "ends: reboot"
+        assert (before / "vmcore").read_text() == "the first crash"
+        after = tmp_path / "mnt/crash/host-1970-01-01-00:00:07"
+        assert len(list(after.glob("vmcore*"))) == 2
+        for each in after.iterdir():
+            each.unlink()
+        after.rmdir()
+
+
+# kdump.conf(5): final_action is for success, and for what "shell" and "dump_to_rootfs" leave to it
+@pytest.mark.parametrize(
+    ("failure", "final", "ends"),
+    [
+        (Action.REBOOT, Action.POWEROFF, ["rebooting", "ends: reboot"]),
+        (Action.HALT, Action.REBOOT, ["halting", "ends: halt"]),
+        (Action.POWEROFF, Action.HALT, ["powering off", "ends: poweroff"]),
+        (Action.SHELL, Action.HALT, ["exit leaves this shell", "a shell", "halting", "ends: halt"]),
+        (
+            Action.DUMP_TO_ROOTFS,
+            Action.HALT,
+            ["saving to the root file system failed, too", "halting", "ends: halt"],
+        ),
+        (Action.SHELL, Action.SHELL, ["a shell", "rebooting", "ends: reboot"]),
+    ],
+)
+def test_how_it_ends_without_a_dump(
+    failure: Action, final: Action, ends: Sequence[str], tmp_path: Path
+) -> None:
+    settings = replace(_SETTINGS, failure_action=failure, final_action=final)
+    capture = Capture(tmp_path, settings, dies="exit 1", replaced="free_kib() { echo 0; }", rescue=_DISK)
+    said = capture.run("main")
+    assert f"the dump was not saved: {failure.value}" in said
+    assert said[-len(ends) :] == ends
+
+
+@pytest.mark.parametrize("final", [Action.REBOOT, Action.HALT, Action.POWEROFF, Action.SHELL])
+def test_how_it_ends_with_a_dump(final: Action, tmp_path: Path) -> None:
+    said = Capture(tmp_path, replace(_SETTINGS, final_action=final)).run("main")
+    assert said[-1] == f"ends: {'reboot' if final is Action.SHELL else final.value}"
+    assert ("a shell" in said) == (final is Action.SHELL)
+
+
+def _hook(root: Path, name: str, status: int) -> str:
+    file = root / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f'#!/bin/sh\necho "{file.name} $*"\nexit {status}\n')
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "hook", "folder", "dump"),
+    [
+        (Dialect.FEDORA, 1, 0, False),
+        (Dialect.FEDORA, 0, 1, True),
+        (Dialect.SUSE, 1, 0, True),
+    ],
+)
+def test_who_may_say_no_to_a_dump(
+    dialect: Dialect, hook: int, folder: int, dump: bool, tmp_path: Path
+) -> None:
+    """kdump.conf(5): kdump_pre may; what is in pre.d may not. openSUSE asks nobody."""
+    before = _hook(tmp_path, "before", hook)
+    for name in ("10-one", "20-two"):
+        _hook(tmp_path, f"etc/kdump/pre.d/{name}", folder)
+    settings = replace(_SETTINGS, dialect=dialect, hooks=Hooks(before=before), final_action=Action.HALT)
+    capture = Capture(tmp_path, settings)
+    said = capture.run("main")
+    assert said[-1] == "ends: halt"
+    assert ("vmcore" in capture.names()) == dump
+    assert ("no dump is wanted" in said) != dump
+    if dump:
+        assert said.index("before ") < said.index("10-one ") < said.index("20-two ")
+
+
+@pytest.mark.parametrize(("dies", "status"), [("", 0), ("exit 1", 1)])
+def test_hooks_afterwards(dies: str, status: int, tmp_path: Path) -> None:
+    """They learn how the dump went; the folder's come before kdump_post."""
+    after = _hook(tmp_path, "after", 1)
+    _hook(tmp_path, "etc/kdump/post.d/one", 1)
+    settings = replace(_SETTINGS, hooks=Hooks(after=after))
+    capture = Capture(tmp_path, settings, dies=dies, replaced="free_kib() { echo 0; }")
+    said = capture.run("main")
+    assert said.index(f"one {status}") < said.index(f"after {status}")
+    assert said[-1] == "ends: reboot"
+
+
+_CLOCK = (
+    'sleep() { read -r now rest < ROOT/proc/uptime; echo "$((${now%.*} + 20)).00 1" > ROOT/proc/uptime; }\n'
+)
+_LATE = "ssh() { echo try; [ $(wc -l < ROOT/tries) -gt 2 ] || { echo >> ROOT/tries; return 255; }; }"
+_NEVER = "ssh() { echo try; return 255; }"
+_DENIED = "ssh() { echo try; echo 'Permission denied (publickey).' >&2; return 255; }"
+
+
+@pytest.mark.parametrize(("server", "tries"), [(_LATE, 4), (_NEVER, 4), (_DENIED, 1)])
+def test_a_server_that_takes_its_time(server: str, tries: int, tmp_path: Path) -> None:
+    """A switch may begin to forward when the capture system has long been up; a wrong key stays wrong."""
+    (tmp_path / "tries").touch()
+    capture = Capture(tmp_path, to=_SSH, replaced=_CLOCK + server)
+    said = capture.run("reach_server && echo reached")
+    assert said.count("try") == tries
+    assert ("reached" in said) == (server is _LATE)
+    assert ("Permission denied (publickey)." in said) == (server is _DENIED)
+
+
+def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:
+    nfs = replace(_SSH, way=Way.NFS, remote="/export", options="timeo=600,retrans=5")
+    mount = 'mount() { echo "$4" >> ROOT/tries; [ $(wc -l < ROOT/tries) -gt 5 ]; }'
+    capture = Capture(tmp_path, to=nfs, replaced=_CLOCK + mount)
+    assert "mounted" in capture.run("mount_nfs && echo mounted")
+    tried = (tmp_path / "tries").read_text().splitlines()
+    versions = [re.findall(r"vers=([\d.]+),nolock,soft,timeo=600,retrans=5$", each)[0] for each in tried]
+    assert versions == ["4.2", "4.1", "4", "3", "4.2", "4.1"]
+
+
+@pytest.mark.parametrize(
+    ("held", "place", "found"),
+    [
+        ({"vda": "pci0/a", "vdb": "pci0/b"}, "/devices/pci0/b", "vdb"),
+        ({"vda": "pci0/a", "vdb": "pci0/b"}, "/devices/pci0/a", "vda"),
+        ({"vda": "pci0/a", "md0": "virtual"}, "", "md0"),
+        ({"vdb": "pci0/c"}, "/devices/pci0/gone", "vdb"),
+    ],
+    ids=["second", "first", "array", "moved"],
+)
+def test_several_with_one_uuid(held: dict[str, str], place: str, found: str, tmp_path: Path) -> None:
+    """A file system and its clone; an array and the disk that it lies on."""
+    for name, where in held.items():
+        folder = tmp_path / "sys/devices" / where / name
+        (folder / "holders").mkdir(parents=True)
+        (tmp_path / "sys/class/block").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys/class/block" / name).symlink_to(folder)
+    if "md0" in held:
+        (tmp_path / "sys/devices/pci0/a/vda/holders/md0").touch()
+    lines = "\n".join(f'/dev/{name}: LABEL="x" UUID="1234-5678" TYPE="ext4"' for name in held)
+    (tmp_path / "blkid").write_text(f'/dev/vdz: UUID="1234-567" TYPE="xfs" PARTUUID="1234-5678"\n{lines}\n')
+    device = BlockDevice("vda", place, 0, 5, ())
+    own = re.search(r"^find_by_uuid\(\) \{.*?^\}$", INIT.read_text(), re.M | re.S)
+    assert own is not None
+    capture = Capture(
+        tmp_path, to=replace(_DISK, device=device), replaced=f"{own[0]}\nblkid() {{ cat ROOT/blkid; }}"
+    )
+    assert capture.run('find_by_uuid; echo "$device"')[-1].endswith(f"/dev/{found}")
