@@ -23,8 +23,10 @@ from pykexec.kdump.capture import (
     blockdevice,
     build,
     destination,
+    image,
     layers,
     script_settings,
+    watchdog,
 )
 from pykexec.kdump.capture import network as networks
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
@@ -147,6 +149,22 @@ def test_file_systems_by_tag(tmp_path: Path) -> None:
         blockdevice.find("LABEL=twice", sys, dev)
     with pytest.raises(FileError, match=f"no block device has the UUID={id}"):
         blockdevice.find(f"UUID={id}", sys, dev)
+
+
+def test_watchdogs_that_run(sysfs: Path) -> None:
+    """One may say that it does not; one that is no device is gone with its kernel."""
+    assert watchdog.drivers_of_running(sysfs) == ()
+    device = sysfs / _PCI / "wdt"
+    device.mkdir()
+    _link(device / "driver/module", sysfs / "module/virtio_blk")
+    folder = sysfs / "class/watchdog/watchdog0"
+    _link(folder / "device", device)
+    (sysfs / "class/watchdog/watchdog1").mkdir()
+    assert watchdog.drivers_of_running(sysfs) == ("virtio_blk", "virtio_pci")
+    (folder / "state").write_text("active\n")
+    assert watchdog.drivers_of_running(sysfs) == ("virtio_blk", "virtio_pci")
+    (folder / "state").write_text("inactive\n")
+    assert watchdog.drivers_of_running(sysfs) == ()
 
 
 # Mounts
@@ -353,6 +371,7 @@ _SSH = Destination(
         (Collector(("makedumpfile", "-d", "31")), _DISK, "vmcore", "makedumpfile -d 31 IN OUT"),
         (Collector(("cp",)), _DISK, "vmcore", "cp IN OUT"),
         (Collector(("dd",)), _DISK, "vmcore", "cp IN OUT"),
+        (Collector(("/sbin/makedumpfile", "-l")), _DISK, "vmcore", "makedumpfile -l IN OUT"),
         (Collector(("makedumpfile", "-F", "-l")), _DISK, "vmcore", "makedumpfile -l IN OUT"),
         (Collector(("my tool", "-x")), _DISK, "vmcore", "my tool -x IN OUT"),
         (Collector(("makedumpfile", "-F")), _SSH, "vmcore.flat", "makedumpfile -F IN"),
@@ -389,6 +408,22 @@ def test_collectors_that_are_refused(collector: Collector, to: Destination, what
 
 
 # The image
+
+
+@pytest.mark.parametrize(
+    ("first", "brought"),
+    [
+        (b"#!/bin/sh\n", set()),
+        (b"#! /usr/bin/env sh\n", set()),
+        (b"#!/usr/bin/env python3\n", {"/usr/bin/python3"}),
+        (b"#!/usr/bin/env -S LANG=C python3 -u\n", {"/usr/bin/python3"}),
+        (b"\x7fELF", set()),
+    ],
+)
+def test_what_runs_a_hook_comes_with_it(first: bytes, brought: set[str], tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.write_bytes(first)
+    assert set(image._interpreters([hook])) == brought
 
 
 def test_the_same_contents_give_the_same_bytes(tmp_path: Path) -> None:

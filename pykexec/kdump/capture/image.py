@@ -13,7 +13,7 @@ from pykexec import __version__
 from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
-from pykexec.kdump.capture import destination, script_settings
+from pykexec.kdump.capture import destination, script_settings, watchdog
 from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.modules import Index, canonical
@@ -80,16 +80,21 @@ def contents(settings: Settings, release: str) -> Contents:
     _refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
     root = destination.local(settings.path) if script_settings.needs_root(settings) else None
-    text = script_settings.render(settings, release, to, root, _host(settings, to))
+    watchdogs = watchdog.drivers_of_running()
+    host = _host(settings, to)
+    text = script_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
     programs = _programs(settings, [each for each in (to, root) if each])
     entries = [
         Entry("/init", INIT, 0o755),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
-        *(Entry(str(file), file, 0o755) for file in _libraries(programs)),
+        *(
+            Entry(str(file), file, 0o755)
+            for file in _libraries(programs, threads=settings.collector.threads > 0)
+        ),
         *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
         *_ssh_files(to),
-        *_module_entries(settings, release, [each for each in (to, root) if each]),
+        *_module_entries(settings, release, [each for each in (to, root) if each], watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
 
@@ -184,16 +189,21 @@ def _interpreters(programs: Iterable[Path]) -> dict[str, Path]:
             continue
         with program.open("rb") as file:
             words = file.readline(256)[2:].decode("utf-8", "replace").split()
-        if words and words[0] not in ("/bin/sh", "/usr/bin/sh"):
-            found[words[0]] = _found(words[0], f"{program} is run by it")
+        if words and words[0].endswith("/env"):  # busybox has that itself
+            words = [each for each in words[1:] if not each.startswith("-") and "=" not in each]
+        if words and words[0] not in ("/bin/sh", "/usr/bin/sh", "sh"):
+            name = words[0] if words[0].startswith("/") else f"/usr/bin/{words[0]}"
+            found[name] = _found(words[0], f"{program} is run by it")
     return found
 
 
-def _libraries(programs: dict[str, Path]) -> Sequence[Path]:
+def _libraries(programs: dict[str, Path], *, threads: bool) -> Sequence[Path]:
     libraries = list(libraries_of(programs.values()))
     # glibc before 2.34 loads what looks up users when it is needed, without saying so.
     folders = {file.parent for file in libraries if file.name.startswith("libc.so")}
-    libraries += [file for folder in folders for file in folder.glob("libnss_files.so.*")]
+    # And pthread_cancel(3), by which makedumpfile ends its threads, loads another.
+    for name in ("libnss_files.so.*", *(["libgcc_s.so.1"] if threads else [])):
+        libraries += [file for folder in folders for file in folder.glob(name)]
     return libraries
 
 
@@ -213,13 +223,13 @@ def _ssh_files(to: Destination) -> Iterator[Entry]:
 
 
 def _module_entries(
-    settings: Settings, release: str, destinations: Sequence[Destination]
+    settings: Settings, release: str, destinations: Sequence[Destination], watchdogs: Sequence[str]
 ) -> Iterator[Entry]:
     index = Index(release)
     wanted, optional = _wanted_modules(settings, destinations, index)
     order = []
     firmware: dict[str, Path] = {}
-    for module in index.closure(wanted, optional=optional):
+    for module in index.closure(wanted, optional=[*optional, *watchdogs]):
         data = module.read()
         order.append(f"{module.name}.ko\n")
         firmware.update({f"/{each}": Path("/") / each for each in index.firmware(data)})

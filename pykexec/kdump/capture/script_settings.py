@@ -152,8 +152,9 @@ def _file_name(collector: Collector, way: Way) -> str:
 def _collect(collector: Collector, way: Way) -> Iterator[str]:
     if collector.command:
         raise OutOfReach("running KDUMP_TRANSFER's own command", instead="leave KDUMP_TRANSFER empty")
-    words = list(collector.words)
-    copies = collector.program in ("cp", "scp", "dd", "cat")
+    # In the image programs are on the path, wherever they lie here.
+    words = [collector.program.rpartition("/")[2], *collector.words[1:]]
+    copies = words[0] in ("cp", "scp", "dd", "cat")
     if _is_makedumpfile(collector):
         # To a file the dump is written as it is to be read; flattened it can be a stream.
         words = [each for each in words if each != "-F"]
@@ -165,7 +166,7 @@ def _collect(collector: Collector, way: Way) -> Iterator[str]:
             f"core_collector {collector.program} writes no stream, which this dump target needs",
             hint="use makedumpfile -F",
         )
-    to_file = "cp" if collector.program in ("scp", "dd", "cat") else shlex.join(words)
+    to_file = "cp" if words[0] in ("scp", "dd", "cat") else shlex.join(words)
     yield f'collect() {{ {to_file} "$@"; }}'
     yield f"collect_stream() {{ {whole}; }}"
 
