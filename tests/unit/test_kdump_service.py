@@ -112,6 +112,13 @@ def test_what_is_not_done_is_said(tmp_path: Path) -> None:
     assert not any("made without dracut" in each for each in plan.make(machine, initrd="/x").warnings)
 
 
+def test_levels_of_messages_are_not_kept_silent_about(tmp_path: Path) -> None:
+    shipped = "KDUMP_STDLOGLVL=3\nKDUMP_SYSLOGLVL=0\nKDUMP_KMSGLOGLVL=0"
+    assert not plan.make(machine_with(tmp_path, shipped)).warnings
+    (told,) = plan.make(machine_with(tmp_path, "KDUMP_SYSLOGLVL=4")).warnings
+    assert "have no effect" in told
+
+
 # Receipts
 
 RECEIPT = Receipt(

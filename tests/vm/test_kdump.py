@@ -2,6 +2,7 @@
 
 import datetime
 import gzip
+import json
 import re
 import struct
 import subprocess
@@ -358,6 +359,24 @@ def test_makedumpfile_dies(name: str, what: str, found: str, tmp_path: Path) -> 
     assert "the last pykdump test left no whole dump; see pykdump doctor" in stage.read("state")
 
 
+def test_a_watchdog_that_runs(tmp_path: Path) -> None:
+    """It would reset the machine long before the dump is there; -no-reboot makes that the end of it."""
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="kdump_pre /before\ncore_collector makedumpfile -l -d 31 --num-threads 1",
+        modules=("i6300esb",),
+        packages=("libgcc-s1",),
+        files={"/before": script("sleep 70")},
+        devices=("-device", "i6300esb", "-action", "watchdog=reset"),
+    )
+    crash = kdump.crash(
+        "chmod 755 /before\nmodprobe i6300esb\nbusybox watchdog -T 60 -t 5 /dev/watchdog0",
+    )
+    assert "keeping /dev/watchdog0 quiet" in messages(crash.console)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+
+
 def _diagnosis(console: str) -> str:
     return console_log.diagnose(console_log.parse(console)).finding
 
@@ -418,6 +437,7 @@ def test_reload_when_something_has_changed(tmp_path: Path) -> None:
     job = """
 ln -s /bin/busybox /usr/bin/awk
 pykdump reload > "$OUT/first"
+cp /run/pykdump/*.json "$OUT"
 pykdump reload > "$OUT/same"
 cp /var/lib/pykdump/*.img /tmp/before
 rm /var/lib/pykdump/*; pykdump mkinitrd > /dev/null; cmp /tmp/before /var/lib/pykdump/*.img
@@ -443,6 +463,10 @@ pykdump reload > "$OUT/unloaded"
         "line": "pykdump: changed: the command line",
         "unloaded": "pykdump: changed: nothing was loaded",
     }
+    receipt, plan = (json.loads(stage.read(name)) for name in ("loaded.json", "plan.json"))
+    assert (plan["system_call"], plan["kernel"], plan["initrd"], plan["command_line"]) == (
+        receipt["system_call"], receipt["kernel"], receipt["initrd"], receipt["command_line"],
+    )  # fmt: skip
     listed = stage.read("list").split()
     # The interpreter of a script comes with it.
     assert {tool, hook, "/usr/bin/awk", "/lib/modules/xfs.ko", "/init", "/etc/pykdump.conf"} <= set(listed)

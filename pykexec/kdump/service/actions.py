@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import cli, crash, loader
+from pykexec import cli, crash, loader, report
 from pykexec.errors import FileError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import capture
@@ -63,6 +63,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     _set_sysctl(plan.settings.sysctl, warn)
     system_call = "kexec_file_load" if isinstance(done, FileLoadPlan) else "kexec_load"
     receipt = _receipt(machine, plan, request, image, system_call)
+    receipts.save_text(report.as_json(done), receipts.PLAN)
     receipts.save(receipt, receipts.LOADED)
     return receipt
 
@@ -73,6 +74,7 @@ def stop(machine: Machine) -> None:
     with _alone():
         loader.unload(Purpose.CRASH, machine)
         receipts.LOADED.unlink(missing_ok=True)
+        receipts.PLAN.unlink(missing_ok=True)
 
 
 def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> tuple[Receipt, str]:

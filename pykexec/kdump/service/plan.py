@@ -12,7 +12,7 @@ from pykexec.files import FileData
 from pykexec.kdump import config
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import KernelChoice, Settings
+from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings
 from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
@@ -113,6 +113,8 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
     """What the service does not do, though it is asked for."""
     if own_image and settings.dracut_arguments:
         yield "dracut_args: pykdump's own capture image is made without dracut"
+    if settings.log_levels != LogLevels():
+        yield "KDUMP_STDLOGLVL and its like have no effect: what pykdump says is in the journal"
     if settings.auto_resize:
         yield "KDUMP_AUTO_RESIZE: the reservation is left as it is; pykdump resize shrinks it"
     if own_image and settings.network not in ("", "auto"):

@@ -17,6 +17,8 @@ from pykexec.machine import Machine
 from pykexec.memory import MIB
 
 LOADED = Path("/run/pykdump/loaded.json")
+PLAN = Path("/run/pykdump/plan.json")
+"""What of it went where, as `pykexec --dry-run --json` shows it."""
 PROVEN = STATE / "proven.json"
 _SIZE_MAX = MIB
 
@@ -72,12 +74,16 @@ def load(path: Path) -> Receipt | None:
 
 def save_json(content: dict[str, object], path: Path) -> None:
     """Raises FileError."""
+    save_text(json.dumps(content, indent=2) + "\n", path)
+
+
+def save_text(text: str, path: Path) -> None:
+    """Write it, whole or not at all, so that it outlasts a crash. Raises FileError."""
     new = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new.open("w") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
