@@ -107,9 +107,9 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
 def _resize(size: str, dry_run: bool) -> int:
     """Give back to the running kernel what is reserved beyond SIZE (such as 192M), until the next boot."""
     machine = Machine.live()
-    clause = crashkernel.parse(size)
+    clause = _size(size)
     if clause.form is not crashkernel.Form.SIMPLE or clause.offset is not None:
-        raise UsageError(f"resize: {size} is no size", hint="give a number: 192M")
+        raise _no_size(size)
     plan = resize.resize(machine, clause.size)
     if dry_run or not plan.freed:
         print("\n".join(resize.resize_steps(plan)))
@@ -121,6 +121,17 @@ def _resize(size: str, dry_run: bool) -> int:
         )
     _write(plan.path, f"{plan.value}\n")
     return 0
+
+
+def _size(text: str) -> crashkernel.Clause:
+    try:
+        return crashkernel.parse(text)
+    except crashkernel.CrashkernelError:
+        raise _no_size(text) from None
+
+
+def _no_size(text: str) -> UsageError:
+    return UsageError(f"resize: {text[:80]!r} is no size", hint="give a number: 192M")
 
 
 def _write(path: str, text: str) -> None:

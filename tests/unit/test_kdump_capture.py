@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.errors import FileError, MachineError
+from pykexec.errors import FileError, MachineError, PykexecError
 from pykexec.initramfs import inspect
 from pykexec.kdump import mounts
 from pykexec.kdump.capture import (
@@ -34,6 +34,7 @@ from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.layers import Layer
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.config import debian, suse
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
 from pykexec.memory import MIB
 
@@ -342,6 +343,49 @@ def test_what_is_told() -> None:
         "VMCORE": "vmcore", "SAVE_LOG": "1", "SAVE_DUMP": "1",
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server is in the same network."""
+    way = Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ())
+    monkeypatch.setattr(networks, "route_to", lambda host, sys, proc: way)
+
+
+@pytest.mark.usefixtures("here")
+def test_how_a_server_is_reached(tmp_path: Path) -> None:
+    """A port, and how long to try: kdump-config's attempts are three seconds apart."""
+    key = tmp_path / "key"
+    key.touch()
+    ssh = suse.read(f"KDUMP_SAVEDIR=ssh://u@h:2222/d\nKDUMP_SSH_IDENTITY={key}\nKDUMP_NET_TIMEOUT=90\n")
+    found = told(ssh, destination.resolve(ssh))
+    assert (found["PORT"], found["HOST_KEY_ALIAS"], found["PATIENCE"]) == ("2222", "[h]:2222", "90")
+    ssh = debian.read(f"USE_KDUMP=1\nSSH=u@h\nSSH_KEY={key}\nSSH_KDUMP_RETRY=100\n")
+    found = told(ssh, destination.resolve(ssh))
+    assert (found["PORT"], found["HOST_KEY_ALIAS"], found["PATIENCE"]) == ("22", "h", "300")
+    nfs = debian.read("USE_KDUMP=1\nNFS=h:/d\nNFS_TIMEO=7\nNFS_RETRANS=8\nNFS_MOUNT_RETRY=9\n")
+    found = told(nfs, destination.resolve(nfs))
+    assert (found["OPTIONS"], found["PATIENCE"]) == ("timeo=7,retrans=8", "60")
+    nfs = suse.read("KDUMP_SAVEDIR=nfs://h:4049/d\n")
+    assert told(nfs, destination.resolve(nfs))["OPTIONS"].endswith(",port=4049")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("ssh://u:secret@h/d", "logging in with a password"),
+        ("sftp://u@h/d", "writing by sftp"),
+        ("ssh://u@h/d", r"the ssh key .*/id_ed25519 or .*/id_rsa does not exist"),
+    ],
+)
+def test_logins_that_are_refused(
+    url: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tuple(f"{tmp_path}/id_{kind}" for kind in ("ed25519", "rsa"))
+    monkeypatch.setattr(destination, "_SSH_KEYS", keys)
+    with pytest.raises(PykexecError, match=what):
+        destination.resolve(suse.read(f"KDUMP_SAVEDIR={url}\n"))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ WRONG = [
     (["estimate", "--kernel", __file__, "--machine", SNAPSHOT], "which is a text file"),
     (["estimate", "--kernel", "/dev/null", "--machine", SNAPSHOT], "which is an empty file"),
     (["resize", "192M@16M"], "no size"),
+    (["resize", "much"], "resize: 'much' is no size"),
     (["dmesg", "/no/such"], "/no/such"),
     (["info"], "Missing argument"),
 ]

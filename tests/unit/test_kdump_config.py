@@ -395,6 +395,10 @@ def test_suse_says_everything() -> None:
     assert settings.network == "eth0:dhcp"
     assert settings.hooks.after == "/bin/b"
     assert settings.notify
+    goes_on = suse.read("KDUMP_IMMEDIATE_REBOOT=no\n")
+    assert (goes_on.failure_action, goes_on.final_action) == (Action.SHELL, Action.SHELL)
+    assert suse.read("KDUMP_KERNELVER=6.4.0-default\n").kernel.version == "6.4.0-default"
+    assert suse.read("KDUMP_KERNELVER=/boot/Image-6.4\n").kernel.path == "/boot/Image-6.4"
     assert not suse.read("KDUMP_DUMPFORMAT=none\n").save_dump
     assert suse.read("KDUMP_TRANSFER='cp /proc/vmcore /x'\n").collector.command == "cp /proc/vmcore /x"
 
@@ -410,6 +414,7 @@ def test_suse_says_everything() -> None:
         ("KDUMP_SAVEDIR=nfs://[::1/x\n", ":1: KDUMP_SAVEDIR is no URL"),
         ("KDUMP_DUMPLEVEL=32\n", ":1: KDUMP_DUMPLEVEL has to be a number from 0 to 31"),
         ("KDUMP_DUMPFORMAT=zip\n", ":1: KDUMP_DUMPFORMAT cannot be 'zip'"),
+        ("KDUMP_KERNELVER=boot/vmlinuz\n", ":1: KDUMP_KERNELVER has to be an absolute path"),
         ("KDUMP_CPUS=x\n", ":1: KDUMP_CPUS has to be a number"),
         ("KDUMP_NETCONFIG=eth0:bootp\n", ":1: KDUMP_NETCONFIG has to be DEVICE:MODE"),
         ("KDUMP_NOTIFICATION_TO=nobody\n", ":1: KDUMP_NOTIFICATION_TO: 'nobody' is no mail address"),

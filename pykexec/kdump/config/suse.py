@@ -108,7 +108,7 @@ def read(text: str) -> Settings:
         # With KDUMP_CONTINUE_ON_ERROR a dump that failed ends like one that did not.
         failure_action=final if reader.boolean("KDUMP_CONTINUE_ON_ERROR", default=True) else Action.SHELL,
         final_action=final,
-        kernel=KernelChoice(version=reader.version()),
+        kernel=reader.kernel(),
         command_line=CommandLinePolicy(
             given=reader.text("KDUMP_COMMANDLINE") or None,
             append=reader.text("KDUMP_COMMANDLINE_APPEND"),
@@ -134,11 +134,13 @@ class _Reader(Variables):
             return default
         return values.choice(_BOOLEANS, assignment.value.lower(), name, assignment.where)
 
-    def version(self) -> str:
+    def kernel(self) -> KernelChoice:
+        """A version, or since kdump 2.0 the path of a file."""
+        name = self.text("KDUMP_KERNELVER")
         assignment = self.assigned("KDUMP_KERNELVER")
-        if assignment is not None and "/" in assignment.value:
-            raise assignment.where.error("KDUMP_KERNELVER is a version, no path", "uname -r shows one")
-        return self.text("KDUMP_KERNELVER")
+        if assignment is not None and "/" in name.removeprefix("/"):
+            return KernelChoice(path=self.path("KDUMP_KERNELVER"))
+        return KernelChoice(version=name)
 
     def collector(self) -> Collector:
         command = self.text("KDUMP_TRANSFER")
