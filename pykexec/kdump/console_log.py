@@ -1,41 +1,40 @@
 """Where a capture stopped, read from the console's log of a machine that crashed.
 
 Such a log may begin anywhere, hold several boots, and be cut or garbled by the crash. The last crash counts.
-What is looked for are the kernel's own messages (with the file they come from), those of this project's
-purgatory, and those of makedumpfile, kdump-tools, kdump-utils and dracut.
+What its lines mean is in `console_rules`.
 """
 
 from __future__ import annotations
 
-import enum
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
+
+from pykexec.kdump.console_rules import PANIC, RULES, SAVED, Stage
+
+__all__ = [
+    "SCHEMA",
+    "ConsoleLog",
+    "Ending",
+    "Line",
+    "Stage",
+    "as_json",
+    "as_object",
+    "as_text",
+    "diagnose",
+    "parse",
+    "shown",
+    "tail",
+]
 
 SCHEMA = 1
 """Version of the JSON form."""
 
 _LINE_MAX = 2000
 _EVIDENCE_MAX = 160
-
-
-class Stage(enum.Enum):
-    """How far it came, in the order of events."""
-
-    NO_CRASH = "no crash"
-    NOT_LOADED = "no crash kernel loaded"
-    NO_SECOND_KERNEL = "no second kernel"
-    PURGATORY = "damaged in memory"
-    KERNEL = "the capture kernel failed"
-    OUT_OF_MEMORY = "out of memory"
-    INITRD = "the initramfs failed"
-    ROOT = "no root file system"
-    USERLAND = "the capture system failed"
-    COLLECTOR = "makedumpfile failed"
-    DISK_FULL = "no space for the dump"
-    TARGET = "the target cannot be reached"
-    SAVED = "saved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,13 @@ class ConsoleLog:
 
 
 _BANNER = re.compile(r"Linux version \d+\.\d")
-_PANIC = re.compile(r"Kernel panic - not syncing: ?(.*)")
-_OF_A_CAPTURE = re.compile(r"elfcorehdr[= ]|for elfcorehdr")
+_PANIC = re.compile(PANIC)
+# With a crash kernel loaded an oops leads to it without a panic: arch/*/kernel, die() and oops_end().
+_OOPS = re.compile(
+    r"Oops: [0-9a-f]{4}|Oops \[#|Oops - |Internal error: |BUG: (?:kernel|unable)|Unable to handle kernel"
+    r"|general protection fault|sysrq: (?:SysRq : )?Trigger a crash"
+)
+_OF_A_CAPTURE = re.compile(r"[Cc]ommand line: .*\belfcorehdr=|for elfcorehdr")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 
 # kernel/panic.c: what is printed only when no crash kernel took over, after the panic's notifiers.
@@ -90,23 +94,36 @@ _NOT_TAKEN_OVER = (
 _ON_THE_WAY = r"Starting crashdump kernel|\bBye!|I'm in purgatory|^purgatory: "
 
 
-def parse(text: str) -> ConsoleLog:
-    """Take a log apart. Any text is a log; what is no line of one is passed over."""
-    lines = tuple(_lines(text))
+def parse(text: str, first: int = 1) -> ConsoleLog:
+    """Take a log apart. Any text is a log; what is no line of one is passed over.
+
+    `first` is the number of its first line.
+    """
+    lines = tuple(_lines(text, first))
     starts = [index for index, line in enumerate(lines) if _BANNER.search(line.text)]
     runs = [lines[start:end] for start, end in zip([0, *starts], [*starts, len(lines)], strict=True)]
     for index in range(len(runs) - 1, -1, -1):
-        panic_at = next((at for at, line in enumerate(runs[index]) if _PANIC.search(line.text)), None)
-        if panic_at is None or _is_capture(runs, index):
+        if _is_capture(runs, index):
+            # What crashed may be of a time before the log begins.
+            before = runs[index - 1] if index else ()
+            at = _crash_at(before, _PANIC, _OOPS)
+            rest = () if at is None else before[at + 1 :]
+            return ConsoleLog(lines, None if at is None else before[at], (*rest, *runs[index]), runs[index])
+        went = any(re.search(_ON_THE_WAY, line.text) for line in runs[index][-20:])
+        at = _crash_at(runs[index], _PANIC, *([_OOPS] if went else []))
+        if at is None:
             continue
-        rest = runs[index][panic_at + 1 :]
-        if index + 1 < len(runs) and _is_capture(runs, index + 1):
-            capture = runs[index + 1]
-            return ConsoleLog(lines, runs[index][panic_at], (*rest, *capture), capture)
+        rest = runs[index][at + 1 :]
         # With "quiet" the second kernel says nothing before its programs do.
         begin = next((at for at, line in enumerate(rest) if _SAYS_USERLAND.search(line.text)), len(rest))
-        return ConsoleLog(lines, runs[index][panic_at], rest, rest[begin:])
+        return ConsoleLog(lines, runs[index][at], rest, rest[begin:])
     return ConsoleLog(lines, None)
+
+
+def _crash_at(run: Sequence[Line], *signs: re.Pattern[str]) -> int | None:
+    """Where a run tells of its crash, by the first of the signs that is there."""
+    found = (next((at for at, line in enumerate(run) if sign.search(line.text)), None) for sign in signs)
+    return next((at for at in found if at is not None), None)
 
 
 _SAYS_USERLAND = re.compile(r"makedumpfile|kdump\[|kdump-tools|dracut|systemd\[1\]|Run /init as init")
@@ -116,14 +133,14 @@ def _is_capture(runs: Sequence[tuple[Line, ...]], index: int) -> bool:
     """Whether a boot is that of a capture kernel: it says so itself, or was seen to be started as one."""
     if any(_OF_A_CAPTURE.search(line.text) for line in runs[index][:2000]):
         return True
-    before = runs[index - 1][-20:] if index else ()
-    return any(re.search(_ON_THE_WAY, line.text) for line in before) and any(
-        _PANIC.search(line.text) for line in runs[index - 1]
+    before = runs[index - 1] if index else ()
+    return any(re.search(_ON_THE_WAY, line.text) for line in before[-20:]) and any(
+        _PANIC.search(line.text) or _OOPS.search(line.text) for line in before
     )
 
 
-def _lines(text: str) -> Iterable[Line]:
-    for number, line in enumerate(text.split("\n"), 1):
+def _lines(text: str, first: int) -> Iterable[Line]:
+    for number, line in enumerate(text.split("\n"), first):
         # Progress is written over itself; the last state is what counts.
         shown = _ESCAPES.sub("", line[-_LINE_MAX:].rstrip("\r").rpartition("\r")[2])
         if not shown.isprintable():
@@ -131,20 +148,36 @@ def _lines(text: str) -> Iterable[Line]:
         yield Line(number, shown.rstrip())
 
 
+_TAIL_MAX = 32 << 20
+_PIECE = 1 << 20
+
+
+def tail(file: BinaryIO) -> tuple[str, int]:
+    """The end of a log, 32 MiB at most, where its last crash is; and the number of the first line there."""
+    kept, size, skipped = deque[bytes](), 0, 0
+    for piece in iter(lambda: file.read(_PIECE), b""):
+        kept.append(piece)
+        size += len(piece)
+        while size - len(kept[0]) >= _TAIL_MAX:
+            size -= len(kept[0])
+            skipped += kept.popleft().count(b"\n")
+    return b"".join(kept).decode("utf-8", "replace"), skipped + 1
+
+
 def diagnose(log: ConsoleLog) -> Ending:
     """Where the last crash in a log led to."""
-    if log.panic is None:
+    if log.panic is None and not log.capture:
         return Ending(
             Stage.NO_CRASH,
             "there is no kernel panic in this log",
             remedy="look for the crash in another log",
         )
-    saved = log.find(_SAVED)
+    saved = log.find(SAVED)
     if saved is not None:
         return Ending(Stage.SAVED, "the dump was saved", (saved,))
-    if not log.capture:
+    if log.panic is not None and not log.capture:
         return _before_the_second_kernel(log, log.panic)
-    for rule in _RULES:
+    for rule in RULES:
         line = log.find(rule.pattern, log.capture)
         if line is not None:
             more = log.find(rule.detail, log.capture) if rule.detail else None
@@ -194,176 +227,6 @@ def _before_the_second_kernel(log: ConsoleLog, panic: Line) -> Ending:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    pattern: str
-    stage: Stage
-    finding: str
-    cause: str
-    remedy: str
-    detail: str = ""
-    """A further line worth showing."""
-
-
-_SAVED = r"The dumpfile is saved to|saving vmcore complete|saved vmcore (?:in|via)|Finished saving vmcore"
-
-_MORE_MEMORY = "raise crashkernel= (pykdump estimate says by how much)"
-
-_RULES = (
-    # mm/oom_kill.c, mm/page_alloc.c
-    _Rule(
-        r"System is deadlocked on memory|Out of memory and no killable processes",
-        Stage.OUT_OF_MEMORY,
-        "O1",
-        "the capture kernel ran out of memory before its programs started",
-        _MORE_MEMORY,
-        r"invoked oom-killer",
-    ),
-    _Rule(
-        r"Out of memory: Kill(?:ed)? process|invoked oom-killer",
-        Stage.OUT_OF_MEMORY,
-        "O4",
-        "the capture system ran out of memory and lost a process",
-        f"{_MORE_MEMORY}; fewer --num-threads",
-        r"Killed process",
-    ),
-    # init/initramfs.c
-    _Rule(
-        r"Initramfs unpacking failed: write error",
-        Stage.OUT_OF_MEMORY,
-        "O3",
-        "the initramfs found no room in the memory it may take",
-        f"a smaller initramfs, initramfs_options=size=90% (Linux 6.18), or {_MORE_MEMORY}",
-    ),
-    _Rule(
-        r"Initramfs unpacking failed|rootfs image is not initramfs",
-        Stage.INITRD,
-        "B2",
-        "the initramfs is damaged, or compressed in a way the capture kernel cannot unpack",
-        "build it again; load with digests checked (not -i), or with -s",
-        _PANIC.pattern,
-    ),
-    # arch/x86/kernel/setup.c, arch/x86/realmode/init.c
-    _Rule(
-        r"[Cc]annot find place for new RAMDISK",
-        Stage.KERNEL,
-        "B5",
-        "a stale initrd of the boot stub was taken for the capture kernel's",
-        "load with an initramfs, be it an empty one",
-    ),
-    _Rule(
-        r"Cannot allocate trampoline",
-        Stage.KERNEL,
-        "B6",
-        "the capture kernel's memory map has no memory below 1 MiB",
-        "pass it one: report the memory map with pykexec --snapshot",
-    ),
-    # init/do_mounts.c, init/main.c
-    _Rule(
-        r"No working init found|Requested init .* failed",
-        Stage.INITRD,
-        "B11",
-        "the initramfs has no init that runs",
-        "build it again; check that it is for this architecture",
-    ),
-    _Rule(
-        r"VFS: Unable to mount root fs",
-        Stage.ROOT,
-        "B11",
-        "no initramfs took over, and the root file system cannot be mounted",
-        "load an initramfs with --initrd, and one with the modules for the root device",
-        r"VFS: Cannot open root device",
-    ),
-    _Rule(
-        r"Kernel panic - not syncing",
-        Stage.KERNEL,
-        "B18",
-        "the capture kernel panicked",
-        "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
-        r"Oops|BUG:|RIP:|pc :",
-    ),
-    # makedumpfile
-    _Rule(
-        r"No space left on device|ENOSPC",
-        Stage.DISK_FULL,
-        "S3",
-        "the target has no space left for the dump",
-        "make room; leave out more pages (-d 31), compress (-l), keep fewer dumps",
-        r"makedumpfile Failed|saving vmcore failed|failed to save vmcore",
-    ),
-    _Rule(
-        r"PAGE SIZE .* not supported|VA Bits \d+ not supported",
-        Stage.COLLECTOR,
-        "S8",
-        "makedumpfile is too old for the crashed kernel",
-        "install a newer makedumpfile in the capture initramfs",
-        r"makedumpfile Failed",
-    ),
-    _Rule(
-        r"Can't get (?:the )?(?:address|symbol|size) of|Invalid vmcoreinfo",
-        Stage.COLLECTOR,
-        "S10",
-        "makedumpfile cannot find its way in the dump: the core headers or VMCOREINFO are wrong",
-        "load again and compare pykexec -p --dry-run; check /proc/kallsyms and kernel.kptr_restrict",
-        r"makedumpfile Failed",
-    ),
-    _Rule(
-        r"Can't allocate memory|Cannot allocate memory",
-        Stage.OUT_OF_MEMORY,
-        "O4",
-        "makedumpfile did not get the memory it needs",
-        f"{_MORE_MEMORY}; fewer --num-threads",
-        r"makedumpfile Failed",
-    ),
-    _Rule(
-        r"Can't open the dump memory|/proc/vmcore.*(?:No such file|not found)",
-        Stage.COLLECTOR,
-        "P11",
-        "the capture kernel shows no /proc/vmcore",
-        "take a kernel with CONFIG_PROC_VMCORE and CONFIG_CRASH_DUMP, and load it with -p",
-        r"makedumpfile Failed",
-    ),
-    # ssh, mount, dracut, systemd, initramfs-tools
-    _Rule(
-        r"Host key verification failed|Permission denied \(publickey",
-        Stage.TARGET,
-        "S1",
-        "the ssh server does not let the capture system in",
-        "propagate the key, and the server's host key, and rebuild the initramfs",
-    ),
-    _Rule(
-        r"ssh: connect to host|Unable to reach remote server|Network is unreachable|No route to host",
-        Stage.TARGET,
-        "S1",
-        "the ssh server cannot be reached from the capture system",
-        "see that the initramfs has the network's driver and configuration",
-    ),
-    _Rule(
-        r"mount\.nfs|Unable to mount remote NFS|nfs: server .* not responding",
-        Stage.TARGET,
-        "S2",
-        "the NFS export cannot be mounted in the capture system",
-        "test the mount by its address; allow root to write there (no_root_squash)",
-    ),
-    _Rule(
-        r"dracut-initqueue.*(?:timeout|starting timeout scripts)|Timed out waiting for device|"
-        r"Dependency failed for .*(?:sysroot|kdumproot)|ALERT! .* does not exist|"
-        r"Gave up waiting for (?:root|suspend)",
-        Stage.ROOT,
-        "S7",
-        "a device that the dump goes to did not appear in the capture system",
-        "rebuild the initramfs on this machine with the driver of that device; name the device by UUID",
-    ),
-    _Rule(
-        r"makedumpfile Failed|makedumpfile.* failed|saving vmcore failed|failed to save vmcore",
-        Stage.COLLECTOR,
-        "S14",
-        "makedumpfile failed",
-        "see the line before; run it again by hand with failure_action shell",
-    ),
-)
-
-
 _USERLAND = r"Run /\S+ as init process|systemd\[1\]|dracut|kdump"
 _DEVICES = (
     r"DMAR: .*fault|AMD-Vi: Event|nvme.*timeout|mlx5.*timeout|irq \d+: nobody cared|"
@@ -408,12 +271,15 @@ def shown(line: Line) -> str:
 
 def as_json(ending: Ending) -> str:
     """One JSON object."""
-    content = {
-        "schema": SCHEMA,
+    return json.dumps({"schema": SCHEMA, **as_object(ending)}, indent=2) + "\n"
+
+
+def as_object(ending: Ending) -> dict[str, object]:
+    """The ending as what JSON is made of."""
+    return {
         "stage": ending.stage.name.lower(),
         "cause": ending.cause,
         "evidence": [{"line": line.number, "text": line.text} for line in ending.evidence],
         "remedy": ending.remedy,
         "finding": ending.finding,
     }
-    return json.dumps(content, indent=2) + "\n"

@@ -1,12 +1,13 @@
 """Console logs: lines that real kernels, makedumpfile and our purgatory wrote when a capture went wrong."""
 
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.kdump.console_log import Stage, as_json, as_text, diagnose, parse
+from pykexec.kdump.console_log import Stage, as_json, as_text, diagnose, parse, tail
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 
 BANNER = "[    0.000000] Linux version 6.1.0-50-cloud-amd64 (debian-kernel@lists.debian.org) #1 SMP\n"
@@ -41,6 +42,15 @@ FULL = (
     "Copying data : [  0.0 %]\rCopying data : [100.0 %]\n"
     "Can't write the dump file(/s/vmcore). No space left on device\n\nmakedumpfile Failed.\n"
 )
+
+# x86: oops_end() goes over to the crash kernel without a panic (seen with kernel.panic_on_oops=1).
+OOPS = (
+    "[    5.0] BUG: kernel NULL pointer dereference, address: 0000000000000000\n"
+    "[    5.0] #PF: supervisor write access in kernel mode\n"
+    "[    5.0] Oops: 0002 [#1] PREEMPT SMP PTI\n"
+    "[    5.0] RIP: 0010:sysrq_handle_crash+0x16/0x20\n"
+)
+UP = SECOND + USERLAND
 
 CASES = [
     ("nothing at all", "", Stage.NO_CRASH, ""),
@@ -222,6 +232,92 @@ CASES = [
     ("a quiet kernel's full disk", CRASH + FULL, Stage.DISK_FULL, "S3"),
     ("saved, and booted again", CRASH + SECOND + USERLAND + SAVED + FIRST, Stage.SAVED, ""),
     ("only the last crash counts", CRASH + SECOND + SAVED + CRASH + SECOND + FULL, Stage.DISK_FULL, "S3"),
+    ("an oops", FIRST + OOPS + UP + SAVED, Stage.SAVED, ""),
+    ("an oops and a full disk", FIRST + OOPS + UP + FULL, Stage.DISK_FULL, "S3"),
+    ("an oops on arm64", FIRST + OOPS + "[    5.1] Bye!\n", Stage.NO_SECOND_KERNEL, "B18"),
+    ("an oops that nobody made a crash of", FIRST + OOPS, Stage.NO_CRASH, ""),
+    ("an oops, and an ordinary boot", FIRST + OOPS + FIRST, Stage.NO_CRASH, ""),
+    ("a log that begins with the capture kernel", UP + FULL, Stage.DISK_FULL, "S3"),
+    ("one that does, and is all right", UP + SAVED + FIRST, Stage.SAVED, ""),
+    ("a loader that speaks of elfcorehdr", FIRST + "kexec -d: elfcorehdr 0x1a000000\n", Stage.NO_CRASH, ""),
+    (
+        "init ended",
+        CRASH + UP + "[    2.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n",
+        Stage.INITRD,
+        "B11",
+    ),
+    (
+        "no memory early",
+        CRASH
+        + SECOND
+        + "[    0.0] Kernel panic - not syncing: x: Failed to allocate 8388608 bytes align=0x40\n",
+        Stage.OUT_OF_MEMORY,
+        "O1",
+    ),
+    (
+        "no memory for DMA",
+        CRASH
+        + SECOND
+        + "[    1.0] nvme 0000:00:01.0: swiotlb buffer is full (sz: 327680 bytes), total 32768\n",
+        Stage.OUT_OF_MEMORY,
+        "O2",
+    ),
+    (
+        "no memory to unlock",
+        CRASH + UP + "[    9.0] Out of memory: Killed process 99 (cryptsetup) total-vm:1024kB\n",
+        Stage.OUT_OF_MEMORY,
+        "O5",
+    ),
+    (
+        "headers that make no sense",
+        CRASH + SECOND + "[    0.9] Kdump: vmcore not initialized\n" + USERLAND,
+        Stage.COLLECTOR,
+        "S10",
+    ),
+    (
+        "a full thin pool",
+        CRASH
+        + UP
+        + "[    3.0] device-mapper: thin: 253:2: switching pool to out-of-data-space (queue IO) mode\n"
+        + FULL,
+        Stage.DISK_FULL,
+        "S9",
+    ),
+    (
+        "a card that does not send",
+        CRASH + UP + "[   30.0] NETDEV WATCHDOG: eth0 (mlx5_core): transmit queue 0 timed out\n",
+        Stage.TARGET,
+        "B16",
+    ),
+    (
+        "no iSCSI session",
+        CRASH + UP + "iscsistart: initiator reported error (8 - connection timed out)\n",
+        Stage.TARGET,
+        "S12",
+    ),
+    ("a locked disk", CRASH + UP + "Please enter passphrase for disk luks-1: \n", Stage.ROOT, "L13"),
+    ("a disk that fails", CRASH + UP + "[ 3.0] I/O error, dev vda, sector 8 op 0x1\n", Stage.TARGET, "S14"),
+    ("a damaged file system", CRASH + UP + "pykdump: cannot mount /dev/vda (ext4)\n", Stage.TARGET, "S15"),
+    (
+        "no disk in our image",
+        CRASH + UP + "pykdump: the dump target 1-2 does not exist: no disk has it\n",
+        Stage.ROOT,
+        "S7",
+    ),
+    (
+        "no card in our image",
+        CRASH + UP + "pykdump: no network card has the address 52:54\n",
+        Stage.ROOT,
+        "S7",
+    ),
+    ("no login in our image", CRASH + UP + "pykdump: ssh: cannot log in to a@b\n", Stage.TARGET, "S1"),
+    (
+        "no crash for our image",
+        CRASH + UP + "pykdump: /proc/vmcore does not exist\n",
+        Stage.COLLECTOR,
+        "P11",
+    ),
+    ("no dump wanted", CRASH + UP + "pykdump: no dump is wanted\n", Stage.USERLAND, "S14"),
     (
         "arm64 tells of the headers",
         CRASH
@@ -265,8 +361,20 @@ def test_evidence_names_the_lines() -> None:
     assert content["evidence"][0]["line"] == 12
 
 
+def test_the_end_of_an_endless_log_is_read() -> None:
+    """32 MiB of it at most; its lines keep their numbers."""
+    filler = b"filler\n" * (1 << 17)
+    whole = filler * 60 + (CRASH + SECOND + USERLAND + FULL).encode()
+    text, first = tail(io.BytesIO(whole))
+    assert 32 << 20 <= len(text) < 34 << 20
+    ending = diagnose(parse(text, first))
+    assert [line.number for line in ending.evidence] == [60 * (1 << 17) + 12, 60 * (1 << 17) + 14]
+    assert tail(io.BytesIO(b"a\xff\n")) == ("a\ufffd\n", 1)
+
+
 PARTS = [
     FIRST,
+    OOPS,
     PANIC,
     LOADED,
     NOT_LOADED,
