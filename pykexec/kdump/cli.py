@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +12,16 @@ from typing import Any
 import click
 
 from pykexec import __version__, streams
-from pykexec.errors import PykexecError, UsageError
+from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import console_log, crashkernel, doctor, estimate, resize, sizing
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.places import Places
 from pykexec.kdump.service import cli as service
 from pykexec.machine import Machine
-from pykexec.memory import MIB
 from pykexec.vmcore import cli as vmcore
 
 _NAME = "pykdump"
-_LOG_MAX = 32 * MIB
 
 _MACHINE = click.option(
     "--machine", "snapshot", metavar="TAR|DIR", help="Of the machine of this snapshot, not of this one."
@@ -47,20 +47,38 @@ group.add_command(vmcore.info)
     "--console-log",
     "console",
     metavar="FILE",
-    help="The serial console's log of a crash: where did it stop?",
+    help="The serial console's log of a crash (- for standard input): where did it stop?",
 )
 @click.option("--all", "everything", is_flag=True, help="Also what is fine, and what cannot be told.")
 @_JSON
 def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json: bool) -> int:
-    """Say whether a crash will leave a dump, and what stands in the way.
+    """Say whether a crash will leave a dump, and what stands in the way; the likeliest thing first.
 
-    Exit status: 0 armed, 1 with warnings, 3 there will be no dump.
+    A console's log is judged alone, as it may be of another machine: name its machine, too, with --machine
+    (/ for this one). Exit status: 0 armed, or with a log alone: the dump was saved; 1 with warnings; 3 there
+    will be, or was, no dump.
     """
-    log = None if console is None else console_log.parse(_log_text(console))
-    if log is not None and snapshot is None and not as_json:
-        print(console_log.as_text(console_log.diagnose(log)))
-    found = doctor.diagnose(Facts(_machine(snapshot), places=_places(snapshot), console=log))
-    print(doctor.as_json(found) if as_json else doctor.as_text(found, everything=everything), end="")
+    if console is None:
+        return _examine(snapshot, None, everything=everything, as_json=as_json)
+    ending = console_log.diagnose(log := _console(console))
+    if snapshot is not None:
+        return _examine(snapshot, log, everything=everything, as_json=as_json)
+    print(console_log.as_json(ending) if as_json else console_log.as_text(ending), end="")
+    saved = ending.stage is console_log.Stage.SAVED
+    return 0 if saved else 1 if ending.stage is console_log.Stage.NO_CRASH else 3
+
+
+def _examine(
+    snapshot: str | None, log: console_log.ConsoleLog | None, *, everything: bool, as_json: bool
+) -> int:
+    facts = Facts(_machine(snapshot), places=_places(snapshot), console=log)
+    found, ending = doctor.diagnose(facts), facts.ending
+    if as_json:
+        print(doctor.as_json(found, ending=ending), end="")
+    else:
+        if ending is not None:
+            print(console_log.as_text(ending))
+        print(doctor.as_text(found, everything=everything, ending=ending), end="")
     return doctor.exit_code(found)
 
 
@@ -151,9 +169,18 @@ def _places(snapshot: str | None) -> Places:
     return Places(snapshot if Path(snapshot).is_dir() else None)
 
 
-def _log_text(path: str) -> str:
-    """The end of a log, where its last crash is."""
-    return bytes(FileData.open(path, "console log").data[-_LOG_MAX:]).decode(errors="replace")
+def _console(path: str) -> console_log.ConsoleLog:
+    try:
+        if path == "-":
+            return console_log.parse(*console_log.tail(sys.stdin.buffer))
+        with Path(path).open("rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                raise UsageError(
+                    f"{path} is a device, which has no end", hint="capture what it says in a file"
+                )
+            return console_log.parse(*console_log.tail(file))
+    except OSError as error:
+        raise FileError(f"cannot read the console log {path}: {error.strerror}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -40,8 +40,33 @@ def test_doctor_reads_a_console(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "[    1.0] Linux version 6.1.0\n[    9.0] Kernel panic - not syncing: sysrq triggered crash\n"
     )
     cli.exit_code(["doctor", "--machine", SNAPSHOT, "--console-log", str(log), "--json"])
-    ids = {finding["id"] for finding in json.loads(capsys.readouterr().out)["findings"]}
-    assert ids
+    told = json.loads(capsys.readouterr().out)
+    assert told["findings"]
+    assert (told["capture"]["stage"], told["capture"]["evidence"][0]["line"]) == ("no_second_kernel", 2)
+    assert cli.exit_code(["doctor", "--machine", SNAPSHOT, "--console-log", str(log)]) == 3
+    assert capsys.readouterr().out.startswith("no second kernel: ")
+
+
+LOGS = [
+    ("[    1.0] Linux version 6.1.0\n", 1, "no_crash"),
+    ("[    9.0] Kernel panic - not syncing: x\n[    9.1] Rebooting in 10 seconds..\n", 3, "not_loaded"),
+    ("[    9.0] Kernel panic - not syncing: x\nkdump[5]: saving vmcore complete\n", 0, "saved"),
+]
+
+
+@pytest.mark.parametrize(("text", "status", "stage"), LOGS)
+def test_a_console_is_judged_alone(
+    text: str, status: int, stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be of another machine, of which this one's facts say nothing."""
+    log = tmp_path / "console.log"
+    log.write_text(text)
+    assert cli.exit_code(["doctor", "--console-log", str(log), "--json"]) == status
+    told = json.loads(capsys.readouterr().out)
+    assert told["stage"] == stage
+    assert "findings" not in told
+    assert cli.exit_code(["doctor", "--console-log", str(log)]) == status
+    assert len(capsys.readouterr().out.splitlines()) <= 4
 
 
 def test_estimate_recommends_a_parameter_that_crashkernel_explains(
@@ -62,6 +87,8 @@ WRONG = [
     (["estimate", "--kernel", "/no/such"], "cannot read the kernel /no/such"),
     (["doctor", "--console-log", "/no/such"], "cannot read the console log /no/such"),
     (["doctor", "--console-log", ""], "cannot read the console log"),
+    (["doctor", "--console-log", "/dev/zero"], "which has no end"),
+    (["doctor", "--console-log", "/"], "cannot read the console log /: Is a directory"),
     (["doctor", "--machine", "/no/such"], "/no/such"),
     (["estimate", "--kernel", __file__, "--machine", SNAPSHOT], "which is a text file"),
     (["estimate", "--kernel", "/dev/null", "--machine", SNAPSHOT], "which is an empty file"),

@@ -1,8 +1,10 @@
 """The doctor: each fault made in a tree of files is found, and in a healthy tree none is."""
 
 import gzip
+import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ import pytest
 
 from pykexec.kdump import doctor
 from pykexec.kdump.console_log import parse
+from pykexec.kdump.console_rules import RULES, Rule
 from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, kernel_log
 from pykexec.machine import Machine
 from pykexec.memory import GIB
@@ -48,10 +51,37 @@ def archive(*sizes: int) -> bytes:
     return data
 
 
+BOOT = "5b1ae0a7-38a2-4b36-8d1f-0a4b1f4d8f3e"
+INITRD = archive(4 * MIB, 2 * MIB)
+# What SYSCONFIG makes of the running kernel's line: root= and crashkernel= go, as with kdumpctl.
+CAPTURE_LINE = "console=ttyS0 irqpoll nr_cpus=1 reset_devices panic=10 novmcoredd"
+
+
+def receipt(**changes: str) -> str:
+    """As pykdump start leaves it."""
+    return json.dumps(
+        {
+            "boot": BOOT,
+            "kernel": f"/boot/vmlinuz-{RELEASE}",
+            "kernel_sha256": hashlib.sha256(KERNEL).hexdigest(),
+            "initrd": f"/boot/initramfs-{RELEASE}kdump.img",
+            "initrd_sha256": hashlib.sha256(INITRD).hexdigest(),
+            "command_line": CAPTURE_LINE,
+            "target": "/dev/vdb1",
+            "hardware": "",
+            "inputs": "",
+            "system_call": "kexec_load",
+            "time": "2026-01-01T00:00:00Z",
+            "version": "1",
+            **changes,
+        }
+    )
+
+
 HEALTHY: Files = {
     "boot/config-" + RELEASE: CONFIG,
     "boot/vmlinuz-" + RELEASE: KERNEL,
-    f"boot/initramfs-{RELEASE}kdump.img": archive(4 * MIB, 2 * MIB),
+    f"boot/initramfs-{RELEASE}kdump.img": INITRD,
     "etc/default/grub": 'GRUB_CMDLINE_LINUX="quiet crashkernel=256M"\n#crashkernel=1M\n',
     "etc/kdump.conf": "path /var/crash\ncore_collector makedumpfile -l --message-level 7 -d 31\n",
     "etc/sysconfig/kdump": SYSCONFIG,
@@ -62,10 +92,15 @@ HEALTHY: Files = {
     "proc/self/mounts": "/dev/vda1 / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb1 /var/crash xfs rw\n",
     "proc/self/status": "Name:\tpykdump\nCapEff:\t000001ffffffffff\n",
     "proc/sys/kernel/panic_on_oops": "1\n",
+    "proc/sys/kernel/random/boot_id": f"{BOOT}\n",
+    "run/pykdump/loaded.json": receipt(),
     "sys/devices/system/cpu/crash_hotplug": "1\n",
     "sys/kernel/kexec_crash_loaded": "1\n",
     "usr/sbin/makedumpfile": "",
+    "usr/sbin/update-grub": "",
     "var/lib/dpkg/status": "Package: makedumpfile\nStatus: install ok installed\nVersion: 1:1.7.2-1\n\n",
+    "var/lib/kdump/vmcore-creation.status": "success 1767225600\n",
+    "var/lib/pykdump/proven.json": receipt(boot="another"),
     "var/log/audit/audit.log": 'type=AVC avc: denied { read } comm="other"\n',
     "var/log/dmesg": "[    0.0] crashkernel reserved: 0x20000000 - 0x30000000 (256 MB)\n",
 }
@@ -79,6 +114,40 @@ SECOND = (
     CRASH
     + "[    0.0] Linux version 6.1.0-50\n[    0.0] Kernel command line: elfcorehdr=0x1a000000 nr_cpus=1\n"
 )
+# One for each rule
+CONSOLE_LINES = [
+    "Out of memory and no killable processes...",
+    "Kernel panic - not syncing: x: Failed to allocate 8388608 bytes align=0x40",
+    "nvme 0000:00:01.0: swiotlb buffer is full (sz: 327680 bytes), total 32768 (slots)",
+    "Out of memory: Killed process 9 (cryptsetup)",
+    "Out of memory: Killed process 9 (cp)",
+    "Initramfs unpacking failed: write error",
+    "Initramfs unpacking failed: junk within compressed archive",
+    "Kernel panic - not syncing: Cannot find place for new RAMDISK of size 9",
+    "Kernel panic - not syncing: Cannot allocate trampoline",
+    "Kernel panic - not syncing: No working init found.",
+    "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+    "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100",
+    "Kernel panic - not syncing: Fatal exception",
+    "device-mapper: thin: 253:2: switching pool to read-only mode",
+    "No space left on device",
+    "PAGE SIZE 0x1000 and VA Bits 52 not supported",
+    "Can't get the address of system_utsname.",
+    "Can't allocate memory for the cache.",
+    "Kdump: vmcore not initialized",
+    "open_dump_memory: Can't open the dump memory(/proc/vmcore). No such file or directory",
+    "Host key verification failed.",
+    "ssh: connect to host 192.0.2.1 port 22: No route to host",
+    "mount.nfs: access denied by server while mounting h:/x",
+    "NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out",
+    "iscsistart: initiator reported error (8 - connection timed out)",
+    "Please enter passphrase for disk luks-1:",
+    "ALERT!  UUID=1-2 does not exist.  Dropping to a shell!",
+    "I/O error, dev vda, sector 8 op 0x1",
+    "pykdump: cannot mount /dev/vda (ext4)",
+    "pykdump: no dump is wanted",
+    "makedumpfile Failed.",
+]
 UP = SECOND + "[    1.9] Run /init as init process\n"
 SAVED = UP + "The dumpfile is saved to /var/crash/vmcore.\n"
 
@@ -142,7 +211,9 @@ def test_nothing_is_found_where_nothing_is_wrong(healthy: tuple[Finding, ...], n
 def test_a_healthy_machine_is_armed(healthy: tuple[Finding, ...]) -> None:
     assert doctor.is_armed(healthy) is True
     assert doctor.exit_code(healthy) == 0
-    assert doctor.as_text(healthy).startswith("armed: yes\n")
+    assert doctor.is_proven(healthy)
+    assert doctor.as_text(healthy).startswith("armed: yes, and proven\n")
+    assert doctor.first_to_mend(healthy) is None
 
 
 # One fault each
@@ -213,6 +284,31 @@ MORE_CPUS: Files = {
     for number in range(8)
     for name, value in (("crash_notes", f"{0x1000 * number:x}\n"), ("crash_notes_size", "400\n"))
 }
+
+THIN: Files = {
+    "proc/self/mounts": "/dev/mapper/vg-crash /var/crash xfs rw 0 0\n",
+    "sys/block/dm-3/dm/name": "vg-crash\n",
+    "sys/block/dm-3/dm/uuid": "LVM-abcdef\n",
+    "sys/block/dm-3/slaves/dm-2/dm/uuid": "LVM-ghijkl-tpool\n",
+}
+FULL_POOL = "switching pool to out-of-data-space (queue IO) mode"
+# A reservation in two halves, neither of which takes a kernel that says it needs 100M in one piece.
+HALF_FREE = (
+    "00001000-3fffffff : System RAM\n"
+    "  20000000-23ffffff : Crash kernel\n  28000000-2bffffff : Crash kernel\n"
+)
+HIGH_KERNEL = FakeBzImage(init_size=100 * MIB).build()
+
+
+def failed_test(marker: str, log: str = "") -> Files:
+    dump = "var/crash/127.0.0.1-2026-01-01-00:00:00"
+    return {
+        "var/lib/pykdump/test.json": json.dumps({"id": marker, "boot": "another", "time": "then"}),
+        "var/lib/pykdump/test-receipt.json": receipt(boot="another"),
+        f"{dump}/vmcore": "x",
+        f"{dump}/vmcore-dmesg.txt": log,
+    }
+
 
 CASES = [
     Case(
@@ -315,6 +411,7 @@ CASES = [
     Case("L6", {"proc/meminfo": "MemAvailable: 4000 kB\n"}, "3M are available"),
     Case("L7", logged("PEFILE: Unsigned PE binary"), "PEFILE"),
     Case("L7", logged("kexec_file: kernel signature verification failed (-129)."), "-129"),
+    Case("L10", {"proc/iomem": HALF_FREE, "boot/vmlinuz-" + RELEASE: HIGH_KERNEL}, "kernel"),
     Case(
         "L11", {"proc/kcore": None, "etc/sysconfig/kdump": SYSCONFIG.replace("-s", "-c")}, "no /proc/kcore"
     ),
@@ -322,9 +419,15 @@ CASES = [
     Case("L13", CRYPT, "luks-1 is a dm-crypt device"),
     Case("L14", {f"boot/initramfs-{RELEASE}kdump.img": None}, "no capture initramfs"),
     Case("L14", {}, "is older than /etc/kdump.conf", old=f"boot/initramfs-{RELEASE}kdump.img"),
+    Case(
+        "L15", {"boot/vmlinuz-" + RELEASE: KERNEL + b"x"}, f"/boot/vmlinuz-{RELEASE} is not what was loaded"
+    ),
+    Case("L15", {f"boot/initramfs-{RELEASE}kdump.img": None}, "kdump.img is not what was loaded"),
+    Case("L15", appended(GOOD), "another command line"),
     Case("L16", {"sys/kernel/kexec_loaded": "1\n"}, "kexec_loaded = 1"),
     Case("L17", {"sys/kernel/kexec_crash_loaded": "0\n"}, "kexec_crash_loaded = 0"),
     Case("L18", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "USE_KDUMP"),
+    Case("L19", {**failed_test("lost")}, "no dump in /var/crash has its marker"),
     Case("T1", {"proc/sys/kernel/panic_on_oops": "0\n"}, "panic_on_oops = 0"),
     Case(
         "T2",
@@ -390,6 +493,9 @@ CASES = [
         "mem_encrypt=off",
     ),
     Case(
+        "B16", {}, "eth0", console=UP + "[ 30.0] NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out\n"
+    ),
+    Case(
         "B17",
         {**ON_ARM64, "sys/firmware/fdt": Blob(ITS_TREE).build()},
         "/intc@8000000/its@8080000",
@@ -446,10 +552,14 @@ CASES = [
     Case("S6", conf("ext4 /dev/sda3\n"), "ext4 /dev/sda3"),
     Case("S6", conf("raw /dev/nvme0n1p2\n"), "/dev/nvme0n1p2"),
     Case("S7", {}, "ALERT!", console=UP + "ALERT!  UUID=1-2 does not exist.  Dropping to a shell!\n"),
+    Case("S9", {**THIN, **logged(f"device-mapper: thin: 253:2: {FULL_POOL}")}, "out-of-data-space"),
+    Case("S9", {}, "253:2", console=UP + f"[ 9.0] device-mapper: thin: 253:2: {FULL_POOL}\n"),
     Case("S10", {}, "system_utsname", console=UP + "Can't get the address of system_utsname.\n"),
     Case("S11", {}, "no space for the dump", console=UP + "No space left on device\n"),
     Case("S12", booted("crashkernel=256M netroot=iscsi:192.0.2.1::::iqn.x"), "netroot=iscsi"),
     Case("S12", {"sys/class/iscsi_session/session1/targetname": "iqn.x\n"}, "session1"),
+    Case("S13", {"var/lib/kdump/vmcore-creation.status": "fail 1767225600\n"}, "fail 1767225600"),
+    Case("S15", {}, "cannot mount", console=UP + "pykdump: cannot mount /dev/vda1 (ext4)\n"),
     Case("S14", {}, "makedumpfile Failed", console=UP + "makedumpfile Failed.\n"),
     Case("V1", conf("pth /var/crash\n"), "/etc/kdump.conf:1: unknown key 'pth'"),
     Case("V2", conf("default reboot\n"), "default is the old name"),
@@ -475,12 +585,49 @@ def test_a_fault_is_found(case: Case, tmp_path: Path) -> None:
     assert case.evidence in "\n".join((found.cause, *found.evidence)), found
     assert found.remedy
     assert found.cause
+    assert "\n" not in found.command
+    subprocess.run(["sh", "-n"], input=found.command, text=True, check=True)
 
 
 def test_every_finding_is_produced_by_a_case() -> None:
     ids = [check.id for check in doctor.CATALOGUE]
-    assert set(ids) == {case.id for case in CASES}
+    assert set(ids) == {case.id for case in CASES} | {"L8"}  # of which there is a test of its own
     assert len(ids) == len(set(ids)) >= 40
+
+
+# Of the catalogue's numbers L3 is P2 to P6, and L9 is L4, seen from another side.
+ELSEWHERE = {"L3", "L9"}
+
+
+def test_the_whole_catalogue_is_there() -> None:
+    wanted = {
+        f"{letter}{number}"
+        for letter, last in (("P", 10), ("R", 10), ("L", 16), ("T", 5), ("B", 15), ("O", 7), ("S", 13))
+        for number in range(1, last + 1)
+    }
+    assert wanted - ELSEWHERE <= {check.id for check in doctor.CATALOGUE}
+
+
+def test_a_file_that_is_being_written(tmp_path: Path) -> None:
+    given = facts(tmp_path, {})
+    with (tmp_path / f"boot/initramfs-{RELEASE}kdump.img").open("r+b"):
+        found = finding(doctor.diagnose(given), "L8")
+        assert found.verdict is Verdict.WRONG
+        assert f"(process {os.getpid()})" in found.evidence[0]
+    with (tmp_path / f"boot/initramfs-{RELEASE}kdump.img").open("rb"):
+        assert finding(doctor.diagnose(given), "L8").verdict is Verdict.FINE
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.cause)
+def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
+    """Whatever stage a log of its own is judged to have come to, doctor says the same."""
+    line = next(text for text in CONSOLE_LINES if re.search(rule.pattern, text))
+    given = facts(tmp_path, {}, console=UP + line)
+    assert given.ending is not None
+    found = finding(doctor.diagnose(given), given.ending.finding)
+    assert found.verdict is Verdict.WRONG
+    assert found.cause == given.ending.cause
+    assert doctor.first_to_mend(doctor.diagnose(given), given.ending) == found
 
 
 NOT_FOUND = [
@@ -514,6 +661,7 @@ NOT_FOUND = [
         },
         base=ARM64,
     ),
+    Case("L19", failed_test("there", "[  1.0] pykdump: test there\n")),
     Case("O8", {**ON_ARM64, **appended(GOOD + " cma=0")}, base=ARM64),
     Case("S3", {**conf("path /var/crash\ncore_collector makedumpfile -l -d 31\n")}),
     Case("S5", conf("xfs /dev/vdb1\npath /x\n")),
@@ -537,6 +685,72 @@ def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> Non
     given = facts(tmp_path, case.changes, base=case.base, console=case.console)
     found = finding(doctor.diagnose(given), case.id)
     assert found.verdict is Verdict.FINE, found
+
+
+CANNOT_TELL = [
+    Case("L15", {"run/pykdump/loaded.json": None}, "no receipt"),
+    Case("L15", {"run/pykdump/loaded.json": receipt(boot="another")}, "no receipt"),
+    Case("L15", {"sys/kernel/kexec_crash_loaded": "0\n"}, "nothing is loaded"),
+    Case("L19", {"var/lib/pykdump/proven.json": None}, "no pykdump test has passed"),
+    Case("L19", {"var/lib/pykdump/proven.json": "{}"}, "no pykdump test has passed"),
+    Case("L19", {"var/lib/pykdump/proven.json": receipt(command_line="x")}, "changed since the last"),
+    Case("L19", {"run/pykdump/loaded.json": "[" * 100_000}, "not loaded by pykdump"),
+    Case("S9", THIN, "dm-2"),
+    Case("S13", {"var/lib/kdump/vmcore-creation.status": None}, "no /var/lib/kdump"),
+    *(Case(name, {"proc/iomem": "00001000-3fffffff : System RAM\n"}, "nothing is reserved")
+      for name in ("R4", "R6", "R8", "L1", "L10", "O2")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CANNOT_TELL, ids=[f"{c.id}-{n}" for n, c in enumerate(CANNOT_TELL)])
+def test_what_cannot_be_told(case: Case, tmp_path: Path) -> None:
+    findings = doctor.diagnose(facts(tmp_path, case.changes))
+    found = finding(findings, case.id)
+    assert found.verdict is Verdict.UNKNOWN, found
+    assert case.evidence in found.cause
+    if case.id == "L19":
+        assert doctor.as_text(findings).startswith(f"armed: yes, but unproven: {found.cause}\n")
+        assert json.loads(doctor.as_json(findings))["proven"] is False
+
+
+# The one thing to mend first
+
+
+NOT_LOADED: Files = {"sys/kernel/kexec_crash_loaded": "0\n"}
+NOT_RESERVED: Files = {
+    **NOT_LOADED,
+    "sys/kernel/kexec_crash_size": "0\n",
+    "proc/iomem": "1000-3fffffff : System RAM\n",
+}
+FIRST = [
+    (NOT_LOADED, "L17", "pykdump start"),
+    ({**NOT_LOADED, "proc/sys/kernel/kexec_load_disabled": "1\n"}, "P3", "reboot"),
+    ({**NOT_LOADED, f"boot/initramfs-{RELEASE}kdump.img": None}, "L14", "pykdump start"),
+    ({**NOT_RESERVED, **booted("quiet")}, "R1", "crashkernel="),
+    ({**NOT_RESERVED, **booted("crashkernel=auto")}, "R3", "crashkernel="),
+    ({**NOT_RESERVED, **booted("quiet"), "usr/sbin/grubby": "x"}, "R1", "grubby --update-kernel=ALL"),
+    ({**NOT_RESERVED, **booted("crashkernel=2G-:256M")}, "R2", "crashkernel="),
+    ({**NOT_LOADED, **DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "L18", "USE_KDUMP=1"),
+    ({"usr/sbin/makedumpfile": None}, "V3", "apt-get install makedumpfile"),
+    (conf("ssh u@h.example\n", **{"root/.ssh/kdump_id_rsa": "x"}), "S1", "ssh-keyscan h.example"),
+    ({"proc/sys/kernel/panic_on_oops": "0\n"}, None, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "name", "command"), FIRST)
+def test_the_likeliest_blocker_comes_first(
+    changes: Files, name: str | None, command: str, tmp_path: Path
+) -> None:
+    findings = doctor.diagnose(facts(tmp_path, changes))
+    first = doctor.first_to_mend(findings)
+    assert (first and first.id) == name
+    assert json.loads(doctor.as_json(findings))["mend_first"] == name
+    if first is None:
+        return
+    text = doctor.as_text(findings).splitlines()
+    assert text[1] == f"mend first: {first.cause} ({name})"
+    assert command in first.command
+    assert f"       $ {first.command}" in text
 
 
 # Machines about which little is known
@@ -657,7 +871,7 @@ def test_report_as_text(tmp_path: Path) -> None:
     findings = doctor.diagnose(facts(tmp_path, {"proc/sys/kernel/panic_on_oops": "0\n"}))
     text = doctor.as_text(findings)
     assert text == (
-        "armed: yes\n"
+        "armed: yes, and proven\n"
         "trigger:\n"
         "  T1   wrong: an oops kills a process and leaves no dump\n"
         "         kernel.panic_on_oops = 0\n"

@@ -34,6 +34,7 @@ from tests.support.program import Load, Program
 from tests.support.zboot import zboot
 
 X86_64, ARM64 = "qemu-6.1-1g", "qemu-arm64-6.1-1g"
+LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 KERNEL = FakeBzImage().build()
 IMAGE = FakeImage().build()
 EFI = {"sys/firmware/efi/fw_platform_size": "64\n"}

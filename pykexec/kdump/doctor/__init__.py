@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 
 from pykexec.errors import PykexecError
-from pykexec.kdump.doctor import capture, kernel, load, memory, reservation, target, tools, trigger
+from pykexec.kdump.console_log import Ending, as_object
+from pykexec.kdump.doctor import blocker, capture, kernel, load, memory, reservation, target, tools, trigger
 from pykexec.kdump.doctor.facts import FACTS, Facts
 from pykexec.kdump.doctor.finding import Check, Finding, Judgement, Stage, Verdict, unknown
 from pykexec.kdump.doctor.places import Places
@@ -24,7 +25,9 @@ __all__ = [
     "as_text",
     "diagnose",
     "exit_code",
+    "first_to_mend",
     "is_armed",
+    "is_proven",
 ]
 
 SCHEMA = 1
@@ -61,6 +64,7 @@ def _finding(check: Check, facts: Facts) -> Finding:
         judgement.cause,
         tuple(_printable(each) for each in judgement.evidence),
         judgement.remedy,
+        judgement.command,
     )
 
 
@@ -83,6 +87,16 @@ def is_armed(findings: Sequence[Finding]) -> bool | None:
     return False if any(verdicts.get(each) is Verdict.WRONG for each in _BLOCKING) else None
 
 
+def is_proven(findings: Sequence[Finding]) -> bool:
+    """Whether what is loaded has been proven by a crash."""
+    return any(finding.id == "L19" and finding.verdict is Verdict.FINE for finding in findings)
+
+
+def first_to_mend(findings: Sequence[Finding], ending: Ending | None = None) -> Finding | None:
+    """The single most likely reason why there will be no dump; `ending` is that of a failed capture."""
+    return blocker.first(findings, armed=bool(is_armed(findings)), ending=ending)
+
+
 def exit_code(findings: Sequence[Finding]) -> int:
     """0: armed and nothing wrong; 1: armed, but something is wrong; 3: not armed (as kdumpctl status)."""
     if not is_armed(findings):
@@ -90,16 +104,29 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return int(any(finding.verdict is Verdict.WRONG for finding in findings))
 
 
-def as_text(findings: Sequence[Finding], *, everything: bool = False) -> str:
-    """A report for people: whether kdump is armed, then what is wrong.
+def as_text(findings: Sequence[Finding], *, everything: bool = False, ending: Ending | None = None) -> str:
+    """A report for people: whether kdump is armed, what to mend first, then all that is wrong.
 
-    `everything` adds what is fine and what cannot be told.
+    `everything` adds what is fine and what cannot be told; `ending` is that of a capture that failed.
     """
-    return "\n".join(_lines(findings, everything)) + "\n"
+    return "\n".join((*_head(findings, ending), *_lines(findings, everything))) + "\n"
+
+
+def _head(findings: Sequence[Finding], ending: Ending | None) -> Iterator[str]:
+    armed = is_armed(findings)
+    if armed:
+        why = next((each.cause for each in findings if each.id == "L19"), "")
+        yield "armed: yes, and proven" if is_proven(findings) else f"armed: yes, but unproven: {why}"
+    else:
+        yield "armed: cannot tell" if armed is None else "armed: no"
+    first = first_to_mend(findings, ending)
+    if first is not None:
+        yield f"mend first: {first.cause} ({first.id})"
+        yield from (f"         {each}" for each in first.evidence)
+        yield f"       $ {first.command}" if first.command else f"       > {first.remedy}"
 
 
 def _lines(findings: Sequence[Finding], everything: bool) -> Iterator[str]:
-    yield {True: "armed: yes", False: "armed: no", None: "armed: cannot tell"}[is_armed(findings)]
     for stage in Stage:
         shown = [
             each
@@ -123,11 +150,15 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
         yield f"       > {finding.remedy}"
 
 
-def as_json(findings: Sequence[Finding]) -> str:
+def as_json(findings: Sequence[Finding], *, ending: Ending | None = None) -> str:
     """A report for programs: one JSON object; ids are stable."""
+    first = first_to_mend(findings, ending)
     content = {
         "schema": SCHEMA,
         "armed": is_armed(findings),
+        "proven": is_proven(findings),
+        "mend_first": None if first is None else first.id,
+        "capture": None if ending is None else as_object(ending),
         "findings": [
             {
                 "id": finding.id,
@@ -137,6 +168,7 @@ def as_json(findings: Sequence[Finding]) -> str:
                 "cause": finding.cause,
                 "evidence": list(finding.evidence),
                 "remedy": finding.remedy,
+                "command": finding.command,
             }
             for finding in findings
         ],

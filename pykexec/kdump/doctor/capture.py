@@ -276,6 +276,10 @@ def _its_nodes(facts: Facts) -> list[str] | None:
 _ITS = b"arm,gic-v3-its\0"
 
 
+def _network(facts: Facts) -> Judgement:
+    return seen(facts, "B16")
+
+
 def _came_up(facts: Facts) -> Judgement:
     ending = facts.ending
     if ending is not None and ending.stage is Reached.NO_CRASH:
@@ -299,6 +303,7 @@ CHECKS = (
     Check("B13", Stage.CAPTURE, "the capture kernel can be watched", _console),
     Check("B14", Stage.CAPTURE, "no graphics driver hangs it", _graphics),
     Check("B15", Stage.CAPTURE, "memory encryption is the same in both kernels", _memory_encryption),
+    Check("B16", Stage.CAPTURE, "the network card gets over the crash", _network),
     Check("B17", Stage.CAPTURE, "the GIC's ITS is passed on", _its),
     Check("B18", Stage.CAPTURE, "the capture kernel comes up", _came_up),
 )

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from pykexec.errors import MachineError
 from pykexec.files import FileData
@@ -20,6 +21,8 @@ from pykexec.kdump.doctor.places import Places
 from pykexec.kdump.estimate import Estimate, estimate
 from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.mounts import unescaped
+from pykexec.kdump.service import receipt as receipts
+from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
 from pykexec.machine.text import read_number, read_text
 
@@ -44,6 +47,7 @@ FACTS = (
     "proc/config.gz",
     "proc/meminfo",
     "proc/self/mounts",
+    "proc/sys/kernel/random/boot_id",
     "proc/sys/kernel/hardlockup_panic",
     "proc/sys/kernel/hung_task_panic",
     "proc/sys/kernel/kptr_restrict",
@@ -52,8 +56,10 @@ FACTS = (
     "proc/sys/kernel/sysrq",
     "proc/sys/kernel/unknown_nmi_panic",
     "proc/xen/capabilities",
+    "run/pykdump/loaded.json",
     "sys/block/dm-*/dm/name",
     "sys/block/dm-*/dm/uuid",
+    "sys/block/dm-*/slaves/*/dm/uuid",
     "sys/class/iscsi_session/*/targetname",
     "sys/class/watchdog/*/identity",
     "sys/class/watchdog/*/state",
@@ -67,6 +73,8 @@ FACTS = (
     "usr/lib/udev/rules.d/*k*dump*.rules",
     "usr/lib/udev/rules.d/*kexec*.rules",
     "var/lib/dpkg/status",
+    "var/lib/kdump/vmcore-creation.status",
+    "var/lib/pykdump/proven.json",
     "var/log/audit/audit.log",
 )
 """The files read besides those of `Machine`, for snapshots."""
@@ -304,6 +312,30 @@ class Facts:
             kernel_log=self.log or "",
         )
         return estimate(inputs)
+
+    # What is loaded
+
+    @cached_property
+    def boot(self) -> str:
+        """The id of this boot; "" where it is not known."""
+        return (self.text("proc/sys/kernel/random/boot_id") or "").strip()
+
+    @cached_property
+    def loaded(self) -> Receipt | None:
+        """The receipt of what is loaded; None where nothing is, or not by pykdump."""
+        receipt = self._receipt(receipts.LOADED)
+        if not self.machine.kexec_state.crash_loaded or receipt is None or receipt.boot != self.boot:
+            return None
+        return receipt
+
+    @cached_property
+    def proven(self) -> Receipt | None:
+        """The receipt of what was loaded when a test last passed."""
+        return self._receipt(receipts.PROVEN)
+
+    def _receipt(self, path: Path) -> Receipt | None:
+        text = self.text(str(path).lstrip("/"))
+        return None if text is None else receipts.parse(text)
 
     # A capture that failed
 

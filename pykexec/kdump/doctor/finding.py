@@ -39,6 +39,8 @@ class Judgement:
     cause: str = ""
     evidence: tuple[str, ...] = ()
     remedy: str = ""
+    command: str = ""
+    """One line for a shell that does what the remedy says; empty where there is none."""
 
 
 def fine(*evidence: str) -> Judgement:
@@ -46,8 +48,8 @@ def fine(*evidence: str) -> Judgement:
     return Judgement(Verdict.FINE, evidence=evidence)
 
 
-def wrong(cause: str, *evidence: str, remedy: str) -> Judgement:
-    return Judgement(Verdict.WRONG, cause, evidence, remedy)
+def wrong(cause: str, *evidence: str, remedy: str, command: str = "") -> Judgement:
+    return Judgement(Verdict.WRONG, cause, evidence, remedy, command)
 
 
 def unknown(why: str) -> Judgement:
@@ -76,3 +78,4 @@ class Finding:
     cause: str
     evidence: tuple[str, ...]
     remedy: str
+    command: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pykexec.errors import MachineError
 from pykexec.formats import magic
+from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 
@@ -44,6 +45,7 @@ def _capability(facts: Facts) -> Judgement:
         "CAP_SYS_BOOT is missing, as in a container",
         f"CapEff {masks[0][1]}",
         remedy="run on the host, as root",
+        command="sudo pykdump start",
     )
 
 
@@ -57,6 +59,8 @@ def _load_disabled(facts: Facts) -> Judgement:
         "the sysctl kernel.kexec_load_disabled forbids any load until the next boot",
         "kernel.kexec_load_disabled = 1",
         remedy="find what sets it: grep -r kexec_load_disabled /etc/sysctl.d /etc/sysctl.conf; then reboot",
+        command="grep -rls kexec_load_disabled /etc/sysctl.conf /etc/sysctl.d /usr/lib/sysctl.d"
+        " | xargs -r sed -i /kexec_load_disabled/d && reboot",
     )
 
 
@@ -70,6 +74,7 @@ def _load_limit(facts: Facts) -> Judgement:
         "no further crash load is allowed: each reload, also one after CPUs are plugged, has used one up",
         "kernel.kexec_load_limit_panic = 0",
         remedy="reboot; set the limit higher, or load only once",
+        command="reboot",
     )
 
 
@@ -156,12 +161,18 @@ def _addresses(facts: Facts) -> Judgement:
     except MachineError as error:
         if "zeros" not in error.what:
             raise
-        return wrong("physical addresses are hidden from this process", error.what, remedy="run as root")
+        return wrong(
+            "physical addresses are hidden from this process",
+            error.what,
+            remedy="run as root",
+            command="sudo pykdump start",
+        )
     if facts.sysctl("kptr_restrict") == 2 and facts.machine.root.open("proc/kcore") is None:
         return wrong(
             "kernel addresses are hidden, and there is no /proc/kcore to find them out with",
             "kernel.kptr_restrict = 2",
             remedy="sysctl kernel.kptr_restrict=1",
+            command="sysctl kernel.kptr_restrict=1",
         )
     return fine(f"/proc/iomem has {len(iomem.entries)} ranges")
 
@@ -177,6 +188,9 @@ def _built_with(facts: Facts, *options: str, cause: str, remedy: str) -> Judgeme
 
 
 def _vmcore(facts: Facts) -> Judgement:
+    found = ended_with(facts, "P11")
+    if found is not None:
+        return found
     return _built_with(
         facts,
         "CONFIG_PROC_VMCORE",

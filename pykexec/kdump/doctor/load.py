@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
-from pykexec.errors import ImageError
+from pykexec.errors import ImageError, PykexecError
 from pykexec.formats import identify, unwrap
-from pykexec.kdump.config.settings import Dialect
+from pykexec.kdump.config.settings import Dialect, TargetKind
 from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor import commands
+from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.files import STATE
@@ -28,6 +31,7 @@ def _loaded(facts: Facts) -> Judgement:
         "no crash kernel is loaded: a crash would leave nothing",
         "kexec_crash_loaded = 0",
         remedy="start the kdump service, or load one: pykexec -p KERNEL --initrd=INITRD --reuse-cmdline",
+        command=commands.START,
     )
 
 
@@ -40,6 +44,7 @@ def _enabled(facts: Facts) -> Judgement:
         "the kdump service is switched off",
         f"{facts.settings.files[0]}: USE_KDUMP is not 1",
         remedy="set USE_KDUMP=1 and start the service",
+        command=f"sed -i 's/^USE_KDUMP=.*/USE_KDUMP=1/' {facts.settings.files[0]} && {commands.START}",
     )
 
 
@@ -53,6 +58,7 @@ def _no_reboot_image(facts: Facts) -> Judgement:
         "a kernel is loaded for the next reboot: systemctl reboot will start it instead of the firmware",
         "kexec_loaded = 1",
         remedy="if that is not meant: pykexec -u",
+        command="pykexec -u",
     )
 
 
@@ -62,7 +68,7 @@ def _fits(facts: Facts) -> Judgement:
     if kernel is None or initrd is None:
         return unknown(_FILES_UNKNOWN)
     if not regions:
-        return fine("nothing is reserved, which is another finding")
+        return unknown("nothing is reserved")
     needed = kernel_memory(kernel) + initrd.size + _BESIDES
     room = max(region.size for region in regions)
     evidence = f"kernel and initramfs take {-(-needed // MIB)}M, the reservation has {size_text(room)}"
@@ -72,6 +78,7 @@ def _fits(facts: Facts) -> Judgement:
         f"kernel and initramfs do not fit the reservation: {-(-(needed - room) // MIB)}M are missing",
         evidence,
         remedy="raise crashkernel= (pykdump estimate), or make the initramfs smaller",
+        command=commands.reserve(facts, facts.estimate.parameter if facts.estimate else ""),
     )
 
 
@@ -205,6 +212,9 @@ def _hotplug(facts: Facts) -> Judgement:
 
 
 def _encrypted(facts: Facts) -> Judgement:
+    found = ended_with(facts, "L13")
+    if found is not None:
+        return found
     name = encrypted_target(facts)
     if name is None:
         return not_encrypted(facts)
@@ -238,6 +248,111 @@ def encrypted_target(facts: Facts) -> str | None:
     return None
 
 
+def _not_written(facts: Facts) -> Judgement:
+    """A file that is open for writing is refused with ETXTBSY (fs/exec.c, deny_write_access())."""
+    paths = [path for path in (facts.kernel_path, facts.initrd_path) if path]
+    if not facts.places.are_known or not any(facts.places.size(path) is not None for path in paths):
+        return unknown(_FILES_UNKNOWN)
+    for path in paths:
+        writer = facts.places.writer(path)
+        if writer:
+            return wrong(
+                "a file to be loaded is being written: kexec_file_load would refuse it (ETXTBSY)",
+                f"{path}: {writer}",
+                remedy="wait until the package manager or image builder is done, and load again",
+                command=commands.START,
+            )
+    return fine(f"nobody writes to {', '.join(paths)}")
+
+
+def _plan(facts: Facts) -> Judgement:
+    """A plan for kexec_load, made as far as the system call."""
+    kernel, initrd, line = facts.kernel_file, facts.initrd_file, facts.capture_line
+    if kernel is None or initrd is None or line is None:
+        return unknown(_FILES_UNKNOWN)
+    if not facts.machine.iomem.crash_regions:
+        return unknown("nothing is reserved")
+    from pykexec.loader import plan_load
+    from pykexec.plan import Request
+    from pykexec.purpose import Purpose
+
+    request = Request(kernel, initrd=initrd, purpose=Purpose.CRASH, append=line.text)
+    try:
+        plan = plan_load(facts.machine, request)
+    except PykexecError as error:
+        return wrong(
+            "no place was found for all that has to be loaded",
+            error.what,
+            remedy=error.hint or "see pykexec -p --dry-run",
+        )
+    return fine(*(f"{segment.name}: {segment.range}" for segment in plan.segments))
+
+
+def _is_on_disk(facts: Facts) -> Judgement:
+    """Nothing in the kernel tells what is loaded: pykdump leaves a receipt."""
+    if not facts.machine.kexec_state.crash_loaded:
+        return unknown("nothing is loaded")
+    receipt = facts.loaded
+    if receipt is None:
+        return unknown("what is loaded was not loaded by pykdump: there is no receipt of it")
+    if not facts.places.are_known:
+        return unknown("files of the machine are not in a snapshot")
+    digests = ((receipt.kernel, receipt.kernel_sha256), (receipt.initrd, receipt.initrd_sha256))
+    changed = [f"{path} is not what was loaded" for path, digest in digests if _differs(facts, path, digest)]
+    if facts.capture_line is not None and facts.capture_line.text != receipt.command_line:
+        changed.append("the configuration makes another command line")
+    if not changed:
+        return fine(f"{receipt.kernel} and {receipt.initrd}, loaded {receipt.time}")
+    return wrong(
+        "what is loaded is not what the configuration and the files say now",
+        *changed,
+        remedy="load again: pykdump reload",
+        command="pykdump reload",
+    )
+
+
+def _differs(facts: Facts, path: str, digest: str) -> bool:
+    if not digest:
+        return False
+    if facts.places.size(path) is None:
+        return True
+    return hashlib.sha256(facts.places.open(path, "file").data).hexdigest() != digest
+
+
+def _failed_test(facts: Facts) -> str:
+    """The test of an earlier boot that has left nothing, where dumps can be looked at; "" for none."""
+    from pykexec.kdump.service import dumps, trial
+
+    settings, state = facts.settings, facts.places.at(str(trial.PENDING))
+    begun = trial.pending(state) if state is not None else None
+    if begun is None or settings is None or settings.target.kind is not TargetKind.LOCAL:
+        return ""
+    folder = facts.places.at(settings.path)
+    found = dumps.in_folder(folder) if folder else ()
+    if begun[0].judge(facts.boot, found) is not trial.Outcome.FAILED:
+        return ""
+    return f"the test of {begun[0].time}: no dump in {settings.path} has its marker"
+
+
+def _is_proven(facts: Facts) -> Judgement:
+    failed = _failed_test(facts)
+    if failed:
+        return wrong(
+            "the last pykdump test left no whole dump",
+            failed,
+            remedy="find out at which stage it stopped: pykdump doctor --console-log FILE; then test again",
+        )
+    if not facts.machine.kexec_state.crash_loaded:
+        return unknown("nothing is loaded")
+    if facts.loaded is None:
+        return unknown("what is loaded was not loaded by pykdump")
+    if facts.proven is None:
+        return unknown("no pykdump test has passed yet")
+    if facts.proven.proves(facts.loaded):
+        return fine(f"a test with the same kernel, initrd and command line passed ({facts.proven.time})")
+    return unknown("kernel, initrd or command line changed since the last pykdump test that passed")
+
+
 def _initrd_is_new(facts: Facts) -> Judgement:
     if not facts.places.are_known:
         return unknown("files of the machine are not in a snapshot")
@@ -248,6 +363,7 @@ def _initrd_is_new(facts: Facts) -> Judgement:
             "there is no capture initramfs",
             wanted or "none of the usual places has one",
             remedy="build it: pykdump start, kdumpctl rebuild, mkdumprd, or kdump-config symlinks VERSION",
+            command=commands.START,
         )
     if path.startswith(f"{STATE}/"):
         return fine(f"{path} is made anew by pykdump start when what it is made of has changed")
@@ -272,11 +388,15 @@ CHECKS = (
     Check("L5", Stage.LOAD, "the command line is short enough", _line_length),
     Check("L6", Stage.LOAD, "there is memory to load with", _memory),
     Check("L7", Stage.LOAD, "no signature was refused", _signature),
+    Check("L8", Stage.LOAD, "no file to be loaded is being written", _not_written),
+    Check("L10", Stage.LOAD, "all that has to be loaded finds a place", _plan),
     Check("L11", Stage.LOAD, "core headers can be made", _kcore),
     Check("L12", Stage.LOAD, "plugged CPUs and memory are followed", _hotplug),
     Check("L13", Stage.LOAD, "the target can be unlocked", _encrypted),
     Check("L14", Stage.LOAD, "the capture initramfs is there and up to date", _initrd_is_new),
+    Check("L15", Stage.LOAD, "what is loaded is what is on disk", _is_on_disk),
     Check("L16", Stage.LOAD, "no kernel is loaded for a reboot", _no_reboot_image),
     Check("L17", Stage.LOAD, "a crash kernel is loaded", _loaded),
     Check("L18", Stage.LOAD, "kdump is switched on", _enabled),
+    Check("L19", Stage.LOAD, "a test has proven what is loaded", _is_proven),
 )

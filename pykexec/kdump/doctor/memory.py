@@ -37,6 +37,9 @@ _LOW_LEAST = 64 * MIB  # swiotlb's default size (include/linux/swiotlb.h)
 
 
 def _low_memory(facts: Facts) -> Judgement:
+    found = ended_with(facts, "O2")
+    if found is not None:
+        return found
     # mm/page_alloc.c, warn_alloc()
     pattern = r"page allocation failure: .*(?:GFP_DMA|GFP_DMA32)"
     line = facts.console.find(pattern, facts.console.capture) if facts.console else None
@@ -45,8 +48,10 @@ def _low_memory(facts: Facts) -> Judgement:
         return wrong("a driver in the capture kernel found no memory for DMA", line.text, remedy=remedy)
     regions = facts.machine.iomem.crash_regions
     low = [region for region in regions if region.start < 4 * GIB]
+    if not regions:
+        return unknown("nothing is reserved")
     if not low or len(regions) == 1:
-        return fine("all of the reservation is in one place" if regions else "nothing is reserved")
+        return fine("all of the reservation is in one place")
     size = sum(region.size for region in low)
     if size >= _LOW_LEAST:
         return fine(f"{size_text(size)} below 4G")
@@ -99,6 +104,9 @@ _ARGON2_DEFAULT = 1 * GIB  # cryptsetup(8): the most memory a new LUKS2 key slot
 
 
 def _luks(facts: Facts) -> Judgement:
+    found = ended_with(facts, "O5")
+    if found is not None:
+        return found
     name = encrypted_target(facts)
     if name is None:
         return not_encrypted(facts)

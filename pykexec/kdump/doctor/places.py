@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pykexec.files import FileData
@@ -46,6 +47,30 @@ class Places:
     def open(self, path: str, what: str) -> FileData:
         """The file, mapped. Raises FileError."""
         return FileData.open(self._full(path), what)
+
+    def at(self, path: str) -> Path | None:
+        """Where a file is to be looked for; None where nothing is known."""
+        return None if self._top is None else self._full(path)
+
+    def writer(self, path: str) -> str | None:
+        """A process that has the file open for writing, as far as we may see; None where there is none."""
+        status = self._status(path)
+        if status is None:
+            return None
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+            try:
+                found = descriptor.stat()
+                if (found.st_dev, found.st_ino) != (status.st_dev, status.st_ino):
+                    continue
+                process = descriptor.parent.parent
+                flags = re.search(
+                    r"^flags:\s+([0-7]+)$", (process / "fdinfo" / descriptor.name).read_text(), re.M
+                )
+                if flags and int(flags[1], 8) & os.O_ACCMODE:
+                    return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+            except (OSError, UnicodeDecodeError):
+                continue
+        return None
 
     def _status(self, path: str) -> os.stat_result | None:
         if self._top is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pykexec.kdump import crashkernel
 from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.memory import GIB, KIB, MIB, Range
@@ -18,7 +19,9 @@ def _asked_for(facts: Facts) -> Judgement:
     found = crashkernel.values(facts.machine.command_line)
     if found or any(word.startswith("fadump=") for word in facts.words):
         return fine(*(f"crashkernel={text}" for text in found))
-    return wrong("no memory was asked for", "no crashkernel= in /proc/cmdline", remedy=_SET)
+    return wrong(
+        "no memory was asked for", "no crashkernel= in /proc/cmdline", remedy=_SET, command=_reserve(facts)
+    )
 
 
 def _reserved(facts: Facts) -> Judgement:
@@ -27,19 +30,29 @@ def _reserved(facts: Facts) -> Judgement:
         return fine(f"{size_text(size)} ({', '.join(map(str, facts.machine.iomem.crash_regions))})")
     expected = facts.expected
     if not crashkernel.values(facts.machine.command_line):
-        return wrong("nothing is reserved", "the kernel reserved 0 bytes", remedy=_SET)
+        return wrong(
+            "nothing is reserved", "the kernel reserved 0 bytes", remedy=_SET, command=_reserve(facts)
+        )
     if expected.why_nothing:
         return wrong(
             f"nothing is reserved: {expected.why_nothing}",
             f"crashkernel={expected.text}" if expected.text else facts.machine.command_line,
             remedy="correct crashkernel= and reboot",
+            command=_reserve(facts),
         )
     line = facts.log_line(_RESERVATION_FAILED)
     return wrong(
         f"nothing is reserved: the kernel found no place for the {size_text(expected.size)} asked for",
         *([line] if line else []),
         remedy="ask for less, or above 4G: crashkernel=SIZE,high",
+        command=commands.reserve(facts, f"{size_text(expected.size)},high"),
     )
+
+
+def _reserve(facts: Facts) -> str:
+    """A command that reserves what is needed, or where that is not known what is usual."""
+    known = facts.estimate.parameter if facts.estimate else size_text(_default(facts))
+    return commands.reserve(facts, known)
 
 
 # kernel/crash_reserve.c, and before 6.7 arch/x86/kernel/setup.c and arch/arm64/mm/init.c
@@ -57,14 +70,17 @@ def _not_auto(facts: Facts) -> Judgement:
         "crashkernel=auto is understood by RHEL 8 and older only",
         "crashkernel=auto in /proc/cmdline",
         remedy="replace it by a size (pykdump estimate), and reboot",
+        command=_reserve(facts),
     )
 
 
 def _low_part(facts: Facts) -> Judgement:
     regions = facts.machine.iomem.crash_regions
     below_4g = Range(0, 4 * GIB)
-    if not regions or not facts.machine.iomem.system_ram.intersect([below_4g]):
-        return fine("there is no memory below 4G" if regions else "nothing is reserved")
+    if not regions:
+        return unknown("nothing is reserved")
+    if not facts.machine.iomem.system_ram.intersect([below_4g]):
+        return fine("there is no memory below 4G")
     low = [region for region in regions if region.overlaps(below_4g)]
     if low:
         return fine(f"reserved below 4G: {', '.join(map(str, low))}")
@@ -87,17 +103,21 @@ def _offset(facts: Facts) -> Judgement:
         "the place that was asked for is in use",
         facts.log_line(_IN_USE) or f"crashkernel={facts.expected.text}",
         remedy="leave out the @OFFSET: the kernel finds a place by itself",
+        command=commands.reserve(facts, facts.expected.text.partition("@")[0]),
     )
 
 
 def _not_shrunk(facts: Facts) -> Judgement:
     region, expected = _main(facts), facts.expected.size
-    if region is None or region.size >= expected:
-        return fine("nothing is reserved" if region is None else f"{size_text(region.size)} are reserved")
+    if region is None:
+        return unknown("nothing is reserved")
+    if region.size >= expected:
+        return fine(f"{size_text(region.size)} are reserved")
     return wrong(
         "the reservation was made smaller after the boot",
         f"{size_text(region.size)} left of {size_text(expected)}",
         remedy="find what writes to /sys/kernel/kexec_crash_size (KDUMP_AUTO_RESIZE), and reboot",
+        command="reboot",
     )
 
 
@@ -144,7 +164,7 @@ def _main(facts: Facts) -> Range | None:
 def _enough(facts: Facts) -> Judgement:
     region, estimate = _main(facts), facts.estimate
     if region is None:
-        return fine("nothing is reserved, which is another finding")
+        return unknown("nothing is reserved")
     if estimate is None:
         return unknown("the kernel or the initramfs to be loaded is not known")
     evidence = f"{size_text(region.size)} are reserved, about {estimate.needed // MIB}M needed"
@@ -156,6 +176,7 @@ def _enough(facts: Facts) -> Judgement:
         evidence,
         *(f"{term.name}: {term.size // MIB}M, {term.why}" for term in largest),
         remedy=f"crashkernel={estimate.parameter}",
+        command=commands.reserve(facts, estimate.parameter),
     )
 
 
@@ -178,8 +199,10 @@ def _cma(facts: Facts) -> Judgement:
 def _hardware(facts: Facts) -> Judgement:
     region = _main(facts)
     hungry = list(_hungry(facts))
-    if region is None or not hungry:
+    if not hungry:
         return fine("no hardware that is known to need more")
+    if region is None:
+        return unknown("nothing is reserved")
     plain = _default(facts)
     if region.size >= plain + sum(size for _, size in hungry):
         return fine(f"{size_text(region.size)} are reserved", *(name for name, _ in hungry))
@@ -188,6 +211,7 @@ def _hardware(facts: Facts) -> Judgement:
         f"{size_text(region.size)} are reserved",
         *(f"{name}: {size_text(size)} more" for name, size in hungry),
         remedy=f"crashkernel={size_text(plain + sum(size for _, size in hungry))}",
+        command=commands.reserve(facts, size_text(plain + sum(size for _, size in hungry))),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 
 from pykexec.kdump.config.settings import Action, Collector, Settings, TargetKind
 from pykexec.kdump.console_log import Stage as Reached
@@ -31,6 +33,8 @@ def _ssh(facts: Facts) -> Judgement:
             "the ssh key for dumps does not exist",
             target.ssh_key,
             remedy="make one and bring it to the server: kdumpctl propagate, kdump-config propagate",
+            command=f"ssh-keygen -q -N '' -f {shlex.quote(target.ssh_key)}"
+            f" && ssh-copy-id -i {shlex.quote(target.ssh_key)} {shlex.quote(target.address)}",
         )
     hosts = "/root/.ssh/known_hosts"
     if facts.places.size(hosts) is None:
@@ -38,6 +42,7 @@ def _ssh(facts: Facts) -> Judgement:
             "the server's host key is not known: the capture system would refuse to connect",
             f"no {hosts}",
             remedy="log in once as root with that key, or: kdumpctl propagate",
+            command=f"ssh-keyscan {shlex.quote(target.address.rpartition('@')[2])} >> {hosts}",
         )
     return fine(target.ssh_key or "root's own keys", hosts)
 
@@ -184,6 +189,68 @@ def _stable_name(facts: Facts) -> Judgement:
     )
 
 
+_POOL_IS_FULL = r"device-mapper: thin: .*switching pool to (?:out-of-data-space|read-only|fail)"
+
+
+def _thin_pool(facts: Facts) -> Judgement:
+    found = ended_with(facts, "S9")
+    if found is not None:
+        return found
+    if facts.settings is None:
+        return unknown(_NOT_CONFIGURED)
+    mount = _mount(facts)
+    pools = list(_pools(facts, mount.source)) if mount is not None else []
+    if not pools:
+        return unknown("no /proc/self/mounts") if facts.mounts is None else fine("no thin pool is below it")
+    line = facts.log_line(_POOL_IS_FULL)
+    if line is None:
+        return unknown(
+            f"how full the thin pool {pools[0]} is cannot be seen from here (lvs -o +data_percent)"
+        )
+    return wrong(
+        "the thin pool below the target's file system is full, whatever room the file system shows",
+        line,
+        remedy="extend the pool (lvextend), or let dumps go to a volume that is not thin",
+    )
+
+
+def _pools(facts: Facts, device: str) -> Iterator[str]:
+    """Thin pools directly below a device-mapper device, by their kernel names."""
+    root = facts.machine.root
+    for name in root.names("sys/block"):
+        if not name.startswith("dm-") or device not in (
+            f"/dev/{name}",
+            f"/dev/mapper/{facts.text(f'sys/block/{name}/dm/name')}",
+        ):
+            continue
+        for below in root.names(f"sys/block/{name}/slaves"):
+            if (facts.text(f"sys/block/{name}/slaves/{below}/dm/uuid") or "").endswith("-tpool"):
+                yield below
+
+
+_STATUS = "var/lib/kdump/vmcore-creation.status"
+
+
+def _last_dump(facts: Facts) -> Judgement:
+    """What a capture of kdump-utils leaves behind for the next boot: success or fail, and when."""
+    status = facts.text(_STATUS)
+    if status is None:
+        return unknown(f"no /{_STATUS}: nothing was left to tell of an earlier dump")
+    if status.startswith("success"):
+        return fine(f"/{_STATUS}: {status[:100]}")
+    if not status.startswith("fail"):
+        return unknown(f"/{_STATUS} says neither success nor fail: {status[:100]}")
+    return wrong(
+        "the last crash left no dump, and that may have gone unnoticed",
+        f"/{_STATUS}: {status[:100]}",
+        remedy="look at kexec-dmesg.log beside the dumps, and test again: pykdump test",
+    )
+
+
+def _file_system(facts: Facts) -> Judgement:
+    return seen(facts, "S15")
+
+
 def _device_appears(facts: Facts) -> Judgement:
     return seen(facts, "S7")
 
@@ -211,6 +278,9 @@ def _failure_shows(facts: Facts) -> Judgement:
 
 
 def _iscsi(facts: Facts) -> Judgement:
+    found = ended_with(facts, "S12")
+    if found is not None:
+        return found
     if facts.settings is None:
         return unknown(_NOT_CONFIGURED)
     sessions = facts.machine.root.names("sys/class/iscsi_session")
@@ -238,8 +308,11 @@ CHECKS = (
     Check("S5", Stage.TARGET, "the dump stays, and can be found", _lasting),
     Check("S6", Stage.TARGET, "the device keeps its name", _stable_name),
     Check("S7", Stage.TARGET, "the device appears in the capture system", _device_appears),
+    Check("S9", Stage.TARGET, "no thin pool runs full", _thin_pool),
     Check("S10", Stage.TARGET, "the dump can be read", _readable),
     Check("S11", Stage.TARGET, "a failure can be seen", _failure_shows),
     Check("S12", Stage.TARGET, "no iSCSI session is needed", _iscsi),
+    Check("S13", Stage.TARGET, "the last dump did not fail unnoticed", _last_dump),
     Check("S14", Stage.TARGET, "the dump was written", _saved),
+    Check("S15", Stage.TARGET, "the file system can be mounted and written to", _file_system),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pykexec.kdump.config.errors import ConfigError
+from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
@@ -54,6 +55,7 @@ def _collector(facts: Facts) -> Judgement:
         "the program that is to write the dump is not installed",
         program,
         remedy=f"install it (package {program.rpartition('/')[2]}) and rebuild the capture initramfs",
+        command=commands.install(facts, program.rpartition("/")[2]),
     )
 
 
@@ -67,7 +69,7 @@ def _version(facts: Facts) -> Judgement:
         return found
     version = _installed(facts)
     if version is None:
-        return unknown("makedumpfile's version is not known (no /var/lib/dpkg/status with it)")
+        return unknown("makedumpfile's version is not known: neither the program nor a package is here")
     shown = f"makedumpfile {'.'.join(map(str, version))}"
     wide = (
         facts.machine.kcore.vmcoreinfo.get("NUMBER(VA_BITS)") == "52" if facts.arch == "aarch64" else False
@@ -78,11 +80,30 @@ def _version(facts: Facts) -> Judgement:
             shown,
             f"Linux {facts.release}",
             remedy="install a newer makedumpfile, or dump with another program (cp)",
+            command=commands.install(facts, "makedumpfile"),
         )
     return fine(shown)
 
 
 def _installed(facts: Facts) -> tuple[int, ...] | None:
+    return _by_program(facts) or _by_package(facts)
+
+
+_SAYS_VERSION = re.compile(rb"makedumpfile: version (\d+(?:\.\d+){1,3})")  # print_info.c
+_PROGRAM_MAX = 32 << 20
+
+
+def _by_program(facts: Facts) -> tuple[int, ...] | None:
+    for path in (f"{folder}/makedumpfile" for folder in _BIN_FOLDERS):
+        size = facts.places.size(path)
+        if size is not None and 0 < size <= _PROGRAM_MAX:
+            found = _SAYS_VERSION.search(facts.places.open(path, "program").data)
+            if found:
+                return tuple(map(int, found[1].split(b".")))
+    return None
+
+
+def _by_package(facts: Facts) -> tuple[int, ...] | None:
     status = facts.text("var/lib/dpkg/status") or ""
     at = re.search(r"^Package: makedumpfile$", status, re.M)
     if at is None:

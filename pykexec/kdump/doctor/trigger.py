@@ -22,6 +22,7 @@ def _oops(facts: Facts) -> Judgement:
         "kernel.panic_on_oops = 0",
         *others,
         remedy="kernel.panic_on_oops=1 in /etc/sysctl.d",
+        command="echo kernel.panic_on_oops=1 > /etc/sysctl.d/90-pykdump.conf && sysctl --system",
     )
 
 

@@ -61,7 +61,15 @@ def save(receipt: Receipt, path: Path) -> None:
 
 def load(path: Path) -> Receipt | None:
     """None where there is none, or it is not understood (of another version, damaged)."""
-    content = load_json(path)
+    return _receipt(load_json(path))
+
+
+def parse(text: str) -> Receipt | None:
+    """The receipt that a file's text is; None where it is not understood."""
+    return _receipt(_object(text))
+
+
+def _receipt(content: dict[str, object] | None) -> Receipt | None:
     names = {field.name for field in fields(Receipt)}
     if (
         content is None
@@ -93,9 +101,14 @@ def save_text(text: str, path: Path) -> None:
 
 def load_json(path: Path) -> dict[str, object] | None:
     """The object in a file; None where there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        with path.open() as file:
-            content = json.loads(file.read(_SIZE_MAX))
+    with contextlib.suppress(OSError, ValueError), path.open() as file:
+        return _object(file.read(_SIZE_MAX))
+    return None
+
+
+def _object(text: str) -> dict[str, object] | None:
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(text)
         if isinstance(content, dict):
             return content
     return None
