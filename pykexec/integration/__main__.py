@@ -11,8 +11,9 @@ import click
 from pykexec.errors import PykexecError
 from pykexec.integration import files
 from pykexec.integration import install as installer
+from pykexec.integration.steps import Step
 
-_STATIC = click.option("--static", is_flag=True, help="The small static kexec only, without Python.")
+_STATIC = click.option("--static", is_flag=True, help="The small static kexec, without Python.")
 _ROOT = click.option(
     "--root",
     type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
@@ -96,12 +97,15 @@ def install(
 def remove(
     root: Path, dracut: bool, initramfs_tools: bool, alternatives: bool, program: Path | None, dry_run: bool
 ) -> None:
-    """Undo what install did."""
-    wanted = installer.Wanted(root, dracut, initramfs_tools, alternatives, False, program).found()
-    _perform(installer.removal(wanted), dry_run)
+    """Undo what install did. Without options for what: all of it."""
+    wanted = installer.Wanted(root, dracut, initramfs_tools, alternatives, program=program).installed()
+    steps = installer.removal(wanted)
+    _perform(steps, dry_run)
+    if not steps:
+        click.echo(f"nothing of that is installed below {root}")
 
 
-def _perform(steps: Sequence[installer.Step], dry_run: bool) -> None:
+def _perform(steps: Sequence[Step], dry_run: bool) -> None:
     for step in steps:
         click.echo(step.describe())
         if not dry_run:

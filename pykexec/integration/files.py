@@ -87,8 +87,12 @@ def python(arch: str | None = None) -> Sequence[Entry]:
 
 def static(arch: str | None = None) -> Sequence[Entry]:
     """The small static helper as ``kexec``, which needs nothing else. Raises PykexecError."""
-    path = _HELPERS / f"{arch or imports.own_architecture()}.elf"
-    return [Entry("/usr/sbin/kexec", Kind.PROGRAM, _read(path), executable=True)]
+    return [Entry("/usr/sbin/kexec", Kind.PROGRAM, _read(helper(arch)), executable=True)]
+
+
+def helper(arch: str | None = None) -> Path:
+    """Where this package has the small static helper. Raises PykexecError."""
+    return _HELPERS / f"{arch or imports.own_architecture()}.elf"
 
 
 def _modules(seen: imports.Seen, arch: str) -> Iterator[Entry]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from pykexec.errors import FileError, PykexecError, UsageError
+from pykexec.errors import UsageError
+from pykexec.integration import alternatives as links
+from pykexec.integration import files
 from pykexec.integration.imports import PACKAGE
+from pykexec.integration.steps import Remove, Step, Write
 
 _TEMPLATES = Path(__file__).parent
 _DRACUT = "usr/lib/dracut/modules.d"
@@ -23,81 +23,10 @@ _DRACUT_MODULE = f"{_DRACUT}/90pykexec/module-setup.sh"
 _INITRAMFS_TOOLS = "etc/initramfs-tools"
 _HOOK = f"{_INITRAMFS_TOOLS}/hooks/pykexec"
 
-_C_TOOL_PATHS = ("/sbin/kexec", "/usr/sbin/kexec")
-_C_TOOL_SUFFIX = ".kexec-tools"
-_C_TOOL_PRIORITY, _PRIORITY = 50, 60
-
-
-class Step(Protocol):
-    """One thing to do, that can be undone."""
-
-    def describe(self) -> str:
-        """What is done, in one line."""
-
-    def do(self) -> None:
-        """Raises PykexecError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Write a file, and the folders it is in."""
-
-    path: Path
-    text: str
-    executable: bool = True
-
-    def describe(self) -> str:
-        return f"write {self.path}"
-
-    def do(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.text)
-            self.path.chmod(0o755 if self.executable else 0o644)
-        except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """Remove a file, and the folder it was in where nothing else is."""
-
-    path: Path
-
-    def describe(self) -> str:
-        return f"remove {self.path}"
-
-    def do(self) -> None:
-        try:
-            self.path.unlink(missing_ok=True)
-            if self.path.parent.name == "90pykexec" and not any(self.path.parent.iterdir()):
-                self.path.parent.rmdir()
-        except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Run a command."""
-
-    command: tuple[str, ...]
-
-    def describe(self) -> str:
-        return f"run {shlex.join(self.command)}"
-
-    def do(self) -> None:
-        try:
-            done = subprocess.run(self.command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise PykexecError(f"{self.command[0]}: {error.strerror}") from error
-        if done.returncode != 0:
-            last = next(reversed(done.stderr.strip().splitlines()), f"exit status {done.returncode}")
-            raise PykexecError(f"{shlex.join(self.command)} failed: {last}")
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to install where."""
+    """What to install where, or to remove."""
 
     root: Path = Path("/")
     dracut: bool = False
@@ -109,8 +38,9 @@ class Wanted:
     """What ``kexec`` shall be, as a path in the root; by default the command installed with this package."""
 
     def found(self) -> Wanted:
-        """With the generators that are there, if none was asked for. Raises UsageError where none is."""
-        if self.dracut or self.initramfs_tools or self.alternatives:
+        """With the generators that are there, if nothing was asked for. Raises UsageError where none is."""
+        self._check()
+        if self._asked():
             return self
         dracut = (self.root / _DRACUT).is_dir()
         initramfs_tools = (self.root / _INITRAMFS_TOOLS).is_dir()
@@ -120,6 +50,24 @@ class Wanted:
                 hint="ask for what is wanted: --dracut, --initramfs-tools, --alternatives",
             )
         return replace(self, dracut=dracut, initramfs_tools=initramfs_tools)
+
+    def installed(self) -> Wanted:
+        """With all that is installed, if nothing was asked for."""
+        if self._asked():
+            self._check()
+            return self
+        ours = self.program is not None or any(map(links.is_ours, links.registered(self.root)))
+        return replace(self, dracut=True, initramfs_tools=True, alternatives=ours)
+
+    def _asked(self) -> bool:
+        return self.dracut or self.initramfs_tools or self.alternatives
+
+    def _check(self) -> None:
+        """Raises UsageError for an option that would change nothing."""
+        if self.program is not None and not self.alternatives:
+            raise UsageError("--program says what kexec shall be", hint="give --alternatives, too")
+        if self.program is not None and self.static:
+            raise UsageError("--program and --static name two programs", hint="give one of them")
 
 
 def installation(wanted: Wanted) -> Sequence[Step]:
@@ -132,19 +80,23 @@ def installation(wanted: Wanted) -> Sequence[Step]:
     if wanted.initramfs_tools:
         steps.append(Write(wanted.root / _HOOK, _filled("initramfs-tools/pykexec", wanted)))
     if wanted.alternatives:
-        steps += _register(wanted)
+        steps += links.register(wanted.root, _program(wanted))
     return steps
 
 
 def removal(wanted: Wanted) -> Sequence[Step]:
-    """The steps that undo an installation. Raises PykexecError; changes nothing."""
+    """The steps that undo what there is of an installation. Raises PykexecError; changes nothing."""
     steps: list[Step] = []
-    if wanted.dracut:
-        steps += [Remove(wanted.root / _DRACUT_CONFIGURATION), Remove(wanted.root / _DRACUT_MODULE)]
-    if wanted.initramfs_tools:
-        steps.append(Remove(wanted.root / _HOOK))
+    removed = {
+        _DRACUT_CONFIGURATION: wanted.dracut,
+        _DRACUT_MODULE: wanted.dracut,
+        _HOOK: wanted.initramfs_tools,
+    }
+    for path, asked in removed.items():
+        if asked and (wanted.root / path).exists():
+            steps.append(Remove(wanted.root / path, with_folder=path == _DRACUT_MODULE))
     if wanted.alternatives:
-        steps += _unregister(wanted)
+        steps += links.unregister(wanted.root, wanted.program)
     return steps
 
 
@@ -180,73 +132,7 @@ def python_command() -> str:
     return shlex.join(command)
 
 
-def _register(wanted: Wanted) -> Iterator[Step]:
-    """Make ``kexec`` a link that the administrator can turn: to pykexec, or to the C tool beside it."""
-    link, owned = _c_tool(wanted.root)
-    program = _program(wanted)
-    aside = f"{link}{_C_TOOL_SUFFIX}"
-    if _in(wanted.root, program) == _in(wanted.root, link):
-        raise UsageError(f"{program} is where the link to it would be", hint="name another: --program PATH")
-    if not shutil.which("update-alternatives"):
-        raise PykexecError("there is no update-alternatives here", hint=f"link {link} to {program} yourself")
-    if _is_file(wanted.root, link):
-        if not owned:
-            raise PykexecError(
-                f"{link} is there, and no package manager that could keep it beside pykexec (dpkg-divert)",
-                hint=f"move it to {aside} yourself, then try again",
-            )
-        divert = ("--local", "--rename", "--divert", aside, "--add", link)
-        yield Run(("dpkg-divert", *_root(wanted), *divert))
-    if _is_file(wanted.root, link) or _is_file(wanted.root, aside):
-        yield _alternative(wanted, "--install", link, "kexec", aside, str(_C_TOOL_PRIORITY))
-    yield _alternative(wanted, "--install", link, "kexec", program, str(_PRIORITY))
-
-
-def _unregister(wanted: Wanted) -> Iterator[Step]:
-    link, owned = _c_tool(wanted.root)
-    aside = f"{link}{_C_TOOL_SUFFIX}"
-    yield _alternative(wanted, "--remove", "kexec", _program(wanted))
-    if _is_file(wanted.root, aside):
-        yield _alternative(wanted, "--remove", "kexec", aside)
-        if owned:
-            undo = ("--local", "--rename", "--divert", aside, "--remove", link)
-            yield Run(("dpkg-divert", *_root(wanted), *undo))
-
-
-def _alternative(wanted: Wanted, *arguments: str) -> Run:
-    return Run(("update-alternatives", *_root(wanted), *arguments))
-
-
-def _root(wanted: Wanted) -> tuple[str, ...]:
-    return () if wanted.root == Path("/") else ("--root", str(wanted.root))
-
-
-def _c_tool(root: Path) -> tuple[str, bool]:
-    """Where the C kexec is or would be, as its package calls that place, and whether it is dpkg's."""
-    listing = root / "var/lib/dpkg/info/kexec-tools.list"
-    if listing.is_file():
-        files = listing.read_text().split("\n")
-        for path in _C_TOOL_PATHS:
-            if path in files:
-                return path, True
-    return _C_TOOL_PATHS[1], False
-
-
-def _is_file(root: Path, path: str) -> bool:
-    place = _in(root, path)
-    return place.is_file() and not place.is_symlink()
-
-
-def _in(root: Path, path: str) -> Path:
-    return root / path.lstrip("/")
-
-
-def _program(wanted: Wanted) -> str:
-    """The command ``pykexec``, as a path in the root. Raises FileError where it is not."""
-    program = wanted.program or Path(sysconfig.get_path("scripts")) / "pykexec"
-    if not os.access(_in(wanted.root, str(program)), os.X_OK):
-        raise FileError(
-            f"{program}: there is no such program below {wanted.root}",
-            hint="install pykexec there first (pip install pykexec), or name it: --program PATH",
-        )
-    return str(program)
+def _program(wanted: Wanted) -> Path:
+    if wanted.static:
+        return files.helper()
+    return wanted.program or Path(sysconfig.get_path("scripts")) / "pykexec"

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.integration import __main__ as command
-from pykexec.integration import files, imports, install, libraries
+from pykexec.integration import files, imports, install, libraries, steps
 from pykexec.integration.files import Entry, Kind
+from tests.support import generators
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
@@ -38,7 +39,6 @@ PLANS = {
     "no kernel": ["-l", "/initrd"],
     "usage": ["-l", "-u"],
 }
-VERSION = "6.1.0-test"
 
 
 @pytest.fixture(scope="session")
@@ -316,6 +316,13 @@ def test_list_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["install", "--root", "{empty}/none"], 1, "does not exist"),
         (["install", "--root", "{empty}"], 1, "neither dracut nor initramfs-tools is installed"),
         (["install", "--root", "{empty}", "--alternatives"], 1, "there is no such program below"),
+        (["install", "--root", "{empty}", "--program", "/bin/true"], 1, "give --alternatives, too"),
+        (["install", "--alternatives", "--static", "--program", "/bin/true"], 1, "give one of them"),
+        (
+            ["remove", "--root", "{empty}", "--dracut", "--program", "/bin/true"],
+            1,
+            "give --alternatives, too",
+        ),
         (["copy", "{empty}/none"], 1, "does not exist"),
         (["frobnicate"], 1, "No such command"),
     ],
@@ -365,6 +372,27 @@ def test_install_and_remove(root: Path, static: bool, capsys: pytest.CaptureFixt
     assert main("remove", "--root", root) == 0
     assert contents(root) == before
     assert not (root / "usr/lib/dracut/modules.d/90pykexec").exists()
+    capsys.readouterr()
+    for words in (["remove"], ["remove", "--dracut", "--initramfs-tools"]):
+        assert main(*words, "--root", root) == 0
+        assert capsys.readouterr().out == f"nothing of that is installed below {root}\n"
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_generators_go_on_without_pykexec(
+    static: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an uninstallation: no new kernel's installation may fail."""
+    monkeypatch.setattr(install, "python_command", lambda: "/usr/bin/env PYTHONPATH=/none python3 -S")
+    main("install", "--root", root, *(["--static"] if static else []))
+    hook = root / "etc/initramfs-tools/hooks/pykexec"
+    out, err = run([hook], env={"DESTDIR": str(tmp_path)})
+    assert (out, err) == (
+        "",
+        f"W: {hook}: no pykexec for the initramfs: install it again, or remove this hook\n",
+    )
+    module = root / "usr/lib/dracut/modules.d/90pykexec/module-setup.sh"
+    assert run(["bash", "-c", f". {module}; check"], status=1) == ("", "")
 
 
 def unpack(image: Path, folder: Path) -> Path:
@@ -381,39 +409,16 @@ install() { inst_binary /usr/bin/env /usr/sbin/kexec; }
 
 
 @pytest.mark.parametrize("static", [False, True])
-def test_dracut(static: bool, root: Path, tmp_path: Path) -> None:
+def test_dracut(static: bool, tmp_path: Path) -> None:
     """dracut itself makes an initramfs; a later module wants to copy another kexec, as early kdump does."""
-    main("install", "--root", root, "--dracut", *(["--static"] if static else []))
-    base = tmp_path / "dracut"
-    shutil.copytree("/usr/lib/dracut", base, symlinks=True)
-    shutil.rmtree(base / "modules.d")
-    shutil.copytree(root / "usr/lib/dracut/modules.d", base / "modules.d")
-    (base / "modules.d/99earlykdump").mkdir()
-    (base / "modules.d/99earlykdump/module-setup.sh").write_text(OTHER_MODULE)
-    configuration = root / "etc/dracut.conf.d"
-    (configuration / "50-test.conf").write_text('add_dracutmodules+=" earlykdump "\n')
-    options = ["--no-kernel", "--no-hostonly", "--no-compress", "--force", "--conf", "/dev/null"]
-    run(
-        ["dracut", *options, "--confdir", configuration, "--tmpdir", tmp_path, tmp_path / "image", VERSION],
-        env={"dracutbasedir": str(base)},
-    )
-    unpacked = unpack(tmp_path / "image", tmp_path / "unpacked")
-    check(unpacked, static)
+    modules = {"99earlykdump": {"module-setup.sh": OTHER_MODULE}}
+    check(unpack(generators.dracut(tmp_path, modules, static=static), tmp_path / "unpacked"), static)
 
 
 @pytest.mark.parametrize("static", [False, True])
-def test_initramfs_tools(static: bool, root: Path, tmp_path: Path) -> None:
-    """mkinitramfs itself makes one; /boot is where it looks for what the kernel can unpack."""
-    main("install", "--root", root, "--initramfs-tools", *(["--static"] if static else []))
-    configuration = tmp_path / "configuration"
-    shutil.copytree("/etc/initramfs-tools", configuration)
-    shutil.copy(root / "etc/initramfs-tools/hooks/pykexec", configuration / "hooks")
-    (tmp_path / f"config-{VERSION}").write_text("CONFIG_RD_GZIP=y\n")
-    script = f'mount --bind {tmp_path} /boot && mkinitramfs -c gzip -d "$0" -o "$1" {VERSION}'
-    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    run([*namespace, "sh", "-c", script, configuration, tmp_path / "image"], env={"TMPDIR": str(tmp_path)})
-    unpacked = unpack(tmp_path / "image", tmp_path / "unpacked")
-    check(unpacked, static)
+def test_initramfs_tools(static: bool, tmp_path: Path) -> None:
+    """mkinitramfs itself makes one."""
+    check(unpack(generators.initramfs_tools(tmp_path, {}, static=static), tmp_path / "unpacked"), static)
 
 
 def check(unpacked: Path, static: bool) -> None:
@@ -443,8 +448,8 @@ def alternatives(root: Path, *, c_tool: str | None = None, dpkg: bool = False) -
     return install.Wanted(root, alternatives=True, program=Path("/usr/local/bin/pykexec"))
 
 
-def perform(steps: Sequence[install.Step]) -> None:
-    for step in steps:
+def perform(plan: Sequence[steps.Step]) -> None:
+    for step in plan:
         step.do()
 
 
@@ -483,6 +488,64 @@ def test_alternatives_without_the_c_tool(tmp_path: Path) -> None:
     assert not os.path.lexists(tmp_path / "usr/sbin/kexec")
 
 
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("words", [[], ["--alternatives"]])
+def test_the_c_tool_is_back_wherever_pykexec_was(
+    gone: bool, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also after pykexec itself, which left a link to nothing."""
+    perform(install.installation(alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)))
+    if gone:
+        (tmp_path / "usr/local/bin/pykexec").unlink()
+    assert main("remove", "--root", tmp_path, *words) == 0, capsys.readouterr().err
+    assert kexec(tmp_path) == "C"
+    assert not (tmp_path / "usr/sbin/kexec").is_symlink()
+    capsys.readouterr()
+    assert main("remove", "--root", tmp_path, *words) == 0
+    assert capsys.readouterr().out == f"nothing of that is installed below {tmp_path}\n"
+
+
+def test_what_others_registered_stays(tmp_path: Path) -> None:
+    wanted = alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
+    perform(install.installation(wanted))
+    other = tmp_path / "usr/local/bin/kexec-lite"
+    other.write_text("#!/bin/sh\necho lite\n")
+    other.chmod(0o755)
+    run(
+        [
+            "update-alternatives",
+            "--root",
+            tmp_path,
+            "--install",
+            "/sbin/kexec",
+            "kexec",
+            f"/{other.relative_to(tmp_path)}",
+            "10",
+        ]
+    )
+    perform(install.removal(wanted))
+    assert kexec(tmp_path) == "C"
+    run(["update-alternatives", "--root", tmp_path, "--set", "kexec", f"/{other.relative_to(tmp_path)}"])
+    assert kexec(tmp_path) == "lite"
+
+
+def test_the_helper_is_a_choice_but_never_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is the C tool; update-alternatives sees none but programs below its root."""
+    wanted = alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
+    helper = Path("/usr/lib/pykexec/purgatory/exec/prebuilt/x86_64.elf")
+    (tmp_path / helper.parent.relative_to("/")).mkdir(parents=True)
+    shutil.copy(files.helper("x86_64"), tmp_path / helper.relative_to("/"))
+    monkeypatch.setattr(files, "helper", lambda: helper)
+    perform(install.installation(dataclasses.replace(wanted, program=None, static=True)))
+    assert kexec(tmp_path) == "C"
+    run(["update-alternatives", "--root", tmp_path, "--set", "kexec", helper])
+    shown, _ = run(in_root(tmp_path, "/usr/sbin/kexec", "--version"))
+    assert "small helper" in shown
+    assert main("remove", "--root", tmp_path) == 0
+    assert kexec(tmp_path) == "C"
+    assert not (tmp_path / "usr/sbin/kexec").is_symlink()
+
+
 def test_a_c_tool_that_nobody_could_keep_is_left_alone(tmp_path: Path) -> None:
     wanted = alternatives(tmp_path, c_tool="/usr/sbin/kexec")
     with pytest.raises(PykexecError, match="/usr/sbin/kexec is there") as caught:
@@ -499,11 +562,11 @@ def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
 
 def test_commands_that_fail_are_reported() -> None:
     with pytest.raises(PykexecError, match=r"^sh -c 'echo no >&2; exit 3' failed: no$"):
-        install.Run(("sh", "-c", "echo no >&2; exit 3")).do()
+        steps.Run(("sh", "-c", "echo no >&2; exit 3")).do()
     with pytest.raises(PykexecError, match=r"^false failed: exit status 1$"):
-        install.Run(("false",)).do()
+        steps.Run(("false",)).do()
     with pytest.raises(PykexecError, match="Not a directory"):
-        install.Run(("/dev/null/none",)).do()
+        steps.Run(("/dev/null/none",)).do()
 
 
 def test_this_machine_has_an_architecture() -> None:

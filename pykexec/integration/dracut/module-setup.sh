@@ -5,7 +5,8 @@
 
 # called by dracut
 check() {
-    @PYTHON@ --version > /dev/null 2>&1 || return 1
+    # It may be uninstalled by now.
+    @PYTHON@ -c 'import pykexec.integration' 2> /dev/null || return 1
     # Only where it is asked for, as in /etc/dracut.conf.d/90-pykexec.conf.
     return 255
 }

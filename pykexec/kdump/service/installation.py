@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pykexec.integration.install import Run, Step, Write, python_command
+from pykexec.integration.install import python_command
+from pykexec.integration.steps import Run, Step, Write
 
 _TEMPLATES = Path(__file__).with_name("systemd")
 _UNIT, _RULES = "pykdump.service", "98-pykdump.rules"
