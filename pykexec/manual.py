@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pykexec import __version__
+from pykexec import __version__, roff
 from pykexec.arch import architectures
 from pykexec.errors import UsageError
 from pykexec.options import OPTIONS, OURS, Option
 
 _FORMAT_OPTION = "format"
-_DATE = "2026-11-24"
+_DATE = "2026-11-28"
 """When what is written here was last changed."""
-_WIDTH = 78
 
 
 def page(options: Sequence[Option] = OPTIONS) -> str:
     """The manual page, in roff with the macros of man(7)."""
     lines = [
-        '.\\" Made from the table of options: pykexec --man',
-        f'.TH PYKEXEC 8 {_DATE} "pykexec {__version__}" "System Administration"',
-        *_section("Name", "pykexec \\- load a second Linux kernel, and start it now or at a panic"),
-        *_section("Synopsis", *_SYNOPSIS),
-        *_section("Description", *_paragraphs(_DESCRIPTION)),
+        roff.comment("Made from the table of options: pykexec --man"),
+        roff.title("pykexec", _DATE, __version__),
+        *roff.section("Name", "pykexec \\- load a second Linux kernel, and start it now or at a panic"),
+        *roff.section("Synopsis", *_SYNOPSIS),
+        *roff.section("Description", *roff.paragraphs(_DESCRIPTION)),
         ".SH OPTIONS",
-        *_paragraphs([_ABBREVIATIONS]),
+        *roff.paragraphs([_ABBREVIATIONS]),
         *_option_lists(options),
-        *_section("Types of kernel", *_types()),
-        *_section("Exit status", *_definitions(_EXIT_STATUS)),
-        *_section("Files", *_definitions(_FILES)),
-        *_section("Examples", *_examples()),
-        *_section("See also", *_SEE_ALSO),
+        *roff.section("Types of kernel", *_types()),
+        *roff.section("Exit status", *roff.definitions(_EXIT_STATUS)),
+        *roff.section("Files", *roff.definitions(_FILES)),
+        *roff.section("Examples", *roff.examples(_EXAMPLES)),
+        *roff.section("Notes", *roff.paragraphs(_NOTES)),
+        *roff.section("See also", *_SEE_ALSO),
     ]
     return "\n".join(lines) + "\n"
 
@@ -83,6 +82,7 @@ _EXIT_STATUS = (
 _FILES = (
     ("/sys/kernel/kexec_loaded, /sys/kernel/kexec_crash_loaded", "Whether a kernel is loaded."),
     ("/sys/kernel/kexec_crash_size", "How much memory is reserved for a crash kernel, in bytes."),
+    ("/sys/kernel/kexec", "Newer kernels have the same in here: loaded, crash_loaded, crash_size."),
     ("/proc/sys/kernel/kexec_load_disabled", "Where it says 1, no kernel can be loaded until a reboot."),
     ("/proc/iomem, /sys/firmware, /proc/kcore", "What pykexec has to know of the machine."),
 )
@@ -103,41 +103,26 @@ _EXAMPLES = (
         ("pykexec --dry-run -p /boot/vmlinuz --initrd=/boot/kdump.img",),
     ),
 )
-_SEE_ALSO = (".BR kexec_load (2),", ".BR reboot (2),", ".BR kexec (8),", ".BR systemctl (1)")
-
-
-def _section(title: str, *lines: str) -> Sequence[str]:
-    return [f".SH {title.upper()}", *lines]
-
-
-def _paragraphs(texts: Sequence[str]) -> Iterator[str]:
-    for index, text in enumerate(texts):
-        if index:
-            yield ".PP"
-        yield from _prose(text)
-
-
-_OPTION_IN_TEXT = re.compile(r"(?<![\w-])--?[a-z][\w-]*", re.IGNORECASE)
-
-
-def _prose(text: str) -> Iterator[str]:
-    """Sentences, each beginning a line as roff wants it, with options in bold."""
-    for sentence in re.split(r"(?<=[.;:]) ", text):
-        marked = _OPTION_IN_TEXT.sub(lambda found: _bold(found[0]), sentence.replace("\\", "\\e"))
-        for line in textwrap.wrap(marked, _WIDTH, break_long_words=False, break_on_hyphens=False):
-            yield re.sub(r"^(?=[.'])", r"\\&", line)
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\e").replace("-", "\\-")
-
-
-def _bold(text: str) -> str:
-    return "\\fB" + text.replace("-", "\\-") + "\\fR"
-
-
-def _italic(text: str) -> str:
-    return "\\fI" + _escape(text) + "\\fR"
+_NOTES = (
+    "As kexec, pykexec serves the tools of distributions. python3 -m pykexec.integration install"
+    " --alternatives puts it in the place of /sbin/kexec, with the C tool beside it; with"
+    " --documentation it installs this page and what completes these options. With remove in place of"
+    " install all of that is undone.",
+    "In an initramfs, and at the end of a shutdown when the root file system is gone, there is no"
+    " Python. With --dracut or --initramfs-tools the same command puts into each new initramfs what a"
+    " load takes, or with --static a small kexec that needs none.",
+    "systemctl kexec runs kexec to load a kernel, and at the end of the shutdown kexec -e. systemd from"
+    " April 2026 on calls kexec_file_load(2) itself, and runs kexec only where that fails. A loaded"
+    " kernel can also be what systemctl reboot starts, until pykexec -u forgets it.",
+)
+_SEE_ALSO = (
+    ".BR kexec_load (2),",
+    ".BR reboot (2),",
+    ".BR kexec (8),",
+    ".BR pykdump (8),",
+    ".BR vmcore\\-dmesg (8),",
+    ".BR systemctl (1)",
+)
 
 
 def _option_lists(options: Sequence[Option]) -> Iterator[str]:
@@ -147,39 +132,22 @@ def _option_lists(options: Sequence[Option]) -> Iterator[str]:
             if option.group == group:
                 yield ".TP"
                 yield _heading(option)
-                yield from _prose(option.help)
+                yield from roff.prose(option.help)
                 if option.choices:
-                    yield from _prose(f"One of: {', '.join(option.choices)}.")
+                    yield from roff.prose(f"One of: {', '.join(option.choices)}.")
 
 
 def _heading(option: Option) -> str:
-    names = ", ".join(_bold(name) for name in option.names)
+    names = ", ".join(roff.bold(name) for name in option.names)
     if option.metavar is None:
         return names
     joint = "=" if option.names[-1].startswith("--") else " "
-    return f"{names}{joint}{_italic(option.metavar)}"
+    return f"{names}{joint}{roff.italic(option.metavar)}"
 
 
 def _types() -> Iterator[str]:
-    yield from _prose("What -t takes, by machine:")
-    yield from _definitions([(arch.name, ", ".join(arch.formats) + ".") for arch in architectures()])
-
-
-def _definitions(items: Sequence[tuple[str, str]]) -> Iterator[str]:
-    for name, text in items:
-        yield ".TP"
-        yield _bold(name)
-        yield from _prose(text)
-
-
-def _examples() -> Iterator[str]:
-    for index, (what, commands) in enumerate(_EXAMPLES):
-        if index:
-            yield ".PP"
-        yield from _prose(what)
-        yield from (".PP", ".nf", ".RS")
-        yield from (_escape(command) for command in commands)
-        yield from (".RE", ".fi")
+    yield from roff.prose("What -t takes, by machine:")
+    yield from roff.definitions([(arch.name, ", ".join(arch.formats) + ".") for arch in architectures()])
 
 
 def completion(shell: str, options: Sequence[Option] = OPTIONS) -> str:
@@ -234,7 +202,7 @@ _pykexec() {
     compopt -o filenames 2> /dev/null
     mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 }
-complete -F _pykexec pykexec
+complete -F _pykexec pykexec kexec
 """
 
 
@@ -261,7 +229,7 @@ def _bash_cases(options: Sequence[Option]) -> Iterator[str]:
 
 
 def _zsh(options: Sequence[Option]) -> str:
-    lines = ["#compdef pykexec", "", "_arguments -s -S \\"]
+    lines = ["#compdef pykexec kexec", "", "_arguments -s -S \\"]
     for option in options:
         lines += [f"  {spec} \\" for spec in _zsh_specs(option)]
     return "\n".join([*lines, "  '1:kernel:_files'"]) + "\n"
@@ -291,6 +259,7 @@ def _fish(options: Sequence[Option]) -> str:
             f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names
         )
         lines.append(f"complete -c pykexec {names}{_fish_argument(option)} -d {_fish_quoted(option.help)}")
+    lines.append("complete -c kexec -w pykexec")
     return "\n".join(lines) + "\n"
 
 

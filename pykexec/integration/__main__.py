@@ -28,6 +28,9 @@ _ALTERNATIVES = click.option(
     is_flag=True,
     help="The command kexec, with update-alternatives; the C tool stays beside it.",
 )
+_DOCUMENTATION = click.option(
+    "--documentation", is_flag=True, help="Manual pages, and completions for bash, zsh and fish."
+)
 _PROGRAM = click.option(
     "--program",
     type=click.Path(path_type=Path),
@@ -68,6 +71,7 @@ def copy(static: bool, folder: Path) -> None:
 @_DRACUT
 @_INITRAMFS_TOOLS
 @_ALTERNATIVES
+@_DOCUMENTATION
 @_STATIC
 @_PROGRAM
 @_DRY_RUN
@@ -76,12 +80,15 @@ def install(
     dracut: bool,
     initramfs_tools: bool,
     alternatives: bool,
+    documentation: bool,
     static: bool,
     program: Path | None,
     dry_run: bool,
 ) -> None:
     """Hook pykexec into a system. Without options for what: into the initramfs generators that are there."""
-    wanted = installer.Wanted(root, dracut, initramfs_tools, alternatives, static, program).found()
+    wanted = installer.Wanted(
+        root, dracut, initramfs_tools, alternatives, documentation, static, program
+    ).found()
     _perform(installer.installation(wanted), dry_run)
     for line in installer.advice(wanted):
         click.echo(f"next: {line}")
@@ -92,13 +99,21 @@ def install(
 @_DRACUT
 @_INITRAMFS_TOOLS
 @_ALTERNATIVES
+@_DOCUMENTATION
 @_PROGRAM
 @_DRY_RUN
 def remove(
-    root: Path, dracut: bool, initramfs_tools: bool, alternatives: bool, program: Path | None, dry_run: bool
+    root: Path,
+    dracut: bool,
+    initramfs_tools: bool,
+    alternatives: bool,
+    documentation: bool,
+    program: Path | None,
+    dry_run: bool,
 ) -> None:
     """Undo what install did. Without options for what: all of it."""
-    wanted = installer.Wanted(root, dracut, initramfs_tools, alternatives, program=program).installed()
+    what = installer.Wanted(root, dracut, initramfs_tools, alternatives, documentation, program=program)
+    wanted = what.installed()
     steps = installer.removal(wanted)
     _perform(steps, dry_run)
     if not steps:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pykexec.errors import UsageError
 from pykexec.integration import alternatives as links
+from pykexec.integration import documentation as texts
 from pykexec.integration import files
 from pykexec.integration.imports import PACKAGE
 from pykexec.integration.steps import Remove, Step, Write
@@ -32,6 +33,7 @@ class Wanted:
     dracut: bool = False
     initramfs_tools: bool = False
     alternatives: bool = False
+    documentation: bool = False
     static: bool = False
     """The small static helper instead of Python."""
     program: Path | None = None
@@ -47,7 +49,7 @@ class Wanted:
         if not (dracut or initramfs_tools):
             raise UsageError(
                 f"neither dracut nor initramfs-tools is installed below {self.root}",
-                hint="ask for what is wanted: --dracut, --initramfs-tools, --alternatives",
+                hint="ask for what is wanted: --dracut, --initramfs-tools, --alternatives, --documentation",
             )
         return replace(self, dracut=dracut, initramfs_tools=initramfs_tools)
 
@@ -57,10 +59,10 @@ class Wanted:
             self._check()
             return self
         ours = self.program is not None or any(map(links.is_ours, links.registered(self.root)))
-        return replace(self, dracut=True, initramfs_tools=True, alternatives=ours)
+        return replace(self, dracut=True, initramfs_tools=True, alternatives=ours, documentation=True)
 
     def _asked(self) -> bool:
-        return self.dracut or self.initramfs_tools or self.alternatives
+        return self.dracut or self.initramfs_tools or self.alternatives or self.documentation
 
     def _check(self) -> None:
         """Raises UsageError for an option that would change nothing."""
@@ -68,6 +70,9 @@ class Wanted:
             raise UsageError("--program says what kexec shall be", hint="give --alternatives, too")
         if self.program is not None and self.static:
             raise UsageError("--program and --static name two programs", hint="give one of them")
+        places = self.dracut or self.initramfs_tools or self.alternatives
+        if self.static and self.documentation and not places:
+            raise UsageError("--static has no meaning for --documentation", hint="leave it out")
 
 
 def installation(wanted: Wanted) -> Sequence[Step]:
@@ -79,6 +84,9 @@ def installation(wanted: Wanted) -> Sequence[Step]:
         steps.append(Write(wanted.root / _DRACUT_CONFIGURATION, text, executable=False))
     if wanted.initramfs_tools:
         steps.append(Write(wanted.root / _HOOK, _filled("initramfs-tools/pykexec", wanted)))
+    if wanted.documentation:
+        for path, (kind, name) in texts.places().items():
+            steps.append(Write(wanted.root / path, texts.text(kind, name), executable=False))
     if wanted.alternatives:
         steps += links.register(wanted.root, _program(wanted))
     return steps
@@ -91,6 +99,7 @@ def removal(wanted: Wanted) -> Sequence[Step]:
         _DRACUT_CONFIGURATION: wanted.dracut,
         _DRACUT_MODULE: wanted.dracut,
         _HOOK: wanted.initramfs_tools,
+        **dict.fromkeys(texts.places(), wanted.documentation),
     }
     for path, asked in removed.items():
         if asked and (wanted.root / path).exists():

@@ -24,13 +24,49 @@ from pykexec.vmcore import cli as vmcore
 _NAME = "pykdump"
 
 _MACHINE = click.option(
-    "--machine", "snapshot", metavar="TAR|DIR", help="Of the machine of this snapshot, not of this one."
+    "--machine",
+    "snapshot",
+    metavar="TAR|DIR",
+    type=click.Path(),
+    help="Of the machine of this snapshot, not of this one.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
+def _print_page(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    from pykexec.kdump import manual
+
+    if wanted:
+        print(manual.page(group), end="")
+        context.exit()
+
+
+def _print_completion(context: click.Context, _: click.Parameter, shell: str | None) -> None:
+    from pykexec.kdump import manual
+
+    if shell is not None:
+        print(manual.completion(group, shell), end="")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-v", "--version", message="pykdump %(version)s")
+@click.option(
+    "--man",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_page,
+    help="Print the manual page: pykdump --man | man -l -",
+)
+@click.option(
+    "--completion",
+    type=click.Choice(("bash", "zsh", "fish")),
+    is_eager=True,
+    expose_value=False,
+    callback=_print_completion,
+    help="Print what completes commands and options in bash, zsh or fish.",
+)
 def group() -> None:
     """Crash dumps: how much memory they take, whether there will be one, and what is in it."""
 
@@ -47,6 +83,7 @@ group.add_command(vmcore.info)
     "--console-log",
     "console",
     metavar="FILE",
+    type=click.Path(),
     help="The serial console's log of a crash (- for standard input): where did it stop?",
 )
 @click.option("--all", "everything", is_flag=True, help="Also what is fine, and what cannot be told.")
@@ -83,8 +120,8 @@ def _examine(
 
 
 @group.command("estimate")
-@click.option("--kernel", required=True, metavar="FILE", help="The capture kernel.")
-@click.option("--initrd", metavar="FILE", help="Its initial ramdisk.")
+@click.option("--kernel", required=True, metavar="FILE", type=click.Path(), help="The capture kernel.")
+@click.option("--initrd", metavar="FILE", type=click.Path(), help="Its initial ramdisk.")
 @click.option("--append", default="nr_cpus=1", show_default=True, help="Its command line.")
 @click.option("--network", is_flag=True, help="The dump goes over the network.")
 @_MACHINE

@@ -20,7 +20,7 @@ STYLES = ("vmcore-dmesg", "makedumpfile")
 
 
 @click.command("dmesg")
-@click.argument("dump", nargs=-1, required=True)
+@click.argument("dump", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--style",
     type=click.Choice(STYLES),
@@ -34,7 +34,7 @@ def dmesg(dump: tuple[str, ...], style: str) -> int:
 
 
 @click.command("info")
-@click.argument("dump", nargs=-1, required=True)
+@click.argument("dump", nargs=-1, required=True, type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(dump: tuple[str, ...], as_json: bool) -> int:
     """Say what DUMP holds: the crash, the machine, and whether makedumpfile and crash can read it."""

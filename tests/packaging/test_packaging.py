@@ -73,6 +73,8 @@ def works(python: Path, folder: Path) -> None:
     assert "b'#!'" in run([str(python), "-c", first], cwd=folder)
     listed = run([str(python), "-m", "pykexec.integration", "list", "--static"], cwd=folder)
     assert "/usr/sbin/kexec" in listed
+    helper = run([str(python), "-c", "import pykexec.integration.files as f; print(f.helper())"], cwd=folder)
+    assert "small helper" in run([helper.strip(), "--version"])
     run([str(python), "-c", "import pykexec.arch.x86_64, pykexec.purgatory"], cwd=folder)
     top_level = subprocess.run(
         [str(python), "-c", "import arch"], cwd=folder, capture_output=True, check=False

@@ -378,6 +378,22 @@ def test_install_and_remove(root: Path, static: bool, capsys: pytest.CaptureFixt
         assert capsys.readouterr().out == f"nothing of that is installed below {root}\n"
 
 
+def test_documentation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("install", "--root", tmp_path, "--documentation") == 0
+    written = contents(tmp_path)
+    told = capsys.readouterr().out
+    assert all(f"write {tmp_path / path}\n" in told for path in written)
+    assert {path.rpartition("/")[2] for path in written} >= {
+        "pykexec.8",
+        "pykdump.8",
+        "_pykexec",
+        "kexec.fish",
+    }
+    assert main("install", "--root", tmp_path, "--documentation", "--static") == 1
+    assert main("remove", "--root", tmp_path) == 0
+    assert contents(tmp_path) == {}
+
+
 @pytest.mark.parametrize("static", [False, True])
 def test_generators_go_on_without_pykexec(
     static: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,11 @@
-"""The manual page and the completions, as the programs that read them understand them."""
+"""The manual pages and the completions, as the programs that read them understand them."""
 
 import os
 import pty
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,9 @@ import pytest
 
 from pykexec import manual
 from pykexec.errors import UsageError
+from pykexec.integration import documentation, install
+from pykexec.kdump import manual as kdump
+from pykexec.kdump.cli import group
 from pykexec.options import GENERAL, OPTIONS, OURS, Option
 
 TRAP = Option(
@@ -24,6 +29,7 @@ TRAP = Option(
 )
 """Its text has what means something else in each language."""
 TABLE = (*OPTIONS, TRAP)
+PROJECT = Path(__file__).parent.parent.parent
 NAMES = [name for option in OPTIONS for name in option.names]
 
 
@@ -56,21 +62,35 @@ def page(tmp_path: Path) -> Path:
     return path
 
 
+PAGES = {
+    "pykexec": lambda: manual.page(TABLE),
+    "pykdump": lambda: kdump.page(group),
+    "vmcore-dmesg": kdump.vmcore_dmesg_page,
+}
+
+
+@pytest.fixture(params=PAGES)
+def any_page(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"{request.param}.8"
+    path.write_text(PAGES[request.param]())
+    return path
+
+
 def rendered(page: Path) -> str:
     """Its plain text, in lines as long as need be."""
     return re.sub(r".\x08", "", run(["mandoc", "-Tascii", "-Owidth=500", page]))
 
 
-def test_groff_warns_of_nothing(page: Path) -> None:
-    run(["groff", "-ww", "-man", "-Tutf8", "-z", page])
+def test_groff_warns_of_nothing(any_page: Path) -> None:
+    run(["groff", "-ww", "-man", "-Tutf8", "-z", any_page])
 
 
-def test_man_warns_of_nothing(page: Path) -> None:
-    assert "PYKEXEC(8)" in run(["man", "--warnings", "--local-file", page])
+def test_man_warns_of_nothing(any_page: Path) -> None:
+    assert f"{any_page.stem.upper()}(8)" in run(["man", "--warnings", "--local-file", any_page])
 
 
-def test_mandoc_finds_no_fault(page: Path) -> None:
-    assert run(["mandoc", "-Tlint", "-Wall", page]) == ""
+def test_mandoc_finds_no_fault(any_page: Path) -> None:
+    assert run(["mandoc", "-Tlint", "-Wall", any_page]) == ""
 
 
 def test_page_has_every_option_with_its_help(page: Path) -> None:
@@ -80,12 +100,37 @@ def test_page_has_every_option_with_its_help(page: Path) -> None:
         assert f" {heading} {option.help}" in text
 
 
-def test_page_says_what_its_readers_look_for(page: Path) -> None:
-    run(["lexgrog", page])
-    headings = re.findall(r"^([A-Z ]+)$", rendered(page), re.MULTILINE)
-    assert {"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"} <= set(
-        headings
-    )
+def test_page_says_what_its_readers_look_for(any_page: Path) -> None:
+    assert run(["lexgrog", any_page]).startswith(f'{any_page}: "{any_page.stem} - ')
+    headings = re.findall(r"^([A-Z ]+)$", rendered(any_page), re.MULTILINE)
+    wanted = {"NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "SEE ALSO"}
+    if any_page.stem != "vmcore-dmesg":  # which takes a file
+        wanted |= {"OPTIONS", "EXAMPLES", "FILES"}
+    assert wanted <= set(headings)
+
+
+def pykdump(*words: str) -> str:
+    """What it prints, in lines that are long enough."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "COLUMNS": "1000"}
+    command = [sys.executable, "-m", "pykexec.kdump", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+def test_page_of_pykdump_has_what_its_help_has(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text(pykdump("--man"))
+    commands = re.findall(r"^  (\w+) ", pykdump("--help").partition("Commands:\n")[2], re.MULTILINE)
+    assert {"start", "stop", "status", "doctor", "dmesg"} <= set(commands)
+    text = rendered(tmp_path / "page")
+    for command in commands:
+        (told,) = re.findall(
+            rf"^   pykdump {command}\b(.*?)(?=^   pykdump|^[A-Z])", text, re.MULTILINE | re.DOTALL
+        )
+        told = re.sub(r"\s+", " ", told)
+        usage, _, options = pykdump(command, "--help").partition("Options:\n")
+        for line in [*usage.splitlines()[1:], *options.splitlines()]:
+            # Each has --help, which is said once; the widest columns are a matter of --help's layout.
+            line = re.sub(r"\s+", " ", line).strip()
+            assert line.startswith(("-h, --help", "--help")) or line in told
 
 
 def test_hyphens_of_options_can_be_copied(page: Path) -> None:
@@ -104,6 +149,27 @@ def test_unknown_shell() -> None:
 def test_bash_syntax(tmp_path: Path) -> None:
     run(["bash", "-n", script("bash", tmp_path)])
     run(["shellcheck", "--shell=bash", script("bash", tmp_path)])
+
+
+def typed_into(shell: Sequence[str], folder: Path, setup: Sequence[str], *keys: str, path: str = "") -> None:
+    """Type these keys into an interactive shell, until it ends."""
+    environment = {
+        "PATH": f"{path}:{os.environ['PATH']}",
+        "TERM": "dumb",
+        "HOME": str(folder),
+        "LC_ALL": "C.UTF-8",
+    }
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execvpe(shell[0], list(shell), environment)
+    os.write(terminal, "; ".join(setup).encode() + b"\n")
+    os.write(terminal, "".join([*keys, "\n", "exit\n"]).encode())
+    with suppress(OSError):  # EIO: nobody is at the other end any more
+        while os.read(terminal, 4096):
+            pass
+    os.close(terminal)
+    os.waitpid(process, 0)
 
 
 def bash_completes(folder: Path, *words: str) -> list[str]:
@@ -140,9 +206,82 @@ def test_bash_completes(words: list[str], offered: list[str], tmp_path: Path) ->
     assert sorted(bash_completes(tmp_path, *words)) == sorted(offered)
 
 
-def test_bash_uses_it_for_the_command(tmp_path: Path) -> None:
-    program = 'source "$1"; complete -p pykexec'
-    assert run(["bash", "--norc", "-c", program, "bash", script("bash", tmp_path)]).split()[-1] == "pykexec"
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A root with pages and completions, commands that only tell their arguments, and a file to name."""
+    for step in install.installation(install.Wanted(tmp_path, documentation=True)):
+        step.do()
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/pykdump"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'[ -n "$_PYKDUMP_COMPLETE" ] && PYTHONPATH={PROJECT} exec {sys.executable} -m pykexec.kdump\n'
+        f'printf "%s\\n" "${{0##*/}}" "$@" > {tmp_path}/called\n'
+    )
+    program.chmod(0o755)
+    for name in ("pykexec", "kexec"):
+        shutil.copy(program, tmp_path / "bin" / name)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/vmcore").touch()
+    return tmp_path
+
+
+TYPED = [
+    ("kexec --completion z", "kexec --completion zsh"),
+    ("pykexec -l vmc", "pykexec -l vmcore"),
+    ("pykdump crashk", "pykdump crashkernel"),
+    ("pykdump doctor --console-log vmc", "pykdump doctor --console-log vmcore"),
+    ("pykdump dmesg vmc", "pykdump dmesg vmcore"),
+]
+
+
+@pytest.mark.parametrize(("typed", "called"), TYPED)
+def test_bash_finds_what_is_installed(typed: str, called: str, installed: Path) -> None:
+    """With bash-completion, which loads the script when the first command is completed."""
+    setup = [
+        f"export XDG_DATA_DIRS={installed}/usr/local/share",
+        ". /usr/share/bash-completion/bash_completion",
+    ]
+    bash = ["bash", "--norc", "--noprofile", "-i"]
+    typed_into(bash, installed / "work", setup, typed, "\t", path=f"{installed}/bin")
+    assert (installed / "called").read_text().split() == called.split()
+
+
+@pytest.mark.parametrize(("typed", "called"), TYPED)
+def test_zsh_finds_what_is_installed(typed: str, called: str, installed: Path) -> None:
+    places = run(["zsh", "-f", "-c", "print -l $fpath"]).split()
+    (script,) = (each for each in documentation.places() if each.endswith("/_pykdump"))
+    assert f"/{Path(script).parent}" in places
+    setup = [f"fpath=({installed}/{Path(script).parent} $fpath)", "autoload -Uz compinit", "compinit -u -D"]
+    typed_into(["zsh", "-f", "-i"], installed / "work", setup, typed, "\t", path=f"{installed}/bin")
+    assert (installed / "called").read_text().split() == called.split()
+
+
+@pytest.mark.parametrize(("typed", "called"), TYPED)
+def test_fish_finds_what_is_installed(typed: str, called: str, installed: Path) -> None:
+    scripts = [each for each in documentation.places() if each.endswith(".fish")]
+    (place,) = {str(Path(each).parent) for each in scripts}
+    assert (
+        f"/{place}"
+        in run(["fish", "--no-config", "-c", "printf '%s\\n' $__fish_sysconf_dir/completions"]).split()
+    )
+    command = f"set fish_complete_path {installed}/{place} $fish_complete_path; complete -C {typed!r}"
+    environment = {"PATH": f"{installed}/bin:{os.environ['PATH']}", "HOME": str(installed), "TERM": "dumb"}
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=installed / "work",
+    )
+    assert [each.partition("\t")[0] for each in done.stdout.splitlines()] == called.split()[-1:]
+
+
+def test_man_finds_what_is_installed(installed: Path) -> None:
+    for name in PAGES:
+        folder = installed / "usr/local/share/man"
+        assert run(["man", "-M", folder, "-w", name]).strip() == str(folder / f"man8/{name}.8")
 
 
 def test_fish_syntax(tmp_path: Path) -> None:
@@ -188,19 +327,8 @@ def test_zsh_syntax(tmp_path: Path) -> None:
 def zsh_does(folder: Path, setup: str, *keys: str) -> None:
     """Type these keys into an interactive zsh that has the completion, until it ends."""
     (folder / "_pykexec").write_text(manual.completion("zsh", TABLE))
-    environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(folder)
-        os.execvpe("zsh", ["zsh", "-f", "-i"], environment)
-    lines = (f"fpath=({folder} $fpath)", "autoload -Uz compinit", "compinit -u -D", setup)
-    os.write(terminal, "; ".join(lines).encode() + b"\n")
-    os.write(terminal, "".join([*keys, "\n", "exit\n"]).encode())
-    with suppress(OSError):  # EIO: nobody is at the other end any more
-        while os.read(terminal, 4096):
-            pass
-    os.close(terminal)
-    os.waitpid(process, 0)
+    compinit = (f"fpath=({folder} $fpath)", "autoload -Uz compinit", "compinit -u -D", setup)
+    typed_into(["zsh", "-f", "-i"], folder, compinit, *keys)
 
 
 @pytest.mark.parametrize(

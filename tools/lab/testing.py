@@ -21,6 +21,7 @@ _TOOLS = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so": "nfs-ganesha-vfs",
     "busybox": "busybox",
+    "/usr/share/bash-completion/bash_completion": "bash-completion",
     "bzip2": "bzip2",
     "cpio": "cpio",
     "crash": "crash",

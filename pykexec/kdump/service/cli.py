@@ -21,7 +21,9 @@ from pykexec.machine import Machine
 _FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
 _CLEAR_LINE = "\r\x1b[K"
 
-_INITRD = click.option("--initrd", metavar="FILE", help="The distribution's capture image, or yours.")
+_INITRD = click.option(
+    "--initrd", metavar="FILE", type=click.Path(), help="The distribution's capture image, or yours."
+)
 
 
 @click.command()
@@ -124,7 +126,12 @@ def _confirm(yes: bool) -> None:
 @click.option(
     "--kernel-version", "release", metavar="RELEASE", help="As uname -r says it; the configured one's."
 )
-@click.option("--output", metavar="FILE", help="Where to; by default where pykdump start takes it from.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(),
+    help="Where to; by default where pykdump start takes it from.",
+)
 @click.option("--list", "only_list", is_flag=True, help="Only say what would be in it.")
 def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     """Make the capture image for this machine and the dump target of the configuration."""
@@ -151,7 +158,14 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
 
 
 @click.command("install")
-@click.option("--root", metavar="DIR", default="/", show_default=True, help="Of another system.")
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    default="/",
+    show_default=True,
+    help="Of another system.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def install(root: str, dry_run: bool) -> int:
     """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""

@@ -1,0 +1,36 @@
+"""Manual pages and completions, where man and the shells look for what no package manager installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_SHARE = "usr/local/share"
+_PAGES = ("pykexec", "pykdump", "vmcore-dmesg")
+# Bash and fish look for a file with the command's name, zsh into each.
+_COMPLETIONS = {
+    "bash": (f"{_SHARE}/bash-completion/completions/{{}}", ("pykexec", "pykdump", "kexec")),
+    "zsh": (f"{_SHARE}/zsh/site-functions/_{{}}", ("pykexec", "pykdump")),
+    # Not below _SHARE: there it looks only where XDG_DATA_DIRS says so.
+    "fish": ("etc/fish/completions/{}.fish", ("pykexec", "pykdump", "kexec")),
+}
+
+
+def places() -> Mapping[str, tuple[str, str]]:
+    """Paths below a root, each with (shell, or "man"; name of the program)."""
+    pages = {f"{_SHARE}/man/man8/{name}.8": ("man", name) for name in _PAGES}
+    scripts = {
+        place.format(name): (shell, name) for shell, (place, names) in _COMPLETIONS.items() for name in names
+    }
+    return pages | scripts
+
+
+def text(kind: str, name: str) -> str:
+    """The page or the script for one of these."""
+    from pykexec import manual
+    from pykexec.kdump import manual as kdump
+    from pykexec.kdump.cli import group
+
+    if kind == "man":
+        pages = {"pykexec": manual.page, "pykdump": lambda: kdump.page(group)}
+        return pages.get(name, kdump.vmcore_dmesg_page)()
+    return kdump.completion(group, kind) if name == "pykdump" else manual.completion(kind)

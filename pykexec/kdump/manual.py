@@ -1,0 +1,137 @@
+"""The pages of ``pykdump`` and ``vmcore-dmesg``, and pykdump's completions, from click's definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+from click.shell_completion import get_completion_class
+
+from pykexec import __version__, roff
+from pykexec.kdump.files import STATE
+
+_DATE = "2026-11-28"
+"""When what is written here was last changed."""
+
+_DESCRIPTION = (
+    "pykdump has a capture kernel ready that saves what is in memory when the running kernel panics. It"
+    " reads the configuration that the distribution's own service has, makes the initial ramdisk of the"
+    " capture kernel for the dump's target, and loads both into the memory that crashkernel= reserves.",
+    "It tells before a crash whether there will be a dump, and after it what is in one.",
+)
+_FILES = (
+    ("/etc/kdump.conf, /etc/sysconfig/kdump", "The configuration of Fedora, RHEL and openEuler."),
+    ("/etc/default/kdump-tools", "That of Debian and Ubuntu."),
+    ("/etc/sysconfig/kdump", "Without /etc/kdump.conf: that of openSUSE."),
+    ("/etc/default/pykdump", "PYKDUMP_ARGS: options of start for the service."),
+    (str(STATE), "Capture images, and what has been proven."),
+    ("/etc/systemd/system/pykdump.service", "The service, from pykdump install."),
+)
+_EXIT_STATUS = (
+    ("0", "Done."),
+    ("1", "It failed, or wrong usage. Of doctor: armed, with warnings."),
+    ("3", "Of status and doctor: a crash will leave no dump."),
+)
+_EXAMPLES = (
+    (
+        "Have the service on, where nothing is configured yet:",
+        (
+            'echo "path /var/crash" > /etc/kdump.conf',
+            "pykdump install",
+            "systemctl enable --now pykdump",
+            "pykdump status",
+        ),
+    ),
+    ("Prove that it works, by a crash:", ("pykdump test",)),
+    (
+        "Read the log of the kernel that crashed:",
+        ("pykdump dmesg /var/crash/127.0.0.1-2026-11-28-02:40:11/vmcore",),
+    ),
+)
+_SEE_ALSO = (".BR pykexec (8),", ".BR vmcore\\-dmesg (8),", ".BR makedumpfile (8),", ".BR crash (8)")
+
+_DMESG_DESCRIPTION = (
+    "vmcore-dmesg writes the log of a crashed kernel to standard output, a line for each record with its"
+    " time in seconds since the boot. FILE is /proc/vmcore or a dump that was saved of it: an ELF file, or"
+    " what makedumpfile writes, flattened or not.",
+    "It has no options. What is damaged is told on standard error, and left out.",
+)
+_DMESG_EXIT_STATUS = (
+    ("0", "The log was written."),
+    ("69", "Records of it are damaged."),
+    ("other", "There is no log to be had, or it could not be written; standard error says why."),
+)
+
+
+def page(group: click.Group) -> str:
+    """The manual page of ``pykdump``, in roff."""
+    context = click.Context(group, info_name="pykdump", **group.context_settings)
+    return _page(
+        "pykdump",
+        "set up crash dumps, and say whether there will be one",
+        ["\\fICOMMAND\\fR [\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]..."],
+        [
+            *roff.section("Description", *roff.paragraphs(_DESCRIPTION)),
+            *roff.section("Options", *_options(context)),
+            *roff.section("Commands", *_commands(group, context)),
+            *roff.section("Exit status", *roff.definitions(_EXIT_STATUS)),
+            *roff.section("Files", *roff.definitions(_FILES)),
+            *roff.section("Examples", *roff.examples(_EXAMPLES)),
+            *roff.section("See also", *_SEE_ALSO),
+        ],
+    )
+
+
+def vmcore_dmesg_page() -> str:
+    """The manual page of ``vmcore-dmesg``, in roff."""
+    return _page(
+        "vmcore-dmesg",
+        "print the log of a crashed kernel",
+        ["\\fIFILE\\fR"],
+        [
+            *roff.section("Description", *roff.paragraphs(_DMESG_DESCRIPTION)),
+            *roff.section("Exit status", *roff.definitions(_DMESG_EXIT_STATUS)),
+            *roff.section("See also", ".BR pykdump (8),", ".BR dmesg (1)"),
+        ],
+    )
+
+
+def completion(group: click.Group, shell: str) -> str:
+    """The completion script for bash, zsh or fish, click's own."""
+    found = get_completion_class(shell)
+    assert found is not None
+    return found(group, {}, "pykdump", "_PYKDUMP_COMPLETE").source().rstrip() + "\n"
+
+
+def _page(name: str, purpose: str, synopsis: Sequence[str], rest: Sequence[str]) -> str:
+    lines = [
+        roff.title(name, _DATE, __version__),
+        *roff.section("Name", f"{roff.escape(name)} \\- {purpose}"),
+        *roff.section("Synopsis", f".B {roff.escape(name)}", *synopsis),
+        *rest,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(group: click.Group, parent: click.Context) -> Iterator[str]:
+    for name, command in group.commands.items():
+        context = click.Context(command, parent, name)
+        pieces = [piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
+        yield ".SS " + " ".join([roff.bold(f"pykdump {name}"), *map(roff.italic, pieces)])
+        for index, paragraph in enumerate((command.help or "").split("\n\n")):
+            yield from [".PP"] * bool(index)
+            yield from roff.prose(" ".join(paragraph.split()))
+        yield from _options(context)
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    # Each command has --help: it is said once.
+    told_above = context.command.get_help_option(context) if context.parent else None
+    for parameter in context.command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is None or parameter is told_above or not isinstance(parameter, click.Option):
+            continue
+        names, text = record
+        yield ".TP"
+        yield roff.bold(names)
+        yield from roff.prose(" ".join(text.split()))
