@@ -12,10 +12,10 @@ enum { POLLS_MAX = 100000 };
 
 #define PSCI_SYSTEM_RESET 0x84000009u /* ARM DEN 0022, 5.9 */
 
-sha256_blocks *arch_begin(const struct params *params)
+struct compression arch_begin(const struct params *params)
 {
 	cache_begin(params);
-	return sha256_simd_begin() ? sha256_ce : sha256_portable;
+	return (struct compression){ sha256_simd_begin() ? sha256_ce : sha256_portable, 0 };
 }
 
 void arch_end(const struct params *params)

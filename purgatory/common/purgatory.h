@@ -10,7 +10,23 @@
 /* The compression function of SHA-256 over so many blocks of 64 bytes, at any address. */
 typedef void sha256_blocks(u32 H[8], const u8 *data, u64 blocks);
 
-void sha256(sha256_blocks *compress, const u8 *data, u64 size, u8 digest[DIGEST_SIZE]);
+/* The same for two messages at once, so many blocks of each. */
+typedef void sha256_two_blocks(u32 H[2][8], const u8 *data, const u8 *other, u64 blocks);
+
+struct compression {
+	sha256_blocks *one;
+	sha256_two_blocks *two; /* zero: there is none */
+};
+
+/* The loader calls it with these, too (native.py). */
+struct message {
+	const u8 *data;
+	u64 size;
+	u8 digest[DIGEST_SIZE];
+};
+
+/* Fills in the digests of one or two messages. Two of about the same size take less time than one by one. */
+void sha256(const struct compression *compression, struct message *messages, u32 count);
 
 sha256_blocks sha256_portable;
 extern const u32 sha256_K[64];
@@ -24,7 +40,7 @@ void print_decimal(u64 number);
  * What each architecture supplies. Between arch_begin and arch_end the machine is as it hashes fastest:
  * only what params names may be touched, and no kernel started. Returns what to hash with.
  */
-sha256_blocks *arch_begin(const struct params *params);
+struct compression arch_begin(const struct params *params);
 void arch_end(const struct params *params);
 
 void arch_put_byte(u8 byte);

@@ -141,24 +141,38 @@ void sha256_portable(u32 H[8], const u8 *data, u64 blocks)
 	}
 }
 
-void sha256(sha256_blocks *compress_blocks, const u8 *data, u64 size, u8 digest[DIGEST_SIZE])
+/* What is left of a message when so many of its blocks are hashed, and the padding (5.1.1). */
+static void finish(sha256_blocks *compress_blocks, u32 H[8], struct message *message, u64 hashed)
 {
-	u32 H[8] __attribute__((aligned(16)));
 	u8 last[2 * BLOCK_SIZE] __attribute__((aligned(16)));
-	u64 rest = size % BLOCK_SIZE;
+	u64 rest = message->size % BLOCK_SIZE;
 	u64 padded = rest + 1 + 8 <= BLOCK_SIZE ? BLOCK_SIZE : 2 * BLOCK_SIZE;
+	const u8 *end = message->data + message->size - rest;
 
-	for (int i = 0; i < 8; i++)
-		H[i] = H0[i];
-	compress_blocks(H, data, size / BLOCK_SIZE);
-
-	data += size - rest;
+	compress_blocks(H, message->data + hashed * BLOCK_SIZE, message->size / BLOCK_SIZE - hashed);
 	for (u64 i = 0; i < padded; i++)
-		last[i] = i < rest ? data[i] : i == rest ? 0x80 : 0;
+		last[i] = i < rest ? end[i] : i == rest ? 0x80 : 0;
 	for (int i = 0; i < 8; i++)
-		last[padded - 1 - (u64)i] = (u8)((size * 8) >> (8 * i));
+		last[padded - 1 - (u64)i] = (u8)((message->size * 8) >> (8 * i));
 	compress_blocks(H, last, padded / BLOCK_SIZE);
 
 	for (int i = 0; i < DIGEST_SIZE; i++)
-		digest[i] = (u8)(H[i / 4] >> (24 - 8 * (i % 4)));
+		message->digest[i] = (u8)(H[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+void sha256(const struct compression *compression, struct message *messages, u32 count)
+{
+	u32 H[2][8] __attribute__((aligned(16)));
+	u64 hashed = 0;
+
+	for (int i = 0; i < 16; i++)
+		H[i / 8][i % 8] = H0[i % 8];
+	if (count == 2 && compression->two) {
+		u64 smaller = messages[0].size < messages[1].size ? messages[0].size : messages[1].size;
+
+		hashed = smaller / BLOCK_SIZE;
+		compression->two(H, messages[0].data, messages[1].data, hashed);
+	}
+	for (u32 i = 0; i < count; i++)
+		finish(compression->one, H[i], &messages[i], hashed);
 }

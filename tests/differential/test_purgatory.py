@@ -87,17 +87,22 @@ def test_hashing_takes_a_fraction_of_the_c_tools_instructions(arch: Arch, tmp_pa
 _HARNESS = """
 #include "purgatory.h"
 sha256_blocks sha256_ni;
-__attribute__((visibility("default"))) void portable(const u8 *data, u64 size, u8 *digest)
+sha256_two_blocks sha256_ni_two;
+__attribute__((visibility("default"))) void portable(struct message *messages, u32 count)
 {
-	sha256(sha256_portable, data, size, digest);
+	struct compression compression = { sha256_portable, 0 };
+	sha256(&compression, messages, count);
 }
-__attribute__((visibility("default"))) void ni(const u8 *data, u64 size, u8 *digest)
+__attribute__((visibility("default"))) void ni(struct message *messages, u32 count)
 {
-	sha256(sha256_ni, data, size, digest);
+	struct compression compression = { sha256_ni, sha256_ni_two };
+	sha256(&compression, messages, count);
 }
 """
 
-Sha256 = Callable[[bytes, int, int], bytes]
+Part = tuple[int, int]
+"""Of some bytes: where it begins, and its size."""
+Sha256 = Callable[[bytes, list[Part]], list[bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -114,23 +119,27 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Sha256:
     if " sha_ni " in Path("/proc/cpuinfo").read_text():
         functions.append(library.ni)
 
-    def sha256(content: bytes, start: int, size: int) -> bytes:
+    def sha256(content: bytes, parts: list[Part]) -> list[bytes]:
         memory = ctypes.create_string_buffer(content, len(content))
+        base = ctypes.addressof(memory)
+        rows = b"".join(struct.pack("<QQ32s", base + start, size, b"") for start, size in parts)
         results = set()
         for function in functions:
-            digest = ctypes.create_string_buffer(32)
-            function(ctypes.c_void_p(ctypes.addressof(memory) + start), ctypes.c_uint64(size), digest)
-            results.add(digest.raw)
+            table = ctypes.create_string_buffer(rows, len(rows))
+            function(table, ctypes.c_uint32(len(parts)))
+            results.add(tuple(digest for _, _, digest in struct.iter_unpack("<QQ32s", table.raw)))
         (result,) = results
-        return result
+        return list(result)
 
     return sha256
 
 
+PARTS = st.tuples(st.integers(0, 70), st.integers(0, 5000) | st.sampled_from([1 << 20, 55, 56]))
+
+
 @settings(max_examples=500, deadline=None)
-@given(st.binary(max_size=64), st.integers(0, 70), st.integers(0, 5000) | st.sampled_from([1 << 20, 55, 56]))
-def test_this_machines_cpu_gives_the_same_digests(
-    native: Sha256, seed: bytes, start: int, size: int
-) -> None:
-    content = hashlib.shake_128(seed).digest(start + size + 1)
-    assert native(content, start, size) == hashlib.sha256(content[start : start + size]).digest()
+@given(st.binary(max_size=64), st.lists(PARTS, min_size=1, max_size=2))
+def test_this_machines_cpu_gives_the_same_digests(native: Sha256, seed: bytes, parts: list[Part]) -> None:
+    content = hashlib.shake_128(seed).digest(max(map(sum, parts)) + 1)
+    expected = [hashlib.sha256(content[start : start + size]).digest() for start, size in parts]
+    assert native(content, parts) == expected

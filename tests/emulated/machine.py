@@ -1,5 +1,6 @@
 """A bare x86_64 machine under Unicorn, as the old kernel leaves it when it enters purgatory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from unicorn.unicorn import Uc, UcError
@@ -118,6 +119,9 @@ class Outcome:
     """CR0, CR4 and the interrupt table, on entry."""
     after: dict[str, object] = field(default_factory=dict)
     sha_instructions: int = 0
+    sha_rounds: int = 0
+    sha_rounds_waiting: int = 0
+    """Those that work on what the one just before gave: it takes the CPU longer than to begin another."""
     instructions: int = 0
     """Counted only on demand."""
 
@@ -131,12 +135,12 @@ def run(
     peek: dict[int, int] | None = None,
     cpu: Cpu = PLAIN,
     counted: bool = False,
-    stack: int | None = None,
+    registers: Mapping[str, int] | None = None,
 ) -> Outcome:
     """Execute from `entry` until the kernel's entry point is reached or the machine is reset or halted.
 
-    `memory` maps page-aligned addresses to contents, `peek` addresses to sizes to report at the end; `stack`
-    is what RSP holds, if that is to be used.
+    `memory` maps page-aligned addresses to contents, `peek` addresses to sizes to report at the end;
+    `registers` are those that do not begin with nonsense.
     """
     uc = Uc(UC_ARCH_X86, UC_MODE_64)
     for address, content in memory.items():
@@ -153,8 +157,8 @@ def run(
     for number, register in enumerate(REGISTERS.values()):
         if register not in (UC_X86_REG_CS, UC_X86_REG_DS, UC_X86_REG_ES, UC_X86_REG_SS, UC_X86_REG_EFLAGS):
             uc.reg_write(register, 0xDEAD_0000 + number)
-    if stack is not None:
-        uc.reg_write(UC_X86_REG_RSP, stack)
+    for name, value in (registers or {}).items():
+        uc.reg_write(REGISTERS[name], value)
     try:
         uc.emu_start(entry, 0, count=INSTRUCTIONS_MAX)
     except UcError:
@@ -168,6 +172,8 @@ def run(
         before=before,
         after=processor.control(),
         sha_instructions=processor.sha_instructions,
+        sha_rounds=processor.sha_rounds,
+        sha_rounds_waiting=processor.sha_rounds_waiting,
         instructions=count[0],
     )
 
@@ -176,7 +182,8 @@ class _Processor:
     """CPUID, and the instructions that Unicorn's CPU has not got."""
 
     def __init__(self, uc: Uc, cpu: Cpu) -> None:
-        self.sha_instructions = 0
+        self.sha_instructions = self.sha_rounds = self.sha_rounds_waiting = 0
+        self._last_target: int | None = None
         self._uc = uc
         self._cpu = cpu
         uc.reg_write(UC_X86_REG_CR0, uc.reg_read(UC_X86_REG_CR0) | cpu.cr0)
@@ -215,7 +222,12 @@ class _Processor:
         assert not uc.reg_read(UC_X86_REG_CR0) & 0xC, "EM or TS"
         assert uc.reg_read(UC_X86_REG_CR4) & 1 << 9, "OSFXSR"
         self.sha_instructions += 1
-        return sha_ni.execute(uc)
+        done = sha_ni.execute(uc)
+        if done and done.name == "sha256rnds2":
+            self.sha_rounds += 1
+            self.sha_rounds_waiting += self._last_target in (done.target, done.source)
+            self._last_target = done.target
+        return done is not None
 
     def _raise(self, uc: Uc) -> None:
         """Go through the interrupt table (Intel SDM volume 3, 6.14)."""

@@ -1,5 +1,7 @@
 """x86_64's instructions for SHA-256, which Unicorn's CPU has not got (Intel SDM, volume 2)."""
 
+from dataclasses import dataclass
+
 from unicorn.unicorn import Uc
 from unicorn.x86_const import UC_X86_REG_RIP, UC_X86_REG_XMM0
 
@@ -7,8 +9,17 @@ _OPCODES = {0xCB: "sha256rnds2", 0xCC: "sha256msg1", 0xCD: "sha256msg2"}
 _MASK = 0xFFFFFFFF
 
 
-def execute(uc: Uc) -> bool:
-    """Execute the instruction at RIP and go to the next; False if it is none of these on registers."""
+@dataclass(frozen=True)
+class Executed:
+    """An instruction, and the numbers of the vector registers it names."""
+
+    name: str
+    target: int
+    source: int
+
+
+def execute(uc: Uc) -> Executed | None:
+    """Execute the instruction at RIP and go to the next; None if it is none of these on registers."""
     address = uc.reg_read(UC_X86_REG_RIP)
     code = bytes(uc.mem_read(address, 5))
     rex = code[0] if code[0] & 0xF0 == 0x40 else 0
@@ -16,16 +27,14 @@ def execute(uc: Uc) -> bool:
     opcode = code[length - 4 : length - 1]
     modrm = code[length - 1]
     if opcode[:2] != b"\x0f\x38" or opcode[2] not in _OPCODES or modrm >> 6 != 3:
-        return False
-    target = UC_X86_REG_XMM0 + (modrm >> 3 & 7 | (rex & 4) << 1)
-    source = UC_X86_REG_XMM0 + (modrm & 7 | (rex & 1) << 3)
-    operation = {"sha256rnds2": _rounds, "sha256msg1": _message1, "sha256msg2": _message2}[
-        _OPCODES[opcode[2]]
-    ]
+        return None
+    done = Executed(_OPCODES[opcode[2]], modrm >> 3 & 7 | (rex & 4) << 1, modrm & 7 | (rex & 1) << 3)
+    target, source = UC_X86_REG_XMM0 + done.target, UC_X86_REG_XMM0 + done.source
+    operation = {"sha256rnds2": _rounds, "sha256msg1": _message1, "sha256msg2": _message2}[done.name]
     words = operation(_words(uc, target), _words(uc, source), _words(uc, UC_X86_REG_XMM0))
     uc.reg_write(target, sum((word & _MASK) << 32 * place for place, word in enumerate(words)))
     uc.reg_write(UC_X86_REG_RIP, address + length)
-    return True
+    return done
 
 
 def _words(uc: Uc, register: int) -> list[int]:

@@ -31,7 +31,7 @@ def start(image: bytes, kernel: bytes = b"\xf4" * 64, *, cr4: int = PLAIN.cr4) -
         memory,
         PURGATORY + BLOB.entry_offset,
         KERNEL,
-        stack=STACK,
+        registers={"rsp": STACK},
         peek={LINE: len(ZEROS), PURGATORY: BLOB.memsz},
         cpu=replace(PLAIN, cr4=cr4),
     )

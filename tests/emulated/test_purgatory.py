@@ -222,6 +222,26 @@ def test_a_name_too_long_for_the_table() -> None:
         start(digests=(Digest("sixteen letters!", 0, 0, bytes(32)),))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.binary(max_size=300) | st.sampled_from([55, 64, 128, 5000]).map(bytes), max_size=5),
+    st.sampled_from([PLAIN, SHA]),
+)
+def test_regions_of_any_sizes_side_by_side(contents: list[bytes], cpu: Cpu) -> None:
+    placed = {0x500000 + 0x2000 * number: content for number, content in enumerate(contents)}
+    digests = tuple(
+        Digest(f"{at:x}", at, len(content), hashlib.sha256(content).digest())
+        for at, content in placed.items()
+    )
+    memory = {at: content or b"x" for at, content in placed.items()}
+    assert start(digests=digests, extra=memory, cpu=cpu).jumped
+    for wrong in digests:
+        damaged = tuple(replace(each, sha256=bytes(32)) if each is wrong else each for each in digests)
+        outcome = start(digests=damaged, extra=memory, cpu=cpu)
+        assert f"region {wrong.name} is damaged: {wrong.size} bytes" in outcome.serial
+        assert outcome.serial.count("is damaged") == 1
+
+
 def test_large_regions_are_hashed_in_parts_that_cover_them() -> None:
     data = memoryview(bytes(200 << 20))
     parts = purgatory.digest_regions([Region("initrd", 1 << 32, data)])

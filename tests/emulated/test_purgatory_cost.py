@@ -58,3 +58,20 @@ def test_what_the_map_and_the_caches_cost_on_arm64(level: Level) -> None:
 
 def test_what_asking_the_cpu_costs_on_x86_64() -> None:
     assert x86_64(64, machine.SHA) < 5_000
+
+
+def test_the_cpu_seldom_waits_for_itself_where_two_regions_are_hashed() -> None:
+    content = bytes(_LARGE)
+    digest = Digest("data", 0x500000, _LARGE, hashlib.sha256(content).digest())
+    rounds = []
+    for count in 1, 2:
+        memory = {digest.address: content}
+        outcome = test_purgatory.start(
+            digests=(digest,) * count, extra=memory, cpu=machine.SHA, counted=True
+        )
+        assert outcome.jumped
+        rounds.append((outcome.sha_rounds, outcome.sha_rounds_waiting))
+        assert outcome.instructions < 2.7 * count * _LARGE
+    (one, _), (two, waiting) = rounds
+    assert two == 2 * one
+    assert waiting < 0.52 * two
