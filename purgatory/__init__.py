@@ -11,7 +11,7 @@ import hashlib
 import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pykexec.errors import PurgatoryError
 from pykexec.machine.serial import SerialPort
@@ -40,9 +40,8 @@ _ELF64_LSB = b"\x7fELF\x02\x01"
 _PT_LOAD = 1
 
 _PAGE = 4 * KIB  # purgatory hashes aligned data faster
-_PART_SIZE = 8 * MIB
-_PARTS_MAX = 16
-"""Larger regions than a part get several rows of the table, so that more than one core hashes them."""
+_PART_SIZE = 4 * MIB
+"""At least: what is smaller is not worth dividing."""
 
 
 class ConsoleKind(enum.IntEnum):
@@ -163,9 +162,7 @@ def _load_segment(file: bytes, headers: int, header_size: int, count: int) -> tu
 
 def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
     """Hash the regions' data, on all cores. Raises PurgatoryError when the table cannot hold them."""
-    parts = [part for region in regions for part in _parts(region)]
-    if len(parts) > _REGIONS_MAX:
-        raise PurgatoryError(f"{len(parts)} regions to verify; purgatory's table holds {_REGIONS_MAX}")
+    parts = _parts(regions)
     found: dict[int, Digest] = {}
     rest = iter(sorted(enumerate(parts), key=lambda part: -part[1].data.nbytes))
 
@@ -187,10 +184,19 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _parts(region: Region) -> Iterator[Region]:
-    size = max(_PART_SIZE, align_up(-(-region.data.nbytes // _PARTS_MAX), _PAGE))
-    for offset in range(0, region.data.nbytes, size):
-        yield Region(region.name, region.address + offset, region.data[offset : offset + size])
+def _parts(regions: Sequence[Region]) -> list[Region]:
+    """Rows of purgatory's table: large regions get several, so that there is work for all cores."""
+    if len(regions) > _REGIONS_MAX:
+        raise PurgatoryError(f"{len(regions)} regions to verify; purgatory's table holds {_REGIONS_MAX}")
+    # Each region's last part may be a smaller one.
+    whole_parts = max(1, _REGIONS_MAX - len(regions))
+    total = sum(region.data.nbytes for region in regions)
+    size = max(_PART_SIZE, align_up(-(-total // whole_parts), _PAGE))
+    return [
+        Region(region.name, region.address + offset, region.data[offset : offset + size])
+        for region in regions
+        for offset in range(0, region.data.nbytes, size)
+    ]
 
 
 def _digest(part: Region) -> Digest:

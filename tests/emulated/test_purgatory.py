@@ -1,6 +1,7 @@
 """The shipped purgatory, executed: it starts an intact kernel and nothing else."""
 
 import hashlib
+import mmap
 from dataclasses import replace
 
 import pytest
@@ -252,6 +253,15 @@ def test_large_regions_are_hashed_in_parts_that_cover_them() -> None:
         assert part.sha256 == hashlib.sha256(data[: part.size]).digest()
         position += part.size
     assert position == (1 << 32) + data.nbytes
+
+
+def test_the_table_holds_any_number_of_large_regions() -> None:
+    data = memoryview(mmap.mmap(-1, 130 << 20))
+    whole = [Region(f"module{number}", number << 32, data) for number in range(6)]
+    digests = purgatory.digest_regions(whole)
+    assert {digest.name for digest in digests} == {region.name for region in whole}
+    assert sum(digest.size for digest in digests) == 6 * data.nbytes
+    assert purgatory.build(BLOB, jump_to=0, arguments=(), digests=digests)
 
 
 _VGA = 0xB8000
