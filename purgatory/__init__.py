@@ -7,7 +7,6 @@ kernel, or says on the console which region is damaged and resets the machine.
 """
 
 import enum
-import hashlib
 import os
 import struct
 import threading
@@ -18,6 +17,10 @@ from pykexec.machine.serial import SerialPort
 from pykexec.memory import KIB, MIB, align_up
 from pykexec.purgatory.compiled import PARAMS, REGION
 from pykexec.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.purgatory.native import Hash
 
 _PREBUILT = os.path.join(os.path.dirname(__file__), "prebuilt")
 
@@ -163,21 +166,25 @@ def _load_segment(file: bytes, headers: int, header_size: int, count: int) -> tu
 def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
     """Hash the regions' data, on all cores. Raises PurgatoryError when the table cannot hold them."""
     parts = _parts(regions)
-    found: dict[int, Digest] = {}
-    rest = iter(sorted(enumerate(parts), key=lambda part: -part[1].data.nbytes))
+    hash_all = _hash()
+    found: dict[int, bytes] = {}
+    order = sorted(range(len(parts)), key=lambda index: -parts[index].data.nbytes)
+    rest = iter([order[place : place + 2] for place in range(0, len(order), 2)])
 
     def work() -> None:
-        for index, part in rest:  # next() of a list's iterator is atomic
-            found[index] = _digest(part)
+        for pair in rest:  # next() of a list's iterator is atomic
+            found.update(zip(pair, hash_all([parts[index].data for index in pair]), strict=True))
 
-    # hashlib releases the interpreter lock while it hashes.
-    others = [threading.Thread(target=work) for _ in range(min(_cores(), len(parts)) - 1)]
+    # The interpreter lock is released while something is hashed.
+    others = [threading.Thread(target=work) for _ in range(min(_cores(), (len(parts) + 1) // 2) - 1)]
     for thread in others:
         thread.start()
     work()
     for thread in others:
         thread.join()
-    return tuple(found[index] for index in range(len(parts)))
+    return tuple(
+        Digest(part.name, part.address, part.data.nbytes, found[index]) for index, part in enumerate(parts)
+    )
 
 
 def _cores() -> int:
@@ -199,8 +206,16 @@ def _parts(regions: Sequence[Region]) -> list[Region]:
     ]
 
 
-def _digest(part: Region) -> Digest:
-    return Digest(part.name, part.address, part.data.nbytes, hashlib.sha256(part.data).digest())
+def _hash() -> "Hash":
+    from pykexec.purgatory import native
+
+    return native.find(os.path.join(_PREBUILT, f"{os.uname().machine}.elf")) or _hash_one_by_one
+
+
+def _hash_one_by_one(messages: Sequence[memoryview]) -> list[bytes]:
+    import hashlib
+
+    return [hashlib.sha256(data).digest() for data in messages]
 
 
 _UART_CLOCK = 115200  # baud at divisor 1, on a PC

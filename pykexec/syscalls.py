@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 
+from pykexec.buffers import HeldBuffer
 from pykexec.errors import PykexecError
 from pykexec.uapi import KEXEC_FILE_UNLOAD
 
@@ -82,7 +83,7 @@ def kexec_load(entry: int, segments: Sequence[Segment], flags: int, *, call: Sys
     Raises OSError, or PykexecError when this process cannot make the call at all.
     """
     number = kexec_load_number(os.uname().machine, _POINTER_BITS)
-    held = [_HeldBuffer(segment.data) for segment in segments]
+    held = [HeldBuffer(segment.data) for segment in segments]
     table = (KexecSegment * len(segments))()
     for slot, segment, buffer in zip(table, segments, held, strict=True):
         slot.buf = buffer.address
@@ -142,42 +143,3 @@ def _family(machine: str) -> str:
     if len(machine) == 4 and machine[0] == "i" and machine.endswith("86"):
         return "i386"
     return machine.removesuffix("le")
-
-
-class _PyBuffer(ctypes.Structure):
-    """Py_buffer (Include/pybuffer.h), part of the stable ABI since Python 3.11."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.c_void_p),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-class _HeldBuffer:
-    """The bytes of a contiguous view, writable or not; they stay where they are as long as this lives.
-
-    ctypes itself gives addresses of writable buffers only.
-    """
-
-    def __init__(self, data: memoryview) -> None:
-        self._buffer = _PyBuffer()
-        contiguous_bytes = ctypes.c_int(0)  # PyBUF_SIMPLE
-        get = ctypes.pythonapi.PyObject_GetBuffer
-        get(ctypes.py_object(data), ctypes.byref(self._buffer), contiguous_bytes)
-
-    @property
-    def address(self) -> int | None:
-        address: int | None = self._buffer.buf
-        return address
-
-    def __del__(self) -> None:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(self._buffer))

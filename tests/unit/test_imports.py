@@ -4,6 +4,7 @@ Each runs in an interpreter of its own and tells what it has imported beyond wha
 """
 
 import ast
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from pykexec import initramfs
+from pykexec.purgatory import native
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
 
 _ROOT = Path(__file__).parents[2]
+_PURGATORY = _ROOT / "purgatory/prebuilt/x86_64.elf"
 
 # The first argument is a folder that stands for /; nothing reaches the kernel.
 _PROGRAM = """
@@ -138,6 +141,7 @@ def test_load_of_a_bzimage(action: str, running: Path, tmp_path: Path) -> None:
     assert found.status == 0
     assert found.third_party == set()
     assert found.slow <= {"ctypes", "hashlib", "threading"} | _SOME
+    assert ("hashlib" in found.slow) == (native.find(os.fspath(_PURGATORY)) is None)
     others = {
         "arch.arm64.loader",
         "arch.x86_64.declared",
