@@ -77,8 +77,39 @@ def _declared(cls: type[Any]) -> Iterator[tuple[str, _Field]]:
         yield name, given if isinstance(given, _Field) else _Field(given, True, True)
 
 
+_OFTEN = 50
+"""Compiling takes as long as that many calls of what need not be compiled, about."""
+
+
 def _initializer(cls: type[Any], fields: Mapping[str, _Field]) -> Callable[..., None]:
-    """Compiled, because it is called a hundred thousand times for a large machine; all else need not be."""
+    """Compiled when it has been called often: most classes have a few instances, some a hundred thousand."""
+    names = tuple(fields)
+    defaults = {name: each.default for name, each in fields.items() if each.default is not _REQUIRED}
+    is_checked = hasattr(cls, "__post_init__")
+    calls = 0
+
+    def initialize(self: Any, /, *values: Any, **named: Any) -> None:
+        nonlocal calls
+        calls += 1
+        given = dict(zip(names, values, strict=False))
+        chosen = {**defaults, **given, **named}
+        fits = (
+            len(given) == len(values) and chosen.keys() == fields.keys() and not given.keys() & named.keys()
+        )
+        if calls == _OFTEN or not fits:
+            compiled = _compiled(cls, fields)
+            setattr(cls, "__init__", compiled)  # noqa: B010
+            return compiled(self, *values, **named)  # which says what does not fit
+        for name in names:
+            object.__setattr__(self, name, chosen[name])
+        if is_checked:
+            self.__post_init__()
+
+    initialize.__qualname__ = f"{cls.__qualname__}.__init__"
+    return initialize
+
+
+def _compiled(cls: type[Any], fields: Mapping[str, _Field]) -> Callable[..., None]:
     parameters = ", ".join(
         name if each.default is _REQUIRED else f"{name}=fields[{name!r}].default"
         for name, each in fields.items()

@@ -110,6 +110,17 @@ def test_everything_compares(one: Any, other: Any) -> None:
         assert outcome(lambda act=act: act(*ours)) == outcome(lambda act=act: act(*theirs))  # type: ignore[misc]
 
 
+@given(ARGUMENTS)
+def test_the_first_instance_is_made_as_the_thousandth(what: tuple[str, list[int], dict[str, int]]) -> None:
+    fresh, used = (classes(values.dataclass, values.field) for _ in range(2))
+    for each in used.values():
+        for _ in range(1000):
+            each(1)
+    theirs, *ours = (built(made, what) for made in (THEIRS, fresh, used))
+    first, thousandth = (each if isinstance(each, type) else dataclasses.astuple(each) for each in ours)
+    assert first == thousandth == (theirs if isinstance(theirs, type) else dataclasses.astuple(theirs))
+
+
 @given(st.integers(-3, 3), st.integers(-3, 3))
 def test_replace(x: int, y: int) -> None:
     point = OURS["Point"](x)
