@@ -8,12 +8,17 @@ import importlib
 import os
 from collections.abc import Sequence
 from functools import cache
-from typing import Protocol
 
 from pykexec.errors import MachineError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 
 class Arch(Protocol):

@@ -4,13 +4,18 @@ The capture kernel finds them through ``elfcorehdr=`` (or the device tree), merg
 whole as /proc/vmcore (fs/proc/vmcore.c). Offsets in these headers are therefore physical addresses.
 """
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from pykexec.errors import MachineError
 from pykexec.machine.cpus import NoteArea
 from pykexec.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Literal
 
 _EHDR = {"little": struct.Struct("<16sHHIQQQIHHHHHH"), "big": struct.Struct(">16sHHIQQQIHHHHHH")}
 _PHDR = {"little": struct.Struct("<IIQQQQQQ"), "big": struct.Struct(">IIQQQQQQ")}

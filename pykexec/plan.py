@@ -1,7 +1,8 @@
 """What is asked for (`Request`) and what shall be done (`LoadPlan`): plain values, no I/O."""
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING, Any
 
 from pykexec import log
 from pykexec.errors import PlacementError
@@ -11,7 +12,10 @@ from pykexec.purpose import Purpose
 from pykexec.uapi import KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
 from pykexec.values import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pykexec.initramfs import Addition
 
 __all__ = [
@@ -75,7 +79,7 @@ class Request:
     """Instead of the one that comes with the kernel, if one does (--initrd)."""
     initrds: tuple[FileData, ...] = ()
     """Further ones, behind `initrd` or what comes with the kernel (--add-initrd)."""
-    additions: "tuple[Addition, ...]" = ()
+    additions: tuple[Addition, ...] = ()
     """Files to put into the initramfs (--initrd-file)."""
     entry_id: str | None = None
     """A boot loader's entry, by its ID, title or version, or "default" (--entry-id)."""
@@ -141,7 +145,7 @@ class Request:
         initrd: str | os.PathLike[str] | None = None,
         device_tree: str | os.PathLike[str] | None = None,
         **settings: Any,
-    ) -> "Request":
+    ) -> Request:
         """A request for files on disk; `settings` are the other fields.
 
         Raises FileError where a file cannot be read.

@@ -1,7 +1,5 @@
 """The boot protocol's structures, by the names of arch/x86/include/uapi/asm/bootparam.h and boot.rst."""
 
-from typing import Any
-
 from pykexec.arch.x86_64.compiled import (
     BOOT_PARAMS,
     E820_ENTRY,
@@ -22,7 +20,13 @@ __all__ = [
     "SETUP_HEADER",
 ]
 
-Parsed = Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Parsed: TypeAlias = Any
+else:
+    Parsed = object
 """What parsers return: a container whose attributes are the fields."""
 
 SETUP_HEADER_OFFSET = 0x1F1

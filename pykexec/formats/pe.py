@@ -1,9 +1,9 @@
 """Portable Executables: what an EFI stub makes of a kernel (Microsoft's PE format, "COFF file header")."""
 
 import struct
-from dataclasses import dataclass
 
 from pykexec.errors import ImageError
+from pykexec.values import dataclass
 
 _COFF_HEADER = struct.Struct("<4sHHIIIHH")
 _SECTION_HEADER = struct.Struct("<8sIIII16x")

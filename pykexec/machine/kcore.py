@@ -1,15 +1,23 @@
 """/proc/kcore's headers and notes: where the running kernel has mapped what. No memory is read."""
 
+from __future__ import annotations
+
 import bisect
 import struct
-from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import IO, NamedTuple
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root, unreadable
 from pykexec.memory import GIB, MIB, Range, align_down, align_up
 from pykexec.values import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO
+
+    ProgramHeader = tuple[int, int, int, int, int, int]
+    """Type, offset in the file, virtual and physical address, size in the file and in memory."""
 
 PATH = "proc/kcore"
 
@@ -19,14 +27,6 @@ _MACHINES = {3: "EM_386", 40: "EM_ARM", 62: "EM_X86_64", 183: "EM_AARCH64", 243:
 _ET_CORE, _PT_LOAD, _PT_NOTE = 4, 1, 4
 _NOTES_MAX = 16 * MIB
 _SEGMENTS_MAX = 1 << 20
-
-
-class Note(NamedTuple):
-    """An ELF note."""
-
-    name: bytes
-    type: int
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,30 +148,15 @@ def read(root: Root) -> Kcore:
             raise MachineError(f"/proc/kcore: not the ELF file it should be: {error}") from error
 
 
-class _ProgramHeader(NamedTuple):
-    """A program header, in one order for both classes of ELF files."""
-
-    type: int
-    offset: int
-    virtual: int
-    physical: int
-    filesz: int
-    memsz: int
-
-
 def _parse(file: IO[bytes]) -> Kcore:
     order, machine, headers = _program_headers(file)
-    loads = [header for header in headers if header.type == _PT_LOAD]
+    loads = [header[2:] for header in headers if header[0] == _PT_LOAD]
     if not loads:
         raise ValueError("no mappings")
-    addressed = any(header.physical not in (0, *_NO_ADDRESS) for header in loads)
+    addressed = any(physical not in (0, *_NO_ADDRESS) for _, physical, _, _ in loads)
     segments = tuple(
-        KcoreSegment(
-            virtual=header.virtual,
-            physical=header.physical if addressed and header.physical not in _NO_ADDRESS else None,
-            size=header.memsz,
-        )
-        for header in loads
+        KcoreSegment(virtual, physical if addressed and physical not in _NO_ADDRESS else None, memsz)
+        for virtual, physical, _, memsz in loads
     )
     return Kcore(
         _MACHINES.get(machine, f"EM {machine}"),
@@ -181,7 +166,7 @@ def _parse(file: IO[bytes]) -> Kcore:
     )
 
 
-def _program_headers(file: IO[bytes]) -> tuple[str, int, list[_ProgramHeader]]:
+def _program_headers(file: IO[bytes]) -> tuple[str, int, list[ProgramHeader]]:
     """Byte order, machine and all program headers of a core file of either class (elf(5))."""
     ident = file.read(16)
     orders, classes = {1: "<", 2: ">"}, {1: "I", 2: "Q"}
@@ -190,44 +175,39 @@ def _program_headers(file: IO[bytes]) -> tuple[str, int, list[_ProgramHeader]]:
     order, word = orders[ident[5]], classes[ident[4]]
     header = struct.Struct(f"{order}HHI{word}{word}{word}IHHHHHH")
     _, machine, _, _, start, _, _, _, entry_size, count, *_ = header.unpack(file.read(header.size))
-    row = struct.Struct(f"{order}IIQQQQQQ" if word == "Q" else f"{order}IIIIIIII")
+    row = struct.Struct(f"{order}I4xQQQQQ8x" if word == "Q" else f"{order}IIIIII8x")
     if entry_size != row.size or count > _SEGMENTS_MAX:
         raise ValueError(f"{count} program headers of {entry_size} bytes")
     file.seek(start)
     table = file.read(row.size * count)
     if len(table) < row.size * count:
         raise ValueError(f"{count} program headers in {len(table)} bytes")
-    if word == "Q":
-        rows = [(kind, *rest[:5]) for kind, _, *rest in row.iter_unpack(table)]
-    else:
-        rows = [tuple(values[:6]) for values in row.iter_unpack(table)]
-    return order, machine, [_ProgramHeader(*values) for values in rows]
+    return order, machine, list(row.iter_unpack(table))
 
 
-def _notes(file: IO[bytes], order: str, headers: Sequence[_ProgramHeader]) -> Iterator[Note]:
+def _notes(file: IO[bytes], order: str, headers: Sequence[ProgramHeader]) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents."""
     note_header = struct.Struct(f"{order}III")
-    for header in headers:
-        if header.type != _PT_NOTE:
+    for kind, offset, _, _, filesz, _ in headers:
+        if kind != _PT_NOTE:
             continue
-        if header.filesz > _NOTES_MAX:
-            raise ValueError(f"{header.filesz} bytes of notes")
-        file.seek(header.offset)
-        data = file.read(header.filesz)
+        if filesz > _NOTES_MAX:
+            raise ValueError(f"{filesz} bytes of notes")
+        file.seek(offset)
+        data = file.read(filesz)
         position = 0
         while position + note_header.size <= len(data):
-            name_size, size, kind = note_header.unpack_from(data, position)
+            name_size, size, _ = note_header.unpack_from(data, position)
             name_at = position + note_header.size
             content_at = name_at + align_up(name_size, 4)
-            yield Note(
-                data[name_at : name_at + name_size].rstrip(b"\0"), kind, data[content_at : content_at + size]
-            )
+            yield data[name_at : name_at + name_size].rstrip(b"\0"), data[content_at : content_at + size]
             position = content_at + align_up(size, 4)
 
 
-def _vmcoreinfo(notes: Iterator[Note]) -> dict[str, str]:
-    for note in notes:
-        if note.name == b"VMCOREINFO":
-            lines = note.content.rstrip(b"\0").decode("ascii", "replace").splitlines()
+def _vmcoreinfo(notes: Iterator[tuple[bytes, bytes]]) -> dict[str, str]:
+    for name, content in notes:
+        if name == b"VMCOREINFO":
+            lines = content.rstrip(b"\0").decode("ascii", "replace").splitlines()
             return dict(line.split("=", 1) for line in lines if "=" in line)
     return {}
 

@@ -1,7 +1,5 @@
 """Serial ports, for purgatory's last words."""
 
-import re
-
 from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Root
 from pykexec.machine.text import number, read_number, read_text
@@ -37,7 +35,8 @@ def console_for(root: Root, command_line: str) -> SerialPort | None:
 
     The last ``console=`` counts, as it does for /dev/console. None: no serial console this machine knows.
     """
-    named = re.findall(r"(?:^|\s)console=(tty[A-Za-z]*\d+)", command_line)
+    values = [word.removeprefix("console=") for word in command_line.split() if word.startswith("console=")]
+    named = [name for name in (value.partition(",")[0] for value in values) if name.isalnum()]
     active = (read_text(root, f"{_TTYS}/console/active") or "").split()
     for name in [*reversed(named), *reversed(active)]:
         port = _port(root, name)

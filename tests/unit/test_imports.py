@@ -49,14 +49,13 @@ print(status, sorted({*sys.modules} - at_start), file=sys.stderr)
 """
 
 _SLOW = {
-    "argparse", "asyncio", "bz2", "concurrent", "ctypes", "dataclasses", "datetime", "email", "fnmatch",
-    "gettext", "gzip", "hashlib", "http", "inspect", "json", "locale", "logging", "lzma", "multiprocessing",
-    "pathlib", "platform", "random", "re", "shutil", "socket", "ssl", "subprocess", "tarfile", "tempfile",
-    "textwrap", "threading", "typing", "unittest", "urllib", "uuid", "zipfile", "zlib",
+    "argparse", "asyncio", "bz2", "concurrent", "contextlib", "ctypes", "dataclasses", "datetime",
+    "email", "fnmatch", "gettext", "gzip", "hashlib", "http", "inspect", "json", "locale", "logging",
+    "lzma", "multiprocessing", "pathlib", "platform", "random", "re", "shutil", "socket", "ssl",
+    "subprocess", "tarfile", "tempfile", "textwrap", "threading", "typing", "unittest", "urllib",
+    "uuid", "zipfile", "zlib",
 }  # fmt: skip
 """Modules of Python itself that take a millisecond or more; the interpreter itself takes ten."""
-_SOME = {"re", "typing"}
-"""What a load has for a console's name, and for types that are protocols."""
 
 
 FOR_OTHER_FILES = {
@@ -140,7 +139,7 @@ def test_load_of_a_bzimage(action: str, running: Path, tmp_path: Path) -> None:
     found = imported(["-c", action, kernel, f"--initrd={initrd(tmp_path)}"], running)
     assert found.status == 0
     assert found.third_party == set()
-    assert found.slow <= {"ctypes", "hashlib", "threading"} | _SOME
+    assert found.slow <= {"ctypes", "hashlib", "threading"}
     assert ("hashlib" in found.slow) == (native.find(os.fspath(_PURGATORY)) is None)
     others = {
         "arch.arm64.loader",
@@ -160,7 +159,7 @@ def test_load_by_the_kernel(running: Path, tmp_path: Path) -> None:
     found = imported(["-s", "-l", kernel, f"--initrd={initrd(tmp_path)}"], running)
     assert found.status == 0
     assert found.third_party == set()
-    assert found.slow <= {"ctypes"} | _SOME
+    assert found.slow <= {"ctypes"}
     others = {"arch.x86_64.loader", "elfcore", "explain", "purgatory", "report", *FOR_OTHER_FILES}
     assert not found.own & {f"pykexec.{name}" for name in others}
 
