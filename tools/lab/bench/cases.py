@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..arches import ARM64, X86_64
 from ..kernels import Kernel
 from . import guests, instructions, machines
-from .measure import MIB, bare_python, kexec, measure, pykexec, random_file
+from .measure import MIB, bare_python, compressed_file, kexec, measure, pykexec
 from .table import Reference, Row
 
 _APPEND = "root=/dev/vda1 ro console=ttyS0,115200 quiet"
@@ -29,7 +29,7 @@ def _load(megabytes: int, limit: float) -> Callable[[str, int], Iterator[Row]]:
     """A load for a reboot, up to the system call; memory is a process's own, not the files' pages."""
 
     def rows(case: str, runs: int) -> Iterator[Row]:
-        kernel, initrd = Kernel.get("6.1", X86_64).image, random_file(megabytes * MIB)
+        kernel, initrd = Kernel.get("6.1", X86_64).image, compressed_file(megabytes * MIB)
         arguments = ("-c", "-l", kernel, f"--initrd={initrd}", f"--append={_APPEND}")
         commands = [
             pykexec(*arguments, loads=initrd.stat().st_size),
@@ -56,7 +56,7 @@ def _command(option: str, status: int = 0) -> Callable[[str, int], Iterator[Row]
 
 
 def _plan_memory(case: str, runs: int) -> Iterator[Row]:
-    kernel, initrd = Kernel.get("6.1", X86_64).image, random_file(MIB)
+    kernel, initrd = Kernel.get("6.1", X86_64).image, compressed_file(MIB)
     snapshot = machines.large()
     command = pykexec(
         "--machine", snapshot, "-p", kernel, f"--initrd={initrd}", "--append=quiet", "--dry-run"

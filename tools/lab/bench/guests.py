@@ -13,7 +13,7 @@ from ..arches import X86_64, Arch
 from ..host import LabError
 from ..kernels import Kernel
 from ..qemu import PANIC, Guest, Machine, Running, run
-from .measure import MIB, random_file
+from .measure import MIB, compressed_file
 from .table import Row
 
 _LOADERS = ("pykexec", "kexec")
@@ -56,7 +56,7 @@ _TIMEOUT = 300
 
 def crash_load(case: str, runs: int) -> Iterator[Row]:
     """A crash load as a distribution's service does it."""
-    kernel, initrd = demo.prepare(X86_64, "6.1"), random_file(30 * MIB)
+    kernel, initrd = demo.prepare(X86_64, "6.1"), compressed_file(30 * MIB)
     script = _LOAD.format(append=_CAPTURE, loaders=_LOADERS, runs=runs)
     files = {"/boot/capture.img": initrd.read_bytes(), "/lab/load.py": script.encode()}
     guest = Guest(kernel, job="exec python3 /lab/load.py", files=files)
@@ -91,7 +91,7 @@ def panic(arch: Arch) -> Callable[[str, int], Iterator[Row]]:
 def _panic(arch: Arch, kernel: Kernel, loader: str) -> float:
     """Seconds between two pieces of text on the console, as this machine's clock has them."""
     job = _PANIC_LOAD.format(loader=loader, console=arch.console, early=_EARLY[arch.name])
-    padding = {"/padding": random_file(_INITRD_PADDING).read_bytes()}
+    padding = {"/padding": compressed_file(_INITRD_PADDING).read_bytes()}
     guest = Guest(kernel, job, PANIC, second_files=padding)
     with tempfile.TemporaryDirectory(prefix="pykexec-bench-") as name:
         folder = Path(name, "machine")
