@@ -1,0 +1,72 @@
+"""What the loader hashes, with purgatory's own code where this machine's CPU can, and without."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykexec import purgatory
+from pykexec.files import FileData
+from pykexec.loader import plan_load
+from pykexec.plan import Purpose, Request
+from pykexec.purgatory import Region, native
+from tests.support.arm64_image import FakeImage
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import snapshot
+
+_PREBUILT = Path(purgatory.__file__).parent / "prebuilt"
+
+MACHINES = {
+    "qemu-6.1-1g": FileData.from_bytes("vmlinuz", FakeBzImage().build()),
+    "qemu-arm64-6.1-1g": FileData.from_bytes("Image", FakeImage().build()),
+}
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_each_byte_that_is_loaded_is_hashed_once_and_no_padding(
+    machine: str, purpose: Purpose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[memoryview] = []
+
+    def count(messages: Sequence[memoryview]) -> list[bytes]:
+        hashed.extend(messages)
+        return [bytes(32)] * len(messages)
+
+    monkeypatch.setattr(purgatory, "_hash", lambda: count)
+    initrd = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * (9 << 18))
+    plan = plan_load(snapshot(machine), Request(MACHINES[machine], purpose=purpose, initrd=initrd))
+    loaded = [segment for segment in plan.segments if segment.name != "purgatory"]
+    assert sum(part.nbytes for part in hashed) == sum(segment.data.nbytes for segment in loaded)
+    assert sum(segment.memsz for segment in loaded) > sum(segment.data.nbytes for segment in loaded)
+    assert initrd.size in {segment.data.nbytes for segment in loaded}
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=300) | st.sampled_from([64, 5000]).map(bytes), max_size=9))
+def test_digests_are_those_of_hashlib(contents: list[bytes]) -> None:
+    regions = [Region(str(n), n << 20, memoryview(data)) for n, data in enumerate(contents)]
+    expected = {str(n): hashlib.sha256(data).digest() for n, data in enumerate(contents) if data}
+    assert {each.name: each.sha256 for each in purgatory.digest_regions(regions)} == expected
+
+
+def test_what_has_no_function_for_programs(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for file in _PREBUILT / "arm64.elf", empty, tmp_path, tmp_path / "missing":
+        assert native.find(os.fspath(file)) is None
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_hashing_without_it(machine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(purgatory, "_PREBUILT", os.fspath(tmp_path))
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", machine)))
+    data = os.urandom(10 << 20)
+    digests = purgatory.digest_regions([Region("initrd", 0, memoryview(data))])
+    assert [digest.sha256 for digest in digests] == [
+        hashlib.sha256(data[each.address : each.address + each.size]).digest() for each in digests
+    ]
