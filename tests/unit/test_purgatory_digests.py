@@ -61,6 +61,16 @@ def test_what_has_no_function_for_programs(tmp_path: Path) -> None:
         assert native.find(os.fspath(file)) is None
 
 
+def test_a_function_that_hashes_wrongly_is_not_used(tmp_path: Path) -> None:
+    code = bytearray((_PREBUILT / "x86_64.elf").read_bytes())
+    constant = (0x428A2F98).to_bytes(4, "little")  # FIPS 180-4, 4.2.2: the first one
+    assert code.count(constant) == 1
+    code[code.find(constant)] ^= 1
+    file = tmp_path / "x86_64.elf"
+    file.write_bytes(code)
+    assert native.find(os.fspath(file)) is None
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_hashing_without_it(machine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(purgatory, "_PREBUILT", os.fspath(tmp_path))
