@@ -124,10 +124,12 @@ def _prepare_jump(machine: Machine, request: Request, lowest: int) -> Ground:
     lent = RangeSet(memory.reserved)
     usable = lent.intersect([Range(lowest, 1 << 64)])
     layout = Layout(usable, page_size=machine.page_size)
-    headers = jump.core_headers(machine, memory)
-    elfcorehdr = layout.place(_ELFCOREHDR, len(headers), why="describes what the running kernel keeps")
-    layout.fill(_ELFCOREHDR, headers)
-    memory_map = crash.memory_map_of(lent.minus([layout.range(_ELFCOREHDR)]), machine.iomem)
+    elfcorehdr, in_use = None, []
+    if headers := jump.core_headers(machine, memory):
+        elfcorehdr = layout.place(_ELFCOREHDR, len(headers), why="describes what the running kernel keeps")
+        layout.fill(_ELFCOREHDR, headers)
+        in_use.append(layout.range(_ELFCOREHDR))
+    memory_map = crash.memory_map_of(lent.minus(in_use), machine.iomem)
     return Ground(machine, request, layout, usable, memory_map, None, elfcorehdr, lent)
 
 
@@ -186,7 +188,7 @@ def finish(
         jump_to=start.address,
         arguments=start.arguments,
         digests=() if request.skip_checks else purgatory.digest_regions(_regions(ground)),
-        console=_console(machine, request, line),
+        console=console(machine, request, line),
         backup=ground.backup,
         called=bool(jump_back_digits),
         jump_back_digits=jump_back_digits,
@@ -218,7 +220,8 @@ def _segments(ground: Ground) -> tuple[Segment, ...]:
     return tuple(sorted([*segments, *jump.rest(ground.lent, segments)], key=lambda each: each.address))
 
 
-def _console(machine: Machine, request: Request, line: str) -> purgatory.Console:
+def console(machine: Machine, request: Request, line: str) -> purgatory.Console:
+    """Where purgatory writes, for a kernel with that command line."""
     wanted = request.console
     port = machine.console_for(line, wanted.port)
     if port is None or not port.io_port:

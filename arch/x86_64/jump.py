@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pykexec import crash as generic_crash
 from pykexec import elfcore, purgatory
 from pykexec.arch.x86_64 import crash
-from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, FLAG_ARCH, Leave, free_memory
+from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, FLAG_ARCH, Leave, console, free_memory
 from pykexec.crash import CrashMemory
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
@@ -46,17 +46,22 @@ def survey(machine: Machine, within: Range) -> CrashMemory:
 
 
 def core_headers(machine: Machine, memory: CrashMemory) -> bytes:
-    """ELF core headers for what stays where it is. Raises MachineError."""
-    text, note = generic_crash.kernel_text(machine), machine.vmcoreinfo
+    """ELF core headers for what stays where it is. Raises MachineError.
+
+    Empty where none of the notes stays: a kernel reads no headers without (fs/proc/vmcore.c).
+    """
+
+    def stays(address: int, size: int) -> bool:
+        return memory.dumped.covers(Range.sized(address, size))
+
+    info, text = machine.vmcoreinfo, generic_crash.kernel_text(machine)
+    notes = [note for note in machine.cpu_notes if stays(note.address, note.size)]
+    info = info if info and stays(info.address, info.size) else None
+    if not (notes or info):
+        return b""
     parts = generic_crash.linear_map(machine, memory)
-    if memory.dumped.covers(Range.sized(text.physical, text.size)):
-        parts = [text, *parts]
-    return elfcore.build(
-        crash.EM_X86_64,
-        cpu_notes=(),  # this kernel does not crash
-        vmcoreinfo=note if note and memory.dumped.covers(Range.sized(note.address, note.size)) else None,
-        memory=parts,
-    )
+    parts = [text, *parts] if stays(text.physical, text.size) else parts
+    return elfcore.build(crash.EM_X86_64, cpu_notes=notes, vmcoreinfo=info, memory=parts)
 
 
 def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
@@ -91,6 +96,7 @@ def plan_back(machine: Machine, request: Request) -> LoadPlan:
         jump_to=address,
         arguments=(tables.four_levels, tables.five_levels, 0, Leave.BACK),
         digests=purgatory.digest_regions([] if request.skip_checks else [region]),
+        console=console(machine, request, machine.command_line),
         called=True,
     )
     layout.fill(_PURGATORY, image)
@@ -108,7 +114,8 @@ def plan_back(machine: Machine, request: Request) -> LoadPlan:
 
 
 # Intel SDM volume 3, 4.5: bits of entries, and how many there are.
-_PRESENT_WRITABLE = 0x3
+_PRESENT_WRITABLE = 0x63
+"""And accessed and dirty, so that the CPU leaves them as they were digested."""
 _LARGE_PAGE = 0x80
 _ENTRIES = 512
 _FOUR_LEVELS_END = 1 << 48

@@ -88,9 +88,10 @@ reloaded:
 	.size	purgatory_entry, . - purgatory_entry
 
 /*
- * The other kernel goes on behind the call in its relocate_kernel. It takes what lies on the stack for the address
- * at which the kernel that we come from can be called in turn, and has its page tables from its own data: but it
- * has to be mapped until then, which it need not be in those of the kernel that we come from.
+ * Both kernels go on behind the call in their relocate_kernel. What then lies on the stack they take for the address
+ * to call the next time, and their page tables they have from their own data: but they have to be mapped until then.
+ * The kernel that was there first has all memory mapped; the one that we come from need not have the other's. So the
+ * first is told to call us, and the second, when it is called, to come by here again.
  */
 	.type	jump_back, @function
 jump_back:
@@ -101,8 +102,16 @@ jump_back:
 	movq	ARGUMENT(1)(%rip), %rax
 1:	movq	%rax, %cr3
 	leaq	stack_end(%rip), %rsp
-	pushq	purgatory_params + PARAMS_JUMP_BACK_ENTRY(%rip)
+	leaq	called_again(%rip), %rax
+	pushq	%rax
 	jmpq	*purgatory_params + PARAMS_JUMP_TO(%rip)
+called_again:
+	movq	(%rsp), %rax
+	movq	%rax, purgatory_params + PARAMS_JUMP_TO(%rip)
+	leaq	stack_end(%rip), %rsp
+	leaq	purgatory_entry(%rip), %rax
+	pushq	%rax
+	jmpq	*purgatory_params + PARAMS_JUMP_BACK_ENTRY(%rip)
 	.size	jump_back, . - jump_back
 
 /*

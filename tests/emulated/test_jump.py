@@ -16,10 +16,10 @@ from tests.emulated.machine import PLAIN, Outcome, run
 BLOB = purgatory.load_blob("x86_64")
 PURGATORY, KERNEL, LINE, STACK = 0x10000, 0x200000, 0x300000, 0x400000
 ZEROS = b"quiet entry=0x" + b"0" * 16 + b"\0"
-RETURN = 0x1234_5678_9ABC_DEF0
+RETURN = 0x1234_5678_9000
 
 
-def start(image: bytes, kernel: bytes = b"\xf4" * 64, *, cr4: int = PLAIN.cr4) -> Outcome:
+def start(image: bytes, kernel: bytes = b"\xf4" * 64, *, to: int = KERNEL, cr4: int = PLAIN.cr4) -> Outcome:
     """Enter purgatory as a function that returns to RETURN."""
     memory = {
         PURGATORY: image.ljust(BLOB.memsz, b"\xcc"),
@@ -30,7 +30,7 @@ def start(image: bytes, kernel: bytes = b"\xf4" * 64, *, cr4: int = PLAIN.cr4) -
     return run(
         memory,
         PURGATORY + BLOB.entry_offset,
-        KERNEL,
+        to,
         registers={"rsp": STACK},
         peek={LINE: len(ZEROS), PURGATORY: BLOB.memsz},
         cpu=replace(PLAIN, cr4=cr4),
@@ -52,7 +52,7 @@ def telling(*, called: bool = False, jump_back_digits: int = 0) -> bytes:
 def test_the_new_kernel_is_told_where_the_old_one_waits() -> None:
     outcome = start(telling(called=True, jump_back_digits=LINE + len(ZEROS) - 17))
     assert outcome.jumped
-    assert outcome.memory[LINE] == b"quiet entry=0x123456789abcdef0\0"
+    assert outcome.memory[LINE] == b"quiet entry=0x0000123456789000\0"
 
 
 def test_nothing_is_written_where_it_is_not_asked_for() -> None:
@@ -67,15 +67,37 @@ def test_a_damaged_kernel_is_told_nothing() -> None:
 
 @pytest.mark.parametrize(("cr4", "top"), [(PLAIN.cr4, 0x5000), (PLAIN.cr4 | 1 << 12, 0x6000)])
 def test_a_kernel_that_waits_is_gone_back_to(cr4: int, top: int) -> None:
-    """It finds on the stack where the other one waits now, and is mapped (LA57 is bit 12 of CR4)."""
+    """It is mapped (LA57 is bit 12 of CR4), and told to call purgatory the next time. Then the other kernel
+    goes on, and calls purgatory in turn, which goes to where the first one waits by then."""
     image = purgatory.build(
         BLOB, jump_to=KERNEL, arguments=(0x5000, 0x6000, 0, Leave.BACK), digests=(), called=True
     )
     outcome = start(image, cr4=cr4)
     assert outcome.jumped
     assert outcome.after["cr3"] == top
+    call = on_stack(outcome)
+    assert PURGATORY <= call < PURGATORY + BLOB.memsz
+    again = run(
+        {
+            PURGATORY: outcome.memory[PURGATORY],
+            STACK: (KERNEL + 0x20).to_bytes(8, "little"),
+            RETURN: b"\xf4",
+        },
+        call,
+        RETURN,
+        registers={"rsp": STACK},
+        peek={PURGATORY: BLOB.memsz},
+    )
+    assert again.jumped
+    assert on_stack(again) == PURGATORY + BLOB.entry_offset
+    once_more = start(again.memory[PURGATORY], kernel=bytes(0x20) + b"\xf4", to=KERNEL + 0x20, cr4=cr4)
+    assert once_more.jumped
+    assert once_more.after["cr3"] == top
+
+
+def on_stack(outcome: Outcome) -> int:
     at = outcome.registers["rsp"] - PURGATORY
-    assert outcome.memory[PURGATORY][at : at + 8] == RETURN.to_bytes(8, "little")
+    return int.from_bytes(outcome.memory[PURGATORY][at : at + 8], "little")
 
 
 def walk(image: bytes, base: int, top: int, levels: int, virtual: int) -> int | None:
@@ -88,6 +110,8 @@ def walk(image: bytes, base: int, top: int, levels: int, virtual: int) -> int | 
         if not entry & 1:
             return None
         assert entry & 2, "writable"
+        assert entry & 0x20, "accessed: the CPU would write it"
+        assert entry & 0x40 or not entry & 0x80, "dirty"
         table = entry & 0x000F_FFFF_FFFF_F000
         if level == 1 or entry & 0x80:
             assert level <= 3
