@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from . import demo, progress
+from . import demo, ownkernel, progress
 from .arches import ARCHES
 from .host import PROJECT, LabError, ensure_commands
 from .kernels import SUITES
@@ -65,7 +65,7 @@ def main() -> int:
     quick = "--quick" in arguments
     selection = [argument for argument in arguments if argument != "--quick"]
     try:
-        interpreter = _set_up(quick)
+        interpreter = _set_up(quick, selection)
     except LabError as error:
         print(f"tools/test: {error}", file=sys.stderr)
         return 1
@@ -77,7 +77,7 @@ def main() -> int:
     return _run(_pytest(interpreter, quick, selection)) or len(failed)
 
 
-def _set_up(quick: bool) -> str:
+def _set_up(quick: bool, selection: list[str]) -> str:
     with progress.step("Setting up the virtual environment"):
         interpreter = os.fspath(python())
     if not quick:
@@ -86,6 +86,9 @@ def _set_up(quick: bool) -> str:
         for arch in ARCHES.values():
             for version in SUITES:
                 demo.prepare(arch, version)
+        if not selection:  # else the one test that wants it does that
+            with progress.step("Building a kernel that can be gone back to"):
+                ownkernel.jump_kernel()
     return interpreter
 
 
