@@ -60,6 +60,7 @@ def resolve(options: Options) -> Task:
     """Decide what to do. Raises UsageError, naming the options, for what cannot go together."""
     purpose = Purpose.CRASH if options.load_panic else Purpose.BOOT
     if options.status:
+        _refuse_what_is_for_loads(options)
         # kexec -S asks for the crash kernel unless -l is given.
         return Task(Purpose.BOOT if options.load else Purpose.CRASH, status=True)
     _refuse_what_cannot_be(options)
@@ -121,7 +122,7 @@ def _refuse_what_is_for_loads(options: Options) -> None:
     for field in _WHAT_TO_LOAD:
         if field in given:
             raise UsageError(
-                f"{spelling(field)} is for loading a kernel, which -e, -u and --snapshot do not do"
+                f"{spelling(field)} is for loading a kernel, which -e, -u, -S and --snapshot do not do"
             )
     _mention(options, _HOW_TO_LOAD)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.plan import LoadPlan
+from tools.lab import ARM64, X86_64
+from tools.lab.debian import fetch
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,35 @@ class NewestCKexec(CKexec):
     """The program with a C library of its own."""
 
     loader: Path
+    emulator: Sequence[str] = ()
+    """QEMU's user-mode emulation, for a program of another architecture."""
 
     def command(self, environment: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
-        # The variables are for the program alone: `env` has this machine's C library.
+        # The libraries are for the program alone: what runs it has this machine's C library.
         variables = [f"{name}={value}" for name, value in environment.items() if not name.startswith("LD_")]
-        libraries = [
-            "--library-path",
-            environment["LD_LIBRARY_PATH"],
-            "--preload",
-            environment["LD_PRELOAD"],
-        ]
-        return ["env", "-i", *variables, str(self.loader), *libraries, str(self.program), *arguments]
+        run = ["env", "-i", *variables]
+        if self.emulator:
+            run = [*self.emulator, *(part for each in variables for part in ("-E", each))]
+        names = {"--library-path": "LD_LIBRARY_PATH", "--preload": "LD_PRELOAD"}
+        libraries = [part for option, name in names.items() for part in (option, environment[name])]
+        return [*run, str(self.loader), *libraries, str(self.program), *arguments]
+
+
+def compile_for_arm64(source: Path, target: Path) -> None:
+    """Make a library to preload into an arm64 program."""
+    headers = [
+        f"-isystem{folder / 'usr/include' / extra}"
+        for folder in fetch("bookworm", ARM64.debian, ["libc6-dev", "linux-libc-dev"])
+        for extra in ("", "aarch64-linux-gnu")
+    ]
+    compiler = ["aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
+    subprocess.run([*compiler, "-o", str(target), str(source)], check=True)
+
+
+def arm64_emulator() -> Path:
+    """Runs arm64 programs on this machine."""
+    (package,) = fetch("bookworm", X86_64.debian, ["qemu-user-static"])
+    return package / "usr/bin/qemu-aarch64-static"
 
 
 def _complete(root: Path, symbols: str | None) -> None:

@@ -6,7 +6,6 @@ The C program is Debian's for arm64, run by QEMU's user-mode emulation with the 
 import io
 import re
 import struct
-import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from pykexec.devicetree import DeviceTree
 from pykexec.loader import plan_load
 from pykexec.machine import Machine
 from pykexec.plan import Purpose, Request
-from tests.differential.ckexec import CKexec, Loaded
+from tests.differential.ckexec import CKexec, Loaded, arm64_emulator, compile_for_arm64
 from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot
-from tools.lab import ARM64, X86_64, Kernel
+from tools.lab import ARM64, Kernel
 from tools.lab.debian import fetch
 from tools.lab.images import kexec_tools
 
@@ -50,20 +49,11 @@ class Emulated(CKexec):
 @pytest.fixture(scope="session")
 def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
     shim = tmp_path_factory.mktemp("shim") / "shim.so"
-    headers = [
-        f"-isystem{folder / 'usr/include' / extra}"
-        for folder in fetch("bookworm", ARM64.debian, ["libc6-dev", "linux-libc-dev"])
-        for extra in ("", "aarch64-linux-gnu")
-    ]
-    source = Path(__file__).with_name("shim.c")
-    compiler = ["aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
-    subprocess.run([*compiler, "-o", str(shim), str(source)], check=True)
+    compile_for_arm64(Path(__file__).with_name("shim.c"), shim)
     program, libraries = kexec_tools(ARM64)
     libc, *others = fetch("bookworm", ARM64.debian, ["libc6", "zlib1g", "liblzma5", "libzstd1"])
     libraries += [path.parent for folder in others for path in folder.rglob("lib*.so.*")]
-    (emulator,) = fetch("bookworm", X86_64.debian, ["qemu-user-static"])
-    qemu = emulator / "usr/bin/qemu-aarch64-static"
-    return Emulated(program, libraries, shim, emulator=(str(qemu), "-L", str(libc)))
+    return Emulated(program, libraries, shim, emulator=(str(arm64_emulator()), "-L", str(libc)))
 
 
 def facts(loaded: Loaded, kernel: bytes) -> dict[str, object]:

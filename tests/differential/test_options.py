@@ -1,4 +1,6 @@
-"""Each option of kexec-tools does to a load what it does in the C tool, but for what is listed."""
+"""Each option of kexec-tools does to a load with kexec_load what it does in the C tool, old and new, but for
+what is listed. Which system call is made, and with what: test_system_calls.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from tests.differential.comparison import INITRD, Loads, differences, unintended
 from tests.differential.meaning import joined
 
 IN_PURGATORY = "where purgatory prints is in its own block, not in what the next kernel is told"
-NOT_IN_THE_OLD_ONE = "newer than Debian 12's kexec-tools 2.0.25"
+WHICH_CALL = "test_system_calls"
 
 WITHOUT_ARGUMENT = [
     "-d",
@@ -47,18 +49,18 @@ OTHERS = {
     "--append": "in all cases",
     "--reuse-cmdline": "in the cases of test_x86_64",
     "--kexec-syscall": "how all of these are loaded",
-    "--kexec-syscall-auto": "which call is made: tests/vm/test_file_load",
-    "--kexec-file-syscall": "which call is made: tests/vm/test_file_load",
+    "--kexec-syscall-auto": WHICH_CALL,
+    "--kexec-file-syscall": WHICH_CALL,
     "--exec": "loads nothing",
     "--force": "what follows a load",
     "--unload": "loads nothing",
     "--status": "loads nothing",
     "--help": "loads nothing",
     "--version": "loads nothing",
-    "--print-ckr-size": NOT_IN_THE_OLD_ONE,
-    "--hotplug": NOT_IN_THE_OLD_ONE,
-    "--no-cma": NOT_IN_THE_OLD_ONE,
-    "--force-dtb": NOT_IN_THE_OLD_ONE,
+    "--print-ckr-size": WHICH_CALL,
+    "--hotplug": "below",
+    "--no-cma": WHICH_CALL,
+    "--force-dtb": WHICH_CALL,
     "--reuseinitrd": "an error in the C tool on this architecture",
     "--load-preserve-context": "below",
     "--load-jump-back-helper": "below",
@@ -89,9 +91,12 @@ def test_no_option_is_forgotten() -> None:
 @pytest.mark.parametrize(
     "option", [[name] for name in WITHOUT_ARGUMENT] + [[*each] for each in WITH_ARGUMENT.items()]
 )
-def test_option(option: Sequence[str], purpose: Purpose, c_kexec: CKexec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", ["c_kexec", "newest_c_kexec"])
+def test_option(
+    option: Sequence[str], purpose: Purpose, tool: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     case = Case("-".join(option), purpose, files=_EFI)
-    loads = both(case, option, c_kexec, tmp_path)
+    loads = both(case, option, request.getfixturevalue(tool), tmp_path)
     assert unintended(differences(case, loads)) == {}
     assert loads.ours.flags == loads.theirs.flags & ~_KEXEC_DEBUG
     if option[0] == "--mem-min":
@@ -150,6 +155,20 @@ def setup_header(loaded: Loaded) -> dict[str, int | bytes]:
     for at, size in [*((at, 4) for at in fields.values()), *others.values()]:
         rest[at - 0x1F1 : at - 0x1F1 + size] = bytes(size)
     return {**numbers, **{name: segment[at] for name, (at, _) in others.items()}, "rest": bytes(rest)}
+
+
+def test_hotplug(newest_c_kexec: CKexec, tmp_path: Path) -> None:
+    """KEXEC_UPDATE_ELFCOREHDR, room to grow, and a digest less."""
+    files = {**_EFI, "sys/kernel/crash_elfcorehdr_size": "8192\n"}
+    case = Case("hotplug", Purpose.CRASH, files=files)
+    loads = both(case, ["--hotplug"], newest_c_kexec, tmp_path)
+    assert unintended(differences(case, loads)) == {}
+    assert loads.ours.flags == loads.theirs.flags == 0x3E0005
+    rooms = [
+        next(memsz for _, memsz, data in each.segments if data[:4] == b"\x7fELF" and data[16] == 4)
+        for each in (loads.theirs, loads.ours)
+    ]
+    assert rooms[0] == rooms[1] == 8192
 
 
 _KEXEC_DEBUG = 0x10  # never passed on: kernels that do not know it refuse the load

@@ -148,6 +148,7 @@ CONTRADICTIONS = [
     ("-e", "--noefi"),
     ("-u", "--real-mode"),
     ("-u", "--initrd=x"),
+    ("-S", "--append=x"),
 ]
 
 
@@ -197,6 +198,11 @@ def test_what_makes_no_difference_is_said_under_d(
         told = story([*options, *load])
         assert f"pykexec: {named}: accepted; it makes no difference here\n" in told
         assert "kexec_load it is" not in told
+
+
+def test_a_status_drops_no_load() -> None:
+    with pytest.raises(PykexecError, match=r"--initrd is for loading a kernel, which .*-S"):
+        resolve(parse("-l", "-S", "--initrd=x", "K"))
 
 
 @pytest.mark.parametrize("argv", [(), ("-l",), ("-p",), ("-f",), ("-l", "-e"), ("--initrd=x",)])

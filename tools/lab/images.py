@@ -66,7 +66,8 @@ def kexec_tools(arch: Arch) -> tuple[Path, list[Path]]:
 def newest_kexec_tools(arch: Arch) -> tuple[Path, list[Path], Path]:
     """The same of the newest version that Debian has, with the C library's program loader: it needs a newer
     C library than this machine's."""
-    names = ("kexec-tools", "libc6", *(name.replace("4.17", "4.20") for name in _XEN))
+    xen = (name.replace("4.17", "4.20") for name in _XEN)
+    names = ("kexec-tools", "libc6", "liblzma5", "libzstd1", "zlib1g", *xen)
     packages = fetch("sid", arch.debian, names)
     libraries = sorted({path.parent for package in packages for path in package.rglob("lib*.so.*")})
     loader = next(packages[1].rglob("lib/*/ld-linux-*.so.*"))
