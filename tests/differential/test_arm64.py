@@ -8,16 +8,18 @@ import re
 import struct
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from pykexec import cli
 from pykexec.devicetree import DeviceTree
 from pykexec.loader import plan_load
 from pykexec.machine import Machine
-from pykexec.plan import Purpose, Request
+from pykexec.options import parse
+from pykexec.plan import Purpose
 from tests.differential.ckexec import CKexec, Loaded, arm64_emulator, compile_for_arm64
 from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot
 from tools.lab import ARM64, Kernel
@@ -111,21 +113,53 @@ def found(c_kexec: Emulated, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     }
 
 
-def _differences(name: str, purpose: Purpose, c_kexec: Emulated, folder: Path) -> dict[str, object]:
+OPTIONS = [["-i"], ["-d"], ["-x"], ["-y"], ["-c"], ["--serial=ttyAMA0"], ["-t", "Image"]]
+OPTIONS += [["--mem-min=0x48000000"], ["--mem-max=0x7bffffff"], ["--reuse-cmdline"]]
+
+
+@pytest.mark.xdist_group("differential-arm64")
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("option", OPTIONS, ids=" ".join)
+def test_option(option: Sequence[str], purpose: Purpose, c_kexec: Emulated, tmp_path: Path) -> None:
+    """Each option does to a load what it does in the C tool."""
+    found = _differences("qemu-arm64-6.1-1g", purpose, c_kexec, tmp_path, option)
+    if option == ["--reuse-cmdline"] and purpose is Purpose.CRASH:
+        # The C tool leaves the blank in front of crashkernel= behind.
+        assert found.pop("chosen bootargs") == (
+            b"console=ttyAMA0 panic=-1  quiet",
+            b"console=ttyAMA0 panic=-1 quiet",
+        )
+    assert {what: values for what, values in found.items() if what not in INTENDED} == {}
+
+
+@pytest.mark.xdist_group("differential-arm64")
+def test_a_device_tree_of_the_users(c_kexec: Emulated, tmp_path: Path) -> None:
+    tree = tmp_path / "tree.dtb"
+    changed = DeviceTree(snapshot("qemu-arm64-6.1-1g").read("sys/firmware/fdt") or b"", "dtb")
+    changed.set("/", "compatible", b"another\0")
+    tree.write_bytes(changed.to_bytes())
+    found = _differences("qemu-arm64-6.1-1g", Purpose.BOOT, c_kexec, tmp_path, [f"--dtb={tree}"])
+    assert {what: values for what, values in found.items() if what not in INTENDED} == {}
+
+
+def _differences(
+    name: str, purpose: Purpose, c_kexec: Emulated, folder: Path, options: Sequence[str] = ()
+) -> dict[str, object]:
     root = folder / f"{name}-{purpose.value}"
     with tarfile.open(FOLDER / f"{name}.tar") as tar:
         tar.extractall(root)
     kernel = Kernel.get("6.1", ARM64).image
     initrd = folder / "initrd"
     initrd.write_bytes(INITRD)
-    request = Request.from_paths(kernel, initrd=initrd, purpose=purpose, append="quiet", seed=bytes(64))
-    ours = facts(Loaded.of(plan_load(Machine.from_snapshot(root), request)), kernel.read_bytes())
+    action = "-p" if purpose is Purpose.CRASH else "-l"
+    arguments = [*options, action, str(kernel), f"--initrd={initrd}", "--append=quiet"]
+    machine = Machine.from_snapshot(root)
+    request = replace(cli.request_of(parse(arguments), purpose, machine), seed=bytes(64))
+    ours = facts(Loaded.of(plan_load(machine, request)), kernel.read_bytes())
     # Without _text the C tool writes headers nobody can read: tell it, so that the rest can be compared.
     stext = re.search(rb"SYMBOL\(_stext\)=([0-9a-f]+)", (root / "proc/kcore").read_bytes())
     assert stext is not None
-    option = "-p" if purpose is Purpose.CRASH else "-l"
     symbols = f"{stext[1].decode()} T _stext\n{int(stext[1], 16) - 0x10000:x} T _text\n"
-    arguments = [option, str(kernel), f"--initrd={initrd}", "--append=quiet"]
     theirs = facts(c_kexec.load(root, arguments, symbols=symbols), kernel.read_bytes())
     return {
         what: (theirs.get(what), ours.get(what))
