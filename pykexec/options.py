@@ -326,7 +326,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("-x --no-ifdown", "no_ifdown", "Leave network interfaces up.", group=STARTING),
     Option("-y --no-sync", "no_sync", "Do not write cached data to disk first.", group=STARTING),
     Option("--entry-32bit", "entry_32bit", "Enter a bzImage through its 32-bit entry.", group=X86),
-    Option("--real-mode", "real_mode", "Enter a bzImage through its 16-bit entry.", group=X86),
+    Option(
+        "--real-mode",
+        "real_mode",
+        "Enter a bzImage through its 16-bit entry: an error, pykexec has no use for it.",
+        group=X86,
+    ),
     Option("--noefi", "no_efi", "Do not hand EFI's tables and services on.", group=X86),
     Option(
         "--pass-memmap-cmdline",

@@ -195,8 +195,12 @@ class Machine:
     @property
     def hands_over(self) -> bool:
         """Whether the running kernel preserves state for the next one (Kexec HandOver, Linux 6.16)."""
-        asked = any(word in ("kho=on", "kho=1", "kho=y") for word in self.command_line.split())
-        return asked or bool(self.root.names("sys/kernel/debug/kho/out"))
+        said = [word[4:].lower() for word in self.command_line.split() if word.startswith("kho=")]
+        if said:
+            # The last one counts, read as kstrtobool() in lib/kstrtox.c does.
+            return said[-1][:1] in ("1", "y", "t") or said[-1][:2] == "on"
+        # Some kernels have it on by default (CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT).
+        return bool(self.root.names("sys/kernel/debug/kho/out"))
 
     @property
     def has_measured(self) -> bool:

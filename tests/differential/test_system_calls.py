@@ -184,6 +184,8 @@ def test_option(
         assert found[0] == found[1], (theirs, ours)
         assert theirs.status == ours.status
         assert told(theirs) == told(ours)
+        if long == "--print-ckr-size":
+            assert theirs.stdout == ours.stdout
 
 
 def test_what_is_listed_is_an_option() -> None:

@@ -326,6 +326,26 @@ def with_handover(folder: Path) -> Machine:
     return unpacked("qemu-6.1-1g", folder, {"proc/cmdline": f"{line} kho=on\n"})
 
 
+@pytest.mark.parametrize(
+    ("words", "debugfs", "expected"),
+    [
+        *((f"kho={on}", False, True) for on in ("on", "1", "y", "Y", "yes", "true", "ON")),
+        *((f"kho={off}", False, False) for off in ("off", "0", "n", "no", "false", "")),
+        ("kho=off kho=on", False, True),
+        ("kho=on kho=off", True, False),
+        ("xkho=on", False, False),
+        ("", True, True),
+        ("", False, False),
+    ],
+)
+def test_a_handover_is_noticed(words: str, debugfs: bool, expected: bool, tmp_path: Path) -> None:
+    """kernel/liveupdate/kexec_handover.c: early_param("kho"), kstrtobool(), and the folder of debugfs."""
+    files: dict[str, str | bytes | None] = {"proc/cmdline": f"quiet {words}\n"}
+    if debugfs:
+        files["sys/kernel/debug/kho/out/fdt"] = b"x"
+    assert unpacked("qemu-6.1-1g", tmp_path, files).hands_over is expected
+
+
 def test_a_handover_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> None:
     machine = with_handover(tmp_path / "machine")
     request = request_for(tmp_path)
@@ -476,6 +496,23 @@ def test_unload_takes_the_call_there_is(kernel: FakeKernel, machine: Machine) ->
         patch.setattr(syscalls, "kexec_file_unload", answer(errno.ENOSYS))
         with pytest.raises(SystemCallError):
             loader.unload(Purpose.CRASH, machine, system_call="file")
+
+
+def test_kernels_that_know_no_executable_bit_of_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MFD_NOEXEC_SEAL, 0x8: all that vm.memfd_noexec=2 allows, and EINVAL before Linux 6.3."""
+    asked: list[int] = []
+    create = os.memfd_create
+
+    def old(name: str, flags: int) -> int:
+        asked.append(flags & 0x8)
+        if flags & 0x8:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return create(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", old)
+    descriptor = fileload._descriptor(FileData.from_bytes("kernel", KERNEL), "kernel")
+    assert asked == [0x8, 0]
+    assert os.pread(descriptor.number, 1 << 20, 0) == KERNEL
 
 
 def test_the_sealed_file_cannot_be_changed(tmp_path: Path) -> None:
