@@ -52,7 +52,7 @@ _DROPPED = "kexec_file_load cannot honour it; the C tool drops it"
 _CONSOLE = "with kexec_file_load the kernel's own purgatory runs, which prints nothing; the C tool drops it"
 _ELSEWHERE = "of another architecture, where it makes no difference: scripts need not know which this is"
 _CONTRADICTION = "contradictory; the C tool drops one or the other, by their order"
-_UNSUPPORTED = "pykexec has no kexec jump and no Xen; with -p behind it, the C tool forgets it"
+_FORGOTTEN = "contradictory, or for Xen; with -p behind it, the C tool forgets it"
 _FOR_CRASHES = (
     "accepted where there is nothing to keep up to date; the C tool wants the kernel to be able to"
 )
@@ -63,10 +63,8 @@ _COMMON: Outcomes = {
     ),
     **dict.fromkeys(("--exec -p", "--force -p"), ("file ifdown", REFUSED, _CONTRADICTION)),
     "--unload": ("file-unload file-unload", REFUSED, _CONTRADICTION),
-    **dict.fromkeys(
-        ("--load-preserve-context -p", "--load-live-update -p"), ("file", REFUSED, _UNSUPPORTED)
-    ),
-    "--load-jump-back-helper -p": ("file ifdown", REFUSED, _UNSUPPORTED),
+    **dict.fromkeys(("--load-preserve-context -p", "--load-live-update -p"), ("file", REFUSED, _FORGOTTEN)),
+    "--load-jump-back-helper -p": ("file ifdown", REFUSED, _FORGOTTEN),
     **dict.fromkeys(("--no-checks", "--type", "--mem-min", "--mem-max", "--entry"), (FILE, LOAD, _DROPPED)),
     **dict.fromkeys(("--no-cma", "--force-dtb"), (REFUSED, FILE, "newer than 2.0.32")),
     **dict.fromkeys(
@@ -81,7 +79,7 @@ DIFFERENT: Mapping[str, Outcomes] = {
         **dict.fromkeys(("--console-vga", "--console-serial", "--serial-baud"), (FILE, LOAD, _CONSOLE)),
         **dict.fromkeys(("--noefi", "--pass-memmap-cmdline -p"), (FILE, LOAD, _DROPPED)),
         "--entry-32bit": (REFUSED, LOAD, "the C tool finds no way to load it with kexec_file_load"),
-        "--real-mode": (REFUSED, REFUSED, "255 there: it finds no way; with -c it enters the 16-bit entry"),
+        "--real-mode -l": (REFUSED, LOAD, "the C tool finds no way to load it with kexec_file_load"),
         "--module": (FILE, REFUSED, "for Multiboot kernels; the C tool drops it"),
         "--dtb": (FILE, REFUSED, "no tree reaches a bzImage's 64-bit entry; the C tool drops it"),
         "--devicetreeblob": (REFUSED, REFUSED, "unknown to the C tool here, to pykexec the same as --dtb"),
