@@ -147,6 +147,9 @@ class Options:
         return {name for name, value in self.__dict__.items() if value != getattr(self.__class__, name)}
 
 
+_DIGITS_MAX = 100  # int() raises for thousands
+
+
 def number(name: str, text: str) -> int:
     """A number as C writes it: 0x10, 020, 16 (strtoul with base 0)."""
     digits, base, allowed = text, 10, "0123456789"
@@ -154,7 +157,9 @@ def number(name: str, text: str) -> int:
         digits, base, allowed = text[2:], 16, "0123456789abcdefABCDEF"
     elif text.startswith("0"):
         base, allowed = 8, "01234567"
-    value = int(digits, base) if digits and set(digits) <= set(allowed) else -1
+    value = (
+        int(digits, base) if digits and len(digits) <= _DIGITS_MAX and set(digits) <= set(allowed) else -1
+    )
     if not 0 <= value < 1 << 64:
         raise UsageError(f"Bad option value in {name}={text}", hint="give a number: 0x1000000, 16777216")
     return value
@@ -174,7 +179,7 @@ def _serial(name: str, text: str) -> str:
 
 
 def _baud(name: str, text: str) -> int:
-    value = int(text) if text.isascii() and text.isdigit() else 0
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else 0
     if not 9600 <= value <= _BAUD_MAX or _BAUD_MAX % value:
         raise UsageError(
             f"Bad serial port baud rate {text!r}",

@@ -60,6 +60,7 @@ FACTS = (
 )
 """Glob patterns of the files `Machine` reads; besides these, headers and a note of /proc/kcore."""
 
+_PAGE_SIZES = ("4096", "16384", "65536")  # arch/arm64/Kconfig
 _UNAME_OF_ELF_MACHINE = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
 
@@ -121,6 +122,8 @@ class Machine:
         told = self._identity.get("page_size") or self.kcore.vmcoreinfo.get("PAGESIZE")
         if told is None:
             raise MachineError(f"the snapshot does not tell the page size: no {IDENTITY}, no VMCOREINFO")
+        if str(told) not in _PAGE_SIZES:
+            raise MachineError(f"the snapshot tells of pages of {str(told)[:40]} bytes, which no kernel has")
         return int(str(told))
 
     @cached_property

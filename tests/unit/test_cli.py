@@ -249,12 +249,21 @@ def test_addresses_are_read_as_strtoul_reads_them(text: str, value: int) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "12k", "0x", "x", "1 2", "08", "-1", "0x10000000000000000", "1.5", "0b11", "1_000"]
+    "text",
+    ["", "12k", "0x", "x", "1 2", "08", "-1", "0x10000000000000000", "1.5", "0b11", "1_000", "9" * 500],
 )
 @pytest.mark.parametrize("option", ["--mem-min", "--mem-max", "--entry"])
 def test_bad_addresses(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.exit_code(["-l", "K", f"{option}={text}"]) == 1
     assert capsys.readouterr().err.startswith(f"pykexec: Bad option value in {option}={text}\n")
+
+
+@pytest.mark.parametrize("option", ["--entry", "--serial-baud", "--mem-min"])
+def test_a_number_without_end(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """More digits than int() takes."""
+    assert cli.exit_code(["-l", "K", f"{option}={'9' * 5000}"]) == 1
+    told = capsys.readouterr().err
+    assert (told.count("\n"), len(told) < 1500) == (2, True)
 
 
 def test_mem_max_belongs_to_the_range(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:

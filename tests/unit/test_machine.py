@@ -346,6 +346,13 @@ def test_what_kernels_do_not_print_is_no_number(text: str, tmp_path: Path) -> No
         _ = machine.kexec_state.crash_size
 
 
+@pytest.mark.parametrize("size", ['"x"', "true", "-4096", "4095", "[1]", "1e30", "9" * 5000])
+def test_a_page_size_that_makes_no_sense_is_refused(size: str, tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, {"pykexec-snapshot.json": f'{{"page_size": {size}}}'})
+    with pytest.raises(MachineError, match="snapshot"):
+        _ = machine.page_size
+
+
 def test_a_console_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     machine = machine_of(tmp_path, {"sys/class/tty/ttyS0/port": "0x10000\n"})
     with pytest.raises(MachineError, match="sys/class/tty/ttyS0/port"):
