@@ -1,5 +1,6 @@
 """The kernel's command line: splitting it as the kernel does, and what to reuse of the running one."""
 
+import os
 from collections.abc import Iterator
 
 from pykexec.errors import UsageError
@@ -51,7 +52,7 @@ def without(command_line: str, names: tuple[str, ...]) -> str:
 def for_request(request: Request, running: str) -> str:
     """The command line the request asks for; `running` is that of the running kernel.
 
-    Raises UsageError for one with a NUL character in it.
+    Raises UsageError for one with a NUL character in it, or one that is no text.
     """
     parts = []
     if request.reuse_command_line:
@@ -63,4 +64,11 @@ def for_request(request: Request, running: str) -> str:
         parts.append(request.append)
     if any("\0" in part for part in parts):
         raise UsageError("the command line has a NUL character in it; the kernel would stop reading there")
-    return " ".join(filter(None, parts))
+    line = " ".join(filter(None, parts))
+    try:
+        os.fsencode(line)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the command line has what is no text in it: {line[error.start : error.end]}"
+        ) from None
+    return line

@@ -301,7 +301,10 @@ def _write_entry(output: bytearray, inode: int, path: str, mode: int, data: memo
 
 def _checked_path(path: str) -> str:
     parts = _split(path)
-    encoded = os.fsencode("/".join(parts))
+    try:
+        encoded = os.fsencode("/".join(parts))
+    except UnicodeEncodeError:
+        parts, encoded = [], b""
     if not parts or ".." in parts or b"\0" in encoded or len(encoded) >= _NAME_MAX:
         raise UsageError(f"{path!r} is no path for a file of an initramfs")
     if encoded == _TRAILER:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pykexec import log
-from pykexec.errors import PlacementError
+from pykexec.errors import PlacementError, UsageError
 from pykexec.files import FileData
 from pykexec.memory import Placement, Range, RangeSet, TypedRange, align_up, find_hole
 from pykexec.purpose import Purpose
@@ -47,6 +47,9 @@ class Module:
     text: str
 
 
+_BAUD_MAX = 115200  # of a 16550, whose divisor has 16 bits
+
+
 @dataclass(frozen=True, slots=True)
 class Console:
     """What --serial, --serial-baud, --console-serial and --console-vga say of purgatory's messages."""
@@ -60,13 +63,17 @@ class Console:
     serial: bool = False
     """To a serial port, also where the new kernel has no console on one."""
 
+    def __post_init__(self) -> None:
+        if self.baud is not None and not 2 <= self.baud <= _BAUD_MAX:
+            raise UsageError(f"a serial console has no {self.baud} baud, but {_BAUD_MAX} at most")
+
 
 _NOT_NAMED = FileData("", memoryview(b""))
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A kernel to load, and how. Addresses are physical.
+    """A kernel to load, and how. Addresses are physical, and of 64 bits; others raise UsageError.
 
     What is to be looked for, taken out of something, or put together, `sources.resolve` does first; the
     architectures' loaders see a kernel and at most one initrd.
@@ -136,6 +143,10 @@ class Request:
     """What came from where, for people, as `sources.resolve` leaves it."""
     warnings: tuple[str, ...] = ()
     """What may be wrong with that."""
+
+    def __post_init__(self) -> None:
+        if not ADDRESS_SPACE.covers(self.within) or (self.entry or 0) not in ADDRESS_SPACE:
+            raise UsageError("addresses to load to, and to enter at, have 64 bits")
 
     @classmethod
     def from_paths(

@@ -6,6 +6,7 @@ from pykexec.machine.text import number, read_number, read_text
 from pykexec.values import dataclass
 
 _TTYS = "sys/class/tty"
+_PORTS_END = 1 << 16
 _SHIFT_MAX = 12  # registers are not further apart than a page
 _UPIO_MEM32 = 3  # include/linux/serial_core.h
 
@@ -49,9 +50,12 @@ def named(root: Root, name: str) -> SerialPort:
     """The port of a terminal ("ttyS0"), or at an I/O port ("0x3f8"). Raises UsageError if there is none."""
     if name.startswith(("0x", "0X")):
         try:
-            return SerialPort(name, number(name, 16), iomem_base=0, reg_shift=0, word_registers=False)
+            port_number = number(name, 16)
         except ValueError:
-            raise UsageError(f"--serial={name}: no I/O port", hint="give it as in 0x3f8") from None
+            port_number = 0
+        if not 0 < port_number < _PORTS_END:
+            raise UsageError(f"--serial={name}: no I/O port", hint="give one as 0x3f8")
+        return SerialPort(name, port_number, iomem_base=0, reg_shift=0, word_registers=False)
     port = _port(root, name)
     if port is None:
         raise UsageError(f"--serial={name}: this machine has no such serial port (/sys/class/tty/{name})")
@@ -68,7 +72,7 @@ def _port(root: Root, name: str) -> SerialPort | None:
 
     port = SerialPort(
         name,
-        io_port=told("port", 1 << 16),
+        io_port=told("port", _PORTS_END),
         iomem_base=told("iomem_base", 1 << 64),
         reg_shift=told("iomem_reg_shift", _SHIFT_MAX + 1),
         word_registers=told("io_type", 1 << 8) == _UPIO_MEM32,

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.command_line import for_request, parameters, without
+from pykexec.errors import UsageError
 from pykexec.files import FileData
 from pykexec.plan import Purpose, Request
 
@@ -50,6 +51,12 @@ def test_reuse_drops_what_belongs_to_the_running_boot(running: str, crash: str, 
 )
 def test_append_replaces_unless_reused(append: str | None, reuse: bool, expected: str) -> None:
     assert for_request(Request(KERNEL, append=append, reuse_command_line=reuse), "x") == expected
+
+
+@pytest.mark.parametrize("append", ["a\0b", "a\ud800b"])
+def test_what_no_kernel_can_be_given_is_refused(append: str) -> None:
+    with pytest.raises(UsageError, match="the command line has"):
+        for_request(Request(KERNEL, append=append), "")
 
 
 WORDS = st.text(alphabet="ab=,. ", max_size=6).map(

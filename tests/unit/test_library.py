@@ -1,0 +1,100 @@
+"""pykexec in another program: any request is a plan or a PykexecError, in any thread, without privilege."""
+
+import concurrent.futures
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pykexec.errors import PykexecError, UsageError
+from pykexec.files import FileData
+from pykexec.initramfs import Addition
+from pykexec.loader import plan_file_load, plan_load
+from pykexec.memory import Range
+from pykexec.plan import Console, Module, Purpose, Request
+from tests.support.arm64_image import FakeImage
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import snapshot
+
+MACHINES = ("qemu-6.1-6g-high", "qemu-arm64-6.1-6g-high-low")
+
+
+def file(data: bytes) -> FileData:
+    return FileData.from_bytes("file", data)
+
+
+KERNELS = [file(FakeBzImage().build()), file(FakeImage().build())]
+FIELDS: dict[str, list[Any]] = {
+    "initrd": [None, file(b""), file(b"x" * 9000)],
+    "initrds": [(), (file(b"a"), file(b"070701"))],
+    "additions": [(), (Addition("a/b", memoryview(b"1")),), (Addition("\ud800", memoryview(b"1")),)],
+    "entry_id": [None, "default", ""],
+    "reuse_kernel": [False, True],
+    "profile": [None, "x"],
+    "device_tree": [None, file(b""), file(b"x")],
+    "append": [None, "a", "", "\0", "\ud800", "x" * 5000],
+    "reuse_command_line": [False, True],
+    "within": [Range(0, 1 << 64), Range(0, 0), Range(5, 1 << 33), Range(0x1000, 0x100000)],
+    "entry": [None, 0, 0x1000],
+    "skip_checks": [False, True],
+    "seed": [None, b"", b"s" * 64, b"x" * 1000],
+    "format": [None, "bzImage", "Image", "uki", "nope", ""],
+    "entry_32bit": [False, True],
+    "real_mode": [False, True],
+    "modules": [(), (Module(file(b"x"), "m \ud800"),)],
+    "hotplug": [False, True],
+    "hand_over_efi": [True, False],
+    "memmap_parameters": [False, True],
+    "console": [Console(), Console("ttyS0"), Console("0x3f8", 9600), Console("0xffffffff"), Console("x", 7)],
+    "debug": [False, True],
+    "no_cma": [False, True],
+    "force_dtb": [False, True],
+}
+
+
+def test_every_field_is_tried() -> None:
+    found_by_sources = {"container", "taken", "warnings"}
+    assert FIELDS.keys() | {"kernel", "purpose"} | found_by_sources == set(Request.__match_args__)
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(MACHINES),
+    st.sampled_from(KERNELS),
+    st.sampled_from(Purpose),
+    st.lists(st.sampled_from(sorted(FIELDS)), unique=True, max_size=4),
+    st.data(),
+)
+def test_any_request_is_planned_or_refused(
+    machine: str, kernel: FileData, purpose: Purpose, names: list[str], data: st.DataObject
+) -> None:
+    asked = {name: data.draw(st.sampled_from(FIELDS[name]), name) for name in names}
+    request = Request(kernel=kernel, purpose=purpose, **asked)
+    for plan in (plan_load, plan_file_load):
+        with contextlib.suppress(PykexecError):
+            plan(snapshot(machine), request)
+
+
+@pytest.mark.parametrize(
+    "field", [{"entry": -1}, {"entry": 1 << 64}, {"within": Range(0, 1 << 65)}], ids=str
+)
+def test_addresses_that_are_none_are_refused(field: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="64 bits"):
+        Request(KERNELS[0], **field)
+
+
+@pytest.mark.parametrize("baud", [-1, 0, 1, 1 << 20])
+def test_speeds_that_are_none_are_refused(baud: int) -> None:
+    with pytest.raises(UsageError, match="baud"):
+        Console("ttyS0", baud)
+
+
+def test_threads_share_a_machine() -> None:
+    """Its facts are read when they are asked for first, by whoever that is."""
+    expected = plan_load(snapshot(MACHINES[0]), Request(KERNELS[0], Purpose.CRASH))
+    machine = snapshot(MACHINES[0])
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        plans = [threads.submit(plan_load, machine, Request(KERNELS[0], Purpose.CRASH)) for _ in range(16)]
+    assert all(each.result() == expected for each in plans)
