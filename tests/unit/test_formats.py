@@ -190,10 +190,10 @@ def test_what_is_wrong_is_said(data: bytes, message: str) -> None:
 def test_a_bomb_is_stopped(compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "_SIZE_MAX", 16 << 20)
     bomb = compress(bytes(64 << 20))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ImageError, match="unpacks to more than"):
         unwrap(bomb)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def elf64(*segments: tuple[int, bytes], offset: int | None = None, size: int | None = None) -> bytes:

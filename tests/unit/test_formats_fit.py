@@ -252,11 +252,11 @@ BEGIN, END, NOP = struct.pack(">II", 1, 0), struct.pack(">I", 2), struct.pack(">
     ],
 )
 def test_hostile_structure(body: bytes, message: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ImageError, match=message):
         flattree.parse("fit", memoryview(structure(body)))
     assert not fit.matches(memoryview(structure(body)))
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

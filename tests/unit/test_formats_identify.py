@@ -128,9 +128,9 @@ def test_describe(data: bytes, expected: str | None) -> None:
 
 def test_a_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(256 << 20), 9)
-    start = time.monotonic()
+    start = time.process_time()
     assert identify.describe(memoryview(bomb)) == "gzip data, in it nothing but zeros"
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @given(

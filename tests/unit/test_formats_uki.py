@@ -262,11 +262,11 @@ WHOLE = portable_executable([(".linux", KERNEL), (".initrd", b"initrd" * 300), *
 
 
 def test_truncated_anywhere() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     for length in [*range(0, 0x500, 7), *range(0x500, len(WHOLE.rstrip(b"\0")), 501)]:
         with pytest.raises(ImageError, match=r"truncated|no \.linux"):
             uki.parse("uki", memoryview(WHOLE[:length]))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @given(st.data())

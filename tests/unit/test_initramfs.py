@@ -243,10 +243,10 @@ def test_what_a_kernel_will_not_unpack(data: bytes, warning: str) -> None:
 
 def test_archives_without_end_are_given_up() -> None:
     entry = cpio.archive([cpio.file("x", "")])[:112]
-    start = time.monotonic()
+    start = time.process_time()
     assert "more than" in (inspect(entry * (1 << 19)).warning or "")
     assert inspect(bytes(200 << 20)).kind in (Kind.UNKNOWN, Kind.EMPTY)
-    assert time.monotonic() - start < 4
+    assert time.process_time() - start < 4
 
 
 @given(

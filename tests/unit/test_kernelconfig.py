@@ -126,9 +126,9 @@ def test_damaged(image: bytes, message: str) -> None:
 
 def test_only_as_much_is_unpacked_as_can_hold_it() -> None:
     bomb = bzimage(zstandard.compress(bytes(600 << 20)))
-    start = time.monotonic()
+    start = time.process_time()
     assert from_image(bomb) is None
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("data", [b"", b"text", bytes(5 << 20)])

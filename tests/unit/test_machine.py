@@ -215,10 +215,10 @@ def test_truncated_kcore(tmp_path: Path) -> None:
     ],
 )
 def test_hostile_kcore_is_refused_quickly(tmp_path: Path, data: bytes) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(MachineError, match="/proc/kcore"):
         read_kcore(tmp_path, data)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 @given(st.binary(max_size=200))

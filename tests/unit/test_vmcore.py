@@ -56,7 +56,7 @@ def open_dump(tmp_path: Path) -> Open:
 
 def outcome(path: Path) -> str:
     """What becomes of any file: it is read, or refused with an error that says why."""
-    start = time.monotonic()
+    start = time.process_time()
     try:
         dump = Dump.open(path)
         text = info.as_text(info.gather(dump))
@@ -69,7 +69,7 @@ def outcome(path: Path) -> str:
                     text += str(error)
     except DumpError as error:
         text = str(error)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert "\n" not in text.partition("\n")[2].partition("\n")[0]
     return text
 
@@ -104,9 +104,9 @@ def test_elf(open_dump: Open, machine: str, elf_class: int, word: int, order: vm
 def test_more_segments_than_the_header_can_count(open_dump: Open) -> None:
     content = elf([Part(0x1000, b"last")], extended_count=True, more_headers=70_000)
     assert ELFFile(io.BytesIO(content)).num_segments() == 70_002
-    start = time.monotonic()
+    start = time.process_time()
     assert open_dump(content).read_physical(0x1000, 4) == b"last"
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_of_overlapping_segments_the_first_holds(open_dump: Open) -> None:
@@ -180,10 +180,10 @@ def test_an_absurd_number_of_segments(open_dump: Open) -> None:
 
 def test_many_empty_notes_are_refused(open_dump: Open) -> None:
     dump = open_dump(elf([], notes=struct.pack("<III", 0, 0, 7) * 200_000))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DumpError, match="more than 131072 notes"):
         len(dump.notes)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_truncated_elf_anywhere(tmp_path: Path) -> None:
@@ -358,10 +358,10 @@ def test_damaged_pages_stay_within_their_size(sample: tuple[str, bytes, str], da
 def test_zlib_and_zstd_bombs_are_stopped() -> None:
     bomb = bytes(64 << 20)
     for name, packed in (("zlib", vmcore.deflate(bomb)), ("zstd", unzstd(bomb))):
-        start = time.monotonic()
+        start = time.process_time()
         with pytest.raises(pages.DamagedPageError):
             pages.unpack(name, packed, 4096)
-        assert time.monotonic() - start < 0.5
+        assert time.process_time() - start < 0.5
 
 
 def test_without_zstd(open_dump: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,9 +118,9 @@ def test_a_full_ring_of_a_real_size_is_read_quickly() -> None:
     for number in range(9000):
         ring.write(number * 10**6, b"message %d" % number)
     log = log_of(ring)
-    start = time.monotonic()
+    start = time.process_time()
     assert len(list(log)) == len(ring.kept) > 4000
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 def full_ring() -> Lockless:
@@ -354,14 +354,14 @@ def test_any_damage_in_memory_is_survived(name: str, data: st.DataObject) -> Non
         size = data.draw(st.sampled_from([1, 2, 4, 8]))
         value = data.draw(st.sampled_from([0, 1, 0x7F, 0xFF]) | st.integers(0, 255))
         memory.data[at : at + size] = bytes([value]) * min(size, len(memory.data) - at)
-    start = time.monotonic()
+    start = time.process_time()
     log = KernelLog(dump_of(memory.parts(), lines))
     try:
         records = list(log)
         assert sum(len(record.text) for record in records) < 1 << 20
     except DumpError:
         pass
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @given(st.sampled_from(sorted(RINGS)), st.data())
@@ -381,10 +381,10 @@ def test_random_memory_takes_bounded_time() -> None:
         lines = ring.place(memory)
         for _ in range(20):
             memory.data[:] = noise.randbytes(len(memory.data))
-            start = time.monotonic()
+            start = time.process_time()
             with suppress(DumpError):
                 list(KernelLog(dump_of(memory.parts(), lines)))
-            assert time.monotonic() - start < 2, name
+            assert time.process_time() - start < 2, name
 
 
 def test_without_vmcoreinfo() -> None:

@@ -83,11 +83,11 @@ def test_any_header_is_either_read_or_refused_quickly(data: st.DataObject) -> No
     image = bytearray(FakeBzImage(payload=b"\x90" * 1024).build())
     for _ in range(data.draw(st.integers(1, 8))):
         image[data.draw(st.integers(0x1F1, 0x26B))] = data.draw(st.integers(0, 255))
-    start = time.monotonic()
+    start = time.process_time()
     try:
         kernel = parse(bytes(image))
     except ImageError:
         pass
     else:
         assert kernel.image.nbytes <= kernel.memory_size
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1

@@ -276,10 +276,10 @@ def test_any_damage_is_read_or_refused_quickly(program: Program, data: st.DataOb
         at = data.draw(st.integers(0, head))
         size = data.draw(st.sampled_from([1, 2, 4, 8]))
         blob[at : at + size] = data.draw(st.binary(min_size=size, max_size=size))
-    start = time.monotonic()
+    start = time.process_time()
     with contextlib.suppress(PykexecError):
         plan(bytes(blob[: data.draw(st.one_of(st.just(len(blob)), st.integers(0, len(blob))))]))
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("program", GOOD)
