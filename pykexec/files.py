@@ -18,10 +18,20 @@ _NULL = os.makedev(1, 3)
 class Descriptor:
     """A file descriptor, closed when its last user is gone."""
 
-    __slots__ = ("number",)
+    __slots__ = ("_at_first", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self._at_first = self._stamp()
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether somebody has written to the file since, or cut it."""
+        return self._stamp() != self._at_first
+
+    def _stamp(self) -> tuple[int, int]:
+        status = os.fstat(self.number)
+        return status.st_size, status.st_mtime_ns
 
     def __del__(self) -> None:
         os.close(self.number)
@@ -85,6 +95,11 @@ class FileData:
     def from_bytes(cls, path: str, data: bytes | bytearray | memoryview) -> "FileData":
         """Bytes that are already in memory, under the name errors shall give them."""
         return cls(path, memoryview(data))
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the file is not any more as it was opened; the mapping then has some of both."""
+        return self.descriptor is not None and self.descriptor.has_changed
 
     @property
     def size(self) -> int:

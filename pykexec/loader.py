@@ -108,7 +108,10 @@ def load_request(
     """
     had_one = request.purpose is Purpose.CRASH and status(request.purpose, machine)
     try:
-        return _load_request(machine, request, system_call, announce or (lambda plan: None))
+        resolved = _resolved(machine, request)
+        done = _load_resolved(machine, resolved, system_call, announce or (lambda plan: None))
+        _require_unchanged(machine, request, resolved)
+        return done
     except PykexecError as error:
         if had_one and status(request.purpose, machine) is False:
             lost = "the crash kernel that was loaded before is lost, load it again"
@@ -116,10 +119,9 @@ def load_request(
         raise
 
 
-def _load_request(
+def _load_resolved(
     machine: Machine, request: Request, system_call: str, announce: Callable[[FileLoadPlan | LoadPlan], None]
 ) -> FileLoadPlan | LoadPlan:
-    request = _resolved(machine, request)
     if system_call == "auto":
         from pykexec import fileload
 
@@ -140,6 +142,18 @@ def _load_request(
     announce(segments)
     load(segments, machine)
     return segments
+
+
+def _require_unchanged(machine: Machine, *requests: Request) -> None:
+    """A file that was written anew meanwhile was loaded half old and half new: purgatory would refuse it."""
+    for request in requests:
+        for file in (request.kernel, request.initrd, *request.initrds, request.device_tree):
+            if file is not None and file.has_changed:
+                unload(request.purpose, machine)
+                raise PykexecError(
+                    f"{file.path} changed while it was being loaded; nothing is loaded now",
+                    hint="load it again",
+                )
 
 
 def _resolved(machine: Machine, request: Request) -> Request:

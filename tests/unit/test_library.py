@@ -2,16 +2,19 @@
 
 import concurrent.futures
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pykexec import syscalls
 from pykexec.errors import PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.initramfs import Addition
 from pykexec.loader import plan_file_load, plan_load
+from pykexec.machine import Machine
 from pykexec.memory import Range
 from pykexec.plan import Console, Module, Purpose, Request
 from tests.support.arm64_image import FakeImage
@@ -89,6 +92,19 @@ def test_addresses_that_are_none_are_refused(field: dict[str, Any]) -> None:
 def test_speeds_that_are_none_are_refused(baud: int) -> None:
     with pytest.raises(UsageError, match="baud"):
         Console("ttyS0", baud)
+
+
+def test_the_example_in_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    kernel, loaded = tmp_path / "vmlinuz", []
+    kernel.write_bytes(FakeBzImage().build())
+    (tmp_path / "capture.img").write_bytes(b"\x1f\x8b\x08" + bytes(9000))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Machine, "live", lambda: snapshot(MACHINES[0]))
+    monkeypatch.setattr(syscalls, "kexec_load", lambda entry, segments, flags: loaded.append(segments))
+    exec(code.replace("/boot/vmlinuz", str(kernel)), {})
+    assert {"kernel", "initrd", "elfcorehdr", "purgatory"} <= {each.name for each in loaded[0]}
 
 
 def test_threads_share_a_machine() -> None:
