@@ -256,7 +256,11 @@ def index(tmp_path: Path) -> Index:
     folder = tmp_path / "lib/modules/6.1"
     (folder / "kernel").mkdir(parents=True)
     for name in ("ext4", "jbd2", "crc16", "crc32c_generic", "crc32c-intel", "nic"):
-        data = b"module " + name.encode() + b"\0firmware=nic/fw.bin\0firmware=../../etc/shadow\0"
+        data = (
+            b"module "
+            + name.encode()
+            + b"\0firmware=nic/fw.bin\0firmware=../../etc/shadow\0firmware=/etc/passwd\0"
+        )
         (folder / f"kernel/{name}.ko.gz").write_bytes(gzip.compress(data, mtime=0))
     (folder / "modules.dep").write_text(
         "kernel/ext4.ko.gz: kernel/jbd2.ko.gz kernel/crc16.ko.gz\n"
@@ -289,6 +293,19 @@ def test_a_module_that_is_missing(index: Index, tmp_path: Path) -> None:
     assert index.closure([], optional=["zfs"]) == ()
     with pytest.raises(FileError, match=r"modules\.dep is missing"):
         Index("6.2", tmp_path)
+
+
+def test_a_modules_dep_that_makes_no_sense(index: Index, tmp_path: Path) -> None:
+    """Without what a module needs it would not load after the crash, and nobody would have been told."""
+    table = tmp_path / "lib/modules/6.1/modules.dep"
+    chain = "".join(f"m{number}.ko: m{number + 1}.ko\n" for number in range(5000))
+    for text, message in (
+        ("ext4.ko: jbd2.ko\n", "ext4 needs jbd2"),
+        (f"ext4.ko: m0.ko\n{chain}", "without end"),
+    ):
+        table.write_text(text)
+        with pytest.raises(FileError, match=message):
+            Index("6.1", tmp_path).closure(["ext4"])
 
 
 def test_firmware_that_is_there(index: Index, tmp_path: Path) -> None:

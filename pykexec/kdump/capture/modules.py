@@ -16,6 +16,7 @@ from pykexec.errors import FileError
 from pykexec.formats import compression, magic
 
 _FIRMWARE = re.compile(rb"\0firmware=([^\0]{1,255})\0")
+_DEPTH_MAX = 100  # kernels have chains of about ten
 _SUFFIXES = ("", ".xz", ".zst")
 
 
@@ -83,7 +84,7 @@ class Index:
                 place = Path(folder, name)
                 there = [Path(f"{place}{suffix}") for suffix in _SUFFIXES]
                 existing = [each for each in there if (self._root / each).is_file()]
-                if existing and ".." not in place.parts:
+                if existing and ".." not in place.parts and not place.is_absolute():
                     yield existing[0]
                     break
 
@@ -95,11 +96,18 @@ class Index:
             added = [self._add(each, found, (*above, name)) for each in self._aliases.get(name, ())]
             return any(added)
         path, needs = self._files[name]
-        for each in (*self._soft.get(name, ()), *needs):
-            # What a softdep names need not be there (modprobe.d(5)); modules.dep names files.
-            self._add(each, found, (*above, name))
+        if len(above) > _DEPTH_MAX:
+            raise self._damaged(f"{name} needs a module that needs a module, and so on without end")
+        for each in self._soft.get(name, ()):
+            self._add(each, found, (*above, name))  # which need not be there (modprobe.d(5))
+        for each in needs:
+            if not self._add(each, found, (*above, name)):
+                raise self._damaged(f"{name} needs {each}, which it does not have")
         found[name] = Module(name, self._folder / path)
         return True
+
+    def _damaged(self, what: str) -> FileError:
+        return FileError(f"{self._folder}/modules.dep: {what}", hint=f"make it anew: depmod {self.release}")
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, tuple[str, ...]]]:
