@@ -6,12 +6,14 @@ import errno
 import os
 import sys
 
-from pykexec.errors import PykexecError, printable
+from pykexec.errors import PykexecError, UsageError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import IO
+
+    import click
 
 _INTERRUPTED = 128 + 2  # as a shell tells a SIGINT
 _OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -58,6 +60,28 @@ def exit_code(program: str, work: Callable[[], int]) -> int:
             abandon(sys.stdout)
         complain(program, f"{place}: {error.strerror}")
         return PykexecError.exit_code
+
+
+def click_exit_code(program: str, group: click.Group, arguments: Sequence[str], prefix: str = "") -> int:
+    """The same for a group of click's, whose commands return their status; wrong usage is one line, too.
+
+    `prefix` is what messages begin with, if not the program's name.
+    """
+    import click
+
+    def work() -> int:
+        try:
+            return int(group.main(list(arguments), prog_name=program, standalone_mode=False) or 0)
+        except click.exceptions.NoArgsIsHelpError as error:
+            print(error.ctx.get_help() if error.ctx else "")
+            return UsageError.exit_code
+        except click.ClickException as error:
+            what = " ".join(error.format_message().split())
+            raise UsageError(what, hint=f"see {program} --help") from error
+        except click.Abort:
+            raise KeyboardInterrupt from None
+
+    return exit_code(prefix or program, work)
 
 
 def abandon(stream: IO[str] | None) -> None:

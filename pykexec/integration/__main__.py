@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pykexec.errors import PykexecError
+from pykexec import streams
 from pykexec.integration import files
 from pykexec.integration import install as installer
 from pykexec.integration.steps import Step
@@ -133,19 +133,8 @@ def _entries(static: bool) -> Sequence[files.Entry]:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
-    try:
-        main.main(arguments, prog_name="python -m pykexec.integration", standalone_mode=False)
-    except PykexecError as error:
-        click.echo(f"pykexec: {error.what}", err=True)
-        if error.hint:
-            click.echo(f"         {error.hint}", err=True)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return 1
-    except click.Abort:
-        return 130
-    return 0
+    given = sys.argv[1:] if arguments is None else arguments
+    return streams.click_exit_code("python -m pykexec.integration", main, given, prefix="pykexec")
 
 
 if __name__ == "__main__":

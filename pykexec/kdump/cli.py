@@ -7,7 +7,6 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -227,18 +226,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def exit_code(argv: Sequence[str]) -> int:
     """Run, turning every expected failure into one or two lines and a number."""
-    return streams.exit_code(_NAME, lambda: _run(argv))
-
-
-def _run(argv: Sequence[str]) -> int:
-    try:
-        status: Any = group.main(list(argv), prog_name=_NAME, standalone_mode=False)
-        return int(status or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.ctx.get_help() if error.ctx else "")
-        return UsageError.exit_code
-    except click.ClickException as error:
-        what = " ".join(error.format_message().split())
-        raise UsageError(what, hint=f"see {_NAME} --help") from error
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    return streams.click_exit_code(_NAME, group, argv)

@@ -20,6 +20,7 @@ _COMMANDS = {
     "plan": ("pykexec", "-l", "KERNEL", "--machine", _SNAPSHOT),
     "pykdump help": ("pykexec.kdump", "--help"),
     "doctor": ("pykexec.kdump", "doctor", "--machine", _SNAPSHOT),
+    "integration": ("pykexec.integration", "install", "--dracut", "--root", "/", "--dry-run"),
     "crashkernel": ("pykexec.kdump", "crashkernel", "256M", "--machine", _SNAPSHOT),
 }
 
