@@ -80,6 +80,7 @@ DIFFERENT: Mapping[str, Outcomes] = {
         **dict.fromkeys(("--noefi", "--pass-memmap-cmdline -p"), (FILE, LOAD, _DROPPED)),
         "--entry-32bit": (REFUSED, LOAD, "the C tool finds no way to load it with kexec_file_load"),
         "--real-mode -l": (REFUSED, LOAD, "the C tool finds no way to load it with kexec_file_load"),
+        "--real-mode -p": (REFUSED, REFUSED, "the BIOS would give it all of memory; 255 there"),
         "--module": (FILE, REFUSED, "for Multiboot kernels; the C tool drops it"),
         "--dtb": (FILE, REFUSED, "no tree reaches a bzImage's 64-bit entry; the C tool drops it"),
         "--devicetreeblob": (REFUSED, REFUSED, "unknown to the C tool here, to pykexec the same as --dtb"),
