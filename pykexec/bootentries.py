@@ -58,7 +58,7 @@ class BootEntry:
     sort_key: str = ""
     initrds: tuple[str, ...] = ()
     options: str = ""
-    """The command line; for a unified kernel image what is added to its own."""
+    """The command line; of a unified kernel image what takes the place of its own."""
     device_tree: str | None = None
     overlays: tuple[str, ...] = ()
     """Device tree overlays."""

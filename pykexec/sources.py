@@ -234,12 +234,16 @@ def _unwrapped(found: _Found) -> _Found:
 def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
     path = found.kernel.path
     bundle = formats.open_bundle(
-        found.kernel, found.profile, compatible=_compatible(machine), addons=found.addons
+        found.kernel,
+        found.profile,
+        compatible=_compatible(machine),
+        addons=found.addons,
+        options=found.command_line,
+        secure_boot=found.command_line is not None and _has_secure_boot(machine),
     )
     kind = "fit" if bundle.format.startswith("FIT") else "uki"
     if request.format in checks.BUNDLES and request.format != kind:
         raise ImageError(f"-t {request.format}: {path} is a {bundle.format}", hint="leave out -t")
-    lines = [line for line in (bundle.command_line, found.command_line) if line is not None]
     notes = list(found.taken)
     notes.append(f"kernel out of the {bundle.format} {path}")
     notes += [f"add-on {each.path}" for each in found.addons]
@@ -259,13 +263,17 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
         where=found.where or path,
         initrds=(*(FileData.from_bytes(path, each) for each in embedded), *found.initrds),
         parts=(*(f"{path} ({each.nbytes:,} bytes of it)" for each in embedded), *found.parts),
-        command_line=" ".join(filter(None, lines)) if lines else None,
+        command_line=bundle.command_line,
         device_tree=tree,
         overlays=overlays,
         container=", ".join(filter(None, (found.container, bundle.format))),
         taken=tuple(notes),
         warnings=(*found.warnings, *bundle.notes),
     )
+
+
+def _has_secure_boot(machine: Machine) -> bool:
+    return machine.efi is not None and bool(machine.efi.secure_boot)
 
 
 def _compatible(machine: Machine) -> list[str]:

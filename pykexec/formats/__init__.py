@@ -6,6 +6,7 @@ from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import magic
 from pykexec.formats.bundle import Bundle
+from pykexec.values import replace
 
 __all__ = ["Bundle", "is_bundle", "open_bundle", "unwrap"]
 
@@ -40,11 +41,14 @@ def open_bundle(
     *,
     compatible: Sequence[str] = (),
     addons: Sequence[FileData] = (),
+    options: str | None = None,
+    secure_boot: bool = False,
 ) -> Bundle:
     """The kernel in such a container, and what belongs to it.
 
     `choice` names a profile (number, ID or title) or a configuration, None is the default; `compatible` has
-    the strings of the machine's device tree, `addons` are files as `uki.addon_names` finds and orders them.
+    the strings of the machine's device tree, `addons` are files as `uki.addon_names` finds and orders them;
+    `options` are a boot loader's, which take the place of its command line, see `uki.Uki.select`.
     Raises ImageError for a damaged container, an unknown choice, and a file that is no such container.
     """
     kind = _bundle_kind(file.data)
@@ -55,13 +59,16 @@ def open_bundle(
             choice,
             compatible=compatible[0] if compatible else None,
             addons=[uki.parse_addon(each.path, each.data) for each in addons],
+            options=options,
+            secure_boot=secure_boot,
         )
     if addons:
         raise ImageError(f"{file.path}: add-ons are for unified kernel images, which this is not")
     if kind == "fit":
         from pykexec.formats import fit
 
-        return fit.parse(file.path, file.data).select(choice, compatible=compatible)
+        found = fit.parse(file.path, file.data).select(choice, compatible=compatible)
+        return found if options is None else replace(found, command_line=options)
     raise ImageError(f"{file.path}: neither a unified kernel image nor a FIT image: nothing to choose from")
 
 

@@ -98,11 +98,15 @@ class Uki:
         *,
         compatible: str | None = None,
         addons: Sequence[Addon] = (),
+        options: str | None = None,
+        secure_boot: bool = False,
     ) -> Bundle:
         """What to boot: one profile (number, ID or title), with add-ons in the order they are given.
 
         `compatible` is the first string of the machine's own device tree's root, by which a device tree is
-        chosen among several. Raises ImageError for an unknown profile or a damaged device tree.
+        chosen among several; a boot loader's `options` take the place of the image's command line, with
+        Secure Boot only where it has none.
+        Raises ImageError for an unknown profile or a damaged device tree.
         """
         chosen = self.find_profile(profile)
         number = chosen.number
@@ -110,7 +114,12 @@ class Uki:
         microcode = [each.microcode for each in reversed(fitting)]  # the kernel takes the first it finds
         own = [self.section(".ucode", number), self.section(".initrd", number)]
         more = [each.initrd for each in fitting]
-        lines = [self.text(".cmdline", number), *(each.command_line for each in fitting)]
+        line = self.text(".cmdline", number)
+        if options is not None and secure_boot and line is not None:
+            notes.append(f"{self.path}: its own command line counts under Secure Boot, not the boot entry's")
+        elif options is not None:
+            line = options
+        lines = [line, *(each.command_line for each in fitting)]
         tree, overlays = _changed(self.path, self._device_tree(number, compatible), fitting, compatible)
         kernel = self.section(".linux", number)
         assert kernel is not None  # see parse()

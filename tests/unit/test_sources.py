@@ -37,6 +37,7 @@ X86_64, ARM64 = "qemu-6.1-1g", "qemu-arm64-6.1-1g"
 LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 KERNEL = FakeBzImage().build()
 IMAGE = FakeImage().build()
+GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 EFI = {"sys/firmware/efi/fw_platform_size": "64\n"}
 
 Written = Callable[[str, bytes], Path]
@@ -626,6 +627,29 @@ def test_what_else_an_entry_gives_its_image(tmp_path: Path) -> None:
     (warning,) = plan.warnings
     assert warning.startswith("what systemd's stub would hand on with /boot/a.efi is left out: ")
     assert warning.endswith(": /boot/secret.cred")
+
+
+@pytest.mark.parametrize(
+    ("secure", "image", "line"),
+    [
+        (0, uki(), "of-the-entry added"),
+        (1, uki(), "root=/dev/a added"),
+        (1, uki(line=None), "of-the-entry added"),
+    ],
+)
+def test_an_entry_s_options_for_an_image(secure: int, image: bytes, line: str, tmp_path: Path) -> None:
+    """systemd-stub(7): without Secure Boot they override the command line that is built in."""
+    files: dict[str, str | bytes | None] = {
+        "boot/loader/entries/a.conf": "uki /a.efi\noptions of-the-entry\n",
+        "boot/a.efi": image,
+        "boot/a.efi.extra.d/x.addon.efi": portable_executable([(".cmdline", b"added")]),
+        "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c": bytes(
+            [6, 0, 0, 0, secure]
+        ),
+    }
+    request = resolved(unpacked(X86_64, tmp_path / "root", files), None, entry_id="a")
+    assert request.append == line
+    assert any("counts under Secure Boot" in each for each in request.warnings) == (line[0] == "r")
 
 
 def test_what_else_lies_beside_an_image(written: Written) -> None:
