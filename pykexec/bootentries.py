@@ -95,13 +95,14 @@ def entries(root: Root, machine: str) -> list[BootEntry]:
 
 
 def find(known: Sequence[BootEntry], wanted: str) -> BootEntry:
-    """By ID, with or without suffix, else by title or version if only one has it.
+    """By ID, with or without suffix and boot counter, else by title or version if only one has it.
 
     ``ID@PROFILE`` is a profile of a unified kernel image. Raises UsageError, with the nearest IDs.
     """
     name, _, profile = wanted.rpartition("@")
     for entry in known:
-        if wanted in (entry.id, entry.file_name):
+        file = entry.source.rpartition("/")[2]
+        if wanted in (entry.id, entry.file_name, file, file.rpartition(".")[0]):
             return entry
         if name in (entry.id, entry.file_name):
             return replace(entry, profile=profile)

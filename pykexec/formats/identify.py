@@ -42,6 +42,8 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
 
 _ELF_CLASSES = {1: "32-bit ", 2: "64-bit "}
 _ELF_TYPES = {1: "object file", 2: "executable", 3: "program or library", 4: "core dump"}
+_EITHER_ORDER = (8, 21, 40, 183)
+"""EM_MIPS, EM_PPC64, EM_ARM, EM_AARCH64: machines of which kernels come in both byte orders."""
 _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0x38, b"ARM\x64", "an arm64 Image"),  # Documentation/arch/arm64/booting.rst
     (0x38, b"RSC\x05", "a riscv Image"),  # Documentation/arch/riscv/boot-image-header.rst
@@ -94,6 +96,8 @@ def _elf(data: memoryview) -> str | None:
     elif kind != 4 and _multiboot(data):
         what = f"Multiboot {what}"
     bits = _ELF_CLASSES.get(data[4], "")
+    if data[5] == 2 and machine in _EITHER_ORDER:
+        bits = f"big-endian {bits}"
     article = "an" if (bits or what)[0] in "aeioE" else "a"
     elf = "" if "ELF" in what else "ELF "
     return f"{article} {bits}{elf}{what} for {names.get(machine, f'machine {machine}')}"

@@ -324,6 +324,9 @@ def test_find(disk: Disk) -> None:
     assert bootentries.find(known, "Linux 6.2").id == "id-6.2"
     assert bootentries.find(known, "6.2").id == "id-6.2"
     assert bootentries.find(known, "id-6.1.efi@reset").profile == "reset"
+    disk.entry("tried+2-1", "linux /v\n")
+    for name in ("tried", "tried.conf", "tried+2-1", "tried+2-1.conf"):
+        assert bootentries.find(disk.entries(), name).id == "tried"
     with pytest.raises(UsageError, match=r"2 boot entries are called 6\.1"):
         bootentries.find(known, "6.1")
     with pytest.raises(UsageError, match=r"no boot entry id-6\.3") as error:

@@ -64,6 +64,7 @@ MULTIBOOT2 = struct.pack("<IIII", 0xE85250D6, 0, 16, -(0xE85250D6 + 16) % (1 << 
         (elf(), "a 64-bit ELF executable for x86_64"),
         (elf(machine=183), "a 64-bit ELF executable for aarch64"),
         (elf(machine=22, order=">"), "a 64-bit ELF executable for s390"),
+        (elf(machine=183, order=">"), "a big-endian 64-bit ELF executable for aarch64"),
         (elf(machine=3, bits=32), "a 32-bit ELF executable for 386"),
         (elf(machine=0xFFFE), "a 64-bit ELF executable for machine 65534"),
         (elf(1), "a 64-bit ELF object file for x86_64"),
