@@ -31,6 +31,8 @@ class RunningKernel:
     """Empty where none belongs to the kernel, or it is in the image."""
     why: str
     """How the kernel was found."""
+    profile: str | None = None
+    """Of a unified kernel image: its number or ID, where that is known."""
 
 
 def running_kernel(root: Root, release: str, command_line: str) -> RunningKernel:

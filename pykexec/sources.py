@@ -171,7 +171,7 @@ def _of_running(machine: Machine, request: Request) -> _Found:
         kernel=kernel,
         where="the running kernel",
         initrds=tuple(_file(machine.root, path, "initrd") for path in initrds),
-        profile=request.profile,
+        profile=running.profile if request.profile is None else request.profile,
         addons=_addons(machine.root, running.kernel, kernel),
         taken=(f"the running kernel: /{running.kernel} (by {running.why})",),
         warnings=((note,) if lacks_initrd else ()) + tuple(_without(machine.root, running.kernel, kernel)),
@@ -186,7 +186,8 @@ def _running(machine: Machine) -> RunningKernel:
         known = bootentries.entries(root, machine.uname_machine)
         entry = bootentries.running(root, known, release)
         if entry is not None:
-            return RunningKernel(entry.kernel, entry.initrds, f"boot entry {entry.id}, which was selected")
+            why = f"boot entry {entry.id}, which was selected"
+            return RunningKernel(entry.kernel, entry.initrds, why, entry.profile)
     return bootentries.running_kernel(root, release, line)
 
 

@@ -629,6 +629,20 @@ def test_what_else_an_entry_gives_its_image(tmp_path: Path) -> None:
     assert warning.endswith(": /boot/secret.cred")
 
 
+def test_the_running_kernel_s_profile(tmp_path: Path) -> None:
+    profiles = [(".profile", b"ID=one\n"), (".profile", b"ID=two\n"), (".cmdline", b"of-two")]
+    files: dict[str, str | bytes | None] = {
+        "proc/cmdline": "root=/dev/a\n",
+        "proc/sys/kernel/osrelease": "6.1\n",
+        "efi/EFI/Linux/a.efi": uki(KERNEL, *profiles),
+        f"sys/firmware/efi/efivars/LoaderEntrySelected-{LOADER}": b"\6\0\0\0"
+        + "a.efi@1".encode("utf-16-le"),
+    }
+    machine = unpacked(X86_64, tmp_path / "root", files)
+    assert as_told(machine, "-l", "--reuse-kernel").command_line == "of-two"
+    assert as_told(machine, "-l", "--reuse-kernel", "--profile=one").command_line == "root=/dev/a"
+
+
 @pytest.mark.parametrize(
     ("secure", "image", "line"),
     [
