@@ -138,9 +138,10 @@ class Uki:
         return _fitting_tree(self.path, self._parts(profile), compatible)
 
     def _parts(self, profile: int) -> Iterator[_Part]:
-        if profile < len(self._of_profiles):
-            yield from self._of_profiles[profile]
-        yield from self._base
+        own = self._of_profiles[profile] if profile < len(self._of_profiles) else ()
+        names = {name for name, _ in own}
+        yield from own
+        yield from (each for each in self._base if each[0] not in names)
 
 
 def matches(data: memoryview) -> bool:

@@ -180,6 +180,17 @@ def test_addons_that_do_not_fit_are_left_out() -> None:
     )
 
 
+def test_a_profile_s_trees_take_the_place_of_all_that_are_for_every_profile() -> None:
+    image = parse(
+        (".dtbauto", tree("a")), (".profile", b"ID=0"), (".profile", b"ID=1"), (".dtbauto", tree("b"))
+    )
+
+    def taken(profile: str, compatible: str) -> bytes:
+        return bytes(image.select(profile, compatible=compatible).device_tree or b"")
+
+    assert (taken("0", "a"), taken("1", "a"), taken("1", "b")) == (tree("a"), b"", tree("b"))
+
+
 def test_device_trees_of_addons() -> None:
     """A tree takes the place of the image's, changes are to the last tree there is."""
     change = Blob({"fragment@0": {"target-path": b"/\0", "__overlay__": {"a": b""}}}).build()
