@@ -180,6 +180,7 @@ def _streams(path: str, data: memoryview, name: str) -> Iterator[bytes]:
     """One after the other, as tools that work in parallel write them (pbzip2, pzstd); others may follow."""
     for number in range(_STREAMS_MAX):
         decompressor = _DECOMPRESSORS[name]()
+        data = magic.behind_skippable(data)
         # What is behind the end of a short one is copied in vain.
         step = _STEP if not number else _STEP_OF_MANY
         position = 0

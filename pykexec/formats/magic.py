@@ -20,8 +20,22 @@ _PE_HEADERS_MAX = 24 + 0x10000 + 96 * 40
 """Both headers and the table of sections, of which there are 96 at most (Microsoft's PE format)."""
 
 
+_SKIPPABLE = b"\x2a\x4d\x18"
+_SKIPPABLE_MAX = 16
+
+
+def behind_skippable(data: memoryview) -> memoryview:
+    """Without the frames at the beginning that mean nothing (RFC 8878, 3.1.2), which pzstd writes."""
+    for _ in range(_SKIPPABLE_MAX):
+        if bytes(data[1:4]) != _SKIPPABLE or data[0] >> 4 != 5:
+            break
+        data = data[8 + int.from_bytes(data[4:8], "little") :]
+    return data
+
+
 def compression(data: memoryview) -> str | None:
     """The compression's name, or None for what is not compressed."""
+    data = behind_skippable(data)
     for name, magic in COMPRESSIONS:
         if bytes(data[: len(magic)]) == magic:
             return name

@@ -121,6 +121,17 @@ def test_several_streams_are_one_file(name: str) -> None:
         unwrap(packed[:-60])
 
 
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_frames_that_mean_nothing(name: str) -> None:
+    """RFC 8878, 3.1.2: a magic number, the size of what is to be skipped, and that."""
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size"
+    packed = b"".join(skipped + COMPRESS[name](part) for part in (IMAGE[:5000], IMAGE[5000:]))
+    assert unwrap(packed) == (IMAGE, name)
+    alone = skipped * 3
+    assert unwrap(alone) == (alone, "")
+    assert unwrap(skipped[:6]) == (skipped[:6], "")
+
+
 @pytest.mark.parametrize("name", COMPRESS)
 def test_streams_without_end_are_given_up(name: str) -> None:
     many = COMPRESS[name](b"") * 20_000
