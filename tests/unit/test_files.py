@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +33,22 @@ def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     writer.join()
     assert bytes(found.data) == content
     assert found.descriptor is None, "kexec_file_load cannot read it once more"
+
+
+def test_what_is_read_takes_no_more_memory_than_it_has(tmp_path: Path) -> None:
+    """In a small machine there is no room for as much as there might be to read."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    program = (
+        "import resource, sys; from pykexec.files import FileData;"
+        "resource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20));"
+        "print(FileData.open(sys.argv[1], 'initrd').size)"
+    )
+    writer = threading.Thread(target=path.write_bytes, args=[bytes(5_000_000)])
+    writer.start()
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    writer.join()
+    assert done.stdout == "5000000\n"
 
 
 def test_nothing_is_an_empty_file() -> None:
