@@ -240,7 +240,7 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
         compatible=_compatible(machine),
         addons=found.addons,
         options=found.command_line,
-        secure_boot=found.command_line is not None and _has_secure_boot(machine),
+        secure_boot=found.command_line is not None and machine.has_secure_boot,
     )
     kind = "fit" if bundle.format.startswith("FIT") else "uki"
     if request.format in checks.BUNDLES and request.format != kind:
@@ -271,10 +271,6 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
         taken=tuple(notes),
         warnings=(*found.warnings, *bundle.notes),
     )
-
-
-def _has_secure_boot(machine: Machine) -> bool:
-    return machine.efi is not None and bool(machine.efi.secure_boot)
 
 
 def _compatible(machine: Machine) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 IDENTITY = "pykexec-snapshot.json"
 """What a snapshot says of the machine that no file below /proc or /sys does."""
 
+_SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 FACTS = (
     "proc/cmdline",
     "proc/iomem",
@@ -42,6 +43,7 @@ FACTS = (
     "sys/devices/system/cpu/cpu*/crash_notes",
     "sys/devices/system/cpu/cpu*/crash_notes_size",
     "sys/firmware/efi/config_table",
+    _SECURE_BOOT,
     "sys/firmware/efi/fw_platform_size",
     "sys/firmware/efi/fw_vendor",
     "sys/firmware/efi/runtime",
@@ -189,6 +191,12 @@ class Machine:
         from pykexec.machine import efi
 
         return efi.read_efi(self.root)
+
+    @property
+    def has_secure_boot(self) -> bool:
+        """Whether firmware starts signed kernels only. Looked at anew each time: a call of firmware."""
+        variable = text.read(self.root, _SECURE_BOOT) or b""
+        return variable[4:5] == b"\1"  # behind the attributes (Documentation/filesystems/efivarfs.rst)
 
     @cached_property
     def framebuffer_driver(self) -> str | None:

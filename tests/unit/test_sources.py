@@ -37,7 +37,6 @@ X86_64, ARM64 = "qemu-6.1-1g", "qemu-arm64-6.1-1g"
 LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 KERNEL = FakeBzImage().build()
 IMAGE = FakeImage().build()
-GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 EFI = {"sys/firmware/efi/fw_platform_size": "64\n"}
 
 Written = Callable[[str, bytes], Path]
