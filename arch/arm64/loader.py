@@ -102,11 +102,13 @@ def _check_format(request: Request, wrapping: str, kernel: Image) -> None:
 
 
 def _free_memory(machine: Machine) -> RangeSet:
-    """RAM less what must stay: firmware's tables, and what devices go on writing to."""
+    """RAM less what must stay: firmware's tables, and what devices go on writing to.
+
+    The crash region too: a kernel that is loaded there is unmapped (arch_kexec_protect_crashkres()), and
+    the copy of the page tables that a normal load is put in its place with lacks it.
+    """
     reserved = (
-        entry.range
-        for entry in machine.iomem.entries
-        if entry.depth > 0 and entry.name not in _STAYS_IN_RAM and not entry.name.startswith("Crash kernel")
+        entry.range for entry in machine.iomem.entries if entry.depth > 0 and entry.name not in _STAYS_IN_RAM
     )
     return machine.iomem.memory_map.ram.minus(reserved)
 

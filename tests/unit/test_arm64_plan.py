@@ -86,7 +86,14 @@ def test_boot_plans_keep_off_what_is_reserved(name: str) -> None:
     check_sound(plan)
     assert plan.flags == 0xB70000
     free = RangeSet(iomem(name, "System RAM")).minus(iomem(name, "reserved"))
+    free = free.minus(iomem(name, "Crash kernel"))
     assert all(free.covers(segment.range) for segment in plan.segments)
+
+
+def test_a_boot_does_not_go_where_the_crash_kernel_is() -> None:
+    low, _ = iomem(HIGH_LOW, "Crash kernel")
+    plan = plan_load(snapshot(HIGH_LOW), request(Purpose.BOOT, within=Range(low.start, 1 << 64)))
+    assert not any(low.overlaps(segment.range) for segment in plan.segments)
 
 
 @pytest.mark.parametrize("purpose", list(Purpose))
