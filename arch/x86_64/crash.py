@@ -33,20 +33,24 @@ def saved_range(low: RangeSet) -> Range:
     return Range(align_down(low.ranges[0].start, _PAGE), low.ranges[-1].end)
 
 
+_NOT_TOLD = (MemoryKind.RAM, MemoryKind.SOFT_RESERVED)
+
+
 def capture_memory_map(memory: CrashMemory, iomem: Iomem, in_use: Sequence[Range]) -> MemoryMap:
     """The e820 table for the capture kernel.
 
     Its RAM is the reservation, CMA's part too, and the saved low memory, less the segments it must not
-    overwrite (`in_use`). Everything that is not RAM stays as the crashed kernel saw it: ACPI tables, and the
-    reserved ranges without which the PCI configuration space (MMCONFIG) is not trusted.
+    overwrite (`in_use`). What is not RAM stays as the crashed kernel saw it: ACPI tables, and the reserved
+    ranges without which the PCI configuration space (MMCONFIG) is not trusted. But it is not told of
+    soft-reserved memory, which it might take for its own (drivers/dax/kmem.c): the crashed kernel did.
     """
     usable = low_memory(memory).union([*memory.reserved, *memory.cma])
     return memory_map_of(usable.aligned_inwards(_RAM_GRANULE).minus(in_use), iomem)
 
 
 def memory_map_of(ram: RangeSet, iomem: Iomem) -> MemoryMap:
-    """The running kernel's memory map, but with that RAM."""
-    others = (entry for entry in iomem.memory_map if entry.kind is not MemoryKind.RAM)
+    """The running kernel's memory map, but with that RAM and nothing soft-reserved."""
+    others = (entry for entry in iomem.memory_map if entry.kind not in _NOT_TOLD)
     return MemoryMap([*(TypedRange(each, MemoryKind.RAM) for each in ram), *others])
 
 

@@ -26,6 +26,7 @@ _E820 = {
     "ACPI Non-volatile Storage": 4,
     "Unusable memory": 5,
     "Persistent Memory": 7,
+    "Persistent Memory (legacy)": 12,
     "Soft Reserved": 0xEFFFFFFF,
 }
 """arch/x86/include/asm/e820/types.h"""
@@ -51,19 +52,28 @@ class Truth:
         return any(first <= address <= last for first, last in self._machine.cma)
 
     def is_dumped(self, address: int) -> bool:
+        if any(address in each for each in self._machine.lines if each.name == "GART"):
+            return False  # arch/x86/kernel/aperture_64.c
         return self.is_ram(address) and not self.is_reserved(address) and not self.is_cma(address)
 
-    def kind(self, address: int) -> int | None:
-        """Of firmware's map."""
-        lines = (each for each in self._machine.lines if not each.depth and each.name in _E820)
-        return next((_E820[each.name] for each in lines if address in each), None)
+    def kind(self, address: int, *, nested: bool) -> int | None:
+        """Of firmware's map, or of the running kernel's, which sets apart what is reserved in RAM."""
+        lines = [each for each in self._machine.lines if nested or not each.depth]
+        kinds = [_E820[each.name] for each in lines if each.name in _E820 and address in each]
+        return kinds[-1] if kinds else None
 
     def is_free(self, address: int) -> bool:
         """Whether a loaded kernel may lie there until it starts."""
         lines = [each for each in self._machine.lines if address in each]
         if self._machine.arch == "x86_64" and address < MIB:
             return False
-        nested = ("reserved", "ACPI Tables")
+        # The last of these on arm64 only, where a loaded crash kernel is unmapped.
+        nested = (
+            "reserved",
+            "Reserved",
+            "ACPI Tables",
+            *([CRASH] if self._machine.arch == "aarch64" else []),
+        )
         return any(each.name == "System RAM" and not each.depth for each in lines) and not any(
             each.name in nested for each in lines if each.depth
         )
@@ -154,12 +164,13 @@ def _check_e820(truth: Truth, plan: LoadPlan) -> None:
     ]
     for address in truth.pieces(pieces, in_use):
         kinds = [kind for start, size, kind in entries if start <= address < start + size]
-        wanted = truth.kind(address)
+        wanted = truth.kind(address, nested=plan.purpose is Purpose.CRASH)
         if plan.purpose is Purpose.CRASH:
             usable = truth.is_reserved(address) or truth.is_cma(address)
             usable = usable or (address < _LOW_END and truth.is_ram(address))
             usable = usable and not any(start <= address < end for start, end in in_use)
-            wanted = 1 if usable else None if wanted == 1 else wanted
+            # Of soft-reserved memory crash_setup_memmap_entries() tells nothing either.
+            wanted = 1 if usable else None if wanted in (1, 0xEFFFFFFF) else wanted
         assert kinds == [wanted] * (wanted is not None), f"{address:#x}: {kinds}, should be {wanted}"
 
 

@@ -96,7 +96,7 @@ class OddMachine:
 
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",
-    "Soft Reserved", "Unusable memory",
+    "Persistent Memory (legacy)", "Soft Reserved", "Unusable memory",
 }  # fmt: skip
 
 

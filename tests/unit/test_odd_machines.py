@@ -31,49 +31,61 @@ def test_odd_machine(name: str, purpose: Purpose) -> None:
     brute_force.check(machine, plan_load(machine.machine(), request(machine, purpose)))
 
 
-KINDS = [
-    RAM,
-    RAM,
-    RAM,
-    "Reserved",
-    "ACPI Tables",
-    "ACPI Non-volatile Storage",
-    "Persistent Memory",
-    "Soft Reserved",
-]
+PLUGGED = ["Persistent Memory", "Soft Reserved", "CXL Window 0"]
+"""What drivers/dax/kmem.c can make RAM of."""
+KINDS = {
+    "x86_64": [
+        *([RAM] * 5),
+        *PLUGGED,
+        *("System RAM (virtio_mem)", "Persistent Memory (legacy)", "Unusable memory"),
+        *("Reserved", "ACPI Tables", "ACPI Non-volatile Storage"),
+    ],
+    "aarch64": [*([RAM] * 5), *PLUGGED, "System RAM (virtio_mem)", "reserved"],
+}
+WITHIN = {"x86_64": ["Reserved", "GART"], "aarch64": ["reserved"]}
+"""What is set apart in RAM, besides reservations for a crash kernel."""
 SIZES = st.integers(1, 64).map(lambda count: count * 64 * KIB)
+
+
+@st.composite
+def parts(draw: st.DrawFn, at: int, end: int, kinds: list[str]) -> list[Line]:
+    """Of a piece of RAM, with something of it left between them."""
+    found: list[Line] = []
+    while at < end and draw(st.booleans()):
+        at += draw(st.sampled_from([0, 64 * KIB, MIB]))
+        size = min(draw(SIZES), end - at)
+        if size <= 0:
+            break
+        found.append(line(at, size, draw(st.sampled_from(kinds)), 1))
+        at += size + 64 * KIB
+    return found
 
 
 @st.composite
 def machines(draw: st.DrawFn) -> OddMachine:
     """Memory of all kinds above the part with the kernel, with reservations in the RAM of it."""
-    is_arm = draw(st.booleans())
-    at = 0xC0000000 if is_arm else 2 * GIB
+    arch = draw(st.sampled_from(sorted(KINDS)))
+    at = 0xC0000000 if arch == "aarch64" else 2 * GIB
     lines: list[Line] = []
     cma: list[tuple[int, int]] = []
     for _ in range(draw(st.integers(0, 6))):
         at += draw(st.sampled_from([0, 64 * KIB, 128 * MIB, 4 * GIB, 1 << 40]))
-        kind, size = draw(st.sampled_from(KINDS)), draw(SIZES)
-        kind = RAM if is_arm else kind
+        kind, size = draw(st.sampled_from(KINDS[arch])), draw(SIZES)
         lines.append(line(at, size, kind))
-        inside = at
-        while kind == RAM and inside < at + size and draw(st.booleans()):
-            inside += draw(st.sampled_from([0, 64 * KIB, MIB]))
-            part = min(draw(SIZES), at + size - inside)
-            if part <= 0:
-                break
-            what = draw(st.sampled_from([CRASH, "cma", *(["reserved"] if is_arm else [])]))
-            if what == "cma":
-                cma.append((inside, inside + part - 1))
-            else:
-                lines.append(line(inside, part, what, 1))
-            inside += part + 64 * KIB  # reservations do not touch
+        inside = draw(parts(at, at + size, [CRASH, "cma", *WITHIN[arch]])) if kind == RAM else []
+        lines += [each for each in inside if each.name != "cma"]
+        cma += [(each.first, each.last) for each in inside if each.name == "cma"]
+        if kind in PLUGGED and draw(st.booleans()):
+            lines.append(line(at, size, "dax0.0", 1))
+            lines.append(
+                line(at, draw(st.integers(1, size // KIB // 64)) * 64 * KIB, "System RAM (kmem)", 2)
+            )
         at += size
     # The one that takes segments is the highest.
     at += 64 * KIB
     lines += [line(at, GIB, RAM), line(at + 64 * MIB, 256 * MIB, CRASH, 1)]
-    make = arm64 if is_arm else x86
-    page_size = draw(st.sampled_from([4 * KIB, 64 * KIB])) if is_arm else 4 * KIB
+    page_size = draw(st.sampled_from([4 * KIB, 16 * KIB, 64 * KIB])) if arch == "aarch64" else 4 * KIB
+    make = arm64 if arch == "aarch64" else x86
     return make(*lines, page_size=page_size, cma=cma, cpus=draw(st.sets(st.integers(0, 300), min_size=1)))
 
 
