@@ -7,7 +7,7 @@ from pykexec.arch.arm64 import chosen, image, psci
 from pykexec.arch.arm64.image import Image, PageSize
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import ImageError, UsageError
-from pykexec.machine import Machine
+from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
 from pykexec.memory import GIB, MIB, MemoryKind, Placement, Range, RangeSet, TypedRange, align_down
 from pykexec.plan import Layout, LoadPlan, Purpose, Request
 from pykexec.uapi import KEXEC_CRASH_HOTPLUG_SUPPORT, KEXEC_ON_CRASH
@@ -247,7 +247,19 @@ def _warnings(
             f"{kernel.path} has pages of {kernel.page_size.value} bytes, the running kernel of"
             f" {machine.page_size}: it only starts on a CPU that supports both"
         )
-    if not memory and machine.efi is None and _has_its(tree):
+    if (
+        machine.efi is not None
+        and machine.framebuffer_driver in BOOT_FRAMEBUFFER_DRIVERS
+        and not _has(tree, b"simple-framebuffer")
+    ):
+        # The stub tells the first kernel alone, or that erases what it was told: init_screen_info() in
+        # drivers/firmware/efi/efi-init.c. With ACPI nothing else tells of one.
+        found.append(
+            f"the new kernel will have no console on the screen ({machine.framebuffer_driver}): on arm64 a"
+            " kernel that EFI did not start is not told of EFI's framebuffer"
+        )
+    # The ITS goes on using the tables the first kernel gave it; only EFI reserves them for the second.
+    if not memory and machine.efi is None and _has(tree, b"arm,gic-v3-its"):
         found.append(
             "there is a GICv3 ITS and no EFI to hand on its tables: it may overwrite the new kernel's memory"
         )
@@ -258,6 +270,6 @@ def _left_behind(what: str) -> str:
     return f"{what} will not be handed on: that takes kexec_file_load (-s)"
 
 
-def _has_its(tree: DeviceTree) -> bool:
-    """The ITS goes on using the tables the first kernel gave it; only EFI reserves them for the second."""
-    return any(b"arm,gic-v3-its\0" in properties.get("compatible", b"") for _, properties in tree.nodes())
+def _has(tree: DeviceTree, compatible: bytes) -> bool:
+    """Whether it has such a device."""
+    return any(compatible + b"\0" in properties.get("compatible", b"") for _, properties in tree.nodes())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pykexec.arch.x86_64 import e820, layouts
 from pykexec.arch.x86_64.kernel import LinuxKernel
-from pykexec.machine import Machine
+from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
 from pykexec.machine.efi import EfiFacts
 from pykexec.machine.text import read_number
 from pykexec.memory import KIB, MIB, MemoryKind, Range, TypedRange, align_up
@@ -25,11 +25,6 @@ _PAGE = 4 * KIB
 # VIDEO_TYPE_* in include/uapi/linux/screen_info.h: not a framebuffer, not even text.
 _NO_VIDEO = 0
 _ORIG_VIDEO_IS_VGA = 0x0F
-
-_BOOT_FRAMEBUFFER_DRIVERS = frozenset(
-    {"EFI VGA", "VESA VGA", "simple", "simpledrm", "simpledrmdrmfb", "efidrmdrmfb", "vesadrmdrmfb"}
-)
-"""fbdev names of the drivers that use the firmware's framebuffer as they found it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ def screen_info(running: RunningBootParams, framebuffer_driver: str | None) -> b
     """
     if running is None:
         return _text_mode(is_vga=1)
-    if framebuffer_driver is None or framebuffer_driver in _BOOT_FRAMEBUFFER_DRIVERS:
+    if framebuffer_driver is None or framebuffer_driver in BOOT_FRAMEBUFFER_DRIVERS:
         return bytes(running.screen_info)
     return _text_mode(is_vga=_NO_VIDEO)
 

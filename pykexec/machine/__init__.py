@@ -63,6 +63,11 @@ FACTS = (
 """Glob patterns of the files `Machine` reads; besides these, headers and a note of /proc/kcore."""
 
 _PAGE_SIZES = ("4096", "16384", "65536")  # arch/arm64/Kconfig
+BOOT_FRAMEBUFFER_DRIVERS = frozenset(
+    {"EFI VGA", "VESA VGA", "simple", "simpledrm", "simpledrmdrmfb", "efidrmdrmfb", "vesadrmdrmfb"}
+)
+"""fbdev names of the drivers that use the firmware's framebuffer as they found it."""
+
 _UNAME_OF_ELF_MACHINE = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
 

@@ -281,6 +281,25 @@ def test_no_device_tree(tmp_path: Path) -> None:
         plan_load(machine, request(Purpose.BOOT))
 
 
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_screen_that_goes_dark_is_worth_a_word(tmp_path: Path, purpose: Purpose) -> None:
+    tree = DeviceTree(snapshot(PLAIN).read("sys/firmware/fdt") or b"", "test")
+    tree.set("/framebuffer", "compatible", b"simple-framebuffer\0")
+    files: dict[str, str | bytes | None] = {
+        "sys/firmware/efi/fw_platform_size": "64\n",
+        "sys/class/graphics/fb0/name": "EFI VGA\n",
+    }
+    variants: list[dict[str, str | bytes | None]] = [
+        {},
+        {"sys/firmware/fdt": tree.to_bytes()},
+        {"sys/class/graphics/fb0/name": "virtiodrmfb\n"},
+    ]
+    for number, more in enumerate(variants):
+        machine = unpacked(PLAIN, tmp_path / str(number), {**files, **more})
+        said = [each for each in plan_load(machine, request(purpose)).warnings if "screen" in each]
+        assert len(said) == (number == 0)
+
+
 @pytest.mark.parametrize("phandles", [0, 1])
 def test_an_its_without_efi_is_worth_a_word(tmp_path: Path, phandles: int) -> None:
     tree = DeviceTree(snapshot(PLAIN).read("sys/firmware/fdt") or b"", "test")
