@@ -184,11 +184,15 @@ def _plan_load(machine: Machine, request: Request) -> LoadPlan:
         error.hint = error.hint or _room_for(request, error.missing)
         raise
     _check(plan)
-    if not (request.warnings or request.taken):
+    warnings = request.warnings
+    if request.purpose is Purpose.BOOT and machine.can_hand_over:
+        lost = "state kept by KHO, if any, will not be handed on: that takes kexec_file_load (-s)"
+        warnings = (*warnings, lost)
+    if not (warnings or request.taken):
         return plan
     from pykexec.values import replace
 
-    return replace(plan, warnings=(*plan.warnings, *request.warnings), taken=request.taken)
+    return replace(plan, warnings=(*plan.warnings, *warnings), taken=request.taken)
 
 
 def _room_for(request: Request, missing: int) -> str:

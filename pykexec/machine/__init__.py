@@ -210,12 +210,14 @@ class Machine:
 
     @property
     def hands_over(self) -> bool:
-        """Whether the running kernel preserves state for the next one (Kexec HandOver, Linux 6.16)."""
-        said = [word[4:].lower() for word in self.command_line.split() if word.startswith("kho=")]
-        if said:
-            # The last one counts, read as kstrtobool() in lib/kstrtox.c does.
-            return said[-1][:1] in ("1", "y", "t") or said[-1][:2] == "on"
-        # Some kernels have it on by default (CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT).
+        """Whether the running kernel was told to preserve state for the next one (KHO, Linux 6.16)."""
+        values = [word[4:] for word in self.command_line.split() if word.startswith("kho=")]
+        # lib/kstrtox.c kstrtobool
+        return bool(values) and values[-1].lower().startswith(("1", "y", "t", "on"))
+
+    @property
+    def can_hand_over(self) -> bool:
+        """Whether it shows that it could, be it that it was built so (KEXEC_HANDOVER_ENABLE_DEFAULT)."""
         return bool(self.root.names("sys/kernel/debug/kho/out"))
 
     @property

@@ -359,6 +359,24 @@ def test_a_handover_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> None:
     assert isinstance(loader.load_request(machine, crash, "load"), LoadPlan)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"), [("", False), ("kho=off", False), ("kho=1 kho=n", False), ("kho=y", True)]
+)
+def test_a_kernel_that_could_hand_over_is_told_from_one_that_has_to(
+    words: str, told: bool, tmp_path: Path, kernel: FakeKernel
+) -> None:
+    files = {"proc/cmdline": f"quiet {words}\n", "sys/kernel/debug/kho/out/fdt": ""}
+    machine = unpacked("qemu-6.1-1g", tmp_path / "machine", files)
+    request = request_for(tmp_path)
+    if told:
+        with pytest.raises(PykexecError, match="kho=on"):
+            loader.load_request(machine, request, "load")
+        return
+    plan = loader.load_request(machine, request, "load")
+    assert any("state kept by KHO, if any, will not be handed on" in each for each in plan.warnings)
+    assert not loader.load_request(machine, request).warnings
+
+
 def test_the_segment_to_blame_is_found_by_trying(
     tmp_path: Path, kernel: FakeKernel, machine: Machine
 ) -> None:
