@@ -334,7 +334,7 @@ def with_handover(folder: Path) -> Machine:
         ("kho=off kho=on", False, True),
         ("kho=on kho=off", True, False),
         ("xkho=on", False, False),
-        ("", True, True),
+        ("", True, False),
         ("", False, False),
     ],
 )
