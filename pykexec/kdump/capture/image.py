@@ -80,7 +80,7 @@ def contents(settings: Settings, release: str) -> Contents:
     _refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
     root = destination.local(settings.path) if script_settings.needs_root(settings) else None
-    watchdogs = watchdog.drivers_of_running()
+    watchdogs = watchdog.running()
     host = _host(settings, to)
     text = script_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
     programs = _programs(settings, [each for each in (to, root) if each])
@@ -223,13 +223,17 @@ def _ssh_files(to: Destination) -> Iterator[Entry]:
 
 
 def _module_entries(
-    settings: Settings, release: str, destinations: Sequence[Destination], watchdogs: Sequence[str]
+    settings: Settings, release: str, destinations: Sequence[Destination], watchdogs: tuple[Path, ...]
 ) -> Iterator[Entry]:
     index = Index(release)
     wanted, optional = _wanted_modules(settings, destinations, index)
     order = []
     firmware: dict[str, Path] = {}
-    for module in index.closure(wanted, optional=[*optional, *watchdogs]):
+    if watchdogs:
+        # What has no driver in sysfs is one of those that are loaded, and are not made of software alone.
+        loaded = index.below("drivers/watchdog") & _loaded() - {"softdog"}
+        optional = [*optional, *watchdog.drivers(watchdogs), *sorted(loaded)]
+    for module in index.closure(wanted, optional=optional):
         data = module.read()
         order.append(f"{module.name}.ko\n")
         firmware.update({f"/{each}": Path("/") / each for each in index.firmware(data)})

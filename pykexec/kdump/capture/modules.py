@@ -71,6 +71,10 @@ class Index:
             self._add(name, found, ())
         return tuple(found.values())
 
+    def below(self, folder: str) -> frozenset[str]:
+        """The modules in a folder of the kernel's sources."""
+        return frozenset(name for name, (path, _) in self._files.items() if f"/{folder}/" in f"/{path}")
+
     def has(self, name: str) -> bool:
         """Whether the kernel can do this at all."""
         name = canonical(name)

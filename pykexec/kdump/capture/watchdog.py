@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pykexec.kdump.capture.blockdevice import drivers_above
 
 
-def drivers_of_running(sys: Path = Path("/sys")) -> tuple[str, ...]:
-    """The modules of watchdogs that are hardware and run, or do not say (Documentation/ABI/testing/
-    sysfs-class-watchdog); of what they are attached to as well."""
-    found: dict[str, None] = {}
-    for each in sorted((sys / "class/watchdog").glob("watchdog*")):
-        device = each / "device"
-        if device.exists() and _state(each) != "inactive":
-            found.update(dict.fromkeys(drivers_above(device.resolve(), sys)))
-    return tuple(found)
+def running(sys: Path = Path("/sys")) -> tuple[Path, ...]:
+    """In sysfs, those that do not say that they stand still (ABI/testing/sysfs-class-watchdog)."""
+    found = sorted((sys / "class/watchdog").glob("watchdog*"))
+    return tuple(each for each in found if _state(each) != "inactive")
+
+
+def drivers(watchdogs: tuple[Path, ...], sys: Path = Path("/sys")) -> Iterator[str]:
+    """The modules of these, and of what they are attached to. Not all say what device they are."""
+    for each in watchdogs:
+        if (each / "device").exists():
+            yield from drivers_above((each / "device").resolve(), sys)
 
 
 def _state(folder: Path) -> str:
