@@ -15,6 +15,7 @@ from pykexec.files import FileData
 from pykexec.kdump import capture
 from pykexec.kdump.config.settings import Rebuild
 from pykexec.kdump.service import plan as plans
+from pykexec.kdump.service import rawdump
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
@@ -53,6 +54,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     for warning in plan.warnings:
         warn(warning)
     crash.survey(machine)  # without a reservation an image would be made for nothing
+    _take_over_dump(plan, tell, warn)
     image = _prepare_image(plan, tell)
     tell(f"loading {plan.kernel} with {plan.initrd}")
     options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
@@ -155,6 +157,17 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
     what = capture.contents(plan.settings, plan.release)
     make_image(what, output, tell, always=plan.settings.rebuild is Rebuild.ALWAYS)
     return _Image(str(what.destination), what.fingerprint)
+
+
+def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
+    """What is on the dump target does not keep the next crash from being saved."""
+    try:
+        folder = rawdump.take_over(plan.settings)
+    except PykexecError as error:
+        warn(str(error))
+        return
+    if folder is not None:
+        tell(f"the last crash's dump is now in {folder}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pykexec import loader
 from pykexec.errors import PykexecError
 from pykexec.kdump import config
 from pykexec.kdump.capture import blockdevice
-from pykexec.kdump.config.settings import Settings, TargetKind
+from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
 from pykexec.kdump.mounts import parse_mounts
 from pykexec.kdump.service import actions, dumps, trial
 from pykexec.kdump.service import receipt as receipts
@@ -162,6 +162,8 @@ def visible_folder(settings: Settings) -> Path | None:
     target = settings.target
     if target.kind is TargetKind.LOCAL:
         return Path(settings.path)
+    if target.kind is TargetKind.RAW:
+        return Path(DEFAULT_PATH)  # where `rawdump` brings what is there
     if target.kind is not TargetKind.FILESYSTEM:
         return None
     try:
