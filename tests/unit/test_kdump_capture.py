@@ -153,19 +153,30 @@ def test_file_systems_by_tag(tmp_path: Path) -> None:
 
 
 def test_watchdogs_that_run(sysfs: Path) -> None:
-    """One may say that it does not; one that is no device is gone with its kernel."""
-    assert watchdog.drivers_of_running(sysfs) == ()
+    """One may say that it does not; not every one says which device it is."""
+    assert watchdog.running(sysfs) == ()
     device = sysfs / _PCI / "wdt"
     device.mkdir()
     _link(device / "driver/module", sysfs / "module/virtio_blk")
     folder = sysfs / "class/watchdog/watchdog0"
     _link(folder / "device", device)
-    (sysfs / "class/watchdog/watchdog1").mkdir()
-    assert watchdog.drivers_of_running(sysfs) == ("virtio_blk", "virtio_pci")
-    (folder / "state").write_text("active\n")
-    assert watchdog.drivers_of_running(sysfs) == ("virtio_blk", "virtio_pci")
+    other = sysfs / "class/watchdog/watchdog1"
+    other.mkdir()
+    (other / "state").write_text("active\n")
+    assert watchdog.running(sysfs) == (folder, other)
+    assert list(watchdog.drivers((folder, other), sysfs)) == ["virtio_blk", "virtio_pci"]
     (folder / "state").write_text("inactive\n")
-    assert watchdog.drivers_of_running(sysfs) == ()
+    assert watchdog.running(sysfs) == (other,)
+
+
+def test_modules_by_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "lib/modules/6.1"
+    folder.mkdir(parents=True)
+    (folder / "modules.dep").write_text(
+        "kernel/drivers/watchdog/i6300esb.ko.xz: kernel/drivers/watchdog/watchdog.ko\n"
+        "kernel/drivers/watchdog/watchdog.ko:\nkernel/drivers/misc/mei/mei.ko:\n"
+    )
+    assert Index("6.1", tmp_path).below("drivers/watchdog") == {"i6300esb", "watchdog"}
 
 
 # Mounts
@@ -216,6 +227,22 @@ def test_a_raw_dump_overwrites_nothing_that_is_mounted(sysfs: Path) -> None:
     used = replace(blockdevice.describe("/dev/root", sysfs, "254:19"), number="254:17")
     with pytest.raises(FileError, match="would overwrite vdb3, which is mounted on /var/my dumps"):
         destination.raw(used, mounted)
+    (sysfs / "vdb3").write_bytes(bytes(0x10000))
+    unused = replace(used, number="254:19")
+    assert destination.raw(unused, mounted, sysfs).way is Way.RAW
+    subprocess.run(["mkfs.ext4", "-q", "-F", sysfs / "vdb3", "512"], check=True)
+    with pytest.raises(FileError, match="would overwrite the ext4 file system on vdb3"):
+        destination.raw(unused, mounted, sysfs)
+
+
+def test_a_device_that_cannot_be_read(sysfs: Path, tmp_path: Path) -> None:
+    """That is no reason to make a file system there."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    device = tmp_path / "gone"
+    (tmp_path / "proc/self/mountinfo").write_text(f"22 1 254:19 / / rw - ext4 {device} rw\n")
+    with pytest.raises(FileError, match=r"cannot read /dev/vdb3: ") as error:
+        destination.local("/var/crash", sysfs, tmp_path / "proc")
+    assert "make" not in str(error.value)
 
 
 # Network

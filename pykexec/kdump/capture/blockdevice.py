@@ -116,11 +116,20 @@ def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
 def read_superblock(device: Path) -> Superblock | None:
     """Of ext2 to ext4, XFS and btrfs; None for anything else, and for what cannot be read."""
     try:
-        with device.open("rb") as file:
-            start = file.read(66 * KIB)
-    except OSError:
+        return superblock_of(device)
+    except FileError:
         return None
-    return parse_superblock(start)
+
+
+def superblock_of(device: Path) -> Superblock | None:
+    """Of ext2 to ext4, XFS and btrfs; None for anything else. Raises FileError for what cannot be read."""
+    try:
+        with device.open("rb") as file:
+            return parse_superblock(file.read(66 * KIB))
+    except OSError as error:
+        raise FileError(
+            f"cannot read {device}: {error.strerror}", hint="run as root, on the machine itself"
+        ) from error
 
 
 # offsets: fs/ext4/ext4.h struct ext4_super_block; fs/xfs/libxfs/xfs_format.h struct xfs_dsb;

@@ -107,7 +107,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     return _on_disk(device, mount.source, mount.type, folder)
 
 
-def raw(device: BlockDevice, mounts: Sequence[Mount]) -> Destination:
+def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) -> Destination:
     """The device itself. Raises PykexecError for one that must not be overwritten."""
     if device.stack.layers:
         raise OutOfReach(f"a raw dump to {device.name}, which is a volume or an array")
@@ -117,6 +117,12 @@ def raw(device: BlockDevice, mounts: Sequence[Mount]) -> Destination:
                 f"a raw dump would overwrite {device.name}, which is mounted on {mount.point}",
                 hint="name a partition that holds nothing, or its file system: ext4 UUID=...",
             )
+    held = blockdevice.read_superblock(dev / device.name)
+    if held is not None:
+        raise FileError(
+            f"a raw dump would overwrite the {held.type} file system on {device.name}",
+            hint=f"name the file system: {held.type} UUID={held.uuid}; or, if it may go: wipefs -a DEVICE",
+        )
     return Destination(Way.RAW, "", device)
 
 
@@ -136,10 +142,10 @@ def _filesystem(target: Target, path: str, sys: Path) -> Destination:
 
 def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Destination:
     place = Path(source) if Path(source).is_block_device() else Path("/dev") / device.name
-    superblock = blockdevice.read_superblock(place)
+    superblock = blockdevice.superblock_of(place)
     if superblock is None:
         raise FileError(
-            f"{place} has no ext2, ext3, ext4, XFS or btrfs on it", hint="make one, or name another"
+            f"{place} has no ext2, ext3, ext4, XFS or btrfs on it", hint="name another, or a folder of one"
         )
     if superblock.devices != 1:
         raise OutOfReach(f"finding all {superblock.devices} devices of the btrfs on {place}")
