@@ -20,6 +20,9 @@ _END = (-1, -1)
 _BLOCKS_MAX = 1 << 21
 """makedumpfile writes blocks of up to 4 MiB, so this is some TiB; what is kept of each takes 24 bytes."""
 
+_FEW, _SIZE_LEAST = 1 << 16, 512
+"""A file of blocks of a few bytes each would take a minute to be found damaged."""
+
 
 class FlattenedFile:
     """The file that such a stream stands for, read in place."""
@@ -80,6 +83,11 @@ def _index(stream: Source) -> tuple[Pieces, bool]:
             raise DumpError(
                 f"{stream.name}: more than {_BLOCKS_MAX} flattened blocks",
                 hint="rearrange it: makedumpfile -R DUMP < FLATTENED",
+            )
+        if len(starts) == _FEW and sum(ends) - sum(starts) < _FEW * _SIZE_LEAST:
+            raise DumpError(
+                f"{stream.name}: damaged: its first {_FEW} flattened blocks have less than {_SIZE_LEAST} bytes"
+                " on average"
             )
         position += _BLOCK.size
         starts.append(offset)

@@ -620,6 +620,16 @@ def test_a_sparse_file_of_any_size_takes_no_time(tmp_path: Path) -> None:
     assert "6.1.0-test" in outcome(path)
 
 
+def test_a_flattened_file_of_tiny_blocks_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    blocks = b"".join(struct.pack(">qqc", 2 * number, 1, b"x") for number in range(1 << 20))
+    path.write_bytes(flattened(b"x")[:4096] + blocks)
+    start = time.process_time()
+    with pytest.raises(DumpError, match="flattened blocks have less than"):
+        Dump.open(path)
+    assert time.process_time() - start < 1
+
+
 # libkdumpfile
 
 
