@@ -35,10 +35,11 @@ def dmesg(dump: tuple[str, ...], style: str) -> int:
 
 @click.command("info")
 @click.argument("dump", nargs=-1, required=True, type=click.Path())
+@click.option("--registers", is_flag=True, help="All registers of each processor, not only two of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(dump: tuple[str, ...], as_json: bool) -> int:
+def info(dump: tuple[str, ...], registers: bool, as_json: bool) -> int:
     """Say what DUMP holds: the crash, the machine, and whether makedumpfile and crash can read it."""
-    return show_info(dump, as_json=as_json)
+    return show_info(dump, as_json=as_json, registers=registers)
 
 
 def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
@@ -50,13 +51,13 @@ def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
     return status
 
 
-def show_info(paths: Sequence[str], *, as_json: bool = False) -> int:
+def show_info(paths: Sequence[str], *, as_json: bool = False, registers: bool = False) -> int:
     """Write what is known of a dump to standard output; the exit status. Raises DumpError."""
     from pykexec.vmcore import Dump
     from pykexec.vmcore import info as about
 
     found = about.gather(Dump.open(*paths))
-    print(about.as_json(found) if as_json else about.as_text(found), end="")
+    print(about.as_json(found) if as_json else about.as_text(found, registers=registers), end="")
     return 0
 
 

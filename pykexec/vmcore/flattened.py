@@ -86,8 +86,8 @@ def _index(stream: Source) -> tuple[Pieces, bool]:
             )
         if len(starts) == _FEW and sum(ends) - sum(starts) < _FEW * _SIZE_LEAST:
             raise DumpError(
-                f"{stream.name}: damaged: its first {_FEW} flattened blocks have less than {_SIZE_LEAST} bytes"
-                " on average"
+                f"{stream.name}: damaged: its first {_FEW} flattened blocks have less than {_SIZE_LEAST}"
+                " bytes on average"
             )
         position += _BLOCK.size
         starts.append(offset)

@@ -251,12 +251,12 @@ def _object(info: Info) -> dict[str, object]:
     }
 
 
-def as_text(info: Info) -> str:
-    """The same as lines to read."""
-    return "\n".join(map(printable, _lines(info))) + "\n"
+def as_text(info: Info, *, registers: bool = False) -> str:
+    """The same as lines to read; of each processor two registers or, with `registers`, all."""
+    return "\n".join(map(printable, _lines(info, registers))) + "\n"
 
 
-def _lines(info: Info) -> Iterator[str]:
+def _lines(info: Info, registers: bool) -> Iterator[str]:
     level = "" if info.dump_level is None else f", dump level {info.dump_level}"
     yield f"dump          {info.file}"
     yield f"format        {info.format}; compression {info.compression}{level}"
@@ -277,10 +277,21 @@ def _lines(info: Info) -> Iterator[str]:
     for each in info.processors:
         place = "" if each.pc is None or each.sp is None else f"  pc {each.pc:#x}  sp {each.sp:#x}"
         yield f"  {each.number:<4} process {each.process:<8}{place}"
+        if registers:
+            yield from _registers(each)
     for name, problems in info.readers.items():
         yield from _listed(name, problems, "can read it")
     yield "VMCOREINFO" if info.vmcoreinfo else "VMCOREINFO    none"
     yield from (f"  {name}={value}" for name, value in info.vmcoreinfo.items())
+
+
+_REGISTERS_IN_LINE = 4
+
+
+def _registers(processor: Processor) -> Iterator[str]:
+    shown = [f" {name:>8} {value:016x}" for name, value in processor.registers.items()]
+    for start in range(0, len(shown), _REGISTERS_IN_LINE):
+        yield "    " + "".join(shown[start : start + _REGISTERS_IN_LINE])
 
 
 def _listed(name: str, problems: Sequence[str], otherwise: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import re
 import struct
 import sys
 import time
@@ -722,6 +723,11 @@ def test_registers(open_dump: Open, arch: str, registers: int, word: int, at: in
     assert [(each.number, each.process, each.pc, each.sp) for each in dump.processors] == [
         (0, 7, 7000 + pc, 7000 + sp),
         (1, 8, 8000 + pc, 8000 + sp),
+    ]
+    # gdb's order, and so the notes', is that of the values.
+    shown = re.findall(r"\b([0-9a-f]{16})\b", info.as_text(info.gather(dump), registers=True))
+    assert [int(value, 16) for value in shown] == [
+        first + number for first in (7000, 8000) for number in range(registers)
     ]
 
 
