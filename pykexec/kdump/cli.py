@@ -15,9 +15,10 @@ from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import console_log, crashkernel, doctor, estimate, resize, sizing
 from pykexec.kdump.doctor.facts import Facts
-from pykexec.kdump.doctor.places import Places
+from pykexec.kdump.doctor.places import LISTING, Listing, Places
 from pykexec.kdump.service import cli as service
-from pykexec.machine import Machine
+from pykexec.machine import IDENTITY, Machine
+from pykexec.machine.text import read_text
 from pykexec.vmcore import cli as vmcore
 
 _NAME = "pykdump"
@@ -107,7 +108,8 @@ def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json
 def _examine(
     snapshot: str | None, log: console_log.ConsoleLog | None, *, everything: bool, as_json: bool
 ) -> int:
-    facts = Facts(_machine(snapshot), places=_places(snapshot), console=log)
+    machine = _machine(snapshot)
+    facts = Facts(machine, places=_places(snapshot, machine), console=log)
     found, ending = doctor.diagnose(facts), facts.ending
     if as_json:
         print(doctor.as_json(found, ending=ending), end="")
@@ -116,6 +118,24 @@ def _examine(
             print(console_log.as_text(ending))
         print(doctor.as_text(found, everything=everything, ending=ending), end="")
     return doctor.exit_code(found)
+
+
+@group.command("snapshot")
+@click.argument("file")
+def _snapshot(file: str) -> int:
+    """Write what doctor, and plans, look at to FILE (.tar), for pykdump doctor --machine FILE elsewhere.
+
+    It holds configuration, kernel messages and names, but nothing of memory, kernels or keys: look before
+    you publish one.
+    """
+    from pykexec.arch import for_machine
+    from pykexec.kdump.doctor import collect
+    from pykexec.machine.snapshot import write_snapshot
+
+    machine = Machine.live()
+    count = write_snapshot(machine, file, for_machine(machine).facts, collect.contents(machine))
+    print(f"{file}: {count} files")
+    return 0
 
 
 @group.command("estimate")
@@ -199,10 +219,15 @@ def _machine(snapshot: str | None) -> Machine:
     return Machine.live() if snapshot is None else Machine.from_snapshot(snapshot)
 
 
-def _places(snapshot: str | None) -> Places:
+def _places(snapshot: str | None, machine: Machine) -> Places:
     if snapshot is None:
         return Places("/")
-    return Places(snapshot if Path(snapshot).is_dir() else None)
+    listing = read_text(machine.root, LISTING)
+    if listing is not None:
+        return Listing(listing)
+    # A folder is a whole system's, or an unpacked snapshot.
+    is_system = Path(snapshot).is_dir() and not Path(snapshot, IDENTITY).exists()
+    return Places(snapshot if is_system else None)
 
 
 def _console(path: str) -> console_log.ConsoleLog:

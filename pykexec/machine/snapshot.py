@@ -1,11 +1,12 @@
 """Writing a snapshot: a .tar with the files a plan for this machine needs, and no memory contents."""
 
 import io
+import itertools
 import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
@@ -15,8 +16,15 @@ from pykexec.machine import FACTS, IDENTITY, Machine, kcore
 from pykexec.machine.root import Root
 
 
-def write_snapshot(machine: Machine, path: str | os.PathLike[str], arch_facts: Sequence[str]) -> int:
+def write_snapshot(
+    machine: Machine,
+    path: str | os.PathLike[str],
+    arch_facts: Sequence[str],
+    more: Iterable[tuple[str, bytes]] = (),
+) -> int:
     """Write the snapshot and return the number of files in it; `arch_facts` are its architecture's patterns.
+
+    `more` are further files, name and contents.
 
     Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written; an
     archive that was there before is replaced only by a complete one.
@@ -29,7 +37,7 @@ def write_snapshot(machine: Machine, path: str | os.PathLike[str], arch_facts: S
         # Readable for its owner only: it holds addresses that the kernel shows to nobody else.
         descriptor, partial = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
         with os.fdopen(descriptor, "wb") as file:
-            count = _write(file, machine, arch_facts)
+            count = _write(file, itertools.chain(_contents(machine, arch_facts), more))
         Path(partial).replace(target)
     except OSError as error:
         raise FileError(f"cannot write the snapshot {path}: {error.strerror}") from error
@@ -39,16 +47,18 @@ def write_snapshot(machine: Machine, path: str | os.PathLike[str], arch_facts: S
     return count
 
 
-def _write(file: IO[bytes], machine: Machine, arch_facts: Sequence[str]) -> int:
-    """The number of files."""
-    count = 0
+def _write(file: IO[bytes], contents: Iterable[tuple[str, bytes]]) -> int:
+    """The number of files; of two with one name the first is written."""
+    names = set[str]()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in _contents(machine, arch_facts):
+        for name, data in contents:
+            if name in names:
+                continue
+            names.add(name)
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-            count += 1
-    return count
+    return len(names)
 
 
 def _contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str, bytes]]:

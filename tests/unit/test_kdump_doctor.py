@@ -6,17 +6,22 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from pykexec.kdump import doctor
+from pykexec.arch import for_machine
+from pykexec.errors import FileError
+from pykexec.kdump import cli, doctor
 from pykexec.kdump.console_log import parse
 from pykexec.kdump.console_rules import RULES, Rule
-from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, kernel_log
+from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, collect, kernel_log
+from pykexec.kdump.doctor.places import LISTING, Listing
 from pykexec.machine import Machine
+from pykexec.machine.snapshot import write_snapshot
 from pykexec.memory import GIB
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -852,6 +857,57 @@ def test_pykdump_keeps_its_own_image_up_to_date(tmp_path: Path) -> None:
     found = finding(doctor.diagnose(given), "L14")
     assert found.verdict is Verdict.FINE
     assert "made anew by pykdump start" in found.evidence[0]
+
+
+# Snapshots for it
+
+
+def test_a_snapshot_tells_as_much(tmp_path: Path) -> None:
+    """All but what takes the contents of kernel and initramfs, or the process that loads."""
+    tree = tmp_path / "machine"
+    tree.mkdir()
+    changes: Files = {"usr/sbin/makedumpfile": None, **NOT_LOADED, "proc/sys/kernel/panic_on_oops": "0\n"}
+    given = facts(tree, changes, console=None, places=Places)
+    tar = tmp_path / "machine.tar"
+    write_snapshot(
+        given.machine, tar, for_machine(given.machine).facts, collect.contents(given.machine, tree)
+    )
+    machine = Machine.from_snapshot(tar)
+    listing = Listing((machine.read(LISTING) or b"").decode())
+    here, there = doctor.diagnose(given), doctor.diagnose(Facts(machine, places=listing))
+    for one, other in zip(here, there, strict=True):
+        if one.id not in ("P2", "P14", "R8", "O3", "L1", "L4", "L5", "L6", "L8", "L10"):
+            assert one.verdict == other.verdict, one.id
+            assert one.evidence == other.evidence or one.id == "S3", "how much room there is others change"
+    assert {each.id for each in there if each.verdict is Verdict.WRONG} == {"L17", "V3", "T1"}
+    assert doctor.first_to_mend(there) == doctor.first_to_mend(here)
+
+
+def test_a_snapshot_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command, and what doctor says of what it wrote, packed and unpacked."""
+    tar, folder = tmp_path / "machine.tar", tmp_path / "machine"
+    assert cli.exit_code(["snapshot", str(tar)]) == 0
+    with tarfile.open(tar) as opened:
+        opened.extractall(folder)
+    capsys.readouterr()
+    told = []
+    for place in ("/", str(tar), str(folder)):
+        cli.exit_code(["doctor", "--json", "--machine", place])
+        told.append(json.loads(capsys.readouterr().out))
+    wrong = [{each["id"] for each in one["findings"] if each["verdict"] == "wrong"} for one in told]
+    assert wrong[1] == wrong[2] <= wrong[0] | {"P1"}
+    assert told[1] == told[2]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"size": 1, "modified": {}, "free": {}}', "[" * 100_000])
+def test_a_damaged_listing(text: str) -> None:
+    with pytest.raises(FileError, match="damaged"):
+        Listing(text)
+
+
+def test_a_listing_with_nonsense() -> None:
+    listing = Listing('{"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}}')
+    assert (listing.size("/a"), listing.modified("/a"), listing.free("/a")) == (None, None, None)
 
 
 # Reports

@@ -281,7 +281,7 @@ class Facts:
         """The kernel to be loaded; None where it is not known or not there. Raises FileError."""
         if (
             self.kernel_path is None
-            or not self.places.are_known
+            or not self.places.can_be_read
             or self.places.size(self.kernel_path) is None
         ):
             return None
@@ -291,7 +291,7 @@ class Facts:
     def initrd_file(self) -> FileData | None:
         if (
             self.initrd_path is None
-            or not self.places.are_known
+            or not self.places.can_be_read
             or self.places.size(self.initrd_path) is None
         ):
             return None

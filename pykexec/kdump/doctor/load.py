@@ -251,7 +251,7 @@ def encrypted_target(facts: Facts) -> str | None:
 def _not_written(facts: Facts) -> Judgement:
     """A file that is open for writing is refused with ETXTBSY (fs/exec.c, deny_write_access())."""
     paths = [path for path in (facts.kernel_path, facts.initrd_path) if path]
-    if not facts.places.are_known or not any(facts.places.size(path) is not None for path in paths):
+    if not facts.places.can_be_read or not any(facts.places.size(path) is not None for path in paths):
         return unknown(_FILES_UNKNOWN)
     for path in paths:
         writer = facts.places.writer(path)
@@ -295,7 +295,7 @@ def _is_on_disk(facts: Facts) -> Judgement:
     receipt = facts.loaded
     if receipt is None:
         return unknown("what is loaded was not loaded by pykdump: there is no receipt of it")
-    if not facts.places.are_known:
+    if not facts.places.can_be_read:
         return unknown("files of the machine are not in a snapshot")
     digests = ((receipt.kernel, receipt.kernel_sha256), (receipt.initrd, receipt.initrd_sha256))
     changed = [f"{path} is not what was loaded" for path, digest in digests if _differs(facts, path, digest)]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
+from pykexec.errors import FileError
 from pykexec.files import FileData
+
+LISTING = "pykdump-places.json"
+"""Where a snapshot has a `Recorder`'s answers."""
 
 
 class Places:
@@ -48,6 +53,11 @@ class Places:
         """The file, mapped. Raises FileError."""
         return FileData.open(self._full(path), what)
 
+    @property
+    def can_be_read(self) -> bool:
+        """Whether there are contents, too."""
+        return self.are_known
+
     def at(self, path: str) -> Path | None:
         """Where a file is to be looked for; None where nothing is known."""
         return None if self._top is None else self._full(path)
@@ -82,3 +92,68 @@ class Places:
 
     def _full(self, path: str) -> Path:
         return (self._top or Path("/")) / path.lstrip("/")
+
+
+class Recorder(Places):
+    """Remembers what it was asked, and what it answered, for a snapshot."""
+
+    def __init__(self, top: str | os.PathLike[str]) -> None:
+        super().__init__(top)
+        self._sizes: dict[str, int | None] = {}
+        self._times: dict[str, float | None] = {}
+        self._free: dict[str, int | None] = {}
+
+    def size(self, path: str) -> int | None:
+        self._sizes[path] = super().size(path)
+        return self._sizes[path]
+
+    def modified(self, path: str) -> float | None:
+        self._times[path] = super().modified(path)
+        return self._times[path]
+
+    def free(self, path: str) -> int | None:
+        self._free[path] = super().free(path)
+        return self._free[path]
+
+    def as_json(self) -> str:
+        return (
+            json.dumps({"size": self._sizes, "modified": self._times, "free": self._free}, indent=1) + "\n"
+        )
+
+
+class Listing(Places):
+    """What a `Recorder` remembered; of other files nothing is there."""
+
+    def __init__(self, text: str) -> None:
+        """Raises FileError for a text that is none of a recorder's."""
+        super().__init__(None)
+        try:
+            content = json.loads(text)
+            self._of = {kind: dict(content[kind]) for kind in ("size", "modified", "free")}
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise FileError(f"{LISTING}: damaged: {error}") from error
+
+    @property
+    def are_known(self) -> bool:
+        return True
+
+    @property
+    def can_be_read(self) -> bool:
+        return False
+
+    def size(self, path: str) -> int | None:
+        return self._whole("size", path)
+
+    def modified(self, path: str) -> float | None:
+        found = self._of["modified"].get(path)
+        return found if isinstance(found, int | float) else None
+
+    def free(self, path: str) -> int | None:
+        return self._whole("free", path)
+
+    def writer(self, path: str) -> str | None:
+        return None
+
+    def _whole(self, kind: str, path: str) -> int | None:
+        found = self._of[kind].get(path)
+        return found if isinstance(found, int) else None

@@ -96,7 +96,7 @@ _PROGRAM_MAX = 32 << 20
 def _by_program(facts: Facts) -> tuple[int, ...] | None:
     for path in (f"{folder}/makedumpfile" for folder in _BIN_FOLDERS):
         size = facts.places.size(path)
-        if size is not None and 0 < size <= _PROGRAM_MAX:
+        if size is not None and 0 < size <= _PROGRAM_MAX and facts.places.can_be_read:
             found = _SAYS_VERSION.search(facts.places.open(path, "program").data)
             if found:
                 return tuple(map(int, found[1].split(b".")))
