@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pykexec.kdump.console_rules import PANIC, RULES, SAVED, Stage
+from pykexec.kdump.console_rules import NOT_SAVED, PANIC, RULES, SAVED, Stage
 
 __all__ = [
     "SCHEMA",
@@ -172,8 +172,9 @@ def diagnose(log: ConsoleLog) -> Ending:
             "there is no kernel panic in this log",
             remedy="look for the crash in another log",
         )
-    saved = log.find(SAVED)
-    if saved is not None:
+    saved, failed = (log.find(pattern, reversed(log.after)) for pattern in (SAVED, NOT_SAVED))
+    # A failure may be followed by another way to save, and makedumpfile's success by the loss of its output.
+    if saved is not None and (failed is None or failed.number < saved.number):
         return Ending(Stage.SAVED, "the dump was saved", (saved,))
     if log.panic is not None and not log.capture:
         return _before_the_second_kernel(log, log.panic)

@@ -45,6 +45,7 @@ class Rule:
 
 
 SAVED = r"The dumpfile is saved to|saving vmcore complete|saved vmcore (?:in|via)|Finished saving vmcore"
+NOT_SAVED = r"makedumpfile Failed|saving vmcore failed|failed to save vmcore|kdump: the dump was not saved"
 
 _MORE_MEMORY = "raise crashkernel= (pykdump estimate says by how much)"
 

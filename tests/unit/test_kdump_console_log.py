@@ -43,7 +43,7 @@ FULL = (
     "Can't write the dump file(/s/vmcore). No space left on device\n\nmakedumpfile Failed.\n"
 )
 
-# x86: oops_end() goes over to the crash kernel without a panic (seen with kernel.panic_on_oops=1).
+# With a crash kernel loaded, oops_end() goes over to it without a panic (arch/x86/kernel/dumpstack.c).
 OOPS = (
     "[    5.0] BUG: kernel NULL pointer dereference, address: 0000000000000000\n"
     "[    5.0] #PF: supervisor write access in kernel mode\n"
@@ -231,6 +231,21 @@ CASES = [
     ),
     ("a quiet kernel's full disk", CRASH + FULL, Stage.DISK_FULL, "S3"),
     ("saved, and booted again", CRASH + SECOND + USERLAND + SAVED + FIRST, Stage.SAVED, ""),
+    (
+        "saved, and then lost",
+        CRASH
+        + UP
+        + SAVED
+        + "[    9.0] I/O error, dev vda, sector 8 op 0x1\npykdump: saving vmcore failed\n",
+        Stage.TARGET,
+        "S14",
+    ),
+    (
+        "saved in another place in the end",
+        CRASH + UP + FULL + "pykdump: saving vmcore failed\npykdump: saving vmcore complete\n",
+        Stage.SAVED,
+        "",
+    ),
     ("only the last crash counts", CRASH + SECOND + SAVED + CRASH + SECOND + FULL, Stage.DISK_FULL, "S3"),
     ("an oops", FIRST + OOPS + UP + SAVED, Stage.SAVED, ""),
     ("an oops and a full disk", FIRST + OOPS + UP + FULL, Stage.DISK_FULL, "S3"),
