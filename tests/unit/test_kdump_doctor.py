@@ -329,7 +329,7 @@ CASES = [
         "P5",
         {
             "sys/kernel/security/lockdown": "none [integrity] confidentiality\n",
-            "etc/sysconfig/kdump": SYSCONFIG.replace("-s", ""),
+            "etc/sysconfig/kdump": SYSCONFIG.replace("-s", "-s -c"),
         },
         "integrity",
     ),
@@ -637,6 +637,16 @@ def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
 
 NOT_FOUND = [
     Case("P5", {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}),  # -s is configured
+    *(
+        Case(
+            "P5",
+            {
+                "sys/kernel/security/lockdown": "none [integrity] confidentiality\n",
+                "etc/sysconfig/kdump": SYSCONFIG.replace("-s", arguments),
+            },
+        )
+        for arguments in ("", "-a", "-c --kexec-file-syscall")
+    ),
     Case("P8", {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "HVM\n"}),
     Case("R4", {"proc/iomem": "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"}),
     Case("R9", {"sys/kernel/kexec/crash_cma_ranges": "0x100000000-0x140000000\n"}),

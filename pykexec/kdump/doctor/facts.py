@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pykexec import options
 from pykexec.errors import MachineError
 from pykexec.files import FileData
 from pykexec.kdump import config, crashkernel, sizing
@@ -231,6 +232,14 @@ class Facts:
     def settings(self) -> Settings | None:
         """None where kdump is not configured. Raises ConfigError."""
         return config.read(self.machine.root)
+
+    @cached_property
+    def system_call(self) -> str | None:
+        """The one that the configured arguments ask for ("auto" without any); None without a configuration.
+
+        Raises UsageError.
+        """
+        return None if self.settings is None else options.parse(self.settings.kexec_arguments).system_call
 
     @cached_property
     def capture_line(self) -> CaptureLine | None:

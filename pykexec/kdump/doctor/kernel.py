@@ -78,20 +78,17 @@ def _load_limit(facts: Facts) -> Judgement:
     )
 
 
-def _uses_file_load(facts: Facts) -> bool:
-    return facts.settings is not None and "-s" in facts.settings.kexec_arguments
-
-
 def _lockdown(facts: Facts) -> Judgement:
     lockdown = facts.machine.kexec_state.lockdown
     if lockdown in (None, "none"):
         return fine(f"lockdown: {lockdown or 'not built in'}")
-    if _uses_file_load(facts):
-        return fine(f"lockdown: {lockdown}, and -s is configured")
+    # Without any of -s, -c and -a, and with the last, kexec_file_load is tried first.
+    if facts.system_call != "load":
+        return fine(f"lockdown: {lockdown}, and no -c is configured")
     return wrong(
         "the kernel is locked down and takes signed kernels only, through kexec_file_load",
         f"/sys/kernel/security/lockdown: {lockdown}",
-        remedy="add -s to the kexec arguments (KEXEC_ARGS, KDUMP_KEXEC_ARGS), with a signed kernel",
+        remedy="take -c out of the kexec arguments (KEXEC_ARGS, KDUMP_KEXEC_ARGS), and load a signed kernel",
     )
 
 
@@ -212,7 +209,7 @@ def _relocatable(facts: Facts) -> Judgement:
 
 
 def _file_load(facts: Facts) -> Judgement:
-    if not _uses_file_load(facts):
+    if facts.system_call != "file":
         return fine("-s is not configured")
     return _built_with(
         facts,

@@ -179,7 +179,7 @@ def _signature(facts: Facts) -> Judgement:
 
 def _kcore(facts: Facts) -> Judgement:
     if facts.machine.root.open("proc/kcore") is None:
-        if facts.settings is not None and "-s" in facts.settings.kexec_arguments:
+        if facts.system_call == "file":
             return fine("-s is configured: the kernel makes the core headers itself")
         if not facts.places.are_known:
             return unknown("/proc/kcore is not in the snapshot")
