@@ -194,6 +194,7 @@ class _Characters(_Reader):
 _ALIGNMENT = 4
 """Records begin at multiples of it at least (LOG_ALIGN)."""
 _SEARCH_MAX = 1 * MIB
+"""Bytes of a log that are looked through for records behind damaged ones; that takes half a second."""
 _CHAIN = 3
 
 
@@ -232,6 +233,7 @@ class _Records(_Reader):
                 f"{self.dump.name}: damaged log: log_buf_len is {self.buffer_size:#x}", status=69
             )
         self._window: tuple[int, bytes] = (0, b"")
+        self._to_search = _SEARCH_MAX
 
     def read(self) -> Iterator[Record]:
         position, wrapped = self.first, False
@@ -282,10 +284,12 @@ class _Records(_Reader):
     def _search(self, position: int) -> int | None:
         """The next place where some records in a row make sense, or the last one ends where it should."""
         start = position // _ALIGNMENT * _ALIGNMENT + _ALIGNMENT
-        stop = min(self.buffer_size - self.header_size, start + _SEARCH_MAX)
+        stop = min(self.buffer_size - self.header_size, start + self._to_search)
         if position < self.next:
             stop = min(stop, self.next)
-        return next((each for each in range(start, stop, _ALIGNMENT) if self._makes_sense(each)), None)
+        found = next((each for each in range(start, stop, _ALIGNMENT) if self._makes_sense(each)), None)
+        self._to_search -= max(stop if found is None else found, start) - start
+        return found
 
     def _makes_sense(self, position: int) -> bool:
         last = -1
@@ -362,6 +366,8 @@ class _Lockless(_Reader):
     def read(self) -> Iterator[Record]:
         for start, count in self._spans():
             descriptors = self._table(self.descriptors, self.descriptor_size, start, count)
+            if not any(descriptors):
+                continue  # never used, as most are of a ring that is absurdly large
             infos = self._table(self.infos, self.info_size, start, count)
             for number in range(count):
                 found = self._descriptor(descriptors, number)

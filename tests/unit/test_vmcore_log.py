@@ -252,6 +252,23 @@ def test_a_damaged_record_costs_only_itself(junk: bytes) -> None:
     assert f"record at index {index:#x} is damaged; it goes on at" in log.damage[0]
 
 
+def test_much_damage_between_good_records_takes_bounded_time() -> None:
+    """Sixteen times a MiB that makes no sense, and three records that do."""
+    ring = Records(4096)
+    for number in range(3):
+        ring.write(number, b"0123456789abcdef")
+    good = bytes(ring.buffer[:96])
+    buffer = bytearray()
+    for _ in range(16):
+        buffer += good + b"\xff" * ((1 << 20) - len(good))
+    ring.buffer, ring.first, ring.next = buffer, 0, len(buffer) - 64
+    start = time.process_time()
+    log = log_of(ring)
+    assert len(list(log)) >= 3
+    assert "the rest is lost" in log.damage[-1]
+    assert time.process_time() - start < 4
+
+
 def test_records_in_a_circle() -> None:
     ring = full_records(50)
     ring.buffer[8:10] = bytes(2)
