@@ -129,6 +129,8 @@ class Dump:
 
     def read_what_is_there(self, address: int, size: int) -> tuple[bytes, list[Gap]]:
         """As `read_virtual`, with zeros for pages that cannot be read, and what these are."""
+        with suppress(DumpError):
+            return self.read_virtual(address, size), []
         found, gaps = bytearray(), list[Gap]()
         while len(found) < size:
             start = address + len(found)

@@ -319,7 +319,7 @@ class _Records(_Reader):
 _COUNT_BITS_MAX = 24
 """For a log of 512 MiB: one descriptor for 32 bytes (PRB_AVGBITS, kernel/printk/printk.c)."""
 _SIZE_BITS_MAX = 31
-_DESCRIPTORS_AT_ONCE = 256
+_DESCRIPTORS_AT_ONCE = 4096
 _COMMITTED, _FINALIZED = 1, 2
 
 
@@ -366,7 +366,7 @@ class _Lockless(_Reader):
     def read(self) -> Iterator[Record]:
         for start, count in self._spans():
             descriptors = self._table(self.descriptors, self.descriptor_size, start, count)
-            if not any(descriptors):
+            if descriptors == bytes(len(descriptors)):
                 continue  # never used, as most are of a ring that is absurdly large
             infos = self._table(self.infos, self.info_size, start, count)
             for number in range(count):
