@@ -301,10 +301,24 @@ def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFi
     assert list(installation.steps(tmp_path))[1].describe().endswith("etc/udev/rules.d/98-pykdump.rules")
 
 
+def test_removal_from_another_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/other.service").touch()
+    assert exit_code(["install", "--root", str(tmp_path)]) == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert exit_code(["remove", "--root", str(tmp_path), "--dry-run"]) == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == written
+    assert exit_code(["remove", "--root", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["other.service"]
+    capsys.readouterr()
+    assert exit_code(["remove", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"the service is not installed below {tmp_path}\n"
+
+
 def test_the_commands_are_there() -> None:
     command = [sys.executable, "-m", "pykexec.kdump", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for name in ("start", "stop", "restart", "reload", "status", "test", "mkinitrd", "install"):
+    for name in ("start", "stop", "restart", "reload", "status", "test", "mkinitrd", "install", "remove"):
         assert f"\n  {name} " in done.stdout
 
 

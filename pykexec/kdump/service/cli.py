@@ -11,6 +11,7 @@ import click
 
 from pykexec import streams
 from pykexec.errors import PykexecError, UsageError, printable
+from pykexec.integration.steps import Step
 from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
@@ -157,8 +158,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     return 0
 
 
-@click.command("install")
-@click.option(
+_ROOT = click.option(
     "--root",
     metavar="DIR",
     type=click.Path(file_okay=False),
@@ -166,19 +166,43 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     show_default=True,
     help="Of another system.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@click.command("install")
+@_ROOT
+@_DRY_RUN
 def install(root: str, dry_run: bool) -> int:
     """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""
     with _failing():
-        for step in installation.steps(Path(root)):
-            print(step.describe())
-            if not dry_run:
-                step.do()
+        _perform(installation.steps(Path(root)), dry_run)
     print("systemctl enable --now pykdump.service makes it start, now and at each boot")
     return 0
 
 
-COMMANDS = (start, stop, restart, reload, status, test, mkinitrd, install)
+@click.command("remove")
+@_ROOT
+@_DRY_RUN
+def remove(root: str, dry_run: bool) -> int:
+    """Undo what install did, and unload the capture kernel; images and dumps stay."""
+    with _failing():
+        if not _perform(installation.removal(Path(root)), dry_run):
+            print(f"the service is not installed below {root}")
+    return 0
+
+
+def _perform(steps: Iterator[Step], dry_run: bool) -> bool:
+    """Do these steps one after the other, telling each; whether there were any."""
+    some = False
+    for step in steps:
+        some = True
+        print(step.describe())
+        if not dry_run:
+            step.do()
+    return some
+
+
+COMMANDS = (start, stop, restart, reload, status, test, mkinitrd, install, remove)
 
 
 def _say_loaded(receipt: Receipt) -> None:

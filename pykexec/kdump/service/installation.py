@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pykexec.integration.install import python_command
-from pykexec.integration.steps import Run, Step, Write
+from pykexec.integration.steps import Remove, Run, Step, Write
 
 _TEMPLATES = Path(__file__).with_name("systemd")
 _UNIT, _RULES = "pykdump.service", "98-pykdump.rules"
@@ -14,11 +14,36 @@ _UNIT, _RULES = "pykdump.service", "98-pykdump.rules"
 
 def steps(root: Path) -> Iterator[Step]:
     """What installs it; in another root nothing is told to systemd and udev. Raises PykexecError."""
-    yield Write(root / "etc/systemd/system" / _UNIT, _unit(), executable=False)
-    yield Write(root / "etc/udev/rules.d" / _RULES, (_TEMPLATES / _RULES).read_text(), executable=False)
-    if root == Path("/") and Path("/run/systemd/system").is_dir():
+    yield Write(_unit_in(root), _unit(), executable=False)
+    yield Write(_rules_in(root), (_TEMPLATES / _RULES).read_text(), executable=False)
+    if _is_running(root):
         yield Run(("systemctl", "daemon-reload"))
         yield Run(("udevadm", "control", "--reload"))
+
+
+def removal(root: Path) -> Iterator[Step]:
+    """What undoes that; a capture kernel that is loaded is unloaded. Nothing where nothing is installed."""
+    there = [path for path in (_rules_in(root), _unit_in(root)) if path.exists()]
+    if not there:
+        return
+    if _is_running(root):
+        yield Run(("systemctl", "disable", "--now", _UNIT))
+    yield from map(Remove, there)
+    if _is_running(root):
+        yield Run(("systemctl", "daemon-reload"))
+        yield Run(("udevadm", "control", "--reload"))
+
+
+def _unit_in(root: Path) -> Path:
+    return root / "etc/systemd/system" / _UNIT
+
+
+def _rules_in(root: Path) -> Path:
+    return root / "etc/udev/rules.d" / _RULES
+
+
+def _is_running(root: Path) -> bool:
+    return root == Path("/") and Path("/run/systemd/system").is_dir()
 
 
 def _unit() -> str:
