@@ -69,7 +69,8 @@ def _write(folder: Path, files: Tree) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        path.chmod(0o755)
+        # Scripts; dracut strips what is executable, and of a kernel not much is left then.
+        path.chmod(0o755 if isinstance(content, str) else 0o644)
 
 
 def _run(command: Sequence[str | Path], **environment: str) -> None:

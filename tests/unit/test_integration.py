@@ -436,6 +436,25 @@ def test_initramfs_tools(static: bool, tmp_path: Path) -> None:
     check(unpack(generators.initramfs_tools(tmp_path, {}, static=static), tmp_path / "unpacked"), static)
 
 
+@pytest.mark.parametrize("module", ["kdumpbase", "kdump"])
+def test_capture_images_of_dracut_stay_small(module: str, tmp_path: Path) -> None:
+    """They are made by the same generator, as by mkdumprd: nothing is loaded from there."""
+    modules = {f"99{module}": {"module-setup.sh": "check() { return 0; }\ninstall() { return 0; }\n"}}
+    unpacked = unpack(generators.dracut(tmp_path, modules), tmp_path / "unpacked")
+    assert module in (unpacked / "usr/lib/dracut/modules.txt").read_text().split()
+    assert not (unpacked / "usr/sbin/kexec").exists()
+
+
+def test_capture_images_of_initramfs_tools_stay_small(tmp_path: Path) -> None:
+    """kdump-tools calls mkinitramfs with a folder of its own."""
+    main("install", "--root", tmp_path, "--initramfs-tools")
+    hook = tmp_path / "etc/initramfs-tools/hooks/pykexec"
+    (tmp_path / "destination").mkdir()
+    for folder, copied in (("/var/lib/kdump/initramfs-tools", False), ("/etc/initramfs-tools", True)):
+        run([hook], env={"DESTDIR": str(tmp_path / "destination"), "CONFDIR": folder})
+        assert (tmp_path / "destination/usr/sbin/kexec").exists() is copied
+
+
 def check(unpacked: Path, static: bool) -> None:
     shown, _ = run(in_root(unpacked, "/usr/sbin/kexec", "--version"))
     assert shown.startswith("kexec-tools ")

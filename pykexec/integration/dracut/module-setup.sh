@@ -18,6 +18,10 @@ depends() {
 
 # called by dracut
 install() {
+    # A crash kernel's system loads no other one, and has little memory. It has these modules: Fedora's, openSUSE's.
+    if dracut_module_included kdumpbase || dracut_module_included kdump; then
+        return 0
+    fi
     # shellcheck disable=SC2154 # dracut's
     @PYTHON@ -m pykexec.integration copy@OPTIONS@ "$initdir"
 }
