@@ -117,6 +117,9 @@ def advice(wanted: Wanted) -> Iterator[str]:
         yield "update-initramfs -u makes the initramfs anew"
     if wanted.alternatives:
         yield "update-alternatives --config kexec changes which one kexec is"
+        if (wanted.root / _DRACUT).is_dir() and not (wanted.root / _DRACUT_MODULE).exists():
+            # It copies kexec from the old root, alone, and resets the machine when that does not run.
+            yield "install --dracut --static: else dracut's shutdown script cannot start what is loaded"
 
 
 def _filled(template: str, wanted: Wanted) -> str:

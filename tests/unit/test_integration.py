@@ -514,6 +514,16 @@ def test_alternatives_beside_the_c_tool(c_tool: str, tmp_path: Path) -> None:
     assert not (tmp_path / "etc/alternatives/kexec").is_symlink()
 
 
+def test_dracut_needs_more_than_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its shutdown script copies that alone."""
+    alternatives(tmp_path)
+    (tmp_path / "usr/lib/dracut/modules.d").mkdir(parents=True)
+    words = ["install", "--root", str(tmp_path), "--alternatives", "--program", "/usr/local/bin/pykexec"]
+    for more, said in (([], True), (["--dracut"], False), ([], False)):
+        assert main(*words, *more) == 0
+        assert ("next: install --dracut --static: " in capsys.readouterr().out) is said
+
+
 def test_alternatives_without_the_c_tool(tmp_path: Path) -> None:
     wanted = alternatives(tmp_path)
     perform(install.installation(wanted))
