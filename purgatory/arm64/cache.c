@@ -183,10 +183,15 @@ static int map_all(const struct params *params, u64 limit)
 	       map(params->console_base, 1, ATTRIBUTE(ATTRIBUTE_DEVICE) | no_execution | alone, limit);
 }
 
+/* Whole pages, as they are mapped: what the CPU reads ahead may be in the rest of a page. */
 static void clean_invalidate_regions(const struct params *params)
 {
-	for (u32 i = 0; i < params->region_count; i++)
-		clean_invalidate(params->regions[i].address, params->regions[i].address + params->regions[i].size);
+	for (u32 i = 0; i < params->region_count; i++) {
+		const struct region *region = &params->regions[i];
+
+		clean_invalidate(region->address & -PAGE_SIZE,
+				 (region->address + region->size + PAGE_SIZE - 1) & -PAGE_SIZE);
+	}
 }
 
 static struct translation read_translation(void)

@@ -219,6 +219,8 @@ class _Cache:
         self.dirty: set[int] = set()
         self.held: set[int] = set()
         """Lines that have got into the cache since it was on, and have not been invalidated since."""
+        self.fetched: set[int] = set()
+        """Those that may have got there unasked for, as all that is mapped may, and are there still."""
         self._clear: set[int] = set()
         """Lines that have been invalidated, and not been written beside the cache since."""
         self._known: set[int] = set()
@@ -247,6 +249,7 @@ class _Cache:
         self.dirty.discard(line)
         if not self.enabled:
             self.held.discard(line)
+            self.fetched.discard(line)
         self._clear.add(line)
         self._known.add(line)
 
@@ -281,6 +284,7 @@ class _System:
         assert not self._cache.enabled
         assert not self._cache.dirty
         assert not self._cache.held
+        assert not self._cache.fetched, f"0x{min(self._cache.fetched) * _LINE:x} may still be in the cache"
         assert self._fresh[_IC_IALLU]
         assert (
             self._fresh[self._tlbi] or self.hashing is None or not self.hashing.registers["sctlr"] & SCTLR_M
@@ -297,8 +301,18 @@ class _System:
             self._take(uc)
 
     def _take(self, uc: Uc) -> None:
+        self.hashing = self._state(uc)
+
+    def _state(self, uc: Uc) -> Hashing:
         purgatory = bytes(uc.mem_read(self._purgatory.start, len(self._purgatory)))
-        self.hashing = Hashing(self.registers(), purgatory)
+        return Hashing(self.registers(), purgatory)
+
+    def _fetch_all(self, uc: Uc) -> None:
+        """The CPU may speculate into all normal memory that is mapped."""
+        state = self._state(uc)
+        for each in mapped(state, self._purgatory, state.registers["ttbr0"], self._cpu.level):
+            if each.normal:
+                self._cache.fetched.update(range(each.start // _LINE, (each.start + each.size) // _LINE))
 
     def _identify(self, uc: Uc, register: int, which: object, _user: object) -> int:
         encoding = _encoding(which)
@@ -326,6 +340,8 @@ class _System:
             assert self._fresh[_IC_IALLU], "the instruction cache may have old code"
         self._mmu = bool(now & SCTLR_M)
         self._cache.enabled = self._mmu and bool(now & SCTLR_C)
+        if self._cache.enabled:
+            self._fetch_all(self._uc)
         if self._mmu:
             self._fresh = dict.fromkeys(self._fresh, False)
 
