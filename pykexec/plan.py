@@ -73,7 +73,8 @@ _NOT_NAMED = FileData("", memoryview(b""))
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A kernel to load, and how. Addresses are physical, and of 64 bits; others raise UsageError.
+    """A kernel to load, and how. Addresses are physical, and of 64 bits; others raise UsageError, as do fields
+    that contradict each other.
 
     What is to be looked for, taken out of something, or put together, `sources.resolve` does first; the
     architectures' loaders see a kernel and at most one initrd.
@@ -147,6 +148,8 @@ class Request:
     def __post_init__(self) -> None:
         if not ADDRESS_SPACE.covers(self.within) or (self.entry or 0) not in ADDRESS_SPACE:
             raise UsageError("addresses to load to, and to enter at, have 64 bits")
+        if self.purpose is Purpose.CRASH and (self.preserve_context or self.jump_back is not None):
+            raise UsageError("from a crash there is no way back")
 
     @classmethod
     def from_paths(

@@ -49,6 +49,8 @@ FIELDS: dict[str, list[Any]] = {
     "modules": [(), (Module(file(b"x"), "m \ud800"),)],
     "hotplug": [False, True],
     "hand_over_efi": [True, False],
+    "preserve_context": [False, True],
+    "jump_back": [None, -1, 0, 0x1000, 1 << 60, 1 << 70],
     "memmap_parameters": [False, True],
     "console": [Console(), Console("ttyS0"), Console("0x3f8", 9600), Console("0xffffffff"), Console("x", 7)],
     "debug": [False, True],
@@ -74,10 +76,9 @@ def test_any_request_is_planned_or_refused(
     machine: str, kernel: FileData, purpose: Purpose, names: list[str], data: st.DataObject
 ) -> None:
     asked = {name: data.draw(st.sampled_from(FIELDS[name]), name) for name in names}
-    request = Request(kernel=kernel, purpose=purpose, **asked)
     for plan in (plan_load, plan_file_load):
         with contextlib.suppress(PykexecError):
-            plan(snapshot(machine), request)
+            plan(snapshot(machine), Request(kernel=kernel, purpose=purpose, **asked))
 
 
 @pytest.mark.parametrize(
