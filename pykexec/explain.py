@@ -214,21 +214,11 @@ def _unreadable(plan: FileLoadPlan) -> Iterator[str]:
     yield f"the kernel could not read {plan.kernel.path}{initrd} to its end; is the disk or server well?"
 
 
-_HEADER = slice(0x202, 0x206)
-_COMMAND_LINE_SIZE = slice(0x238, 0x23C)  # Documentation/arch/x86/boot.rst
-_ELFCOREHDR_WORD = 30  # MAX_ELFCOREHDR_STR_LEN in arch/x86/kernel/kexec-bzimage64.c
-
-
 def _invalid_files(plan: FileLoadPlan) -> Iterator[str]:
-    data = plan.kernel.data
-    size = len(os.fsencode(plan.command_line)) + 1
-    size += _ELFCOREHDR_WORD if plan.purpose is Purpose.CRASH else 0
-    limit = int.from_bytes(data[_COMMAND_LINE_SIZE], "little")
-    if bytes(data[_HEADER]) == b"HdrS" and size > limit:
-        yield (
-            f"the command line takes {size} bytes with what the kernel adds, {plan.kernel.path} takes"
-            f" {limit} at most; shorten --append"
-        )
+    from pykexec import fileload
+
+    if too_long := fileload.too_long(plan.kernel, plan.command_line):
+        yield too_long
     if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
         yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"
     yield from _unknown_format(plan)

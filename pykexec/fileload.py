@@ -49,10 +49,10 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
     if names := unfit(request):
         raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
     kernel, _ = formats.unwrap(request.kernel)
+    line = command_line.for_request(request, machine.command_line)
     is_known = _is_known(machine, kernel)
-    if not is_known and request.purpose is Purpose.CRASH and machine.kexec_state.crash_loaded:
-        # The running kernel forgets that one before it looks at the new one (kernel/kexec_file.c).
-        raise _refused(kernel)
+    if request.purpose is Purpose.CRASH and machine.kexec_state.crash_loaded:
+        _require_loadable(kernel, line, is_known=is_known)
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
@@ -66,7 +66,7 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
         purpose=request.purpose,
         kernel=kernel,
         initrd=initrd,
-        command_line=command_line.for_request(request, machine.command_line),
+        command_line=line,
         flags=sum(flag for flag, wanted in flags.items() if wanted),
         warnings=request.warnings,
         taken=request.taken,
@@ -94,12 +94,33 @@ def _is_known(machine: Machine, kernel: FileData) -> bool:
     return not known or known[0].has_file_format(kernel)
 
 
-def _refused(kernel: FileData) -> FileLoadUnavailable:
-    number = errno.ENOEXEC
-    return FileLoadUnavailable(
-        f"syscall kexec_file_load not available. ({os.strerror(number)})",
-        errno=number,
-        hint=f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c",
+def _require_loadable(kernel: FileData, line: str, *, is_known: bool) -> None:
+    """The running kernel forgets a loaded crash kernel before it looks at a new one (kernel/kexec_file.c):
+    what it is going to refuse must not reach it. Raises FileLoadUnavailable.
+    """
+    number, why = errno.EINVAL, too_long(kernel, line)
+    if not is_known:
+        number = errno.ENOEXEC
+        why = f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c"
+    if why is not None:
+        raise FileLoadUnavailable(
+            f"syscall kexec_file_load not available. ({os.strerror(number)})", errno=number, hint=why
+        )
+
+
+_HEADER, _COMMAND_LINE_SIZE = slice(0x202, 0x206), slice(0x238, 0x23C)  # Documentation/arch/x86/boot.rst
+_ELFCOREHDR_WORD = 30  # MAX_ELFCOREHDR_STR_LEN, arch/x86/kernel/kexec-bzimage64.c: kept free also for a boot
+
+
+def too_long(kernel: FileData, line: str) -> str | None:
+    """Why a bzImage does not take that command line from kexec_file_load(2); None: it does."""
+    size = len(os.fsencode(line)) + 1 + _ELFCOREHDR_WORD
+    limit = int.from_bytes(kernel.data[_COMMAND_LINE_SIZE], "little")
+    if bytes(kernel.data[_HEADER]) != b"HdrS" or size <= limit:
+        return None
+    return (
+        f"the command line takes {size} bytes with what the kernel adds, {kernel.path} takes {limit} at"
+        " most; shorten --append"
     )
 
 

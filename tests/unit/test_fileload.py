@@ -163,6 +163,19 @@ def test_what_the_kernel_does_not_know_is_named(
     assert not loader.plan(machine, request_for(tmp_path), "file").warnings
 
 
+def test_a_loaded_crash_kernel_is_not_risked_for_a_long_line(tmp_path: Path, kernel: FakeKernel) -> None:
+    """The running kernel keeps 30 characters free, kexec_load only as many as it needs."""
+    state: dict[str, str | bytes | None] = {"sys/kernel/kexec_crash_loaded": "1\n"}
+    machine = unpacked("qemu-6.1-1g", tmp_path / "root", state)
+    request = request_for(tmp_path, purpose=Purpose.CRASH, append="x" * (2047 - 30))
+    with pytest.raises(FileLoadUnavailable, match="takes 2048 bytes with what the kernel adds"):
+        loader.load_request(machine, request, "file")
+    assert kernel.calls == []
+    with pytest.raises(ImageError, match="Command line overflow"):
+        loader.load_request(machine, request)
+    assert kernel.calls == []
+
+
 FLAGS = [
     ({"purpose": Purpose.CRASH}, 0x2 | 0x4),
     ({}, 0x4),
