@@ -73,8 +73,9 @@ _NOT_NAMED = FileData("", memoryview(b""))
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A kernel to load, and how. Addresses are physical, and of 64 bits; others raise UsageError, as do fields
-    that contradict each other.
+    """A kernel to load, and how. Addresses are physical, and of 64 bits.
+
+    Raises UsageError for others, and for fields that contradict each other.
 
     What is to be looked for, taken out of something, or put together, `sources.resolve` does first; the
     architectures' loaders see a kernel and at most one initrd.
