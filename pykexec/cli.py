@@ -60,7 +60,7 @@ def resolve(options: Options) -> Task:
     """Decide what to do. Raises UsageError, naming the options, for what cannot go together."""
     purpose = Purpose.CRASH if options.load_panic else Purpose.BOOT
     if options.status:
-        _refuse_what_is_for_loads(options)
+        _refuse_what_is_for_loads(options, but="machine")
         # kexec -S asks for the crash kernel unless -l is given.
         return Task(Purpose.BOOT if options.load else Purpose.CRASH, status=True)
     _refuse_what_cannot_be(options)
@@ -116,11 +116,11 @@ _HOW_TO_LOAD = tuple(
 """What it takes no notice of there: scripts give the same options to the load and to the start."""
 
 
-def _refuse_what_is_for_loads(options: Options) -> None:
+def _refuse_what_is_for_loads(options: Options, but: str = "") -> None:
     """An option that cannot be honoured is an error; one that says how to load asks for nothing here."""
     given = options.given()
     for field in _WHAT_TO_LOAD:
-        if field in given:
+        if field in given and field != but:
             raise UsageError(
                 f"{spelling(field)} is for loading a kernel, which -e, -u, -S and --snapshot do not do"
             )

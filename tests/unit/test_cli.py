@@ -200,6 +200,11 @@ def test_what_makes_no_difference_is_said_under_d(
         assert "kexec_load it is" not in told
 
 
+def test_the_status_of_another_machine() -> None:
+    assert cli.exit_code(["-S", "--machine", SNAPSHOT]) == 0
+    assert cli.exit_code(["-l", "-S", "--machine", SNAPSHOT]) == 0
+
+
 def test_a_status_drops_no_load() -> None:
     with pytest.raises(PykexecError, match=r"--initrd is for loading a kernel, which .*-S"):
         resolve(parse("-l", "-S", "--initrd=x", "K"))
