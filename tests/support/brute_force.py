@@ -15,6 +15,9 @@ from elftools.elf.elffile import ELFFile
 from pykexec.devicetree import DeviceTree
 from pykexec.plan import LoadPlan, Purpose
 from tests.support.odd_machines import CRASH, KIB, MIB, OddMachine
+from tests.support.real_machines import RealMachine
+
+Machine = OddMachine | RealMachine
 
 Piece = tuple[int, int]
 """First byte and the one behind the last."""
@@ -36,7 +39,7 @@ _LOW_END = 640 * KIB
 class Truth:
     """What is where on a machine, by asking every line."""
 
-    def __init__(self, machine: OddMachine) -> None:
+    def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.reservations = sorted(
             (each.first, each.last + 1) for each in machine.lines if each.name == CRASH
@@ -58,7 +61,7 @@ class Truth:
 
     def kind(self, address: int, *, nested: bool) -> int | None:
         """Of firmware's map, or of the running kernel's, which sets apart what is reserved in RAM."""
-        lines = [each for each in self._machine.lines if nested or not each.depth]
+        lines = self._machine.lines if nested else self._machine.firmware_lines
         kinds = [_E820[each.name] for each in lines if each.name in _E820 and address in each]
         return kinds[-1] if kinds else None
 
@@ -90,7 +93,7 @@ class Truth:
         return iter(sorted(edges))
 
 
-def check(machine: OddMachine, plan: LoadPlan) -> None:
+def check(machine: Machine, plan: LoadPlan) -> None:
     """Raises AssertionError for a plan that is wrong for that machine."""
     truth = Truth(machine)
     segments = [(each.address, each.address + each.memsz) for each in plan.segments]
@@ -103,7 +106,7 @@ def check(machine: OddMachine, plan: LoadPlan) -> None:
         _check_e820(truth, plan)
 
 
-def _check_segments(machine: OddMachine, truth: Truth, plan: LoadPlan, segments: Sequence[Piece]) -> None:
+def _check_segments(machine: Machine, truth: Truth, plan: LoadPlan, segments: Sequence[Piece]) -> None:
     assert len(segments) <= 16
     last_end = 0
     for (start, end), segment in zip(segments, plan.segments, strict=True):
@@ -120,14 +123,12 @@ def _check_segments(machine: OddMachine, truth: Truth, plan: LoadPlan, segments:
                     assert truth.is_free(address), f"{segment.name} at {address:#x}"
 
 
-def _check_core(machine: OddMachine, truth: Truth, plan: LoadPlan) -> None:
+def _check_core(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
     """Each page of the crashed kernel's memory is in the dump once, where its linear map has it."""
     elf = ELFFile(io.BytesIO(plan.segment("elfcorehdr").data))
     headers = [segment.header for segment in elf.iter_segments()]
     notes = [each for each in headers if each["p_type"] == "PT_NOTE"]
-    assert [each["p_paddr"] for each in notes[:-1]] == [
-        0x3000000 + 0x1000 * cpu for cpu in sorted(machine.cpus)
-    ]
+    assert [each["p_paddr"] for each in notes[:-1]] == list(machine.notes)
     text, *parts = [each for each in headers if each["p_type"] == "PT_LOAD"]
     assert (text["p_vaddr"], text["p_paddr"], text["p_memsz"]) == machine.text
     covered = [(each["p_paddr"], each["p_paddr"] + each["p_memsz"]) for each in parts]
@@ -174,7 +175,7 @@ def _check_e820(truth: Truth, plan: LoadPlan) -> None:
         assert kinds == [wanted] * (wanted is not None), f"{address:#x}: {kinds}, should be {wanted}"
 
 
-def _check_tree(machine: OddMachine, truth: Truth, plan: LoadPlan) -> None:
+def _check_tree(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
     tree = DeviceTree(bytes(plan.segment("dtb").data), "dtb")
     usable = tree.get("/chosen", "linux,usable-memory-range")
     if plan.purpose is Purpose.BOOT:

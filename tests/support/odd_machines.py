@@ -58,6 +58,16 @@ class OddMachine:
     """Whether the kernel shows the firmware's map."""
     more: Mapping[str, str | bytes] = field(default_factory=dict)
 
+    @property
+    def firmware_lines(self) -> Sequence[Line]:
+        """Firmware's map."""
+        return [each for each in self.lines if not each.depth and each.name in _FIRMWARE]
+
+    @property
+    def notes(self) -> Sequence[int]:
+        """Where the CPUs have their notes."""
+        return [0x3000000 + 0x1000 * cpu for cpu in sorted(self.cpus)]
+
     def files(self) -> dict[str, bytes]:
         """By path."""
         ram = [
@@ -76,14 +86,13 @@ class OddMachine:
             "sys/kernel/vmcoreinfo": "2a05000 1024\n",
             "sys/kernel/kexec/crash_cma_ranges": "".join(f"{a:08x}-{b:08x}\n" for a, b in self.cma),
         }
-        for cpu in self.cpus:
-            files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes"] = f"{0x3000000 + 0x1000 * cpu:x}\n"
+        for cpu, address in zip(sorted(self.cpus), self.notes, strict=True):
+            files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes"] = f"{address:x}\n"
             files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes_size"] = "368\n"
         if self.arch == "aarch64":
             files["sys/firmware/fdt"] = _tree()
         elif self.firmware:
-            top = [each for each in self.lines if not each.depth and each.name in _FIRMWARE]
-            for number, each in enumerate(top):
+            for number, each in enumerate(self.firmware_lines):
                 folder = f"sys/firmware/memmap/{number}"
                 files |= {f"{folder}/start": f"{each.first:#x}\n", f"{folder}/end": f"{each.last:#x}\n"}
                 files[f"{folder}/type"] = f"{each.name}\n"

@@ -1,5 +1,7 @@
 """Plans for rare machines, and for any, against a second and naive way of finding out what is right."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,10 +9,12 @@ from hypothesis import strategies as st
 from pykexec.errors import PykexecError
 from pykexec.files import FileData
 from pykexec.loader import plan_load
+from pykexec.machine import Machine as Facts
 from pykexec.plan import Purpose, Request
-from tests.support import brute_force
+from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
+from tests.support.machines import FOLDER
 from tests.support.odd_machines import CRASH, GIB, KIB, MIB, ODD, RAM, Line, OddMachine, arm64, line, x86
 
 KERNELS = {
@@ -29,6 +33,15 @@ def request(machine: OddMachine, purpose: Purpose) -> Request:
 def test_odd_machine(name: str, purpose: Purpose) -> None:
     machine = ODD[name]
     brute_force.check(machine, plan_load(machine.machine(), request(machine, purpose)))
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.tar")), ids=lambda path: path.stem)
+def test_real_machine(path: Path, purpose: Purpose) -> None:
+    machine = real_machines.read(path)
+    kernel = KERNELS[machine.arch]
+    plan = plan_load(Facts.from_snapshot(path), Request(kernel, purpose=purpose, append="quiet"))
+    brute_force.check(machine, plan)
 
 
 PLUGGED = ["Persistent Memory", "Soft Reserved", "CXL Window 0"]

@@ -1,0 +1,89 @@
+"""Snapshots of real guests for `brute_force`, read by nothing that pykexec reads them with."""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+
+from tests.support.odd_machines import RAM, Line
+
+
+@dataclass(frozen=True)
+class RealMachine:
+    """See `OddMachine`."""
+
+    lines: Sequence[Line]
+    firmware_lines: Sequence[Line]
+    arch: str
+    page_size: int
+    notes: Sequence[int]
+    linear_base: int
+    text: tuple[int, int, int]
+    cma: Sequence[tuple[int, int]]
+
+
+def read(path: Path) -> RealMachine:
+    with tarfile.open(path) as tar:
+        files = {each.name: _content(tar, each) for each in tar if each.isfile()}
+    identity = json.loads(files["pykexec-snapshot.json"])
+    lines = _lines(files["proc/iomem"].decode())
+    loads, info = _kcore(files["proc/kcore"])
+    stext = int(info["SYMBOL(_stext)"], 16)
+    text = next(each for each in loads if each[0] <= stext < each[0] + each[2])
+    ram = [each for each in lines if each.name == RAM]
+    linear = max((each for each in loads if any(each[1] in line for line in ram)), key=lambda each: each[2])
+    cma = files.get("sys/kernel/kexec/crash_cma_ranges", b"").decode().split()
+    return RealMachine(
+        lines,
+        _firmware(files),
+        identity["machine"],
+        identity["page_size"],
+        [address for _, address in sorted(_notes(files))],
+        linear[0] - linear[1],
+        text,
+        [(int(first, 16), int(last, 16)) for first, last in (each.split("-") for each in cma)],
+    )
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None
+    return file.read()
+
+
+def _lines(iomem: str) -> list[Line]:
+    found = re.findall(r"^( *)([0-9a-f]+)-([0-9a-f]+) : (.*)$", iomem, re.MULTILINE)
+    return [Line(int(first, 16), int(last, 16), name, len(space) // 2) for space, first, last, name in found]
+
+
+def _firmware(files: dict[str, bytes]) -> list[Line]:
+    folders = {path.rpartition("/")[0] for path in files if path.startswith("sys/firmware/memmap/")}
+    return [
+        Line(
+            int(files[f"{folder}/start"], 16),
+            int(files[f"{folder}/end"], 16),
+            files[f"{folder}/type"].decode().strip(),
+        )
+        for folder in folders
+    ]
+
+
+def _notes(files: dict[str, bytes]) -> list[tuple[int, int]]:
+    """CPUs and where each has its notes."""
+    pattern = re.compile(r"sys/devices/system/cpu/cpu(\d+)/crash_notes")
+    found = ((pattern.fullmatch(path), data) for path, data in files.items())
+    return [(int(match[1]), int(data, 16)) for match, data in found if match]
+
+
+def _kcore(data: bytes) -> tuple[list[tuple[int, int, int]], dict[str, str]]:
+    """Mappings (virtual and physical address, size), and VMCOREINFO."""
+    elf = ELFFile(io.BytesIO(data))
+    headers = [each.header for each in elf.iter_segments() if each["p_type"] == "PT_LOAD"]
+    (note,) = (each for each in elf.iter_segments() if each["p_type"] == "PT_NOTE")
+    words = re.findall(r"^(\S+)=(.*)$", note.data().decode("latin-1"), re.MULTILINE)
+    return [(each["p_vaddr"], each["p_paddr"], each["p_memsz"]) for each in headers], dict(words)
