@@ -45,7 +45,7 @@ def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None
     Raises PykexecError.
     """
     _require_possible(machine)
-    with _alone():
+    with alone():
         return _start(machine, tell, warn, initrd)
 
 
@@ -73,7 +73,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
 def stop(machine: Machine) -> None:
     """Unload. Raises PykexecError."""
     _require_possible(machine)
-    with _alone():
+    with alone():
         loader.unload(Purpose.CRASH, machine)
         receipts.LOADED.unlink(missing_ok=True)
         receipts.PLAN.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = Non
     Raises PykexecError.
     """
     _require_possible(machine)
-    with _alone():
+    with alone():
         before = loaded_now(machine)
         if before is None:
             return _start(machine, tell, warn, initrd), "nothing was loaded"
@@ -171,7 +171,7 @@ def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One at a time: udev may ask for a reload while the service starts. Raises FileError."""
     try:
         _LOCK.parent.mkdir(parents=True, exist_ok=True)

@@ -153,7 +153,8 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
             if output:
                 capture.build(what, target, lambda path: tell(f"making {target}: {path}"))
             else:
-                actions.make_image(what, target, tell)
+                with actions.alone():  # a start may be making the same file
+                    actions.make_image(what, target, tell)
     print(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
     return 0
 
