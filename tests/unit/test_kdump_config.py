@@ -395,6 +395,11 @@ def test_suse_says_everything() -> None:
     assert settings.network == "eth0:dhcp"
     assert settings.hooks.after == "/bin/b"
     assert settings.notify
+    (warning,) = suse.read("KDUMPTOOL_FLAGS=XENALLDOMAINS\n").warnings
+    assert "KDUMPTOOL_FLAGS has no effect" in warning
+    assert not suse.read('KDUMPTOOL_FLAGS=""\n').warnings, "as SLE 15 ships it"
+    assert suse.read("KDUMP_SAVEDIR=smb://h/share/x\n").target.kind is TargetKind.CIFS
+    assert ("protocol", "sftp") in suse.read("KDUMP_SAVEDIR=scp://h/x\n").target.options
     goes_on = suse.read("KDUMP_IMMEDIATE_REBOOT=no\n")
     assert (goes_on.failure_action, goes_on.final_action) == (Action.SHELL, Action.SHELL)
     assert suse.read("KDUMP_KERNELVER=6.4.0-default\n").kernel.version == "6.4.0-default"

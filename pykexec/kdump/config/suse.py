@@ -41,6 +41,7 @@ _KEYS = frozenset(
         "KDUMP_CONTINUE_ON_ERROR",
         "KDUMP_COPY_KERNEL",
         "KDUMP_CPUS",
+        "KDUMPTOOL_FLAGS",
         "KDUMP_CRASHKERNEL",
         "KDUMP_DUMPFORMAT",
         "KDUMP_DUMPLEVEL",
@@ -86,7 +87,8 @@ _FORMATS: Mapping[str, str | None] = {
 }
 _CPUS_DEFAULT = 32  # kdump 2.0.18 and later
 _NET_MODES = ("static", "dhcp", "dhcp4", "dhcp6", "auto6", "auto", "force")
-_SCHEMES = ("file", "ftp", "sftp", "ssh", "nfs", "cifs")
+_SCHEMES = ("file", "ftp", "sftp", "ssh", "nfs", "cifs", "scp", "smb")
+_SAME_AS: Mapping[str, str] = {"scp": "sftp", "smb": "cifs"}
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 
 
@@ -188,15 +190,16 @@ class _Reader(Variables):
     def _remote(self, parts: SplitResult, server: str, port: int | None, path: str) -> tuple[Target, str]:
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         bracketed = f"[{server}]" if ":" in server else server
-        if parts.scheme == "nfs":
+        scheme = _SAME_AS.get(parts.scheme, parts.scheme)
+        if scheme == "nfs":
             # What is exported is not told apart from the folder in it: the mount is of the whole path.
             return Target(TargetKind.NFS, f"{bracketed}:{path}", port=port, options=self._timeout()), "/"
-        if parts.scheme == "cifs":
+        if scheme == "cifs":
             share, _, folder = path.lstrip("/").partition("/")
             return Target(
                 TargetKind.CIFS, f"//{server}/{share}", user=user, password=password, port=port
             ), f"/{folder}"
-        if parts.scheme == "ftp":
+        if scheme == "ftp":
             return Target(TargetKind.FTP, bracketed, user=user, password=password, port=port or 21), path
         keys = self.words("KDUMP_SSH_IDENTITY")
         return Target(
@@ -207,7 +210,7 @@ class _Reader(Variables):
             password=password,
             port=port,
             options=(
-                ("protocol", parts.scheme),
+                ("protocol", scheme),
                 ("host_key", self.text("KDUMP_HOST_KEY")),
                 *self._timeout(),
             ),
@@ -240,6 +243,9 @@ class _Reader(Variables):
         given = self.assigned("KDUMP_COMMANDLINE")
         if given:
             yield f"{given.where}: KDUMP_COMMANDLINE replaces the command line that kdump would make"
+        flags = self.assigned("KDUMPTOOL_FLAGS")
+        if flags:
+            yield f"{flags.where}: KDUMPTOOL_FLAGS has no effect any more"
         transfer = self.assigned("KDUMP_TRANSFER")
         if transfer:
             yield f"{transfer.where}: with KDUMP_TRANSFER most of the other settings have no effect"
