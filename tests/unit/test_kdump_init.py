@@ -302,6 +302,32 @@ def test_a_server_that_takes_its_time(server: str, tries: int, tmp_path: Path) -
     assert ("Permission denied (publickey)." in said) == (server is _DENIED)
 
 
+_ROUTES = """
+ip() {
+    echo "$*" >> ROOT/asked
+    case "$*" in
+        "route") ;;
+        "address show"*) echo "    inet 192.0.2.7/32 scope global eth0" ;;
+        "route add default"*) grep -q "^route add 198" ROOT/asked ;;
+    esac
+}
+find_card() { card=eth0; }
+has_carrier() { :; }
+"""
+
+
+def test_a_gateway_outside_of_the_network(tmp_path: Path) -> None:
+    """Where the address is set already, from another target, it is not set again."""
+    own = re.search(r"^bring_up_network\(\) \{.*?^\}$", INIT.read_text(), re.M | re.S)
+    assert own is not None
+    network = Network("203.0.113.1", "52:54:00:0:0:1", "192.0.2.7/32", "198.51.100.1", ())
+    capture = Capture(tmp_path, to=replace(_SSH, network=network), replaced=f"{own[0]}\n{_ROUTES}")
+    assert capture.run("bring_up_network && echo up") == ["up"]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[-2:] == ["route add 198.51.100.1 dev eth0", "route add default via 198.51.100.1"]
+    assert not any(each.startswith("address add") for each in asked)
+
+
 def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:
     nfs = replace(_SSH, way=Way.NFS, remote="/export", options="timeo=600,retrans=5")
     mount = 'mount() { echo "$4" >> ROOT/tries; [ $(wc -l < ROOT/tries) -gt 5 ]; }'
@@ -318,9 +344,10 @@ def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:
         ({"vda": "pci0/a", "vdb": "pci0/b"}, "/devices/pci0/b", "vdb"),
         ({"vda": "pci0/a", "vdb": "pci0/b"}, "/devices/pci0/a", "vda"),
         ({"vda": "pci0/a", "md0": "virtual"}, "", "md0"),
+        ({"dm-0": "virtual/x", "dm-1": "virtual/y"}, "", "dm-0"),
         ({"vdb": "pci0/c"}, "/devices/pci0/gone", "vdb"),
     ],
-    ids=["second", "first", "array", "moved"],
+    ids=["second", "first", "array", "volume", "moved"],
 )
 def test_several_with_one_uuid(held: dict[str, str], place: str, found: str, tmp_path: Path) -> None:
     """A file system and its clone; an array and the disk that it lies on."""
