@@ -82,6 +82,22 @@ def test_a_partition_is_known_by_what_does_not_change(sysfs: Path) -> None:
     assert blockdevice.describe("/dev/root", sysfs, "254:16").partition == 0
 
 
+def test_what_supplies_a_device(sysfs: Path) -> None:
+    """A regulator, which hangs on an I2C bus, and itself is fed through the device's bus."""
+    regulator = sysfs / "devices/platform/i2c/regulator"
+    regulator.mkdir(parents=True)
+    for device, driver in ((regulator, "fan53555"), (regulator.parent, "i2c_rk3x")):
+        (sysfs / "module" / driver).mkdir()
+        _link(device / "driver/module", sysfs / "module" / driver)
+    for consumer, supplier in (("0000:00:05.0", regulator), ("regulator", sysfs / _PCI)):
+        link = sysfs / "devices/virtual/devlink" / f"for-{consumer}"
+        _link(link / "supplier", supplier)
+        holder = sysfs / _PCI if consumer != "regulator" else regulator
+        _link(holder / f"supplier:{supplier.name}", link)
+    found = blockdevice.describe("/dev/root", sysfs, "254:19").drivers
+    assert found == ("virtio_blk", "virtio_pci", "fan53555", "i2c_rk3x")
+
+
 def test_a_volume_on_a_partition(sysfs: Path) -> None:
     found = blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
     assert found.stack.layers == (Layer("lvm", "my-group/root-2"),)

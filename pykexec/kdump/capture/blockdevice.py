@@ -79,14 +79,22 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
 
 
 def drivers_above(folder: Path, sys: Path) -> Iterator[str]:
-    """The modules of the drivers of a device in sysfs, and of all that it is attached to."""
-    top = sys.resolve()
-    for each in (folder, *folder.parents):
-        if each == top:
-            return
-        module = each / "driver/module"
-        if module.exists():
-            yield module.resolve().name
+    """The modules of the drivers of a device in sysfs, and of all that it is attached to or supplied by.
+
+    Suppliers (Documentation/driver-api/device_link.rst) are the clocks and regulators of boards.
+    """
+    top, seen, waiting = sys.resolve(), set[Path](), [folder]
+    while waiting:
+        device = waiting.pop()
+        for each in (device, *device.parents):
+            if each == top or each in seen:
+                break
+            seen.add(each)
+            module = each / "driver/module"
+            if module.exists():
+                yield module.resolve().name
+            suppliers = (link / "supplier" for link in sorted(each.glob("supplier:*")))
+            waiting += [supplier.resolve() for supplier in suppliers if supplier.exists()]
 
 
 def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
