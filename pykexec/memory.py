@@ -292,5 +292,6 @@ def _sorted_out(entries: list[TypedRange]) -> list[TypedRange]:
     for kind in sorted(by_kind, key=lambda kind: kind is MemoryKind.RAM):
         own = RangeSet(by_kind[kind]).minus(taken)
         result.extend(TypedRange(each, kind) for each in own)
-        taken = taken.union(own)
+        if kind is not MemoryKind.RAM:  # which is the last, and has the most ranges
+            taken = taken.union(own)
     return sorted(result, key=attrgetter("range.start"))

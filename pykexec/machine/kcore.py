@@ -126,9 +126,10 @@ def _largest_apart(segments: Sequence[KcoreSegment]) -> Iterator[KcoreSegment]:
     enough to remember which of these bytes, of all segments, are taken: n log n steps for n segments.
     """
     ends = sorted({end for each in segments for end in _ends(each)})
-    taken = bytearray(len(ends))
+    places = dict(zip(ends, range(len(ends)), strict=True))
+    taken = bytearray(len(places))
     for each in sorted(segments, key=lambda each: -each.size):
-        first, last = (bisect.bisect_left(ends, end) for end in _ends(each))
+        first, last = map(places.__getitem__, _ends(each))
         if not taken[first] and not taken[last]:
             taken[first : last + 1] = bytes([1]) * (last + 1 - first)
             yield each
