@@ -5,6 +5,7 @@ lets none of the calls that matter reach the kernel.
 """
 
 import errno
+import gzip
 import os
 import re
 import subprocess
@@ -68,11 +69,16 @@ class Lab:
     iomem: str = IOMEM
     prepare: str = ""
     """Shell commands that change the surroundings further."""
+    traced: Sequence[str] = ()
+    """Further calls that shall be in the file work/trace."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        return {name: self.folder / name for name in ("kernel", "initrd", "empty")}
 
     def named(self, options: Sequence[str]) -> list[str]:
         """Options with the names of files in them made paths."""
-        names = {name: self.folder / name for name in ("kernel", "initrd", "empty")}
-        return [option.format(**names) for option in options]
+        return [option.format(**self.files) for option in options]
 
     def run(
         self,
@@ -93,12 +99,13 @@ class Lab:
         words = " ".join(f"'{word}'" for word in options)
         script.write_text(f"#!/bin/sh\nexec {self.programs[program]} {words}\n")
         script.chmod(0o755)
+        traced = ",".join([_TRACED, *self.traced])
         given = dict.fromkeys(_GUARDED, "retval=0") | dict(results or {})
         inject = " ".join(f"-e inject={name}:{what}" for name, what in given.items())
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         namespace = ["unshare", *user, "--net", "--mount"]
         done = subprocess.run(
-            [*namespace, "sh", "-c", _NAMESPACE, "sh", work, _TRACED, inject, script, self.prepare],
+            [*namespace, "sh", "-c", _NAMESPACE, "sh", work, traced, inject, script, self.prepare],
             capture_output=True,
             text=True,
             check=False,
@@ -252,6 +259,39 @@ def test_load(load: str, lab: Lab) -> None:
     # The C tool also calls sync before -l, and passes no text where there is none.
     ((ours,), (theirs,)) = ([call for call in each.calls if call != "sync()"] for each in (helper, c_tool))
     assert ours.replace(', 1, ""', ", 0, NULL") == theirs.replace(', 1, ""', ", 0, NULL")
+
+
+LEAVES_TRACES = ("add_key", "keyctl", "mkdir", "rename", "request_key", "setsid", "symlink", "unlink")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-s -l {kernel} --initrd={initrd}",
+        "-s -p {kernel} --initrd={initrd}",
+        "-s -l {packed}",
+        "-c -l {kernel} --initrd={initrd}",
+        "-p -u",
+        "-e -x",
+        "-S",
+    ],
+)
+def test_nothing_else_is_changed(options: str, lab: Lab) -> None:
+    """A read-only root will do; and the session's keyring stays, in which keys of encrypted disks may be."""
+    with gzip.open(lab.folder / "packed", "wb") as packed:
+        packed.write((lab.folder / "kernel").read_bytes())
+    lab = replace(lab, traced=("openat", "memfd_create", *LEAVES_TRACES))
+    words = [word.format(packed=lab.folder / "packed", **lab.files) for word in options.split()]
+    lab.run("pykexec", *words, sys=LOADED, results=REFUSED)
+    trace = (lab.folder / "work/trace").read_text()
+    assert not re.search(rf"^\d+ +(?:{'|'.join(LEAVES_TRACES)})", trace, re.MULTILINE)
+    opened = re.findall(r'openat\(\S+, "(.*?)", (\S+?)[,)]', trace)
+    assert opened
+    written = [path for path, flags in opened if re.search("O_(WRONLY|RDWR|CREAT)", flags)]
+    # Byte code that Python keeps where it can.
+    assert [path for path in written if "__pycache__" not in path] == []
+    in_memory = re.findall(r"memfd_create\(.*?, (.*?)\)", trace)
+    assert ("packed" in options) is any("MFD_NOEXEC_SEAL" in flags or "0x8" in flags for flags in in_memory)
 
 
 def test_empty_initrd_is_none(lab: Lab) -> None:
