@@ -295,10 +295,11 @@ def _culprit(plan: LoadPlan, machine: Machine) -> str | None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             syscalls.kexec_load(plan.entry, plan.segments[:count], plan.flags)
-        except OSError:
-            return segment.name
-        finally:
             _forget(plan.flags)
+        except OSError as error:
+            # Nothing of ours is loaded then; what another process is loading now, is its own.
+            return None if error.errno == errno.EBUSY else segment.name
+        finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return None
 
@@ -314,6 +315,6 @@ def _forget(flags: int) -> None:
             return syscalls.kexec_unload(flags & (KEXEC_ON_CRASH | KEXEC_ARCH_MASK))
         except OSError as error:
             if error.errno != errno.EBUSY:
-                raise
+                break
             time.sleep(0.05)
     log.warning("an incomplete kernel is left loaded: unload it, pykexec -u or -p -u")
