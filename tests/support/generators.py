@@ -34,7 +34,7 @@ def dracut(
     options: list[str | Path] = [
         "--no-kernel",
         "--no-hostonly",
-        "--no-compress",
+        "--gzip",
         "--force",
         "--conf",
         "/dev/null",
