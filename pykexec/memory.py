@@ -45,6 +45,7 @@ class Range:
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return self.end - self.start
 
     def __bool__(self) -> bool:
@@ -117,13 +118,16 @@ class RangeSet:
         return index >= 0 and self.ranges[index].covers(part)
 
     def union(self, other: Iterable[Range]) -> "RangeSet":
+        """The addresses in either."""
         return RangeSet((*self.ranges, *other))
 
     def intersect(self, other: Iterable[Range]) -> "RangeSet":
+        """The addresses in both."""
         theirs = other if isinstance(other, RangeSet) else RangeSet(other)
         return _in_order(_intersections(self.ranges, theirs.ranges))
 
     def minus(self, other: Iterable[Range]) -> "RangeSet":
+        """The addresses in this set only."""
         theirs = other if isinstance(other, RangeSet) else RangeSet(other)
         return _in_order(_differences(self.ranges, theirs.ranges))
 
@@ -259,6 +263,7 @@ class MemoryMap:
 
     @property
     def ram(self) -> RangeSet:
+        """What an operating system may use as it likes."""
         return self.of(MemoryKind.RAM)
 
 

@@ -188,6 +188,7 @@ class Segment:
 
     @property
     def range(self) -> Range:
+        """The physical memory it takes."""
         return Range.sized(self.address, self.memsz)
 
 
@@ -297,6 +298,7 @@ class Layout:
         return self._places[name][0]
 
     def data(self, name: str) -> memoryview:
+        """What a segment was filled with."""
         return self._data[name]
 
     def names(self) -> list[str]:

@@ -66,6 +66,7 @@ class PortableExecutable:
 
     @property
     def machine_name(self) -> str:
+        """Such as "x86_64", for people."""
         return MACHINES.get(self.machine, f"machine {self.machine:#x}")
 
 

@@ -68,6 +68,7 @@ class Uki:
 
     @property
     def machine_name(self) -> str:
+        """Such as "x86_64", for people."""
         return pe.MACHINES.get(self.machine, f"machine {self.machine:#x}")
 
     def text(self, section: str, profile: int = 0) -> str | None:

@@ -18,10 +18,12 @@ class KexecState:
 
     @property
     def loaded(self) -> bool | None:
+        """Whether there is a kernel for the next reboot."""
         return _flag(self._either("loaded", "kexec_loaded"))
 
     @property
     def crash_loaded(self) -> bool | None:
+        """Whether there is a kernel for a panic."""
         return _flag(self._either("crash_loaded", "kexec_crash_loaded"))
 
     @property
@@ -36,6 +38,7 @@ class KexecState:
 
     @property
     def load_disabled(self) -> bool | None:
+        """Whether nothing can be loaded any more until the next boot."""
         return _flag(read_number(self._root, "proc/sys/kernel/kexec_load_disabled", 10))
 
     @property

@@ -115,6 +115,7 @@ def _object(text: str) -> dict[str, object] | None:
 
 
 def digest(file: FileData) -> str:
+    """SHA-256, in hexadecimal."""
     return hashlib.sha256(file.data).hexdigest()
 
 
