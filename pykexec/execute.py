@@ -90,7 +90,12 @@ def take_interfaces_down() -> Sequence[str]:
     """
     import socket
 
-    names = [name for _, name in socket.if_nameindex() if name != "lo" and ":" not in name]
+    try:
+        known = socket.if_nameindex()
+    except OSError as error:
+        log.warning("network interfaces stay as they are: %s", error.strerror)
+        return ()
+    names = [name for _, name in known if name != "lo" and ":" not in name]
     return _change_flags(names, lambda flags: flags & ~_IFF_UP)
 
 

@@ -10,12 +10,18 @@ _INITIAL_UID_MAP = ["0", "0", str((1 << 32) - 1)]  # user_namespaces(7)
 
 
 def may_boot(machine: Machine) -> bool:
-    """Whether this process has CAP_SYS_BOOT (and not only in a user namespace), which all of kexec needs."""
+    """Whether this process has CAP_SYS_BOOT (and not only in a user namespace), which all of kexec needs.
+
+    Raises MachineError for capabilities that make no sense.
+    """
     capabilities = process_status(machine).get("CapEff")
     if capabilities is None:
         return os.geteuid() == 0
     owns_ids = _text(machine, "proc/self/uid_map").split() in ([], _INITIAL_UID_MAP)
-    return owns_ids and bool(int(capabilities, 16) >> _CAP_SYS_BOOT & 1)
+    try:
+        return owns_ids and bool(int(capabilities, 16) >> _CAP_SYS_BOOT & 1)
+    except ValueError:
+        raise MachineError(f"/proc/self/status: CapEff is no number: {capabilities[:40]!r}") from None
 
 
 def require_no_xen(machine: Machine) -> None:

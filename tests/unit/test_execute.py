@@ -184,3 +184,11 @@ def test_real_kernel_understands_the_question(monkeypatch: pytest.MonkeyPatch) -
     # Of the flags, IFF_UP and IFF_LOOPBACK are the same in both (netdevice(7)).
     assert [flags & 0x9 for flags in asked] == [told & 0x9]
     assert told & 0x8
+
+
+def test_interfaces_that_cannot_be_listed_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "if_nameindex", refuse)
+    assert REAL_TAKE_INTERFACES_DOWN() == ()

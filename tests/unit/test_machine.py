@@ -18,6 +18,7 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec import privilege
 from pykexec.arch import for_machine
 from pykexec.arch.x86_64 import crash as x86_64_crash
 from pykexec.errors import FileError, MachineError, UsageError
@@ -351,6 +352,12 @@ def test_a_page_size_that_makes_no_sense_is_refused(size: str, tmp_path: Path) -
     machine = machine_of(tmp_path, {"pykexec-snapshot.json": f'{{"page_size": {size}}}'})
     with pytest.raises(MachineError, match="snapshot"):
         _ = machine.page_size
+
+
+def test_capabilities_that_make_no_sense_are_named(tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, {"proc/self/status": "CapEff:\tall\n"})
+    with pytest.raises(MachineError, match="/proc/self/status: CapEff"):
+        privilege.may_boot(machine)
 
 
 def test_a_console_that_makes_no_sense_is_named(tmp_path: Path) -> None:
