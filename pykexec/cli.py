@@ -214,8 +214,11 @@ def run(options: Options) -> int:
 
         loader.unload(task.purpose, machine, system_call=options.system_call)
         return 0
-    if task.load:
+    if task.load and task.plan_only:
         _load(machine, task, options)
+    elif task.load:
+        with streams.CutFiles(_NAME):
+            _load(machine, task, options)
     if not task.plan_only:
         _go(machine, task.then, options)
     return 0

@@ -1,6 +1,5 @@
 """Files that are none: what a user may name by mistake, or on purpose."""
 
-import contextlib
 import fcntl
 import os
 import stat
@@ -8,18 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pykexec import files, syscalls
-from pykexec.errors import FileError, PykexecError
+from pykexec import files
+from pykexec.errors import FileError
 from pykexec.files import FileData
-from pykexec.loader import load_request
-from pykexec.plan import Request
-from tests.support.bzimage import FakeBzImage
-from tests.support.machines import snapshot
 
 
 def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
@@ -98,52 +92,3 @@ def test_names_that_name_no_file(name: str, tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(FileError, match="cannot read the kernel") as error:
         FileData.open(name, "kernel")
     assert len(str(error.value).splitlines()) == 1
-
-
-def _replaced(path: Path) -> None:
-    new = path.with_name("new")
-    new.write_bytes(b"new")
-    new.replace(path)
-
-
-def _written_anew(path: Path) -> None:
-    path.write_bytes(path.read_bytes())
-
-
-def _cut(path: Path) -> None:
-    os.truncate(path, 100)
-
-
-@pytest.mark.parametrize("name", ["kernel", "initrd"])
-@pytest.mark.parametrize("system_call", ["load", "file"])
-@pytest.mark.parametrize(
-    ("change", "harms"),
-    [(lambda path: None, False), (_replaced, False), (_written_anew, True), (_cut, True)],
-)
-def test_a_file_that_changes_while_it_is_loaded(
-    change: Callable[[Path], object],
-    harms: bool,
-    system_call: str,
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As when an initrd is made anew in its place: neither the old one nor the new one would be loaded."""
-    paths = {"kernel": tmp_path / "kernel", "initrd": tmp_path / "initrd"}
-    paths["kernel"].write_bytes(FakeBzImage().build())
-    paths["initrd"].write_bytes(b"\x1f\x8b\x08" + bytes(9000))
-    for path in paths.values():
-        os.utime(path, (0, 0))  # not in this clock tick
-    calls: list[str] = []
-
-    def load(*_: object, **__: object) -> None:
-        change(paths[name])
-
-    monkeypatch.setattr(syscalls, "kexec_load", load)
-    monkeypatch.setattr(syscalls, "kexec_file_load", load)
-    monkeypatch.setattr(syscalls, "kexec_file_unload", lambda flags: calls.append("unload"))
-    request = Request.from_paths(paths["kernel"], initrd=paths["initrd"])
-    expected = pytest.raises(PykexecError, match=f"{name} changed") if harms else contextlib.nullcontext()
-    with expected:
-        load_request(snapshot("qemu-6.1-1g"), request, system_call)
-    assert calls == (["unload"] if harms else [])

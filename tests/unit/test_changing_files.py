@@ -1,0 +1,109 @@
+"""Files that change while they are loaded."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pykexec import syscalls
+from pykexec.errors import PykexecError
+from pykexec.loader import load_request
+from pykexec.plan import Request
+from tests.support.bzimage import FakeBzImage
+from tests.support.machines import FOLDER, snapshot
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _replaced(path: Path) -> None:
+    new = path.with_name("new")
+    new.write_bytes(b"new")
+    new.replace(path)
+
+
+def _written_anew(path: Path) -> None:
+    path.write_bytes(path.read_bytes())
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+@pytest.mark.parametrize("name", ["kernel", "initrd"])
+@pytest.mark.parametrize("system_call", ["load", "file"])
+@pytest.mark.parametrize(
+    ("change", "harms"),
+    [(lambda path: None, False), (_replaced, False), (_written_anew, True), (_cut, True)],
+)
+def test_a_file_that_changes_while_it_is_loaded(
+    change: Callable[[Path], object],
+    harms: bool,
+    system_call: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when an initrd is made anew in its place: neither the old one nor the new one would be loaded."""
+    paths = {"kernel": tmp_path / "kernel", "initrd": tmp_path / "initrd"}
+    paths["kernel"].write_bytes(FakeBzImage().build())
+    paths["initrd"].write_bytes(b"\x1f\x8b\x08" + bytes(9000))
+    for path in paths.values():
+        os.utime(path, (0, 0))  # not in this clock tick
+    calls: list[str] = []
+
+    def load(*_: object, **__: object) -> None:
+        change(paths[name])
+
+    monkeypatch.setattr(syscalls, "kexec_load", load)
+    monkeypatch.setattr(syscalls, "kexec_file_load", load)
+    monkeypatch.setattr(syscalls, "kexec_file_unload", lambda flags: calls.append("unload"))
+    request = Request.from_paths(paths["kernel"], initrd=paths["initrd"])
+    expected = pytest.raises(PykexecError, match=f"{name} changed") if harms else contextlib.nullcontext()
+    with expected:
+        load_request(snapshot("qemu-6.1-1g"), request, system_call)
+    assert calls == (["unload"] if harms else [])
+
+
+# Runs a command whose initrd is cut once it is mapped, with every way to act on this machine taken out.
+_CUT = """
+import os, sys
+from pykexec import cli, loader, syscalls
+from pykexec.machine import Machine
+snapshot, kernel, initrd = sys.argv[1:]
+def refuse(*_, **__):
+    os._exit(99)
+syscalls.kexec_load = syscalls.kexec_file_load = syscalls.kexec_unload = syscalls.kexec_file_unload = refuse
+Machine.live = lambda: Machine.from_snapshot(snapshot)
+real = loader._plan_load
+def plan(machine, request):
+    os.truncate(initrd, 0)
+    return real(machine, request)
+loader._plan_load = plan
+sys.exit(cli.exit_code(["-c", "-l", kernel, f"--initrd={initrd}"]))
+"""
+
+
+def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
+    """The kernel ends whoever reads a page that is no more (mmap(2), SIGBUS)."""
+    kernel, initrd = tmp_path / "kernel", tmp_path / "initrd"
+    kernel.write_bytes(FakeBzImage().build())
+    initrd.write_bytes(b"\x1f\x8b\x08" + bytes(4 << 20))
+    command = [sys.executable, "-c", _CUT, str(FOLDER / "qemu-6.1-1g.tar"), str(kernel), str(initrd)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (255, b"pykexec: a file was cut while it was being read\n")
+
+
+def test_afterwards_it_is_as_before() -> None:
+    code = "import os, signal; from pykexec import streams\nwith streams.CutFiles('x'): {}\n"
+    code += "os.kill(os.getpid(), signal.SIGBUS)"
+    for inside, status in (("pass", -signal.SIGBUS), ("os.kill(os.getpid(), signal.SIGBUS)", 255)):
+        words = ["-c", code.format(inside)]
+        done = subprocess.run([sys.executable, *words], cwd=_ROOT, capture_output=True, check=False)
+        assert done.returncode == status
