@@ -1,6 +1,6 @@
 """Debian 12 with pykexec as its /sbin/kexec: kdump-tools, systemd and kexec-tools' scripts run on it.
 
-Two machines, shared by the cases: one that crashes, one that goes through several kernels.
+Machines are shared by cases: one that crashes, and two that go through several kernels.
 """
 
 import itertools
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import generators
 from tools.lab import PANIC, LabError, Result, Stage, distro
 from tools.lab.distro import Job
 from tools.lab.host import locked
@@ -86,6 +87,44 @@ _JOBS = {
 }
 
 
+# As dracut-shutdown.service does it: the initramfs is unpacked, and systemd makes it the root at the end.
+_EXITRD = """
+cp /proc/sys/kernel/random/boot_id .
+mount -o remount,exec,size=75% /run
+rm -rf /run/initramfs
+mkdir /run/initramfs
+cd /run/initramfs
+gunzip < /run/lab/in/{image} | cpio -idm
+kexec -l /vmlinuz --initrd=/initrd.img --reuse-cmdline --append=lab={after}
+"""
+_EXITRD_JOBS = {
+    "first": Job(_EXITRD.format(image="static", after="after-static"), "systemctl kexec"),
+    "after-static": Job(_LOOK + _EXITRD.format(image="python", after="after-python"), "systemctl kexec"),
+    "after-python": Job(_LOOK),
+}
+_EXITRD_MODULE: generators.Tree = {
+    "module-setup.sh": """\
+check() {
+    return 0
+}
+install() {
+    inst_hook shutdown 50 "$moddir/look.sh"
+}
+""",
+    # Sourced by dracut's shutdown script, when it has unmounted what there was.
+    "look.sh": """\
+disks=0
+while read -r device _; do
+    case $device in
+        /dev/vd*) disks=$((disks + 1)) ;;
+    esac
+done < /proc/mounts
+echo "exitrd: $(kexec --version)" > /dev/console
+echo "exitrd: disks: $disks" > /dev/console
+""",
+}
+
+
 Shared = Callable[[str, Callable[[Path], None]], Path]
 
 
@@ -149,6 +188,22 @@ def rebooted(shared: Shared) -> Result:
         distro.boot(_JOBS, folder)
 
     return Result(shared("rebooted", fill), 0)
+
+
+@pytest.fixture(scope="module")
+def through_dracut(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What a machine left that twice had dracut's shutdown script start the next kernel."""
+
+    def image(name: str) -> bytes:
+        folder = tmp_path_factory.mktemp(name)
+        theirs = ["base", "bash", "fs-lib", "shutdown", "udev-rules"]
+        made = generators.dracut(folder, {"98look": _EXITRD_MODULE}, theirs, static=name == "static")
+        return made.read_bytes()
+
+    def fill(folder: Path) -> None:
+        distro.boot(_EXITRD_JOBS, folder, files={name: image(name) for name in ("static", "python")})
+
+    return Result(shared("through-dracut", fill), 0)
 
 
 def test_kdump_service_loads_at_boot(kdump: Stage) -> None:
@@ -252,3 +307,23 @@ def test_reaches_the_next_kernel(rebooted: Result, before: str, after: str) -> N
     if after != "init-scripts":
         # With sysvinit's script the jump comes before the disk is unmounted.
         assert "recovery" not in other.read("dmesg")
+
+
+_EXITRD_WAYS = list(itertools.pairwise(_EXITRD_JOBS))
+
+
+@pytest.mark.parametrize(("before", "after"), _EXITRD_WAYS, ids=[after for _, after in _EXITRD_WAYS])
+def test_dracut_starts_the_next_kernel(through_dracut: Result, before: str, after: str) -> None:
+    """With `kexec -e`, from the initramfs, when the root file system is gone."""
+    one, other = through_dracut.stage(before), through_dracut.stage(after)
+    assert other.read("cmdline") == f"{one.read('cmdline').strip()} lab={after}\n"
+    assert other.read("boot_id") != one.read("boot_id")
+    assert other.read("stopped") == one.read("boot_id"), "the services were stopped"
+    assert "recovery" not in other.read("dmesg")
+    said = [line for line in through_dracut.console.splitlines() if line.startswith("exitrd: ")]
+    static, python = said[:2], said[2:]
+    assert [each[1] for each in (static, python)] == ["exitrd: disks: 0"] * 2
+    assert [("small helper" in each[0], "kexec-tools" in each[0]) for each in (static, python)] == [
+        (True, True),
+        (False, True),
+    ]

@@ -131,12 +131,18 @@ def system() -> System:
 
 
 def boot(
-    jobs: Mapping[str, Job], folder: Path, *, after: Path | None = None, timeout: float = 400
+    jobs: Mapping[str, Job],
+    folder: Path,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    after: Path | None = None,
+    timeout: float = 400,
 ) -> Result:
     """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
 
     The first job is called "first"; the others are those of kernels with lab=NAME on their command lines.
-    `after` is the folder of another machine, whose disk this one goes on with.
+    They find `files` in /run/lab/in. `after` is the folder of another machine, whose disk this one goes on
+    with.
     """
     source = system()
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +150,7 @@ def boot(
         run(["cp", "--sparse=always", source.disk, folder / "disk"], "copying the disk")
     else:
         (after / "disk").rename(folder / "disk")
-    _write_jobs(jobs, folder / "jobs.tar")
+    _write_jobs(jobs, files or {}, folder / "jobs.tar")
     started = time.monotonic()
     ended = subprocess.run(
         ["timeout", "--kill-after=5", str(timeout), *_command(source, folder)],
@@ -231,16 +237,16 @@ def _configure(root: Path) -> None:
         link.symlink_to(f"/{units}/{unit}.service")
 
 
-def _write_jobs(jobs: Mapping[str, Job], target: Path) -> None:
+def _write_jobs(jobs: Mapping[str, Job], files: Mapping[str, bytes], target: Path) -> None:
     assert _FIRST in jobs
     modules = {"pykexec": "pykexec.cli", "pykdump": "pykexec.kdump.cli"}
-    files = {name: _COMMAND.format(module=module) for name, module in modules.items()}
+    texts = {name: _COMMAND.format(module=module) for name, module in modules.items()}
     for name, job in jobs.items():
-        files |= {name: job.script, f"{name}.then": job.then}
+        texts |= {name: job.script, f"{name}.then": job.then}
+    contents = {name: text.encode() for name, text in texts.items()} | dict(files)
     # The links to arch/ and purgatory/ become folders.
     with tarfile.open(target, "w", dereference=True) as archive:
-        for name, content in files.items():
-            data = content.encode()
+        for name, data in contents.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
