@@ -585,7 +585,7 @@ def test_a_fault_is_found(case: Case, tmp_path: Path) -> None:
     given = facts(
         tmp_path, case.changes, base=case.base, console=case.console, places=case.places, old=case.old
     )
-    found = finding(doctor.diagnose(given), case.id)
+    (found,) = doctor.diagnose(given, [case.id])
     assert found.verdict is Verdict.WRONG, found
     assert case.evidence in "\n".join((found.cause, *found.evidence)), found
     assert found.remedy
@@ -616,11 +616,11 @@ def test_the_whole_catalogue_is_there() -> None:
 def test_a_file_that_is_being_written(tmp_path: Path) -> None:
     given = facts(tmp_path, {})
     with (tmp_path / f"boot/initramfs-{RELEASE}kdump.img").open("r+b"):
-        found = finding(doctor.diagnose(given), "L8")
+        found = finding(doctor.diagnose(given, ["L8"]), "L8")
         assert found.verdict is Verdict.WRONG
         assert f"(process {os.getpid()})" in found.evidence[0]
     with (tmp_path / f"boot/initramfs-{RELEASE}kdump.img").open("rb"):
-        assert finding(doctor.diagnose(given), "L8").verdict is Verdict.FINE
+        assert finding(doctor.diagnose(given, ["L8"]), "L8").verdict is Verdict.FINE
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.cause)
@@ -629,10 +629,11 @@ def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
     line = next(text for text in CONSOLE_LINES if re.search(rule.pattern, text))
     given = facts(tmp_path, {}, console=UP + line)
     assert given.ending is not None
-    found = finding(doctor.diagnose(given), given.ending.finding)
+    findings = doctor.diagnose(given)
+    found = finding(findings, given.ending.finding)
     assert found.verdict is Verdict.WRONG
     assert found.cause == given.ending.cause
-    assert doctor.first_to_mend(doctor.diagnose(given), given.ending) == found
+    assert doctor.first_to_mend(findings, given.ending) == found
 
 
 NOT_FOUND = [
@@ -698,7 +699,7 @@ NOT_FOUND = [
 )
 def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> None:
     given = facts(tmp_path, case.changes, base=case.base, console=case.console)
-    found = finding(doctor.diagnose(given), case.id)
+    (found,) = doctor.diagnose(given, [case.id])
     assert found.verdict is Verdict.FINE, found
 
 
@@ -853,9 +854,9 @@ def test_an_old_initramfs_of_debian_reads_its_configuration_later(tmp_path: Path
     given = facts(tmp_path, changes)
     os.utime(tmp_path / "boot" / f"vmlinuz-{RELEASE}", (1, 1))
     os.utime(tmp_path / image, (2, 2))
-    assert finding(doctor.diagnose(given), "L14").verdict is Verdict.FINE
+    assert finding(doctor.diagnose(given, ["L14"]), "L14").verdict is Verdict.FINE
     os.utime(tmp_path / image, (0, 0))
-    assert finding(doctor.diagnose(given), "L14").verdict is Verdict.WRONG
+    assert finding(doctor.diagnose(given, ["L14"]), "L14").verdict is Verdict.WRONG
 
 
 def test_pykdump_keeps_its_own_image_up_to_date(tmp_path: Path) -> None:
@@ -864,7 +865,7 @@ def test_pykdump_keeps_its_own_image_up_to_date(tmp_path: Path) -> None:
         tmp_path, {f"boot/initramfs-{RELEASE}kdump.img": None, f"var/lib/pykdump/initrd-{RELEASE}.img": "x"}
     )
     os.utime(tmp_path / f"var/lib/pykdump/initrd-{RELEASE}.img", (0, 0))
-    found = finding(doctor.diagnose(given), "L14")
+    found = finding(doctor.diagnose(given, ["L14"]), "L14")
     assert found.verdict is Verdict.FINE
     assert "made anew by pykdump start" in found.evidence[0]
 

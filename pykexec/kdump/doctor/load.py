@@ -253,15 +253,14 @@ def _not_written(facts: Facts) -> Judgement:
     paths = [path for path in (facts.kernel_path, facts.initrd_path) if path]
     if not facts.places.can_be_read or not any(facts.places.size(path) is not None for path in paths):
         return unknown(_FILES_UNKNOWN)
-    for path in paths:
-        writer = facts.places.writer(path)
-        if writer:
-            return wrong(
-                "a file to be loaded is being written: kexec_file_load would refuse it (ETXTBSY)",
-                f"{path}: {writer}",
-                remedy="wait until the package manager or image builder is done, and load again",
-                command=commands.START,
-            )
+    writer = facts.places.writer(*paths)
+    if writer:
+        return wrong(
+            "a file to be loaded is being written: kexec_file_load would refuse it (ETXTBSY)",
+            writer,
+            remedy="wait until the package manager or image builder is done, and load again",
+            command=commands.START,
+        )
     return fine(f"nobody writes to {', '.join(paths)}")
 
 

@@ -62,23 +62,21 @@ class Places:
         """Where a file is to be looked for; None where nothing is known."""
         return None if self._top is None else self._full(path)
 
-    def writer(self, path: str) -> str | None:
-        """A process that has the file open for writing, as far as we may see; None where there is none."""
-        status = self._status(path)
-        if status is None:
-            return None
+    def writer(self, *paths: str) -> str | None:
+        """What has one of the files open for writing, as far as we may see: the file, and the process."""
+        wanted = {self._full(path).resolve(): path for path in paths}
         for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
             try:
-                found = descriptor.stat()
-                if (found.st_dev, found.st_ino) != (status.st_dev, status.st_ino):
+                # Its name only: to look at the file itself may take forever, as with a server that is gone.
+                path = wanted.get(descriptor.readlink())
+                if path is None:
                     continue
                 process = descriptor.parent.parent
-                flags = re.search(
-                    r"^flags:\s+([0-7]+)$", (process / "fdinfo" / descriptor.name).read_text(), re.M
-                )
+                told = (process / "fdinfo" / descriptor.name).read_text()
+                flags = re.search(r"^flags:\s+([0-7]+)$", told, re.M)
                 if flags and int(flags[1], 8) & os.O_ACCMODE:
-                    return f"{(process / 'comm').read_text().strip()} (process {process.name})"
-            except (OSError, UnicodeDecodeError):
+                    return f"{path}: {(process / 'comm').read_text().strip()} (process {process.name})"
+            except (OSError, ValueError):
                 continue
         return None
 
@@ -151,7 +149,7 @@ class Listing(Places):
     def free(self, path: str) -> int | None:
         return self._whole("free", path)
 
-    def writer(self, path: str) -> str | None:
+    def writer(self, *paths: str) -> str | None:
         return None
 
     def _whole(self, kind: str, path: str) -> int | None:
