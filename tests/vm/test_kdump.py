@@ -16,7 +16,7 @@ from pykexec.kdump import console_log
 from tests.vm import jobs, servers
 from tests.vm.kdump import SECTOR, Kdump, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel
-from tools.lab.debian import fetch_file
+from tools.lab.debian import fetch, fetch_file
 
 KERNELS: Mapping[Arch, tuple[str, ...]] = {X86_64: ("5.10", "6.1", "6.12", "7.2"), ARM64: ("5.10", "6.1")}
 NEWER_ARM64: Mapping[Arch, tuple[str, ...]] = {ARM64: ("6.12", "7.2")}
@@ -611,12 +611,22 @@ def test_crash_and_drgn_open_the_dump(arch: Arch, tmp_path: Path) -> None:
     commands: dict[str, list[str | Path]] = {
         "drgn": ["drgn", "--quiet", "-c", dump, "-s", vmlinux, tmp_path / "stack.py"],
     }
-    if arch is X86_64:  # Debian's crash reads the dumps of its own architecture only
-        commands["crash"] = ["crash", "-s", "-i", tmp_path / "commands", vmlinux, dump]
+    commands["crash"] = [*_crash(arch), "-s", "-i", tmp_path / "commands", vmlinux, dump]
     for name, command in commands.items():
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert "sysrq_handle_crash" in done.stdout, (name, done.stdout, done.stderr)
         assert "write_sysrq_trigger" in done.stdout, (name, done.stdout)
+
+
+def _crash(arch: Arch) -> list[str | Path]:
+    """Debian's crash, which reads the dumps of its own architecture only: arm64's is emulated."""
+    if arch is X86_64:
+        return ["crash"]
+    names = ("crash", "libc6", "libgcc-s1", "libstdc++6", "libncursesw6", "libtinfo6", "liblzo2-2")
+    packages = fetch("bookworm", arch.debian, [*names, "libsnappy1v5", "libzstd1", "zlib1g"])
+    folders = {str(path.parent) for each in packages for path in each.rglob("lib*.so.*")}
+    library_path = f"LD_LIBRARY_PATH={':'.join(sorted(folders))}"
+    return ["qemu-aarch64-static", "-L", packages[1], "-E", library_path, packages[0] / "usr/bin/crash"]
 
 
 def copied(disk: Path, folder: str, to: Path) -> Path:
