@@ -3,6 +3,7 @@
 import bisect
 import ctypes
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -17,17 +19,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.vmcore import Dump, DumpError, NotInDumpError, info, pages, styles
 from pykexec.vmcore.log import KernelLog
 from tests.support import vmcore
-from tests.support.vmcore_log import Characters, Lockless, Memory, Records
+from tests.support.vmcore_log import PHYSICAL, Characters, Lockless, Memory, Records
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Stage
 from tools.lab.debian import fetch
+from tools.lab.host import PROJECT
 
 # The messages come around in the log's ring, and fill blocks of 32 bytes: since Linux 6.18 one of them ends
 # exactly with the ring. The console is kept out of it, which would take minutes.
@@ -307,6 +311,83 @@ def test_damaged_logs_end_with_the_same_status(c_vmcore_dmesg: Path, tmp_path: P
         assert vmcore_dmesg([str(path)]) == status != 0, name
     path.unlink()
     assert vmcore_dmesg([str(path)]) == run_c(c_vmcore_dmesg, path)[0] == 2
+
+
+# Another reader of the formats: libkdumpfile, through Debian's binding, which is for Debian's Python.
+_PYTHON = "/usr/bin/python3"
+_PAGES = """
+import hashlib, sys
+from kdumpfile import KDUMP_MACHPHYSADDR, exceptions, kdumpfile
+dump = kdumpfile(sys.argv[1])
+for address in map(int, sys.stdin):
+    try:
+        print(hashlib.sha256(dump.read(KDUMP_MACHPHYSADDR, address, 4096)).hexdigest())
+    except exceptions.KDumpBaseException:
+        print()
+"""
+_THROUGH_IT = """
+import sys
+from pykexec.vmcore import Dump, library, styles
+from pykexec.vmcore.log import KernelLog
+log = KernelLog(Dump(library.LibraryDump(sys.argv[1])))
+sys.stdout.buffer.writelines(map(styles.vmcore_dmesg, log))
+"""
+
+
+def compare_with_libkdumpfile(path: Path) -> None:
+    """It reads the same pages; and with it in the place of our own reader the log is the same."""
+    dump, chance = Dump.open(path), random.Random(2)
+    places = [chance.randrange(part.start, part.end) & -4096 for part in dump.memory for _ in range(3000)]
+    given = "".join(f"{place}\n" for place in places)
+    done = subprocess.run(
+        [_PYTHON, "-c", _PAGES, path], input=given, capture_output=True, text=True, check=True
+    )
+    found = [page_or_none(dump, place) for place in places]
+    digests = ["" if page is None else hashlib.sha256(page).hexdigest() for page in found]
+    pairs = list(zip(digests, done.stdout.split("\n"), strict=False))
+    assert [ours for ours, theirs in pairs if ours and theirs] == [
+        theirs for ours, theirs in pairs if ours and theirs
+    ]
+    assert sum(bool(ours and theirs) for ours, theirs in pairs) > 100
+    # Of an ELF dump it takes what was left out for zeros.
+    assert not [ours for ours, theirs in pairs if ours and not theirs]
+    paths = [os.fspath(PROJECT), *(each for each in sys.path if each.endswith("site-packages"))]
+    log = subprocess.run(
+        [_PYTHON, "-c", _THROUGH_IT, path],
+        env={"PYTHONPATH": ":".join(paths)},
+        capture_output=True,
+        check=True,
+    )
+    assert log.stdout.split(b"\n") == lines_of(path, as_vmcore_dmesg)
+
+
+@pytest.mark.parametrize("kind", ["elf", "zlib", "zstd"])
+def test_libkdumpfile_reads_the_same(kind: str, tmp_path: Path) -> None:
+    ring = Lockless(12, 17)
+    for number in range(5000):
+        ring.write(number * 10**6, b"message %d" % number)
+    memory = Memory(virtual=0xFFFF_FFFF_8100_0000)  # in the kernel's image, for which phys_base will do
+    log = {"OSRELEASE": "6.1.0-test", "PAGESIZE": 4096, "NUMBER(phys_base)": PHYSICAL - 0x100_0000}
+    log |= ring.place(memory)
+    parts = memory.parts()
+    path = tmp_path / "vmcore"
+    if kind == "elf":
+        path.write_bytes(vmcore.elf(parts, notes=vmcore.vmcoreinfo_note(log)))
+    else:
+        flag, compress = (
+            (vmcore.ZSTD, zstandard.compress) if kind == "zstd" else (vmcore.ZLIB, vmcore.deflate)
+        )
+        holes = frozenset(range(PHYSICAL // 4096))
+        dump = vmcore.Kdump(
+            vmcore.pages_of(parts),
+            holes,
+            lines=log,
+            notes=vmcore.vmcoreinfo_note(log),
+            flag=flag,
+            compress=compress,
+        )
+        path.write_bytes(dump.build())
+    compare_with_libkdumpfile(path)
 
 
 # Another writer of the formats: QEMU.

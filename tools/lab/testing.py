@@ -19,6 +19,7 @@ With pytest arguments, such as -k crash-6.1: only the tests that they select.
 _SLOW = ("tests/vm", "tests/differential")
 _TOOLS = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
     "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so": "nfs-ganesha-vfs",
     "busybox": "busybox",
     "/usr/share/bash-completion/bash_completion": "bash-completion",
