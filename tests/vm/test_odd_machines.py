@@ -1,0 +1,100 @@
+"""Rare machines as far as QEMU has them: what is dumped and what is handed on is what the kernels say."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from elftools.elf.elffile import ELFFile
+
+from tests.vm import jobs
+from tests.vm.conftest import RunGuest
+from tests.vm.test_crash import crash
+from tools.lab import ARM64, X86_64, Kernel, Machine, Result
+
+MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
+_HEAD = 'dd if=/proc/vmcore of="$OUT/vmcore.head" bs=64k count=4\n'
+"""The headers stand at the beginning; the notes follow within the first pages."""
+
+
+def head(result: Result, stage: str = "second") -> ELFFile:
+    return ELFFile((result.stage(stage).folder / "vmcore.head").open("rb"))
+
+
+def check_dumped(core: ELFFile, ram: Iterable[range], left_out: Iterable[range]) -> None:
+    """What the capture kernel has to dump are the ranges that the first kernel had as RAM, and no others."""
+    headers = [each.header for each in core.iter_segments() if each["p_type"] == "PT_LOAD"]
+    dumped = [range(each["p_paddr"], each["p_paddr"] + each["p_memsz"]) for each in headers[1:]]
+    ram, left_out = list(ram), list(left_out)
+    for address in {end for part in (*ram, *left_out, *dumped) for end in (part.start, part.stop)}:
+        wanted = any(address in part for part in ram) and not any(address in part for part in left_out)
+        assert sum(address in part for part in dumped) == wanted, f"{address:#x}"
+
+
+_NODES = (
+    *("-object", "memory-backend-ram,id=near,size=512M", "-numa", "node,nodeid=0,cpus=0-1,memdev=near"),
+    *("-object", "memory-backend-ram,id=far,size=512M", "-numa", "node,nodeid=1,cpus=2-3,memdev=far"),
+    *("-object", "memory-backend-ram,id=plugged,size=512M", "-device"),
+)
+"""Two nodes, and a DIMM in a slot for hotplugged ones."""
+
+
+def test_nodes_and_a_plugged_dimm(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
+    append = "crashkernel=256M memmap=64M!768M"
+    extra = (*_NODES, "pc-dimm,memdev=plugged,node=1")
+    machine = Machine(memory="1G,slots=4,maxmem=8G", cpus=4, append=append, extra=extra)
+    result = crash(kernel, loader, run_guest, machine, capture=_HEAD)
+    iomem = result.stage("first").read("iomem")
+    ram, reserved = (jobs.ranges(iomem, name) for name in ("System RAM", "Crash kernel"))
+    assert jobs.ranges(iomem, "Persistent Memory (legacy)") == [range(768 * MIB, 832 * MIB)], iomem
+    assert any(part.start >= 4 * GIB for part in ram), iomem
+    check_dumped(head(result), ram, reserved)
+
+
+_KMEM = """
+modprobe -a device_dax dax_hmem kmem
+echo dax0.0 > /sys/bus/dax/drivers/device_dax/unbind
+echo dax0.0 > /sys/bus/dax/drivers/kmem/new_id
+"""
+
+
+def test_soft_reserved_memory_as_ram(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
+    """It is dumped, and the capture kernel is not told that it might have it."""
+    place = range(512 * MIB, 768 * MIB)
+    soft = f"memmap={len(place) >> 20}M%{place.start:#x}-1+0xefffffff"
+    machine = Machine(append=f"crashkernel=192M {soft}")
+    files = kernel.module_folder(["device_dax", "dax_hmem", "kmem"])
+    result = crash(kernel, loader, run_guest, machine, prepare=_KMEM, files=files, capture=_HEAD)
+    iomem = result.stage("first").read("iomem")
+    assert jobs.ranges(iomem, "Soft Reserved") == [place], iomem
+    names = ("System RAM", r"System RAM (kmem)")
+    ram, kmem = (jobs.ranges(iomem, name) for name in names)
+    assert kmem, iomem
+    check_dumped(head(result), [*ram, *kmem], jobs.ranges(iomem, "Crash kernel"))
+    assert "Soft Reserved" not in result.stage("second").read("iomem")
+
+
+def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
+    """On arm64 Linux 7.2 does not know crashkernel=SIZE,cma."""
+    look = 'cp /sys/kernel/kexec/crash_cma_ranges "$OUT/cma"\n'
+    machine = Machine(append="crashkernel=192M crashkernel=96M,cma")
+    result = crash(Kernel.get("7.2", X86_64), loader, run_guest, machine, prepare=look, capture=_HEAD)
+    told = (line.split("-") for line in result.stage("first").read("cma").split())
+    cma = [range(int(start, 16), int(last, 16) + 1) for start, last in told]
+    assert sum(map(len, cma)) == 96 * MIB
+    iomem = result.stage("first").read("iomem")
+    check_dumped(head(result), jobs.ranges(iomem, "System RAM"), [*jobs.ranges(iomem, "Crash kernel"), *cma])
+    ram = jobs.ranges(result.stage("second").read("iomem"), "System RAM")
+    assert all(any(part.start in each and part.stop - 1 in each for each in ram) for part in cma)
+
+
+def test_four_levels_of_page_tables(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
+    """QEMU's best CPU has five, and so have all other cases here, but for those on 5.10."""
+    look = 'grep -cw la57 /proc/cpuinfo > "$OUT/la57" || true\n'
+    machine = Machine(extra=("-cpu", "max,la57=off"))
+    assert crash(kernel, loader, run_guest, machine, prepare=look).stage("first").read("la57") == "0\n"
+
+
+def test_arm64_pages_of_16k(loader: str, run_guest: RunGuest) -> None:
+    kernel = Kernel.get("7.2", replace(ARM64, kernel_package="linux-image-arm64-16k"))
+    result = crash(kernel, loader, run_guest, Machine(ARM64), capture=_HEAD)
+    iomem = result.stage("first").read("iomem")
+    check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))
