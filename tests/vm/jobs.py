@@ -23,6 +23,21 @@ def cases(name: str, versions: Mapping[Arch, Iterable[str]]) -> list[Any]:
 # With ACPI QEMU announces an ITS whether there is one or not.
 WITH_ITS = ("-machine", "its=on")
 
+EFI_LOOK = """
+insmod /efivarfs.ko
+mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+ls /sys/firmware/efi/efivars > "$OUT/variables"
+dmesg | sed -n 's/.*\\(Secure boot [a-z ]*\\).*/\\1/p' > "$OUT/secure-boot"
+"""
+"""Listing the variables takes calls of the firmware's code."""
+
+
+def efivarfs(kernel: Kernel) -> Mapping[str, bytes]:
+    """The module that `EFI_LOOK` takes."""
+    (module,) = (path for folder in kernel.folders for path in folder.rglob("efivarfs.ko"))
+    return {"/efivarfs.ko": module.read_bytes()}
+
+
 _LOOK_AROUND = """
 set -e
 cp /proc/cmdline /proc/iomem "$OUT"

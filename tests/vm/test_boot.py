@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import secrets
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from tests.support.zboot import zboot
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, SUITES, X86_64, Arch, Guest, Kernel, Machine, images
+from tools.lab.debian import fetch
 
 _LOOK_AROUND = """
 set -e
@@ -78,9 +82,6 @@ def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunG
 _EFI_LOOK = """
 set -e
 cp /proc/cmdline /proc/meminfo "$OUT"
-insmod /efivarfs.ko
-mount -t efivarfs efivarfs /sys/firmware/efi/efivars
-ls /sys/firmware/efi/efivars > "$OUT/variables"
 ls /sys/firmware/efi /sys/firmware/acpi/tables > "$OUT/firmware"
 for screen in /sys/class/graphics/fb*; do
     if [ -e "$screen/name" ]; then cat "$screen/name" "$screen/virtual_size" "$screen/stride"; fi
@@ -92,26 +93,87 @@ done > "$OUT/screen"
 def test_uefi_boot(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     """The second kernel has EFI's runtime services, the screen, and the memory that the first had."""
     kernel = Kernel.get("6.1", arch)
-    (module,) = (path for folder in kernel.folders for path in folder.rglob("efivarfs.ko"))
-    files = {"/efivarfs.ko": module.read_bytes()}
+    files = jobs.efivarfs(kernel)
     command_line = f"console={arch.console} panic=-1 through-uefi"
-    load = _EFI_LOOK + _load(loader, command_line)
-    guest = Guest(kernel, load, f"{loader} -e", _EFI_LOOK, files=files, second_files=files)
-    extra = jobs.WITH_ITS if arch is ARM64 else ("-device", "VGA")
+    look = _EFI_LOOK + jobs.EFI_LOOK
+    guest = Guest(
+        kernel, look + _load(loader, command_line), f"{loader} -e", look, files=files, second_files=files
+    )
+    extra = (*jobs.WITH_ITS, "-device", "ramfb") if arch is ARM64 else ("-device", "VGA")
     machine = Machine(arch, append="", uefi=True, extra=extra)
     result = run_guest(guest, machine)
     first, second = result.stage("first"), result.stage("second")
     assert second.read("cmdline").strip() == command_line
     firmware = second.read("firmware").split()
     assert {"efivars", "systab", "FACP", "DSDT"} <= set(firmware)
-    # Listing the variables takes calls of the firmware's code.
     assert "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c" in first.read("variables")
     assert second.read("variables") == first.read("variables")
-    assert second.read("screen") == first.read("screen")
-    assert ("EFI VGA" in first.read("screen")) == (arch is X86_64)
+    assert second.read("secure-boot") == first.read("secure-boot") == "Secure boot disabled\n"
+    assert "EFI VGA" in first.read("screen")
+    assert second.read("screen") == ("" if arch is ARM64 else first.read("screen"))
+    assert ("no console on the screen" in first.log) == (arch is ARM64)
     assert jobs.memory_total(second.read("meminfo")) == pytest.approx(
         jobs.memory_total(first.read("meminfo")), abs=8 << 20
     )
+
+
+@pytest.mark.parametrize("version", ["6.1", "7.2"])
+def test_arm64_boot_beside_a_loaded_crash_kernel(version: str, loader: str, run_guest: RunGuest) -> None:
+    """That one's memory is unmapped; a kernel told to go there has to go somewhere else."""
+    reservation = range(0x50000000, 0x60000000)
+    job = f'set -e\n{loader} -p "$KERNEL" --initrd "$SECOND_IMAGE" --append none\n'
+    line = "console=ttyAMA0 panic=-1 beside"
+    job += _load(f"{loader} --mem-min={reservation.start:#x}", line)
+    guest = Guest(Kernel.get(version, ARM64), job, f"{loader} -e", 'cp /proc/cmdline "$OUT"')
+    append = f"crashkernel=256M@{reservation.start:#x}"
+    result = run_guest(guest, Machine(ARM64, append=append))
+    assert jobs.ranges(result.stage("first").read("iomem"), "Crash kernel") == [reservation]
+    assert result.stage("second").read("cmdline").strip() == line
+
+
+def _signed(kernel: Kernel, firmware: Path, folder: Path) -> Kernel:
+    """With the signature of the key that Debian's firmware for tests knows, and no other."""
+    key, image = folder / "key.pem", folder / "vmlinuz"
+    image.write_bytes(kernel.image.read_bytes())
+    keys = firmware / "usr/share/ovmf"
+    commands: list[list[str | Path]] = [
+        ["openssl", "rsa", "-passin", "pass:snakeoil", "-in", keys / "PkKek-1-snakeoil.key", "-out", key],
+        ["sbattach", "--remove", image],
+        ["sbsign", "--key", key, "--cert", keys / "PkKek-1-snakeoil.pem", "--output", image, image],
+    ]
+    for command in commands:
+        subprocess.run(command, check=True, capture_output=True)
+    return replace(kernel, image=image)
+
+
+def test_secure_boot(kernel: Kernel, run_guest: RunGuest, tmp_path: Path) -> None:
+    """A kernel that firmware has verified loads the next one, which knows that it has to go on doing so."""
+    (firmware,) = fetch("bookworm", kernel.arch.debian, ["ovmf"])
+    code, variables = firmware / "usr/share/OVMF/OVMF_CODE_4M.secboot.fd", tmp_path / "variables"
+    variables.write_bytes((firmware / "usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd").read_bytes())
+    extra = (
+        *("-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"),
+        *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}"),
+        *("-drive", f"if=pflash,format=raw,unit=1,file={variables}"),
+    )
+    look = jobs.EFI_LOOK + 'dmesg > "$OUT/dmesg"\n'
+    refused = '! pykexec -c -l "$KERNEL" 2> "$OUT/refused"\n'
+    load = _load("pykexec", "console=ttyS0 panic=-1")
+    files = jobs.efivarfs(kernel)
+    guest = Guest(
+        _signed(kernel, firmware, tmp_path),
+        f"set -e\n{look}{refused}{load}",
+        "pykexec -e",
+        f"set -e\n{look}",
+        files=files,
+        second_files=files,
+    )
+    result = run_guest(guest, Machine(append="", extra=extra))
+    for stage in (result.stage("first"), result.stage("second")):
+        assert stage.read("secure-boot") == "Secure boot enabled\n"
+        assert "Kernel is locked down from EFI Secure Boot" in stage.read("dmesg")
+    assert "Secure Boot demands a signed kernel" in result.stage("first").read("refused")
+    assert result.stage("second").read("variables") == result.stage("first").read("variables")
 
 
 @pytest.mark.parametrize(
