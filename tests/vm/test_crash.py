@@ -115,10 +115,15 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
 
 @pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
-    look = 'cat /sys/firmware/efi/fw_platform_size > "$OUT/efi"\n'
+    """The capture kernel can call the firmware, and knows of Secure Boot what the first one knew."""
+    kernel = Kernel.get("6.1", arch)
     machine = Machine(arch, uefi=True, extra=jobs.WITH_ITS if arch is ARM64 else ())
-    result = crash(Kernel.get("6.1", arch), loader, run_guest, machine, capture=look)
-    assert result.stage("second").read("efi") == "64\n"
+    look, files = jobs.EFI_LOOK, jobs.efivarfs(kernel)
+    result = crash(kernel, loader, run_guest, machine, prepare=look, capture=look, files=files)
+    first, second = result.stage("first"), result.stage("second")
+    assert "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c" in first.read("variables")
+    assert second.read("variables") == first.read("variables")
+    assert second.read("secure-boot") == first.read("secure-boot") == "Secure boot disabled\n"
 
 
 @pytest.mark.parametrize(
