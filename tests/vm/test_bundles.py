@@ -4,12 +4,12 @@ several initrds; booted, and crashed into."""
 import re
 import secrets
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support import systemd
+from tests.support import containers, systemd
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, images, run
@@ -54,37 +54,56 @@ _ITS = """/dts-v1/;
             compression = "none"; hash {{ algo = "sha256"; }}; }};
         fdt {{ data = /incbin/("{tree}"); type = "flat_dt"; arch = "arm64"; compression = "none";
             hash {{ algo = "crc32"; }}; }};
+        overlay {{ data = /incbin/("{overlay}"); type = "flat_dt"; arch = "arm64"; compression = "none"; }};
     }};
     configurations {{
         default = "other";
         other {{ kernel = "fdt"; }};
-        board {{ kernel = "kernel"; ramdisk = "ramdisk"; fdt = "fdt"; compatible = "linux,dummy-virt"; }};
+        board {{ kernel = "kernel"; ramdisk = "ramdisk"; fdt = "fdt", "overlay";
+            compatible = "linux,dummy-virt"; }};
     }};
 }};
 """
 
 
+def board(kernel: Kernel, path: Path, model: str) -> Path:
+    """The machine's device tree with another model, as boards have them: without the size of the memory."""
+    command = [kernel.arch.qemu, *kernel.arch.machine, "-machine", f"dumpdtb={path}"]
+    subprocess.run([*command, "-m", "1G", "-smp", "2"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["fdtput", "-d", path, "/memory@40000000", "reg"], check=True)
+    subprocess.run(["fdtput", "-t", "s", path, "/", "model", model], check=True)
+    return path
+
+
 def fit(folder: Path, kernel: Kernel, job: str) -> bytes:
     """A FIT image, made by mkimage: with a device tree as boards have them, which does not say how much
     memory there is, and with a default configuration that does not boot."""
-    files = {"Image": kernel.image.read_bytes(), "ramdisk": b"".join(system(kernel, job))}
-    parts = written(folder, files)
+    parts = written(folder, {"Image": kernel.image.read_bytes(), "ramdisk": b"".join(system(kernel, job))})
     subprocess.run(["gzip", "-1", parts["Image"]], check=True)
-    command = [kernel.arch.qemu, *kernel.arch.machine, "-machine", f"dumpdtb={folder / 'tree'}"]
-    subprocess.run([*command, "-m", "1G", "-smp", "2"], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run(["fdtput", "-d", folder / "tree", "/memory@40000000", "reg"], check=True)
-    subprocess.run(["fdtput", "-t", "s", folder / "tree", "/", "model", "of the FIT image"], check=True)
-    source = _ITS.format(kernel=folder / "Image.gz", ramdisk=parts["ramdisk"], tree=folder / "tree")
+    files = {"kernel": folder / "Image.gz", "ramdisk": parts["ramdisk"], "overlay": folder / "overlay"}
+    files["tree"] = board(kernel, folder / "tree", "of the FIT image")
+    overlay = b'/dts-v1/; /plugin/; &{/} { changed-by = "the overlay"; };'
+    subprocess.run(["dtc", "-q", "-o", files["overlay"]], input=overlay, check=True)
+    source = _ITS.format(**files)
     (folder / "image.its").write_text(source)
     mkimage: list[str | Path] = ["mkimage", "-E", "-f", folder / "image.its", folder / "image.itb"]
     subprocess.run(mkimage, check=True, stdout=subprocess.DEVNULL)
     return (folder / "image.itb").read_bytes()
 
 
-def crash(run_guest: RunGuest, kernel: Kernel, load: str, files: Mapping[str, bytes], marker: str) -> Result:
+def crash(
+    run_guest: RunGuest,
+    kernel: Kernel,
+    load: str,
+    files: Mapping[str, bytes],
+    marker: str,
+    *,
+    capture: str = "true",
+) -> Result:
     """Load, panic; the capture kernel must have the crashed kernel's log."""
     job = f'set -e\n{load} > "$OUT/said" 2>&1\necho "{marker}" > /dev/kmsg\n'
-    result = run_guest(Guest(kernel, job, PANIC, files=files), Machine(kernel.arch))
+    guest = Guest(kernel, job, PANIC, second_job=capture, files=files)
+    result = run_guest(guest, Machine(kernel.arch))
     assert result.stage("first").read("said") == ""
     assert marker in result.stage("second").read("dmesg.txt")
     return result
@@ -121,9 +140,50 @@ def test_crash_into_a_unified_kernel_image(arch: Arch, run_guest: RunGuest, tmp_
     assert "crashkernel" not in told
 
 
+def test_all_that_a_unified_kernel_image_can_have(run_guest: RunGuest, tmp_path: Path) -> None:
+    """Of two trees the machine's, of two profiles the one that is asked for, and an add-on beside it."""
+    kernel = Kernel.get("6.1", ARM64)
+    look = _LOOK + 'cp /proc/device-tree/model "$OUT"\n'
+    base, overlay = system(kernel, look)
+    parts = written(tmp_path / "parts", {"base": base, "overlay": overlay})
+    own, other = (board(kernel, tmp_path / name, f"{name} tree") for name in ("own", "other"))
+    subprocess.run(["fdtput", "-t", "s", other, "/", "compatible", "another,board"], check=True)
+    profile, addon, image = (tmp_path / name for name in ("profile.efi", "a.addon.efi", "uki.efi"))
+    for_addons = ("build", "--efi-arch", "aa64", "--stub", systemd.stub("addonaa64"))
+    line = f"console=ttyAMA0 panic=-1 marker={secrets.token_hex(8)}"
+    systemd.ukify(*for_addons, "--profile", "ID=wanted", "--cmdline", line, "--output", profile)
+    systemd.ukify(*for_addons, "--cmdline", "of-the-addon", "--initrd", parts["overlay"], "--output", addon)
+    systemd.ukify(
+        *("build", "--efi-arch", "aa64", "--stub", systemd.stub("linuxaa64"), "--linux", kernel.image),
+        *("--uname", kernel.release, "--initrd", parts["base"], "--cmdline", "of-the-default"),
+        *(
+            "--devicetree-auto",
+            other,
+            "--devicetree-auto",
+            own,
+            "--join-profile",
+            profile,
+            "--output",
+            image,
+        ),
+    )
+    files = {"/boot/uki.efi": image, "/boot/uki.efi.extra.d/a.addon.efi": addon}
+    guest = Guest(
+        kernel,
+        "pykexec -l --profile wanted /boot/uki.efi\n",
+        "pykexec -e",
+        files={name: path.read_bytes() for name, path in files.items()},
+    )
+    result = run_guest(guest, Machine(ARM64, append=""))
+    result.stage("first")
+    second = result.stage("second")
+    assert second.read("cmdline").strip() == f"{line} of-the-addon"
+    assert second.read("model") == "own tree\0"
+
+
 def test_fit_image(run_guest: RunGuest, tmp_path: Path) -> None:
     kernel = Kernel.get("6.1", ARM64)
-    look = _LOOK + 'cp /proc/meminfo /proc/device-tree/model "$OUT"\n'
+    look = _LOOK + 'cp /proc/meminfo /proc/device-tree/model /proc/device-tree/changed-by "$OUT"\n'
     image = fit(tmp_path / "fit", kernel, look)
     line = f"console=ttyAMA0 panic=-1 marker={secrets.token_hex(8)}"
     job = f'set -e\ncp /proc/meminfo "$OUT"\npykexec -l /boot/image.itb --append "{line}"\n'
@@ -132,6 +192,7 @@ def test_fit_image(run_guest: RunGuest, tmp_path: Path) -> None:
     first, second = result.stage("first"), result.stage("second")
     assert second.read("cmdline").strip() == line
     assert second.read("model") == "of the FIT image\0"
+    assert second.read("changed-by") == "the overlay\0"
     assert jobs.memory_total(second.read("meminfo")) == pytest.approx(
         jobs.memory_total(first.read("meminfo")), abs=1 << 20
     )
@@ -147,14 +208,13 @@ def test_crash_into_a_fit_image(run_guest: RunGuest, tmp_path: Path) -> None:
     assert line in result.stage("second").read("cmdline")
 
 
-PACKED = {
-    "zst": ("zstd", "-1", "-q"),
-    "lz4": ("lz4", "-1", "-l", "-q"),
-    "xz": ("xz", "-0"),
-    "lzma": ("xz", "--format=lzma", "-0"),
-    "bz2": ("bzip2", "-1"),
-    "gz": ("gzip", "-1"),
-}
+_COMPRESSED = ("bzip2", "gzip", "lz4-legacy", "lzma", "xz", "zstd")
+_WRAPPED = ("uImage", "uImage-gzip", "vmlinux", "vmlinux-relocatable", "zboot-gzip", "zboot-zstd")
+_ONE_AFTER_THE_OTHER = (
+    pytest.param(X86_64, _COMPRESSED, id="x86_64"),
+    pytest.param(ARM64, _COMPRESSED, id="arm64"),
+    pytest.param(ARM64, _WRAPPED, id="arm64-wrapped"),
+)
 _SHOWS_ITS_INITRD = {X86_64: "6.12", ARM64: "7.2"}
 """Kernels since 6.6 can; Debian's 6.12 for arm64 dies in kexec_load (trans_pgd_create_copy)."""
 _NEXT = """
@@ -175,19 +235,19 @@ def unpackers(arch: Arch) -> dict[str, bytes]:
     return {f"/{path.relative_to(package)}": path.read_bytes() for package, path in files if path.is_file()}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
-def test_each_compression(arch: Arch, tmp_path: Path) -> None:
+def packed(folder: Path, kernel: Kernel, container: str) -> bytes:
+    known = containers.ARM64_CONTAINERS if kernel.arch is ARM64 else containers.X86_64_CONTAINERS
+    known[container](kernel.image, folder / "packed")
+    return (folder / "packed").read_bytes()
+
+
+@pytest.mark.parametrize(("arch", "names"), _ONE_AFTER_THE_OTHER)
+def test_each_container(arch: Arch, names: Sequence[str], tmp_path: Path) -> None:
     """One kernel after the other, each packed in another way, with the same initrd all the time."""
     kernel = Kernel.get(_SHOWS_ITS_INITRD[arch], arch)
     line = f"console={arch.console} panic=-1 retain_initrd generation="
-    content = kernel.image.read_bytes()
-    kernels = {
-        f"/boot/kernels/{name}": subprocess.run(
-            command, input=content, check=True, stdout=subprocess.PIPE
-        ).stdout
-        for name, command in PACKED.items()
-    }
-    first, *_ = names = sorted(PACKED)
+    kernels = {f"/boot/kernels/{name}": packed(tmp_path, kernel, name) for name in names}
+    first, *_ = names
     guest = Guest(
         kernel,
         f'set -e\npykexec -l /boot/kernels/{first} --initrd "$SECOND_IMAGE" --append "{line}{first}"\n',
@@ -202,6 +262,26 @@ def test_each_compression(arch: Arch, tmp_path: Path) -> None:
     result.stage("first")
     booted = {name: result.stage("second").read(name).strip() for name in names}
     assert booted == dict.fromkeys(names, kernel.release)
+
+
+@pytest.mark.parametrize(
+    ("arch", "way"),
+    [
+        pytest.param(X86_64, "zstd", id="x86_64-zstd"),
+        pytest.param(ARM64, "lz4-legacy", id="arm64-lz4-legacy"),
+        pytest.param(ARM64, "uImage-gzip", id="arm64-uImage"),
+        pytest.param(ARM64, "zboot-xz", id="arm64-zboot"),
+        pytest.param(ARM64, "vmlinux-relocatable", id="arm64-vmlinux"),
+    ],
+)
+def test_crash_into_a_container(arch: Arch, way: str, run_guest: RunGuest, tmp_path: Path) -> None:
+    kernel = Kernel.get("6.1", arch)
+    marker = secrets.token_hex(8)
+    files = {"/boot/packed": packed(tmp_path, kernel, way), **unpackers(arch)}
+    line = jobs.capture_command_line(marker, kernel)
+    load = f'pykexec -p /boot/packed --initrd "$SECOND_IMAGE" --append "{line}"'
+    result = crash(run_guest, kernel, load, files, marker, capture=jobs.capture(kernel))
+    assert line in result.stage("second").read("cmdline")
 
 
 def test_several_initrds_and_files_put_in(kernel: Kernel, run_guest: RunGuest) -> None:
