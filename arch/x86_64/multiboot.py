@@ -114,7 +114,7 @@ def _place_kernel(base: Ground, kernel: MultibootKernel) -> int:
 
 def _remedy(base: Ground) -> str:
     if base.request.purpose is Purpose.CRASH:
-        return "a capture kernel must be one that can be moved: Multiboot2 with a relocatable tag"
+        return "a capture kernel is linked to the reservation, or can be moved: Multiboot2, relocatable tag"
     return "see /proc/iomem for what is there"
 
 

@@ -81,6 +81,17 @@ def test_a_capture_kernel_may_be_linked_to_the_reservation() -> None:
     assert any("is a 32-bit kernel" in each for each in found.warnings)
 
 
+def test_a_multiboot_capture_kernel_may_be_linked_to_the_reservation() -> None:
+    (reserved,) = snapshot(PLAIN).iomem.crash_regions
+    there = reserved.start + 0x1000000
+    load = Load(there, multiboot1().ljust(0x2000, b"\xf4"))
+    found = plan(Program([load], there + 0x10, bits=32, machine=3).build(), purpose=Purpose.CRASH)
+    assert found.segment("kernel").address == there
+    assert all(reserved.covers(each.range) for each in found.segments)
+    with pytest.raises(PlacementError, match="linked to the reservation, or can be moved"):
+        plan(MULTIBOOT.build(), purpose=Purpose.CRASH)
+
+
 def test_a_32_bit_capture_kernel_is_worth_a_word() -> None:
     kernel = FakeBzImage(xloadflags=0).build()
     assert any("is a 32-bit kernel" in each for each in plan(kernel, purpose=Purpose.CRASH).warnings)
