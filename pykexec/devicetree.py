@@ -146,6 +146,8 @@ def _bytes_of(prop: fdt.Property) -> bytes:
 def _read_folder(node: fdt.Node, root: Root, folder: str, depth: int) -> None:
     for name in root.names(folder):
         path = f"{folder}/{name}"
+        if not _is_name(name):
+            raise DeviceTreeError(f"/{path}: no name of a node or property: {name[:32]!r}")
         value = read(root, path)
         if value is None and depth:
             _read_folder(_node(name, node), root, path, depth - 1)
@@ -266,12 +268,16 @@ class _Reader:
 
     def _text(self, name: bytes) -> str:
         text = name.decode("latin-1")
-        if not name.isascii() or not text.isprintable() or " " in text:
+        if not _is_name(text):
             raise self._damaged(f"a name with unprintable characters: {name[:32]!r}")
         return text
 
     def _damaged(self, what: str) -> DeviceTreeError:
         return DeviceTreeError(f"{self._where}: damaged device tree: {what}")
+
+
+def _is_name(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _node(name: str, parent: fdt.Node | None) -> fdt.Node:

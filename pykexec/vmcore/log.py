@@ -319,7 +319,7 @@ class _Records(_Reader):
 _COUNT_BITS_MAX = 24
 """For a log of 512 MiB: one descriptor for 32 bytes (PRB_AVGBITS, kernel/printk/printk.c)."""
 _SIZE_BITS_MAX = 31
-_DESCRIPTORS_AT_ONCE = 4096
+_DESCRIPTORS_AT_ONCE = 1024
 _COMMITTED, _FINALIZED = 1, 2
 
 

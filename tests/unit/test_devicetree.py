@@ -1,6 +1,7 @@
 """Device trees: nothing lost but what is changed, nothing believed that is not checked."""
 
 import struct
+from pathlib import Path
 
 import fdt
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import DeviceTreeError
+from pykexec.machine.root import Folder
 from tests.support.dtb import Blob, Tree
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import ARM64_SNAPSHOTS, snapshot
@@ -73,6 +75,15 @@ def test_changes() -> None:
     assert dict(again.nodes())["/chosen"] == {"old": b"", "keep": b"2", "new": b"3"}
     tree.remove("/chosen", "old")
     assert read(tree.to_bytes()).get("/chosen", "old") is None
+
+
+@pytest.mark.parametrize("name", ["caf\xe9", "with space", "bell\a"])
+def test_a_folder_with_names_that_no_tree_has(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "proc/device-tree"
+    (folder / "chosen").mkdir(parents=True)
+    (folder / "chosen" / name).write_bytes(b"x")
+    with pytest.raises(DeviceTreeError, match="no name of a node or property"):
+        DeviceTree.from_folder(Folder(tmp_path), "proc/device-tree")
 
 
 def test_a_missing_chosen_is_made() -> None:
