@@ -54,9 +54,12 @@ vmcore-dmesg /proc/vmcore > "$OUT/dmesg.txt"
 """
 
 
-def capture(kernel: Kernel) -> str:
-    """Brings out the capture kernel's view, and the crashed kernel's log as another tool finds it."""
-    readable = kernel.arch.makedumpfile_reads(kernel.version)
+def capture(kernel: Kernel, *, saved: bool = True) -> str:
+    """Brings out the capture kernel's view, and the crashed kernel's log as another tool finds it.
+
+    `saved`: out of a dump by makedumpfile, where that knows the kernel.
+    """
+    readable = saved and kernel.arch.makedumpfile_reads(kernel.version)
     return _LOOK_AROUND + (_MAKEDUMPFILE if readable else _VMCORE_DMESG)
 
 

@@ -29,17 +29,19 @@ def crash(
     prepare: str = "",
     capture: str = "",
     files: Mapping[str, bytes] = _NO_FILES,
+    saved: bool = True,
 ) -> Result:
     """Crash that machine; what the capture kernel brings out must be right.
 
-    `prepare` runs before the load, `capture` in the capture kernel, both with `files`.
+    `prepare` runs before the load, `capture` in the capture kernel, both with `files`; `saved` is as in
+    `jobs.capture`.
     """
     marker = secrets.token_hex(8)
     guest = Guest(
         kernel,
         f"set -e\n{prepare}{jobs.crash_load(loader, marker, kernel)}",
         PANIC,
-        jobs.capture(kernel) + capture,
+        jobs.capture(kernel, saved=saved) + capture,
         files,
         files=files,
     )

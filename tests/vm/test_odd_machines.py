@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tests.vm.test_crash import crash
-from tools.lab import ARM64, X86_64, Kernel, Machine, Result
+from tools.lab import ARM64, PANIC, X86_64, Guest, Kernel, Machine, Result, images
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 _HEAD = 'dd if=/proc/vmcore of="$OUT/vmcore.head" bs=64k count=4\n'
@@ -49,6 +50,18 @@ def test_nodes_and_a_plugged_dimm(kernel: Kernel, loader: str, run_guest: RunGue
     check_dumped(head(result), ram, reserved)
 
 
+def test_arm64_memory_beyond_a_terabyte(loader: str, run_guest: RunGuest) -> None:
+    """And with ACPI, which is what knows of the node and the DIMM."""
+    extra = (*_NODES, f"pc-dimm,memdev=plugged,node=1,addr={3 * TIB // 2:#x}", *jobs.WITH_ITS)
+    machine = Machine(ARM64, memory="1G,slots=4,maxmem=4T", cpus=4, uefi=True, extra=extra)
+    # makedumpfile takes all of the DIMM for in use, and there is no room for that.
+    result = crash(Kernel.get("6.1", ARM64), loader, run_guest, machine, capture=_HEAD, saved=False)
+    iomem = result.stage("first").read("iomem")
+    ram, reserved = (jobs.ranges(iomem, name) for name in ("System RAM", "Crash kernel"))
+    assert any(part.start == 3 * TIB // 2 for part in ram), iomem
+    check_dumped(head(result), ram, reserved)
+
+
 _KMEM = """
 modprobe -a device_dax dax_hmem kmem
 echo dax0.0 > /sys/bus/dax/drivers/device_dax/unbind
@@ -70,6 +83,26 @@ def test_soft_reserved_memory_as_ram(kernel: Kernel, loader: str, run_guest: Run
     assert kmem, iomem
     check_dumped(head(result), [*ram, *kmem], jobs.ranges(iomem, "Crash kernel"))
     assert "Soft Reserved" not in result.stage("second").read("iomem")
+
+
+_CXL = (
+    *("-machine", "cxl=on,cxl-fmw.0.targets.0=bridge,cxl-fmw.0.size=4G"),
+    *("-object", "memory-backend-ram,id=memory,share=on,size=256M"),
+    *("-object", "memory-backend-ram,id=labels,share=on,size=256M"),
+    *("-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=bridge"),
+    *("-device", "cxl-rp,port=0,bus=bridge,id=root,chassis=0,slot=2"),
+    *("-device", "cxl-type3,bus=root,memdev=memory,lsa=labels"),
+)
+
+
+def test_a_window_for_cxl_is_not_dumped(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
+    files = kernel.module_folder(["cxl_acpi"])
+    machine = Machine(extra=_CXL)
+    prepare = "modprobe cxl_acpi\n"
+    result = crash(kernel, loader, run_guest, machine, prepare=prepare, files=files, capture=_HEAD)
+    iomem = result.stage("first").read("iomem")
+    assert jobs.ranges(iomem, "CXL Window 0"), iomem
+    check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))
 
 
 def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
@@ -98,3 +131,67 @@ def test_arm64_pages_of_16k(loader: str, run_guest: RunGuest) -> None:
     result = crash(kernel, loader, run_guest, Machine(ARM64), capture=_HEAD)
     iomem = result.stage("first").read("iomem")
     check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))
+
+
+_PIECES = 256 * MIB
+_STEP, _HOLE = 512 << 10, 4 << 10
+_MAP = f"""
+import pathlib, sys
+first, behind = {_PIECES}, {_PIECES} + int(sys.argv[1]) * {_STEP}
+old, new = pathlib.Path("/sys/firmware/memmap"), pathlib.Path("/tmp/memmap")
+entries = []
+for each in old.iterdir():
+    start, end = (int((each / name).read_text(), 16) for name in ("start", "end"))
+    kind = (each / "type").read_text()
+    if not (start < first and behind < end):
+        entries.append((start, end, kind))
+        continue
+    entries.append((start, first - 1, kind))
+    for at in range(first, behind, {_STEP}):
+        entries += [(at, at + {_HOLE} - 1, "Reserved\\n"), (at + {_HOLE}, at + {_STEP} - 1, kind)]
+    # Loaders and kernels join what adjoins.
+    entries += [(behind, behind + {_HOLE} - 1, "Reserved\\n"), (behind + {_HOLE}, end, kind)]
+for number, (start, end, kind) in enumerate(entries):
+    folder = new / str(number)
+    folder.mkdir(parents=True)
+    (folder / "start").write_text(f"{{start:#x}}\\n")
+    (folder / "end").write_text(f"{{end:#x}}\\n")
+    (folder / "type").write_text(kind)
+"""
+_SHOW_MAP = """
+import os, pathlib
+names = "start", "end", "type"
+folders = pathlib.Path("/sys/firmware/memmap").iterdir()
+lines = [" ".join((each / name).read_text().strip() for name in names) for each in folders]
+pathlib.Path(os.environ["OUT"], "memmap").write_text("".join(f"{line}\\n" for line in sorted(lines)))
+"""
+_SHOW = {"/show.py": _SHOW_MAP.encode()}
+
+
+@pytest.mark.parametrize("pieces", [100, 1024])
+def test_a_map_of_hundreds_and_of_thousands(
+    pieces: int, kernel: Kernel, loader: str, run_guest: RunGuest
+) -> None:
+    """The second kernel knows each of the entries, and what it leaves when it crashes is all there."""
+    third = images.small(kernel.arch) + kernel.modules()
+    third += images.overlay("third", jobs.capture(kernel) + _HEAD, {})
+    line = "console=ttyS0 earlyprintk=ttyS0 panic=-1 "
+    load = f'{loader} -l "$KERNEL" --initrd "$SECOND_IMAGE" --append "{line}crashkernel=256M"\n'
+    guest = Guest(
+        kernel,
+        f"set -e\npython3 /map.py {pieces}\nmount --bind /tmp/memmap /sys/firmware/memmap\n"
+        f"python3 /show.py\n{load}",
+        f"{loader} -e",
+        second_job=f'set -e\ncp /proc/iomem "$OUT"\npython3 /show.py\n'
+        f'{loader} -p /boot/vmlinuz --initrd /boot/third.img --append "{line}nr_cpus=1"\n',
+        second_files={**_SHOW, "/boot/vmlinuz": kernel.image.read_bytes(), "/boot/third.img": third},
+        second_then=PANIC,
+        files={**_SHOW, "/map.py": _MAP.encode()},
+    )
+    result = run_guest(guest, Machine(append="", memory="2G"))
+    second = result.stage("second")
+    assert second.read("memmap") == result.stage("first").read("memmap")
+    assert second.read("memmap").count("\n") > 2 * pieces
+    ram = jobs.ranges(second.read("iomem"), "System RAM")
+    assert len(ram) > pieces
+    check_dumped(head(result, "third"), ram, jobs.ranges(second.read("iomem"), "Crash kernel"))
