@@ -119,6 +119,12 @@ def test_levels_of_messages_are_not_kept_silent_about(tmp_path: Path) -> None:
     assert "have no effect" in told
 
 
+def test_the_reservation_is_not_reset(tmp_path: Path) -> None:
+    (told,) = plan.make(machine_with(tmp_path, conf="auto_reset_crashkernel yes\n")).warnings
+    assert "auto_reset_crashkernel" in told
+    assert not plan.make(machine_with(tmp_path, conf="auto_reset_crashkernel no\n")).warnings
+
+
 # Receipts
 
 RECEIPT = Receipt(

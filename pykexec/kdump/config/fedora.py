@@ -133,7 +133,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         extra_modules=tuple(texts.get("extra_modules", "").split()),
         dracut_arguments=_dracut_arguments(options),
         rebuild=_rebuild(options),
-        auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=True),
+        auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=False),
         fence_arguments=_words(options, "fence_kdump_args"),
         fence_nodes=_fence_nodes(options),
         notify=variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=not notify_off),

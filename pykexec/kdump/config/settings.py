@@ -204,7 +204,8 @@ class Settings:
     extra_modules: tuple[str, ...] = ()
     dracut_arguments: tuple[str, ...] = ()
     rebuild: Rebuild = Rebuild.WHEN_NEEDED
-    auto_reset_crashkernel: bool = True
+    auto_reset_crashkernel: bool = False
+    """Keep crashkernel= at what the package thinks is right; asked for in so many words."""
     auto_resize: bool = False
     """Shrink the reservation to what is needed, at boot."""
     fadump: bool = False

@@ -115,6 +115,8 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
         yield "dracut_args: pykdump's own capture image is made without dracut"
     if settings.log_levels != LogLevels():
         yield "KDUMP_STDLOGLVL and its like have no effect: what pykdump says is in the journal"
+    if settings.auto_reset_crashkernel:
+        yield "auto_reset_crashkernel: crashkernel= stays as it is; pykdump doctor tells if it is too small"
     if settings.auto_resize:
         yield "KDUMP_AUTO_RESIZE: the reservation is left as it is; pykdump resize shrinks it"
     if own_image and settings.network not in ("", "auto"):
