@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 
-from pykexec import KEXEC_TOOLS, __version__, log, streams
+from pykexec import KEXEC_TOOLS, __version__, log, optionparser, streams
 from pykexec import options as table
 from pykexec.errors import PykexecError, UsageError
 from pykexec.options import Options, spelling, spelling_of
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def exit_code(argv: Sequence[str]) -> int:
     """Run, turning every expected failure into one or two lines and a number."""
-    return streams.exit_code(_NAME, lambda: run(table.parse(argv)))
+    return streams.exit_code(_NAME, lambda: run(optionparser.parse(argv)))
 
 
 def run(options: Options) -> int:

@@ -16,6 +16,7 @@ from pykexec.files import FileData
 from pykexec.kdump import console_log, crashkernel, doctor, estimate, resize, sizing
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.places import LISTING, Listing, Places
+from pykexec.kdump.kerneltraits import traits
 from pykexec.kdump.service import cli as service
 from pykexec.machine import IDENTITY, Machine
 from pykexec.machine.text import read_text
@@ -167,7 +168,7 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     """
     machine = _machine(snapshot)
     line = machine.command_line if parameter is None else f"crashkernel={parameter}"
-    kernel = crashkernel.traits(machine.uname_machine, machine.kernel_release, machine.command_line)
+    kernel = traits(machine.uname_machine, machine.kernel_release, machine.command_line)
     for text in crashkernel.values(line):
         crashkernel.parse(text)
     for told in crashkernel.explain(line, machine.iomem.system_ram.size, kernel):

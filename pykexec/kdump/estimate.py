@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pykexec.errors import UsageError
 from pykexec.kdump import crashkernel
 from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.kerneltraits import traits
 from pykexec.memory import KIB, MIB, align_up
 
 SCHEMA = 1
@@ -248,7 +249,7 @@ def _plus(text: str, delta: int) -> str:
 def _compare(inputs: Inputs, needed: int) -> Iterator[Comparison]:
     for default in defaults(inputs):
         found = crashkernel.reservation(
-            f"crashkernel={default.text}", max(inputs.total_memory, 1), crashkernel.traits(inputs.arch)
+            f"crashkernel={default.text}", max(inputs.total_memory, 1), traits(inputs.arch)
         )
         yield Comparison(default.name, default.text, found.size, found.size >= needed)
 

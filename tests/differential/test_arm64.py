@@ -18,7 +18,7 @@ from pykexec import cli
 from pykexec.devicetree import DeviceTree
 from pykexec.loader import plan_load
 from pykexec.machine import Machine
-from pykexec.options import parse
+from pykexec.optionparser import parse
 from pykexec.plan import Purpose
 from tests.differential.ckexec import CKexec, Loaded, arm64_emulator, compile_for_arm64
 from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec import cli, loader, options
+from pykexec import cli, loader, optionparser, options
 from pykexec.machine import Machine
 from pykexec.plan import Purpose
 from tests.differential.cases import _BZIMAGE, _EFI, Case
@@ -192,6 +192,6 @@ def both(case: Case, option: Sequence[str], c_kexec: CKexec, folder: Path) -> Lo
 
 def ours(root: Path, arguments: Sequence[str]) -> Loaded:
     machine = Machine.from_snapshot(root)
-    given = options.parse(["-c", *arguments])
+    given = optionparser.parse(["-c", *arguments])
     request = cli.request_of(given, cli.resolve(given).purpose, machine)
     return Loaded.of(loader.plan_load(machine, dataclasses.replace(request, seed=bytes(64))))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec import cli, execute, loader, options, privilege, syscalls
+from pykexec import cli, execute, loader, optionparser, options, privilege, syscalls
 from pykexec.cli import EXECUTE, NOTHING, SHUT_DOWN, resolve
 from pykexec.errors import PykexecError
 from pykexec.plan import Purpose
@@ -69,7 +69,7 @@ def kernel(tmp_path: Path) -> str:
 
 
 def parse(*argv: str) -> options.Options:
-    return options.parse(argv)
+    return optionparser.parse(argv)
 
 
 LOADS = [

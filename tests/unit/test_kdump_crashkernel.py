@@ -8,16 +8,15 @@ from pykexec.kdump.crashkernel import (
     Clause,
     CrashkernelError,
     Form,
-    KernelTraits,
     SizeRange,
     explain,
     parse,
     render,
     reservation,
     size_text,
-    traits,
     values,
 )
+from pykexec.kdump.kerneltraits import KernelTraits, traits
 from pykexec.memory import GIB, KIB, MIB
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import SNAPSHOTS, snapshot

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.errors import UsageError
-from pykexec.options import OPTIONS, Option, Options, number, parse, spelling
+from pykexec.optionparser import parse
+from pykexec.options import OPTIONS, Option, Options, number, spelling
 
 THEIRS = [option for option in OPTIONS if not option.ours]
 """Those of the C tool; ours cannot be abbreviated, which getopt_long would do."""

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec import checks, cli, initramfs, loader, options, report, sources, syscalls
+from pykexec import checks, cli, initramfs, loader, optionparser, options, report, sources, syscalls
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import FileError, ImageError, MachineError, PykexecError, UsageError
 from pykexec.files import FileData
@@ -97,7 +97,7 @@ def resolved(machine: Machine, path: Path | None, **settings: Any) -> Request:
 
 def as_told(machine: Machine, *argv: str | Path) -> LoadPlan | FileLoadPlan:
     """The plan for a command line."""
-    given = options.parse(list(map(str, argv)))
+    given = optionparser.parse(list(map(str, argv)))
     task = cli.resolve(given)
     return loader.plan(machine, cli.request_of(given, task.purpose, machine), cli.system_call_of(given))
 
@@ -694,7 +694,7 @@ def test_no_initrd_of_the_running_kernel_is_worth_a_word(tmp_path: Path) -> None
 )
 def test_one_kernel_at_a_time(argv: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
-        cli.resolve(options.parse(argv))
+        cli.resolve(optionparser.parse(argv))
 
 
 def test_a_request_names_one_kernel(with_entries: Machine) -> None:
@@ -864,7 +864,7 @@ def test_ours_do_not_make_an_abbreviation_ambiguous() -> None:
 
 def outcome(argv: list[str], table: Any) -> object:
     try:
-        return vars(options.parse(argv, table))
+        return vars(optionparser.parse(argv, table))
     except UsageError as error:
         return error.what
 
@@ -885,9 +885,9 @@ def outcome(argv: list[str], table: Any) -> object:
 def test_abbreviations(argv: list[str], field: str | None) -> None:
     if field is None:
         with pytest.raises(UsageError):
-            options.parse(argv)
+            optionparser.parse(argv)
     else:
-        assert field in options.parse(argv).given()
+        assert field in optionparser.parse(argv).given()
 
 
 def test_plain_requests_are_left_alone() -> None:

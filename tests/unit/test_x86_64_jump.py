@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pykexec import cli, options
+from pykexec import cli, optionparser
 from pykexec.errors import ImageError, PlacementError, PykexecError, UsageError
 from pykexec.loader import plan_load
 from pykexec.machine import Machine
@@ -22,7 +22,7 @@ JUMP = ("--load-preserve-context", "--mem-max=0xfffffff", "--append=quiet")
 
 
 def plan(machine: Machine, *arguments: str) -> LoadPlan:
-    given = options.parse(["-c", *arguments])
+    given = optionparser.parse(["-c", *arguments])
     return plan_load(machine, cli.request_of(given, cli.resolve(given).purpose, machine))
 
 

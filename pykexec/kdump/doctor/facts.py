@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pykexec import options
+from pykexec import optionparser
 from pykexec.errors import MachineError
 from pykexec.files import FileData
-from pykexec.kdump import config, crashkernel, sizing
+from pykexec.kdump import config, crashkernel, kerneltraits, sizing
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.capture_line import CaptureLine
 from pykexec.kdump.config.settings import KernelChoice, Settings
@@ -210,8 +210,8 @@ class Facts:
         return self.machine.iomem.system_ram.size
 
     @cached_property
-    def traits(self) -> crashkernel.KernelTraits:
-        return crashkernel.traits(self.arch, self.release, self.machine.command_line)
+    def traits(self) -> kerneltraits.KernelTraits:
+        return kerneltraits.traits(self.arch, self.release, self.machine.command_line)
 
     @cached_property
     def expected(self) -> crashkernel.Reservation:
@@ -239,7 +239,9 @@ class Facts:
 
         Raises UsageError.
         """
-        return None if self.settings is None else options.parse(self.settings.kexec_arguments).system_call
+        if self.settings is None:
+            return None
+        return optionparser.parse(self.settings.kexec_arguments).system_call
 
     @cached_property
     def capture_line(self) -> CaptureLine | None:

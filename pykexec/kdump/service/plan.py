@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import cli, options
+from pykexec import cli, optionparser
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import config
@@ -45,9 +45,9 @@ class ServicePlan:
         words = [*self.settings.kexec_arguments, "-p", f"--initrd={self.initrd}"]
         words += [f"--append={self.command_line}"]
         try:
-            found = options.parse([*words, self.kernel])
+            found = optionparser.parse([*words, self.kernel])
             if hotplug and found.system_call != "file":
-                found = options.parse([*words, "--hotplug", self.kernel])
+                found = optionparser.parse([*words, "--hotplug", self.kernel])
             task = cli.resolve(found)
         except UsageError as error:
             raise self._wrong_arguments(error.what) from error

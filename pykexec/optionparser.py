@@ -1,0 +1,98 @@
+"""A command line read as getopt_long(3) reads it, and click does not.
+
+Abbreviated names, ``-ldS``, ``--name value`` and ``--name=value``, operands anywhere.
+"""
+
+from __future__ import annotations
+
+from pykexec.errors import UsageError
+from pykexec.options import OPTIONS, Option, Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def parse(arguments: Sequence[str], options: Sequence[Option] = OPTIONS) -> Options:
+    """The options given, as getopt_long(3) reads them. What follows -h or -v is not looked at.
+
+    Raises UsageError for what is no option, or lacks an argument or has one too many.
+    """
+    given: dict[str, object] = {}
+    operands: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            operands.extend(words)
+        elif word.startswith("--"):
+            _take_long(word, words, given, options)
+        elif word.startswith("-") and word != "-":
+            _take_short(word, words, given, options)
+        else:
+            operands.append(word)
+        if "help" in given or "version" in given:
+            break
+    if len(operands) > 1:
+        raise UsageError(
+            f"unexpected argument {operands[1]!r} after the kernel {operands[0]}",
+            hint='a command line of several words needs quotes: --append="root=/dev/sda1 ro"',
+        )
+    return Options(kernel=operands[0] if operands else None, **given)
+
+
+def _take_long(word: str, words: Iterator[str], given: dict[str, object], options: Sequence[Option]) -> None:
+    name, separator, text = word.partition("=")
+    option = _named(name, options)
+    if option.metavar is None and separator:
+        raise UsageError(f"option {word!r}: {option.spelling} takes no argument", hint="see pykexec --help")
+    _take(option, name, text if separator else None, words, given)
+
+
+def _take_short(
+    word: str, words: Iterator[str], given: dict[str, object], options: Sequence[Option]
+) -> None:
+    """A cluster such as -ldS; the rest of it is the argument of an option that wants one."""
+    for index, letter in enumerate(word[1:], 2):
+        name = f"-{letter}"
+        option = next((each for each in options if name in each.names), None)
+        if option is None:
+            raise UsageError(f"invalid option {name!r} in {word!r}", hint="see pykexec --help")
+        _take(option, name, word[index:] or None, words, given)
+        if option.metavar is not None:
+            return
+
+
+def _take(
+    option: Option, name: str, text: str | None, words: Iterator[str], given: dict[str, object]
+) -> None:
+    value = option.value
+    if option.metavar is not None:
+        text = next(words, None) if text is None else text
+        if text is None:
+            raise UsageError(
+                f"option {name!r} requires an argument {option.metavar}", hint="see pykexec --help"
+            )
+        value = option.convert(name, text) if option.convert else text
+    if option.repeats:
+        earlier = given.get(option.field, ())
+        assert isinstance(earlier, tuple)
+        value = (*earlier, value if option.metavar and option.field != "meaningless" else option.spelling)
+    given[option.field] = value
+
+
+def _named(name: str, options: Sequence[Option]) -> Option:
+    """The option of that name, or of the only names that begin so."""
+    for option in options:
+        if name in option.names:
+            return option
+    matching = [
+        option
+        for option in options
+        if not option.ours and any(each.startswith(name) for each in option.names)
+    ]
+    if not matching:
+        raise UsageError(f"unrecognized option {name!r}", hint="see pykexec --help")
+    if len({(option.field, str(option.value)) for option in matching}) > 1:
+        meant = ", ".join(each for option in matching for each in option.names if each.startswith(name))
+        raise UsageError(f"option {name!r} is ambiguous: {meant}", hint="write the name in full")
+    return matching[0]
