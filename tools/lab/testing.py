@@ -13,10 +13,10 @@ from .venv import python
 _USAGE = """Usage: tools/test [--quick] [PYTEST ARGUMENTS]
 
 Without arguments: style, types, the purgatory's build, and every test.
---quick  only what needs neither QEMU nor Debian packages
+--quick  only what needs neither QEMU nor Debian packages, and installs nothing
 With pytest arguments, such as -k crash-6.1: only the tests that they select.
 """
-_SLOW = ("tests/vm", "tests/differential")
+_SLOW = ("tests/vm", "tests/differential", "tests/packaging")
 _TOOLS = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
