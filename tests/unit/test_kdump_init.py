@@ -358,12 +358,20 @@ def test_several_with_one_uuid(held: dict[str, str], place: str, found: str, tmp
         (tmp_path / "sys/class/block" / name).symlink_to(folder)
     if "md0" in held:
         (tmp_path / "sys/devices/pci0/a/vda/holders/md0").touch()
-    lines = "\n".join(f'/dev/{name}: LABEL="x" UUID="1234-5678" TYPE="ext4"' for name in held)
-    (tmp_path / "blkid").write_text(f'/dev/vdz: UUID="1234-567" TYPE="xfs" PARTUUID="1234-5678"\n{lines}\n')
+    uuid = "00ff2030-4050-6070-8090-a0b0c0d0e0f0"
+    superblock = bytearray(2048)  # ext4's begins at 1024, and has its UUID at 0x68
+    superblock[1024 + 0x68 : 1024 + 0x78] = bytes.fromhex(uuid.replace("-", ""))
+    (tmp_path / "dev").mkdir()
+    for name in held:
+        (tmp_path / "dev" / name).write_bytes(superblock)
+    (tmp_path / "sys/class/block/vdz").mkdir()
+    (tmp_path / "dev/vdz").write_bytes(superblock[1:])
     device = BlockDevice("vda", place, 0, 5, ())
     own = re.search(r"^find_by_uuid\(\) \{.*?^\}$", INIT.read_text(), re.M | re.S)
     assert own is not None
     capture = Capture(
-        tmp_path, to=replace(_DISK, device=device), replaced=f"{own[0]}\nblkid() {{ cat ROOT/blkid; }}"
+        tmp_path,
+        to=replace(_DISK, device=device, superblock=Superblock("ext4", uuid, "")),
+        replaced=own[0],
     )
     assert capture.run('find_by_uuid; echo "$device"')[-1].endswith(f"/dev/{found}")

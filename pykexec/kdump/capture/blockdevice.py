@@ -148,6 +148,14 @@ _EXT_COMPAT_JOURNAL = 0x4
 _EXT3_INCOMPAT, _EXT3_RO_COMPAT = 0x2 | 0x4 | 0x10, 0x1 | 0x2 | 0x4
 
 
+UUID_AT = {
+    **dict.fromkeys(("ext2", "ext3", "ext4"), _EXT_AT + 0x68),
+    "xfs": 0x20,
+    "btrfs": _BTRFS_AT + 0x20,
+}
+"""Where on a device the 16 bytes of a file system's UUID are, by its type."""
+
+
 def parse_superblock(start: bytes) -> Superblock | None:
     """Of the first 66 KiB of a device."""
     if start[_EXT_AT + 0x38 : _EXT_AT + 0x3A] == b"\x53\xef":
@@ -158,18 +166,18 @@ def parse_superblock(start: bytes) -> Superblock | None:
         kind = "ext3" if compatible & _EXT_COMPAT_JOURNAL else "ext2"
         if incompatible & ~_EXT3_INCOMPAT or read_only & ~_EXT3_RO_COMPAT:
             kind = "ext4"
-        return Superblock(kind, _uuid(ext[0x68:0x78]), _string(ext[0x78:0x88]))
+        return Superblock(kind, _uuid(start, kind), _string(ext[0x78:0x88]))
     if start[:4] == b"XFSB":
-        return Superblock("xfs", _uuid(start[0x20:0x30]), _string(start[0x6C:0x78]))
+        return Superblock("xfs", _uuid(start, "xfs"), _string(start[0x6C:0x78]))
     if start[_BTRFS_AT + 0x40 : _BTRFS_AT + 0x48] == b"_BHRfS_M":
         btrfs = start[_BTRFS_AT:]
         devices = int.from_bytes(btrfs[0x88:0x90], "little")
-        return Superblock("btrfs", _uuid(btrfs[0x20:0x30]), _string(btrfs[0x12B:0x22B]), devices)
+        return Superblock("btrfs", _uuid(start, "btrfs"), _string(btrfs[0x12B:0x22B]), devices)
     return None
 
 
-def _uuid(data: bytes) -> str:
-    digits = data.hex()
+def _uuid(start: bytes, kind: str) -> str:
+    digits = start[UUID_AT[kind] :][:16].hex()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from pykexec.errors import PykexecError
+from pykexec.kdump.capture.blockdevice import UUID_AT
 from pykexec.kdump.capture.destination import SSH_PORT, Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
@@ -73,6 +74,7 @@ def _target(to: Destination) -> dict[str, str]:
         "FOLDER": to.folder,
         "ASSEMBLE": " ".join(f"{layer.kind}:{layer.name}" for layer in to.stack.layers),
         "UUID": superblock.uuid if superblock else "",
+        "UUID_AT": str(UUID_AT[superblock.type]) if superblock else "",
         "FILESYSTEM": superblock.type if superblock else "",
         "PLACE": single.location if single else "",
         "OPTIONS": to.options,
