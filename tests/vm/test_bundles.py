@@ -209,12 +209,12 @@ def test_crash_into_a_fit_image(run_guest: RunGuest, tmp_path: Path) -> None:
 
 
 _COMPRESSED = ("bzip2", "gzip", "lz4-legacy", "lzma", "xz", "zstd")
-_WRAPPED = ("uImage", "uImage-gzip", "vmlinux", "vmlinux-relocatable", "zboot-gzip", "zboot-zstd")
+_WRAPPED = ("bzip2", "lz4-legacy", "uImage-gzip", "vmlinux", "vmlinux-relocatable", "xz", "zboot-zstd")
 _ONE_AFTER_THE_OTHER = (
     pytest.param(X86_64, _COMPRESSED, id="x86_64"),
-    pytest.param(ARM64, _COMPRESSED, id="arm64"),
-    pytest.param(ARM64, _WRAPPED, id="arm64-wrapped"),
+    pytest.param(ARM64, _WRAPPED, id="arm64"),
 )
+"""In alphabetical order. Beside these test_boot has gzip and a zboot of it on arm64."""
 _SHOWS_ITS_INITRD = {X86_64: "6.12", ARM64: "7.2"}
 """Kernels since 6.6 can; Debian's 6.12 for arm64 dies in kexec_load (trans_pgd_create_copy)."""
 _NEXT = """

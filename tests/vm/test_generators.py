@@ -90,9 +90,12 @@ def _initramfs_tools(folder: Path, early: str, kernel: bytes, initrd: bytes, sta
     return generators.initramfs_tools(folder, files, static=static)
 
 
-@pytest.mark.parametrize("static", [pytest.param(False, id="python"), pytest.param(True, id="static")])
 @pytest.mark.parametrize(
-    "generate", [pytest.param(_dracut, id="dracut"), pytest.param(_initramfs_tools, id="initramfs-tools")]
+    ("generate", "static"),
+    [
+        pytest.param(_dracut, False, id="dracut-python"),
+        pytest.param(_initramfs_tools, True, id="initramfs-tools-static"),
+    ],
 )
 def test_early_kdump(
     generate: Callable[[Path, str, bytes, bytes, bool], Path],
