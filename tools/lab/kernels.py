@@ -55,7 +55,7 @@ class Kernel:
 
     def has_module(self, name: str) -> bool:
         """Whether it has that module as a file."""
-        return any(path.name.partition(".")[0].replace("-", "_") == name for path in self._module_files())
+        return any(_name(path) == name for path in self._module_files())
 
     def module_folder(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Files of /lib/modules/RELEASE with these modules and what they need, as depmod leaves them."""
@@ -63,18 +63,26 @@ class Kernel:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "lib/modules", self.release)
             folder.mkdir(parents=True)
+            places = {_name(path): path for path in self._module_files()}
             for name, data in self._closure(names).items():
-                (folder / f"{name}.ko").write_bytes(data)
+                parts = places[name].parent.parts
+                place = folder.joinpath(*parts[parts.index(self.release) + 1 :], f"{name}.ko")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
             for each in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
                 for path in (found for package in self.folders for found in package.rglob(each)):
                     shutil.copy(path, folder)
             run(["depmod", "-b", scratch, self.release], "indexing modules")
-            files = {f"/{path.relative_to(scratch)}": path.read_bytes() for path in sorted(folder.iterdir())}
+            files = {
+                f"/{path.relative_to(scratch)}": path.read_bytes()
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            }
         return files
 
     def _closure(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Modules by name, each behind what it depends on; without those built in. Raises LabError."""
-        found = {path.name.partition(".")[0].replace("-", "_"): path for path in self._module_files()}
+        found = {_name(path): path for path in self._module_files()}
         builtin = {Path(line).stem.replace("-", "_") for line in self._builtin().split()}
         order: dict[str, bytes] = {}
 
@@ -100,6 +108,11 @@ class Kernel:
     def _builtin(self) -> str:
         files = (path for folder in self.folders for path in folder.rglob("modules.builtin"))
         return "".join(path.read_text() for path in files)
+
+
+def _name(module: Path) -> str:
+    """What the kernel calls it."""
+    return module.name.partition(".")[0].replace("-", "_")
 
 
 def _decompressed(module: Path) -> bytes:
