@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import sys
@@ -95,6 +96,7 @@ class CutFiles:
 
     def __init__(self, program: str) -> None:
         self._text = f"{program}: a file was cut while it was being read\n".encode()
+        self._told = _thread.allocate_lock()
 
     def __enter__(self) -> None:
         import ctypes
@@ -110,6 +112,7 @@ class CutFiles:
         self._signal(_SIGBUS, ctypes.c_void_p(self._before))
 
     def _tell(self, _: int) -> None:
+        self._told.acquire()  # never released: of threads that read at the same time, the first one tells
         os.write(2, self._text)
         os._exit(PykexecError.exit_code)
 
