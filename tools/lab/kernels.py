@@ -4,7 +4,7 @@ import lzma
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Kernel:
 
     def modules(self) -> bytes:
         """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""
-        order = self._closure(_MODULES)
+        order = self._closure(_MODULES, self._module_files())
         entries = [
             *cpio.folders(["lib/modules"]),
             cpio.file("lib/modules.order", "".join(f"{name}.ko\n" for name in order)),
@@ -55,7 +55,7 @@ class Kernel:
 
     def has_module(self, name: str) -> bool:
         """Whether it has that module as a file."""
-        return any(_name(path) == name for path in self._module_files())
+        return name in self._module_files()
 
     def module_folder(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Files of /lib/modules/RELEASE with these modules and what they need, as depmod leaves them."""
@@ -63,14 +63,14 @@ class Kernel:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "lib/modules", self.release)
             folder.mkdir(parents=True)
-            places = {_name(path): path for path in self._module_files()}
-            for name, data in self._closure(names).items():
-                parts = places[name].parent.parts
+            found = self._module_files()
+            for name, data in self._closure(names, found).items():
+                parts = found[name].parent.parts
                 place = folder.joinpath(*parts[parts.index(self.release) + 1 :], f"{name}.ko")
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
             for each in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
-                for path in (found for package in self.folders for found in package.rglob(each)):
+                for path in (file for package in self.folders for file in package.rglob(each)):
                     shutil.copy(path, folder)
             run(["depmod", "-b", scratch, self.release], "indexing modules")
             files = {
@@ -80,9 +80,8 @@ class Kernel:
             }
         return files
 
-    def _closure(self, names: Iterable[str]) -> Mapping[str, bytes]:
+    def _closure(self, names: Iterable[str], found: Mapping[str, Path]) -> Mapping[str, bytes]:
         """Modules by name, each behind what it depends on; without those built in. Raises LabError."""
-        found = {_name(path): path for path in self._module_files()}
         builtin = {Path(line).stem.replace("-", "_") for line in self._builtin().split()}
         order: dict[str, bytes] = {}
 
@@ -100,19 +99,15 @@ class Kernel:
             add(name)
         return order
 
-    def _module_files(self) -> Iterator[Path]:
-        for folder in self.folders:
-            yield from folder.rglob("*.ko")
-            yield from folder.rglob("*.ko.xz")
+    def _module_files(self) -> Mapping[str, Path]:
+        """By the names that the kernel has for them."""
+        ends = ("*.ko", "*.ko.xz")
+        files = (file for folder in self.folders for end in ends for file in folder.rglob(end))
+        return {file.name.partition(".")[0].replace("-", "_"): file for file in files}
 
     def _builtin(self) -> str:
         files = (path for folder in self.folders for path in folder.rglob("modules.builtin"))
         return "".join(path.read_text() for path in files)
-
-
-def _name(module: Path) -> str:
-    """What the kernel calls it."""
-    return module.name.partition(".")[0].replace("-", "_")
 
 
 def _decompressed(module: Path) -> bytes:
