@@ -55,8 +55,13 @@ class Arch(Protocol):
 def architectures() -> tuple[Arch, ...]:
     """All architectures pykexec can load for, in order of name."""
     folders = [entry for folder in __path__ for entry in os.scandir(folder)]
-    names = sorted({each.name for each in folders if os.path.exists(os.path.join(each.path, "__init__.py"))})
+    names = sorted({each.name for each in folders if _is_package(each.path)})
     return tuple(importlib.import_module(f"{__name__}.{name}").ARCH for name in names)
+
+
+def _is_package(folder: str) -> bool:
+    """Whether it can be imported: an initramfs has the byte code alone."""
+    return any(os.path.exists(os.path.join(folder, f"__init__{suffix}")) for suffix in (".py", ".pyc"))
 
 
 def for_machine(machine: Machine) -> Arch:

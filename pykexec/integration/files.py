@@ -63,7 +63,7 @@ def python(arch: str | None = None) -> Sequence[Entry]:
     """Python, this package and the commands ``pykexec`` and ``kexec``. Raises PykexecError."""
     arch = arch or imports.own_architecture()
     seen = imports.trace(arch)
-    entries = {entry.path: entry for entry in _modules(seen, arch)}
+    entries = {entry.path: entry for entry in _modules(seen)}
     program = libraries.loadable(seen.interpreter)
     entries[str(seen.interpreter)] = Entry(str(seen.interpreter), Kind.INTERPRETER, program, True)
     for entry in _native(seen):
@@ -95,7 +95,7 @@ def helper(arch: str | None = None) -> Path:
     return _HELPERS / f"{arch or imports.own_architecture()}.elf"
 
 
-def _modules(seen: imports.Seen, arch: str) -> Iterator[Entry]:
+def _modules(seen: imports.Seen) -> Iterator[Entry]:
     # By it the interpreter knows its library.
     landmark = imports.Module("os", seen.library / "os.py")
     for module in (*seen.modules, landmark):
@@ -104,9 +104,6 @@ def _modules(seen: imports.Seen, arch: str) -> Iterator[Entry]:
             yield Entry(path, kind, libraries.loadable(module.file), executable=True)
             continue
         yield Entry(str(Path(path).with_suffix(".pyc")), kind, _compile(module.file, path))
-        if module.name == f"pykexec.arch.{arch}":
-            # Architectures are found by these files.
-            yield Entry(path, kind, _read(module.file))
 
 
 def _native(seen: imports.Seen) -> Iterator[Entry]:
