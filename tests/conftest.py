@@ -1,7 +1,53 @@
 """For all tests."""
 
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from tools.lab.testing import FROM_PACKAGES
 
 # How long an example takes is for tests that ask for it: a busy machine takes as long as it likes.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+_PURE = [Path(__file__).parent / folder for folder in ("unit", "emulated")]
+_NAMES = frozenset(Path(name).name for name in FROM_PACKAGES)
+
+
+class Programs:
+    """Refuses a program of Debian's packages to tests that are not marked as starting some.
+
+    tools/test --quick leaves the marked ones out, so that it runs where no such package is installed.
+    """
+
+    def __init__(self) -> None:
+        self._unmarked = ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Remember whose the programs are that start now."""
+        pure = any(item.path.is_relative_to(folder) for folder in _PURE)
+        self._unmarked = item.nodeid if pure and not item.get_closest_marker("programs") else ""
+        result = yield
+        self._unmarked = ""
+        return result
+
+    def watch(self, event: str, arguments: tuple[object, ...]) -> None:
+        """See sys.addaudithook."""
+        if self._unmarked and event in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
+            words = arguments[1]
+            first = words[0] if isinstance(words, list | tuple) else words
+            program = Path(os.fsdecode(first)).name
+            if program in _NAMES:
+                raise AssertionError(f"{self._unmarked} starts {program} without pytest.mark.programs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Called once, as an audit hook stays for good."""
+    programs = Programs()
+    config.pluginmanager.register(programs)
+    sys.addaudithook(programs.watch)

@@ -147,6 +147,7 @@ def test_damage_is_found_and_named(cpu: Cpu) -> None:
     assert outcome.before == outcome.after
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
@@ -169,6 +170,7 @@ def test_without_digests_nothing_is_verified() -> None:
     assert start(contents={**CONTENTS, "initrd": (0x44000000, b"x")}, digests=()).jumped
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
@@ -242,6 +244,7 @@ def layouts(draw: st.DrawFn) -> list[Digest]:
     return digests
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(layouts(), st.sampled_from(list(Level)))
 def test_exactly_what_is_hashed_is_mapped(digests: list[Digest], level: Level) -> None:

@@ -11,6 +11,8 @@ from pykexec.purgatory import Digest
 from tests.emulated import machine, test_purgatory, test_purgatory_arm64
 from tests.emulated.arm64 import PLAIN, Cpu, Level
 
+pytestmark = pytest.mark.slow
+
 _SMALL, _LARGE = 4096, 20480
 
 

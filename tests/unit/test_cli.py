@@ -363,6 +363,7 @@ def test_a_closed_pipe_is_quiet(kernel: str, monkeypatch: pytest.MonkeyPatch) ->
     assert (ran.returncode, ran.stderr) == (1, b"")
 
 
+@pytest.mark.programs
 def test_a_load_leaves_keyrings_and_sessions_alone(
     kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,7 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_thousands_of_nodes_take_linear_time() -> None:
     def blob(count: int) -> bytes:
         return Blob({f"node@{i:x}": {"reg": bytes(8)} for i in range(count)}).build()

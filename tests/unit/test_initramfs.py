@@ -241,6 +241,7 @@ def test_what_a_kernel_will_not_unpack(data: bytes, warning: str) -> None:
     assert re.search(warning, inspect(data).warning or "")
 
 
+@pytest.mark.slow
 def test_archives_without_end_are_given_up() -> None:
     entry = cpio.archive([cpio.file("x", "")])[:112]
     start = time.process_time()

@@ -26,6 +26,8 @@ from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
 
+pytestmark = pytest.mark.programs
+
 ARCHES = ("x86_64", "arm64")
 KERNELS = {"x86_64": FakeBzImage().build, "arm64": FakeImage().build}
 MACHINES = {"x86_64": "qemu-6.1-1g.tar", "arm64": "qemu-arm64-6.1-1g.tar"}

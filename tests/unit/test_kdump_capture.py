@@ -237,6 +237,7 @@ def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
     assert "pykdump start --initrd FILE" in str(error.value)
 
 
+@pytest.mark.programs
 def test_a_raw_dump_overwrites_nothing_that_is_mounted(sysfs: Path) -> None:
     mounted = mounts.parse_mounts(_MOUNTS.strip())
     assert destination.raw(blockdevice.describe("/dev/root", sysfs, "254:19"), mounted).way is Way.RAW

@@ -376,14 +376,15 @@ def test_evidence_names_the_lines() -> None:
     assert content["evidence"][0]["line"] == 12
 
 
+@pytest.mark.slow
 def test_the_end_of_an_endless_log_is_read() -> None:
     """32 MiB of it at most; its lines keep their numbers."""
-    filler = b"filler\n" * (1 << 17)
+    filler = (b"filler" * 10 + b"..\n") * (1 << 14)
     whole = filler * 60 + (CRASH + SECOND + USERLAND + FULL).encode()
     text, first = tail(io.BytesIO(whole))
     assert 32 << 20 <= len(text) < 34 << 20
     ending = diagnose(parse(text, first))
-    assert [line.number for line in ending.evidence] == [60 * (1 << 17) + 12, 60 * (1 << 17) + 14]
+    assert [line.number for line in ending.evidence] == [60 * (1 << 14) + 12, 60 * (1 << 14) + 14]
     assert tail(io.BytesIO(b"a\xff\n")) == ("a\ufffd\n", 1)
 
 

@@ -198,6 +198,7 @@ def pack(folder: Path, files: dict[str, bytes]) -> bytes:
 FILES = {"init": b"x" * 5000, "bin/sh": b"y" * 4096, "etc/empty": b""}
 
 
+@pytest.mark.programs
 def test_what_cpio_packs(tmp_path: Path) -> None:
     archive = pack(tmp_path, FILES)
     found = unpacked(FileData.from_bytes("i", archive), 4096)
@@ -205,6 +206,7 @@ def test_what_cpio_packs(tmp_path: Path) -> None:
     assert unpacked(FileData.from_bytes("i", archive), 65536).contents == 2 * 65536
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
 def test_microcode_in_front_of_a_compressed_archive(compress: object, tmp_path: Path) -> None:
     assert callable(compress)
@@ -218,6 +220,7 @@ def test_microcode_in_front_of_a_compressed_archive(compress: object, tmp_path: 
     assert found.entries == 5 + 6
 
 
+@pytest.mark.programs
 def test_truncated_archives(tmp_path: Path) -> None:
     archive = pack(tmp_path, {"init": b"x" * 300})
     end = archive.index(b"TRAILER!!!") - 110

@@ -19,6 +19,8 @@ from pykexec.kdump.capture.image import INIT
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
 
+pytestmark = pytest.mark.programs
+
 _DISK = Destination(
     Way.DISK, "/crash", BlockDevice("vda", "/devices/x", 0, 5, ()), Superblock("ext4", "1234-5678", "")
 )

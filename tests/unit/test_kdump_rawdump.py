@@ -25,6 +25,7 @@ def test_no_dump_there(content: bytes, tmp_path: Path) -> None:
     assert rawdump.take_over(local, tmp_path / "crash") is None
 
 
+@pytest.mark.programs
 def test_half_a_dump_stays_where_it_is(tmp_path: Path) -> None:
     """makedumpfile itself finds out that it does not end."""
     device = tmp_path / "device"

@@ -64,6 +64,7 @@ def test_every_field_is_tried() -> None:
     assert FIELDS.keys() | {"kernel", "purpose"} | found_by_sources == set(Request.__match_args__)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(MACHINES),

@@ -19,6 +19,8 @@ from pykexec.kdump import manual as kdump
 from pykexec.kdump.cli import group
 from pykexec.options import GENERAL, OPTIONS, OURS, Option
 
+pytestmark = pytest.mark.programs
+
 TRAP = Option(
     "--trap",
     "trap",
@@ -159,17 +161,16 @@ def typed_into(shell: Sequence[str], folder: Path, setup: Sequence[str], *keys: 
         "HOME": str(folder),
         "LC_ALL": "C.UTF-8",
     }
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(folder)
-        os.execvpe(shell[0], list(shell), environment)
-    os.write(terminal, "; ".join(setup).encode() + b"\n")
-    os.write(terminal, "".join([*keys, "\n", "exit\n"]).encode())
-    with suppress(OSError):  # EIO: nobody is at the other end any more
-        while os.read(terminal, 4096):
-            pass
+    terminal, its_side = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), its_side)
+    with subprocess.Popen(["setsid", "--ctty", *shell], env=environment, cwd=folder, **streams):
+        os.close(its_side)
+        os.write(terminal, "; ".join(setup).encode() + b"\n")
+        os.write(terminal, "".join([*keys, "\n", "exit\n"]).encode())
+        with suppress(OSError):  # EIO: nobody is at the other end any more
+            while os.read(terminal, 4096):
+                pass
     os.close(terminal)
-    os.waitpid(process, 0)
 
 
 def bash_completes(folder: Path, *words: str) -> list[str]:

@@ -28,6 +28,7 @@ def request(machine: OddMachine, purpose: Purpose) -> Request:
     return Request(KERNELS[machine.arch], purpose=purpose, initrd=INITRD, append="quiet", seed=bytes(64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("purpose", Purpose)
 @pytest.mark.parametrize("name", ODD)
 def test_odd_machine(name: str, purpose: Purpose) -> None:
@@ -102,6 +103,7 @@ def machines(draw: st.DrawFn) -> OddMachine:
     return make(*lines, page_size=page_size, cma=cma, cpus=draw(st.sets(st.integers(0, 300), min_size=1)))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(machines(), st.sampled_from(Purpose))
 def test_any_machine(machine: OddMachine, purpose: Purpose) -> None:

@@ -148,6 +148,7 @@ def test_a_capture_kernel_does_not_reserve_memory_for_another(written: Written) 
     )
 
 
+@pytest.mark.programs
 def test_initrds_around_an_embedded_one(written: Written, tmp_path: Path) -> None:
     """Given ones come behind it, as in a usual boot; but a capture kernel gets the one given instead."""
     embedded = cpio(tmp_path / "e", {"init": b"embedded", "in": b"embedded"})
@@ -334,6 +335,7 @@ def properties(blob: bytes | memoryview) -> dict[str, dict[str, bytes]]:
     return dict(DeviceTree(bytes(blob), "plan").nodes())
 
 
+@pytest.mark.programs
 def test_a_fit_image_gives_what_its_configuration_names(written: Written) -> None:
     machine = snapshot(ARM64)
     path = fit(written, "a,board")
@@ -356,6 +358,7 @@ def test_a_fit_image_gives_what_its_configuration_names(written: Written) -> Non
         as_told(machine, "-l", path, "--profile=other")
 
 
+@pytest.mark.programs
 def test_the_machine_chooses_a_configuration(written: Written, tmp_path: Path) -> None:
     machine = unpacked(
         ARM64, tmp_path / "root", {"proc/device-tree/compatible": b"linux,other\0linux,dummy-virt\0"}
@@ -372,6 +375,7 @@ def compiled(path: Path, source: str) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.programs
 def test_an_entry_s_overlays_change_its_tree(tmp_path: Path) -> None:
     board = (
         '/ { #address-cells = <2>; #size-cells = <2>; uart: serial { status = "disabled"; }; chosen { }; };'
@@ -392,11 +396,13 @@ def test_an_entry_s_overlays_change_its_tree(tmp_path: Path) -> None:
     assert not [each for each in plan.warnings if "overlay" in each]
 
 
+@pytest.mark.programs
 def test_a_tree_with_other_cells_is_for_another_machine(written: Written) -> None:
     with pytest.raises(MachineError, match="#address-cells"):
         as_told(snapshot(ARM64), "-l", fit(written, "a,board", cells=1), "--profile=board")
 
 
+@pytest.mark.programs
 def test_only_kexec_load_takes_a_device_tree(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(syscalls, "kexec_load", lambda *_: calls.append("load"))
@@ -408,6 +414,7 @@ def test_only_kexec_load_takes_a_device_tree(written: Written, monkeypatch: pyte
         loader.load_request(snapshot(ARM64), request, "file")
 
 
+@pytest.mark.programs
 def test_where_efi_is_goes_into_the_tree_that_came_with_the_kernel(written: Written, tmp_path: Path) -> None:
     machine = unpacked(ARM64, tmp_path / "root")
     tree = DeviceTree(machine.read("sys/firmware/fdt") or b"", "fdt")
@@ -452,6 +459,7 @@ def test_a_compressed_kernel_is_unpacked_once(
 # Several initrds, and files put in
 
 
+@pytest.mark.programs
 def test_several_initrds(written: Written, tmp_path: Path) -> None:
     kernel = written("vmlinuz", KERNEL)
     early = cpio(tmp_path / "early.d", {"kernel/x86/microcode/GenuineIntel.bin": b"microcode"})
@@ -479,6 +487,7 @@ def test_several_initrds(written: Written, tmp_path: Path) -> None:
     assert plan.warnings == ()
 
 
+@pytest.mark.programs
 def test_files_alone_make_an_initrd(written: Written, tmp_path: Path) -> None:
     request = Request(
         FileData.from_bytes("vmlinuz", KERNEL), additions=(Addition("init", memoryview(b"#!")),)
@@ -706,6 +715,7 @@ def test_a_request_names_one_kernel(with_entries: Machine) -> None:
 # EFI's own note of an initrd
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("kernel", [KERNEL, uki(line=None)], ids=["bzImage", "unified"])
 def test_an_empty_initrd_hides_the_one_efi_still_names(
     kernel: bytes, tmp_path: Path, written: Written
@@ -756,6 +766,7 @@ def test_what_is_no_initramfs(call: str, content: bytes, words: str, written: Wr
     assert any(words in each for each in plan.warnings)
 
 
+@pytest.mark.programs
 def test_whole_archives_are_not_warned_of(written: Written, tmp_path: Path) -> None:
     plain = cpio(tmp_path / "plain", {"init": b"x" * 9000})
     early = cpio(tmp_path / "early", {"kernel/x86/microcode/A.bin": b"x" * 3_000_000})

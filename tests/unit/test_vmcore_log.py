@@ -391,6 +391,7 @@ def test_any_vmcoreinfo_is_survived(name: str, data: st.DataObject) -> None:
         list(KernelLog(dump_of(memory.parts(), lines)))
 
 
+@pytest.mark.slow
 def test_random_memory_takes_bounded_time() -> None:
     noise = random.Random(1)
     for name, ring in RINGS.items():

@@ -293,6 +293,7 @@ def test_any_damage_is_read_or_refused_quickly(program: Program, data: st.DataOb
     assert time.process_time() - start < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", GOOD)
 def test_truncated_anywhere(program: Program) -> None:
     whole = program.build()

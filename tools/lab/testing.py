@@ -13,11 +13,11 @@ from .venv import python
 _USAGE = """Usage: tools/test [--quick] [PYTEST ARGUMENTS]
 
 Without arguments: style, types, the purgatory's build, and every test.
---quick  only what needs neither QEMU nor Debian packages, and installs nothing
+--quick  only what is fast and needs neither QEMU nor Debian packages; installs nothing
 With pytest arguments, such as -k crash-6.1: only the tests that they select.
 """
 _SLOW = ("tests/vm", "tests/differential", "tests/packaging")
-_TOOLS = {
+FROM_PACKAGES = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
     "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so": "nfs-ganesha-vfs",
@@ -56,6 +56,8 @@ _TOOLS = {
     "zsh": "zsh",
     "zstd": "zstd",
 }
+"""What the tests run, by the Debian package that has it."""
+
 _TYPED = ("pykexec", "tools.lab", "tests")
 
 
@@ -85,7 +87,8 @@ def _set_up(quick: bool, selection: list[str]) -> str:
         interpreter = os.fspath(python())
     if not quick:
         with progress.step("Installing what the tests run"):
-            ensure_commands({"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev", **_TOOLS})
+            compiler = {"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"}
+            ensure_commands({**compiler, **FROM_PACKAGES})
         for arch in ARCHES.values():
             for version in SUITES:
                 demo.prepare(arch, version)
@@ -110,7 +113,7 @@ def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
 
 
 def _pytest(interpreter: str, quick: bool, selection: list[str]) -> list[str]:
-    ignored = [f"--ignore={folder}" for folder in _SLOW] if quick else []
+    ignored = [*(f"--ignore={folder}" for folder in _SLOW), "-m", "not (programs or slow)"] if quick else []
     # Two machines at a time; the long cases are evened out.
     return [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *ignored, *selection]
 
