@@ -1,5 +1,7 @@
 """Files named by the user: opened once, mapped, not copied."""
 
+from __future__ import annotations
+
 import errno
 import mmap
 import os
@@ -7,6 +9,10 @@ import stat
 
 from pykexec.errors import FileError
 from pykexec.values import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _READ_MAX = 4 << 30
 """What is no file on a disk is read into memory: more than an initrd can have is not."""
@@ -61,9 +67,11 @@ class FileData:
     descriptor: Descriptor | None = field(default=None, repr=False, compare=False)
     """The open file, for kexec_file_load: its extended attributes may hold a signature (IMA). None where the
     bytes are not those of a file."""
+    sources: tuple[Descriptor, ...] = field(default=(), repr=False, compare=False)
+    """The open files that the bytes are a part of, or were made of."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], what: str) -> "FileData":
+    def open(cls, path: str | os.PathLike[str], what: str) -> FileData:
         """Map the file; `what` ("kernel", "initrd") names it in errors.
 
         A pipe is read to its end, a disk is mapped like a file. Raises FileError when it cannot be opened or
@@ -81,25 +89,28 @@ class FileData:
                 try:
                     mapped = mmap.mmap(descriptor.number, size, access=mmap.ACCESS_COPY)
                     # Of a disk kexec_file_load(2) does not read.
-                    return cls(name, memoryview(mapped), None if is_disk else descriptor)
+                    return cls(name, memoryview(mapped), None if is_disk else descriptor, (descriptor,))
                 except OSError as error:
                     if error.errno != errno.ENODEV:  # as sysfs answers for /sys/firmware/initrd
                         raise
-            return cls(name, memoryview(_read(descriptor.number, f"{what} {name}")))
+            content = memoryview(_read(descriptor.number, f"{what} {name}"))
+            return cls(name, content, sources=(descriptor,))
         except OSError as error:
             raise FileError(f"cannot read the {what} {name}: {error.strerror}") from error
         except ValueError as error:  # a NUL byte in the name
             raise FileError(f"cannot read the {what} {name!r}: {error}") from error
 
     @classmethod
-    def from_bytes(cls, path: str, data: bytes | bytearray | memoryview) -> "FileData":
-        """Bytes that are already in memory, under the name errors shall give them."""
-        return cls(path, memoryview(data))
+    def from_bytes(
+        cls, path: str, data: bytes | bytearray | memoryview, of: Iterable[FileData] = ()
+    ) -> FileData:
+        """Bytes in memory, made of those files, under the name errors shall give them."""
+        return cls(path, memoryview(data), sources=tuple(each for file in of for each in file.sources))
 
     @property
     def has_changed(self) -> bool:
-        """Whether the file is not any more as it was opened; the mapping then has some of both."""
-        return self.descriptor is not None and self.descriptor.has_changed
+        """Whether a file is not any more as it was opened; the mapping then has some of both."""
+        return any(each.has_changed for each in self.sources)
 
     @property
     def size(self) -> int:

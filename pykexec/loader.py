@@ -40,7 +40,8 @@ def load(plan: LoadPlan, machine: Machine) -> None:
     """Hand the plan to the running kernel with kexec_load(2); it replaces what was loaded for that purpose.
 
     Raises SystemCallError, which says why. A kernel loaded before for a boot then stays loaded; one for a
-    crash may be gone: the running kernel frees it before it looks at the segments.
+    crash may be gone: the running kernel frees it before it looks at the segments. Raises PykexecError where
+    a file of the plan has changed meanwhile.
     """
     from pykexec import syscalls
 
@@ -53,6 +54,21 @@ def load(plan: LoadPlan, machine: Machine) -> None:
         _tell_segments(plan)
         number = error.errno or 0
         raise explain.explain_load_failure(number, plan, machine, lambda: _culprit(plan, machine)) from error
+    _require_unchanged(plan, machine)
+
+
+def _require_unchanged(plan: FileLoadPlan | LoadPlan, machine: Machine) -> None:
+    """A file that was written anew meanwhile was loaded half old and half new: purgatory would refuse it."""
+    for file in plan.files:
+        if not file.has_changed:
+            continue
+        changed = f"{file.path} changed while it was being loaded"
+        try:
+            unload(plan.purpose, machine)
+        except PykexecError as error:
+            hint = "do not start it; " + (error.hint or "unload it")
+            raise PykexecError(f"{changed} and stays loaded, damaged: {error.what}", hint=hint) from error
+        raise PykexecError(f"{changed}; nothing is loaded now", hint="load it again")
 
 
 def _tell_segments(plan: LoadPlan) -> None:
@@ -80,6 +96,7 @@ def file_load(plan: FileLoadPlan, machine: Machine) -> None:
         from pykexec import explain
 
         raise explain.explain_file_load_failure(error.errno or 0, plan, machine) from error
+    _require_unchanged(plan, machine)
 
 
 def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileLoadPlan | LoadPlan:
@@ -109,9 +126,7 @@ def load_request(
     had_one = request.purpose is Purpose.CRASH and status(request.purpose, machine)
     try:
         resolved = _resolved(machine, request)
-        done = _load_resolved(machine, resolved, system_call, announce or (lambda plan: None))
-        _require_unchanged(machine, request, resolved)
-        return done
+        return _load_resolved(machine, resolved, system_call, announce or (lambda plan: None))
     except PykexecError as error:
         if had_one and status(request.purpose, machine) is False:
             lost = "the crash kernel that was loaded before is lost, load it again"
@@ -142,18 +157,6 @@ def _load_resolved(
     announce(segments)
     load(segments, machine)
     return segments
-
-
-def _require_unchanged(machine: Machine, *requests: Request) -> None:
-    """A file that was written anew meanwhile was loaded half old and half new: purgatory would refuse it."""
-    for request in requests:
-        for file in (request.kernel, request.initrd, *request.initrds, request.device_tree):
-            if file is not None and file.has_changed:
-                unload(request.purpose, machine)
-                raise PykexecError(
-                    f"{file.path} changed while it was being loaded; nothing is loaded now",
-                    hint="load it again",
-                )
 
 
 def _resolved(machine: Machine, request: Request) -> Request:
@@ -188,11 +191,9 @@ def _plan_load(machine: Machine, request: Request) -> LoadPlan:
     if request.purpose is Purpose.BOOT and machine.can_hand_over:
         lost = "state kept by KHO, if any, will not be handed on: that takes kexec_file_load (-s)"
         warnings = (*warnings, lost)
-    if not (warnings or request.taken):
-        return plan
     from pykexec.values import replace
 
-    return replace(plan, warnings=(*plan.warnings, *warnings), taken=request.taken)
+    return replace(plan, warnings=(*plan.warnings, *warnings), taken=request.taken, files=request.files)
 
 
 def _room_for(request: Request, missing: int) -> str:

@@ -146,6 +146,12 @@ class Request:
     warnings: tuple[str, ...] = ()
     """What may be wrong with that."""
 
+    @property
+    def files(self) -> tuple[FileData, ...]:
+        """All that is to be loaded, as far as it has been looked for."""
+        named = (self.kernel, self.initrd, *self.initrds, self.device_tree)
+        return (*(each for each in named if each is not None), *(each.data for each in self.modules))
+
     def __post_init__(self) -> None:
         if not ADDRESS_SPACE.covers(self.within) or (self.entry or 0) not in ADDRESS_SPACE:
             raise UsageError("addresses to load to, and to enter at, have 64 bits")
@@ -214,6 +220,8 @@ class LoadPlan:
     warnings: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
     """What came from where, if not from the files that were named."""
+    files: tuple[FileData, ...] = field(default=(), repr=False, compare=False)
+    """What the segments' contents were made of."""
 
     def segment(self, name: str) -> Segment:
         """The segment of that name. Raises KeyError when there is none."""
@@ -239,6 +247,11 @@ class FileLoadPlan:
     warnings: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
     """What came from where, if not from the files that were named."""
+
+    @property
+    def files(self) -> tuple[FileData, ...]:
+        """What the running kernel reads."""
+        return (self.kernel,) if self.initrd is None else (self.kernel, self.initrd)
 
 
 class Layout:

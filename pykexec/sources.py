@@ -256,13 +256,15 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
         embedded = ()
     tree, overlays = found.device_tree, found.overlays
     if tree is None and bundle.device_tree is not None:
-        tree = FileData.from_bytes(f"{path} (device tree)", bundle.device_tree)
-        overlays = tuple(FileData.from_bytes(f"{path} (overlay)", each) for each in bundle.overlays)
+        tree = FileData.from_bytes(f"{path} (device tree)", bundle.device_tree, [found.kernel])
+        overlays = tuple(
+            FileData.from_bytes(f"{path} (overlay)", each, [found.kernel]) for each in bundle.overlays
+        )
     return replace(
         found,
-        kernel=FileData.from_bytes(path, bundle.kernel),
+        kernel=FileData.from_bytes(path, bundle.kernel, [found.kernel, *found.addons]),
         where=found.where or path,
-        initrds=(*(FileData.from_bytes(path, each) for each in embedded), *found.initrds),
+        initrds=(*(FileData.from_bytes(path, each, [found.kernel]) for each in embedded), *found.initrds),
         parts=(*(f"{path} ({each.nbytes:,} bytes of it)" for each in embedded), *found.parts),
         command_line=bundle.command_line,
         device_tree=tree,
@@ -295,7 +297,7 @@ def _initrd(machine: Machine, request: Request, found: _Found) -> tuple[FileData
     names += [f"/{each.path} put in" for each in request.additions]
     paths = dict.fromkeys(each.path for each in parts)
     name = " + ".join(paths) or "files put in"
-    return FileData.from_bytes(name, joined), [f"initrd: {', then '.join(names)}"]
+    return FileData.from_bytes(name, joined, parts), [f"initrd: {', then '.join(names)}"]
 
 
 def _wants_an_initrd(machine: Machine, request: Request, found: _Found) -> bool:
@@ -336,7 +338,7 @@ def _overlaid(given: FileData, overlays: Sequence[FileData]) -> FileData:
     tree = DeviceTree(bytes(given.data), given.path)
     for each in overlays:
         changes.apply(tree, DeviceTree(bytes(each.data), each.path), each.path)
-    return FileData.from_bytes(given.path, tree.to_bytes())
+    return FileData.from_bytes(given.path, tree.to_bytes(), [given, *overlays])
 
 
 def _completed(given: FileData, running: bytes | None) -> FileData:
@@ -365,7 +367,7 @@ def _completed(given: FileData, running: bytes | None) -> FileData:
     for path, properties in {**memory, "/chosen": of_efi}.items():
         for name, value in properties.items():
             tree.set(path, name, value)
-    return FileData.from_bytes(given.path, tree.to_bytes())
+    return FileData.from_bytes(given.path, tree.to_bytes(), [given])
 
 
 def _is_memory(node: Mapping[str, bytes]) -> bool:

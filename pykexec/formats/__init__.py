@@ -25,7 +25,7 @@ def unwrap(file: FileData, *, keep_bundles: bool = False) -> tuple[FileData, str
         if found is None:
             return file, ", ".join(wrappings)
         contents, name = found
-        file = FileData.from_bytes(file.path, contents)
+        file = FileData.from_bytes(file.path, contents, [file])
         wrappings.append(name)
     raise ImageError(f"{file.path}: wrapped more than {_NESTING_MAX} times: {', '.join(wrappings)} ...")
 

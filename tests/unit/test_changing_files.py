@@ -1,6 +1,8 @@
 """Files that change while they are loaded."""
 
 import contextlib
+import errno
+import gzip
 import os
 import signal
 import subprocess
@@ -10,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pykexec import syscalls
+from pykexec import loader, syscalls
 from pykexec.errors import PykexecError
+from pykexec.files import FileData
 from pykexec.loader import load_request
-from pykexec.plan import Request
+from pykexec.plan import Module, Request
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, snapshot
+from tests.support.pe import portable_executable
+from tests.support.program import Load, Program, multiboot1
 
 _ROOT = Path(__file__).parents[2]
 
@@ -67,6 +72,69 @@ def test_a_file_that_changes_while_it_is_loaded(
     with expected:
         load_request(snapshot("qemu-6.1-1g"), request, system_call)
     assert calls == (["unload"] if harms else [])
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    os.utime(path, (0, 0))  # not in the clock tick in which it changes
+
+
+def _unified(folder: Path) -> Request:
+    sections = [(".osrel", b"ID=x\n"), (".uname", b"6.1\0"), (".linux", FakeBzImage().build())]
+    _write(folder / "file", portable_executable([*sections, (".initrd", b"\x1f\x8b\x08" + bytes(900))]))
+    return Request.from_paths(folder / "file")
+
+
+def _packed(folder: Path) -> Request:
+    _write(folder / "file", gzip.compress(FakeBzImage().build()))
+    return Request.from_paths(folder / "file")
+
+
+def _with_a_module(folder: Path) -> Request:
+    kernel = Program([Load(0x100000, multiboot1().ljust(0x2000, b"\xf4"))], 0x100010, bits=32, machine=3)
+    _write(folder / "kernel", kernel.build())
+    _write(folder / "file", b"module")
+    module = Module(FileData.open(folder / "file", "module"), "file")
+    return Request.from_paths(folder / "kernel", modules=(module,))
+
+
+def _joined(folder: Path) -> Request:
+    _write(folder / "kernel", FakeBzImage().build())
+    _write(folder / "file", b"\x1f\x8b\x08" + bytes(900))
+    initrds = (FileData.open(folder / "file", "initrd"),) * 2
+    return Request.from_paths(folder / "kernel", initrds=initrds)
+
+
+WAYS = [_unified, _packed, _with_a_module, _joined]
+
+
+@pytest.mark.parametrize("request_in", WAYS)
+def test_what_was_made_of_a_file_that_changes(
+    request_in: Callable[[Path], Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where plan and load are two steps, as programs take them."""
+    request = request_in(tmp_path)
+    machine = snapshot("qemu-6.1-1g")
+    calls: list[str] = []
+    monkeypatch.setattr(syscalls, "kexec_load", lambda *_: _written_anew(tmp_path / "file"))
+    monkeypatch.setattr(syscalls, "kexec_file_unload", lambda flags: calls.append("unload"))
+    plan = loader.plan_load(machine, request)
+    with pytest.raises(PykexecError, match="changed while it was being loaded; nothing is loaded now"):
+        loader.load(plan, machine)
+    assert calls == ["unload"]
+
+
+def test_a_damaged_kernel_that_cannot_be_unloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(flags: int) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    request = _joined(tmp_path)
+    monkeypatch.setattr(syscalls, "kexec_load", lambda *_: _cut(tmp_path / "file"))
+    monkeypatch.setattr(syscalls, "kexec_file_unload", refuse)
+    with pytest.raises(PykexecError) as caught:
+        load_request(snapshot("qemu-6.1-1g"), request, "load")
+    assert "file changed while it was being loaded and stays loaded, damaged: " in caught.value.what
+    assert (caught.value.hint or "").startswith("do not start it; ")
 
 
 # Runs a command whose initrd is cut once it is mapped, with every way to act on this machine taken out.
