@@ -293,7 +293,15 @@ def _load_region(machine: Machine) -> Range | None:
 
 def _found(plan: LoadPlan, culprit: Callable[[], str | None]) -> Iterator[str]:
     if name := culprit():
-        yield f"the kernel refuses segment {name} {plan.segment(name).range}, and takes those below it"
+        others = "" if name == plan.segments[0].name else ", and takes those below it"
+        yield f"the kernel refuses segment {name} {plan.segment(name).range}{others}"
+
+
+def _found_above(plan: LoadPlan, culprit: Callable[[], str | None]) -> Iterator[str]:
+    """Where not even the first is taken, the call is refused: `_invalid` looks at each segment."""
+    name = culprit()
+    if name != plan.segments[0].name:
+        yield from _found(plan, lambda: name)
 
 
 def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]) -> Iterator[str]:
@@ -316,7 +324,7 @@ def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]
     memory = machine.iomem.system_ram.size
     if wanted > memory // 2:
         yield f"the segments take {wanted:#x} bytes; the kernel allows half of its {memory:#x} at most"
-    yield from _found(plan, culprit)
+    yield from _found_above(plan, culprit)
     yield f"the running kernel ({machine.uname_machine}) does not take flags {plan.flags:#x}"
 
 

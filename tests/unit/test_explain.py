@@ -113,6 +113,19 @@ def test_eperm_causes_are_not_mixed_up(tmp_path: Path) -> None:
     assert len(hints) == len(PERMISSION) - 1
 
 
+def test_a_call_that_is_refused_whatever_it_loads(tmp_path: Path) -> None:
+    """No segment is to blame where not even the first is taken."""
+    segments = (*PLAN.segments, at("initrd", 0x22000000, 0x1000))
+    plan = replace(PLAN, segments=segments)
+    facts = machine(tmp_path, {})
+    told = explain.explain_load_failure(errno.EINVAL, plan, facts, lambda: "kernel")
+    assert str(told).endswith("does not take flags 0x3e0001")
+    told = explain.explain_load_failure(errno.EINVAL, plan, facts, lambda: "initrd")
+    assert "refuses segment initrd 22000000-22000fff, and takes those below it" in str(told)
+    told = explain.explain_load_failure(errno.EADDRNOTAVAIL, plan, facts, lambda: "kernel")
+    assert str(told).endswith("refuses segment kernel 20000000-20ffffff")
+
+
 def test_limits_of_the_other_purpose_do_not_count(tmp_path: Path) -> None:
     facts = machine(tmp_path, {"proc/sys/kernel/kexec_load_limit_panic": "0\n"})
     error = explain.explain_load_failure(errno.EPERM, BOOT_PLAN, facts)
