@@ -60,6 +60,8 @@ def resolve(options: Options) -> Task:
     """Decide what to do. Raises UsageError, naming the options, for what cannot go together."""
     purpose = Purpose.CRASH if options.load_panic else Purpose.BOOT
     if options.status:
+        if options.snapshot is not None:
+            raise UsageError("--snapshot and --status cannot go together", hint="see pykexec --help")
         _refuse_what_is_for_loads(options, but="machine")
         # kexec -S asks for the crash kernel unless -l is given.
         return Task(Purpose.BOOT if options.load else Purpose.CRASH, status=True)
@@ -150,8 +152,7 @@ _CONTRADICTIONS = (
     ("unload", "execute"),
     ("unload", "force"),
     ("unload", "kernel"),
-    ("snapshot", "execute"),
-    ("snapshot", "kernel"),
+    *(("snapshot", other) for other in ("execute", "force", "unload", "load", "load_panic", "kernel")),
     ("initrd", "reuse_initrd"),
     ("entry_32bit", "real_mode"),
     ("entry_id", "kernel"),

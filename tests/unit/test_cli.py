@@ -205,6 +205,12 @@ def test_the_status_of_another_machine() -> None:
     assert cli.exit_code(["-l", "-S", "--machine", SNAPSHOT]) == 0
 
 
+@pytest.mark.parametrize("other", ["-u", "-S", "-p", "-l", "-f", "-e"])
+def test_a_snapshot_is_all_that_is_done(other: str) -> None:
+    with pytest.raises(PykexecError, match=r"--snapshot and .* cannot go together"):
+        resolve(parse("--snapshot=x", other))
+
+
 def test_a_status_drops_no_load() -> None:
     with pytest.raises(PykexecError, match=r"--initrd is for loading a kernel, which .*-S"):
         resolve(parse("-l", "-S", "--initrd=x", "K"))
