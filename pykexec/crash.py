@@ -82,15 +82,21 @@ def core_headers_room(machine: Machine, headers: bytes, *, hotplug: bool) -> int
 
     Raises MachineError where the running kernel does not update them.
     """
-    if not hotplug:
-        return len(headers)
+    return max(updated_headers_size(machine), len(headers)) if hotplug else len(headers)
+
+
+def updated_headers_size(machine: Machine) -> int:
+    """Bytes that the running kernel wants for core headers which it updates itself (--hotplug).
+
+    Raises MachineError where it does not.
+    """
     wanted = machine.kexec_state.elfcorehdr_size
     if not wanted:
         raise MachineError(
             "--hotplug: the running kernel updates no core headers (no /sys/kernel/crash_elfcorehdr_size)",
             hint="it takes CONFIG_CRASH_HOTPLUG, or leave out --hotplug and load again after each change",
         )
-    return max(wanted, len(headers))
+    return wanted
 
 
 def warnings(machine: Machine) -> list[str]:

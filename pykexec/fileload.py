@@ -42,22 +42,30 @@ def unfit(request: Request) -> list[str]:
 def plan(machine: Machine, request: Request) -> FileLoadPlan:
     """What to pass to kexec_file_load(2).
 
-    Raises UsageError for what it cannot be told, ImageError for a damaged kernel (the running one looks at
-    no more than its header), and where that would cost a loaded crash kernel FileLoadUnavailable for what it
-    would refuse.
+    Raises UsageError for what it cannot be told, MachineError where core headers shall be updated and the
+    running kernel does not do that, ImageError for a damaged kernel (the running one looks at
+    no more than its header), and FileLoadUnavailable for what it would refuse where that would cost a loaded
+    crash kernel, or a load that counts.
     """
     if names := unfit(request):
         raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
+    if request.hotplug and request.purpose is Purpose.CRASH:
+        from pykexec import crash
+
+        crash.updated_headers_size(machine)  # which takes no flag here, but a kernel that does it
     kernel, _ = formats.unwrap(request.kernel)
     line = command_line.for_request(request, machine.command_line)
     is_known = _is_known(machine, kernel)
-    if request.purpose is Purpose.CRASH and machine.kexec_state.crash_loaded:
+    state = machine.kexec_state
+    would_be_lost = request.purpose is Purpose.CRASH and state.crash_loaded
+    if would_be_lost or state.is_limited(request.purpose):
         _require_loadable(kernel, line, is_known=is_known)
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
         KEXEC_FILE_NO_INITRAMFS: initrd is None,
-        KEXEC_FILE_DEBUG: request.debug,
+        # A kernel that does not know that flag is asked again, which would count.
+        KEXEC_FILE_DEBUG: request.debug and not state.is_limited(request.purpose),
         KEXEC_FILE_NO_CMA: request.no_cma,
         KEXEC_FILE_FORCE_DTB: request.force_dtb,
     }
@@ -95,8 +103,8 @@ def _is_known(machine: Machine, kernel: FileData) -> bool:
 
 
 def _require_loadable(kernel: FileData, line: str, *, is_known: bool) -> None:
-    """The running kernel forgets a loaded crash kernel before it looks at a new one (kernel/kexec_file.c):
-    what it is going to refuse must not reach it. Raises FileLoadUnavailable.
+    """The running kernel counts a load, and forgets a loaded crash kernel, before it looks at the new one
+    (kernel/kexec_file.c): what it is going to refuse must not reach it. Raises FileLoadUnavailable.
     """
     number, why = errno.EINVAL, too_long(kernel, line)
     if not is_known:

@@ -285,9 +285,7 @@ def _culprit(plan: LoadPlan, machine: Machine) -> str | None:
 
     from pykexec import syscalls
 
-    state = machine.kexec_state
-    limit = state.load_limit_panic if plan.purpose is Purpose.CRASH else state.load_limit_reboot
-    if limit not in (None, -1):
+    if machine.kexec_state.is_limited(plan.purpose):
         return None
     for count, segment in enumerate(plan.segments, 1):
         if status(plan.purpose, machine) is not False:

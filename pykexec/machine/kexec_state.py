@@ -3,6 +3,7 @@
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_number, read_text
+from pykexec.purpose import Purpose
 
 
 class KexecState:
@@ -40,6 +41,12 @@ class KexecState:
     def load_disabled(self) -> bool | None:
         """Whether nothing can be loaded any more until the next boot."""
         return _flag(read_number(self._root, "proc/sys/kernel/kexec_load_disabled", 10))
+
+    def is_limited(self, purpose: Purpose) -> bool:
+        """Whether each call that loads or unloads counts (kernel/kexec_core.c, kexec_load_permitted()): also
+        one that is refused."""
+        limit = self.load_limit_panic if purpose is Purpose.CRASH else self.load_limit_reboot
+        return limit not in (None, -1)
 
     @property
     def load_limit_reboot(self) -> int | None:

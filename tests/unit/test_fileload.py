@@ -1,20 +1,23 @@
 """kexec_file_load: what reaches the kernel, and what follows from its answer."""
 
+import ast
 import errno
 import gzip
+import inspect
 import mmap
 import os
 import re
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pykexec import cli, explain, fileload, loader, privilege, syscalls
+from pykexec import cli, explain, fileload, loader, optionparser, privilege, syscalls
 from pykexec.errors import (
     FileLoadUnavailable,
     ImageError,
@@ -30,6 +33,7 @@ from pykexec.plan import Console, FileLoadPlan, LoadPlan, Purpose, Request
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot, unpacked
+from tests.support.program import Load, Program, multiboot1
 
 KERNEL = FakeBzImage().build()
 NOT_GOT_AROUND = [
@@ -393,9 +397,9 @@ def test_a_kernel_that_could_hand_over_is_told_from_one_that_has_to(
 def test_the_segment_to_blame_is_found_by_trying(
     tmp_path: Path, kernel: FakeKernel, machine: Machine
 ) -> None:
-    kernel.refused_segment = "kernel"
     plan = loader.plan_load(machine, request_for(tmp_path))
-    with pytest.raises(SystemCallError, match=r"refuses segment kernel [0-9a-f]+-[0-9a-f]+, and takes"):
+    name = kernel.refused_segment = plan.segments[-1].name
+    with pytest.raises(SystemCallError, match=rf"refuses segment {name} [0-9a-f]+-[0-9a-f]+, and takes"):
         loader.load(plan, machine)
     # Two loads are refused, the whole and that with the segment to blame; the others are undone.
     assert kernel.calls.count("unload") == kernel.calls.count("load") - 2, "nothing half-loaded is left"
@@ -568,3 +572,76 @@ def test_the_sealed_file_cannot_be_changed(tmp_path: Path) -> None:
     descriptor = fileload._descriptor(FileData.from_bytes("kernel", KERNEL), "kernel")
     with pytest.raises(PermissionError):
         os.write(descriptor.number, b"x")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(("purpose", "name"), [(Purpose.BOOT, "reboot"), (Purpose.CRASH, "panic")])
+def test_no_load_that_counts_is_wasted(
+    purpose: Purpose, name: str, debug: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kernel/kexec_core.c, kexec_load_permitted(): a call counts before the kernel looks at what it gets."""
+    text = multiboot1().ljust(0x2000, b"\xf4")
+    at = snapshot("qemu-6.1-1g").iomem.crash_regions[-1].start if purpose is Purpose.CRASH else 0x100000
+    program = Program([Load(at, text)], at + 0x10, bits=32, machine=3)
+    foreign, plain = tmp_path / "multiboot", tmp_path / "bzImage"
+    foreign.write_bytes(program.build())
+    plain.write_bytes(KERNEL)
+    limit = {f"proc/sys/kernel/kexec_load_limit_{name}": "1\n"}
+    for path, calls in ((foreign, ["load"]), (plain, ["file"])):
+        kernel = FakeKernel(monkeypatch)
+        machine = unpacked("qemu-6.1-1g", tmp_path / f"root-{path.name}", limit)
+        loader.load_request(machine, Request.from_paths(path, purpose=purpose, debug=debug))
+        assert kernel.calls == calls
+        assert not any(flags & fileload.KEXEC_FILE_DEBUG for flags in kernel.flags)
+
+
+def test_core_headers_that_nobody_updates() -> None:
+    """Whichever call loads: kexec-tools, too, ends where the running kernel does not do it."""
+    machine = snapshot("qemu-6.1-1g")
+    for hotplug in (False, True):
+        request = Request(FileData.from_bytes("K", KERNEL), Purpose.CRASH, hotplug=hotplug)
+        expected = pytest.raises(PykexecError, match="--hotplug: the running kernel updates no core headers")
+        with expected if hotplug else nullcontext():
+            loader.plan_file_load(machine, request)
+
+
+UNFIT = {
+    "preserve_context": ["--load-preserve-context"],
+    "jump_back_helper": ["--load-jump-back-helper", "--entry=0x1000"],
+    "dtb": ["--dtb=FILE"],
+    "modules": ["--module=FILE"],
+    "format": ["-t", "bzImage"],
+    "no_checks": ["-i"],
+    "mem_min": ["--mem-min=0x1000"],
+    "mem_max": ["--mem-max=0x1000"],
+    "entry": ["--entry=0x1000"],
+    "entry_32bit": ["--entry-32bit"],
+    "real_mode": ["--real-mode"],
+    "no_efi": ["--noefi"],
+    "memmap_parameters": ["--pass-memmap-cmdline"],
+    "console_serial": ["--console-serial"],
+    "console_vga": ["--console-vga"],
+    "serial": ["--serial=0x3f8"],
+    "serial_baud": ["--serial-baud=9600"],
+}
+"""What kexec_file_load(2) has no argument for, by the command line's names for it."""
+
+
+def test_options_and_requests_agree_on_what_a_file_load_takes(tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_bytes(KERNEL)
+    machine = snapshot("qemu-6.1-1g")
+    assert set(cli._NOT_FOR_FILE_LOADS) == set(UNFIT)
+    fields: set[str] = set()
+    for argv in UNFIT.values():
+        words = [word.replace("FILE", str(tmp_path / "FILE")) for word in argv]
+        purposes = ["-p"] if "--pass-memmap-cmdline" in words else ["-l"]
+        kernel = [] if "--load-jump-back-helper" in words else [str(tmp_path / "FILE")]
+        purpose = [] if words[0].startswith("--load") else purposes
+        options = optionparser.parse([*purpose, *words, *kernel])
+        assert cli.system_call_of(options) == "load"
+        found = fileload.unfit(cli.request_of(options, cli.resolve(options).purpose, machine))
+        assert found, argv
+        fields |= {*found}
+    source = ast.parse(inspect.getsource(fileload.unfit))
+    asked = {key.value for node in ast.walk(source) if isinstance(node, ast.Dict) for key in node.keys}  # type: ignore[union-attr]
+    assert fields == asked
