@@ -71,7 +71,8 @@ def _unpack(deb: Path) -> Path:
 def _apt(suite: str, architecture: str) -> Sequence[str]:
     """An apt-get command with state of its own for that suite, its lists brought up to date."""
     state = _STORE / "apt" / f"{suite}-{architecture}"
-    (state / "lists/partial").mkdir(parents=True, exist_ok=True)
+    for folder in ("lists/partial", "cache"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {mirror()} {suite} main\n")
     (state / "status").touch()
     options = {
@@ -79,7 +80,10 @@ def _apt(suite: str, architecture: str) -> Sequence[str]:
         "APT::Architectures": architecture,
         "APT::Sandbox::User": "root",
         "Acquire::Retries": "3",
+        # Parsed lists are kept there: sources of images for containers switch that off.
         "Dir::Cache": state / "cache",
+        "Dir::Cache::pkgcache": "pkgcache.bin",
+        "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
         "Dir::Etc::sourcelist": state / "sources.list",
         "Dir::Etc::sourceparts": "-",
         "Dir::Etc::preferences": "-",
