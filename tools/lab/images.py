@@ -5,6 +5,7 @@ project's own code as it is in the working tree, and this run's jobs.
 """
 
 import compileall
+import functools
 import py_compile
 import shutil
 import tempfile
@@ -90,8 +91,9 @@ def second_system(arch: Arch, *, with_pykexec: bool) -> bytes:
     return full(arch) + project() if with_pykexec else small(arch)
 
 
+@functools.cache
 def project() -> bytes:
-    """The project's code as it is now, and the commands `pykexec` and `pykdump`."""
+    """The project's code as it was at the first call, and the commands `pykexec` and `pykdump`."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder, "pykexec")
         # The links to arch/ and purgatory/ become folders.
