@@ -92,12 +92,14 @@ def _panic(arch: Arch, kernel: Kernel, loader: str) -> float:
     """Seconds between two pieces of text on the console, as this machine's clock has them."""
     job = _PANIC_LOAD.format(loader=loader, console=arch.console, early=_EARLY[arch.name])
     padding = {"/padding": compressed_file(_INITRD_PADDING).read_bytes()}
-    guest = Guest(kernel, job, PANIC, second_files=padding)
+    # It waits, so that the clock does not start late.
+    guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', second_files=padding)
     with tempfile.TemporaryDirectory(prefix="pykexec-bench-") as name:
         folder = Path(name, "machine")
         with Running(Machine(arch), guest, folder, _TIMEOUT) as running:
             running.wait_for("first")
             console = Console(folder / "console.log")
+            running.go()
             panicked = console.wait_for(PANICKED)
             return console.wait_for(CAPTURE_RUNS) - panicked
 
