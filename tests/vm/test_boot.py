@@ -179,7 +179,6 @@ def test_secure_boot(kernel: Kernel, run_guest: RunGuest, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("prepare", "kernel_path", "options"),
     [
-        pytest.param('gzip -1 < "$KERNEL" > /tmp/Image.gz', "/tmp/Image.gz", "", id="gzip"),
         pytest.param("true", "/boot/vmlinuz.efi", "", id="zboot"),
         pytest.param("cat /sys/firmware/fdt > /tmp/my.dtb", '"$KERNEL"', "--dtb /tmp/my.dtb", id="dtb"),
         pytest.param("mount --bind /dev/null /sys/firmware/fdt", '"$KERNEL"', "", id="proc-device-tree"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
@@ -30,6 +31,14 @@ def check_dumped(core: ELFFile, ram: Iterable[range], left_out: Iterable[range])
         assert sum(address in part for part in dumped) == wanted, f"{address:#x}"
 
 
+def check_notes(core: ELFFile, cpus: int) -> None:
+    """Every processor has its note."""
+    segments = [each for each in core.iter_segments() if isinstance(each, NoteSegment)]
+    notes = [note for each in segments for note in each.iter_notes()]
+    assert [note["n_type"] for note in notes].count("NT_PRSTATUS") == cpus
+    assert [note["n_name"] for note in notes].count("VMCOREINFO") == 1
+
+
 _NODES = (
     *("-object", "memory-backend-ram,id=near,size=512M", "-numa", "node,nodeid=0,cpus=0-1,memdev=near"),
     *("-object", "memory-backend-ram,id=far,size=512M", "-numa", "node,nodeid=1,cpus=2-3,memdev=far"),
@@ -48,6 +57,7 @@ def test_nodes_and_a_plugged_dimm(kernel: Kernel, loader: str, run_guest: RunGue
     assert jobs.ranges(iomem, "Persistent Memory (legacy)") == [range(768 * MIB, 832 * MIB)], iomem
     assert any(part.start >= 4 * GIB for part in ram), iomem
     check_dumped(head(result), ram, reserved)
+    check_notes(head(result), machine.cpus)
 
 
 def test_arm64_memory_beyond_a_terabyte(loader: str, run_guest: RunGuest) -> None:
@@ -60,6 +70,7 @@ def test_arm64_memory_beyond_a_terabyte(loader: str, run_guest: RunGuest) -> Non
     ram, reserved = (jobs.ranges(iomem, name) for name in ("System RAM", "Crash kernel"))
     assert any(part.start == 3 * TIB // 2 for part in ram), iomem
     check_dumped(head(result), ram, reserved)
+    check_notes(head(result), machine.cpus)
 
 
 _KMEM = """
@@ -117,13 +128,6 @@ def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
     check_dumped(head(result), jobs.ranges(iomem, "System RAM"), [*jobs.ranges(iomem, "Crash kernel"), *cma])
     ram = jobs.ranges(result.stage("second").read("iomem"), "System RAM")
     assert all(any(part.start in each and part.stop - 1 in each for each in ram) for part in cma)
-
-
-def test_four_levels_of_page_tables(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
-    """QEMU's best CPU has five, and so have all other cases here, but for those on 5.10."""
-    look = 'grep -cw la57 /proc/cpuinfo > "$OUT/la57" || true\n'
-    machine = Machine(extra=("-cpu", "max,la57=off"))
-    assert crash(kernel, loader, run_guest, machine, prepare=look).stage("first").read("la57") == "0\n"
 
 
 def test_arm64_pages_of_16k(loader: str, run_guest: RunGuest) -> None:
