@@ -10,10 +10,10 @@ import enum
 import os
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pykexec.errors import PurgatoryError
-from pykexec.machine.serial import SerialPort
+from pykexec.machine.serial import Registers, SerialPort
 from pykexec.memory import KIB, MIB, align_up
 from pykexec.purgatory.compiled import PARAMS, REGION
 from pykexec.values import dataclass
@@ -229,14 +229,21 @@ def io_port_console(port: SerialPort | None, baud: int | None = None, *, vga: bo
     return Console(ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift, divisor, vga)
 
 
+_BY_REGISTERS: Mapping[Registers, ConsoleKind] = {
+    Registers.PL011: ConsoleKind.PL011,
+    Registers.UART_8250: ConsoleKind.UART_8250_MMIO,
+    Registers.UART_8250_WORDS: ConsoleKind.UART_8250_MMIO32,
+}
+
+
 def mmio_console(port: SerialPort | None) -> Console:
-    """The console of that UART if its registers are in memory (the MMU is off), else none."""
-    if port is None or not port.iomem_base:
+    """The console of that UART if it is a PL011 or an 8250 with registers in memory, else none.
+
+    Purgatory is not told of others: what it reads and writes there may reset or stop the CPU.
+    """
+    if port is None or not port.iomem_base or port.registers not in _BY_REGISTERS:
         return Console()
-    if port.name.startswith("ttyAMA"):
-        return Console(ConsoleKind.PL011, port.iomem_base)
-    kind = ConsoleKind.UART_8250_MMIO32 if port.word_registers else ConsoleKind.UART_8250_MMIO
-    return Console(kind, port.iomem_base, port.reg_shift)
+    return Console(_BY_REGISTERS[port.registers], port.iomem_base, port.reg_shift)
 
 
 def build(

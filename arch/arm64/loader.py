@@ -211,15 +211,17 @@ def _place_purgatory(layout: Layout, machine: Machine, request: Request, line: s
 
 def _console(machine: Machine, request: Request, line: str) -> purgatory.Console:
     wanted = request.console
-    found = purgatory.mmio_console(machine.console_for(line, wanted.port))
+    port = machine.console_for(line, wanted.port)
+    found = purgatory.mmio_console(port)
     if found.base or not (wanted.port or wanted.serial):
         return found
-    raise UsageError(
-        f"--serial={wanted.port} has no registers in memory, and purgatory uses no others"
-        if wanted.port
-        else "--console-serial: this machine shows no serial console",
-        hint="name one with registers in memory: --serial=ttyAMA0",
-    )
+    if port is None:
+        what = "--console-serial: this machine shows no serial console"
+    else:
+        which = f"--serial={port.name}" if wanted.port else f"--console-serial: {port.name}"
+        lack = "is not known to be a PL011 or an 8250" if port.iomem_base else "has no registers in memory"
+        what = f"{which} {lack}, and purgatory uses no others"
+    raise UsageError(what, hint="name a PL011 or an 8250 with registers in memory: --serial=ttyAMA0")
 
 
 def _checked(line: str) -> str:

@@ -39,6 +39,7 @@ FACTS = (
     "sys/class/tty/*/iomem_base",
     "sys/class/tty/*/iomem_reg_shift",
     "sys/class/tty/*/port",
+    "sys/class/tty/*/type",
     "sys/class/tty/console/active",
     "sys/devices/system/cpu/cpu*/crash_notes",
     "sys/devices/system/cpu/cpu*/crash_notes_size",

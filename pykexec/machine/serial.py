@@ -1,5 +1,7 @@
 """Serial ports, for purgatory's last words."""
 
+import enum
+
 from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Root
 from pykexec.machine.text import number, read_number, read_text
@@ -8,7 +10,18 @@ from pykexec.values import dataclass
 _TTYS = "sys/class/tty"
 _PORTS_END = 1 << 16
 _SHIFT_MAX = 12  # registers are not further apart than a page
-_UPIO_MEM32 = 3  # include/linux/serial_core.h
+_UPIO_MEM, _UPIO_MEM32 = 2, 3  # include/linux/serial_core.h
+_TYPES_8250 = frozenset({*range(1, 31), 40, 42, 76, 95, 121})
+"""PORT_* of what drivers/tty/serial/8250 drives (include/uapi/linux/serial.h, serial_core.h)."""
+
+
+class Registers(enum.Enum):
+    """What lies at a port's `iomem_base`."""
+
+    UNKNOWN = "unknown"
+    PL011 = "PL011"
+    UART_8250 = "8250"
+    UART_8250_WORDS = "8250, to be accessed by 32 bits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +36,10 @@ class SerialPort:
     """Physical address of its registers; 0 when it has none."""
     reg_shift: int
     """Registers lie 1 << reg_shift bytes apart in memory."""
-    word_registers: bool
-    """Registers take accesses of 32 bits only."""
+    registers: Registers = Registers.UNKNOWN
 
 
-FIRST_PORT = SerialPort("ttyS0", io_port=0x3F8, iomem_base=0, reg_shift=0, word_registers=False)
+FIRST_PORT = SerialPort("ttyS0", io_port=0x3F8, iomem_base=0, reg_shift=0)
 """Where every PC has it (arch/x86/include/asm/serial.h)."""
 
 
@@ -55,7 +67,7 @@ def named(root: Root, name: str) -> SerialPort:
             port_number = 0
         if not 0 < port_number < _PORTS_END:
             raise UsageError(f"--serial={name}: no I/O port", hint="give one as 0x3f8")
-        return SerialPort(name, port_number, iomem_base=0, reg_shift=0, word_registers=False)
+        return SerialPort(name, port_number, iomem_base=0, reg_shift=0)
     port = _port(root, name)
     if port is None:
         raise UsageError(f"--serial={name}: this machine has no such serial port (/sys/class/tty/{name})")
@@ -75,6 +87,18 @@ def _port(root: Root, name: str) -> SerialPort | None:
         io_port=told("port", _PORTS_END),
         iomem_base=told("iomem_base", 1 << 64),
         reg_shift=told("iomem_reg_shift", _SHIFT_MAX + 1),
-        word_registers=told("io_type", 1 << 8) == _UPIO_MEM32,
+        registers=_registers(name, told("type", 1 << 32), told("io_type", 1 << 8)),
     )
     return port if port.io_port or port.iomem_base else None
+
+
+def _registers(name: str, uart_type: int, io_type: int) -> Registers:
+    """By its type where the name does not tell: meson_uart.c, sprd_serial.c and others have a ttyS, too."""
+    driver = name.rstrip("0123456789")
+    if driver == "ttyAMA":
+        return Registers.PL011
+    if driver != "ttyS" or uart_type not in _TYPES_8250:
+        return Registers.UNKNOWN
+    return {_UPIO_MEM: Registers.UART_8250, _UPIO_MEM32: Registers.UART_8250_WORDS}.get(
+        io_type, Registers.UNKNOWN
+    )

@@ -261,6 +261,67 @@ def test_a_console_that_is_asked_for_is_used(tmp_path: Path) -> None:
         plan_load(without, dataclasses.replace(quiet, console=Console(serial=True)))
 
 
+def uart(name: str, **files: int) -> dict[str, str | bytes | None]:
+    """The one console, with its registers at 0xabcd0000."""
+    found = {"iomem_base": 0xABCD0000, "iomem_reg_shift": 2, "port": 0, **files}
+    told: dict[str, str | bytes | None] = {
+        f"sys/class/tty/{name}/{file}": f"{value:#x}\n" if file == "iomem_base" else f"{value}\n"
+        for file, value in found.items()
+    }
+    return {**told, "sys/class/tty/console/active": f"{name}\n"}
+
+
+UPIO_MEM, UPIO_MEM16, UPIO_MEM32 = 2, 7, 3  # include/linux/serial_core.h
+PORT = {  # include/uapi/linux/serial.h, include/uapi/linux/serial_core.h
+    "16550A": 4,
+    "BCM7271": 76,
+    "IMX": 62,
+    "LPUART": 103,
+    "MESON": 109,
+    "MSM": 88,
+    "S3C6400": 84,
+    "SPRD": 111,
+    "XUARTPS": 98,
+}
+UART_8250_MMIO, UART_8250_MMIO32 = 3, 4  # purgatory/common/params.h
+
+
+@pytest.mark.parametrize(
+    ("name", "uart_type", "io_type", "kind"),
+    [
+        ("ttyS0", "16550A", UPIO_MEM, UART_8250_MMIO),
+        ("ttyS12", "16550A", UPIO_MEM32, UART_8250_MMIO32),
+        ("ttyS0", "BCM7271", UPIO_MEM, UART_8250_MMIO),
+        ("ttyS0", "16550A", UPIO_MEM16, None),
+        ("ttyS0", "MESON", UPIO_MEM, None),
+        ("ttyS0", "SPRD", UPIO_MEM, None),
+        ("ttyS0", None, UPIO_MEM, None),
+        ("ttySAC0", "S3C6400", UPIO_MEM32, None),
+        ("ttymxc0", "IMX", UPIO_MEM, None),
+        ("ttyMSM0", "MSM", UPIO_MEM, None),
+        ("ttyPS0", "XUARTPS", UPIO_MEM, None),
+        ("ttyLP0", "LPUART", UPIO_MEM32, None),
+    ],
+)
+def test_purgatory_only_writes_to_a_uart_that_it_knows(
+    name: str, uart_type: str | None, io_type: int, kind: int | None, tmp_path: Path
+) -> None:
+    files = {"io_type": io_type} | ({} if uart_type is None else {"type": PORT[uart_type]})
+    machine = unpacked(PLAIN, tmp_path, uart(name, **files))
+    plan = plan_load(machine, request(Purpose.CRASH, append=f"console={name},115200"))
+    data = bytes(plan.segment("purgatory").data)
+    console = struct.pack("<IIQ", kind or 0, 2, 0xABCD0000)
+    assert (console in data) is (kind is not None)
+    if kind is None:
+        assert struct.pack("<Q", 0xABCD0000) not in data
+        for asked, message in (
+            (Console(name), f"--serial={name} is not known to be a PL011 or an 8250"),
+            (Console(serial=True), f"--console-serial: {name} is not known to be a PL011 or an 8250"),
+        ):
+            with pytest.raises(UsageError, match=message):
+                plan_load(machine, request(Purpose.CRASH, append="quiet", console=asked))
+
+
 def test_headers_before_3_17_have_no_size() -> None:
     kernel = image.parse(FileData.from_bytes("Image", FakeImage(image_size=0, text_offset=0x123).build()))
     assert (kernel.text_offset, kernel.memory_size) == (0x80000, 16 * MIB)
