@@ -10,7 +10,7 @@ import enum
 import os
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pykexec.errors import PurgatoryError
 from pykexec.machine.serial import Registers, SerialPort
@@ -176,15 +176,26 @@ def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
             found.update(zip(pair, hash_all([parts[index].data for index in pair]), strict=True))
 
     # The interpreter lock is released while something is hashed.
-    others = [threading.Thread(target=work) for _ in range(min(_cores(), (len(parts) + 1) // 2) - 1)]
-    for thread in others:
-        thread.start()
+    others = _start(work, min(_cores(), (len(parts) + 1) // 2) - 1)
     work()
     for thread in others:
         thread.join()
     return tuple(
         Digest(part.name, part.address, part.data.nbytes, found[index]) for index, part in enumerate(parts)
     )
+
+
+def _start(work: Callable[[], None], count: int) -> list[threading.Thread]:
+    """So many threads, or as many as the limits on processes leave room for."""
+    threads: list[threading.Thread] = []
+    for _ in range(count):
+        thread = threading.Thread(target=work)
+        try:
+            thread.start()
+        except RuntimeError:
+            break
+        threads.append(thread)
+    return threads
 
 
 def _cores() -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,6 +70,32 @@ def test_a_function_that_hashes_wrongly_is_not_used(tmp_path: Path) -> None:
     file = tmp_path / "x86_64.elf"
     file.write_bytes(code)
     assert native.find(os.fspath(file)) is None
+
+
+@pytest.mark.parametrize("possible", [0, 1])
+def test_hashing_where_no_more_threads_can_be_started(
+    possible: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on processes holds for threads, too (RLIMIT_NPROC, a cgroup's pids.max)."""
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == possible:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(purgatory, "_cores", lambda: 4)
+    contents = [os.urandom(9 << 20) for _ in range(4)]
+    regions = [Region(str(n), n << 28, memoryview(data)) for n, data in enumerate(contents)]
+    assert [digest.sha256 for digest in purgatory.digest_regions(regions)] == [
+        hashlib.sha256(data[at : at + (4 << 20)]).digest()
+        for data in contents
+        for at in range(0, len(data), 4 << 20)
+    ]
+    assert not any(thread.is_alive() for thread in started)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
