@@ -4,7 +4,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from pykexec.errors import ImageError
 from pykexec.formats import magic
@@ -63,7 +63,9 @@ class _Zstd:
     _PIECE = KIB
 
     def __init__(self) -> None:
-        self._inner = _package("zstd").ZstdDecompressor().decompressobj()
+        import zstandard
+
+        self._inner = zstandard.ZstdDecompressor().decompressobj()
         self._pending = memoryview(b"")
 
     @property
@@ -97,7 +99,8 @@ def _legacy_lz4(path: str, data: memoryview) -> Iterator[bytes]:
 
     Kernels have four more bytes behind the last block, the size of it all (scripts/Makefile.lib).
     """
-    block: Any = _package("lz4").block
+    import lz4.block
+
     at = 0
     while data.nbytes - at > 4:
         start = at + 4
@@ -111,8 +114,14 @@ def _legacy_lz4(path: str, data: memoryview) -> Iterator[bytes]:
             raise ImageError(f"{path}: damaged lz4 data: a block of {size} bytes at offset {at:#x}")
         if start + size > data.nbytes:
             raise _endless(path)
-        yield block.decompress(data[start : start + size], uncompressed_size=_LEGACY_BLOCK)
+        yield lz4.block.decompress(data[start : start + size], uncompressed_size=_LEGACY_BLOCK)
         at = start + size
+
+
+def _lz4() -> _Decompressor:
+    import lz4.frame
+
+    return lz4.frame.LZ4FrameDecompressor()  # type: ignore[no-any-return]
 
 
 _DECOMPRESSORS: Mapping[str, Callable[[], _Decompressor]] = {
@@ -121,13 +130,10 @@ _DECOMPRESSORS: Mapping[str, Callable[[], _Decompressor]] = {
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
     "bzip2": bz2.BZ2Decompressor,
     "zstd": _Zstd,
-    "lz4": lambda: _package("lz4").frame.LZ4FrameDecompressor(),
+    "lz4": _lz4,
 }
-_PACKAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "zstd": ("zstandard", ()),
-    "lz4": ("lz4", ("lz4.frame", "lz4.block")),
-}
-"""What takes a package, and its modules: Python's own library has no zstd before 3.14, and no lz4."""
+_PACKAGES: Mapping[str, str] = {"zstd": "zstandard", "lz4": "lz4"}
+"""What takes a package: Python's own library has no zstd before 3.14, and no lz4."""
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error, lzma.LZMAError)
 
 
@@ -152,8 +158,10 @@ def pieces(path: str, data: memoryview, name: str, size_max: int | None = None) 
             if total > limit:
                 raise ImageError(f"{path}: unpacks to more than {limit // MIB} MiB, which nothing here does")
             yield piece
-    except _MissingPackage as error:
-        package = str(error)
+    except ImportError:
+        if name not in _PACKAGES:
+            raise
+        package = _PACKAGES[name]
         raise ImageError(
             f"{path}: compressed with {name}, which takes the Python package {package}",
             hint=f"pip install {package}, or unpack it: {name} -d",
@@ -200,17 +208,3 @@ def _streams(path: str, data: memoryview, name: str) -> Iterator[bytes]:
 
 def _endless(path: str) -> ImageError:
     return ImageError(f"{path}: truncated: its compressed data does not end")
-
-
-class _MissingPackage(Exception):
-    """The name of what has to be installed."""
-
-
-def _package(name: str) -> Any:
-    package, modules = _PACKAGES[name]
-    try:
-        for module in modules:
-            __import__(module)
-        return __import__(package)
-    except ImportError:
-        raise _MissingPackage(package) from None

@@ -5,6 +5,7 @@ import functools
 import gzip
 import lzma
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -97,6 +98,20 @@ def test_truncated_anywhere(name: str) -> None:
 def test_legacy_lz4(data: bytes) -> None:
     """With an end, with the size that kernels have behind them, several files in a row."""
     assert unwrap(data) == (IMAGE, "lz4")
+
+
+@pytest.mark.parametrize(
+    ("packed", "module"),
+    [(lz4.frame.compress(IMAGE), "lz4.block"), (legacy_lz4(IMAGE), "lz4.frame")],
+    ids=["frame", "legacy frame"],
+)
+def test_lz4_takes_one_module(packed: bytes, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {"lz4.block": "lz4.frame", "lz4.frame": "lz4.block"}[module]
+    monkeypatch.setitem(sys.modules, module, None)
+    assert unwrap(packed) == (IMAGE, "lz4")
+    monkeypatch.setitem(sys.modules, other, None)
+    with pytest.raises(ImageError, match="compressed with lz4, which takes the Python package lz4"):
+        unwrap(packed)
 
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {

@@ -38,6 +38,8 @@ PLANS = {
     "debug": ["-d", "-l", "/kernel"],
     "packed": ["-l", "/kernel.gz"],
     "packed with zstd": ["-l", "/kernel.zst"],
+    "packed with lz4": ["-l", "/kernel.lz4"],
+    "packed with lz4, as kernels are": ["-l", "/kernel.legacy.lz4"],
     "no kernel": ["-l", "/initrd"],
     "usage": ["-l", "-u"],
 }
@@ -80,6 +82,8 @@ def tree(
     (root / "initrd").write_bytes(bytes(range(256)) * 64)
     run(["gzip", "-k", "-S", ".gz", root / "kernel"])
     run(["zstd", "-q", root / "kernel"])
+    run(["lz4", "-q", root / "kernel", root / "kernel.lz4"])
+    run(["lz4", "-q", "-l", root / "kernel", root / "kernel.legacy.lz4"])
     shutil.copy(FOLDER / MACHINES[arch], root / "machine.tar")
     return arch, root
 
