@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from pykexec.errors import ImageError
-from pykexec.formats import magic
+from pykexec.formats import magic, zstd
 from pykexec.memory import KIB, MIB
 
 _SIZE_MAX = 1024 * MIB
@@ -19,8 +19,8 @@ _STREAMS_MAX = 16384
 """Pieces of 64 KiB, which is the least that tools make, of so much."""
 
 
-class _Decompressor(Protocol):
-    """What bz2, lzma and lz4 have in common; zlib's and zstd's are made to fit."""
+class Decompressor(Protocol):
+    """Of one stream, bit by bit: as bz2, lzma, lz4 and Python's own zstd have it; others are made to fit."""
 
     @property
     def eof(self) -> bool: ...
@@ -54,39 +54,8 @@ class _Gzip:
         return self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
 
 
-class _Zstd:
-    """zstandard gives all that the input holds: so that this stays little, it is fed little.
-
-    Four bytes can stand for a block of 128 KiB (RFC 8878, RLE_Block): a KiB for 32 MiB.
-    """
-
-    _PIECE = KIB
-
-    def __init__(self) -> None:
-        import zstandard
-
-        self._inner = zstandard.ZstdDecompressor().decompressobj()
-        self._pending = memoryview(b"")
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._inner.eof)
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._pending.nbytes
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._inner.unused_data) + bytes(self._pending)
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        self._pending = self._pending if self._pending.nbytes else memoryview(data)
-        found = bytearray()
-        while self._pending.nbytes and len(found) < max_length and not self.eof:
-            found += self._inner.decompress(self._pending[: self._PIECE])
-            self._pending = self._pending[self._PIECE :]
-        return bytes(found)
+def _zstd() -> Decompressor:
+    return zstd.implementation()[0]()
 
 
 _LEGACY_LZ4 = b"\x02\x21\x4c\x18"
@@ -118,21 +87,21 @@ def _legacy_lz4(path: str, data: memoryview) -> Iterator[bytes]:
         at = start + size
 
 
-def _lz4() -> _Decompressor:
+def _lz4() -> Decompressor:
     import lz4.frame
 
     return lz4.frame.LZ4FrameDecompressor()  # type: ignore[no-any-return]
 
 
-_DECOMPRESSORS: Mapping[str, Callable[[], _Decompressor]] = {
+_DECOMPRESSORS: Mapping[str, Callable[[], Decompressor]] = {
     "gzip": _Gzip,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
     "bzip2": bz2.BZ2Decompressor,
-    "zstd": _Zstd,
+    "zstd": _zstd,
     "lz4": _lz4,
 }
-_PACKAGES: Mapping[str, str] = {"zstd": "zstandard", "lz4": "lz4"}
+_PACKAGES: Mapping[str, str] = {"zstd": zstd.PACKAGE, "lz4": "lz4"}
 """What takes a package: Python's own library has no zstd before 3.14, and no lz4."""
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error, lzma.LZMAError)
 

@@ -2,8 +2,8 @@
 
 import zlib
 from collections.abc import Callable
-from typing import Any
 
+from pykexec.formats import zstd
 from pykexec.vmcore.errors import DumpError
 
 
@@ -28,44 +28,16 @@ def _unzlib(data: bytes, size: int) -> bytes:
 
 def _unzstd(data: bytes, size: int) -> bytes:
     try:
-        decompress = _zstd()
-        return decompress(data, size)
-    except (ValueError, RuntimeError, EOFError, OSError, MemoryError) as error:
-        raise DamagedPageError(str(error)) from error
-
-
-def _zstd() -> Callable[[bytes, int], bytes]:
-    """A decompressor with bounded output: Python's own since 3.14, or the package zstandard's."""
-    try:
-        own: Any = __import__("compression.zstd").zstd
-    except ImportError:
-        own = None
-    if own is not None:
-        return _checked(lambda data, size: own.ZstdDecompressor().decompress(data, size + 1), own.ZstdError)
-    try:
-        package: Any = __import__("zstandard")
+        new, damage = zstd.implementation()
     except ImportError:
         raise DumpError(
-            "the dump's pages are compressed with zstd, which takes the Python package zstandard",
-            hint="pip install zstandard (or Debian's python3-zstandard)",
+            f"the dump's pages are compressed with zstd, which takes the Python package {zstd.PACKAGE}",
+            hint=f"pip install {zstd.PACKAGE} (or Debian's python3-{zstd.PACKAGE})",
         ) from None
-
-    def decompress(data: bytes, size: int) -> Any:
-        return package.ZstdDecompressor().stream_reader(data).read(size + 1)
-
-    return _checked(decompress, package.ZstdError)
-
-
-def _checked(
-    decompress: Callable[[bytes, int], Any], error: type[Exception]
-) -> Callable[[bytes, int], bytes]:
-    def checked(data: bytes, size: int) -> bytes:
-        try:
-            return bytes(decompress(data, size))
-        except error as problem:
-            raise DamagedPageError(str(problem)) from problem
-
-    return checked
+    try:
+        return new().decompress(data, size + 1)
+    except (damage, ValueError, RuntimeError, EOFError, OSError, MemoryError) as error:
+        raise DamagedPageError(str(error)) from error
 
 
 class _Output:

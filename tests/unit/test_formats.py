@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from types import ModuleType
 
 import lz4.block
 import lz4.frame
@@ -21,6 +22,7 @@ from pykexec import formats
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, elf
+from pykexec.vmcore import pages
 from tests.support.arm64_image import FakeImage
 from tests.support.zboot import zboot
 
@@ -112,6 +114,46 @@ def test_lz4_takes_one_module(packed: bytes, module: str, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, other, None)
     with pytest.raises(ImageError, match="compressed with lz4, which takes the Python package lz4"):
         unwrap(packed)
+
+
+class OwnZstd:
+    """With the methods of compression.zstd.ZstdDecompressor (Python 3.14), by means of the package."""
+
+    def __init__(self) -> None:
+        self._inner = zstandard.ZstdDecompressor().decompressobj()
+        self.needs_input = True
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        found = self._inner.decompress(data)
+        assert len(found) <= max_length
+        return found
+
+    eof = property(lambda self: self._inner.eof)
+    unused_data = property(lambda self: self._inner.unused_data)
+
+
+def test_zstd_of_python_itself_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed, module = zstandard.compress(IMAGE), ModuleType("compression.zstd")
+    module.__dict__.update(ZstdDecompressor=OwnZstd, ZstdError=zstandard.ZstdError)
+    package = ModuleType("compression")
+    package.__dict__.update(zstd=module, __path__=[])
+    monkeypatch.setitem(sys.modules, "compression", package)
+    monkeypatch.setitem(sys.modules, "compression.zstd", module)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    assert unwrap(packed) == (IMAGE, "zstd")
+    assert pages.unpack("zstd", zstandard.compress(bytes(4096)), 4096) == bytes(4096)
+    for damaged in (packed[:4] + b"\xff" * 20, packed[:-40]):
+        with pytest.raises(ImageError, match=r"damaged zstd data|truncated"):
+            unwrap(damaged)
+        with pytest.raises(pages.DamagedPageError):
+            pages.unpack("zstd", damaged, 4096)
+
+
+def test_without_any_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "compression", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ImageError, match="compressed with zstd, which takes the Python package zstandard"):
+        unwrap(zstandard.compress(IMAGE))
 
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
