@@ -7,10 +7,11 @@ Specification, chapter 5.
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pykexec.errors import ImageError
 from pykexec.formats import magic
+from pykexec.memory import KIB
 
 _HEADER = struct.Struct(">10I")
 _VERSION, _COMPATIBLE_VERSION = 17, 16
@@ -18,25 +19,35 @@ _BEGIN_NODE, _END_NODE, _PROP, _NOP, _END = 1, 2, 3, 4, 9
 _DEPTH_MAX = 16
 _TAGS_MAX = 1 << 17
 _NAME_MAX = 256
+_TEXT_MAX = 64 * KIB
+"""Longer than any command line or list of machines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node; property values are views of the blob."""
 
-    properties: Mapping[str, memoryview] = field(default_factory=dict)
-    children: Mapping[str, "Node"] = field(default_factory=dict)
+    path: str
+    """The file's."""
+    properties: Mapping[str, memoryview]
+    children: Mapping[str, "Node"]
 
     def text(self, name: str) -> str | None:
-        """The first string of a property, None where it is missing."""
-        value = self.properties.get(name)
-        return None if value is None else bytes(value[:_NAME_MAX]).partition(b"\0")[0].decode("latin-1")
+        """The first string of a property, None without it. Raises ImageError for a very long one."""
+        value = self._text(name)
+        return None if value is None else value.partition("\0")[0]
 
     def texts(self, name: str) -> list[str]:
-        """All strings of a property."""
+        """All strings of a property. Raises ImageError when they are very long."""
+        return [each for each in (self._text(name) or "").split("\0") if each]
+
+    def _text(self, name: str) -> str | None:
         value = self.properties.get(name)
-        joined = "" if value is None else bytes(value[: 64 * _NAME_MAX]).decode("latin-1")
-        return [each for each in joined.split("\0") if each]
+        if value is None:
+            return None
+        if value.nbytes > _TEXT_MAX:
+            raise ImageError(f"{self.path}: damaged: {value.nbytes} bytes of text in a property {name}")
+        return bytes(value).decode("utf-8", "surrogateescape")
 
     def number(self, name: str) -> int | None:
         """A property of 32 bits, None where there is none."""
@@ -99,8 +110,8 @@ class _Reader:
             elif tag == _END_NODE and above:
                 properties, children, name = above.pop()
                 if not above:
-                    return Node(properties, children)
-                above[-1][1][name] = Node(properties, children)
+                    return Node(self._path, properties, children)
+                above[-1][1][name] = Node(self._path, properties, children)
             elif tag != _NOP:
                 raise self._damaged(f"tag {tag:#x} at {position - 4:#x} of the structure is out of place")
         raise self._damaged(f"more than {_TAGS_MAX} nodes and properties")

@@ -171,6 +171,27 @@ def test_what_is_not_checked_is_said() -> None:
     )
 
 
+@pytest.mark.parametrize("line", ["quiet " * 500 + "root=UUID=0", "note=über", "raw=\udcff", ""])
+def test_a_command_line_is_taken_as_it_is(line: str) -> None:
+    """The kernel takes 2048 characters or more (COMMAND_LINE_SIZE), and bytes of any kind."""
+    bootargs = line.encode("utf-8", "surrogateescape") + b"\0"
+    found = parse(blob({"k": image(KERNEL)}, {"c": {"kernel": text("k"), "bootargs": bootargs}}))
+    assert found.select().command_line == line
+
+
+def test_many_names_are_all_read() -> None:
+    names = [f"board,{number}" for number in range(2000)]
+    compatible = b"".join(map(text, names))
+    found = parse(blob({"k": image(KERNEL)}, {"c": {"kernel": text("k"), "compatible": compatible}}))
+    assert found.configurations[0].compatible == tuple(names)
+
+
+@pytest.mark.parametrize("name", ["bootargs", "compatible", "description"])
+def test_a_text_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ImageError, match=f"fit: damaged: 70000 bytes of text in a property {name}"):
+        parse(blob({"k": image(KERNEL)}, {"c": {"kernel": text("k"), name: b"x" * 70000}})).select()
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
