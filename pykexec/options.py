@@ -333,7 +333,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--real-mode",
         "real_mode",
-        "Enter a bzImage through its 16-bit entry: an error, pykexec has no use for it.",
+        "Enter a bzImage through its 16-bit entry, with a PC's BIOS (-l).",
         group=X86,
     ),
     Option("--noefi", "no_efi", "Do not hand EFI's tables and services on.", group=X86),

@@ -117,7 +117,7 @@ class Request:
     entry_32bit: bool = False
     """Enter a bzImage through its 32-bit entry (--entry-32bit)."""
     real_mode: bool = False
-    """Enter a bzImage through its 16-bit entry (--real-mode): refused."""
+    """Enter a bzImage through its 16-bit entry (--real-mode)."""
     modules: tuple[Module, ...] = ()
     """For a Multiboot kernel (--module)."""
     hotplug: bool = False
