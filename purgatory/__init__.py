@@ -139,11 +139,15 @@ def load_blob(arch_name: str) -> Blob:
             file = blob.read()
         kind, entry, headers, header_size, count = _EHDR.unpack_from(file)
         load = _load_segment(file, headers, header_size, count)
-    except (OSError, struct.error, StopIteration) as error:
-        raise PurgatoryError(
-            f"{path}: {error or 'nothing to load'}", hint="install pykexec again"
-        ) from error
-    memsz, alignment, image = load
+    except OSError as error:
+        raise _unusable(path, error.strerror or "unreadable") from error
+    except struct.error as error:
+        raise _unusable(path, f"truncated within its headers: {len(file)} bytes") from error
+    if load is None:
+        raise _unusable(path, "it has no segment to load")
+    memsz, filesz, alignment, image = load
+    if len(image) < filesz:
+        raise _unusable(path, f"truncated: {len(image)} of {filesz} bytes to load")
     # The block begins with numbers that occur nowhere else, in purgatories this version can fill in.
     params = image.find(_BLOCK_START)
     if kind != _ELF64_LSB or params < 0:
@@ -154,13 +158,19 @@ def load_blob(arch_name: str) -> Blob:
     return Blob(image, memsz, alignment, entry_offset=entry, params_offset=params)
 
 
-def _load_segment(file: bytes, headers: int, header_size: int, count: int) -> tuple[int, int, bytes]:
-    """Size in memory, alignment and contents of the segment to load. Raises StopIteration without one."""
+def _unusable(path: str, why: str) -> PurgatoryError:
+    return PurgatoryError(f"cannot load purgatory from {path}: {why}", hint="install pykexec again")
+
+
+def _load_segment(
+    file: bytes, headers: int, header_size: int, count: int
+) -> tuple[int, int, int, bytes] | None:
+    """Size in memory and in the file, alignment and contents of the segment to load; None without one."""
     for index in range(count):
         kind, offset, _, _, filesz, memsz, alignment = _PHDR.unpack_from(file, headers + index * header_size)
         if kind == _PT_LOAD:
-            return memsz, alignment, file[offset : offset + filesz]
-    raise StopIteration
+            return memsz, filesz, alignment, file[offset : offset + filesz]
+    return None
 
 
 def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:

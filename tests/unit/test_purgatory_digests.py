@@ -1,16 +1,20 @@
 """What the loader hashes, with purgatory's own code where this machine's CPU can, and without."""
 
 import hashlib
+import io
 import os
+import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec import purgatory
+from pykexec.errors import PurgatoryError
 from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.plan import Purpose, Request
@@ -53,6 +57,36 @@ def test_digests_are_those_of_hashlib(contents: list[bytes]) -> None:
     regions = [Region(str(n), n << 20, memoryview(data)) for n, data in enumerate(contents)]
     expected = {str(n): hashlib.sha256(data).digest() for n, data in enumerate(contents) if data}
     assert {each.name: each.sha256 for each in purgatory.digest_regions(regions)} == expected
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that stands for x86_64's purgatory."""
+    monkeypatch.setattr(purgatory, "_PREBUILT", os.fspath(tmp_path))
+    return tmp_path / "x86_64.elf"
+
+
+def test_a_purgatory_that_is_cut_off_is_refused(shipped: Path) -> None:
+    whole = (_PREBUILT / "x86_64.elf").read_bytes()
+    (segment,) = ELFFile(io.BytesIO(whole)).iter_segments("PT_LOAD")
+    end = segment["p_offset"] + segment["p_filesz"]
+    shipped.write_bytes(whole[:end])
+    assert purgatory.load_blob("x86_64").image == segment.data()
+    for length in (0, 63, 64, 100, *range(4096, end, 170), end - 1):
+        shipped.write_bytes(whole[:length])
+        with pytest.raises(PurgatoryError, match=r"x86_64\.elf: truncated"):
+            purgatory.load_blob("x86_64")
+
+
+def test_a_purgatory_without_anything_to_load_is_refused(shipped: Path) -> None:
+    with pytest.raises(PurgatoryError, match=r"x86_64\.elf: No such file"):
+        purgatory.load_blob("x86_64")
+    code = bytearray((_PREBUILT / "x86_64.elf").read_bytes())
+    struct.pack_into("<H", code, 56, 0)  # e_phnum (elf(5))
+    shipped.write_bytes(code)
+    with pytest.raises(PurgatoryError, match=r"x86_64\.elf: it has no segment to load") as error:
+        purgatory.load_blob("x86_64")
+    assert error.value.hint == "install pykexec again"
 
 
 def test_what_has_no_function_for_programs(tmp_path: Path) -> None:
