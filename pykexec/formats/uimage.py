@@ -2,24 +2,9 @@
 
 import zlib
 
-from construct import Bytes, Int8ub, Int32ub, Struct
-
 from pykexec.errors import ImageError
+from pykexec.formats.compiled import UIMAGE
 
-_HEADER = Struct(
-    "magic" / Bytes(4),
-    "header_crc" / Int32ub,
-    "time" / Int32ub,
-    "size" / Int32ub,
-    "load" / Int32ub,
-    "entry" / Int32ub,
-    "data_crc" / Int32ub,
-    "os" / Int8ub,
-    "arch" / Int8ub,
-    "type" / Int8ub,
-    "compression" / Int8ub,
-    "name" / Bytes(32),
-)
 _LINUX = 5
 _KERNEL_TYPES = (2, 14)  # IH_TYPE_KERNEL, IH_TYPE_KERNEL_NOLOAD
 _TYPES = {
@@ -40,11 +25,11 @@ _ARCHITECTURES |= {26: "riscv"}
 
 def contents(path: str, data: memoryview) -> memoryview:
     """What is behind the header, both checksums compared. Raises ImageError."""
-    size: int = _HEADER.sizeof()
+    size = UIMAGE.sizeof()
     if data.nbytes < size:
         raise ImageError(f"{path}: truncated within its uImage header")
     raw = bytes(data[:size])
-    header = _HEADER.parse(raw)
+    header = UIMAGE.parse(raw)
     if zlib.crc32(raw[:4] + bytes(4) + raw[8:]) != header.header_crc:
         raise ImageError(f"{path}: damaged uImage: the header's checksum (offset 0x4) is wrong")
     if header.os != _LINUX or header.type not in _KERNEL_TYPES:
@@ -61,7 +46,7 @@ def contents(path: str, data: memoryview) -> memoryview:
 
 def describe(data: memoryview) -> str:
     """Such as "a uImage with a ramdisk of Linux for arm64"; `data` has a header at least."""
-    header = _HEADER.parse(bytes(data[: _HEADER.sizeof()]))
+    header = UIMAGE.parse(data)
     kind = _TYPES.get(header.type, f"content of type {header.type}")
     system = _SYSTEMS.get(header.os, f"system {header.os}")
     return (

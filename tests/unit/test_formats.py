@@ -7,7 +7,6 @@ import lzma
 import struct
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from types import ModuleType
 
@@ -24,16 +23,10 @@ from pykexec.files import FileData
 from pykexec.formats import compression, elf
 from pykexec.vmcore import pages
 from tests.support.arm64_image import FakeImage
+from tests.support.uimage import uimage
 from tests.support.zboot import zboot
 
 IMAGE = FakeImage().build()
-
-
-def uimage(data: bytes, *, os: int = 5, kind: int = 2) -> bytes:
-    """From U-Boot's include/image.h."""
-    fields = (0, len(data), 0, 0, zlib.crc32(data), os, 22, kind, 0, b"Linux")
-    unsigned = struct.pack(">IIIIIIIBBBB32s", 0x27051956, 0, *fields[:5], *fields[5:])
-    return unsigned[:4] + struct.pack(">I", zlib.crc32(unsigned)) + unsigned[8:] + data
 
 
 def legacy_lz4(data: bytes, *, block: int = 8 << 20, end: bytes = b"") -> bytes:

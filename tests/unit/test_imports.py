@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from pykexec.purgatory import native
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
+from tests.support.uimage import uimage
+from tests.support.zboot import zboot
 
 _ROOT = Path(__file__).parents[2]
 _PURGATORY = _ROOT / "purgatory/prebuilt/x86_64.elf"
@@ -151,6 +153,19 @@ def test_load_of_a_bzimage(action: str, running: Path, tmp_path: Path) -> None:
         *FOR_OTHER_FILES,
     }
     assert not found.own & {f"pykexec.{name}" for name in others}
+
+
+@pytest.mark.parametrize(
+    "wrap", [uimage, lambda kernel: zboot(kernel, b"none")], ids=["uImage", "EFI zboot"]
+)
+def test_plan_for_what_is_wrapped(wrap: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(wrap(FakeImage().build()))
+    machine = FOLDER / "qemu-arm64-6.1-1g.tar"
+    found = imported(["-l", kernel, f"--initrd={initrd(tmp_path)}", "--machine", machine, "--dry-run"])
+    assert found.status == 0
+    assert found.third_party == {"fdt"}
+    assert not found.own & {"pykexec.formats.declared", "pykexec.explain"}
 
 
 def test_load_by_the_kernel(running: Path, tmp_path: Path) -> None:

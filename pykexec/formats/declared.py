@@ -1,0 +1,29 @@
+"""Headers of containers.
+
+After a change: tools/compile-layouts.
+"""
+
+from construct import Bytes, Int8ub, Int32ub, Int32ul, Padding, Struct
+
+ZBOOT = Struct(  # libstub/zboot-header.S
+    "mz" / Bytes(4),
+    "magic" / Bytes(4),
+    "payload_offset" / Int32ul,
+    "payload_size" / Int32ul,
+    Padding(8),
+    Padding(32),  # the compression's name, which its first bytes tell as well
+)
+UIMAGE = Struct(  # U-Boot's include/image.h
+    "magic" / Bytes(4),
+    "header_crc" / Int32ub,
+    "time" / Int32ub,
+    "size" / Int32ub,
+    "load" / Int32ub,
+    "entry" / Int32ub,
+    "data_crc" / Int32ub,
+    "os" / Int8ub,
+    "arch" / Int8ub,
+    "type" / Int8ub,
+    "compression" / Int8ub,
+    "name" / Bytes(32),
+)
