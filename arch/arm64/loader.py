@@ -42,7 +42,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         size = crash.core_headers_room(machine, headers, hotplug=request.hotplug)
         layout.place(_ELFCOREHDR, size, why="describes the crashed kernel's memory")
         layout.fill(_ELFCOREHDR, headers)
-    _place_kernel(layout, kernel)
+    _place_kernel(layout, kernel, machine.page_size)
     initrd = _place_initrd(layout, request)
     _place_tree(layout, request, tree, line, initrd, memory)
     entry = _place_purgatory(layout, machine, request, line, tree)
@@ -122,8 +122,14 @@ def _core_headers(machine: Machine, memory: crash.CrashMemory) -> bytes:
     )
 
 
-def _place_kernel(layout: Layout, kernel: Image) -> None:
+def _place_kernel(layout: Layout, kernel: Image, page_size: int) -> None:
     """The 2 MiB boundary below the kernel belongs to it: it may use the memory from there on."""
+    if kernel.text_offset % page_size:
+        raise ImageError(
+            f"{kernel.path}: its text_offset {kernel.text_offset:#x} is between two pages of the running"
+            f" kernel, which are of {page_size} bytes",
+            hint="load it from a kernel with smaller pages",
+        )
     size = kernel.text_offset + kernel.memory_size
     layout.place(
         _KERNEL,

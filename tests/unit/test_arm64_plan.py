@@ -249,6 +249,17 @@ def test_bad_requests(changes: dict[str, object], error: type[PykexecError], mes
         plan_load(snapshot(PLAIN), request(Purpose.CRASH, **changes))
 
 
+def test_a_kernel_whose_start_is_between_the_running_kernels_pages(tmp_path: Path) -> None:
+    """sanity_check_segment_list() in kernel/kexec_core.c: EADDRNOTAVAIL."""
+    identity = '{"machine": "aarch64", "page_size": 65536}'
+    machine = unpacked(PLAIN, tmp_path, {"pykexec-snapshot.json": identity})
+    kernel = FileData.from_bytes("/boot/Image", FakeImage(text_offset=0x11000).build())
+    assert plan_load(snapshot(PLAIN), request(Purpose.CRASH, kernel=kernel))
+    with pytest.raises(ImageError, match=r"/boot/Image: its text_offset 0x11000 .* of 65536 bytes") as error:
+        plan_load(machine, request(Purpose.CRASH, kernel=kernel))
+    assert error.value.hint is not None
+
+
 def test_a_console_that_is_asked_for_is_used(tmp_path: Path) -> None:
     pl011 = struct.pack("<Q", 0x9000000)  # of QEMU's virt machine
     for console in (Console(serial=True), Console("ttyAMA0")):
