@@ -1,5 +1,6 @@
 """The device tree for the next kernel: the running one's, with /chosen rewritten."""
 
+import os
 from collections.abc import Sequence
 
 from pykexec.devicetree import DeviceTree
@@ -65,7 +66,7 @@ def rewrite(
     `elfcorehdr` and `usable`, in its order, make it a capture kernel's. What an earlier load left there is
     taken out. Raises DeviceTreeError when something does not fit.
     """
-    tree.set(_CHOSEN, "bootargs", command_line.encode("utf-8", "surrogateescape") + b"\0")
+    tree.set(_CHOSEN, "bootargs", os.fsencode(command_line) + b"\0")
     _set_initrd(tree, initrd)
     _set_seeds(tree, seed)
     for name in (*_OF_A_CRASH, *_HANDED_OVER):

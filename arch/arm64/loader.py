@@ -1,5 +1,6 @@
 """Plans for an arm64 Image: where kernel, initrd, device tree, purgatory and core headers go."""
 
+import os
 from collections.abc import Sequence
 
 from pykexec import command_line, crash, elfcore, formats, purgatory
@@ -231,9 +232,10 @@ def _console(machine: Machine, request: Request, line: str) -> purgatory.Console
 
 
 def _checked(line: str) -> str:
-    if len(line.encode("utf-8", "surrogateescape")) > _COMMAND_LINE_LIMIT:
+    size = len(os.fsencode(line))
+    if size > _COMMAND_LINE_LIMIT:
         raise UsageError(
-            f"Command line overflow: {len(line)} characters, arm64 takes {_COMMAND_LINE_LIMIT} at most",
+            f"Command line overflow: {size} bytes, arm64 takes {_COMMAND_LINE_LIMIT} at most",
             hint="shorten --append, or leave out --reuse-cmdline",
         )
     return line

@@ -234,6 +234,7 @@ def test_page_size_is_the_machines(tmp_path: Path, page_size: int) -> None:
             "free area",
         ),
         ({"append": "x" * 3000}, UsageError, "Command line overflow"),
+        ({"append": "ü" * 1024}, UsageError, "Command line overflow: 2048 bytes, arm64 takes 2047 at most"),
         ({"append": "a\0b"}, UsageError, "NUL"),
         ({"initrd": FileData.from_bytes("i", bytes(300 << 20))}, PlacementError, "bytes for the initrd"),
         ({"format": "vmlinuz"}, ImageError, "Wrong file type vmlinuz, file matches type Image"),
