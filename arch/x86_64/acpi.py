@@ -6,7 +6,7 @@ from pykexec.machine import Machine
 
 _MEMORY = "/dev/mem"
 _SIGNATURE = b"RSD PTR "
-_SIZE_1, _SIZE_MAX = 20, 4096
+_SIZE_1, _SIZE_2, _SIZE_MAX = 20, 36, 4096  # of ACPI 1.0, from 2.0 on, and of what is none
 
 
 def read_rsdp(machine: Machine, address: int) -> bytes | None:
@@ -21,9 +21,8 @@ def read_rsdp(machine: Machine, address: int) -> bytes | None:
     except OSError:
         return None
     try:
-        head = os.pread(memory, 36, address)
-        rsdp = checked(head)
-        return rsdp and checked(os.pread(memory, _size(head), address))
+        head = os.pread(memory, _SIZE_2, address)
+        return checked(os.pread(memory, _size(head), address)) if len(head) >= _SIZE_1 else None
     except OSError:
         return None
     finally:
@@ -31,14 +30,18 @@ def read_rsdp(machine: Machine, address: int) -> bytes | None:
 
 
 def checked(data: bytes) -> bytes | None:
-    """As much of the data as is an RSDP with a right checksum."""
+    """As much of the data as is an RSDP whose checksums are right; None when it is none.
+
+    From ACPI 2.0 on there are two, and a kernel wants both (acpi_tb_validate_rsdp(), acpica/tbxfroot.c).
+    """
     if len(data) < _SIZE_1 or data[:8] != _SIGNATURE or sum(data[:_SIZE_1]) & 0xFF:
         return None
-    return data[: _size(data)]
+    size = _size(data)
+    return None if len(data) < size or sum(data[:size]) & 0xFF else data[:size]
 
 
 def _size(data: bytes) -> int:
     revision = data[15]
-    if revision < 2 or len(data) < 36:
+    if revision < 2:
         return _SIZE_1
-    return min(max(int.from_bytes(data[20:24], "little"), _SIZE_1), _SIZE_MAX)
+    return min(max(int.from_bytes(data[20:24], "little"), _SIZE_2), _SIZE_MAX)
