@@ -20,7 +20,7 @@ def unwrap(file: FileData, *, keep_bundles: bool = False) -> tuple[FileData, str
     `keep_bundles` that is left closed. Raises ImageError for a damaged container.
     """
     wrappings: list[str] = []
-    for _ in range(_NESTING_MAX):
+    for _ in range(_NESTING_MAX + 1):
         found = None if keep_bundles and is_bundle(file) else _open(file)
         if found is None:
             return file, ", ".join(wrappings)

@@ -217,6 +217,11 @@ def test_any_damage_is_read_or_refused(name: str, data: st.DataObject) -> None:
     assert error_or_size(bytes(blob)) <= 1 << 30
 
 
+def test_a_few_layers_are_opened() -> None:
+    packed = functools.reduce(lambda data, _: gzip.compress(data, mtime=0), range(4), IMAGE)
+    assert unwrap(packed) == (IMAGE, "gzip, gzip, gzip, gzip")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
