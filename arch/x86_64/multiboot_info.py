@@ -35,7 +35,7 @@ _MAP_ENTRY_1 = struct.Struct("<IQQI")
 _MAP_ENTRY_2 = struct.Struct("<QQI4x")
 _RSDP_1_SIZE = 20  # of ACPI 1.0
 
-_INDEXED, _RGB, _TEXT = 0, 1, 2
+_RGB, _TEXT = 1, 2  # a framebuffer's types
 _TEXT_MEMORY = 0xB8000
 
 # include/uapi/linux/screen_info.h

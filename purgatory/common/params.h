@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The parameter block: all that purgatory is told. purgatory/__init__.py declares the same layout; a
+ * The parameter block: all that purgatory is told. purgatory/declared.py declares the same layout; a
  * change here needs a new PARAMS_VERSION, so that a blob and a loader that do not belong together notice.
  */
 #ifndef PARAMS_H
@@ -64,8 +64,8 @@ struct params {
 	struct region regions[REGIONS_MAX];
 };
 
-_Static_assert(sizeof(struct region) == 64, "as __init__.py has it");
-_Static_assert(__builtin_offsetof(struct params, regions) == 128, "as __init__.py has it");
+_Static_assert(sizeof(struct region) == 64, "as declared.py has it");
+_Static_assert(__builtin_offsetof(struct params, regions) == 128, "as declared.py has it");
 
 /* Hidden, so that no access goes through a global offset table, which would need relocating. */
 extern struct params purgatory_params __attribute__((visibility("hidden")));

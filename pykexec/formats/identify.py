@@ -1,6 +1,5 @@
 """Saying what a file is that turned out not to be the kernel it should be."""
 
-import itertools
 from collections.abc import Callable, Iterator
 
 from pykexec.errors import ImageError
@@ -222,7 +221,7 @@ def _text(data: memoryview) -> str | None:
         if error.start < len(head) - 3:  # otherwise a character that the sample cuts through
             return None
         text = head[: error.start].decode()
-    if not all(each.isprintable() or each.isspace() for each in itertools.chain(text)):
+    if not all(each.isprintable() or each.isspace() for each in text):
         return None
     is_page = text.lstrip()[:15].lower().startswith(("<!doctype html", "<html"))
     return "a web page" if is_page else "a text file"
