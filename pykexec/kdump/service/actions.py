@@ -162,7 +162,7 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
 def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
     """What is on the dump target does not keep the next crash from being saved."""
     try:
-        folder = rawdump.take_over(plan.settings)
+        folder = rawdump.take_over(plan.settings, warn)
     except PykexecError as error:
         warn(str(error))
         return
