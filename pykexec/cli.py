@@ -214,6 +214,7 @@ def run(options: Options) -> int:
         from pykexec import loader
 
         loader.unload(task.purpose, machine, system_call=options.system_call)
+        _disown(machine, task.purpose)
         return 0
     if task.load and task.plan_only:
         _load(machine, task, options)
@@ -287,8 +288,20 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
     request = request_of(options, task.purpose, machine)
     if task.plan_only:
         _announce(loader.plan(machine, request, system_call), options)
-    else:
-        loader.load_request(machine, request, system_call, lambda plan: _announce(plan, options))
+        return
+
+    def ready(plan: FileLoadPlan | LoadPlan) -> None:
+        _announce(plan, options)
+        _disown(machine, task.purpose)
+
+    loader.load_request(machine, request, system_call, ready)
+
+
+def _disown(machine: Machine, purpose: Purpose) -> None:
+    if purpose is Purpose.CRASH:
+        from pykexec.ownership import disown
+
+        disown(machine)
 
 
 _NOT_FOR_FILE_LOADS = (

@@ -13,6 +13,8 @@ import pytest
 from pykexec import cli, execute, loader, optionparser, options, privilege, syscalls
 from pykexec.cli import EXECUTE, NOTHING, SHUT_DOWN, resolve
 from pykexec.errors import PykexecError
+from pykexec.kdump.service import receipt as receipts
+from pykexec.machine import Folder, Machine
 from pykexec.plan import Purpose
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, unpacked, write
@@ -323,6 +325,34 @@ def test_status_speaks_through_the_exit_code(
     monkeypatch.setattr(loader, "status", lambda purpose, machine: loaded)
     assert cli.exit_code(["-S"]) == status
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of what pykdump has loaded on the machine that commands then act on."""
+    top = tmp_path / "live"
+    path = str(receipts.LOADED.relative_to("/"))
+    unpacked("qemu-6.1-1g", top, {path: "{}"})
+    monkeypatch.setattr(Machine, "live", lambda: Machine(Folder(top), is_live=True))
+    monkeypatch.setattr(privilege, "may_boot", lambda machine: True)
+    return top / path
+
+
+@pytest.mark.parametrize("argv", [["-p", "-u"], ["-p"], ["-s", "-p"], ["-p", "--append=quiet"]])
+def test_what_is_loaded_then_is_not_what_pykdump_has_loaded(
+    argv: list[str], kernel: str, receipt: Path
+) -> None:
+    cli.exit_code([*argv, *([] if "-u" in argv else [kernel])])
+    assert not receipt.exists()
+    cli.exit_code(argv)  # once more, where there is none
+
+
+@pytest.mark.parametrize(
+    "argv", [["-l", "K"], ["-u"], ["-p", "-S"], ["-p", "--dry-run", "K"], ["-p", "/none"]]
+)
+def test_what_leaves_the_crash_kernel_alone(argv: list[str], kernel: str, receipt: Path) -> None:
+    cli.exit_code([kernel if each == "K" else each for each in argv])
+    assert receipt.exists()
 
 
 def test_crash_kernel_without_reservation(

@@ -1,16 +1,19 @@
 """The service's decisions: what to load, what has changed, what has been proven."""
 
+import errno
 import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec import syscalls
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import files
 from pykexec.kdump.cli import exit_code
@@ -22,6 +25,7 @@ from pykexec.kdump.service.state import Readiness, State
 from pykexec.kdump.service.trial import Outcome, Trial
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
+from tests.support.bzimage import FakeBzImage
 from tests.support.machines import unpacked, write
 
 X86_64 = "qemu-6.1-1g"
@@ -351,3 +355,80 @@ def test_changes_that_the_kernel_follows_itself(tmp_path: Path) -> None:
     initrd.write_bytes(b"another")
     changed = replace(loaded, kernel_sha256="x", command_line="x")
     assert actions.changes(changed, machine, made) == ["the kernel", "the initrd", "the command line"]
+
+
+# What a load leaves
+
+
+@dataclass
+class Loading:
+    """A machine where system calls do what `answer` says, with what was loaded before."""
+
+    machine: Machine
+    initrd: str
+    answer: Callable[[], None] = lambda: None
+    seen: list[Receipt | None] = field(default_factory=list)
+    """What there was of a receipt during each system call."""
+
+    def start(self) -> Receipt:
+        return actions.start(self.machine, lambda text: None, lambda text: None, initrd=self.initrd)
+
+
+@pytest.fixture
+def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loading:
+    machine = machine_with(tmp_path, "KEXEC_ARGS=-c")
+    (tmp_path / "boot/vmlinuz-6.1-running").write_bytes(FakeBzImage().build())
+    write(tmp_path / "machine", "sys/kernel/kexec_crash_loaded", "1\n")
+    for name in ("LOADED", "PLAN"):
+        monkeypatch.setattr(receipt, name, tmp_path / "run" / name)
+    monkeypatch.setattr(actions, "_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(actions, "may_boot", lambda machine: True)
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(b"initrd")
+    made = Loading(machine, str(initrd))
+
+    def load(*_: object, **__: object) -> None:
+        made.seen.append(receipt.load(receipt.LOADED))
+        made.answer()
+
+    monkeypatch.setattr(syscalls, "kexec_load", load)
+    receipt.save(replace(RECEIPT, boot=receipt.boot_id()), receipt.LOADED)
+    return made
+
+
+def test_no_receipt_of_the_kernel_before_while_another_is_loaded(loading: Loading) -> None:
+    loaded = loading.start()
+    assert loading.seen == [None]
+    assert actions.loaded_now(loading.machine) == loaded != RECEIPT
+
+
+def test_the_receipt_of_a_kernel_that_stays_loaded_stays(loading: Loading, tmp_path: Path) -> None:
+    before = actions.loaded_now(loading.machine)
+    assert before is not None
+
+    def refuse() -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    loading.answer = refuse
+    with pytest.raises(PykexecError):
+        loading.start()
+    assert receipt.load(receipt.LOADED) == before
+
+    def lose() -> None:
+        write(tmp_path / "machine", "sys/kernel/kexec_crash_loaded", "0\n")
+        refuse()
+
+    loading.answer = lose
+    with pytest.raises(PykexecError):
+        loading.start()
+    assert receipt.load(receipt.LOADED) is None
+
+
+def test_a_start_that_is_ended_in_the_middle(loading: Loading) -> None:
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    loading.answer = end
+    with pytest.raises(KeyboardInterrupt):
+        loading.start()
+    assert actions.loaded_now(loading.machine) is None

@@ -21,7 +21,7 @@ from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
 from pykexec.machine.text import read_number
-from pykexec.plan import FileLoadPlan, Request
+from pykexec.plan import FileLoadPlan, LoadPlan, Request
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
@@ -59,7 +59,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     tell(f"loading {plan.kernel} with {plan.initrd}")
     options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
     request = cli.request_of(options, Purpose.CRASH, machine)
-    done = loader.load_request(machine, request, cli.system_call_of(options))
+    done = _load(machine, request, cli.system_call_of(options))
     for warning in done.warnings:
         warn(warning)
     _set_sysctl(plan.settings.sysctl, warn)
@@ -68,6 +68,19 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     receipts.save_text(report.as_json(done), receipts.PLAN)
     receipts.save(receipt, receipts.LOADED)
     return receipt
+
+
+def _load(machine: Machine, request: Request, system_call: str) -> FileLoadPlan | LoadPlan:
+    """Whoever ends this in the middle leaves no receipt that tells of another kernel than what is loaded."""
+    before = loaded_now(machine)
+    try:
+        return loader.load_request(
+            machine, request, system_call, lambda _: receipts.LOADED.unlink(missing_ok=True)
+        )
+    except PykexecError:
+        if before is not None and loader.status(Purpose.CRASH, machine):
+            receipts.save(before, receipts.LOADED)
+        raise
 
 
 def stop(machine: Machine) -> None:
@@ -96,7 +109,10 @@ def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = Non
 
 
 def loaded_now(machine: Machine) -> Receipt | None:
-    """The receipt of what is loaded; None where nothing is, or somebody else has loaded it."""
+    """The receipt of what is loaded; None where nothing is, or pykexec has loaded or unloaded since.
+
+    The running kernel says that something is loaded, not what: a load with another program is not seen.
+    """
     receipt = receipts.load(receipts.LOADED)
     if not loader.status(Purpose.CRASH, machine) or receipt is None or receipt.boot != receipts.boot_id():
         return None

@@ -15,8 +15,9 @@ from pykexec.files import FileData
 from pykexec.kdump.files import STATE
 from pykexec.machine import Machine
 from pykexec.memory import MIB
+from pykexec.ownership import RECEIPT
 
-LOADED = Path("/run/pykdump/loaded.json")
+LOADED = Path("/", RECEIPT)
 PLAN = Path("/run/pykdump/plan.json")
 """What of it went where, as `pykexec --dry-run --json` shows it."""
 PROVEN = STATE / "proven.json"
