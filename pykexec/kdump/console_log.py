@@ -126,7 +126,9 @@ def _crash_at(run: Sequence[Line], *signs: re.Pattern[str]) -> int | None:
     return next((at for at in found if at is not None), None)
 
 
-_SAYS_USERLAND = re.compile(r"makedumpfile|kdump\[|kdump-tools|dracut|systemd\[1\]|Run /init as init")
+_SAYS_USERLAND = re.compile(
+    r"makedumpfile|kdump\[|pykdump: |kdump-tools|dracut|systemd\[1\]|Run /init as init"
+)
 
 
 def _is_capture(runs: Sequence[tuple[Line, ...]], index: int) -> bool:

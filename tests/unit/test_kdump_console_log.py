@@ -229,6 +229,13 @@ CASES = [
         Stage.SAVED,
         "",
     ),
+    (
+        "a quiet kernel's missing disk",
+        CRASH
+        + "pykdump: capture system of 6.1\npykdump: the dump target 1-2 does not exist: no disk has it\n",
+        Stage.ROOT,
+        "S7",
+    ),
     ("a quiet kernel's full disk", CRASH + FULL, Stage.DISK_FULL, "S3"),
     ("saved, and booted again", CRASH + SECOND + USERLAND + SAVED + FIRST, Stage.SAVED, ""),
     (
