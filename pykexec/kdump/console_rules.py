@@ -212,11 +212,18 @@ RULES = (
     ),
     # ssh, mount, dracut, systemd, initramfs-tools
     Rule(
-        r"Host key verification failed|Permission denied \(publickey|kdump: ssh: cannot log in",
+        r"Host key verification failed|Permission denied \(publickey",
         Stage.TARGET,
         "S1",
         "the ssh server does not let the capture system in",
         "propagate the key, and the server's host key, and rebuild the initramfs",
+    ),
+    Rule(
+        r"mount\.nfs|Unable to mount remote NFS|nfs: server .* not responding",
+        Stage.TARGET,
+        "S2",
+        "the NFS export cannot be mounted in the capture system",
+        "test the mount by its address; allow root to write there (no_root_squash)",
     ),
     Rule(
         r"ssh: connect to host|ssh: Could not resolve|Unable to reach remote server|Network is unreachable|"
@@ -226,12 +233,13 @@ RULES = (
         "the ssh server cannot be reached from the capture system",
         "see that the initramfs has the network's driver and configuration",
     ),
+    # The image says this after every failure, so that what ssh itself says counts before it.
     Rule(
-        r"mount\.nfs|Unable to mount remote NFS|nfs: server .* not responding",
+        r"kdump: ssh: cannot log in",
         Stage.TARGET,
-        "S2",
-        "the NFS export cannot be mounted in the capture system",
-        "test the mount by its address; allow root to write there (no_root_squash)",
+        "S1",
+        "the ssh server does not make the folder for the dump, or does not let the capture system in",
+        "see what it says before; make a folder there with the capture system's key (ssh -i)",
     ),
     # net/sched/sch_generic.c
     Rule(

@@ -339,6 +339,12 @@ CASES = [
         Stage.COLLECTOR,
         "P11",
     ),
+    (
+        "a mount through no route",
+        CRASH + UP + "mount.nfs: No route to host\npykdump: mount.nfs: cannot mount h:/x\n",
+        Stage.TARGET,
+        "S2",
+    ),
     ("no dump wanted", CRASH + UP + "pykdump: no dump is wanted\n", Stage.USERLAND, "S14"),
     (
         "arm64 tells of the headers",

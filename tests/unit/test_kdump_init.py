@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.kdump import console_log
 from pykexec.kdump.capture import Destination, Way, script_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.image import INIT
@@ -110,6 +111,13 @@ class Capture:
     def names(self) -> Sequence[str]:
         """Of the files of all dumps."""
         return sorted(each.name for each in self.dumps.glob("host-*/*"))
+
+
+def diagnosed(said: Sequence[str]) -> str:
+    """What doctor makes of it, on the console of a machine that crashed."""
+    lines = "".join(f"pykdump: {line}\n" for line in said)
+    crash = "Kernel panic - not syncing: x\nLinux version 6.1\nCommand line: elfcorehdr=0x1\n"
+    return console_log.diagnose(console_log.parse(crash + lines)).cause
 
 
 def test_a_dump(tmp_path: Path) -> None:
@@ -302,6 +310,22 @@ def test_a_server_that_takes_its_time(server: str, tries: int, tmp_path: Path) -
     assert said.count("try") == tries
     assert ("reached" in said) == (server is _LATE)
     assert ("Permission denied (publickey)." in said) == (server is _DENIED)
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"),
+    [
+        ("ssh: connect to host 192.0.2.1 port 22: No route to host", "the ssh server cannot be reached"),
+        ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "the ssh server cannot be reached"),
+        ("u@192.0.2.1: Permission denied (publickey).", "the ssh server does not let the capture system in"),
+        ("mkdir: cannot create directory 'x': Permission denied", "the ssh server does not make the folder"),
+        ("kex_exchange_identification: Connection closed by remote host", "the ssh server does not make"),
+    ],
+)
+def test_why_no_server_was_reached_is_understood(told: str, cause: str, tmp_path: Path) -> None:
+    server = f'ssh() {{ echo "{told}" >&2; return 255; }}'
+    said = Capture(tmp_path, to=_SSH, replaced=_CLOCK + server).run("main")
+    assert diagnosed(said).startswith(cause)
 
 
 _ROUTES = """
