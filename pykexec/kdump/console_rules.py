@@ -291,8 +291,9 @@ RULES = (
         r"kdump: no dump is wanted",
         Stage.USERLAND,
         "S14",
-        "the configuration has the log saved, but no dump",
-        "take KDUMP_DUMPFORMAT=none or the like out of the configuration",
+        "the program of kdump_pre ended with an error, which says that there shall be no dump",
+        "see what it said before; it has to end with exit status 0 where a dump is wanted",
+        r"kdump: \S+ failed$",
     ),
     Rule(
         r"makedumpfile Failed|makedumpfile.* failed|saving vmcore failed|failed to save vmcore",

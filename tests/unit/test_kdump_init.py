@@ -277,6 +277,7 @@ def test_who_may_say_no_to_a_dump(
     assert said[-1] == "ends: halt"
     assert ("vmcore" in capture.names()) == dump
     assert ("no dump is wanted" in said) != dump
+    assert ("kdump_pre ended with an error, which says" in diagnosed(said)) != dump
     if dump:
         assert said.index("before ") < said.index("10-one ") < said.index("20-two ")
 
