@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pykexec.kdump.console_rules import NOT_SAVED, PANIC, RULES, SAVED, Stage
+from pykexec.kdump.console_rules import LEFT, LOG_SAVED, NOT_SAVED, PANIC, RULES, SAVED, SAVING, Stage
 
 __all__ = [
     "SCHEMA",
@@ -178,6 +178,9 @@ def diagnose(log: ConsoleLog) -> Ending:
     # A failure may be followed by another way to save, and makedumpfile's success by the loss of its output.
     if saved is not None and (failed is None or failed.number < saved.number):
         return Ending(Stage.SAVED, "the dump was saved", (saved,))
+    logged, left = (log.find(pattern) for pattern in (LOG_SAVED, LEFT))
+    if logged and left and not failed and not log.find(SAVING):
+        return Ending(Stage.SAVED, "the log was saved; a dump was not asked for", (logged, left))
     if log.panic is not None and not log.capture:
         return _before_the_second_kernel(log, log.panic)
     for rule in RULES:

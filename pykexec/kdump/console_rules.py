@@ -46,6 +46,10 @@ class Rule:
 
 SAVED = r"The dumpfile is saved to|saving vmcore complete|saved vmcore (?:in|via)|Finished saving vmcore"
 NOT_SAVED = r"makedumpfile Failed|saving vmcore failed|failed to save vmcore|kdump: the dump was not saved"
+LOG_SAVED = r"saving vmcore-dmesg\.txt complete"
+SAVING = r"saving vmcore$"
+LEFT = r"pykdump: (?:rebooting|halting|powering off|exit leaves this shell)"
+"""pykdump's image has come to its end."""
 
 _MORE_MEMORY = "raise crashkernel= (pykdump estimate says by how much)"
 

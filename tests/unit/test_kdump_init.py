@@ -282,6 +282,15 @@ def test_who_may_say_no_to_a_dump(
         assert said.index("before ") < said.index("10-one ") < said.index("20-two ")
 
 
+def test_a_log_without_a_dump_is_what_was_asked_for(tmp_path: Path) -> None:
+    said = Capture(tmp_path, replace(_SETTINGS, save_dump=False)).run("main")
+    assert diagnosed(said) == "the log was saved; a dump was not asked for"
+    assert diagnosed(said[: said.index("saving vmcore-dmesg.txt complete") + 1]) != diagnosed(said)
+    full = replace(_SETTINGS, free_space=1 << 40)
+    said = Capture(tmp_path, full, replaced="free_kib() { echo 0; }").run("main")
+    assert diagnosed(said) == "the target has no space left for the dump"
+
+
 @pytest.mark.parametrize(("dies", "status"), [("", 0), ("exit 1", 1)])
 def test_hooks_afterwards(dies: str, status: int, tmp_path: Path) -> None:
     """They learn how the dump went; the folder's come before kdump_post."""
