@@ -94,7 +94,7 @@ class Capture:
         text = text[text.index("umask 077") : text.rindex("\nmain\n")]
         script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
         done = subprocess.run(
-            ["busybox", "sh", "-c", f"{script}\n{call}"],
+            ["busybox", "sh", "-c", f"{script}\n{call.replace('ROOT', str(self.root))}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -239,6 +239,25 @@ def test_how_it_ends_without_a_dump(
     said = capture.run("main")
     assert f"the dump was not saved: {failure.value}" in said
     assert said[-len(ends) :] == ends
+
+
+@pytest.mark.parametrize(
+    ("failure", "ends"), [(Action.HALT, "ends: halt"), (Action.DUMP_TO_ROOTFS, "ends: poweroff")]
+)
+def test_how_it_ends_without_anything_to_save(failure: Action, ends: str, tmp_path: Path) -> None:
+    """That is a failure as any other; on the root file system is what the capture kernel says of it."""
+    settings = replace(
+        _SETTINGS,
+        failure_action=failure,
+        failure_command="echo to the console",
+        final_action=Action.POWEROFF,
+    )
+    capture = Capture(tmp_path, settings, dies="exit 1", rescue=_DISK)
+    said = capture.run("rm ROOT/proc/vmcore; main")
+    assert "to the console" in said
+    assert said[-1] == ends
+    assert ("kexec-dmesg.log" in capture.names()) == (failure is Action.DUMP_TO_ROOTFS)
+    assert diagnosed(said) == "the capture kernel shows no /proc/vmcore"
 
 
 @pytest.mark.parametrize("final", [Action.REBOOT, Action.HALT, Action.POWEROFF, Action.SHELL])
