@@ -25,8 +25,10 @@ from pykexec.kdump.service.state import Readiness, State
 from pykexec.kdump.service.trial import Outcome, Trial
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
+from tests.support import vmcore
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import unpacked, write
+from tests.support.vmcore_log import Lockless, Memory
 
 X86_64 = "qemu-6.1-1g"
 
@@ -217,6 +219,29 @@ def test_how_a_test_is_judged(tmp_path: Path) -> None:
     (folder / "vmcore").write_text("dump")
     assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.PASSED
     assert Trial("other", "boot-1", "now").judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED
+
+
+def test_a_test_is_judged_by_what_is_to_be_saved(tmp_path: Path) -> None:
+    """KDUMP_DUMPFORMAT=none leaves no dump, KDUMP_DUMP_DMESG=0 no log beside it."""
+    test = Trial("abc", "boot-1", "now")
+    folder = tmp_path / "127.0.0.1-2026-01-02-03:04:05"
+    folder.mkdir()
+    (folder / "vmcore-dmesg.txt").write_text(f"[ 1.0] {test.marker}\n")
+    (found,) = dumps.in_folder(tmp_path)
+    assert test.judge("boot-2", [found], log_alone=True) is Outcome.PASSED
+    assert Trial("other", "boot-1", "now").judge("boot-2", [found], log_alone=True) is Outcome.FAILED
+    assert str(found) == f"{folder}  the kernel's log alone"
+
+    (folder / "vmcore-dmesg.txt").unlink()
+    ring, memory = Lockless(4, 10), Memory()
+    ring.write(10**9, test.marker.encode())
+    lines = {"OSRELEASE": "6.1.0", "PAGESIZE": 4096, **ring.place(memory)}
+    whole = vmcore.elf(memory.parts(), notes=vmcore.vmcoreinfo_note(lines))
+    (folder / "dump.202601020304").write_bytes(whole)
+    assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.PASSED
+    assert Trial("other", "boot-1", "now").judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED
+    (folder / "dump.202601020304").write_bytes(whole[:1000])
+    assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED
 
 
 def test_a_test_leaves_its_marker_and_is_settled_once(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pykexec.errors import PykexecError
+
 # pykdump's and kdumpctl's HOST-DATE, and kdump-config's and openSUSE's dates
 _FOLDER = re.compile(r"(?:.+-)?(\d{4})-?(\d{2})-?(\d{2})[-_]?(\d{2}):?(\d{2})(?::?(\d{2}))?")
 _DUMP = re.compile(r"(?:vmcore(?:\.flat)?(?:\.(?:gz|bz2|xz|lzma|zst|lz4))?|dump\.\d+)")
@@ -28,16 +30,30 @@ class Dump:
     def __str__(self) -> str:
         if self.is_whole:
             return f"{self.folder}  {self.size / (1 << 20):.1f} MiB"
+        if not self.size and self.has_log:
+            return f"{self.folder}  the kernel's log alone"
         log = "the kernel's log is there" if self.has_log else "without the kernel's log"
         return f"{self.folder}  INCOMPLETE, {self.size / (1 << 20):.1f} MiB, {log}"
 
     def log_holds(self, text: str) -> bool:
-        """Whether the crashed kernel's log has that text."""
+        """Whether the crashed kernel's log has that text, beside the dump or, where none is, in it."""
         for each in self.folder.iterdir():
             if _LOG.fullmatch(each.name):
                 with each.open("rb") as file:
                     if text.encode() in file.read(_LOG_MAX):
                         return True
+            elif not self.has_log and _DUMP.fullmatch(each.name) and _dumped_log_holds(each, text):
+                return True
+        return False
+
+
+def _dumped_log_holds(dump: Path, text: str) -> bool:
+    from pykexec.vmcore import Dump as Content
+    from pykexec.vmcore.log import KernelLog
+
+    try:
+        return any(text.encode() in record.text for record in KernelLog(Content.open(str(dump))))
+    except PykexecError:
         return False
 
 
