@@ -131,6 +131,15 @@ def test_the_reservation_is_not_reset(tmp_path: Path) -> None:
     assert not plan.make(machine_with(tmp_path, conf="auto_reset_crashkernel no\n")).warnings
 
 
+@pytest.mark.parametrize("target", ["ssh root@192.0.2.1", "raw /dev/vdb3"])
+def test_old_dumps_that_are_not_removed(target: str, tmp_path: Path) -> None:
+    conf = f"{target}\ncore_collector makedumpfile -F\nkeep_old_dumps 3\n"
+    (told,) = plan.make(machine_with(tmp_path, conf=conf)).warnings
+    assert told == f"the number of old dumps to keep: on {target} all dumps stay as they are"
+    assert not plan.make(machine_with(tmp_path, conf=conf), initrd="/x").warnings
+    assert not plan.make(machine_with(tmp_path, conf="keep_old_dumps 3\n")).warnings
+
+
 # Receipts
 
 RECEIPT = Receipt(

@@ -12,7 +12,7 @@ from pykexec.files import FileData
 from pykexec.kdump import config
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings
+from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings, TargetKind
 from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
@@ -109,6 +109,10 @@ def _release(choice: KernelChoice, path: str) -> str | None:
     return release_of(FileData.open(path, "kernel").data) if choice.path else None
 
 
+_WITHOUT_OLD_DUMPS = (TargetKind.SSH, TargetKind.RAW)
+"""Where the capture system removes none. On a server they may be another machine's (openSUSE's kdump(5))."""
+
+
 def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
     """What the service does not do, though it is asked for."""
     if own_image and settings.dracut_arguments:
@@ -123,5 +127,7 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
         yield "KDUMP_NETCONFIG: the capture system takes the interface and address that reach the server now"
     if own_image and dict(settings.target.options).get("host_key"):
         yield "KDUMP_HOST_KEY: the server's key is the one in /root/.ssh/known_hosts"
+    if own_image and settings.keep_old_dumps and settings.target.kind in _WITHOUT_OLD_DUMPS:
+        yield f"the number of old dumps to keep: on {settings.target} all dumps stay as they are"
     if settings.mail:
         yield "KDUMP_SMTP_SERVER, KDUMP_NOTIFICATION_TO: pykdump sends no mail"
