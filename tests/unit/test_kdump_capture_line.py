@@ -184,7 +184,10 @@ def test_facts_of_a_machine(tmp_path: Path) -> None:
     write(tmp_path, "sys/class/dmi/id/sys_vendor", "Amazon EC2\n")
     found = read_facts(Machine.from_snapshot(tmp_path), "/boot/linux.efi")
     assert found == Facts("ro quiet", "x86_64", 4, ("iTCO_wdt",), graviton=False, uki=True)
+    other = read_facts(Machine.from_snapshot(tmp_path), "/boot/vmlinuz", "6.9.0")
+    assert other.boot_apic_id is None, "another kernel is loaded"
     write(tmp_path, "proc/sys/kernel/osrelease", "6.10.1\n")
+    assert read_facts(Machine.from_snapshot(tmp_path), "/boot/vmlinuz", "6.1.0").boot_apic_id == 4
     assert read_facts(Machine.from_snapshot(tmp_path)).boot_apic_id is None, "it finds it out by itself"
     write(tmp_path, "proc/sys/kernel/arch", "aarch64\n")
     assert read_facts(Machine.from_snapshot(tmp_path)).graviton

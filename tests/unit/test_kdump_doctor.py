@@ -466,6 +466,14 @@ CASES = [
     Case("B6", {}, "trampoline", console=SECOND + "[ 0.0] Kernel panic: Cannot allocate trampoline\n"),
     Case("B7", appended("nr_cpus=4 panic=10"), "nr_cpus=4"),
     Case(
+        "B7",
+        {
+            "etc/sysconfig/kdump": "KDUMP_KERNELVER=6.1.0\nKDUMP_COMMANDLINE_APPEND=nr_cpus=4\n",
+            "proc/sys/kernel/osrelease": "6.9.1\n",
+        },
+        "nr_cpus=4",
+    ),
+    Case(
         "B8",
         {
             **ON_ARM64,

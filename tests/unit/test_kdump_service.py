@@ -66,6 +66,17 @@ def test_another_kernel_and_another_image(tmp_path: Path) -> None:
     assert (given.initrd, given.own_image) == ("/boot/initramfs-6.0kdump.img", False)
 
 
+def test_the_capture_kernel_says_what_its_command_line_needs(tmp_path: Path) -> None:
+    """Not the running one: before 6.9 it must be told which CPU is the boot CPU."""
+    for running, loaded in (("6.12-new", "6.1-old"), ("6.1-old", "6.12-new")):
+        machine = machine_with(tmp_path, f"KDUMP_KERNELVER={loaded}")
+        (tmp_path / f"boot/vmlinuz-{loaded}").write_bytes(b"kernel")
+        write(tmp_path / "machine", "proc/sys/kernel/osrelease", f"{running}\n")
+        write(tmp_path / "machine", "proc/cpuinfo", "processor\t: 0\ninitial apicid\t: 4\n")
+        line = plan.make(machine).command_line
+        assert ("disable_cpu_apicid=4" in line) == (loaded == "6.1-old")
+
+
 def test_where_a_kernel_may_be() -> None:
     assert next(files.kernel_candidates(KernelChoice(), "6.1")) == "/boot/vmlinuz-6.1"
     choice = KernelChoice(version="5.10", folder="/b", image="Image", extension=".gz")

@@ -118,29 +118,36 @@ def default_append(arch: str) -> str:
     return f"{_FEDORA_APPEND.get(arch, _FEDORA_APPEND_ELSEWHERE)} {_FEDORA_COMMON}"
 
 
-def read_facts(machine: Machine, kernel: str = "") -> Facts:
-    """The facts of a machine; `kernel` is the path of the kernel to load. Raises MachineError."""
+def read_facts(machine: Machine, kernel: str = "", release: str = "") -> Facts:
+    """The facts of a machine. Raises MachineError.
+
+    `kernel` is the path of the kernel to load, `release` its `uname -r`; by default the running one's.
+    """
     arch = machine.uname_machine
     vendors = [read_text(machine.root, f"sys/class/dmi/id/{name}_vendor") or "" for name in ("sys", "bios")]
     return Facts(
         running=machine.command_line,
         arch=arch,
-        boot_apic_id=_boot_apic_id(machine, arch),
+        boot_apic_id=None
+        if finds_boot_cpu(release or machine.kernel_release)
+        else _boot_apic_id(machine, arch),
         watchdog_drivers=_watchdog_drivers(machine),
         graviton=arch == "aarch64" and any("Amazon" in vendor for vendor in vendors),
         uki=kernel.endswith(".efi"),
     )
 
 
-# Since 6.9 a capture kernel finds the boot CPU out by itself (commit 5c5682b9f87a).
-_FINDS_BOOT_CPU = (6, 9)
+_FINDS_BOOT_CPU = (6, 9)  # commit 5c5682b9f87a
+
+
+def finds_boot_cpu(release: str) -> bool:
+    """Whether a capture kernel of that release finds the boot CPU out by itself."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", release)
+    return found is not None and (int(found[1]), int(found[2])) >= _FINDS_BOOT_CPU
 
 
 def _boot_apic_id(machine: Machine, arch: str) -> int | None:
     if arch not in ("x86_64", "i686"):
-        return None
-    release = re.match(r"(\d{1,4})\.(\d{1,4})", machine.kernel_release)
-    if release and (int(release[1]), int(release[2])) >= _FINDS_BOOT_CPU:
         return None
     found = re.search(
         r"^initial apicid[ \t]*: *(\d{1,10})$", read_text(machine.root, "proc/cpuinfo") or "", re.M

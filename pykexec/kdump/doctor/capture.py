@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pykexec.command_line import name_of
+from pykexec.kdump.config.capture_line import finds_boot_cpu
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.console_log import shown
@@ -99,13 +100,10 @@ def _trampoline(facts: Facts) -> Judgement:
     return seen(facts, "B6")
 
 
-_FINDS_BOOT_CPU = (6, 9)  # commit 5c5682b9f87a
-
-
 def _boot_cpu(facts: Facts) -> Judgement:
     if facts.capture_words is None:
         return unknown(NOT_CONFIGURED)
-    if facts.arch != "x86_64" or (facts.version is not None and facts.version >= _FINDS_BOOT_CPU):
+    if facts.arch != "x86_64" or finds_boot_cpu(facts.capture_release):
         return fine("the kernel knows the boot CPU, or needs not to")
     cpus = _parameters(facts, ["nr_cpus", "maxcpus"])
     if cpus and cpus[-1].endswith("=1"):

@@ -24,6 +24,7 @@ from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.mounts import unescaped
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
+from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
 from pykexec.machine.text import read_number, read_text
 
@@ -249,7 +250,8 @@ class Facts:
         if self.settings is None:
             return None
         return capture_line.build(
-            self.settings, capture_line.read_facts(self.machine, self.kernel_path or "")
+            self.settings,
+            capture_line.read_facts(self.machine, self.kernel_path or "", self.capture_release),
         )
 
     @cached_property
@@ -260,6 +262,15 @@ class Facts:
     def kernel_path(self) -> str | None:
         """The kernel that will be loaded, as far as it can be found."""
         return self._first(self._kernel_candidates())
+
+    @cached_property
+    def capture_release(self) -> str:
+        """Of the kernel that will be loaded; where that does not tell, the running kernel's."""
+        choice = self.settings.kernel if self.settings else KernelChoice()
+        if choice.version:
+            return choice.version
+        file = self.kernel_file if choice.path else None
+        return (release_of(file.data) if file else None) or self.release
 
     @cached_property
     def initrd_path(self) -> str | None:

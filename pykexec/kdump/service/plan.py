@@ -80,7 +80,7 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
     kernel = _kernel(settings.kernel, machine.kernel_release)
     release = _release(settings.kernel, kernel) or machine.kernel_release
     given = initrd or settings.initrd
-    line = capture_line.build(settings, capture_line.read_facts(machine, kernel))
+    line = capture_line.build(settings, capture_line.read_facts(machine, kernel, release))
     return ServicePlan(
         settings,
         kernel,
