@@ -217,7 +217,7 @@ class Default:
 def defaults(inputs: Inputs) -> tuple[Default, ...]:
     """What distributions set on such a machine (kdump-utils of 2026, Debian 12, Fedora CoreOS)."""
     found = []
-    fedora = _FEDORA.get(inputs.arch)
+    fedora = FEDORA.get(inputs.arch)
     if fedora is not None:
         found.append(Default("Fedora, RHEL", _plus(fedora, _fedora_delta(inputs))))
     found.append(Default("Debian", "384M-:128M"))
@@ -225,19 +225,20 @@ def defaults(inputs: Inputs) -> tuple[Default, ...]:
     return tuple(found)
 
 
-_FEDORA = {
+FEDORA = {
     "x86_64": "2G-64G:256M,64G-:512M",
     "s390x": "2G-64G:256M,64G-:512M",
     "aarch64": "2G-4G:256M,4G-64G:320M,64G-:576M",
     "ppc64le": "2G-4G:384M,4G-16G:512M,16G-64G:1G,64G-128G:2G,128G-:4G",
 }
-_FEDORA_64K = 100 * MIB
-_FEDORA_SME = 64 * MIB
+"""By `uname -m`; kdump-lib.sh, kdump_get_arch_recommend_crashkernel()."""
+FEDORA_64K, FEDORA_SME = 100 * MIB, 64 * MIB
+"""What is added for pages of 64 KiB, and for memory that is encrypted."""
 
 
 def _fedora_delta(inputs: Inputs) -> int:
-    delta = _FEDORA_SME if inputs.encrypted_memory and inputs.arch == "x86_64" else 0
-    return delta + (_FEDORA_64K if inputs.page_size == 64 * KIB and inputs.arch == "aarch64" else 0)
+    delta = FEDORA_SME if inputs.encrypted_memory and inputs.arch == "x86_64" else 0
+    return delta + (FEDORA_64K if inputs.page_size == 64 * KIB and inputs.arch == "aarch64" else 0)
 
 
 def _plus(text: str, delta: int) -> str:

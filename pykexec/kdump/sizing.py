@@ -20,8 +20,8 @@ _DRIVER_BUFFERS = 16 * MIB  # queues and rings of ordinary storage and network d
 _MODULES_MAX = 64 * MIB  # a capture initrd has only some of the modules that are loaded now
 
 # kdump-utils, kdumpctl: measured extra needs of devices, with pages of 4 KiB and of 64 KiB
-_MLX5 = {4 * KIB: 150 * MIB, 16 * KIB: 175 * MIB, 64 * KIB: 200 * MIB}
-_SMMU_64K = 384 * MIB
+MLX5 = {4 * KIB: 150 * MIB, 16 * KIB: 175 * MIB, 64 * KIB: 200 * MIB}
+SMMU_64K = 384 * MIB
 
 _ARM64_CMA = 64 * MIB
 _INITRAMFS_OPTIONS_SINCE = (6, 18)
@@ -196,11 +196,11 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
         size = min(code, _MODULES_MAX) + _DRIVER_BUFFERS
         why = "the modules loaded now, and buffers of devices"
     if machine.root.names("sys/bus/pci/drivers/mlx5_core") or re.search(r"^mlx5_core ", modules or "", re.M):
-        size += _MLX5[page_size]
+        size += MLX5[page_size]
         why += ", more for mlx5"
     smmu = [each for each in machine.root.names("sys/devices/platform") if each.startswith("arm-smmu-")]
     if smmu and page_size == 64 * KIB:
-        size += _SMMU_64K
+        size += SMMU_64K
         why += ", more for the SMMU's queues"
     return size, why
 

@@ -404,6 +404,16 @@ CASES = [
         "dump level: 1",
     ),
     Case("R10", {"proc/modules": "mlx5_core 1000 1 - Live 0x0\n"}, "mlx5_core: 150M more"),
+    Case(
+        "R10",
+        {
+            **ON_ARM64,
+            "pykexec-snapshot.json": '{"machine": "aarch64", "page_size": 16384}',
+            "proc/modules": "mlx5_core 1000 1 - Live 0x0\n",
+        },
+        "mlx5_core: 175M more",
+        base=ARM64,
+    ),
     Case("R10", logged("Memory Encryption Features active: AMD SME"), "AMD memory encryption"),
     Case("R11", booted("crashkernel=256M crashkernel=1G,cma"), "does not know SIZE,cma"),
     Case("R12", booted("crashkernel=128M crashkernel=256M"), "crashkernel=128M has no effect"),

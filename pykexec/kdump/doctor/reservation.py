@@ -10,6 +10,8 @@ from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.estimate import FEDORA, FEDORA_64K, FEDORA_SME
+from pykexec.kdump.sizing import MLX5, SMMU_64K
 from pykexec.memory import GIB, KIB, MIB, Range
 
 _SET = "put crashkernel=SIZE on the kernel's command line (pykdump estimate says how much) and reboot"
@@ -215,29 +217,21 @@ def _hardware(facts: Facts) -> Judgement:
     )
 
 
-# kdump-utils, kdumpctl
-_MLX5 = {4 * KIB: 150 * MIB, 64 * KIB: 200 * MIB}
-_SMMU = 384 * MIB
-_LARGE_PAGES = 100 * MIB
-_SME = 64 * MIB
-
-
 def _hungry(facts: Facts) -> Iterator[tuple[str, int]]:
     page = facts.machine.page_size
     if page == 64 * KIB:
-        yield "pages of 64 KiB", _LARGE_PAGES
+        yield "pages of 64 KiB", FEDORA_64K
         if any(name.startswith("arm-smmu-") for name in facts.machine.root.names("sys/devices/platform")):
-            yield "an SMMU with pages of 64 KiB", _SMMU
+            yield "an SMMU with pages of 64 KiB", SMMU_64K
     if "mlx5_core" in (facts.modules or ()):
-        yield "mlx5_core", _MLX5.get(page, 150 * MIB)
+        yield "mlx5_core", MLX5[page]
     if facts.log_line(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)"):
-        yield "AMD memory encryption", _SME
+        yield "AMD memory encryption", FEDORA_SME
 
 
 def _default(facts: Facts) -> int:
     """What Fedora reserves on such a machine without any of these."""
-    texts = {"x86_64": "2G-64G:256M,64G-:512M", "aarch64": "2G-4G:256M,4G-64G:320M,64G-:576M"}
-    text = texts.get(facts.arch, "2G-:256M")
+    text = FEDORA.get(facts.arch, "2G-:256M")
     return crashkernel.reservation(
         f"crashkernel={text}", max(facts.total_memory, 2 * GIB), facts.traits
     ).size
