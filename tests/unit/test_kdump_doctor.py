@@ -699,6 +699,7 @@ NOT_FOUND = [
     Case("L19", failed_test("there", "[  1.0] pykdump: test there\n")),
     Case("O8", {**ON_ARM64, **appended(GOOD + " cma=0")}, base=ARM64),
     Case("S3", {**conf("path /var/crash\ncore_collector makedumpfile -l -d 31\n")}),
+    Case("S3", {"proc/meminfo": "MemTotal: 1000000 kB\nMemFree: 990000 kB\n"}, places=FullDisk),
     Case("S5", conf("xfs /dev/vdb1\npath /x\n")),
     Case("S6", conf("ext4 UUID=1-2\n")),
     Case("S11", conf("failure_action shell\n"), console=UP + "No space left on device\n"),
@@ -724,6 +725,7 @@ def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> Non
 
 CANNOT_TELL = [
     Case("L15", {"run/pykdump/loaded.json": None}, "no receipt"),
+    Case("S3", {"proc/meminfo": None}, "no /proc/meminfo"),
     Case("L15", {"run/pykdump/loaded.json": receipt(boot="another")}, "no receipt"),
     Case("L15", {"sys/kernel/kexec_crash_loaded": "0\n"}, "nothing is loaded"),
     Case("L19", {"var/lib/pykdump/proven.json": None}, "no pykdump test has passed"),

@@ -19,6 +19,7 @@ from pykexec.kdump import files
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
+from pykexec.kdump.dumpsize import expected_size
 from pykexec.kdump.service import actions, dumps, installation, plan, receipt, state, trial
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import Readiness, State
@@ -335,8 +336,8 @@ Slab:              50000 kB
 )
 def test_the_size_to_expect(words: tuple[str, ...], save: bool, size: int) -> None:
     settings = Settings(Dialect.FEDORA, collector=Collector(words), save_dump=save)
-    assert state.expected_size(settings, _MEMINFO) == size * KIB
-    assert state.expected_size(settings, "") is None
+    assert expected_size(settings, _MEMINFO) == size * KIB
+    assert expected_size(settings, "") is None
 
 
 # Installation

@@ -6,12 +6,13 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from pykexec.kdump.config.settings import Action, Collector, Settings, TargetKind
+from pykexec.kdump.config.settings import Action, TargetKind
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor.capture import ended_with, seen
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.dumpsize import expected_size
 from pykexec.memory import GIB, MIB
 
 _NOT_CONFIGURED = "kdump is not configured here: where dumps go is not known"
@@ -67,17 +68,6 @@ def _nfs(facts: Facts) -> Judgement:
     )
 
 
-# Percent of memory that a dump takes at most when free, cache and user pages are left out of it.
-_SHARE_FILTERED = 30
-_FILTERS = 1 | 2 | 4 | 8 | 16  # makedumpfile(8), -d
-
-
-def _wanted(facts: Facts, settings: Settings) -> int:
-    collector: Collector = settings.collector
-    filtered = (collector.dump_level or 0) & _FILTERS == _FILTERS
-    return facts.total_memory * _SHARE_FILTERED // 100 if filtered else facts.total_memory
-
-
 def _space(facts: Facts) -> Judgement:
     found = ended_with(facts, "S3")
     if found is not None:
@@ -92,7 +82,10 @@ def _space(facts: Facts) -> Judgement:
     free = facts.places.free(settings.path)
     if free is None:
         return unknown("a snapshot does not tell how much room there is")
-    wanted = _wanted(facts, settings) + settings.free_space
+    size = expected_size(settings, facts.text("proc/meminfo") or "")
+    if size is None:
+        return unknown("no /proc/meminfo")
+    wanted = size + settings.free_space
     evidence = f"{settings.path}: {free // MIB}M free, a dump may take {wanted // MIB}M"
     if free >= wanted:
         return fine(evidence)

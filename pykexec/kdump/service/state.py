@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pykexec.errors import PykexecError
 from pykexec.kdump import config
 from pykexec.kdump.capture import blockdevice
 from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
+from pykexec.kdump.dumpsize import expected_size
 from pykexec.kdump.mounts import parse_mounts
 from pykexec.kdump.service import actions, dumps, trial
 from pykexec.kdump.service import receipt as receipts
@@ -22,11 +22,10 @@ from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.trial import Outcome
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
-from pykexec.memory import KIB, MIB
+from pykexec.memory import MIB
 from pykexec.purpose import Purpose
 
 _LINES_MAX = 10
-_FILTERS = 1 | 2 | 4 | 8 | 16  # makedumpfile(8), -d
 
 
 class Readiness(enum.Enum):
@@ -183,18 +182,3 @@ def _free(folder: Path | None) -> int | None:
             found = os.statvfs(each)
             return found.f_bavail * found.f_frsize
     return None
-
-
-def expected_size(settings: Settings, meminfo: str) -> int | None:
-    """Bytes of a dump, about: all of memory, or what makedumpfile's filters leave of it."""
-    sizes = {name: int(kib) * KIB for name, kib in re.findall(r"^(\w+): +(\d{1,15}) kB$", meminfo, re.M)}
-    total = sizes.get("MemTotal")
-    if total is None:
-        return None
-    level = settings.collector.dump_level
-    if not settings.save_dump:
-        return 0
-    if level is None or level & _FILTERS != _FILTERS:
-        return total
-    left_out = ("MemFree", "Buffers", "Cached", "AnonPages")
-    return max(total - sum(sizes.get(name, 0) for name in left_out), sizes.get("Slab", 0))
