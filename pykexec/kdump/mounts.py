@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from pykexec.errors import MachineError
 
@@ -42,8 +43,22 @@ def unescaped(text: str) -> str:
 
 def mount_of(path: str, mounts: Sequence[Mount]) -> Mount:
     """The mount that holds an absolute path. Raises MachineError where there is none."""
-    over = [each for each in mounts if (path + "/").startswith(each.point.rstrip("/") + "/")]
-    if not over:
+    found = innermost(path, mounts)
+    if found is None:
         raise MachineError(f"no mount of /proc/self/mountinfo holds {path}")
-    longest = max(len(each.point) for each in over)
-    return [each for each in over if len(each.point) == longest][-1]
+    return found
+
+
+class _Mounted(Protocol):
+    @property
+    def point(self) -> str: ...
+
+
+_M = TypeVar("_M", bound=_Mounted)
+
+
+def innermost(path: str, mounts: Sequence[_M]) -> _M | None:
+    """Of the mounts over an absolute path the innermost, and of these the last one; None for none."""
+    over = [each for each in mounts if (path + "/").startswith(each.point.rstrip("/") + "/")]
+    longest = max((len(each.point) for each in over), default=0)
+    return next((each for each in reversed(over) if len(each.point) == longest), None)

@@ -21,7 +21,7 @@ from pykexec.kdump.doctor.kernel_log import read_kernel_log
 from pykexec.kdump.doctor.places import Places
 from pykexec.kdump.estimate import Estimate, estimate
 from pykexec.kdump.files import image_path, kernel_candidates
-from pykexec.kdump.mounts import unescaped
+from pykexec.kdump.mounts import innermost, unescaped
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
@@ -86,7 +86,7 @@ _CONFIG_MAX = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of /proc/self/mounts."""
+    """A line of /proc/self/mounts, of which, unlike mountinfo, a snapshot can tell."""
 
     source: str
     point: str
@@ -196,13 +196,8 @@ class Facts:
         return tuple(Mount(parts[0], unescaped(parts[1]), parts[2]) for parts in found if len(parts) >= 3)
 
     def mount_of(self, path: str) -> Mount | None:
-        """The mount that a path lies on: of those over it the innermost, the last one mounted."""
-        over = [
-            mount
-            for mount in self.mounts or ()
-            if path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
-        ]
-        return max(enumerate(over), key=lambda each: (len(each[1].point), each[0]))[1] if over else None
+        """The mount that a path lies on; None where it is not known."""
+        return innermost(path, self.mounts or ())
 
     # The reservation
 
