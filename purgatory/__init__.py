@@ -30,7 +30,6 @@ _VERSION = 3
 _REGIONS_MAX = 64
 _NAME_SIZE = 16
 _ARGUMENTS = 4
-_FLAG_HALT = 1 << 0
 _FLAG_VGA = 1 << 1
 _FLAG_CALLED = 1 << 2
 _SIZE = PARAMS.sizeof() + _REGIONS_MAX * REGION.sizeof()
@@ -82,13 +81,6 @@ class Console:
 
 NO_CONSOLE = Console()
 """Purgatory then says nothing."""
-
-
-class OnDamage(enum.Enum):
-    """What purgatory does when a region is not as it was loaded; it never starts a damaged kernel."""
-
-    RESET = "reset"
-    HALT = "halt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +269,6 @@ def build(
     backup: Backup | None = None,
     called: bool = False,
     jump_back_digits: int = 0,
-    on_damage: OnDamage = OnDamage.RESET,
     reset: ResetMethod = ResetMethod.DEFAULT,
 ) -> bytes:
     """The blob's image with its parameter block filled in.
@@ -290,7 +281,6 @@ def build(
     when a region's name is too long.
     """
     flags = {
-        _FLAG_HALT: on_damage is OnDamage.HALT,
         _FLAG_VGA: console.vga,
         _FLAG_CALLED: called,
     }

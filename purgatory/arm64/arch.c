@@ -76,12 +76,6 @@ void arch_copy(u64 destination, u64 source, u64 size)
 		write8(destination + i, read8(source + i));
 }
 
-void arch_halt(void)
-{
-	for (;;)
-		__asm__ volatile("wfi");
-}
-
 void arch_reset(void)
 {
 	register u64 x0 __asm__("x0") = PSCI_SYSTEM_RESET;
@@ -90,5 +84,6 @@ void arch_reset(void)
 		__asm__ volatile("hvc #0" : "+r"(x0) : : "memory");
 	else if (purgatory_params.reset == RESET_PSCI_SMC)
 		__asm__ volatile("smc #0" : "+r"(x0) : : "memory");
-	arch_halt();
+	for (;;)
+		__asm__ volatile("wfi");
 }

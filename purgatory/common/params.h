@@ -19,7 +19,6 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 enum {
-	FLAG_HALT = 1 << 0, /* on damage: halt instead of resetting */
 	FLAG_VGA = 1 << 1,  /* print to the VGA text screen as well */
 	FLAG_CALLED = 1 << 2, /* the old kernel can be returned to: its address is on the stack */
 };

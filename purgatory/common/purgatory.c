@@ -83,10 +83,6 @@ void purgatory(void)
 	print_decimal(params->region_count);
 	print(" regions\n");
 	if (!all_intact(params)) {
-		if (params->flags & FLAG_HALT) {
-			print("purgatory: halted\n");
-			arch_halt();
-		}
 		print("purgatory: resetting the machine\n");
 		arch_reset();
 	}

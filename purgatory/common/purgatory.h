@@ -46,7 +46,6 @@ void arch_end(const struct params *params);
 void arch_put_byte(u8 byte);
 void arch_copy(u64 destination, u64 source, u64 size);
 void arch_reset(void) __attribute__((noreturn));
-void arch_halt(void) __attribute__((noreturn));
 
 /* Called from the architecture's entry code; returns only when the kernel may be started. */
 void purgatory(void);

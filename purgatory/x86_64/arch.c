@@ -117,12 +117,6 @@ void arch_copy(u64 destination, u64 source, u64 size)
 	__asm__ volatile("rep movsb" : "+D"(destination), "+S"(source), "+c"(size) : : "memory");
 }
 
-void arch_halt(void)
-{
-	for (;;)
-		__asm__ volatile("cli; hlt");
-}
-
 static void delay(void)
 {
 	for (int i = 0; i < 50000; i++)

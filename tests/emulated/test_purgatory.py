@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pykexec import purgatory
 from pykexec.errors import PurgatoryError
-from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, OnDamage, Region, native
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region, native
 from tests.emulated.machine import COM1, CPUID, PLAIN, SHA, Cpu, Outcome, run
 
 BLOB = purgatory.load_blob("x86_64")
@@ -49,7 +49,6 @@ def start(
     contents: dict[str, tuple[int, bytes]] | None = None,
     digests: tuple[Digest, ...] | None = None,
     backup: Backup | None = None,
-    on_damage: OnDamage = OnDamage.RESET,
     console: Console = SERIAL,
     uart_status: int = 0x60,
     extra: dict[int, bytes] | None = None,
@@ -64,7 +63,6 @@ def start(
         digests=purgatory.digest_regions(regions()) if digests is None else digests,
         console=console,
         backup=backup,
-        on_damage=on_damage,
     )
     memory = dict((contents or CONTENTS).values())
     memory[at] = image.ljust(
@@ -151,13 +149,6 @@ def test_bytes_behind_what_was_loaded_do_not_matter() -> None:
 def test_without_digests_nothing_is_verified() -> None:
     damaged = {name: (address, b"x" + data[1:]) for name, (address, data) in CONTENTS.items()}
     assert start(contents=damaged, digests=()).jumped
-
-
-def test_halting_instead_of_resetting() -> None:
-    outcome = start(contents={**CONTENTS, "kernel": (KERNEL, b"\x90" * 5000)}, on_damage=OnDamage.HALT)
-    assert not outcome.jumped
-    assert outcome.port_writes == []
-    assert outcome.serial.endswith("halted\r\n")
 
 
 def test_no_console_is_silent() -> None:
