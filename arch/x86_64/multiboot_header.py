@@ -11,16 +11,13 @@ from pykexec.arch.x86_64 import elf
 from pykexec.arch.x86_64.elf import Piece
 from pykexec.errors import ImageError
 from pykexec.files import FileData
+from pykexec.formats import multiboot
 from pykexec.memory import GIB, KIB, Placement
 from pykexec.values import dataclass
 
-_MAGIC_1, _SEARCH_1, _ALIGN_1 = 0x1BADB002, 8192, 4
-_MAGIC_2, _SEARCH_2, _ALIGN_2 = 0xE85250D6, 32768, 8
 _ARCHITECTURE_I386 = 0
 
-_HEADER_1 = struct.Struct("<III")  # magic, flags, checksum
 _ADDRESSES_1 = struct.Struct("<12xIIIII")
-_HEADER_2 = struct.Struct("<IIII")  # magic, architecture, header_length, checksum
 _TAG_2 = struct.Struct("<HHI")  # type, flags, size
 
 _REQUIREMENTS_1 = 0xFFFF
@@ -70,20 +67,20 @@ class MultibootKernel:
 
 
 def is_multiboot1(data: memoryview) -> bool:
-    return _find1(data) is not None
+    return multiboot.find1(data) is not None
 
 
 def is_multiboot2(data: memoryview) -> bool:
-    return _find2(data) is not None
+    return multiboot.find2(data) is not None
 
 
 def parse1(file: FileData) -> MultibootKernel:
     """Read and check a version 1 kernel. Raises ImageError naming what it asks for in vain."""
     path, data = file.path, file.data
-    offset = _find1(data)
+    offset = multiboot.find1(data)
     if offset is None:
-        raise ImageError(f"{path}: no Multiboot header in its first {_SEARCH_1} bytes")
-    _, flags, _ = _HEADER_1.unpack_from(data, offset)
+        raise ImageError(f"{path}: no Multiboot header in its first {multiboot.SEARCH_1} bytes")
+    _, flags, _ = multiboot.HEADER_1.unpack_from(data, offset)
     unknown = [f"{bit}" for bit in range(16) if flags & _REQUIREMENTS_1 & ~_KNOWN_1 & 1 << bit]
     if unknown:
         raise ImageError(
@@ -103,10 +100,10 @@ def parse1(file: FileData) -> MultibootKernel:
 def parse2(file: FileData) -> MultibootKernel:
     """Read and check a version 2 kernel. Raises ImageError naming what it asks for in vain."""
     path, data = file.path, file.data
-    offset = _find2(data)
+    offset = multiboot.find2(data)
     if offset is None:
-        raise ImageError(f"{path}: no Multiboot2 header in its first {_SEARCH_2} bytes")
-    _, architecture, length, _ = _HEADER_2.unpack_from(data, offset)
+        raise ImageError(f"{path}: no Multiboot2 header in its first {multiboot.SEARCH_2} bytes")
+    _, architecture, length, _ = multiboot.HEADER_2.unpack_from(data, offset)
     if architecture != _ARCHITECTURE_I386:
         raise ImageError(
             f"{path}: its Multiboot2 header is for architecture {architecture}, which is not x86"
@@ -128,34 +125,15 @@ def parse2(file: FileData) -> MultibootKernel:
     return _kernel(path, 2, pieces, start, _relocation(path, tags))
 
 
-def _find1(data: memoryview) -> int | None:
-    return _find(bytes(data[:_SEARCH_1]), _MAGIC_1, _ALIGN_1, _HEADER_1)
-
-
-def _find2(data: memoryview) -> int | None:
-    return _find(bytes(data[:_SEARCH_2]), _MAGIC_2, _ALIGN_2, _HEADER_2)
-
-
-def _find(head: bytes, magic: int, alignment: int, header: struct.Struct) -> int | None:
-    """Where the first header stands: the magic number alone may be there by chance, the sum must be zero."""
-    wanted = magic.to_bytes(4, "little")
-    offset = head.find(wanted)
-    while 0 <= offset <= len(head) - header.size:
-        if offset % alignment == 0 and sum(header.unpack_from(head, offset)) & 0xFFFFFFFF == 0:
-            return offset
-        offset = head.find(wanted, offset + 1)
-    return None
-
-
 def _tags(path: str, data: memoryview, offset: int, length: int) -> Iterator[tuple[int, int, bytes]]:
     """Type, flags and contents of each tag, up to the end tag."""
     end = offset + length
-    if end > min(data.nbytes, _SEARCH_2):
+    if end > min(data.nbytes, multiboot.SEARCH_2):
         raise ImageError(
             f"{path}: its Multiboot2 header (offset {offset:#x}) says it is {length} bytes long,"
-            f" which is beyond the first {min(data.nbytes, _SEARCH_2)}"
+            f" which is beyond the first {min(data.nbytes, multiboot.SEARCH_2)}"
         )
-    position = offset + _HEADER_2.size
+    position = offset + multiboot.HEADER_2.size
     while position + _TAG_2.size <= end:
         kind, flags, size = _TAG_2.unpack_from(data, position)
         if kind == _END:
@@ -163,7 +141,7 @@ def _tags(path: str, data: memoryview, offset: int, length: int) -> Iterator[tup
         if size < _TAG_2.size or position + size > end:
             raise ImageError(f"{path}: damaged Multiboot2 header: a tag of {size} bytes at {position:#x}")
         yield kind, flags, bytes(data[position + _TAG_2.size : position + size])
-        position = -(-(position + size) // _ALIGN_2) * _ALIGN_2
+        position = -(-(position + size) // multiboot.ALIGN_2) * multiboot.ALIGN_2
 
 
 def _check_tag(path: str, kind: int, flags: int, content: bytes) -> None:

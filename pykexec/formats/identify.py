@@ -1,9 +1,9 @@
 """Saying what a file is that turned out not to be the kernel it should be."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from pykexec.errors import ImageError
-from pykexec.formats import magic, pe
+from pykexec.formats import magic, multiboot, pe
 from pykexec.memory import KIB, MIB
 
 _SAMPLE = 64 * KIB
@@ -49,8 +49,6 @@ _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0x24, b"\x18\x28\x6f\x01", "an arm zImage"),  # arch/arm/boot/compressed/head.S
     (0x24, b"\x01\x6f\x28\x18", "a big-endian arm zImage"),
 )
-_MULTIBOOT = ((b"\x02\xb0\xad\x1b", 8 * KIB, 4), (b"\xd6\x50\x52\xe8", 32 * KIB, 8))
-"""Magic, how far it is looked for, alignment: sections 3.1 of both Multiboot specifications."""
 
 
 def unknown(path: str, data: memoryview, lack: str, machine: str) -> ImageError:
@@ -189,25 +187,7 @@ def _multiboot_kernel(data: memoryview) -> str | None:
 
 
 def _multiboot(data: memoryview) -> bool:
-    """Whether a header is there whose sum is zero."""
-    return any(_sums_to_zero(data, at) for at in _multiboot_places(data))
-
-
-def _multiboot_places(data: memoryview) -> Iterator[tuple[int, int]]:
-    for words, (start, end, alignment) in zip((3, 4), _MULTIBOOT, strict=True):
-        head = bytes(data[:end])
-        at = head.find(start)
-        while at >= 0:
-            if at % alignment == 0:
-                yield at, words
-            at = head.find(start, at + 1)
-
-
-def _sums_to_zero(data: memoryview, place: tuple[int, int]) -> bool:
-    at, words = place
-    raw = bytes(data[at : at + 4 * words])
-    parts = (int.from_bytes(raw[i : i + 4], "little") for i in range(0, len(raw), 4))
-    return len(raw) == 4 * words and sum(parts) % (1 << 32) == 0
+    return multiboot.find1(data) is not None or multiboot.find2(data) is not None
 
 
 def _text(data: memoryview) -> str | None:
