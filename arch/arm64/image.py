@@ -52,7 +52,7 @@ def parse(file: FileData) -> Image:
         kind = "arm64 vmlinux"
         from pykexec.formats import elf
 
-        data = memoryview(elf.flatten(path, data))
+        data = elf.flatten(path, elf.parse(path, data).pieces).data
     if not matches(data):
         from pykexec.formats import identify
 

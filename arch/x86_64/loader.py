@@ -105,7 +105,7 @@ def _multiboot2(machine: Machine, request: Request, file: FileData) -> LoadPlan:
 
 
 def _is_elf64(data: memoryview) -> bool:
-    from pykexec.arch.x86_64 import elf
+    from pykexec.formats import elf
 
     return elf.is_elf(data, "EM_X86_64")
 
@@ -117,7 +117,7 @@ def _vmlinux64(machine: Machine, request: Request, file: FileData) -> LoadPlan:
 
 
 def _is_elf32(data: memoryview) -> bool:
-    from pykexec.arch.x86_64 import elf
+    from pykexec.formats import elf
 
     return elf.is_elf(data, "EM_386")
 

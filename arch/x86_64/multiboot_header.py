@@ -7,11 +7,10 @@ Names and numbers are those of the two specifications, section 3.1
 import struct
 from collections.abc import Iterable, Iterator
 
-from pykexec.arch.x86_64 import elf
-from pykexec.arch.x86_64.elf import Piece
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import multiboot
+from pykexec.formats import elf, multiboot
+from pykexec.formats.elf import Piece
 from pykexec.memory import GIB, KIB, Placement
 from pykexec.values import dataclass
 

@@ -6,10 +6,11 @@ are built. What the decompressor does is missed: nothing is randomised (KASLR).
 
 import re
 
-from pykexec.arch.x86_64 import elf, layouts
+from pykexec.arch.x86_64 import layouts
 from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
+from pykexec.formats import elf
 from pykexec.memory import KIB, MIB, Range, align_up
 
 _BANNER = re.compile(rb"Linux version ((\d{1,3})\.(\d{1,5})[!-~]{0,64}) ")
