@@ -456,6 +456,7 @@ chmod 755 /usr/bin/tool /etc/kdump/pre.d/*
 pykdump mkinitrd --list > "$OUT/list"
 pykdump mkinitrd --output "$OUT/output" > "$OUT/made"
 pykexec -p -u
+ls /run/pykdump > "$OUT/left"
 pykdump reload > "$OUT/unloaded"
 """
     stage = kdump.next_boot(job).stage("first")
@@ -469,6 +470,7 @@ pykdump reload > "$OUT/unloaded"
         "line": "pykdump: changed: the command line",
         "unloaded": "pykdump: changed: nothing was loaded",
     }
+    assert "loaded.json" not in stage.read("left").split()
     receipt, plan = (json.loads(stage.read(name)) for name in ("loaded.json", "plan.json"))
     assert (plan["system_call"], plan["kernel"], plan["initrd"], plan["command_line"]) == (
         receipt["system_call"], receipt["kernel"], receipt["initrd"], receipt["command_line"],
