@@ -72,7 +72,9 @@ def _dataclass(*, frozen: bool, slots: bool = False, order: bool = False) -> Cal
 
 
 def _declared(cls: type[Any]) -> Iterator[tuple[str, _Field]]:
-    for name in vars(cls).get("__annotations__", {}):
+    # Through the class: since Python 3.14 its namespace has them only once they are asked for (PEP 649). Its
+    # own, never a base's: so since 3.10.
+    for name in cls.__annotations__:
         given = vars(cls).get(name, _REQUIRED)
         yield name, given if isinstance(given, _Field) else _Field(given, True, True)
 
