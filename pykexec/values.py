@@ -162,6 +162,7 @@ def _methods(fields: Mapping[str, _Field], *, order: bool) -> dict[str, Any]:
         "__repr__": text,
         "__setattr__": _refuse_to_assign,
         "__delattr__": _refuse_to_delete,
+        "__replace__": _replace,
         "__getstate__": _state,
         "__setstate__": _restore,
     }
