@@ -34,6 +34,9 @@ _EMPTY, _FULL = bytes(_CHUNK * _CHUNKS_AT_ONCE), b"\xff" * (_CHUNK * _CHUNKS_AT_
 _BITMAP_MAX = 1 << 31
 """Bytes: 64 TiB in pages of 4 KiB."""
 _RANGES_MAX = 1 << 16
+_DESCRIPTORS_AT_ONCE = 1 << 16
+_DESCRIPTORS_LOOKED_AT = 1 << 24
+"""At the most, where the last pages are full of zeros: 64 GiB of them, in pages of 4 KiB."""
 _CACHED_PAGES = 256
 _VMCOREINFO_MAX = 1 * MIB
 
@@ -155,8 +158,10 @@ class CompressedDump:
         found = [*self._source.damage]
         if self._header.status & _INCOMPLETE:
             found.append("incomplete: makedumpfile marked it so, it ran out of space")
-        if self._descriptors_at >= self._source.size:
-            found.append("truncated: the file ends before its first page")
+        try:
+            found += self._cut()
+        except DumpError as error:
+            found.append(error.what)
         return tuple(found)
 
     def read(self, address: int, size: int) -> bytes:
@@ -272,6 +277,45 @@ class CompressedDump:
                 status=10,
             )
 
+    def _cut(self) -> Iterator[str]:
+        """Why the end of the file is not that of the dump. Raises DumpError when it cannot be read."""
+        count, size = self._saved_pages(), self._source.size
+        end = self._descriptors_at + count * _DESCRIPTOR_SIZE
+        if end > size:
+            yield f"truncated: the descriptors of {count} pages end at {end:#x}, the file has {size} bytes"
+        elif (end := self._end_of_pages(count)) > size:
+            yield f"truncated: its pages end at {end:#x}, the file has {size} bytes"
+        elif count and end == 0 and not self._header.status & _INCOMPLETE:
+            yield "truncated: its last pages were never written"
+
+    def _saved_pages(self) -> int:
+        """How many pages this file has, by the bitmap."""
+        first, end = self.part.start // self._block, min(self.part.end // self._block, self._pages)
+        if first >= end:
+            return 0
+        through_last = self._count_before(end - 1) + self._bit(self._saved_at, end - 1)
+        return through_last - self._count_before(first)
+
+    def _end_of_pages(self, count: int) -> int:
+        """Where the last page ends in the file, 0 if its descriptor was not written.
+
+        The pages are in order, but those full of zeros may share one place, before all others
+        (write_kdump_pages_cyclic() of makedumpfile, write_dump_pages() of QEMU).
+        """
+        layout = struct.Struct("<qI12x" if self.byte_order == "little" else ">qI12x")
+        found = 0
+        for stop in range(count, max(count - _DESCRIPTORS_LOOKED_AT, 0), -_DESCRIPTORS_AT_ONCE):
+            start = max(stop - _DESCRIPTORS_AT_ONCE, 0)
+            where, size = self._descriptors_at + start * _DESCRIPTOR_SIZE, (stop - start) * _DESCRIPTOR_SIZE
+            table = self._source.read_at(where, size)
+            last = table[-_DESCRIPTOR_SIZE:]
+            if stop == count and not any(last):
+                return 0
+            if table != last * (stop - start):
+                return max(found, max(map(sum, layout.iter_unpack(table))))
+            found = max(found, sum(layout.unpack(last)))
+        return found
+
     def _page(self, number: int) -> bytes:
         page = self._cache.get(number)
         if page is None:
@@ -329,6 +373,9 @@ class CompressedDump:
             done = len(self._counts) - 1
             size = min(chunk - done, _CHUNKS_AT_ONCE) * _CHUNK
             data = self._source.read_at(self._saved_at + done * _CHUNK, size)
+            if data == _EMPTY[:size]:
+                self._counts.extend([self._counts[-1]] * (size // _CHUNK))
+                continue
             for start in range(0, size, _CHUNK):
                 self._counts.append(self._counts[-1] + _count(data[start : start + _CHUNK]))
         data = self._chunk(self._saved_at, chunk)

@@ -140,6 +140,8 @@ class Kdump:
     """The page frames of this part."""
     lost: frozenset[int] = frozenset()
     """Page frames whose descriptor was not written."""
+    shared_zeros: bool = False
+    """Whether pages full of zeros are stored once, before all others, as they are."""
 
     @property
     def count(self) -> int:
@@ -155,8 +157,11 @@ class Kdump:
         first, end = self.split or (0, self.count)
         here = [each for each in saved if first <= each < end]
         data_at = descriptors_at + 24 * len(here)
-        descriptors, data = b"", b""
+        descriptors, data = b"", bytes(self.block if self.shared_zeros else 0)
         for number in here:
+            if self.shared_zeros and not any(self.pages[number]):
+                descriptors += struct.pack(prefix + "qIIQ", data_at, self.block, 0, 0)
+                continue
             packed = self.compress(self.pages[number]) if self.flag else self.pages[number]
             flags = self.flag
             if len(packed) >= self.block:

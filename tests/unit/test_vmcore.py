@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.memory import Range
-from pykexec.vmcore import Dump, DumpError, NotInDumpError, info, library, pages
+from pykexec.vmcore import Dump, DumpError, NotInDumpError, diskdump, info, library, pages
 from pykexec.vmcore.flattened import FlattenedFile
 from pykexec.vmcore.pieces import Pieces
 from tests.support import vmcore
@@ -379,6 +379,43 @@ def test_incomplete_dump(open_dump: Open) -> None:
     assert dump.read_physical(41 * BLOCK, BLOCK) == PAGES[41]
     with pytest.raises(NotInDumpError, match="0x28000 is lost: the dump is incomplete"):
         dump.read_physical(40 * BLOCK, 1)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_kdump_cut_anywhere_is_not_called_complete(open_dump: Open, order: vmcore.Order) -> None:
+    """Nor in the pages. The last one is full of zeros, and stored in front, as writers of dumps do it."""
+    built = Kdump({**PAGES, 3: bytes(BLOCK), 70000: bytes(BLOCK)}, order=order, shared_zeros=True).build()
+    assert open_dump(built).contents.damage == ()
+    descriptors = BLOCK * (2 + 2 * 3)
+    for size in (descriptors, descriptors + 24, *range(descriptors + 24 * len(PAGES), len(built), 99)):
+        assert "truncated" in open_dump(built[:size]).contents.damage[0]
+        assert not json.loads(info.as_json(info.gather(open_dump(built[:size]))))["complete"]
+
+
+def test_a_kdump_whose_writer_was_killed(open_dump: Open) -> None:
+    """It writes descriptors in blocks, after pages that lie behind them."""
+    dump = open_dump(Kdump(PAGES, lost=frozenset({33000, 70000})).build())
+    assert dump.contents.damage == ("truncated: its last pages were never written",)
+
+
+def test_a_part_is_cut_where_its_own_pages_end(open_dump: Callable[..., Dump]) -> None:
+    built = [
+        Kdump(PAGES, page_count=70001, split=each).build() for each in ((0, 41), (41, 50000), (50000, 70001))
+    ]
+    for part in built:
+        assert open_dump(part).contents.damage == ()
+        assert "truncated: its pages end" in open_dump(part[:-1]).contents.damage[0]
+    (found,) = open_dump(built[0], built[1][:-1], built[2]).contents.damage
+    assert "truncated: its pages end" in found
+
+
+def test_many_zeros_at_the_end_of_a_kdump(open_dump: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diskdump, "_DESCRIPTORS_AT_ONCE", 4)
+    zeros = dict.fromkeys(range(100, 121), bytes(BLOCK))
+    pages = {number: page for number, page in {**PAGES, **zeros}.items() if number < 200}
+    built = Kdump(pages, page_count=200, shared_zeros=True).build()
+    assert open_dump(built).contents.damage == ()
+    assert "truncated: its pages end" in open_dump(built[:-1]).contents.damage[0]
 
 
 def test_a_page_that_does_not_unpack(open_dump: Open) -> None:
