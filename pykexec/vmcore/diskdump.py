@@ -94,6 +94,8 @@ class _SubHeader(NamedTuple):
 class CompressedDump:
     """The physical memory in a kdump-compressed file, or in one part of a split one."""
 
+    tells_extent = True
+
     def __init__(self, source: Source) -> None:
         """Read the headers. Raises DumpError when they are damaged."""
         self._source = source

@@ -37,6 +37,10 @@ class Format(Protocol):
     @property
     def is_part(self) -> bool: ...
     @property
+    def tells_extent(self) -> bool:
+        """Whether `damage`, `memory` and `saved_bytes` can say more than nothing."""
+
+    @property
     def details(self) -> Mapping[str, object]: ...
     @property
     def release(self) -> str | None: ...

@@ -79,6 +79,7 @@ class ElfDump:
     dump_level: int | None = None
     compression = "none"
     is_part = False
+    tells_extent = True
 
     def __init__(self, source: Source) -> None:
         """Read the headers. Raises DumpError when they are damaged."""

@@ -51,6 +51,8 @@ class Info:
     """makedumpfile's -d; None where it was not recorded."""
     damage: tuple[str, ...]
     """Why it is not complete; empty if it is."""
+    tells_extent: bool
+    """Whether `damage`, `memory` and `saved` are known."""
     arch: str
     word_bits: int
     byte_order: str
@@ -93,6 +95,7 @@ def gather(dump: Dump) -> Info:
         compression=contents.compression,
         dump_level=contents.dump_level,
         damage=tuple(damage),
+        tells_extent=contents.tells_extent,
         arch=contents.arch,
         word_bits=8 * contents.word_size,
         byte_order=contents.byte_order,
@@ -215,7 +218,7 @@ def _object(info: Info) -> dict[str, object]:
         "format": info.format,
         "compression": info.compression,
         "dump_level": info.dump_level,
-        "complete": not info.damage,
+        "complete": not info.damage if info.tells_extent else None,
         "damage": list(info.damage),
         "arch": info.arch,
         "word_bits": info.word_bits,
@@ -223,11 +226,7 @@ def _object(info: Info) -> dict[str, object]:
         "release": info.release,
         "page_size": info.page_size,
         "crash_time": info.crash_time,
-        "memory": {
-            "bytes": sum(each.size for each in info.memory),
-            "saved_bytes": info.saved,
-            "ranges": [[each.start, each.end] for each in info.memory],
-        },
+        "memory": _memory_object(info) if info.tells_extent else None,
         "processors": [
             {
                 "number": each.number,
@@ -251,6 +250,14 @@ def _object(info: Info) -> dict[str, object]:
     }
 
 
+def _memory_object(info: Info) -> dict[str, object]:
+    return {
+        "bytes": sum(each.size for each in info.memory),
+        "saved_bytes": info.saved,
+        "ranges": [[each.start, each.end] for each in info.memory],
+    }
+
+
 def as_text(info: Info, *, registers: bool = False) -> str:
     """The same as lines to read; of each processor two registers or, with `registers`, all."""
     return "\n".join(map(printable, _lines(info, registers))) + "\n"
@@ -260,7 +267,7 @@ def _lines(info: Info, registers: bool) -> Iterator[str]:
     level = "" if info.dump_level is None else f", dump level {info.dump_level}"
     yield f"dump          {info.file}"
     yield f"format        {info.format}; compression {info.compression}{level}"
-    yield from _listed("complete", info.damage, "yes")
+    yield from _listed("complete", info.damage, "yes" if info.tells_extent else "unknown")
     pages = f", pages of {info.page_size} bytes" if info.page_size else ""
     yield f"kernel        {info.release or 'unknown'} on {info.arch}{pages}"
     yield f"crashed       {_time(info.crash_time)}"
@@ -300,6 +307,9 @@ def _listed(name: str, problems: Sequence[str], otherwise: str) -> Iterator[str]
 
 
 def _memory(info: Info) -> Iterator[str]:
+    if not info.tells_extent:
+        yield "memory        unknown"
+        return
     total = sum(each.size for each in info.memory)
     yield f"memory        {_size(total)} in {len(info.memory)} ranges; {_size(info.saved)} of it saved"
     yield from (f"  {each}" for each in info.memory[:_RANGES_SHOWN])

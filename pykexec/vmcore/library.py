@@ -20,6 +20,7 @@ class LibraryDump:
     """A dump that libkdumpfile reads."""
 
     is_part = False
+    tells_extent = False
     dump_level: int | None = None
     compression = "unknown"
 

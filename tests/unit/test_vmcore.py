@@ -692,6 +692,10 @@ def test_the_librarys_binding_is_used_for_other_formats(
     assert (dump.arch, dump.word_size, dump.byte_order) == ("arm64", 8, "little")
     assert dump.vmcoreinfo.release == "6.1.0-lib"
     assert dump.read_physical(0x1000, 4) == b"1000"
+    found = info.gather(dump)
+    told = json.loads(info.as_json(found))
+    assert (told["complete"], told["damage"], told["memory"]) == (None, [], None), "nothing tells"
+    assert {"complete      unknown", "memory        unknown"} <= set(info.as_text(found).splitlines())
     with pytest.raises(NotInDumpError, match="not there"):
         dump.read_physical(0, 4)
 
