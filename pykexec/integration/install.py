@@ -54,11 +54,11 @@ class Wanted:
         return replace(self, dracut=dracut, initramfs_tools=initramfs_tools)
 
     def installed(self) -> Wanted:
-        """With all that is installed, if nothing was asked for."""
+        """With all that is installed, if nothing was asked for. Raises UsageError."""
+        self._check()
         if self._asked():
-            self._check()
             return self
-        ours = self.program is not None or any(map(links.is_ours, links.registered(self.root)))
+        ours = any(map(links.is_ours, links.registered(self.root)))
         return replace(self, dracut=True, initramfs_tools=True, alternatives=ours, documentation=True)
 
     def _asked(self) -> bool:

@@ -328,6 +328,7 @@ def test_list_command(capsys: pytest.CaptureFixture[str]) -> None:
             1,
             "give --alternatives, too",
         ),
+        (["remove", "--root", "{empty}", "--program", "/bin/true"], 1, "give --alternatives, too"),
         (["copy", "{empty}/none"], 1, "does not exist"),
         (["frobnicate"], 1, "No such command"),
     ],
