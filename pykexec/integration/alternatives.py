@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pykexec.errors import FileError, PykexecError, UsageError
-from pykexec.integration.steps import Run, Step
+from pykexec.integration.steps import Move, Run, Step
 
 _LINK = "etc/alternatives/kexec"
 _C_TOOL_PATHS = ("/sbin/kexec", "/usr/sbin/kexec")
@@ -65,6 +65,8 @@ def unregister(root: Path, program: Path | None) -> Iterator[Step]:
         if owned:
             undo = ("--local", "--rename", "--divert", aside, "--remove", link)
             yield Run(("dpkg-divert", *_option(root), *undo))
+        elif not _is_file(root, link):  # else a package manager has put a newer one there
+            yield Move(_in(root, aside), _in(root, link))
 
 
 def registered(root: Path) -> Sequence[str]:

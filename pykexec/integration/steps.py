@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from contextlib import suppress
@@ -61,6 +62,25 @@ class Remove:
                         self.path.parent.rmdir()
         except OSError as error:
             raise FileError(f"{self.path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Give a file another name, which no other has."""
+
+    source: Path
+    target: Path
+
+    def describe(self) -> str:
+        return f"move {self.source} to {self.target}"
+
+    def do(self) -> None:
+        try:
+            if os.path.lexists(self.target):
+                raise FileError(f"{self.target} is there: {self.source} stays where it is")
+            self.source.rename(self.target)
+        except OSError as error:
+            raise FileError(f"{self.source}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

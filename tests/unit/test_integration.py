@@ -605,6 +605,38 @@ def test_a_c_tool_that_nobody_could_keep_is_left_alone(tmp_path: Path) -> None:
     assert kexec(tmp_path) == "C"
 
 
+@pytest.mark.parametrize("words", [[], ["--alternatives"]])
+def test_a_c_tool_that_was_moved_aside_by_hand_is_moved_back(words: list[str], tmp_path: Path) -> None:
+    """As the error says where no package manager could do it."""
+    wanted = alternatives(tmp_path, c_tool="/usr/sbin/kexec.kexec-tools")
+    perform(install.installation(wanted))
+    assert kexec(tmp_path) == "pykexec"
+    assert main("remove", "--root", tmp_path, *words) == 0
+    assert kexec(tmp_path) == "C"
+    assert not (tmp_path / "usr/sbin/kexec").is_symlink()
+    assert not (tmp_path / "usr/sbin/kexec.kexec-tools").exists()
+
+
+def test_a_c_tool_that_came_back_by_itself_stays(tmp_path: Path) -> None:
+    """As when its package is updated, which puts a file in the place of the link."""
+    wanted = alternatives(tmp_path, c_tool="/usr/sbin/kexec.kexec-tools")
+    perform(install.installation(wanted))
+    link = tmp_path / "usr/sbin/kexec"
+    link.unlink()
+    link.write_text("#!/bin/sh\necho newer\n")
+    assert main("remove", "--root", tmp_path) == 0
+    assert kexec(tmp_path) == "newer"
+
+
+def test_a_move_takes_no_place_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "new").symlink_to("nothing")
+    with pytest.raises(FileError, match="new is there"):
+        steps.Move(tmp_path / "old", tmp_path / "new").do()
+    with pytest.raises(FileError, match="No such file"):
+        steps.Move(tmp_path / "none", tmp_path / "other").do()
+
+
 def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     wanted = alternatives(tmp_path, c_tool="/usr/sbin/kexec", dpkg=True)
     with pytest.raises(UsageError, match="where the link to it would be"):
