@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pykexec import streams
+from pykexec.errors import PykexecError
 from pykexec.integration import files
 from pykexec.integration import install as installer
 from pykexec.integration.steps import Step
@@ -89,7 +90,12 @@ def install(
     wanted = installer.Wanted(
         root, dracut, initramfs_tools, alternatives, documentation, static, program
     ).found()
-    _perform(installer.installation(wanted), dry_run)
+    steps = installer.installation(wanted)
+    try:
+        _perform(steps, dry_run)
+    except PykexecError:
+        _recover(wanted)
+        raise
     for line in installer.advice(wanted):
         click.echo(f"next: {line}")
 
@@ -125,6 +131,13 @@ def _perform(steps: Sequence[Step], dry_run: bool) -> None:
         click.echo(step.describe())
         if not dry_run:
             step.do()
+
+
+def _recover(wanted: installer.Wanted) -> None:
+    try:
+        _perform(installer.recovery(wanted), dry_run=False)
+    except PykexecError as error:  # said beside the one that it began with
+        streams.complain("pykexec", error.what, error.hint)
 
 
 def _entries(static: bool) -> Sequence[files.Entry]:

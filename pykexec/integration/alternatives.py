@@ -61,12 +61,24 @@ def unregister(root: Path, program: Path | None) -> Iterator[Step]:
     for each in gone:
         yield _alternative(root, "--remove", "kexec", each)
     if _is_file(root, aside) and not set(there) - {*gone, aside}:
-        yield _alternative(root, "--remove", "kexec", aside)
+        if there:  # update-alternatives itself may be what failed
+            yield _alternative(root, "--remove", "kexec", aside)
         if owned:
             undo = ("--local", "--rename", "--divert", aside, "--remove", link)
             yield Run(("dpkg-divert", *_option(root), *undo))
         elif not _is_file(root, link):  # else a package manager has put a newer one there
             yield Move(_in(root, aside), _in(root, link))
+
+
+def recover(root: Path, program: Path) -> Iterator[Step]:
+    """Undo what `register` did before a step failed; nothing if the program was there before."""
+    if has_moved(root) and str(program) not in registered(root):
+        yield from unregister(root, program)
+
+
+def has_moved(root: Path) -> bool:
+    """Whether the C tool is not in its place, but beside it."""
+    return _is_file(root, f"{_c_tool(root)[0]}{_C_TOOL_SUFFIX}")
 
 
 def registered(root: Path) -> Sequence[str]:

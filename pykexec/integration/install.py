@@ -58,7 +58,7 @@ class Wanted:
         self._check()
         if self._asked():
             return self
-        ours = any(map(links.is_ours, links.registered(self.root)))
+        ours = links.has_moved(self.root) or any(map(links.is_ours, links.registered(self.root)))
         return replace(self, dracut=True, initramfs_tools=True, alternatives=ours, documentation=True)
 
     def _asked(self) -> bool:
@@ -90,6 +90,11 @@ def installation(wanted: Wanted) -> Sequence[Step]:
     if wanted.alternatives:
         steps += links.register(wanted.root, _program(wanted))
     return steps
+
+
+def recovery(wanted: Wanted) -> Sequence[Step]:
+    """The steps after an installation that failed: without them there might be no kexec at all."""
+    return list(links.recover(wanted.root, _program(wanted))) if wanted.alternatives else []
 
 
 def removal(wanted: Wanted) -> Sequence[Step]:

@@ -556,6 +556,60 @@ def test_the_c_tool_is_back_wherever_pykexec_was(
     assert capsys.readouterr().out == f"nothing of that is installed below {tmp_path}\n"
 
 
+@pytest.mark.parametrize("works", [0, 1])
+def test_an_installation_that_fails_leaves_the_c_tool(
+    works: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """update-alternatives fails at its first call, or at its second."""
+    alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
+    before = contents(tmp_path)
+    failing = tmp_path / "update-alternatives"
+    failing.write_text(f"""#!/bin/sh
+        case "$*" in *--install*)
+            [ -e {tmp_path}/called ] || [ {works} = 0 ] && echo "error: no" >&2 && exit 2
+            echo > {tmp_path}/called ;;
+        esac
+        exec /usr/bin/update-alternatives "$@"
+    """)
+    failing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    words = ["install", "--root", tmp_path, "--alternatives", "--program", "/usr/local/bin/pykexec"]
+    assert main(*words) == 255
+    assert "error: no" in capsys.readouterr().err
+    assert kexec(tmp_path) == "C"
+    failing.unlink()
+    (tmp_path / "called").unlink(missing_ok=True)
+    assert {path: data for path, data in contents(tmp_path).items() if "var/" not in path} == {
+        path: data for path, data in before.items() if "var/" not in path
+    }
+
+
+def test_a_half_done_installation_is_taken_back(tmp_path: Path) -> None:
+    """One that was killed behind its first step."""
+    wanted = alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
+    installation = install.installation(wanted)
+    assert "dpkg-divert" in installation[0].describe()
+    installation[0].do()
+    assert not (tmp_path / "usr/sbin/kexec").exists()
+    assert main("remove", "--root", tmp_path) == 0
+    assert kexec(tmp_path) == "C"
+
+
+def test_what_is_undone_after_a_failure_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are said."""
+    alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
+    fails = [steps.Run(("sh", "-c", "echo first >&2; exit 1")), steps.Run(("sh", "-c", "exit 7"))]
+    monkeypatch.setattr(install, "installation", lambda _: fails[:1])
+    monkeypatch.setattr(install, "recovery", lambda _: fails[1:])
+    words = ["install", "--root", tmp_path, "--alternatives", "--program", "/usr/local/bin/pykexec"]
+    assert main(*words) == 255
+    told = capsys.readouterr().err
+    assert "first" in told
+    assert "exit status 7" in told
+
+
 def test_what_others_registered_stays(tmp_path: Path) -> None:
     wanted = alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
     perform(install.installation(wanted))
