@@ -7,8 +7,8 @@ As a library::
     from pykexec.plan import Purpose, Request
 
     machine = Machine.live()
-    plan = plan_load(machine, Request.from_paths("/boot/vmlinuz", purpose=Purpose.CRASH, cmdline="..."))
-    load(plan)
+    plan = plan_load(machine, Request.from_paths("/boot/vmlinuz", purpose=Purpose.CRASH, append="..."))
+    load(plan, machine)
 """
 
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pykexec
 from pykexec import syscalls
 from pykexec.errors import PykexecError, UsageError
 from pykexec.files import FileData
@@ -107,6 +109,16 @@ def test_the_example_in_the_readme_works(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(syscalls, "kexec_load", lambda entry, segments, flags: loaded.append(segments))
     exec(code.replace("/boot/vmlinuz", str(kernel)), {})
     assert {"kernel", "initrd", "elfcorehdr", "purgatory"} <= {each.name for each in loaded[0]}
+
+
+def test_the_example_of_the_package_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = textwrap.dedent((pykexec.__doc__ or "").partition("::\n\n")[2])
+    kernel, loaded = tmp_path / "vmlinuz", []
+    kernel.write_bytes(FakeBzImage().build())
+    monkeypatch.setattr(Machine, "live", lambda: snapshot(MACHINES[0]))
+    monkeypatch.setattr(syscalls, "kexec_load", lambda entry, segments, flags: loaded.append(entry))
+    exec(code.replace("/boot/vmlinuz", str(kernel)), {})
+    assert loaded
 
 
 def test_threads_share_a_machine() -> None:
