@@ -52,6 +52,7 @@ FACTS = (
     "sys/firmware/efi/systab",
     "sys/firmware/memmap/*/*",
     "sys/kernel/crash_elfcorehdr_size",
+    "sys/kernel/debug/kho/out/scratch_len",
     "sys/kernel/kexec/*",
     "sys/kernel/kexec_crash_cma_ranges",
     "sys/kernel/kexec_crash_loaded",

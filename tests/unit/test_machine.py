@@ -445,6 +445,18 @@ def test_no_memory_contents_get_into_a_snapshot(tmp_path: Path) -> None:
     assert Machine.from_snapshot(tmp_path / "m.tar").kcore == machine.kcore
 
 
+def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> None:
+    """By a file that kho_out_debugfs_init() makes in each version; the tree beside it may be large."""
+    folder = "sys/kernel/debug/kho/out"
+    files = {f"{folder}/scratch_len": "0x1000\n", f"{folder}/fdt": b"tree", f"{folder}/finalize": "0\n"}
+    machine = unpacked(PLAIN, tmp_path / "tree", files)
+    write_snapshot(machine, tmp_path / "m.tar", ())
+    again = Machine.from_snapshot(tmp_path / "m.tar")
+    assert machine.can_hand_over
+    assert again.can_hand_over
+    assert again.read(f"{folder}/fdt") is None
+
+
 def test_a_snapshot_without_kcore_still_plans_boots(tmp_path: Path) -> None:
     machine = unpacked(PLAIN, tmp_path / "tree", {"proc/kcore": None})
     write_snapshot(machine, tmp_path / "m.tar", for_machine(machine).facts)
