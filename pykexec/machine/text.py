@@ -35,7 +35,7 @@ def read_text(root: Root, path: str) -> str | None:
 
 
 def read_number(root: Root, path: str, base: int = 0) -> int | None:
-    """A file's one number, of 64 bits, with or without a sign; base 0 means as C writes numbers.
+    """A file's one number, of 64 bits, with or without a sign; base 0 lets 0x in front count.
 
     Raises MachineError when it is none.
     """
