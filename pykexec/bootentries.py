@@ -307,7 +307,7 @@ class _Variables:
         """A note for each variable that has no value."""
         names = {one or other for line in lines for one, other in _VARIABLE.findall(line)}
         for name in sorted(names - {"grub_users"}):
-            if name not in self._values:
+            if self._has_grub and name not in self._values:
                 yield f"${name} has no value: neither GRUB's environment block nor its configuration sets it"
 
     def _value(self, found: re.Match[str]) -> str:

@@ -170,7 +170,8 @@ def test_grub_s_variables(disk: Disk, path: str) -> None:
 
 def test_variables_without_a_value(disk: Disk) -> None:
     disk.entry("fedora", KERNELOPTS)
-    assert disk.entries()[0].options == "$kernelopts ${tuned_params} ro", "no GRUB, no variables"
+    (found,) = disk.entries()
+    assert (found.options, found.notes) == ("$kernelopts ${tuned_params} ro", ()), "no GRUB, no variables"
     disk.write("boot/grub2/grub.cfg")
     found = disk.entries()[0]
     assert found.options == "ro"
