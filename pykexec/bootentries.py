@@ -104,7 +104,7 @@ def find(known: Sequence[BootEntry], wanted: str) -> BootEntry:
         file = entry.source.rpartition("/")[2]
         if wanted in (entry.id, entry.file_name, file, file.rpartition(".")[0]):
             return entry
-        if name in (entry.id, entry.file_name):
+        if name and name in (entry.id, entry.file_name):
             return replace(entry, profile=profile)
     same = [entry for entry in known if wanted and wanted in (entry.title, entry.version)]
     if len(same) == 1:
@@ -187,10 +187,15 @@ def _partition_of(image: str) -> str | None:
     return max((each for each in PARTITIONS if image.startswith(f"{each}/")), key=len, default=None)
 
 
+def _shown_names(root: Root, folder: str) -> Iterator[str]:
+    """Without hidden ones, as systemd-boot has it (src/boot/efi/boot.c)."""
+    return (name for name in root.names(folder) if not name.startswith("."))
+
+
 def _texts(root: Root, partition: str, machine: str, variables: "_Variables") -> Iterator[BootEntry]:
     folder = f"{partition}/loader/entries"
     native = _ARCHITECTURES.get(machine, machine)
-    for name in [each for each in root.names(folder) if each.endswith(".conf")][:_ENTRIES_MAX]:
+    for name in [each for each in _shown_names(root, folder) if each.endswith(".conf")][:_ENTRIES_MAX]:
         fields = _Fields(text(root, f"{folder}/{name}"), variables)
         if fields.last("architecture").lower() in ("", native):
             entry = _from_fields(root, partition, f"{folder}/{name}", fields)
@@ -231,7 +236,9 @@ def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> Bo
 
 def _images(root: Root, partition: str, machine: str) -> Iterator[BootEntry]:
     folder = f"{partition}/EFI/Linux"
-    for name in [each for each in root.names(folder) if each.lower().endswith(".efi")][:_ENTRIES_MAX]:
+    for name in [each for each in _shown_names(root, folder) if each.lower().endswith(".efi")][
+        :_ENTRIES_MAX
+    ]:
         entry = _from_image(root, f"{folder}/{name}", machine)
         if entry is not None:
             yield entry

@@ -87,6 +87,8 @@ def test_entries(esp: Path) -> None:
     for version in ("5.9", "5.10"):
         image(esp / f"efi/EFI/Linux/zeta-{version}.efi", version)
     (esp / "efi/EFI/Linux/no-image.efi").write_bytes(b"MZ")
+    for hidden in (".conf", ".debian-6.1.0-8.conf"):
+        (esp / f"efi/loader/entries/{hidden}").write_text("title Hidden\nlinux /v\n")
     ours = bootentries.entries(Folder(esp), "x86_64")
     theirs = of_bootctl(esp / "efi")
     assert [each.file_name for each in ours] == [each["id"] for each in theirs]

@@ -335,6 +335,17 @@ def test_find(disk: Disk) -> None:
     assert "id-6.2" in str(error.value.hint)
 
 
+def test_hidden_files_are_no_entries(disk: Disk) -> None:
+    """Nor is a file that is all suffix what is found by a name that nothing has."""
+    disk.entry("", "linux /v\n")
+    disk.entry(".old", "linux /v\n")
+    disk.write("boot/EFI/Linux/.efi", image())
+    disk.entry("+3", "linux /v\n")  # all boot counter
+    assert [each.source for each in disk.entries()] == ["boot/loader/entries/+3.conf"]
+    with pytest.raises(UsageError, match="no boot entry nothing"):
+        bootentries.find(disk.entries(), "nothing")
+
+
 def test_addons(disk: Disk) -> None:
     for path in ("loader/addons/b.addon.efi", "loader/addons/a.addon.efi", "loader/addons/c.efi"):
         disk.write(f"boot/efi/{path}")
