@@ -225,6 +225,8 @@ class _Reader:
             position += 4
             if tag == _BEGIN_NODE:
                 name, position = self._node_name(position)
+                if open_nodes and "/" in name:  # which would pass for a path
+                    raise self._damaged(f"a node's name with a slash: {name[:32]!r}")
                 node = _node(name or "/", open_nodes[-1] if open_nodes else None)
                 if root is None:
                     root = node

@@ -139,6 +139,7 @@ for _ in range(100):
         (patched(24, 18, GOOD), "compatible with 18"),
         (patched(36, 8, GOOD), "truncated"),
         (Blob(DEEP).build(), "nested more than"),
+        (Blob({"a/b": {}}).build(), "a node's name with a slash: 'a/b'"),
     ],
 )
 def test_damaged_trees(blob: bytes, message: str) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import struct
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pykexec import overlays
@@ -32,6 +32,7 @@ def trees() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+@example({}, {"f/__overlay__": {"a": b"1"}})
 @given(trees(), trees())
 def test_any_overlay_is_applied_or_refused(base: dict[str, Any], change: dict[str, Any]) -> None:
     tree = DeviceTree(Blob(base).build(), "base")
