@@ -70,6 +70,8 @@ class BootEntry:
     """Whether it is a type 2 entry: a unified kernel image without a .conf file."""
     tries_left: int | None = None
     """Under boot counting; 0 for an entry that has failed too often."""
+    has_own_files: bool = True
+    """Whether those it names were found by their whole paths; else some may be another entry's."""
     notes: tuple[str, ...] = ()
     """What may be wrong with it."""
 
@@ -130,7 +132,8 @@ def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
             f"{each}/{folder}" for each in PARTITIONS for folder in ("loader/entries", "EFI/Linux")
         )
         raise UsageError("no boot entries", hint=f"looked in {places}")
-    there = [entry for entry in known if _is_there(root, entry)] or known
+    found = [entry for entry in known if _is_there(root, entry)]
+    there = [entry for entry in found if entry.has_own_files] or found or known
     good = [entry for entry in there if entry.tries_left != 0]
     chosen = (
         _first_match(_preferences(root, "OneShot"), there)
@@ -204,8 +207,14 @@ def _texts(root: Root, partition: str, machine: str, variables: "_Variables") ->
 
 
 def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> BootEntry | None:
+    instead: dict[str, str] = {}
+
     def located(name: str) -> str:
-        return locate(root, [partition], name) or "/".join((partition, *parts_of(name)))
+        named = "/".join(parts_of(name))
+        found = locate(root, [partition], name)
+        if found and not found.endswith(named):
+            instead[name] = found
+        return found or f"{partition}/{named}"
 
     kernel = fields.last("linux") or fields.last("uki")
     program = fields.last("efi")
@@ -215,7 +224,7 @@ def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> Bo
         return None
     name, tries_left = _counted(path.rpartition("/")[2].removesuffix(".conf"))
     tree = fields.last("devicetree")
-    return BootEntry(
+    entry = BootEntry(
         id=name,
         source=path,
         kernel=located(kernel),
@@ -230,8 +239,9 @@ def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> Bo
         extras=tuple(map(located, fields.all("extra").split())),
         profile=fields.last("profile") or None,
         tries_left=tries_left,
-        notes=tuple(fields.notes()),
     )
+    taken = (f"it names {each}, which is not there: took /{found}" for each, found in instead.items())
+    return replace(entry, has_own_files=not instead, notes=(*taken, *fields.notes()))
 
 
 def _images(root: Root, partition: str, machine: str) -> Iterator[BootEntry]:

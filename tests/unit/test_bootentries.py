@@ -112,6 +112,29 @@ def test_paths_are_those_of_the_partition_or_of_grub(disk: Disk, named: str, the
     assert disk.entries()[0].kernel == found
 
 
+def test_a_file_found_by_the_end_of_its_path_may_be_another(disk: Disk) -> None:
+    """As GRUB's subvolumes need it; but a stale entry finds what is newer, for which its options are not."""
+    disk.entry(
+        "z-stale", "version 9\nlinux /0123/5.10/vmlinuz\ninitrd /0123/5.10/initrd\noptions root=old\n"
+    )
+    disk.write("vmlinuz")
+    disk.write("boot/initrd")
+    (found,) = disk.entries()
+    assert (found.kernel, found.initrds) == ("vmlinuz", ("boot/initrd",))
+    assert found.notes == (
+        "it names /0123/5.10/vmlinuz, which is not there: took /vmlinuz",
+        "it names /0123/5.10/initrd, which is not there: took /boot/initrd",
+    )
+    assert disk.default() == "z-stale", "there is no other"
+    disk.entry("whole", "version 1\nlinux /own/vmlinuz\n")
+    disk.write("boot/own/vmlinuz")
+    assert [each.id for each in disk.entries()] == ["z-stale", "whole"]
+    assert disk.default() == "whole"
+    disk.write("boot/loader/loader.conf", "default z-*\n")
+    assert disk.default() == "whole"
+    assert disk.entries()[1].notes == ()
+
+
 def test_entries_for_others_are_left_out(disk: Disk) -> None:
     disk.entry("arm", "linux /a\narchitecture aa64\n")
     disk.entry("windows", "efi /EFI/Microsoft/bootmgfw.efi\n")
