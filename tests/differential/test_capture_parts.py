@@ -74,6 +74,47 @@ def test_modules_as_modprobe_loads_them(name: str, tmp_path: Path) -> None:
         loaded.add(module.name)
 
 
+_CONFIGURATION = r"""
+# options ext4 a=1
+options xfs   b=1	c="d e"
+options nvme-core x=1 \
+    y=2
+options alone
+  options xfs f
+blacklist xfs
+"""
+
+
+def test_parameters_as_modprobe_tells_them(tmp_path: Path) -> None:
+    """A file hides those of its name in later folders; they are read in the order of their names."""
+    (tmp_path / "lib/modules/6.1").mkdir(parents=True)
+    (tmp_path / "lib/modules/6.1/modules.dep").touch()
+    for name, text in {
+        "etc/modprobe.d/20.conf": _CONFIGURATION,
+        "etc/modprobe.d/notes": "options xfs notes=1\n",
+        "run/modprobe.d/20.conf": "options xfs hidden=1\n",
+        "usr/lib/modprobe.d/10.conf": "options xfs early=1",
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    index = Index("6.1", tmp_path)
+    assert index.parameters("xfs").startswith("early=1 b=1")
+    assert "hidden" not in index.parameters("xfs")
+    (tmp_path / "both").mkdir()
+    for name in ("etc/modprobe.d/20.conf", "etc/modprobe.d/notes", "usr/lib/modprobe.d/10.conf"):
+        (tmp_path / name).rename(tmp_path / "both" / Path(name).name)
+    command: list[str | Path] = ["modprobe", "-C", tmp_path / "both", "--showconfig"]
+    told: dict[str, list[str]] = {}
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+        words = line.split()
+        if words[:1] == ["options"]:
+            told.setdefault(words[1], []).extend(words[2:])
+    expected = {name: told.get(name) for name in ("xfs", "nvme_core")}
+    assert expected == {name: index.parameters(name).split() for name in expected}
+    assert not index.parameters("ext4") + index.parameters("alone")
+
+
 def test_the_route_as_the_kernel_takes_it() -> None:
     """To a server behind the default gateway, and to one next door."""
     told = json.loads(subprocess.run(["ip", "-json", "-4", "route"], check=True, capture_output=True).stdout)

@@ -75,6 +75,9 @@ class Capture:
     dies: str = ""
     """What makedumpfile does when it is half through."""
     replaced: str = ""
+    modules: str = ""
+    """The list of them."""
+    command_line: str = "root=/dev/vda1 panic=10"
 
     @property
     def dumps(self) -> Path:
@@ -84,9 +87,10 @@ class Capture:
         """What it says, line by line."""
         for folder in ("run", "mnt", "proc", "etc/kdump", "dev", "sys", "lib/modules"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
-        (self.root / "lib/modules/order").touch()
+        (self.root / "lib/modules/order").write_text(self.modules)
         (self.root / "proc/vmcore").write_bytes(_MEMORY)
         (self.root / "proc/uptime").write_text("100.00 90.00\n")
+        (self.root / "proc/cmdline").write_text(f"{self.command_line}\n")
         conf = script_settings.render(self.settings, "6.1", self.to, self.rescue, "host")
         (self.root / "etc/pykdump.conf").write_text(conf)
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
@@ -130,6 +134,33 @@ def test_a_dump(tmp_path: Path) -> None:
     assert (folder / "vmcore-dmesg.txt").read_text() == "the log\n"
     assert {each.stat().st_mode & 0o777 for each in folder.iterdir()} == {0o600}
     assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o755
+
+
+# kernel-parameters.rst: "modprobe looks through the kernel command line (/proc/cmdline) and collects module
+# parameters when it loads a module"; the words are those of the kernel's own next_arg() (lib/cmdline.c).
+@pytest.mark.parametrize(
+    ("command_line", "told"),
+    [
+        ("quiet nvme.x=1 panic=10", ""),
+        ("nvme_core.default_ps_max_latency_us=0 quiet", "default_ps_max_latency_us=0"),
+        ("nvme-core.a-b=1 nvme_core.c nvme_core.a-b=2", "a-b=1 c a-b=2"),
+        ('nvme_core.x="a b" y="nvme_core.z=1 nvme_core.w=2"', 'x="a b"'),
+        ('"nvme_core.x=a b" quiet', '"x=a b"'),
+        ("nvme_core.host=/a.b/* my.nvme_core.x=1 nvme_core", "host=/a.b/*"),
+    ],
+)
+def test_parameters_of_modules(command_line: str, told: str, tmp_path: Path) -> None:
+    insmod = "insmod() { echo ${1##*/} $2; }"
+    capture = Capture(tmp_path, replaced=insmod, modules="nvme_core.ko\n", command_line=command_line)
+    assert capture.run("set -f; load_modules") == [f"nvme_core.ko {told}".strip()]
+
+
+def test_parameters_on_the_list(tmp_path: Path) -> None:
+    """Of one that is there twice the last counts."""
+    insmod = 'insmod() { echo "${1##*/}:$2"; }'
+    modules = 'one.ko\ntwo.ko a=1 b="c  d*" e=\\\n'
+    capture = Capture(tmp_path, replaced=insmod, modules=modules, command_line="two.a=2")
+    assert capture.run("load_modules") == ["one.ko: ", 'two.ko:a=1 b="c  d*" e=\\ a=2 ']
 
 
 _SSH = replace(

@@ -344,10 +344,15 @@ def test_makedumpfile_dies(name: str, what: str, found: str, tmp_path: Path) -> 
         tmp_path,
         kernel_6_1(),
         conf="core_collector makedumpfile -c -d 1\nkdump_pre /before\nkdump_post /after",
-        files={"/before": script(f"({what}) &"), "/after": script("echo after: $1; cat /proc/self/comm")},
+        files={
+            "/before": script(f"({what}) &"),
+            "/after": script("echo after: $1; cat /sys/module/virtio_blk/parameters/*"),
+            "/etc/modprobe.d/virtio.conf": b"options virtio-blk queue_depth=32\n",
+        },
     )
     hooks = "chmod 755 /before /after"
-    crash = kdump.crash(hooks)
+    told = "sed -i 's/irqpoll/& virtio-blk.num_request_queues=1/' /etc/sysconfig/kdump"
+    crash = kdump.crash(f"{hooks}\n{told}")
     said = messages(crash.console)
     assert said[-4:] == [
         "saving vmcore failed",
@@ -355,7 +360,8 @@ def test_makedumpfile_dies(name: str, what: str, found: str, tmp_path: Path) -> 
         "the dump was not saved: reboot",
         "rebooting",
     ]
-    assert "after: 1\n" in crash.console
+    assert "after: 1\n1\n" in crash.console
+    assert "\n32\n" in crash.console.partition("after: 1\n")[2]
     if found:
         assert _diagnosis(crash.console) == found
     stage = kdump.next_boot(

@@ -235,7 +235,7 @@ def _module_entries(
         optional = [*optional, *watchdog.drivers(watchdogs), *sorted(loaded)]
     for module in index.closure(wanted, optional=optional):
         data = module.read()
-        order.append(f"{module.name}.ko\n")
+        order.append(f"{module.name}.ko {index.parameters(module.name)}".rstrip() + "\n")
         firmware.update({f"/{each}": Path("/") / each for each in index.firmware(data)})
         yield Entry(f"/lib/modules/{module.name}.ko", data)
     yield from (Entry(path, file) for path, file in sorted(firmware.items()))

@@ -6,6 +6,7 @@ relied on, nor is udev: the image has a list, and loads all that is on it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pykexec.formats import compression, magic
 _FIRMWARE = re.compile(rb"\0firmware=([^\0]{1,255})\0")
 _DEPTH_MAX = 100  # kernels have chains of about ten
 _SUFFIXES = ("", ".xz", ".zst")
+# modprobe.d(5): of files with one name, that in the first of these folders counts.
+_CONFIGURATION = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,10 @@ class Index:
     def below(self, folder: str) -> frozenset[str]:
         """The modules in a folder of the kernel's sources."""
         return frozenset(name for name, (path, _) in self._files.items() if f"/{folder}/" in f"/{path}")
+
+    def parameters(self, name: str) -> str:
+        """What modprobe.d(5) has a module loaded with here; empty where that is nothing."""
+        return self._options.get(canonical(name), "")
 
     def has(self, name: str) -> bool:
         """Whether the kernel can do this at all."""
@@ -138,6 +145,25 @@ class Index:
                 names = tuple(canonical(each) for each in words[2:] if not each.endswith(":"))
                 soft[canonical(words[1])] = (*soft.get(canonical(words[1]), ()), *names)
         return soft
+
+    @cached_property
+    def _options(self) -> dict[str, str]:
+        options: dict[str, str] = {}
+        for line in self._configured():
+            words = line.split(maxsplit=2)
+            if words[:1] == ["options"] and len(words) == 3:
+                name = canonical(words[1])
+                options[name] = f"{options.get(name, '')} {words[2].strip()}".lstrip()
+        return options
+
+    def _configured(self) -> Iterator[str]:
+        files: dict[str, Path] = {}
+        for folder in _CONFIGURATION:
+            for file in (self._root / folder / "modprobe.d").glob("*.conf"):
+                files.setdefault(file.name, file)
+        for _, file in sorted(files.items()):
+            with contextlib.suppress(OSError):  # as modprobe passes over what it cannot read
+                yield from file.read_text("utf-8", "replace").replace("\\\n", "").splitlines()
 
     @cached_property
     def _aliases(self) -> dict[str, tuple[str, ...]]:

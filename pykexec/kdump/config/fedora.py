@@ -56,7 +56,7 @@ _KEYS = frozenset((*_TARGETS, *_OPTIONS))
 
 _GONE: Mapping[str, str] = {
     "net": "write nfs HOST:/FOLDER or ssh USER@HOST",
-    "options": "put options into /etc/modprobe.d, which dracut takes along",
+    "options": "put options into /etc/modprobe.d, which every capture image goes by",
     "link_delay": "the capture system waits for the network by itself",
     "disk_timeout": "the capture system waits for the disk by itself",
     "debug_mem_level": "put rd.memdebug=N into KDUMP_COMMANDLINE_APPEND",
