@@ -103,6 +103,10 @@ class Machine:
             raise MachineError(f"cannot read the snapshot {path}: there is no such file or folder")
         return cls(Archive(place))
 
+    def anew(self) -> Machine:
+        """The same one, of which nothing has been read yet."""
+        return Machine(self.root, is_live=self.is_live)
+
     def read(self, path: str) -> bytes | None:
         """A file below the root ("sys/kernel/boot_params/data"), or None where there is none."""
         return text.read(self.root, path)

@@ -26,6 +26,8 @@ from pykexec.kdump.service.state import Readiness, State
 from pykexec.kdump.service.trial import Outcome, Trial
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
+from pykexec.plan import FileLoadPlan, Request
+from pykexec.purpose import Purpose
 from tests.support import vmcore
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import unpacked, write
@@ -376,6 +378,64 @@ def test_the_commands_are_there() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for name in ("start", "stop", "restart", "reload", "status", "test", "mkinitrd", "install", "remove"):
         assert f"\n  {name} " in done.stdout
+
+
+# Loading
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The hardware that each load describes; nothing is loaded."""
+    found: list[str] = []
+
+    def load(machine: Machine, request: Request, system_call: str, announce: object) -> FileLoadPlan:
+        found.append(receipt.hardware(machine))
+        return FileLoadPlan("x86_64", Purpose.CRASH, request.kernel, request.initrd, "line", 0)
+
+    monkeypatch.setattr(actions.loader, "load_request", load)
+    monkeypatch.setattr(actions, "_require_possible", lambda machine: None)
+    monkeypatch.setattr(actions, "_LOCK", tmp_path / "run/lock")
+    monkeypatch.setattr(receipt, "LOADED", tmp_path / "run/loaded")
+    monkeypatch.setattr(receipt, "PLAN", tmp_path / "run/plan")
+    return found
+
+
+def _grow(machine: Machine, root: Path) -> None:
+    """A bank of memory is plugged in, behind all others."""
+    end = max(each.end for each in machine.anew().iomem.system_ram)
+    start = (end + (1 << 27)) & -(1 << 27)
+    iomem = (machine.read("proc/iomem") or b"").decode()
+    write(root, "proc/iomem", f"{iomem}{start:x}-{start + (1 << 27) - 1:x} : System RAM\n")
+
+
+@pytest.mark.parametrize(("banks", "told"), [(0, 1), (1, 2), (2, 3), (99, 5)])
+def test_memory_that_comes_meanwhile(
+    banks: int, told: int, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the image is made, and while it is loaded: events of neither reach the service."""
+    (tmp_path / "initrd").touch()
+    machine = machine_with(tmp_path)
+    prepare, load = actions._prepare_image, actions._load
+
+    def prepare_longer(plan: plan.ServicePlan, tell: actions.Tell) -> actions._Image:
+        _grow(machine, tmp_path / "machine")
+        return prepare(plan, tell)
+
+    def load_longer(machine: Machine, plan: plan.ServicePlan, image: actions._Image) -> object:
+        done = load(machine, plan, image)
+        if len(loads) <= banks:
+            _grow(machine, tmp_path / "machine")
+        return done
+
+    monkeypatch.setattr(actions, "_prepare_image", prepare_longer)
+    monkeypatch.setattr(actions, "_load", load_longer)
+    before = receipt.hardware(machine)
+    warnings: list[str] = []
+    started = actions.start(machine, lambda line: None, warnings.append, initrd=str(tmp_path / "initrd"))
+    assert len(set(loads)) == len(loads) == told
+    assert before not in loads
+    assert started.hardware == loads[-1]
+    assert (started.hardware == receipt.hardware(machine.anew())) == (banks < 5) == (not warnings)
 
 
 # What has changed

@@ -26,6 +26,7 @@ from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
 _LOCK = Path("/run/pykdump/lock")
+_LOADS_MAX = 5
 
 Tell = Callable[[str], None]
 """Where progress goes: a line each time."""
@@ -56,21 +57,42 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     crash.survey(machine)  # without a reservation an image would be made for nothing
     _take_over_dump(plan, tell, warn)
     image = _prepare_image(plan, tell)
-    tell(f"loading {plan.kernel} with {plan.initrd}")
-    options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
-    request = cli.request_of(options, Purpose.CRASH, machine)
-    done = _load(machine, request, cli.system_call_of(options))
+    done, receipt = _load_until_it_fits(machine, plan, image, tell, warn)
     for warning in done.warnings:
         warn(warning)
     _set_sysctl(plan.settings.sysctl, warn)
-    system_call = "kexec_file_load" if isinstance(done, FileLoadPlan) else "kexec_load"
-    receipt = _receipt(machine, plan, request, image, system_call)
     receipts.save_text(report.as_json(done), receipts.PLAN)
     receipts.save(receipt, receipts.LOADED)
     return receipt
 
 
-def _load(machine: Machine, request: Request, system_call: str) -> FileLoadPlan | LoadPlan:
+def _load_until_it_fits(
+    machine: Machine, plan: ServicePlan, image: _Image, tell: Tell, warn: Tell
+) -> tuple[FileLoadPlan | LoadPlan, Receipt]:
+    """Load, and again if memory or CPUs came or went meanwhile: udev's rule takes no notice of them before
+    the service is active."""
+    for _ in range(_LOADS_MAX):
+        tell(f"loading {plan.kernel} with {plan.initrd}")
+        # What is known of it may be from before the image was made.
+        machine = machine.anew()
+        done, receipt = _load(machine, plan, image)
+        if receipt.hardware == receipts.hardware(machine.anew()):
+            break
+        tell("memory or CPUs have changed meanwhile")
+    else:
+        warn("memory or CPUs do not stop changing: the dump would miss some; in the end: pykdump reload")
+    return done, receipt
+
+
+def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadPlan | LoadPlan, Receipt]:
+    options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
+    request = cli.request_of(options, Purpose.CRASH, machine)
+    done = _load_disowned(machine, request, cli.system_call_of(options))
+    system_call = "kexec_file_load" if isinstance(done, FileLoadPlan) else "kexec_load"
+    return done, _receipt(machine, plan, request, image, system_call)
+
+
+def _load_disowned(machine: Machine, request: Request, system_call: str) -> FileLoadPlan | LoadPlan:
     """Whoever ends this in the middle leaves no receipt that tells of another kernel than what is loaded."""
     before = loaded_now(machine)
     try:
