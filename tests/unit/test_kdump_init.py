@@ -136,6 +136,21 @@ def test_a_dump(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.parametrize("console", [True, False])
+def test_a_machine_without_a_console(console: bool, tmp_path: Path) -> None:
+    """The first process then has no open files: what a program opens first, its messages would go to."""
+    (lines,) = re.findall(r"^# Without a console.*?^mkdir", INIT.read_text(), re.M | re.S)
+    (tmp_path / "script").write_text(
+        f"{lines.removesuffix('mkdir')}\n"
+        f"open=$(for each in 0 1 2; do readlink /proc/$$/fd/$each; done)\necho $open > {tmp_path}/found\n"
+    )
+    (tmp_path / "console").touch()
+    opened = f"<> {tmp_path}/console >&0 2>&0" if console else "<&- >&- 2>&-"
+    subprocess.run(["sh", "-c", f"exec busybox sh {tmp_path}/script {opened}"], check=True)
+    expected = f"{tmp_path}/console" if console else "/dev/null"
+    assert (tmp_path / "found").read_text().split() == [expected] * 3
+
+
 # kernel-parameters.rst: "modprobe looks through the kernel command line (/proc/cmdline) and collects module
 # parameters when it loads a module"; the words are those of the kernel's own next_arg() (lib/cmdline.c).
 @pytest.mark.parametrize(
