@@ -352,6 +352,13 @@ def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFi
     assert "systemctl enable --now pykdump.service" in capsys.readouterr().out
     unit = (tmp_path / "etc/systemd/system/pykdump.service").read_text()
     assert "@" not in unit
+    settings = [line.partition("=") for line in unit.splitlines()]
+    values = {
+        wanted: [word for name, _, text in settings if name == wanted for word in text.split()]
+        for wanted in ("After", "Conflicts")
+    }
+    assert values["Conflicts"]
+    assert set(values["Conflicts"]) <= set(values["After"]), "their stop would unload what we have loaded"
     (command,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
     words = command.partition("=")[2].replace("start $PYKDUMP_ARGS", "--version").split()
     done = subprocess.run(words, capture_output=True, text=True, check=True)
