@@ -21,7 +21,7 @@ from tests.support.bzimage import FakeBzImage
 from tools.lab import X86_64, images
 
 PROJECT = Path(__file__).parent.parent.parent
-PREBUILT = PROJECT / "purgatory/exec/prebuilt"
+PREBUILT = PROJECT / "pykexec/purgatory/exec/prebuilt"
 LINE = "console=ttyS0 root=/dev/vda1 quiet"
 IOMEM = """\
 00001000-0009ffff : System RAM

@@ -110,9 +110,17 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Sha256:
     """The sources built for this machine; with the CPU's own instructions as well, where it has them."""
     folder = tmp_path_factory.mktemp("purgatory")
     (folder / "harness.c").write_text(_HARNESS)
-    sources = [PROJECT / "purgatory" / name for name in ("common/sha256.c", "x86_64/sha256_ni.S")]
+    sources = [PROJECT / "pykexec/purgatory" / name for name in ("common/sha256.c", "x86_64/sha256_ni.S")]
     library_path = folder / "sha256.so"
-    command = ["gcc", "-O2", "-shared", "-fPIC", f"-I{PROJECT}/purgatory/common", "-o", str(library_path)]
+    command = [
+        "gcc",
+        "-O2",
+        "-shared",
+        "-fPIC",
+        f"-I{PROJECT}/pykexec/purgatory/common",
+        "-o",
+        str(library_path),
+    ]
     subprocess.run([*command, str(folder / "harness.c"), *map(str, sources)], check=True)
     library = ctypes.CDLL(str(library_path))
     functions = [library.portable]

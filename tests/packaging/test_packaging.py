@@ -28,15 +28,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the sdist, as an index would serve it."""
+def unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is in the sdist."""
     folder = tmp_path_factory.mktemp("dist")
     backend = "from setuptools import build_meta; print(build_meta.build_sdist({!r}))"
     run([sys.executable, "-c", backend.format(str(folder))], cwd=source)
     (sdist,) = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as tar:
         tar.extractall(folder)
-    unpacked = folder / sdist.name.removesuffix(".tar.gz")
+    return folder / sdist.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, as an index would serve it."""
+    folder = tmp_path_factory.mktemp("wheel")
     run([*PIP, "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder), str(unpacked)])
     (built,) = folder.glob("*.whl")
     return built
@@ -88,7 +94,26 @@ def test_wheel_from_sdist(wheel: Path, tmp_path: Path) -> None:
     works(python, tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
+        assert not [name for name in archive.namelist() if name.endswith((".c", ".S", ".h", ".lds"))]
     assert {top for top in tops if not top.endswith(".dist-info")} == {"pykexec"}
+
+
+@pytest.mark.parametrize("tool", ["build-purgatory", "build-exec-helper", "compile-layouts"])
+def test_the_sdist_has_the_sources_of_what_is_prebuilt(tool: str, unpacked: Path) -> None:
+    """A distribution builds all that it ships."""
+    run([sys.executable, f"tools/{tool}", "--check"], cwd=unpacked)
+
+
+def test_the_sdist_has_its_tests(unpacked: Path) -> None:
+    """And all else that the repository has, but that is a package of its own there (see pyproject.toml)."""
+    run([sys.executable, "-m", "pytest", "-q", "tests/unit/test_memory.py"], cwd=unpacked)
+    if not (PROJECT / ".git").exists():
+        pytest.skip("only the repository knows all its files")
+    listed = run(["git", "ls-files"], cwd=PROJECT).split()
+    missing = [
+        name for name in listed if not any((unpacked / each / name).is_file() for each in ("", "pykexec"))
+    ]
+    assert missing == [".gitignore", "pykexec/arch", "pykexec/purgatory"]
 
 
 def test_editable(source: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.support.uimage import uimage
 from tests.support.zboot import zboot
 
 _ROOT = Path(__file__).parents[2]
-_PURGATORY = _ROOT / "purgatory/prebuilt/x86_64.elf"
+_PURGATORY = _ROOT / "pykexec/purgatory/prebuilt/x86_64.elf"
 
 # The first argument is a folder that stands for /; nothing reaches the kernel.
 _PROGRAM = """
