@@ -29,7 +29,7 @@ _FILES = (
 )
 _EXIT_STATUS = (
     ("0", "Done."),
-    ("1", "It failed, or wrong usage. Of doctor: armed, with warnings."),
+    ("1", "It failed, or wrong usage. Of doctor: armed, with warnings. Of dmesg: records are damaged."),
     ("3", "Of status and doctor: a crash will leave no dump."),
 )
 _EXAMPLES = (
@@ -58,7 +58,11 @@ _DMESG_DESCRIPTION = (
 )
 _DMESG_EXIT_STATUS = (
     ("0", "The log was written."),
-    ("69", "Records of it are damaged."),
+    (
+        "69",
+        "Records of it are damaged, in a log of Linux 3.5 to 5.9: in others the C program, whose statuses"
+        " these are, does not look for damage, and the status is 0. pykdump dmesg ends with 1 for any.",
+    ),
     ("other", "There is no log to be had, or it could not be written; standard error says why."),
 )
 

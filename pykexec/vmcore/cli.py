@@ -3,7 +3,7 @@
 import errno
 import sys
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -11,6 +11,9 @@ from pykexec import streams
 from pykexec.errors import FileError, PykexecError
 from pykexec.memory import GIB
 from pykexec.vmcore.errors import DumpError
+
+if TYPE_CHECKING:
+    from pykexec.vmcore.log import KernelLog
 
 _LOG_MAX = 2 * GIB
 """What vmcore-dmesg writes at most: a damaged log must not fill the disk."""
@@ -43,12 +46,12 @@ def info(dump: tuple[str, ...], registers: bool, as_json: bool) -> int:
 
 
 def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
-    """Write the log to standard output, what is damaged to standard error; the exit status.
+    """Write the log to standard output, what is damaged to standard error; the exit status, 1 for damage.
 
     Raises DumpError when there is no log to be had.
     """
-    _, status = _write_log(paths, style, lambda what: streams.complain("pykdump", f"warning: {what}"))
-    return status
+    log, status = _write_log(paths, style, lambda what: streams.complain("pykdump", f"warning: {what}"))
+    return status or int(log.damaged > 0)
 
 
 def show_info(paths: Sequence[str], *, as_json: bool = False, registers: bool = False) -> int:
@@ -72,8 +75,9 @@ def vmcore_dmesg(arguments: Sequence[str]) -> int:
         streams.complain("Usage", "vmcore-dmesg <kernel core file>")
         return _USAGE
     try:
-        damaged, status = _write_log(arguments, STYLES[0], _complain)
-        return _RECORDS_DAMAGED if damaged else status
+        log, status = _write_log(arguments, STYLES[0], _complain)
+        # The C program knows no damage of other layouts.
+        return _RECORDS_DAMAGED if log.damaged and log.layout == "records" else status
     except DumpError as error:
         _complain(error.what, error.hint)
         return error.status
@@ -89,8 +93,8 @@ def vmcore_dmesg(arguments: Sequence[str]) -> int:
         return _WRITE_FAILED
 
 
-def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) -> tuple[bool, int]:
-    """(whether a log of records is damaged, exit status)."""
+def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) -> tuple["KernelLog", int]:
+    """The log, as read, and the exit status if it is whole."""
     from pykexec.vmcore import Dump, styles
     from pykexec.vmcore.log import KernelLog
 
@@ -118,7 +122,7 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
             warn(what)
         if log.damaged > len(log.damage):
             warn(f"and {log.damaged - len(log.damage)} more damaged places")
-    return log.damaged > 0 and log.layout == "records", status
+    return log, status
 
 
 def _complain(what: str, hint: str | None = None) -> None:

@@ -55,10 +55,25 @@ def test_dmesg(dump: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
 
 
 def test_damage_goes_to_standard_error(damaged: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert cli.show_log([str(damaged)]) == 0
+    assert cli.show_log([str(damaged)]) == 1
     output, errors = capsysbinary.readouterr()
     assert output.count(b"\n") == 19
     assert b"warning: the log's record at index 0x0 is damaged" in errors
+
+
+def test_a_log_that_is_damaged_all_over_is_no_success(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Of any layout; vmcore-dmesg's status is that of the C program, which looks at records only."""
+    ring = Lockless(4, 10)
+    for number in range(5):
+        ring.write(number, b"message")
+    for each in ring.kept:
+        each.begin = 1 << 40
+    path = str(write(tmp_path / "vmcore", ring))
+    assert cli.show_log([path]) == 1
+    assert capsysbinary.readouterr().err
+    assert cli.vmcore_dmesg([path]) == 0
 
 
 def test_info_json(dump: Path, capsys: pytest.CaptureFixture[str]) -> None:
