@@ -46,7 +46,7 @@ class PlainFile:
         """Raises DumpError when it cannot be opened."""
         self.name = os.fspath(path)
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
+            self._file = open(path, "rb", buffering=0, opener=_open)  # noqa: PTH123, SIM115
             self.size = _size(self._file.fileno())
         except OSError as error:
             hint = "run as root" if isinstance(error, PermissionError) else None
@@ -82,6 +82,11 @@ class PlainFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _open(path: str, flags: int) -> int:
+    """Without waiting for somebody to write into a pipe (fifo(7)), which is no dump, anyway."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _size(descriptor: int) -> int:

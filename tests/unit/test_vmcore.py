@@ -644,12 +644,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DumpError, match="Is a directory"):
         Dump.open(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    writer = os.open(tmp_path / "pipe", os.O_RDWR)
-    try:
-        with pytest.raises(DumpError, match="Illegal seek"):
-            Dump.open(tmp_path / "pipe")
-    finally:
-        os.close(writer)
+    with pytest.raises(DumpError, match="Illegal seek"):
+        Dump.open(tmp_path / "pipe")
 
 
 def test_a_sparse_file_of_any_size_takes_no_time(tmp_path: Path) -> None:
