@@ -46,7 +46,7 @@ class PlainFile:
         """Raises DumpError when it cannot be opened."""
         self.name = os.fspath(path)
         try:
-            self._file = open(path, "rb", buffering=0, opener=_open)  # noqa: PTH123, SIM115
+            self._file = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115
             self.size = _size(self._file.fileno())
         except OSError as error:
             hint = "run as root" if isinstance(error, PermissionError) else None
