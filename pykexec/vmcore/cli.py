@@ -14,6 +14,7 @@ from pykexec.vmcore.errors import DumpError
 
 if TYPE_CHECKING:
     from pykexec.vmcore.log import KernelLog
+    from pykexec.vmcore.styles import Style
 
 _LOG_MAX = 2 * GIB
 """What vmcore-dmesg writes at most: a damaged log must not fill the disk."""
@@ -59,7 +60,8 @@ def show_info(paths: Sequence[str], *, as_json: bool = False, registers: bool = 
     from pykexec.vmcore import Dump
     from pykexec.vmcore import info as about
 
-    found = about.gather(Dump.open(*paths))
+    with Dump.open(*paths) as dump:
+        found = about.gather(dump)
     print(about.as_json(found) if as_json else about.as_text(found, registers=registers), end="")
     return 0
 
@@ -100,11 +102,15 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
 
     if sys.stdout is None:
         raise FileError("cannot write the log: standard output is closed")
-    dump = Dump.open(*paths)
-    for what in dump.contents.damage:
-        warn(what)
-    log = KernelLog(dump)
-    form = styles.vmcore_dmesg if style == STYLES[0] else styles.makedumpfile(dump.arch)
+    with Dump.open(*paths) as dump:
+        for what in dump.contents.damage:
+            warn(what)
+        log = KernelLog(dump)
+        form = styles.vmcore_dmesg if style == STYLES[0] else styles.makedumpfile(dump.arch)
+        return log, _write_records(log, form, warn)
+
+
+def _write_records(log: "KernelLog", form: "Style", warn: Callable[[str], None]) -> int:
     output: BinaryIO = sys.stdout.buffer
     written, status = 0, 0
     try:
@@ -122,7 +128,7 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
             warn(what)
         if log.damaged > len(log.damage):
             warn(f"and {log.damaged - len(log.damage)} more damaged places")
-    return log, status
+    return status
 
 
 def _complain(what: str, hint: str | None = None) -> None:

@@ -1,10 +1,10 @@
 """A crashed machine's memory, from whatever file it was saved in."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property, lru_cache
 from os import PathLike
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from pykexec.memory import Range
 from pykexec.vmcore import diskdump, elf, flattened, library, paging
@@ -65,10 +65,15 @@ class Gap(NamedTuple):
 
 
 class Dump:
-    """A crash dump. Reads what is asked for, and keeps little of it."""
+    """A crash dump. Reads what is asked for, and keeps little of it.
 
-    def __init__(self, contents: Format) -> None:
+    Its files are open until `close`, or the end of a with block.
+    """
+
+    def __init__(self, contents: Format, files: ExitStack | None = None) -> None:
+        """`files` is closed with the dump."""
         self.contents = contents
+        self._files = files or ExitStack()
         self._translated = lru_cache(_KEPT_PLACES)(self._translate)
 
     @classmethod
@@ -79,8 +84,19 @@ class Dump:
         """
         if not 1 <= len(paths) <= _PARTS_MAX:
             raise DumpError(f"{len(paths)} files; a dump has at least one, and {_PARTS_MAX} parts at most")
-        sources = [PlainFile(str(path)) for path in paths]
-        return cls(_recognise(sources))
+        with ExitStack() as files:
+            contents = _recognise([files.enter_context(PlainFile(str(path))) for path in paths])
+            return cls(contents, files.pop_all())
+
+    def close(self) -> None:
+        """Close its files; what was read stays."""
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def name(self) -> str:

@@ -648,6 +648,25 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         Dump.open(tmp_path / "pipe")
 
 
+def open_files() -> set[str]:
+    return {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if os.path.lexists(each)}
+
+
+def test_files_are_closed(tmp_path: Path, open_dump: Callable[..., Dump]) -> None:
+    """At once, not when the garbage collector comes; also those of a dump that turns out to be none."""
+    before = open_files()
+    parts = [Kdump(PAGES, page_count=70001, split=each).build() for each in ((0, 41), (41, 70001))]
+    with open_dump(*parts) as dump:
+        assert len(open_files() - before) == 2
+        assert dump.read_physical(BLOCK, BLOCK) == PAGES[1]
+    assert open_files() == before
+    dump.close()
+    with pytest.raises(DumpError) as kept:
+        open_dump(parts[0], b"no part")
+    assert open_files() == before
+    del kept
+
+
 def test_a_sparse_file_of_any_size_takes_no_time(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(SMALL)
