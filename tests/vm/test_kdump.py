@@ -310,15 +310,17 @@ def test_a_target_that_is_gone(tmp_path: Path) -> None:
     kdump = Kdump(
         tmp_path,
         kernel_6_1(),
-        conf="ext4 /dev/vdb\nfailure_action dump_to_rootfs",
+        conf="ext4 /dev/vdb\nfailure_action dump_to_rootfs\nkdump_post /usr/bin/it's a hook",
         disks=(disk,),
         # The name of the hook is quoted on its way into the capture system.
         files={"/usr/bin/it's a hook": script("echo hook-says $1")},
     )
-    crash = kdump.crash(command=f"dd if=/dev/zero of=/dev/vdb bs=1M count=1\nsync\n{PANIC}")
+    hook = 'chmod 755 "/usr/bin/it\'s a hook"'
+    crash = kdump.crash(hook, command=f"dd if=/dev/zero of=/dev/vdb bs=1M count=1\nsync\n{PANIC}")
     said = messages(crash.console)
     assert any("does not exist: no disk has it" in line for line in said)
     assert "the dump was not saved: dump_to_rootfs" in said
+    assert "hook-says 1" in crash.console
     assert said[-2:] == ["saving vmcore complete", "rebooting"]
     stage = kdump.next_boot(saved("")).stage("first")
     assert re.search(r"^/var/crash/127\.0\.0\.1-\S+/vmcore$", stage.read("found"), re.M)
