@@ -14,7 +14,7 @@ from pykexec.errors import FileError, PykexecError
 
 
 class Step(Protocol):
-    """One thing to do, that can be undone."""
+    """One thing to do."""
 
     def describe(self) -> str:
         """What is done, in one line."""
