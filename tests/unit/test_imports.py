@@ -59,6 +59,9 @@ _SLOW = {
 }  # fmt: skip
 """Modules of Python itself that take a millisecond or more; the interpreter itself takes ten."""
 
+_CTYPES = {"ctypes", "threading"} if sys.version_info >= (3, 14) else {"ctypes"}
+"""With what it imports by itself: since Python 3.14 sysconfig, and that threading."""
+
 
 FOR_OTHER_FILES = {
     *("bootentries", "formats.compression", "formats.fit", "formats.identify", "formats.uki"),
@@ -123,7 +126,7 @@ def test_version() -> None:
 
 @pytest.mark.parametrize(
     ("option", "slow"),
-    [("-S", set()), ("-e", {"ctypes"}), ("-u", {"ctypes"})],
+    [("-S", set()), ("-e", _CTYPES), ("-u", _CTYPES)],
     ids=lambda value: value,
 )
 def test_what_needs_no_plan(option: str, slow: set[str], running: Path) -> None:
@@ -174,7 +177,7 @@ def test_load_by_the_kernel(running: Path, tmp_path: Path) -> None:
     found = imported(["-s", "-l", kernel, f"--initrd={initrd(tmp_path)}"], running)
     assert found.status == 0
     assert found.third_party == set()
-    assert found.slow <= {"ctypes"}
+    assert found.slow <= _CTYPES
     others = {"arch.x86_64.loader", "elfcore", "explain", "purgatory", "report", *FOR_OTHER_FILES}
     assert not found.own & {f"pykexec.{name}" for name in others}
 
