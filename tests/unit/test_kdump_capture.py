@@ -195,6 +195,32 @@ def test_modules_by_folder(tmp_path: Path) -> None:
     assert Index("6.1", tmp_path).below("drivers/watchdog") == {"i6300esb", "watchdog"}
 
 
+def test_what_volumes_ask_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume that is RAID 1, beside one that is a cache, on a machine that has a bcache built in."""
+    folder = tmp_path / "lib/modules/6.1"
+    folder.mkdir(parents=True)
+    names = ("dm-mod", "dm-raid", "raid1", "raid10", "dm-cache-smq", "persistent-data/dm-persistent-data")
+    (folder / "modules.dep").write_text(
+        "".join(f"kernel/drivers/md/{name}.ko:\n" for name in names)
+        + "kernel/drivers/net/e1000.ko:\nkernel/fs/ext4/ext4.ko:\n"
+    )
+    monkeypatch.setattr(
+        image, "_loaded", lambda: {"dm_mod", "dm_raid", "raid1", "dm_cache_smq", "bcache", "e1000"}
+    )
+    index = Index("6.1", tmp_path)
+
+    def modules(to: Destination) -> set[str]:
+        wanted, optional = image._wanted_modules(Settings(Dialect.FEDORA), [to], index)
+        return {module.name for module in index.closure(wanted, optional=optional)}
+
+    assert _DISK.device is not None
+    volume = replace(
+        _DISK.device, stack=layers.Stack((Layer("lvm", "vg/lv"),), ("dm_mod",), layers._VOLUME_MODULES)
+    )
+    assert modules(replace(_DISK, device=volume)) == {"dm_mod", "dm_raid", "raid1", "dm_cache_smq", "ext4"}
+    assert modules(_DISK) == {"ext4"}
+
+
 # Mounts
 
 _MOUNTS = r"""

@@ -232,6 +232,35 @@ def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
     assert re.search(r"^/d/crash/127\.0\.0\.1-\S+/vmcore$", stage.read("found"), re.M)
 
 
+def test_a_volume_that_is_a_mirror(tmp_path: Path) -> None:
+    """LVM's own RAID 1: the kernel asks for the module of the level by a name, and nobody answers."""
+    files = [tmp_path / name for name in ("one", "two")]
+    for file in files:
+        subprocess.run(["truncate", "-s", "256M", file], check=True)
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash",
+        disks=tuple(files),
+        modules=("raid1", "dm_mod", "dm_raid"),
+        packages=_LVM_PACKAGES,
+        files={"/etc/lvm/lvm.conf": _WITHOUT_UDEV},
+    )
+    make = """
+modprobe dm_raid; modprobe raid1
+mkdir -p /run/lock/lvm /d
+lvm pvcreate /dev/vdb /dev/vdc
+lvm vgcreate group /dev/vdb /dev/vdc
+lvm lvcreate --type raid1 --mirrors 1 --nosync -n mirror -L 200M group
+mke2fs /dev/mapper/group-mirror
+mount -t ext2 /dev/mapper/group-mirror /d
+"""
+    crash = kdump.crash(make, command=PANIC)
+    said = messages(crash.console)
+    assert "putting together lvm:group/mirror" in said
+    assert said[-2:] == ["saving vmcore complete", "rebooting"]
+
+
 # As Debian and openSUSE ship them, less their comments, and with a limit on old dumps.
 _DEBIAN = """
 USE_KDUMP=1

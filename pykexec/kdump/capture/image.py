@@ -255,6 +255,10 @@ def _wanted_modules(
             (wanted if canonical(driver) in loaded else optional).append(driver)
         wanted += each.stack.modules
         optional += each.stack.optional
+        if each.stack.layers:
+            # drivers/md asks for RAID's levels and cache's policies by name (request_module), which takes a
+            # modprobe; here it has asked already.
+            optional += sorted(index.below("drivers/md") & loaded)
         if each.superblock:
             kind = each.superblock.type
             # ext4's driver does ext2 and ext3, too.
