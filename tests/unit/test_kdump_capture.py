@@ -133,6 +133,17 @@ def test_what_nothing_puts_together(sysfs: Path) -> None:
         blockdevice.describe("/dev/nothing", sysfs)
 
 
+def test_an_array_that_a_daemon_keeps(sysfs: Path) -> None:
+    """md.rst: where the kernel does not write it, metadata_version is "external:" and user space's text."""
+    array = sysfs / "devices/virtual/block/md126"
+    (array / "md").mkdir(parents=True)
+    (array / "md/level").write_text("raid1\n")
+    (array / "md/metadata_version").write_text("external:/md127/0\n")
+    _link(sysfs / "devices/virtual/block/dm-0/slaves/md126", array)
+    with pytest.raises(OutOfReach, match=r"putting together md126, whose metadata \(IMSM, DDF\)"):
+        blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
+
+
 def test_volumes_in_circles(sysfs: Path) -> None:
     """No kernel has them; a snapshot may."""
     dm = sysfs / "devices/virtual/block/dm-0"

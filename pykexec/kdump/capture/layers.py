@@ -78,6 +78,11 @@ def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stac
     for slave in sorted((base / "slaves").glob("*")):
         yield from _walk(slave.resolve(), depth + 1, in_volume=volume)
     if array:
+        if _text(base / "md/metadata_version").startswith("external:"):  # mdmon(8)
+            raise OutOfReach(
+                f"putting together {base.name}, whose metadata (IMSM, DDF) a daemon writes",
+                instead="name another file system as target",
+            )
         level = _text(base / "md/level")
         yield Stack((Layer("md", _array_uuid(base.name)),), (_ARRAY_MODULES.get(level, level),))
         return
