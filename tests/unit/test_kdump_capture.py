@@ -25,6 +25,7 @@ from pykexec.kdump.capture import (
     destination,
     image,
     layers,
+    login,
     script_settings,
     watchdog,
 )
@@ -35,7 +36,7 @@ from pykexec.kdump.capture.layers import Layer
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, suse
-from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
+from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings, Target, TargetKind
 from pykexec.memory import MIB
 
 # Devices
@@ -547,6 +548,85 @@ def test_the_collector(collector: Collector, to: Destination, name: str, command
 def test_collectors_that_are_refused(collector: Collector, to: Destination, what: str) -> None:
     with pytest.raises(Exception, match=what):
         script_settings.render(Settings(Dialect.FEDORA, collector=collector), "6.1", to, None, "h")
+
+
+# Logins
+
+
+def _key(path: Path, passphrase: str = "") -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path], check=True)
+    return path
+
+
+def _hashed(text: str, path: Path) -> str:
+    path.write_text(text)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
+    assert text.split()[0] not in path.read_text()
+    return path.read_text()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("host", "port", "known", "hashed", "accepted"),
+    [
+        ("h.example", None, "h.example KEY", False, True),
+        ("H.Example", 22, "h.example KEY", False, True),
+        ("h.example", None, "h.example KEY", True, True),
+        ("h.example", 2222, "[h.example]:2222 KEY", True, True),
+        ("h.example", None, "# none\n@cert-authority *.example KEY", False, True),
+        ("192.0.2.7", None, "h.example,192.0.2.* KEY", False, True),
+        ("h.example", None, "other.example KEY", False, False),
+        ("h.example", None, "other.example KEY", True, False),
+        ("h.example", 2222, "h.example KEY", False, False),
+        ("h.example", None, "", False, False),
+    ],
+)
+def test_servers_that_are_known(
+    host: str,
+    port: int | None,
+    known: str,
+    hashed: bool,
+    accepted: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """sshd(8): with a port of its own a server has another name. HostKeyAlias does without the bare one."""
+    key = _key(tmp_path / "key")
+    text = known.replace("KEY", (tmp_path / "key.pub").read_text())
+    (tmp_path / "second").write_text(_hashed(text, tmp_path / "hashed") if hashed else text)
+    (tmp_path / "first").write_text(f"third.example {(tmp_path / 'key.pub').read_text()}".rstrip())
+    monkeypatch.setattr(login, "KNOWN_HOSTS", tuple(str(tmp_path / name) for name in ("first", "second")))
+    target = Target(TargetKind.SSH, f"u@{host}", port=port)
+    to = replace(_SSH, ssh_key=str(key))
+    if not accepted:
+        with pytest.raises(FileError, match=r"there is none of \[?h\.example.* in .*/first") as error:
+            list(image._ssh_files(target, to))
+        assert error.value.hint == f"log in once: ssh -i {key}{' -p 2222' if port else ''} u@h.example"
+        return
+    (taken,) = (entry for entry in image._ssh_files(target, to) if entry.path.endswith("/known_hosts"))
+    (tmp_path / "taken").write_bytes(taken.data())
+    for name in ("third.example", login.known_as(target).lower()):
+        assert login.is_known(name, [tmp_path / "taken"])
+
+
+@pytest.mark.programs
+def test_keys_that_ask(tmp_path: Path) -> None:
+    """How a file may be accessed here says nothing of the image; what cannot be judged is let pass."""
+    key = _key(tmp_path / "key")
+    key.chmod(0o644)
+    assert login.is_usable(key)
+    assert not login.is_usable(_key(tmp_path / "asks", "secret"))
+    assert not login.is_usable(tmp_path / "asks.pub")
+    with pytest.raises(FileError, match=r"cannot read .*gone"):
+        login.is_usable(tmp_path / "gone")
+
+
+@pytest.mark.programs
+def test_logins_that_nothing_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "key").touch()
+    assert login.is_known("h", [tmp_path / "key"])
+    assert login.is_usable(tmp_path / "key")
 
 
 # The image

@@ -642,6 +642,26 @@ def test_a_file_that_is_being_written(tmp_path: Path) -> None:
         assert finding(doctor.diagnose(given, ["L8"]), "L8").verdict is Verdict.FINE
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("known", "passphrase", "cause"),
+    [
+        ("h.example", "", ""),
+        ("other.example", "", "host key is not known"),
+        ("h.example", "secret", "without a passphrase"),
+    ],
+)
+def test_a_login_without_anybody_there(known: str, passphrase: str, cause: str, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", key], check=True)
+    hosts = f"{known} {(tmp_path / 'key.pub').read_text()}"
+    files = {"root/.ssh/kdump_id_rsa": key.read_text(), "root/.ssh/known_hosts": hosts}
+    given = facts(tmp_path / "machine", conf("ssh u@h.example\n", **files))
+    found = finding(doctor.diagnose(given, ["S1"]), "S1")
+    assert (found.verdict is Verdict.WRONG) == bool(cause)
+    assert cause in found.cause
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.cause)
 def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
     """Whatever stage a log of its own is judged to have come to, doctor says the same."""

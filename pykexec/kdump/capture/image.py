@@ -13,17 +13,16 @@ from pykexec import __version__
 from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
-from pykexec.kdump.capture import destination, script_settings, watchdog
+from pykexec.kdump.capture import destination, login, script_settings, watchdog
 from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.modules import Index, canonical
-from pykexec.kdump.config.settings import Dialect, Settings
+from pykexec.kdump.config.settings import Dialect, Settings, Target
 
 INIT = Path(__file__).with_name("init")
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named as people here tell the time
-_KNOWN_HOSTS = ("/root/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 # Modules that the file systems ask for by a name that may be in the kernel itself (request_module).
 _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
 _HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
@@ -93,7 +92,7 @@ def contents(settings: Settings, release: str) -> Contents:
             for file in _libraries(programs, threads=settings.collector.threads > 0)
         ),
         *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
-        *_ssh_files(to),
+        *_ssh_files(settings.target, to),
         *_module_entries(settings, release, [each for each in (to, root) if each], watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
@@ -207,17 +206,24 @@ def _libraries(programs: dict[str, Path], *, threads: bool) -> Sequence[Path]:
     return libraries
 
 
-def _ssh_files(to: Destination) -> Iterator[Entry]:
+def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
     if to.way is not Way.SSH:
         return
-    known = [Path(each) for each in _KNOWN_HOSTS if Path(each).is_file()]
-    if not known:
+    key = Path(to.ssh_key)
+    known = [Path(each) for each in login.KNOWN_HOSTS if Path(each).is_file()]
+    name = login.known_as(target)
+    if not login.is_known(name, known):
         raise FileError(
-            f"the server's host key is not known: there is no {_KNOWN_HOSTS[0]}",
-            hint=f"log in once: ssh -i {to.ssh_key} {to.remote}@SERVER",
+            f"the server's host key is not known: there is none of {name} in {login.KNOWN_HOSTS[0]}",
+            hint=f"log in once: {login.command(target, to.ssh_key)}",
         )
-    yield Entry("/root/key", Path(to.ssh_key), 0o600)
-    yield Entry("/root/.ssh/known_hosts", b"".join(each.read_bytes() for each in known), 0o600)
+    if not login.is_usable(key):
+        raise FileError(
+            f"{key} is no private key that opens without a passphrase, which nobody can give after a crash",
+            hint="take another key, made with ssh-keygen -N '', or take the passphrase off: ssh-keygen -p",
+        )
+    yield Entry("/root/key", key, 0o600)
+    yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
     yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
 

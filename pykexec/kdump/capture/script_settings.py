@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterator
 
 from pykexec.errors import PykexecError
+from pykexec.kdump.capture import login
 from pykexec.kdump.capture.blockdevice import UUID_AT
-from pykexec.kdump.capture.destination import SSH_PORT, Destination, Way
+from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
 from pykexec.memory import KIB
@@ -105,14 +106,8 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "COMPRESS": settings.collector.compress_with,
         "FREE_KIB": str(settings.free_space // KIB),
         "KEEP_OLD": _old_dumps(settings),
-        "HOST_KEY_ALIAS": _known_as(settings, to) if to.way is Way.SSH else "",
+        "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way is Way.SSH else "",
     }
-
-
-def _known_as(settings: Settings, to: Destination) -> str:
-    """The server's name in known_hosts, see sshd(8)."""
-    host = settings.target.address.rpartition("@")[2]
-    return host if to.port == SSH_PORT else f"[{host}]:{to.port}"
 
 
 def _ending(settings: Settings) -> dict[str, str]:

@@ -6,7 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from pykexec.kdump.config.settings import Action, TargetKind
+from pykexec.errors import FileError
+from pykexec.kdump.capture import login
+from pykexec.kdump.config.settings import Action, Settings, TargetKind
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor.capture import ended_with, seen
@@ -37,15 +39,33 @@ def _ssh(facts: Facts) -> Judgement:
             command=f"ssh-keygen -q -N '' -f {shlex.quote(target.ssh_key)}"
             f" && ssh-copy-id -i {shlex.quote(target.ssh_key)} {shlex.quote(target.address)}",
         )
-    hosts = "/root/.ssh/known_hosts"
-    if facts.places.size(hosts) is None:
+    name, hosts = login.known_as(target), [each for each in login.KNOWN_HOSTS if facts.places.size(each)]
+    readable = [file for each in hosts if facts.places.can_be_read and (file := facts.places.at(each))]
+    if not hosts or (readable and not login.is_known(name, readable)):
+        port = f"-p {target.port} " if target.port else ""
         return wrong(
             "the server's host key is not known: the capture system would refuse to connect",
-            f"no {hosts}",
+            f"no {name} in {' or '.join(hosts or login.KNOWN_HOSTS)}",
             remedy="log in once as root with that key, or: kdumpctl propagate",
-            command=f"ssh-keyscan {shlex.quote(target.address.rpartition('@')[2])} >> {hosts}",
+            command=f"ssh-keyscan {port}{shlex.quote(target.address.rpartition('@')[2])}"
+            f" >> {login.KNOWN_HOSTS[0]}",
         )
-    return fine(target.ssh_key or "root's own keys", hosts)
+    if _asks(facts, target.ssh_key):
+        return wrong(
+            "the ssh key for dumps does not open without a passphrase, which nobody can give after a crash",
+            target.ssh_key,
+            remedy="take the passphrase off, or take another key",
+            command=f"ssh-keygen -p -N '' -f {shlex.quote(target.ssh_key)}",
+        )
+    return fine(target.ssh_key or "root's own keys", *hosts)
+
+
+def _asks(facts: Facts, key: str) -> bool:
+    file = facts.places.at(key) if key and facts.places.can_be_read else None
+    try:
+        return file is not None and not login.is_usable(file)
+    except FileError:  # it is root's
+        return False
 
 
 def _nfs(facts: Facts) -> Judgement:

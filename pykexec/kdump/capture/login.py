@@ -1,0 +1,65 @@
+"""Whether ssh will log in to a server from the capture system, where there is nobody to ask.
+
+ssh-keygen judges, by the rules that ssh itself has; what it cannot judge is let pass.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from pykexec.errors import FileError
+from pykexec.kdump.capture.destination import SSH_PORT
+from pykexec.kdump.config.settings import Target
+
+KNOWN_HOSTS = ("/root/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
+_NOT_FOUND = 1
+_DOES_NOT_OPEN = b"Load key "  # load_identity() of ssh-keygen.c
+
+
+def known_as(target: Target) -> str:
+    """The server's name in known_hosts, see sshd(8)."""
+    host = target.address.rpartition("@")[2]
+    return f"[{host}]:{target.port}" if target.port not in (None, SSH_PORT) else host
+
+
+def command(target: Target, key: str) -> str:
+    """What logs in from the running system, for people to try."""
+    port = f" -p {target.port}" if target.port not in (None, SSH_PORT) else ""
+    return f"ssh -i {key}{port} {target.address}"
+
+
+def is_known(name: str, files: Iterable[Path]) -> bool:
+    """Whether one of the files of the format known_hosts has the key of a server, or an authority's."""
+    # ssh looks for names in small letters.
+    return any(_ssh_keygen("-F", name.lower(), "-f", str(file))[0] != _NOT_FOUND for file in files)
+
+
+def is_usable(key: Path) -> bool:
+    """Whether a file is a private key that opens without a passphrase. Raises FileError."""
+    try:
+        data = key.read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {key}: {error.strerror}") from error
+    # Not the file itself: who may read it here says nothing of the image, but ssh-keygen would refuse it.
+    copy = os.memfd_create("key")
+    with os.fdopen(copy, "wb") as file:
+        os.fchmod(copy, 0o600)
+        file.write(data)
+        file.flush()
+        _, said = _ssh_keygen("-y", "-P", "", "-f", f"/proc/self/fd/{copy}", keep=(copy,))
+        return not said.startswith(_DOES_NOT_OPEN)
+
+
+def _ssh_keygen(*arguments: str, keep: tuple[int, ...] = ()) -> tuple[int, bytes]:
+    """Its exit status and error messages; 0 and none where it is not there."""
+    command = ["ssh-keygen", *arguments]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, pass_fds=keep
+        )
+    except OSError:
+        return 0, b""
+    return done.returncode, done.stderr
