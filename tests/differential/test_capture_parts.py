@@ -1,8 +1,10 @@
 """What the capture image is made of, compared with the programs of others: mkfs, modprobe, ip."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,32 @@ def test_the_route_as_the_kernel_takes_it() -> None:
         asked = ["ip", "-json", "route", "get", server]
         taken = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)[0]
         assert network.gateway(routes, taken["dev"], server) == taken.get("gateway", "")
+
+
+_ADDRESSES = """
+ip link set lo up
+ip address add 192.0.2.7/24 dev lo
+ip address add 192.0.2.8/24 dev lo
+ip address add 198.51.100.9/25 dev lo
+ip address add 203.0.113.1/30 dev lo label lo:1
+ip -json -4 address
+exec "$0" -c 'from pykexec.kdump.capture import network
+for address in ("127.0.0.1", "192.0.2.7", "192.0.2.8", "198.51.100.9", "203.0.113.1"):
+    print(*network.interface_with(address))'
+"""
+
+
+def test_the_address_as_ip_tells_it() -> None:
+    """A card may have several, in several networks, and some with labels."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    command = ["unshare", *user, "--net", "sh", "-ec", _ADDRESSES, sys.executable]
+    told, *found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    expected = [
+        f"{interface['ifname']} {each['local']}/{each['prefixlen']}"
+        for interface in json.loads(told)
+        for each in interface["addr_info"]
+    ]
+    assert sorted(found) == sorted(expected)
 
 
 def test_init_is_a_sound_script() -> None:

@@ -1,6 +1,7 @@
 """The capture image's parts: what finds the dump target again, and what is told to the capture system."""
 
 import gzip
+import re
 import shlex
 import subprocess
 import uuid
@@ -328,6 +329,12 @@ def test_the_most_exact_route_counts(server: str, gateway: str) -> None:
 def test_a_server_that_is_nowhere() -> None:
     with pytest.raises(Exception, match=r"the dump target's server no\.such\.host\.invalid"):
         networks.route_to("no.such.host.invalid")
+
+
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example", ".example"])
+def test_a_server_that_cannot_be(host: str) -> None:
+    with pytest.raises(PykexecError, match=f"{re.escape(host)}: no host can have this name"):
+        networks.route_to(host)
 
 
 # Modules

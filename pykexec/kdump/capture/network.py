@@ -6,10 +6,12 @@ no other interface can be taken for the right one.
 
 from __future__ import annotations
 
+import array
 import fcntl
 import ipaddress
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from pykexec.errors import PykexecError
 from pykexec.kdump.capture.blockdevice import drivers_above
 from pykexec.kdump.capture.errors import OutOfReach
 
-_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # include/uapi/linux/sockios.h
-_ADDRESS_AT = 20  # in struct ifreq: behind the name, the family and the port
+_SIOCGIFCONF, _SIOCGIFNETMASK = 0x8912, 0x891B  # include/uapi/linux/sockios.h
+_IFREQ = struct.Struct("=16sHxx4s16x")  # include/uapi/linux/if.h, with a struct sockaddr_in
+_ADDRESSES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Network:
 def route_to(host: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Network:
     """The way to a server, by name or address. Raises PykexecError where there is none by IPv4."""
     server, source = _endpoints(host)
-    name = _interface_with(source)
+    name, address = interface_with(source)
     folder = (sys / "class/net" / name).resolve()
     if not (folder / "device").exists():
         raise OutOfReach(
@@ -48,7 +51,7 @@ def route_to(host: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) ->
     return Network(
         server,
         (folder / "address").read_text().strip(),
-        str(ipaddress.ip_interface(f"{source}/{_query(name, _SIOCGIFNETMASK)}")),
+        address,
         gateway((proc / "net/route").read_text(), name, server),
         tuple(dict.fromkeys(drivers_above((folder / "device").resolve(), sys))),
     )
@@ -81,24 +84,32 @@ def _endpoints(host: str) -> tuple[str, str]:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((server, 9))
             return server, str(probe.getsockname()[0])
+    except UnicodeError as error:  # an empty label, or one of more than 63 characters
+        raise PykexecError(f"the dump target's server {host}: no host can have this name") from error
     except OSError as error:
         raise PykexecError(
             f"the dump target's server {host}: {error.strerror or error}", hint=hint
         ) from error
 
 
-def _interface_with(address: str) -> str:
-    for _, name in socket.if_nameindex():
-        if _query(name, _SIOCGIFADDR) == address:
-            return name
+def interface_with(address: str) -> tuple[str, str]:
+    """The interface that has an IPv4 address, and the address with its prefix. Raises PykexecError."""
+    wanted = socket.inet_aton(address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for label, _, found in _addresses(any_socket):
+            if found == wanted:
+                # Of several addresses it is that of this one: devinet_ioctl() compares the address, too.
+                asked = _IFREQ.pack(label, socket.AF_INET, found)
+                *_, mask = _IFREQ.unpack(fcntl.ioctl(any_socket, _SIOCGIFNETMASK, asked))
+                interface = ipaddress.ip_interface(f"{address}/{socket.inet_ntoa(mask)}")
+                # An address may have a label of its own: eth0:1.
+                return label.partition(b"\0")[0].partition(b":")[0].decode(), str(interface)
     raise PykexecError(f"no network interface has the address {address}")
 
 
-def _query(name: str, request: int) -> str:
-    """An address of an interface; empty where it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            answer = fcntl.ioctl(any_socket, request, struct.pack("256s", name.encode()))
-        except OSError:
-            return ""
-    return socket.inet_ntoa(answer[_ADDRESS_AT : _ADDRESS_AT + 4])
+def _addresses(any_socket: socket.socket) -> Iterator[tuple[bytes, int, bytes]]:
+    """Labels, families and addresses: all of each interface, see netdevice(7)."""
+    space = array.array("B", bytes(_ADDRESSES_MAX * _IFREQ.size))
+    told = fcntl.ioctl(any_socket, _SIOCGIFCONF, struct.pack("iP", len(space), space.buffer_info()[0]))
+    length, _ = struct.unpack("iP", told)
+    return _IFREQ.iter_unpack(space[:length].tobytes())
