@@ -19,7 +19,7 @@ from pykexec.kdump import cli, doctor
 from pykexec.kdump.console_log import parse
 from pykexec.kdump.console_rules import RULES, Rule
 from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, collect, kernel_log
-from pykexec.kdump.doctor.places import LISTING, Listing
+from pykexec.kdump.doctor.places import LISTING, Listing, descriptors
 from pykexec.machine import Machine
 from pykexec.machine.snapshot import write_snapshot
 from pykexec.memory import GIB
@@ -1005,3 +1005,11 @@ def test_free_room_as_stat_tells_it(tmp_path: Path) -> None:
     assert abs(free - blocks * size) < GIB, "others write, too"
     assert Places(None).free("/") is None
     assert Places(None).size("/etc/passwd") is None
+
+
+def test_processes_that_end_while_they_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "1/fd").mkdir(parents=True)
+    (tmp_path / "1/fd/0").symlink_to("/dev/null")
+    (tmp_path / "2").mkdir()
+    (tmp_path / "self").mkdir()
+    assert list(descriptors(tmp_path)) == [tmp_path / "1/fd/0"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pykexec.errors import FileError
@@ -12,6 +13,15 @@ from pykexec.files import FileData
 
 LISTING = "pykdump-places.json"
 """Where a snapshot has a `Recorder`'s answers."""
+
+
+def descriptors(proc: Path) -> Iterator[Path]:
+    """The open files of all processes that are there and may be looked at; a process may end meanwhile."""
+    for process in proc.glob("[0-9]*"):
+        try:
+            yield from list((process / "fd").iterdir())
+        except OSError:
+            continue
 
 
 class Places:
@@ -65,7 +75,7 @@ class Places:
     def writer(self, *paths: str) -> str | None:
         """What has one of the files open for writing, as far as we may see: the file, and the process."""
         wanted = {self._full(path).resolve(): path for path in paths}
-        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        for descriptor in descriptors(Path("/proc")):
             try:
                 # Its name only: to look at the file itself may take forever, as with a server that is gone.
                 path = wanted.get(descriptor.readlink())
