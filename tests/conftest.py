@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -36,7 +37,7 @@ class Programs:
         self._unmarked = ""
         return result
 
-    def watch(self, event: str, arguments: tuple[object, ...]) -> None:
+    def watch(self, event: str, arguments: tuple[Any, ...]) -> None:
         """See sys.addaudithook."""
         if self._unmarked and event in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
             words = arguments[1]

@@ -14,7 +14,8 @@ from pykexec import cli, execute, loader, optionparser, options, privilege, sysc
 from pykexec.cli import EXECUTE, NOTHING, SHUT_DOWN, resolve
 from pykexec.errors import PykexecError
 from pykexec.kdump.service import receipt as receipts
-from pykexec.machine import Folder, Machine
+from pykexec.machine import Machine
+from pykexec.machine.root import Folder
 from pykexec.plan import Purpose
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, unpacked, write

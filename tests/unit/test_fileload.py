@@ -30,6 +30,7 @@ from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import Range
 from pykexec.plan import Console, FileLoadPlan, LoadPlan, Purpose, Request
+from pykexec.uapi import KEXEC_FILE_DEBUG
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot, unpacked
@@ -592,7 +593,7 @@ def test_no_load_that_counts_is_wasted(
         machine = unpacked("qemu-6.1-1g", tmp_path / f"root-{path.name}", limit)
         loader.load_request(machine, Request.from_paths(path, purpose=purpose, debug=debug))
         assert kernel.calls == calls
-        assert not any(flags & fileload.KEXEC_FILE_DEBUG for flags in kernel.flags)
+        assert not any(flags & KEXEC_FILE_DEBUG for flags in kernel.flags)
 
 
 def test_core_headers_that_nobody_updates() -> None:
@@ -605,7 +606,7 @@ def test_core_headers_that_nobody_updates() -> None:
             loader.plan_file_load(machine, request)
 
 
-UNFIT = {
+BY_OPTION = {
     "preserve_context": ["--load-preserve-context"],
     "jump_back_helper": ["--load-jump-back-helper", "--entry=0x1000"],
     "dtb": ["--dtb=FILE"],
@@ -630,9 +631,9 @@ UNFIT = {
 def test_options_and_requests_agree_on_what_a_file_load_takes(tmp_path: Path) -> None:
     (tmp_path / "FILE").write_bytes(KERNEL)
     machine = snapshot("qemu-6.1-1g")
-    assert set(cli._NOT_FOR_FILE_LOADS) == set(UNFIT)
+    assert set(cli._NOT_FOR_FILE_LOADS) == set(BY_OPTION)
     fields: set[str] = set()
-    for argv in UNFIT.values():
+    for argv in BY_OPTION.values():
         words = [word.replace("FILE", str(tmp_path / "FILE")) for word in argv]
         purposes = ["-p"] if "--pass-memmap-cmdline" in words else ["-l"]
         kernel = [] if "--load-jump-back-helper" in words else [str(tmp_path / "FILE")]

@@ -573,7 +573,7 @@ def test_an_installation_that_fails_leaves_the_c_tool(
     """)
     failing.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    words = ["install", "--root", tmp_path, "--alternatives", "--program", "/usr/local/bin/pykexec"]
+    words = ["install", "--root", str(tmp_path), "--alternatives", "--program", "/usr/local/bin/pykexec"]
     assert main(*words) == 255
     assert "error: no" in capsys.readouterr().err
     assert kexec(tmp_path) == "C"
@@ -603,7 +603,7 @@ def test_what_is_undone_after_a_failure_may_fail(
     fails = [steps.Run(("sh", "-c", "echo first >&2; exit 1")), steps.Run(("sh", "-c", "exit 7"))]
     monkeypatch.setattr(install, "installation", lambda _: fails[:1])
     monkeypatch.setattr(install, "recovery", lambda _: fails[1:])
-    words = ["install", "--root", tmp_path, "--alternatives", "--program", "/usr/local/bin/pykexec"]
+    words = ["install", "--root", str(tmp_path), "--alternatives", "--program", "/usr/local/bin/pykexec"]
     assert main(*words) == 255
     told = capsys.readouterr().err
     assert "first" in told

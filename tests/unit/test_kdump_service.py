@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec import syscalls
+from pykexec import loader, syscalls
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import files
 from pykexec.kdump.cli import exit_code
@@ -399,7 +399,7 @@ def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         found.append(receipt.hardware(machine))
         return FileLoadPlan("x86_64", Purpose.CRASH, request.kernel, request.initrd, "line", 0)
 
-    monkeypatch.setattr(actions.loader, "load_request", load)
+    monkeypatch.setattr(loader, "load_request", load)
     monkeypatch.setattr(actions, "_require_possible", lambda machine: None)
     monkeypatch.setattr(actions, "_LOCK", tmp_path / "run/lock")
     monkeypatch.setattr(receipt, "LOADED", tmp_path / "run/loaded")

@@ -448,7 +448,11 @@ def test_no_memory_contents_get_into_a_snapshot(tmp_path: Path) -> None:
 def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> None:
     """By a file that kho_out_debugfs_init() makes in each version; the tree beside it may be large."""
     folder = "sys/kernel/debug/kho/out"
-    files = {f"{folder}/scratch_len": "0x1000\n", f"{folder}/fdt": b"tree", f"{folder}/finalize": "0\n"}
+    files: dict[str, str | bytes | None] = {
+        f"{folder}/scratch_len": "0x1000\n",
+        f"{folder}/fdt": b"tree",
+        f"{folder}/finalize": "0\n",
+    }
     machine = unpacked(PLAIN, tmp_path / "tree", files)
     write_snapshot(machine, tmp_path / "m.tar", ())
     again = Machine.from_snapshot(tmp_path / "m.tar")

@@ -162,8 +162,10 @@ def typed_into(shell: Sequence[str], folder: Path, setup: Sequence[str], *keys: 
         "LC_ALL": "C.UTF-8",
     }
     terminal, its_side = pty.openpty()
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), its_side)
-    with subprocess.Popen(["setsid", "--ctty", *shell], env=environment, cwd=folder, **streams):
+    command = ["setsid", "--ctty", *shell]
+    with subprocess.Popen(
+        command, stdin=its_side, stdout=its_side, stderr=its_side, env=environment, cwd=folder
+    ):
         os.close(its_side)
         os.write(terminal, "; ".join(setup).encode() + b"\n")
         os.write(terminal, "".join([*keys, "\n", "exit\n"]).encode())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pykexec.errors import FileError
 from pykexec.kdump.capture import login
-from pykexec.kdump.config.settings import Action, Settings, TargetKind
+from pykexec.kdump.config.settings import Action, TargetKind
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor.capture import ended_with, seen
