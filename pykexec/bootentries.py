@@ -11,7 +11,17 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, locate, parts_of, shown, text, view
+from pykexec.bootpaths import (
+    PARTITIONS,
+    efi_variable,
+    first_file,
+    locate,
+    parts_of,
+    shown,
+    text,
+    view,
+    where_mounted,
+)
 from pykexec.errors import ImageError, UsageError
 from pykexec.formats import uki
 from pykexec.machine.root import Root
@@ -212,7 +222,7 @@ def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> Bo
     def located(name: str) -> str:
         named = "/".join(parts_of(name))
         found = locate(root, [partition], name)
-        if found and not found.endswith(named):
+        if found and not found.endswith(named) and found not in where_mounted(root, name):
             instead[name] = found
         return found or f"{partition}/{named}"
 

@@ -42,6 +42,18 @@ def _candidates(parts: Sequence[str], partitions: Sequence[str]) -> Iterator[str
             yield "/".join(filter(None, (folder, *parts[hidden:])))
 
 
+def where_mounted(root: Root, path: str) -> Iterator[str]:
+    """Where files are that a boot loader names by their whole path, which begins with the folder (of a
+    subvolume, say) that is mounted there: /@/boot/vmlinuz is boot/vmlinuz where /@ is the root."""
+    parts = parts_of(path)
+    # proc_pid_mountinfo(5): the fourth word is the folder, the fifth where it is mounted.
+    for line in text(root, "proc/self/mountinfo").splitlines():
+        words = line.split(" ")
+        top, point = map(parts_of, words[3:5] if len(words) > 5 else ("", ""))
+        if "/".join(point) in (*PARTITIONS, "") and parts[: len(top)] == top:
+            yield "/".join([*point, *parts[len(top) :]])
+
+
 def parts_of(path: str) -> list[str]:
     """The names in a path; EFI separates them with backslashes."""
     return [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]

@@ -135,6 +135,25 @@ def test_a_file_found_by_the_end_of_its_path_may_be_another(disk: Disk) -> None:
     assert disk.entries()[1].notes == ()
 
 
+def test_a_subvolume_is_where_it_is_mounted(disk: Disk) -> None:
+    """As openSUSE and Ubuntu name files on btrfs; the lines are those of proc_pid_mountinfo(5)."""
+    disk.write(
+        "proc/self/mountinfo",
+        "29 1 0:26 /@/.snapshots/1 / rw,relatime shared:1 - btrfs /dev/vda2 rw\n"
+        "40 29 0:26 /@boot /boot rw - btrfs /dev/vda2 rw\n"
+        "41 29 0:26 /@home /home rw - btrfs /dev/vda2 rw\n",
+    )
+    disk.write("usr/vmlinuz")
+    disk.write("boot/initrd")
+    entry = "linux /@/.snapshots/1/usr/vmlinuz\ninitrd {}/initrd\n"
+    disk.entry("a", entry.format("/@boot"))
+    disk.entry("b", entry.format("/@home"))
+    b, a = disk.entries()
+    assert (a.kernel, a.initrds) == (b.kernel, b.initrds) == ("usr/vmlinuz", ("boot/initrd",))
+    assert a.notes == ()
+    assert b.notes == ("it names /@home/initrd, which is not there: took /boot/initrd",)
+
+
 def test_entries_for_others_are_left_out(disk: Disk) -> None:
     disk.entry("arm", "linux /a\narchitecture aa64\n")
     disk.entry("windows", "efi /EFI/Microsoft/bootmgfw.efi\n")
