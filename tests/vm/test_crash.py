@@ -134,7 +134,7 @@ def test_damaged_image_does_not_run(arch: Arch, region: str, extra: tuple[str, .
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as memory:
         backend = f"memory-backend-file,id=ram,size=1G,share=on,mem-path={memory.name}"
         machine = Machine(arch, extra=("-object", backend, "-machine", "memory-backend=ram", *extra))
-        with Running(machine, guest, tmp_path / "machine", timeout=120) as running:
+        with Running(machine, guest, tmp_path / "machine", timeout=300) as running:
             (reserved,) = jobs.ranges(running.wait_for("first").read("iomem"), "Crash kernel")
             place = range(reserved.start - arch.ram_start, reserved.stop - arch.ram_start)
             _damage(Path(memory.name), place, in_kernel if region == "kernel" else in_initrd)
