@@ -250,9 +250,11 @@ def test_a_test_is_judged_by_what_is_to_be_saved(tmp_path: Path) -> None:
     folder = tmp_path / "127.0.0.1-2026-01-02-03:04:05"
     folder.mkdir()
     (folder / "vmcore-dmesg.txt").write_text(f"[ 1.0] {test.marker}\n")
-    (found,) = dumps.in_folder(tmp_path)
-    assert test.judge("boot-2", [found], log_alone=True) is Outcome.PASSED
-    assert Trial("other", "boot-1", "now").judge("boot-2", [found], log_alone=True) is Outcome.FAILED
+    (failed,) = dumps.in_folder(tmp_path)
+    assert str(failed) == f"{folder}  INCOMPLETE, 0.0 MiB, the kernel's log is there"
+    (found,) = dumps.in_folder(tmp_path, log_alone=True)
+    assert test.judge("boot-2", [found]) is Outcome.PASSED
+    assert Trial("other", "boot-1", "now").judge("boot-2", [found]) is Outcome.FAILED
     assert str(found) == f"{folder}  the kernel's log alone"
 
     (folder / "vmcore-dmesg.txt").unlink()

@@ -327,9 +327,8 @@ def _failed_test(facts: Facts) -> str:
     if begun is None or settings is None or settings.target.kind is not TargetKind.LOCAL:
         return ""
     folder = facts.places.at(settings.path)
-    found = dumps.in_folder(folder) if folder else ()
-    outcome = begun[0].judge(facts.boot, found, log_alone=not settings.save_dump)
-    if outcome is not trial.Outcome.FAILED:
+    found = dumps.in_folder(folder, log_alone=not settings.save_dump) if folder else ()
+    if begun[0].judge(facts.boot, found) is not trial.Outcome.FAILED:
         return ""
     return f"the test of {begun[0].time}: no dump in {settings.path} has its marker"
 

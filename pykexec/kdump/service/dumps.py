@@ -25,13 +25,14 @@ class Dump:
     size: int
     """Bytes of the dump itself."""
     is_whole: bool
+    """Whether all that was to be saved is there."""
     has_log: bool
 
     def __str__(self) -> str:
+        if self.is_whole and not self.size:
+            return f"{self.folder}  the kernel's log alone"
         if self.is_whole:
             return f"{self.folder}  {self.size / (1 << 20):.1f} MiB"
-        if not self.size and self.has_log:
-            return f"{self.folder}  the kernel's log alone"
         log = "the kernel's log is there" if self.has_log else "without the kernel's log"
         return f"{self.folder}  INCOMPLETE, {self.size / (1 << 20):.1f} MiB, {log}"
 
@@ -57,11 +58,14 @@ def _dumped_log_holds(dump: Path, text: str) -> bool:
         return False
 
 
-def in_folder(folder: Path) -> Sequence[Dump]:
-    """The dumps in a folder, the newest first; none where it is not there or cannot be read."""
+def in_folder(folder: Path, *, log_alone: bool = False) -> Sequence[Dump]:
+    """The dumps in a folder, the newest first; none where it is not there or cannot be read.
+
+    `log_alone`: nothing but the log is to be saved.
+    """
     try:
         folders = [each for each in folder.iterdir() if _FOLDER.fullmatch(each.name) and each.is_dir()]
-        found = [(_date(each.name), _look(each)) for each in folders]
+        found = [(_date(each.name), _look(each, log_alone)) for each in folders]
     except OSError:
         return ()
     return [dump for _, dump in sorted(found, key=lambda each: (each[0], each[1].folder.name), reverse=True)]
@@ -72,9 +76,10 @@ def _date(name: str) -> tuple[str, ...]:
     return tuple(part or "" for part in match.groups()) if match else ()
 
 
-def _look(folder: Path) -> Dump:
+def _look(folder: Path, log_alone: bool) -> Dump:
     sizes = {each.name: each.stat().st_size for each in folder.iterdir() if each.is_file()}
     whole = [size for name, size in sizes.items() if _DUMP.fullmatch(name)]
     partial = [size for name, size in sizes.items() if _PARTIAL.fullmatch(name)]
     has_log = any(_LOG.fullmatch(name) for name in sizes)
-    return Dump(folder, max(whole or partial or [0]), bool(whole), has_log)
+    is_whole = bool(whole) or (log_alone and has_log)
+    return Dump(folder, max(whole or partial or [0]), is_whole, has_log)

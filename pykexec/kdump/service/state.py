@@ -65,8 +65,9 @@ def read(machine: Machine) -> State:
     """Look, and settle a test whose dump is there. Raises PykexecError."""
     settings, problem = _settings(machine)
     folder = visible_folder(settings) if settings else None
-    found = tuple(dumps.in_folder(folder)) if folder else ()
-    outcome = _settle(found if folder else None, log_alone=settings is not None and not settings.save_dump)
+    log_alone = settings is not None and not settings.save_dump
+    found = tuple(dumps.in_folder(folder, log_alone=log_alone)) if folder else ()
+    outcome = _settle(found if folder else None)
     receipt = actions.loaded_now(machine)
     readiness, why = _readiness(machine, receipt, outcome)
     return State(
@@ -136,13 +137,13 @@ def _marker() -> str:
     return begun[0].marker if begun else ""
 
 
-def _settle(found: Sequence[Dump] | None, *, log_alone: bool) -> Outcome:
+def _settle(found: Sequence[Dump] | None) -> Outcome:
     """Judge the last test; what it has proven is kept, as far as we may write that."""
     begun = trial.pending()
     if begun is None:
         return Outcome.NONE
     test, loaded = begun
-    outcome = test.judge(receipts.boot_id(), found, log_alone=log_alone)
+    outcome = test.judge(receipts.boot_id(), found)
     if outcome is Outcome.PASSED and os.geteuid() == 0:
         trial.settle(loaded)
     return outcome

@@ -46,16 +46,13 @@ class Trial:
         """What the crashed kernel's log has."""
         return f"pykdump: test {self.id}"
 
-    def judge(self, boot: str, dumps: Sequence[Dump] | None, *, log_alone: bool = False) -> Outcome:
-        """`dumps` are those that are there now; None where the target cannot be looked at.
-
-        `log_alone`: nothing but the log is to be saved.
-        """
+    def judge(self, boot: str, dumps: Sequence[Dump] | None) -> Outcome:
+        """`dumps` are those that are there now; None where the target cannot be looked at."""
         if self.boot == boot:
             return Outcome.RUNNING
         if dumps is None:
             return Outcome.UNSEEN
-        passed = any((dump.is_whole or log_alone) and dump.log_holds(self.marker) for dump in dumps)
+        passed = any(dump.is_whole and dump.log_holds(self.marker) for dump in dumps)
         return Outcome.PASSED if passed else Outcome.FAILED
 
 
