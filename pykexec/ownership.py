@@ -20,7 +20,9 @@ def disown(machine: Machine) -> None:
     if not isinstance(machine.root, Folder):
         return
     path = machine.root.path_of(RECEIPT)
+    if not os.path.exists(path):  # a load that is none of pykdump's business changes no file
+        return
     try:
         os.unlink(path)
-    except OSError as error:  # most often there is none
+    except OSError as error:
         log.debug("%s: %s", path, error.strerror)
