@@ -204,21 +204,25 @@ find /d > "$OUT/found"
 """
 
 
-@pytest.mark.parametrize("disks", [2, 1])
-def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
-    """LVM on RAID 1: all of it, and with a disk that is gone when the machine crashes."""
-    files = [tmp_path / name for name in ("one", "two")]
-    for file in files:
-        subprocess.run(["truncate", "-s", "256M", file], check=True)
-    kdump = Kdump(
-        tmp_path,
+def _with_two_disks(folder: Path, conf: str, *modules: str) -> Kdump:
+    disks = (folder / "one", folder / "two")
+    for disk in disks:
+        subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    return Kdump(
+        folder,
         kernel_6_1(),
-        conf="path /d/crash\nfailure_action poweroff",
-        disks=tuple(files),
-        modules=("raid1", "dm_mod"),
+        conf=conf,
+        disks=disks,
+        modules=modules,
         packages=_LVM_PACKAGES,
         files={"/etc/lvm/lvm.conf": _WITHOUT_UDEV},
     )
+
+
+@pytest.mark.parametrize("disks", [2, 1])
+def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
+    """LVM on RAID 1: all of it, and with a disk that is gone when the machine crashes."""
+    kdump = _with_two_disks(tmp_path, "path /d/crash\nfailure_action poweroff", "raid1", "dm_mod")
     # The array's description is overwritten behind its back, once the array has no reason to write it again:
     # it does so when writes begin, and safe_mode_delay (0.2 s) after the last.
     lose = "sync; sleep 2; dd if=/dev/zero of=/dev/vdc bs=1M count=1 conv=fsync;" if disks == 1 else ""
@@ -234,18 +238,7 @@ def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
 
 def test_a_volume_that_is_a_mirror(tmp_path: Path) -> None:
     """LVM's own RAID 1: the kernel asks for the module of the level by a name, and nobody answers."""
-    files = [tmp_path / name for name in ("one", "two")]
-    for file in files:
-        subprocess.run(["truncate", "-s", "256M", file], check=True)
-    kdump = Kdump(
-        tmp_path,
-        kernel_6_1(),
-        conf="path /d/crash",
-        disks=tuple(files),
-        modules=("raid1", "dm_mod", "dm_raid"),
-        packages=_LVM_PACKAGES,
-        files={"/etc/lvm/lvm.conf": _WITHOUT_UDEV},
-    )
+    kdump = _with_two_disks(tmp_path, "path /d/crash", "raid1", "dm_mod", "dm_raid")
     make = """
 modprobe dm_raid; modprobe raid1
 mkdir -p /run/lock/lvm /d
