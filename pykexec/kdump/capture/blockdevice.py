@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.errors import FileError
-from pykexec.kdump.capture.layers import NOTHING, Stack, below
+from pykexec.kdump.capture.layers import NOTHING, Stack, attribute, below
 from pykexec.memory import KIB
 
 _BUS_ADDRESS = re.compile(r"/[^/]*[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?=/)|/platform/[^/]+(?=/)")
@@ -70,8 +70,8 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
     return BlockDevice(
         folder.name,
         f"/{place}"[: found[-1].end()] if found else f"/{place}",
-        int(_text(folder / "partition") or 0),
-        int(_text(folder / "size") or 0),
+        int(attribute(folder / "partition") or 0),
+        int(attribute(folder / "size") or 0),
         tuple(dict.fromkeys(drivers)),
         number,
         stack,
@@ -193,10 +193,3 @@ def _number(device: str) -> str | None:
     if not stat.S_ISBLK(status.st_mode):
         return None
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

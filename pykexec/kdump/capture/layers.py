@@ -78,22 +78,22 @@ def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stac
     for slave in sorted((base / "slaves").glob("*")):
         yield from _walk(slave.resolve(), depth + 1, in_volume=volume)
     if array:
-        if _text(base / "md/metadata_version").startswith("external:"):  # mdmon(8)
+        if attribute(base / "md/metadata_version").startswith("external:"):  # mdmon(8)
             raise OutOfReach(
                 f"putting together {base.name}, whose metadata (IMSM, DDF) a daemon writes",
                 instead="name another file system as target",
             )
-        level = _text(base / "md/level")
+        level = attribute(base / "md/level")
         yield Stack((Layer("md", _array_uuid(base.name)),), (_ARRAY_MODULES.get(level, level),))
         return
-    kind = _text(base / "dm/uuid").partition("-")[0]
+    kind = attribute(base / "dm/uuid").partition("-")[0]
     if kind != "LVM":
         raise OutOfReach(
-            f"putting together {_text(base / 'dm/name') or base.name} ({kind or 'device mapper'})",
+            f"putting together {attribute(base / 'dm/name') or base.name} ({kind or 'device mapper'})",
             instead="name another file system as target",
         )
     # The parts of a mirror or a pool are volumes, too; the one on top brings them with it.
-    layers = () if in_volume else (Layer("lvm", volume_name(_text(base / "dm/name"))),)
+    layers = () if in_volume else (Layer("lvm", volume_name(attribute(base / "dm/name"))),)
     yield Stack(layers, ("dm_mod",), _VOLUME_MODULES)
 
 
@@ -115,7 +115,8 @@ def _array_uuid(name: str) -> str:
     return found[1]
 
 
-def _text(path: Path) -> str:
+def attribute(path: Path) -> str:
+    """What a file of sysfs says; empty where there is none, or it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
