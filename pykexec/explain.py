@@ -254,7 +254,7 @@ def _unusable_addresses(
         if segment.address % machine.page_size or segment.memsz % machine.page_size:
             yield f"segment {segment.name} {segment.range} is not made of whole pages of {machine.page_size}"
     if plan.purpose is Purpose.BOOT:
-        yield from _found(plan, culprit)
+        yield from _found(plan, culprit())
         # kernel/kexec_core.c sanity_check_segment_list(): KEXEC_DESTINATION_MEMORY_LIMIT
         last = plan.segments[-1]
         yield (
@@ -275,7 +275,7 @@ def _unusable_addresses(
             )
     if plan.entry not in region:
         yield f"the entry point {plan.entry:#x} is outside of the reservation {region}"
-    yield from _found(plan, culprit)
+    yield from _found(plan, culprit())
     yield f"the reservation is {region} now; it may have changed meanwhile, load again"
 
 
@@ -291,17 +291,10 @@ def _load_region(machine: Machine) -> Range | None:
     return regions[-1] if size is None else Range.sized(regions[-1].start, size)
 
 
-def _found(plan: LoadPlan, culprit: Callable[[], str | None]) -> Iterator[str]:
-    if name := culprit():
+def _found(plan: LoadPlan, name: str | None) -> Iterator[str]:
+    if name is not None:
         others = "" if name == plan.segments[0].name else ", and takes those below it"
         yield f"the kernel refuses segment {name} {plan.segment(name).range}{others}"
-
-
-def _found_above(plan: LoadPlan, culprit: Callable[[], str | None]) -> Iterator[str]:
-    """Where not even the first is taken, the call is refused: `_invalid` looks at each segment."""
-    name = culprit()
-    if name != plan.segments[0].name:
-        yield from _found(plan, lambda: name)
 
 
 def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]) -> Iterator[str]:
@@ -324,7 +317,9 @@ def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]
     memory = machine.iomem.system_ram.size
     if wanted > memory // 2:
         yield f"the segments take {wanted:#x} bytes; the kernel allows half of its {memory:#x} at most"
-    yield from _found_above(plan, culprit)
+    # Where not even the first is taken, it is the call that is refused: each segment was looked at above.
+    if (name := culprit()) != plan.segments[0].name:
+        yield from _found(plan, name)
     yield f"the running kernel ({machine.uname_machine}) does not take flags {plan.flags:#x}"
 
 
