@@ -58,14 +58,15 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
     is_known = _is_known(machine, kernel)
     state = machine.kexec_state
     would_be_lost = request.purpose is Purpose.CRASH and state.crash_loaded
-    if would_be_lost or state.is_limited(request.purpose):
+    counts = state.is_limited(request.purpose)
+    if would_be_lost or counts:
         _require_loadable(kernel, line, is_known=is_known)
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
         KEXEC_FILE_NO_INITRAMFS: initrd is None,
         # A kernel that does not know that flag is asked again, which would count.
-        KEXEC_FILE_DEBUG: request.debug and not state.is_limited(request.purpose),
+        KEXEC_FILE_DEBUG: request.debug and not counts,
         KEXEC_FILE_NO_CMA: request.no_cma,
         KEXEC_FILE_FORCE_DTB: request.force_dtb,
     }
