@@ -8,14 +8,31 @@ import pytest
 
 from tools.lab import X86_64, Arch, Kernel
 
+FURTHER = pytest.mark.further
+_NONE: Mapping[Arch, Iterable[str]] = {}
 
-def cases(name: str, versions: Mapping[Arch, Iterable[str]]) -> list[Any]:
-    """Parameters (arch, version), each with an id such as "crash-6.1" or "crash-arm64-6.1"."""
+
+def further(*values: Any, id: str) -> Any:
+    """As pytest.param, for a case that only `tools/test --all` runs."""
+    return pytest.param(*values, id=id, marks=FURTHER)
+
+
+def cases(
+    name: str, versions: Mapping[Arch, Iterable[str]], further: Mapping[Arch, Iterable[str]] = _NONE
+) -> list[Any]:
+    """Parameters (arch, version), each with an id such as "crash-6.1" or "crash-arm64-6.1".
+
+    Those of `further` are for `tools/test --all`.
+    """
     return [
         pytest.param(
-            arch, version, id=f"{name}-{version}" if arch is X86_64 else f"{name}-{arch.name}-{version}"
+            arch,
+            version,
+            id=f"{name}-{version}" if arch is X86_64 else f"{name}-{arch.name}-{version}",
+            marks=marks,
         )
-        for arch, each in versions.items()
+        for group, marks in ((versions, ()), (further, FURTHER))
+        for arch, each in group.items()
         for version in each
     ]
 

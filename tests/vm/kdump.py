@@ -105,7 +105,7 @@ class Kdump:
         ]
         machine = Machine(self.arch, extra=(*disks, *self.devices))
         guest = Guest(self.kernel, job, then=then, files=files)
-        return run(machine, guest, self.folder / name, timeout=400)
+        return run(machine, guest, self.folder / name, timeout=800)
 
 
 def _unpacked(arch: Arch, packages: Iterable[str]) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:

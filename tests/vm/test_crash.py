@@ -73,9 +73,9 @@ def test_reservation_above_4g(kernel: Kernel, loader: str, run_guest: RunGuest) 
 @pytest.mark.parametrize(
     ("version", "reservation", "count"),
     [
-        pytest.param("6.1", "crashkernel=512M,high", 1, id="6.1-high"),
+        jobs.further("6.1", "crashkernel=512M,high", 1, id="6.1-high"),
         pytest.param("6.1", "crashkernel=512M,high crashkernel=128M,low", 2, id="6.1-high-low"),
-        pytest.param("7.2", "crashkernel=512M,high crashkernel=128M,low", 2, id="7.2-high-low"),
+        jobs.further("7.2", "crashkernel=512M,high crashkernel=128M,low", 2, id="7.2-high-low"),
     ],
 )
 def test_arm64_usable_memory_is_all_that_was_reserved(
@@ -119,8 +119,8 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     ("arch", "region", "extra"),
     [
         pytest.param(X86_64, "kernel", (), id="kernel"),
-        pytest.param(X86_64, "initrd", (), id="initrd"),
-        pytest.param(ARM64, "kernel", (), id="arm64-kernel"),
+        jobs.further(X86_64, "initrd", (), id="initrd"),
+        jobs.further(ARM64, "kernel", (), id="arm64-kernel"),
         pytest.param(ARM64, "initrd", _EL2, id="arm64-el2-initrd"),
     ],
 )
@@ -134,7 +134,7 @@ def test_damaged_image_does_not_run(arch: Arch, region: str, extra: tuple[str, .
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as memory:
         backend = f"memory-backend-file,id=ram,size=1G,share=on,mem-path={memory.name}"
         machine = Machine(arch, extra=("-object", backend, "-machine", "memory-backend=ram", *extra))
-        with Running(machine, guest, tmp_path / "machine", timeout=300) as running:
+        with Running(machine, guest, tmp_path / "machine", timeout=600) as running:
             (reserved,) = jobs.ranges(running.wait_for("first").read("iomem"), "Crash kernel")
             place = range(reserved.start - arch.ram_start, reserved.stop - arch.ram_start)
             _damage(Path(memory.name), place, in_kernel if region == "kernel" else in_initrd)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import generators
+from tests.vm import jobs
 from tools.lab import PANIC, LabError, Result, Stage, distro
 from tools.lab.distro import Job
 from tools.lab.host import locked
@@ -154,7 +155,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param("", id="kexec_file_load"), pytest.param("-c", id="kexec_load")]
+    scope="module", params=[pytest.param("", id="kexec_file_load"), jobs.further("-c", id="kexec_load")]
 )
 def crashed(shared: Shared, request: pytest.FixtureRequest) -> Path:
     """What a machine left that panicked: its results, and from its disk the folder of the dump."""
@@ -312,6 +313,7 @@ def test_reaches_the_next_kernel(rebooted: Result, before: str, after: str) -> N
 _EXITRD_WAYS = list(itertools.pairwise(_EXITRD_JOBS))
 
 
+@jobs.FURTHER
 @pytest.mark.parametrize(("before", "after"), _EXITRD_WAYS, ids=[after for _, after in _EXITRD_WAYS])
 def test_dracut_starts_the_next_kernel(through_dracut: Result, before: str, after: str) -> None:
     """With `kexec -e`, from the initramfs, when the root file system is gone."""

@@ -75,11 +75,11 @@ def boot(run_guest: RunGuest, guest: Guest, load: str, machine: Machine = PLAIN)
     ("way", "version"),
     [
         pytest.param("vmlinux", "5.10", id="vmlinux-5.10"),
-        pytest.param("vmlinux", "6.1", id="vmlinux-6.1"),
+        jobs.further("vmlinux", "6.1", id="vmlinux-6.1"),
         pytest.param("vmlinux", "7.2", id="vmlinux-7.2"),
-        pytest.param("32bit-entry", "5.10", id="32bit-entry-5.10"),
+        jobs.further("32bit-entry", "5.10", id="32bit-entry-5.10"),
         pytest.param("32bit-entry", "7.2", id="32bit-entry-7.2"),
-        pytest.param("protocol-2.11", "6.1", id="protocol-2.11"),
+        jobs.further("protocol-2.11", "6.1", id="protocol-2.11"),
         pytest.param("protocol-2.09", "6.1", id="protocol-2.09"),
     ],
 )
@@ -93,7 +93,8 @@ def test_boot(way: str, version: str, run_guest: RunGuest) -> None:
 
 
 @pytest.mark.parametrize(
-    "version", [pytest.param(each, id=f"16bit-entry-{each}") for each in ("5.10", "7.2")]
+    "version",
+    [jobs.further("5.10", id="16bit-entry-5.10"), pytest.param("7.2", id="16bit-entry-7.2")],
 )
 def test_boot_in_real_mode(version: str, run_guest: RunGuest) -> None:
     """boot.rst: CAN_USE_HEAP is bit 7 of loadflags (0x211), which only setup code that runs is told."""
@@ -113,7 +114,7 @@ def test_boot_in_real_mode(version: str, run_guest: RunGuest) -> None:
     assert jobs.ranges(second.read("iomem"), ram) == jobs.ranges(first.read("iomem"), ram)
 
 
-@pytest.mark.parametrize("way", ["vmlinux", "32bit-entry"])
+@pytest.mark.parametrize("way", ["vmlinux", jobs.further("32bit-entry", id="32bit-entry")])
 def test_boot_through_uefi(way: str, kernel: Kernel, run_guest: RunGuest) -> None:
     look = _LOOK + 'cd /sys/firmware; ls efi acpi/tables > "$OUT/firmware"\n'
     guest = Guest(kernel, "", second_job=look, files=files_of(way, kernel))
@@ -125,10 +126,10 @@ def test_boot_through_uefi(way: str, kernel: Kernel, run_guest: RunGuest) -> Non
 @pytest.mark.parametrize(
     ("way", "memory", "reservation"),
     [
-        pytest.param("vmlinux", "1G", "crashkernel=256M", id="vmlinux"),
+        jobs.further("vmlinux", "1G", "crashkernel=256M", id="vmlinux"),
         pytest.param("vmlinux", "6G", "crashkernel=256M,high", id="vmlinux-high"),
         pytest.param("32bit-entry", "1G", "crashkernel=256M", id="32bit-entry"),
-        pytest.param("protocol-2.11", "1G", "crashkernel=256M", id="protocol-2.11"),
+        jobs.further("protocol-2.11", "1G", "crashkernel=256M", id="protocol-2.11"),
     ],
 )
 def test_crash(way: str, memory: str, reservation: str, kernel: Kernel, run_guest: RunGuest) -> None:
@@ -167,7 +168,7 @@ def i386_files(kernel: Kernel, job: str) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", ["vmlinuz", "vmlinux"])
+@pytest.mark.parametrize("name", ["vmlinuz", jobs.further("vmlinux", id="vmlinux")])
 def test_i386_boot(name: str, kernel: Kernel, run_guest: RunGuest) -> None:
     i386 = Kernel.get("6.1", I386)
     guest = Guest(kernel, "", files=i386_files(i386, _LOOK))

@@ -8,6 +8,7 @@ import secrets
 
 import pytest
 
+from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine, cpio, images
 from tools.lab.debian import fetch
@@ -47,7 +48,7 @@ _THIRD = 'cp /proc/cmdline "$OUT"'
     ("arch", "options", "load"),
     [
         pytest.param(X86_64, "", "pykexec -c -l", id="python"),
-        pytest.param(ARM64, "", "pykexec -c -l", id="python-arm64"),
+        jobs.further(ARM64, "", "pykexec -c -l", id="python-arm64"),
         pytest.param(X86_64, "--static", "kexec -l", id="static"),
         pytest.param(ARM64, "--static", f"{_LOAD_FROM_THERE} /usr/sbin/kexec -c -l", id="static-arm64"),
     ],

@@ -10,6 +10,7 @@ from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine as Facts
 from pykexec.plan import SEED_SIZE, Purpose, Request
+from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
 
@@ -20,7 +21,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 @pytest.mark.parametrize(
     "machine",
     [
-        pytest.param(Machine(), id="1G"),
+        jobs.further(Machine(), id="1G"),
         pytest.param(Machine(memory="6G", append="crashkernel=256M,high", cpus=4), id="6G-high"),
         pytest.param(
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), id="arm64-6G-high"

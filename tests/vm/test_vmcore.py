@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -57,7 +57,8 @@ makedumpfile -F -c -d 31 "$OUT/lzo" > "$OUT/zlib.flat"
 makedumpfile --split -l -d 31 "$OUT/lzo" "$OUT/split.1" "$OUT/split.2" "$OUT/split.3" > /dev/null
 """
 APPEND = "crashkernel=384M printk.devkmsg=on"
-KERNELS: Mapping[Arch, tuple[str, ...]] = {X86_64: ("5.10", "6.1", "6.12", "7.2"), ARM64: ("5.10", "6.1")}
+KERNELS = {X86_64: ("5.10", "6.1", "7.2"), ARM64: ("6.1",)}
+FURTHER_KERNELS = {X86_64: ("6.12",), ARM64: ("5.10",)}
 
 
 def lines_of(path: Path, style: Callable[[Dump], styles.Style]) -> list[bytes]:
@@ -77,7 +78,7 @@ def as_makedumpfile(dump: Dump) -> styles.Style:
     return styles.makedumpfile(dump.arch)
 
 
-@pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", KERNELS))
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", KERNELS, FURTHER_KERNELS))
 def test_dumps_are_read_as_the_c_programs_read_them(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
 ) -> None:

@@ -136,7 +136,7 @@ def boot(
     *,
     files: Mapping[str, bytes] | None = None,
     after: Path | None = None,
-    timeout: float = 400,
+    timeout: float = 1000,
 ) -> Result:
     """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
 

@@ -194,7 +194,7 @@ class Running:
         return Result(self._folder, time.monotonic() - self._started)
 
 
-def run(machine: Machine, guest: Guest, folder: Path, *, timeout: float = 300) -> Result:
+def run(machine: Machine, guest: Guest, folder: Path, *, timeout: float = 600) -> Result:
     """Run a guest until its machine ends by itself, as it does where a real one would reset.
 
     That is when the last job is done, or when a kernel fails. Raises LabError after `timeout` seconds.

@@ -10,10 +10,12 @@ from .host import PROJECT, LabError, ensure_commands
 from .kernels import SUITES
 from .venv import python
 
-_USAGE = """Usage: tools/test [--quick] [PYTEST ARGUMENTS]
+_USAGE = """Usage: tools/test [--quick | --all] [PYTEST ARGUMENTS]
 
-Without arguments: style, types, the purgatory's build, and every test.
+Without arguments, as CI runs it: style, types, the purgatory's build, and the tests.
 --quick  only what is fast and needs neither QEMU nor Debian packages; installs nothing
+--all    also the cases marked "further": what others show, on further kernels and machines, and what takes
+         a kernel built for it; more than twice as long
 With pytest arguments, such as -k crash-6.1: only the tests that they select.
 """
 _SLOW = ("tests/vm", "tests/differential", "tests/packaging")
@@ -67,10 +69,10 @@ def main() -> int:
     if arguments in (["-h"], ["--help"]):
         print(_USAGE, end="")
         return 0
-    quick = "--quick" in arguments
-    selection = [argument for argument in arguments if argument != "--quick"]
+    quick, further = "--quick" in arguments, "--all" in arguments
+    selection = [argument for argument in arguments if argument not in ("--quick", "--all")]
     try:
-        interpreter = _set_up(quick, selection)
+        interpreter = _set_up(quick, further)
     except LabError as error:
         print(f"tools/test: {error}", file=sys.stderr)
         return 1
@@ -79,10 +81,11 @@ def main() -> int:
     if failed:
         print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
     # pytest's closing line ends the output.
-    return _run(_pytest(interpreter, quick, selection)) or len(failed)
+    unmarked = _unmarked(quick, further or bool(selection))
+    return _run([*_pytest(interpreter), *unmarked, *selection]) or len(failed)
 
 
-def _set_up(quick: bool, selection: list[str]) -> str:
+def _set_up(quick: bool, further: bool) -> str:
     with progress.step("Setting up the virtual environment"):
         interpreter = os.fspath(python())
     if not quick:
@@ -92,7 +95,7 @@ def _set_up(quick: bool, selection: list[str]) -> str:
         for arch in ARCHES.values():
             for version in SUITES:
                 demo.prepare(arch, version)
-        if not selection:  # else the one test that wants it does that
+        if further:  # else a test that wants it does that
             with progress.step("Building a kernel that can be gone back to"):
                 ownkernel.jump_kernel()
     return interpreter
@@ -112,10 +115,16 @@ def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
     return checks
 
 
-def _pytest(interpreter: str, quick: bool, selection: list[str]) -> list[str]:
-    ignored = [*(f"--ignore={folder}" for folder in _SLOW), "-m", "not (programs or slow)"] if quick else []
+def _pytest(interpreter: str) -> list[str]:
     # Two machines at a time; the long cases are evened out.
-    return [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *ignored, *selection]
+    return [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"]
+
+
+def _unmarked(quick: bool, further: bool) -> list[str]:
+    """Options that leave out what is not asked for. What is selected by name runs, whatever its marks."""
+    if quick:
+        return [*(f"--ignore={folder}" for folder in _SLOW), "-m", "not (programs or slow)"]
+    return [] if further else ["-m", "not further"]
 
 
 def _passes(name: str, command: list[str]) -> bool:
