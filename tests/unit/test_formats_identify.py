@@ -5,7 +5,6 @@ import io
 import lzma
 import struct
 import tarfile
-import time
 import zipfile
 import zlib
 
@@ -18,6 +17,7 @@ from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.dtb import Blob
 from tests.support.pe import portable_executable
+from tests.support.stopwatch import Stopwatch
 from tools.lab import cpio
 
 ARCHIVE = cpio.archive([cpio.file("init", "#!/bin/sh\n")])
@@ -129,9 +129,9 @@ def test_describe(data: bytes, expected: str | None) -> None:
 
 def test_a_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(256 << 20), 9)
-    start = time.process_time()
+    stopwatch = Stopwatch()
     assert identify.describe(memoryview(bomb)) == "gzip data, in it nothing but zeros"
-    assert time.process_time() - start < 0.5
+    assert stopwatch.seconds() < 0.5
 
 
 @given(

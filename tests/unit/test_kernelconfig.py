@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import lzma
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pykexec.errors import ImageError, MachineError
 from pykexec.machine.root import Folder
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
+from tests.support.stopwatch import Stopwatch
 
 TEXT = """#
 # Automatically generated file; DO NOT EDIT.
@@ -126,9 +126,9 @@ def test_damaged(image: bytes, message: str) -> None:
 
 def test_only_as_much_is_unpacked_as_can_hold_it() -> None:
     bomb = bzimage(zstandard.compress(bytes(600 << 20)))
-    start = time.process_time()
+    stopwatch = Stopwatch()
     assert from_image(bomb) is None
-    assert time.process_time() - start < 1
+    assert stopwatch.seconds() < 1
 
 
 @pytest.mark.parametrize("data", [b"", b"text", bytes(5 << 20)])
