@@ -118,7 +118,9 @@ def _page(name: str, purpose: str, synopsis: Sequence[str], rest: Sequence[str])
 
 
 def _commands(group: click.Group, parent: click.Context) -> Iterator[str]:
-    for name, command in group.commands.items():
+    for name in group.list_commands(parent):
+        command = group.get_command(parent, name)
+        assert command is not None
         context = click.Context(command, parent, name)
         pieces = [piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
         yield ".SS " + " ".join([roff.bold(f"pykdump {name}"), *map(roff.italic, pieces)])

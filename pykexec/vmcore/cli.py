@@ -46,6 +46,9 @@ def info(dump: tuple[str, ...], registers: bool, as_json: bool) -> int:
     return show_info(dump, as_json=as_json, registers=registers)
 
 
+COMMANDS = (dmesg, info)
+
+
 def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
     """Write the log to standard output, what is damaged to standard error; the exit status, 1 for damage.
 

@@ -2,8 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from pykexec.kdump import cli
@@ -16,7 +19,22 @@ SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.exit_code(["--help"]) == 0
     told = capsys.readouterr().out
-    assert all(f"  {name} " in told for name in cli.group.commands)
+    assert all(f"  {name} " in told for name in cli.group.list_commands(click.Context(cli.group)))
+
+
+def test_a_command_imports_nothing_of_others() -> None:
+    """The service starts at each boot, and at each change of memory and CPUs."""
+    program = """
+import sys
+from pykexec.kdump import cli
+cli.exit_code(["status", "--help"])
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "pykexec.kdump.service.state" in imported
+    others = {"doctor", "sizing", "estimate", "manual", "console_log", "service.installation"}
+    assert not imported & {"pykexec.vmcore", "elftools", *(f"pykexec.kdump.{name}" for name in others)}
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

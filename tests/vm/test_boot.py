@@ -59,7 +59,8 @@ def test_second_kernel_has_what_it_was_given(
     assert jobs.ranges(second.read("iomem"), ram) == jobs.ranges(first.read("iomem"), ram)
 
 
-@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), jobs.further(ARM64, id="arm64")])
+@jobs.FURTHER
+@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     kernel = Kernel.get("6.1", arch)
     content = secrets.token_bytes(1 << 10)

@@ -95,7 +95,7 @@ def test_arm64_usable_memory_is_all_that_was_reserved(
 
 @pytest.mark.parametrize(
     ("append", "extra"),
-    [pytest.param("", _EL2, id="el2"), pytest.param(" nokaslr", (), id="nokaslr")],
+    [pytest.param("", _EL2, id="el2"), jobs.further(" nokaslr", (), id="nokaslr")],
 )
 def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_guest: RunGuest) -> None:
     machine = Machine(ARM64, append=f"crashkernel=256M{append}", extra=extra)

@@ -74,7 +74,7 @@ def boot(run_guest: RunGuest, guest: Guest, load: str, machine: Machine = PLAIN)
 @pytest.mark.parametrize(
     ("way", "version"),
     [
-        pytest.param("vmlinux", "5.10", id="vmlinux-5.10"),
+        jobs.further("vmlinux", "5.10", id="vmlinux-5.10"),
         jobs.further("vmlinux", "6.1", id="vmlinux-6.1"),
         pytest.param("vmlinux", "7.2", id="vmlinux-7.2"),
         jobs.further("32bit-entry", "5.10", id="32bit-entry-5.10"),
@@ -128,7 +128,7 @@ def test_boot_through_uefi(way: str, kernel: Kernel, run_guest: RunGuest) -> Non
     [
         jobs.further("vmlinux", "1G", "crashkernel=256M", id="vmlinux"),
         pytest.param("vmlinux", "6G", "crashkernel=256M,high", id="vmlinux-high"),
-        pytest.param("32bit-entry", "1G", "crashkernel=256M", id="32bit-entry"),
+        jobs.further("32bit-entry", "1G", "crashkernel=256M", id="32bit-entry"),
         jobs.further("protocol-2.11", "1G", "crashkernel=256M", id="protocol-2.11"),
     ],
 )

@@ -104,9 +104,8 @@ def test_a_dump_that_makedumpfile_cannot_make(arch: Arch, version: str, tmp_path
     assert stage.read("vmcore-dmesg.txt") == stage.read("c.txt")
 
 
-@pytest.mark.parametrize(
-    ("mkfs", "size"), [("mkfs.xfs", "320M"), jobs.further("mkfs.btrfs", "256M", id="mkfs.btrfs-256M")]
-)
+@jobs.FURTHER  # beside the subvolume
+@pytest.mark.parametrize(("mkfs", "size"), [("mkfs.xfs", "320M"), ("mkfs.btrfs", "256M")])
 def test_other_file_systems(mkfs: str, size: str, tmp_path: Path) -> None:
     """Not mounted when the service starts, found by label or UUID, in a folder that does not exist yet."""
     name = mkfs.removeprefix("mkfs.")
@@ -237,6 +236,7 @@ def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
     assert re.search(r"^/d/crash/127\.0\.0\.1-\S+/vmcore$", stage.read("found"), re.M)
 
 
+@jobs.FURTHER
 def test_a_volume_that_is_a_mirror(tmp_path: Path) -> None:
     """LVM's own RAID 1: the kernel asks for the module of the level by a name, and nobody answers."""
     kdump = _with_two_disks(tmp_path, "path /d/crash", "raid1", "dm_mod", "dm_raid")
@@ -397,6 +397,7 @@ def test_makedumpfile_dies(what: str, found: str, tmp_path: Path) -> None:
     assert "the last pykdump test left no whole dump; see pykdump doctor" in stage.read("state")
 
 
+@jobs.FURTHER
 def test_a_watchdog_that_runs(tmp_path: Path) -> None:
     """It would reset the machine long before the dump is there; -no-reboot makes that the end of it."""
     kdump = Kdump(

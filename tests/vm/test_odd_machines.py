@@ -106,6 +106,7 @@ _CXL = (
 )
 
 
+@jobs.FURTHER
 def test_a_window_for_cxl_is_not_dumped(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
     files = kernel.module_folder(["cxl_acpi"])
     machine = Machine(extra=_CXL)

@@ -6,18 +6,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pykexec import streams
 from pykexec.errors import PykexecError, UsageError, printable
-from pykexec.integration.steps import Step
 from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
-from pykexec.kdump.service import actions, installation, state, trial
+from pykexec.kdump.service import actions, state
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
+
+if TYPE_CHECKING:
+    from pykexec.integration.steps import Step
 
 _FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
 _CLEAR_LINE = "\r\x1b[K"
@@ -89,6 +92,8 @@ def status() -> int:
 @click.option("--passed", is_flag=True, help="The last test's dump is on its server: take it for proven.")
 def test(yes: bool, dry_run: bool, passed: bool) -> int:
     """Crash this machine now, to see whether a dump comes of it; the next boot's status tells."""
+    from pykexec.kdump.service import trial
+
     machine = Machine.live()
     with _failing():
         if passed:
@@ -107,6 +112,8 @@ def test(yes: bool, dry_run: bool, passed: bool) -> int:
 
 
 def _take_for_passed() -> int:
+    from pykexec.kdump.service import trial
+
     begun = trial.pending()
     if begun is None:
         raise PykexecError("no pykdump test is waiting for its result")
@@ -175,6 +182,8 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @_DRY_RUN
 def install(root: str, dry_run: bool) -> int:
     """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""
+    from pykexec.kdump.service import installation
+
     with _failing():
         _perform(installation.steps(Path(root)), dry_run)
     print("systemctl enable --now pykdump.service makes it start, now and at each boot")
@@ -186,6 +195,8 @@ def install(root: str, dry_run: bool) -> int:
 @_DRY_RUN
 def remove(root: str, dry_run: bool) -> int:
     """Undo what install did, and unload the capture kernel; images and dumps stay."""
+    from pykexec.kdump.service import installation
+
     with _failing():
         if not _perform(installation.removal(Path(root)), dry_run):
             print(f"the service is not installed below {root}")

@@ -1,0 +1,107 @@
+"""``pykdump doctor``, and ``pykdump snapshot``, which writes what it looks at."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import click
+
+from pykexec.errors import FileError, UsageError
+from pykexec.kdump import console_log, doctor
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.places import LISTING, Listing, Places
+from pykexec.kdump.options import JSON, MACHINE, chosen
+from pykexec.machine import IDENTITY, Machine
+from pykexec.machine.text import read_text
+
+
+@click.command("doctor")
+@MACHINE
+@click.option(
+    "--console-log",
+    "console",
+    metavar="FILE",
+    type=click.Path(),
+    help="The serial console's log of a crash (- for standard input): where did it stop?",
+)
+@click.option("--all", "everything", is_flag=True, help="Also what is fine, and what cannot be told.")
+@JSON
+def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json: bool) -> int:
+    """Say whether a crash will leave a dump, and what stands in the way; the likeliest thing first.
+
+    A console's log is judged alone, as it may be of another machine: name its machine, too, with --machine
+    (/ for this one). Exit status: 0 armed, or with a log alone: the dump was saved; 1 with warnings; 3 there
+    will be, or was, no dump.
+    """
+    if console is None:
+        return _examine(snapshot, None, everything=everything, as_json=as_json)
+    ending = console_log.diagnose(log := _console(console))
+    if snapshot is not None:
+        return _examine(snapshot, log, everything=everything, as_json=as_json)
+    print(console_log.as_json(ending) if as_json else console_log.as_text(ending), end="")
+    saved = ending.stage is console_log.Stage.SAVED
+    return 0 if saved else 1 if ending.stage is console_log.Stage.NO_CRASH else 3
+
+
+def _examine(
+    snapshot: str | None, log: console_log.ConsoleLog | None, *, everything: bool, as_json: bool
+) -> int:
+    machine = chosen(snapshot)
+    facts = Facts(machine, places=_places(snapshot, machine), console=log)
+    found, ending = doctor.diagnose(facts), facts.ending
+    if as_json:
+        print(doctor.as_json(found, ending=ending), end="")
+    else:
+        if ending is not None:
+            print(console_log.as_text(ending))
+        print(doctor.as_text(found, everything=everything, ending=ending), end="")
+    return doctor.exit_code(found)
+
+
+@click.command("snapshot")
+@click.argument("file")
+def _snapshot(file: str) -> int:
+    """Write what doctor, and plans, look at to FILE (.tar), for pykdump doctor --machine FILE elsewhere.
+
+    It holds configuration, kernel messages and names, but nothing of memory, kernels or keys: look before
+    you publish one.
+    """
+    from pykexec.arch import for_machine
+    from pykexec.kdump.doctor import collect
+    from pykexec.machine.snapshot import write_snapshot
+
+    machine = Machine.live()
+    count = write_snapshot(machine, file, for_machine(machine).facts, collect.contents(machine))
+    print(f"{file}: {count} files")
+    return 0
+
+
+COMMANDS = (_doctor, _snapshot)
+
+
+def _places(snapshot: str | None, machine: Machine) -> Places:
+    if snapshot is None:
+        return Places("/")
+    listing = read_text(machine.root, LISTING)
+    if listing is not None:
+        return Listing(listing)
+    # A folder is a whole system's, or an unpacked snapshot.
+    is_system = Path(snapshot).is_dir() and not Path(snapshot, IDENTITY).exists()
+    return Places(snapshot if is_system else None)
+
+
+def _console(path: str) -> console_log.ConsoleLog:
+    try:
+        if path == "-":
+            return console_log.parse(*console_log.tail(sys.stdin.buffer))
+        with Path(path).open("rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                raise UsageError(
+                    f"{path} is a device, which has no end", hint="capture what it says in a file"
+                )
+            return console_log.parse(*console_log.tail(file))
+    except OSError as error:
+        raise FileError(f"cannot read the console log {path}: {error.strerror}") from error

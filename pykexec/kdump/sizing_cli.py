@@ -1,0 +1,94 @@
+"""``pykdump estimate``, ``crashkernel`` and ``resize``: how much memory is reserved, and should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pykexec.errors import PykexecError, UsageError
+from pykexec.files import FileData
+from pykexec.kdump import crashkernel, estimate, resize, sizing
+from pykexec.kdump.kerneltraits import traits
+from pykexec.kdump.options import JSON, MACHINE, chosen
+from pykexec.machine import Machine
+
+
+@click.command("estimate")
+@click.option("--kernel", required=True, metavar="FILE", type=click.Path(), help="The capture kernel.")
+@click.option("--initrd", metavar="FILE", type=click.Path(), help="Its initial ramdisk.")
+@click.option("--append", default="nr_cpus=1", show_default=True, help="Its command line.")
+@click.option("--network", is_flag=True, help="The dump goes over the network.")
+@MACHINE
+@JSON
+def _estimate(
+    kernel: str, initrd: str | None, append: str, network: bool, snapshot: str | None, as_json: bool
+) -> int:
+    """Say how much memory a capture kernel needs, and what for."""
+    image = FileData.open(kernel, "kernel")
+    disk = None if initrd is None else FileData.open(initrd, "initrd")
+    inputs = sizing.read_inputs(chosen(snapshot), image, disk, append, network=network)
+    result = estimate.estimate(inputs)
+    print(estimate.as_json(result) if as_json else estimate.as_text(result), end="")
+    return 0
+
+
+@click.command("crashkernel")
+@click.argument("parameter", required=False)
+@MACHINE
+def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
+    """Say what crashkernel=PARAMETER reserves on this machine; without it, what the running kernel was told.
+
+    Whether there is room for it only the next boot can tell.
+    """
+    machine = chosen(snapshot)
+    line = machine.command_line if parameter is None else f"crashkernel={parameter}"
+    kernel = traits(machine.uname_machine, machine.kernel_release, machine.command_line)
+    for text in crashkernel.values(line):
+        crashkernel.parse(text)
+    for told in crashkernel.explain(line, machine.iomem.system_ram.size, kernel):
+        print(told)
+    return 0
+
+
+@click.command("resize")
+@click.argument("size")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def _resize(size: str, dry_run: bool) -> int:
+    """Give back to the running kernel what is reserved beyond SIZE (such as 192M), until the next boot."""
+    machine = Machine.live()
+    clause = _size(size)
+    if clause.form is not crashkernel.Form.SIMPLE or clause.offset is not None:
+        raise _no_size(size)
+    plan = resize.resize(machine, clause.size)
+    if dry_run or not plan.freed:
+        print("\n".join(resize.resize_steps(plan)))
+        return 0
+    if plan.unload_first:
+        raise UsageError(
+            "a crash kernel is loaded, and the kernel will not shrink below it",
+            hint="pykexec -p -u, then resize, then load it again",
+        )
+    _write(plan.path, f"{plan.value}\n")
+    return 0
+
+
+COMMANDS = (_estimate, _crashkernel, _resize)
+
+
+def _size(text: str) -> crashkernel.Clause:
+    try:
+        return crashkernel.parse(text)
+    except crashkernel.CrashkernelError:
+        raise _no_size(text) from None
+
+
+def _no_size(text: str) -> UsageError:
+    return UsageError(f"resize: {text[:80]!r} is no size", hint="give a number: 192M")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text)
+    except OSError as error:
+        raise PykexecError(f"cannot write {path}: {error.strerror}", hint="run as root") from error
