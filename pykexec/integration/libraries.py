@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ def libraries_of(files: Iterable[Path]) -> Sequence[Path]:
     What is no ELF file needs none. Raises FileError, and PykexecError for a library that is not found.
     """
     found: dict[Path, None] = {}
-    programs = [program for file in files if (program := _read(file)) is not None]
+    read = functools.cache(_read)  # nearly all need the C library
+    programs = [program for file in files if (program := read(file)) is not None]
     linkers = [Path(program.linker) for program in programs if program.linker]
     system = tuple(dict.fromkeys([*_configured(), *_beside(linkers), *_DEFAULT]))
     # DT_RPATH of the program counts for the libraries of its modules, too.
@@ -46,7 +48,7 @@ def libraries_of(files: Iterable[Path]) -> Sequence[Path]:
     while waiting:
         program = waiting.pop()
         for name in program.needed:
-            library = _find(name, program, (*program.folders, *of_program, *system))
+            library = _find(name, program, (*program.folders, *of_program, *system), read)
             if library.file not in found and library.file.name not in {each.name for each in linkers}:
                 found[library.file] = None
                 waiting.append(library)
@@ -61,10 +63,12 @@ def _beside(linkers: Iterable[Path]) -> Iterator[str]:
         yield folder.removeprefix("/usr") if folder.startswith("/usr/") else f"/usr{folder}"
 
 
-def _find(name: str, program: _Program, folders: Iterable[str]) -> _Program:
+def _find(
+    name: str, program: _Program, folders: Iterable[str], read: Callable[[Path], _Program | None]
+) -> _Program:
     places = (Path(name),) if "/" in name else (Path(folder, name) for folder in folders)
     for place in places:
-        library = _read(place) if place.is_file() else None
+        library = read(place) if place.is_file() else None
         # Folders may hold libraries of other machines.
         if library and (library.machine, library.bits) == (program.machine, program.bits):
             return library
