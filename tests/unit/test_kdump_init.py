@@ -371,6 +371,15 @@ def test_hooks_afterwards(dies: str, status: int, tmp_path: Path) -> None:
 _CLOCK = (
     'sleep() { read -r now rest < ROOT/proc/uptime; echo "$((${now%.*} + 20)).00 1" > ROOT/proc/uptime; }\n'
 )
+
+
+def test_a_look_that_takes_its_time(tmp_path: Path) -> None:
+    """How long is waited for a device does not depend on how long it takes to look for it."""
+    looks = "look() { echo looked; sleep 20; return 1; }"
+    said = Capture(tmp_path, replaced=_CLOCK + looks).run("wait_until look || echo gave up")
+    assert said == ["looked", "looked", "gave up"]
+
+
 _LATE = "ssh() { echo try; [ $(wc -l < ROOT/tries) -gt 2 ] || { echo >> ROOT/tries; return 255; }; }"
 _NEVER = "ssh() { echo try; return 255; }"
 _DENIED = "ssh() { echo try; echo 'Permission denied (publickey).' >&2; return 255; }"
