@@ -50,7 +50,7 @@ _THIRD = 'cp /proc/cmdline "$OUT"'
         pytest.param(X86_64, "", "pykexec -c -l", id="python"),
         jobs.further(ARM64, "", "pykexec -c -l", id="python-arm64"),
         pytest.param(X86_64, "--static", "kexec -l", id="static"),
-        pytest.param(ARM64, "--static", f"{_LOAD_FROM_THERE} /usr/sbin/kexec -c -l", id="static-arm64"),
+        jobs.further(ARM64, "--static", f"{_LOAD_FROM_THERE} /usr/sbin/kexec -c -l", id="static-arm64"),
     ],
 )
 def test_initramfs(arch: Arch, options: str, load: str, run_guest: RunGuest) -> None:

@@ -173,7 +173,7 @@ pathlib.Path(os.environ["OUT"], "memmap").write_text("".join(f"{line}\\n" for li
 _SHOW = {"/show.py": _SHOW_MAP.encode()}
 
 
-@pytest.mark.parametrize("pieces", [jobs.further(100, id="100"), 1024])
+@pytest.mark.parametrize("pieces", [100, jobs.further(1024, id="1024")])
 def test_a_map_of_hundreds_and_of_thousands(
     pieces: int, kernel: Kernel, loader: str, run_guest: RunGuest
 ) -> None:

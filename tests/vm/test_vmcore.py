@@ -57,8 +57,8 @@ makedumpfile -F -c -d 31 "$OUT/lzo" > "$OUT/zlib.flat"
 makedumpfile --split -l -d 31 "$OUT/lzo" "$OUT/split.1" "$OUT/split.2" "$OUT/split.3" > /dev/null
 """
 APPEND = "crashkernel=384M printk.devkmsg=on"
-KERNELS = {X86_64: ("5.10", "6.1"), ARM64: ("6.1",)}
-FURTHER_KERNELS = {X86_64: ("6.12", "7.2"), ARM64: ("5.10",)}
+KERNELS = {X86_64: ("5.10", "6.1")}
+FURTHER_KERNELS = {X86_64: ("6.12", "7.2"), ARM64: ("5.10", "6.1")}
 
 
 def lines_of(path: Path, style: Callable[[Dump], styles.Style]) -> list[bytes]:
