@@ -37,6 +37,8 @@ class Machine:
     """Added to the first kernel's command line."""
     uefi: bool = False
     """Start through UEFI firmware, and on arm64 with ACPI instead of a device tree."""
+    parallel: bool = False
+    """Run the CPUs side by side, for what is measured: see `_command` for what comes of it at times."""
     extra: tuple[str, ...] = ()
     """Further QEMU options."""
 
@@ -237,8 +239,9 @@ def _command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         *arch.machine,
         # KVM may be there without working; software emulation works everywhere alike. All CPUs share a
         # thread: with one each, QEMU 7.2 was seen to run text that the kernel had just patched as it was
-        # before (an int3 that nobody expected: a panic), or to die itself; and it is no faster on two cores.
-        "-accel", "tcg,thread=single",
+        # before (an int3 that nobody expected: a panic), or to die itself; and two machines at a time are no
+        # faster on two cores.
+        "-accel", f"tcg,thread={'multi' if machine.parallel else 'single'}",
         "-m", machine.memory,
         "-smp", str(machine.cpus),
         *firmware,
