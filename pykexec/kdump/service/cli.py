@@ -15,7 +15,7 @@ from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
-from pykexec.kdump.service import actions, state
+from pykexec.kdump.service import actions, state, trial
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
 
@@ -92,8 +92,6 @@ def status() -> int:
 @click.option("--passed", is_flag=True, help="The last test's dump is on its server: take it for proven.")
 def test(yes: bool, dry_run: bool, passed: bool) -> int:
     """Crash this machine now, to see whether a dump comes of it; the next boot's status tells."""
-    from pykexec.kdump.service import trial
-
     machine = Machine.live()
     with _failing():
         if passed:
@@ -112,8 +110,6 @@ def test(yes: bool, dry_run: bool, passed: bool) -> int:
 
 
 def _take_for_passed() -> int:
-    from pykexec.kdump.service import trial
-
     begun = trial.pending()
     if begun is None:
         raise PykexecError("no pykdump test is waiting for its result")
