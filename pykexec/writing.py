@@ -1,0 +1,201 @@
+"""The one way files are written: whole or not at all, with their mode, never through a link.
+
+Paths are walked folder by folder with openat(2), so that nobody can change meanwhile what they lead to.
+Links below the root of another system are followed as they would be there: none leads out of it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from pykexec.errors import FileError
+
+_LINKS_MAX = 40  # MAXSYMLINKS, include/linux/namei.h
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME_KEPT = 100  # of a file's name in that of its unfinished copy: NAME_MAX is 255 bytes
+
+
+def write_file(
+    path: str | os.PathLike[str], data: bytes | str, *, mode: int, root: str | os.PathLike[str] = "/"
+) -> None:
+    """Write a file of those contents; see `new_file`."""
+    with new_file(path, mode=mode, root=root) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def new_file(
+    path: str | os.PathLike[str], *, mode: int, root: str | os.PathLike[str] = "/", durable: bool = True
+) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` once the block has ended without an error.
+
+    `path` is absolute or relative to the working folder, and lies below `root`. It gets `mode` whatever the
+    umask. Missing folders are made, with mode 0755. `durable`: from then on it outlasts a crash.
+    Raises FileError where `path` is a link or no regular file, or where it cannot be written; what was there
+    before then stays as it was.
+    """
+    place = _absolute(path)
+    try:
+        with _opened_folder(place.parent, Path(root), make=True) as folder:
+            _require_file(place, folder)
+            partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(4)}"
+            descriptor = os.open(partial, _NEW_FILE, mode=0o600, dir_fd=folder)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fchmod(descriptor, mode)
+                    if durable:
+                        os.fsync(descriptor)
+                os.replace(partial, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(partial, dir_fd=folder)
+                raise
+            if durable:
+                os.fsync(folder)  # fsync(2): a name is in the folder, not in the file
+    except OSError as error:
+        raise FileError(f"cannot write {place}: {error.strerror}") from error
+    except ValueError as error:  # a NUL byte in the name
+        raise FileError(f"cannot write {str(path)!r}: {error}") from error
+
+
+def make_private_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder that is for its owner alone (0700), whatever the umask; one that is there becomes so.
+
+    Raises FileError where it cannot be made, or belongs to somebody else.
+    """
+    place = _absolute(path)
+    try:
+        with _opened_folder(place.parent, Path("/"), make=True) as parent:
+            with suppress(FileExistsError):
+                os.mkdir(place.name, 0o700, dir_fd=parent)
+            with _opened(os.open(place.name, _FOLDER, dir_fd=parent)) as folder:
+                status = os.fstat(folder)
+                if status.st_uid != os.geteuid():
+                    raise FileError(
+                        f"the folder {place} belongs to user {status.st_uid}",
+                        hint="remove it, and find out who made it",
+                    )
+                if stat.S_IMODE(status.st_mode) != 0o700:
+                    os.fchmod(folder, 0o700)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {place}: {error.strerror}") from error
+
+
+def remove_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> bool:
+    """Remove a file or link below `root`; return whether there was one. Raises FileError."""
+    place = _absolute(path)
+    try:
+        with _opened_folder(place.parent, Path(root)) as folder:
+            os.unlink(place.name, dir_fd=folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise FileError(f"cannot remove {place}: {error.strerror}") from error
+    return True
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    place = Path(path).absolute()
+    if place.name in ("", ".."):
+        raise FileError(f"{path} names no file")
+    return place
+
+
+def _require_file(place: Path, folder: int) -> None:
+    """Raises FileError where something else than a regular file has the name."""
+    try:
+        mode = os.stat(place.name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        to = os.readlink(place.name, dir_fd=folder)
+        raise FileError(f"cannot write {place}: it is a link to {to}", hint="name the file itself")
+    if not stat.S_ISREG(mode):
+        raise FileError(f"cannot write {place}: it is no regular file", hint="name another")
+
+
+@contextmanager
+def _opened(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _opened_folder(path: Path, root: Path, *, make: bool = False) -> Iterator[int]:
+    """Open a folder below a root, as it would be found by a process that has this root.
+
+    `make`: missing folders are made. Raises OSError, and FileError where the path leads out of the root.
+    """
+    top = Path(root).absolute()
+    if not path.is_relative_to(top):
+        raise FileError(f"{path} is not below {top}")
+    waiting = list(reversed(path.relative_to(top).parts))
+    # The folders from the root to the present one: ".." goes back along them.
+    chain = [os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+    links = 0
+    try:
+        while waiting:
+            name = waiting.pop()
+            if name == "..":
+                if len(chain) > 1:
+                    os.close(chain.pop())
+                continue
+            target = _link_target(name, chain[-1])
+            if target is None:
+                chain.append(_open_below(name, chain[-1], make=make))
+                continue
+            links += 1
+            if links > _LINKS_MAX:
+                raise FileError(f"{path}: too many links")
+            if target.startswith("/"):
+                while len(chain) > 1:
+                    os.close(chain.pop())
+            waiting += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        yield chain[-1]
+    finally:
+        for descriptor in chain:
+            os.close(descriptor)
+
+
+def _open_below(name: str, folder: int, *, make: bool) -> int:
+    made = False
+    if make:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=folder)
+            made = True
+    found = os.open(name, _FOLDER, dir_fd=folder)
+    if made:
+        os.fchmod(found, 0o755)
+    return found
+
+
+def _link_target(name: str, folder: int) -> str | None:
+    """Return what a link points to; None for what is no link.
+
+    Raises FileError for a link that somebody else has put into a folder that all may write to, which the
+    kernel would not follow either (fs/namei.c, may_follow_link()).
+    """
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISLNK(status.st_mode):
+        return None
+    parent = os.fstat(folder)
+    is_shared = parent.st_mode & stat.S_ISVTX and parent.st_mode & stat.S_IWOTH
+    if is_shared and status.st_uid not in (os.geteuid(), parent.st_uid):
+        raise FileError(
+            f"the link {name} belongs to user {status.st_uid}, in a folder that all may write to"
+        )
+    return os.readlink(name, dir_fd=folder)

@@ -1,0 +1,193 @@
+"""Files are written whole or not at all, with their mode, and never through a link."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec import writing
+from pykexec.errors import FileError
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+_NOBODY = 65534
+
+
+@pytest.fixture(params=(0, 0o022, 0o077, 0o777))
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o755])
+def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path, mode: int) -> None:
+    target = tmp_path / "a/b/file"
+    writing.write_file(target, "text", mode=mode)
+    assert target.read_text() == "text"
+    assert (_mode(target), _mode(tmp_path / "a"), _mode(tmp_path / "a/b")) == (mode, 0o755, 0o755)
+
+
+def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("before")
+
+    def fail() -> None:
+        with writing.new_file(target, mode=0o600) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert target.read_text() == "before"
+    assert _names(tmp_path) == ["file"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "file"
+    target.write_text("before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match="file: No space left on device"):
+        writing.write_file(target, "after", mode=0o600)
+    assert target.read_text() == "before"
+    assert _names(tmp_path) == ["file"]
+
+
+def test_writers_do_not_share_an_unfinished_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    with writing.new_file(target, mode=0o600) as one, writing.new_file(target, mode=0o600) as two:
+        one.write(b"one")
+        two.write(b"two two")
+    assert target.read_bytes() == b"one"  # the last to be done
+
+
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o666)
+    (tmp_path / "link").symlink_to(victim)
+    with pytest.raises(FileError, match=r"link: it is a link to .*victim"):
+        writing.write_file(tmp_path / "link", "x", mode=0o600)
+    assert (victim.read_text(), _mode(victim)) == ("precious", 0o666)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_only_a_regular_file_is_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "it")
+    with pytest.raises(FileError, match="it is no regular file"):
+        writing.write_file(tmp_path / "it", "x", mode=0o600)
+
+
+def test_a_nul_in_a_name_is_refused() -> None:
+    with pytest.raises(FileError, match="cannot write"):
+        writing.write_file("/tmp/a\0b", "x", mode=0o600)
+
+
+@pytest.mark.parametrize("to", ["/outside", "../../outside", "../outside", "/../outside"])
+def test_links_of_another_system_are_its_own(tmp_path: Path, to: str) -> None:
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/udev").symlink_to(to)
+    writing.write_file(root / "etc/udev/rules.d/x", "x", mode=0o644, root=root)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("x")] == ["root/outside/rules.d/x"]
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(FileError, match="too many links"):
+        writing.write_file(tmp_path / "a/file", "x", mode=0o600)
+
+
+def test_a_path_that_is_not_below_the_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    with pytest.raises(FileError, match="is not below"):
+        writing.write_file(tmp_path / "file", "x", mode=0o600, root=tmp_path / "root")
+    with pytest.raises(FileError, match="names no file"):
+        writing.write_file(tmp_path / "root/..", "x", mode=0o600, root=tmp_path / "root")
+
+
+@needs_root
+def test_a_link_planted_in_a_shared_folder_is_not_followed(tmp_path: Path) -> None:
+    shared, victim = tmp_path / "shared", tmp_path / "victim"
+    victim.mkdir()
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "folder").symlink_to(victim)
+    os.lchown(shared / "folder", _NOBODY, _NOBODY)
+    with pytest.raises(FileError, match="belongs to user 65534"):
+        writing.write_file(shared / "folder/file", "x", mode=0o600)
+    assert not _names(victim)
+    os.lchown(shared / "folder", 0, 0)
+    writing.write_file(shared / "folder/file", "x", mode=0o600)
+    assert _names(victim) == ["file"]
+
+
+_NAMES = st.sampled_from(["a", "b", "..", "c"])
+
+
+@given(
+    links=st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(_NAMES, max_size=4).map("/".join)),
+    absolute=st.booleans(),
+    path=st.lists(_NAMES, min_size=1, max_size=5),
+)
+def test_nothing_leads_out_of_a_root(links: dict[str, str], absolute: bool, path: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "1/2/root")
+        root.mkdir(parents=True)
+        for name, to in links.items():
+            if to or absolute:
+                (root / name).symlink_to(f"/{to}" if absolute else to)
+        try:
+            writing.write_file(Path(root, *path, "file"), "x", mode=0o600, root=root)
+        except FileError:
+            return
+        found = [each for each in Path(folder).rglob("file") if not each.is_symlink()]
+        assert len(found) == 1
+        assert found[0].resolve().is_relative_to(root.resolve())
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_private_folder_is_its_owners(tmp_path: Path) -> None:
+    writing.make_private_folder(tmp_path / "a")
+    assert _mode(tmp_path / "a") == 0o700
+    (tmp_path / "a").chmod(0o777)
+    writing.make_private_folder(tmp_path / "a")
+    assert _mode(tmp_path / "a") == 0o700
+
+
+@needs_root
+def test_a_private_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    os.chown(tmp_path / "a", _NOBODY, _NOBODY)
+    with pytest.raises(FileError, match="belongs to user 65534"):
+        writing.make_private_folder(tmp_path / "a")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(FileError, match="cannot make the folder"):
+        writing.make_private_folder(tmp_path / "b")
+
+
+def test_removing_a_link_leaves_its_target(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "link").symlink_to("victim")
+    assert writing.remove_file(tmp_path / "link")
+    assert not writing.remove_file(tmp_path / "link")
+    assert not writing.remove_file(tmp_path / "no/such")
+    assert _names(tmp_path) == ["victim"]
