@@ -1,0 +1,123 @@
+"""What Linux and its neighbours call the architectures: closed tables, for all that have kexec or dumps.
+
+Inside the project an architecture has one name, that of its folder below arch/. What uname, ELF, PE, EFI and
+U-Boot say is turned into that name here, at the border, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    ByteOrder = Literal["little", "big"]
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """How an architecture's kernels, core files and dumps are written down."""
+
+    machine: int
+    """EM_* (include/uapi/linux/elf-em.h); kexec_load(2) takes it in the high half of its flags, too."""
+    bits: int
+    """Of an address and a long: 32 or 64."""
+    order: ByteOrder | None
+    """None where kernels of both orders have the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchNames:
+    """An architecture by all its names."""
+
+    name: str
+    """Ours: that of its folder."""
+    uname: str
+    """A regular expression for what `uname -m` says."""
+    elf: Elf
+    kexec_load: int | None = None
+    """The system call's number for a process of the kernel's own word size
+    (arch/*/kernel/syscalls/syscall*.tbl, scripts/syscall.tbl); None where there is no kexec."""
+    kexec_file_load: int | None = None
+    """None where no kernel for it has this call."""
+    pe: tuple[int, ...] = ()
+    """IMAGE_FILE_MACHINE_* (PE format, "Machine types")."""
+    efi: str = ""
+    """UEFI's name in lower case, as in BOOTX64.EFI (UEFI 2.10, 3.5.1.1)."""
+    u_boot: int | None = None
+    """IH_ARCH_* (U-Boot, include/image.h)."""
+    long_long_alignment: int = 8
+    """Bytes to which the ABI aligns a 64-bit number in a structure."""
+
+
+ALL = (
+    ArchNames("x86_64", "x86_64|amd64", Elf(62, 64, "little"), 246, 320, (0x8664,), "x64", 24),
+    ArchNames(
+        "i386", "i[3-6]86", Elf(3, 32, "little"), 283, None, (0x14C,), "ia32", 3, long_long_alignment=4
+    ),
+    ArchNames("arm64", "aarch64|arm64", Elf(183, 64, "little"), 104, 294, (0xAA64,), "aa64", 22),
+    ArchNames("arm64be", "aarch64_be", Elf(183, 64, "big"), 104, 294),
+    ArchNames("arm", "arm|armv.*l", Elf(40, 32, "little"), 347, None, (0x1C2, 0x1C0, 0x1C4), "arm", 2),
+    ArchNames("armbe", "armv.*b", Elf(40, 32, "big"), 347),
+    ArchNames("riscv64", "riscv64", Elf(243, 64, "little"), 104, 294, (0x5064,), "riscv64", 26),
+    ArchNames("riscv32", "riscv32", Elf(243, 32, "little"), 104, None, (0x5032,), "riscv32", 26),
+    ArchNames("loongarch64", "loongarch64", Elf(258, 64, "little"), 104, 294, (0x6264,), "loongarch64", 27),
+    ArchNames(
+        "loongarch32", "loongarch32", Elf(258, 32, "little"), None, None, (0x6232,), "loongarch32", 27
+    ),
+    ArchNames("ppc64le", "ppc64le", Elf(21, 64, "little"), 268, 382, u_boot=7),
+    ArchNames("ppc64", "ppc64", Elf(21, 64, "big"), 268, 382, u_boot=7),
+    ArchNames("ppc", "ppc", Elf(20, 32, "big"), 268, u_boot=7),
+    ArchNames("s390x", "s390x", Elf(22, 64, "big"), 277, 381, u_boot=8),
+    ArchNames("sheb", "sh([2-5](a|al-dsp)?)?eb", Elf(42, 32, "big"), 283, u_boot=9, long_long_alignment=4),
+    ArchNames("sh", "sh([2-5](a|al-dsp)?)?", Elf(42, 32, "little"), 283, u_boot=9, long_long_alignment=4),
+    ArchNames("mips", "mips", Elf(8, 32, None), 4311, u_boot=5),
+    ArchNames("mips64", "mips64", Elf(8, 64, None), 5270, u_boot=6),
+    ArchNames("parisc", "parisc", Elf(15, 32, "big"), 300, 355),
+    ArchNames("parisc64", "parisc64", Elf(15, 64, "big"), 300, 355),
+    ArchNames("m68k", "m68k", Elf(4, 32, "big"), 313, u_boot=12, long_long_alignment=2),
+    ArchNames("ia64", "ia64", Elf(50, 64, "little"), 1268, None, (0x200,), "ia64", 4),
+    ArchNames("alpha", "alpha", Elf(0x9026, 64, "little"), u_boot=1),
+    ArchNames("sparc64", "sparc64", Elf(43, 64, "big"), u_boot=11),
+    ArchNames("sparc", "sparc", Elf(2, 32, "big"), u_boot=10),
+    ArchNames("arc", "arc", Elf(195, 32, "little"), u_boot=23, long_long_alignment=4),
+    ArchNames("xtensa", "xtensa", Elf(94, 32, None), u_boot=25),
+    ArchNames("openrisc", "openrisc", Elf(92, 32, "big"), u_boot=21, long_long_alignment=4),
+    ArchNames("microblaze", "microblaze", Elf(189, 32, None), u_boot=14, long_long_alignment=4),
+    ArchNames("nios2", "nios2", Elf(113, 32, "little"), u_boot=15, long_long_alignment=4),
+    ArchNames("csky", "csky", Elf(252, 32, "little"), long_long_alignment=4),
+    ArchNames("hexagon", "hexagon", Elf(164, 32, "little")),
+)
+"""Each has one row. Where several would do for a neighbour's name, the first is meant."""
+
+
+def named(name: str) -> ArchNames | None:
+    """Return the row of that name of ours."""
+    return next((each for each in ALL if each.name == name), None)
+
+
+def of_uname(machine: str) -> ArchNames | None:
+    """Return the row for what `uname -m` says; None for what Linux has no kexec and no dumps on."""
+    return next((each for each in ALL if re.fullmatch(each.uname, machine)), None)
+
+
+def of_elf(machine: int, bits: int, order: ByteOrder) -> ArchNames | None:
+    """Return the row of an ELF file's e_machine, class and byte order.
+
+    The dump of a 32-bit machine with much memory is of class 64: then the machine alone decides.
+    """
+    found = [each for each in ALL if each.elf.machine == machine and each.elf.order in (order, None)]
+    return next((each for each in found if each.elf.bits == bits), next(iter(found), None))
+
+
+def of_pe(machine: int) -> ArchNames | None:
+    """Return the row of a PE file's machine type."""
+    return next((each for each in ALL if machine in each.pe), None)
+
+
+def of_u_boot(number: int) -> ArchNames | None:
+    """Return the row of the architecture in a uImage header."""
+    return next((each for each in ALL if each.u_boot == number), None)
