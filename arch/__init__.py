@@ -1,75 +1,99 @@
-"""Architectures: one folder each, found by name; nothing else in the project knows which there are.
+"""Architectures: one folder each, found by name. A folder is a slice through the program, not a floor.
 
-A folder's ``__init__`` defines ``ARCH``, an object with the attributes of `Arch`, and imports its loader
-only when that is used.
+`ARCH` in a folder's ``__init__`` is data only. What else an architecture knows stands in further files of
+its folder, each named for the part of the program that asks (`part`). A folder without ``ARCH`` is shared.
 """
+
+from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
-from functools import cache
 
+from pykexec import names
 from pykexec.errors import MachineError
-from pykexec.files import FileData
-from pykexec.machine import Machine
-from pykexec.plan import LoadPlan, Request
+from pykexec.uapi import KEXEC_CRASH_HOTPLUG_SUPPORT
+from pykexec.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-else:
-    Protocol = object
+    from typing import TypeVar
+
+    from pykexec.machine import Machine
+
+    P = TypeVar("P")
 
 
-class Arch(Protocol):
-    """What the rest of pykexec asks of an architecture."""
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """An architecture: what it is, as data. Importing it imports nothing else."""
+
+    name: str
+    """Its folder's, and its purgatory's; the row of `names` is of the same name."""
+    formats: tuple[str, ...]
+    """The types of kernel that can be loaded, by kexec-tools' names for them (-t)."""
+    honours: frozenset[str] = frozenset()
+    """What of `plan.SPECIAL` its loader takes; all else of that is refused before it is asked."""
+    facts: tuple[str, ...] = ()
+    """Glob patterns (relative to the root) of the files that only this architecture's loader reads."""
+    page_sizes: tuple[int, ...] = (4096,)
+    """What its kernels may have, in bytes."""
+    address_end: int = 1 << 64
+    """The first physical address that no segment can have."""
+    hotplug_flag: int = KEXEC_CRASH_HOTPLUG_SUPPORT
+    """kexec_load's flag for core headers that the running kernel keeps up to date."""
 
     @property
-    def name(self) -> str:
-        """The folder's name, which is also the purgatory's."""
+    def names(self) -> names.ArchNames:
+        """All its names, its word size and byte order."""
+        return names.named(self.name)
 
     @property
-    def machines(self) -> Sequence[str]:
-        """What ``uname -m`` says on it."""
-
-    @property
-    def formats(self) -> Sequence[str]:
-        """The types of kernel that can be loaded, by kexec-tools' names for them (-t)."""
-
-    @property
-    def facts(self) -> Sequence[str]:
-        """Glob patterns (relative to the root) of the files only this architecture's loader reads."""
-
-    @property
-    def hands_device_tree_on(self) -> bool:
-        """Whether kernels loaded with kexec_load(2) get the running kernel's device tree, too."""
-
-    def has_file_format(self, kernel: FileData) -> bool:
-        """Whether it is in the format that kexec_file_load(2) takes. Raises ImageError for a damaged one."""
-
-    def plan(self, machine: Machine, request: Request) -> LoadPlan:
-        """Decide what goes where. Raises PykexecError; has no side effect."""
+    def kexec_flag(self) -> int:
+        """The high half of kexec_load's flags (include/uapi/linux/kexec.h)."""
+        return self.names.elf.machine << 16
 
 
-@cache
-def architectures() -> tuple[Arch, ...]:
-    """All architectures pykexec can load for, in order of name."""
-    folders = [entry for folder in __path__ for entry in os.scandir(folder)]
-    names = sorted({each.name for each in folders if _is_package(each.path)})
-    return tuple(importlib.import_module(f"{__name__}.{name}").ARCH for name in names)
-
-
-def _is_package(folder: str) -> bool:
-    """Whether it can be imported: an initramfs has the byte code alone."""
-    return any(os.path.exists(os.path.join(folder, f"__init__{suffix}")) for suffix in (".py", ".pyc"))
+def find(uname: str) -> Arch | None:
+    """Return the architecture of which `uname -m` says that; None where there is no loader for it."""
+    row = names.of_uname(uname)
+    return None if row is None else _arch_in(row.name)
 
 
 def for_machine(machine: Machine) -> Arch:
-    """The architecture of that machine. Raises MachineError for one pykexec has no loader for."""
-    for arch in architectures():
-        if machine.uname_machine in arch.machines:
-            return arch
-    known = ", ".join(name for arch in architectures() for name in arch.machines)
+    """Return the architecture of that machine. Raises MachineError for one that there is no loader for."""
+    found = find(machine.uname_machine)
+    if found is not None:
+        return found
     raise MachineError(
-        f"no loader for machine type {machine.uname_machine}", hint=f"pykexec can load for: {known}"
+        f"no loader for machine type {machine.uname_machine}",
+        hint=f"pykexec can load for: {', '.join(each.name for each in all_architectures())}",
     )
+
+
+def all_architectures() -> tuple[Arch, ...]:
+    """Return all that there are loaders for, by name: for lists that people read."""
+    folders = sorted(entry.name for folder in __path__ for entry in os.scandir(folder) if entry.is_dir())
+    return tuple(found for name in folders if (found := _arch_in(name)) is not None)
+
+
+def part(arch: Arch, kind: str, default: P) -> P:
+    """Return `PART` of that architecture's file for that kind of question, of the type that `default` has.
+
+    `default` where there is no such file: it says "cannot tell", never "fine".
+    """
+    module = _module(f"{arch.name}.{kind}")
+    return default if module is None else module.PART  # type: ignore[attr-defined]
+
+
+def _arch_in(folder: str) -> Arch | None:
+    return getattr(_module(folder), "ARCH", None) if folder.isidentifier() else None
+
+
+def _module(name: str) -> object | None:
+    full = f"{__name__}.{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:  # something that it needs is missing
+            raise
+        return None

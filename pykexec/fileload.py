@@ -98,9 +98,13 @@ def _is_known(machine: Machine, kernel: FileData) -> bool:
     Raises ImageError for a damaged kernel.
     """
     from pykexec import arch
+    from pykexec.booting import kernel as kernels
 
-    known = [each for each in arch.architectures() if machine.uname_machine in each.machines]
-    return not known or known[0].has_file_format(kernel)
+    found = arch.find(machine.uname_machine)
+    if found is None:
+        return True
+    facts = kernels.inspect(kernel, found)
+    return facts is not None and facts.is_for_file_load
 
 
 def _require_loadable(kernel: FileData, line: str, *, is_known: bool) -> None:

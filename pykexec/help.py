@@ -3,7 +3,7 @@
 import click
 
 from pykexec import KEXEC_TOOLS, __version__
-from pykexec.arch import architectures
+from pykexec.arch import all_architectures
 from pykexec.options import (
     ACTIONS,
     GENERAL,
@@ -34,7 +34,7 @@ def text() -> str:
         with formatter.section(group):
             formatter.write_dl([_row(option) for option in OPTIONS if option.group == group], col_max=38)
     with formatter.section("Types of kernel (-t)"):
-        formatter.write_dl([(arch.name, ", ".join(arch.formats)) for arch in architectures()])
+        formatter.write_dl([(arch.name, ", ".join(arch.formats)) for arch in all_architectures()])
     formatter.write("\nLong options may be abbreviated, but for those not in kexec-tools.\n")
     formatter.write(
         "Exit status: 0 done; 1 wrong usage, or nothing reserved or loaded; 253 -s cannot; 255 failed.\n"

@@ -178,11 +178,11 @@ def _resolved(machine: Machine, request: Request) -> Request:
 
 
 def _plan_load(machine: Machine, request: Request) -> LoadPlan:
-    from pykexec import arch
+    from pykexec.booting import part
 
     _keep_handover(machine, request.purpose)
     try:
-        plan = arch.for_machine(machine).plan(machine, request)
+        plan = part.plan(machine, request)
     except PlacementError as error:
         error.hint = error.hint or _room_for(request, error.missing)
         raise
@@ -252,7 +252,7 @@ def _file_load_only(machine: Machine, request: Request) -> bool:
     """Whether kexec_load(2) would lose something that was asked for."""
     from pykexec import arch
 
-    forced = request.force_dtb and not arch.for_machine(machine).hands_device_tree_on
+    forced = request.force_dtb and "force_dtb" not in arch.for_machine(machine).honours
     return forced or hands_over(machine, request.purpose)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pykexec import __version__, roff
-from pykexec.arch import architectures
+from pykexec.arch import all_architectures
 from pykexec.errors import UsageError
 from pykexec.options import OPTIONS, OURS, Option
 
@@ -147,7 +147,7 @@ def _heading(option: Option) -> str:
 
 def _types() -> Iterator[str]:
     yield from roff.prose("What -t takes, by machine:")
-    yield from roff.definitions([(arch.name, ", ".join(arch.formats) + ".") for arch in architectures()])
+    yield from roff.definitions([(arch.name, ", ".join(arch.formats) + ".") for arch in all_architectures()])
 
 
 def completion(shell: str, options: Sequence[Option] = OPTIONS) -> str:
@@ -160,7 +160,7 @@ def completion(shell: str, options: Sequence[Option] = OPTIONS) -> str:
 def _choices(option: Option) -> Sequence[str]:
     """The words its argument can be, where these are known."""
     if option.field == _FORMAT_OPTION:
-        return list(dict.fromkeys(each for arch in architectures() for each in arch.formats))
+        return list(dict.fromkeys(each for arch in all_architectures() for each in arch.formats))
     return option.choices
 
 

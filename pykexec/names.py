@@ -6,8 +6,6 @@ U-Boot say is turned into that name here, at the border, and nowhere else.
 
 from __future__ import annotations
 
-import re
-
 from pykexec.values import dataclass
 
 TYPE_CHECKING = False
@@ -36,7 +34,7 @@ class ArchNames:
     name: str
     """Ours: that of its folder."""
     uname: str
-    """A regular expression for what `uname -m` says."""
+    """What `uname -m` says: words, in which a * stands for anything."""
     elf: Elf
     kexec_load: int | None = None
     """The system call's number for a process of the kernel's own word size
@@ -54,14 +52,22 @@ class ArchNames:
 
 
 ALL = (
-    ArchNames("x86_64", "x86_64|amd64", Elf(62, 64, "little"), 246, 320, (0x8664,), "x64", 24),
+    ArchNames("x86_64", "x86_64 amd64", Elf(62, 64, "little"), 246, 320, (0x8664,), "x64", 24),
     ArchNames(
-        "i386", "i[3-6]86", Elf(3, 32, "little"), 283, None, (0x14C,), "ia32", 3, long_long_alignment=4
+        "i386",
+        "i386 i486 i586 i686",
+        Elf(3, 32, "little"),
+        283,
+        None,
+        (0x14C,),
+        "ia32",
+        3,
+        long_long_alignment=4,
     ),
-    ArchNames("arm64", "aarch64|arm64", Elf(183, 64, "little"), 104, 294, (0xAA64,), "aa64", 22),
+    ArchNames("arm64", "aarch64 arm64", Elf(183, 64, "little"), 104, 294, (0xAA64,), "aa64", 22),
     ArchNames("arm64be", "aarch64_be", Elf(183, 64, "big"), 104, 294),
-    ArchNames("arm", "arm|armv.*l", Elf(40, 32, "little"), 347, None, (0x1C2, 0x1C0, 0x1C4), "arm", 2),
-    ArchNames("armbe", "armv.*b", Elf(40, 32, "big"), 347),
+    ArchNames("arm", "arm armv*l", Elf(40, 32, "little"), 347, None, (0x1C2, 0x1C0, 0x1C4), "arm", 2),
+    ArchNames("armbe", "armv*b", Elf(40, 32, "big"), 347),
     ArchNames("riscv64", "riscv64", Elf(243, 64, "little"), 104, 294, (0x5064,), "riscv64", 26),
     ArchNames("riscv32", "riscv32", Elf(243, 32, "little"), 104, None, (0x5032,), "riscv32", 26),
     ArchNames("loongarch64", "loongarch64", Elf(258, 64, "little"), 104, 294, (0x6264,), "loongarch64", 27),
@@ -72,8 +78,22 @@ ALL = (
     ArchNames("ppc64", "ppc64", Elf(21, 64, "big"), 268, 382, u_boot=7),
     ArchNames("ppc", "ppc", Elf(20, 32, "big"), 268, u_boot=7),
     ArchNames("s390x", "s390x", Elf(22, 64, "big"), 277, 381, u_boot=8),
-    ArchNames("sheb", "sh([2-5](a|al-dsp)?)?eb", Elf(42, 32, "big"), 283, u_boot=9, long_long_alignment=4),
-    ArchNames("sh", "sh([2-5](a|al-dsp)?)?", Elf(42, 32, "little"), 283, u_boot=9, long_long_alignment=4),
+    ArchNames(
+        "sheb",
+        "sheb sh2eb sh2aeb sh3eb sh4eb sh4aeb sh4al-dspeb",
+        Elf(42, 32, "big"),
+        283,
+        u_boot=9,
+        long_long_alignment=4,
+    ),
+    ArchNames(
+        "sh",
+        "sh sh2 sh2a sh3 sh4 sh4a sh4al-dsp sh5",
+        Elf(42, 32, "little"),
+        283,
+        u_boot=9,
+        long_long_alignment=4,
+    ),
     ArchNames("mips", "mips", Elf(8, 32, None), 4311, u_boot=5),
     ArchNames("mips64", "mips64", Elf(8, 64, None), 5270, u_boot=6),
     ArchNames("parisc", "parisc", Elf(15, 32, "big"), 300, 355),
@@ -94,14 +114,25 @@ ALL = (
 """Each has one row. Where several would do for a neighbour's name, the first is meant."""
 
 
-def named(name: str) -> ArchNames | None:
-    """Return the row of that name of ours."""
-    return next((each for each in ALL if each.name == name), None)
+def named(name: str) -> ArchNames:
+    """Return the row of that name of ours. Raises KeyError where there is none."""
+    for each in ALL:
+        if each.name == name:
+            return each
+    raise KeyError(name)
 
 
 def of_uname(machine: str) -> ArchNames | None:
     """Return the row for what `uname -m` says; None for what Linux has no kexec and no dumps on."""
-    return next((each for each in ALL if re.fullmatch(each.uname, machine)), None)
+    return next((each for each in ALL if any(_is_like(machine, word) for word in each.uname.split())), None)
+
+
+def _is_like(text: str, pattern: str) -> bool:
+    # Without `re`, which takes longer to import than a load may take to find its architecture.
+    before, star, after = pattern.partition("*")
+    if not star:
+        return text == pattern
+    return text.startswith(before) and text.endswith(after) and len(text) >= len(before + after)
 
 
 def of_elf(machine: int, bits: int, order: ByteOrder) -> ArchNames | None:

@@ -14,6 +14,7 @@ from pykexec.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pykexec.initramfs import Addition
@@ -23,6 +24,7 @@ __all__ = [
     "KEXEC_ON_CRASH",
     "KEXEC_SEGMENT_MAX",
     "SEED_SIZE",
+    "SPECIAL",
     "Console",
     "FileLoadPlan",
     "Layout",
@@ -31,6 +33,7 @@ __all__ = [
     "Purpose",
     "Request",
     "Segment",
+    "Special",
 ]
 
 ADDRESS_SPACE = Range(0, 1 << 64)
@@ -178,6 +181,43 @@ class Request:
             device_tree=None if device_tree is None else FileData.open(device_tree, "device tree"),
             **settings,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """What of a request only some architectures can honour."""
+
+    is_asked: Callable[[Request], bool]
+    refusal: str
+    """Where it cannot be; {arch} stands for the machine's architecture."""
+    hint: str | None = None
+
+
+def _for_x86(option: str, is_asked: Callable[[Request], bool]) -> Special:
+    return Special(is_asked, f"{option} is for x86; this machine is {{arch}}")
+
+
+SPECIAL: Mapping[str, Special] = {
+    "entry_32bit": _for_x86("--entry-32bit", lambda request: request.entry_32bit),
+    "real_mode": _for_x86("--real-mode", lambda request: request.real_mode),
+    "modules": _for_x86("--module", lambda request: bool(request.modules)),
+    "hand_over_efi": _for_x86("--noefi", lambda request: not request.hand_over_efi),
+    "memmap_parameters": _for_x86("--pass-memmap-cmdline", lambda request: request.memmap_parameters),
+    "console_vga": _for_x86("--console-vga", lambda request: request.console.vga),
+    "preserve_context": _for_x86("--load-preserve-context", lambda request: request.preserve_context),
+    "jump_back": _for_x86("--load-jump-back-helper", lambda request: request.jump_back is not None),
+    "console_baud": _for_x86("--serial-baud", lambda request: request.console.baud is not None),
+    "device_tree": Special(
+        lambda request: request.device_tree is not None,
+        "--dtb: a device tree is for architectures that boot with one, which {arch} does not",
+    ),
+    "force_dtb": Special(
+        lambda request: request.force_dtb,
+        "--force-dtb: on {arch} only kexec_file_load hands the running kernel's device tree on",
+        "leave out -c and what needs it",
+    ),
+}
+"""By the names that `Arch.honours` has for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """Image: the arm64 kernel as it runs, behind a header of 64 bytes (booting.rst, "Call the kernel image")."""
 
-import enum
-
+from pykexec.arch.arm64 import ARCH
 from pykexec.arch.arm64.compiled import HEADER
+from pykexec.booting.kernel import ImagePart, KernelFacts
+from pykexec.booting.treeload import TreeKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import pe
 from pykexec.memory import KIB, MIB
-from pykexec.values import dataclass
 
 _MAGIC = b"ARM\x64"
 _EM_AARCH64 = b"\xb7\0"  # elf(5): e_machine, little-endian
@@ -15,28 +15,12 @@ _FLAG_BIG_ENDIAN = 1 << 0
 _IMAGE_SIZE_MAX = 1 << 40
 
 
-class PageSize(enum.Enum):
-    """Flags, bits 1-2: the kernel's page size in bytes."""
-
-    UNSPECIFIED = 0
-    KIB_4 = 4 * KIB
-    KIB_16 = 16 * KIB
-    KIB_64 = 64 * KIB
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A kernel checked to be an arm64 Image; sizes in bytes."""
-
-    path: str
-    data: memoryview
-    text_offset: int
-    """From a 2 MiB boundary to where the kernel must be loaded."""
-    memory_size: int
-    """From there, what must be free memory."""
-    page_size: PageSize
-    format: str
-    """What the file is."""
+_PAGE_SIZES = (None, 4 * KIB, 16 * KIB, 64 * KIB)
+"""Of the kernel, in bytes, by flags, bits 1-2."""
+_ALIGNMENT = 2 * MIB
+"""booting.rst, "Call the kernel image": of what lies text_offset below it."""
+COMMAND_LINE_LIMIT = 2047
+"""COMMAND_LINE_SIZE in arch/arm64/include/uapi/asm/setup.h, less the NUL."""
 
 
 def matches(data: memoryview) -> bool:
@@ -44,12 +28,12 @@ def matches(data: memoryview) -> bool:
     return data.nbytes >= HEADER.sizeof() and bytes(data[0x38:0x3C]) == _MAGIC
 
 
-def parse(file: FileData) -> Image:
+def parse(file: FileData) -> TreeKernel:
     """Read and check an Image, or the vmlinux one is made of. Raises ImageError."""
     path, data = file.path, file.data
-    kind = "arm64 Image"
+    kind, type_ = "arm64 Image", "Image"
     if bytes(data[:4]) == b"\x7fELF" and data[18:20] == _EM_AARCH64:
-        kind = "arm64 vmlinux"
+        kind, type_ = "arm64 vmlinux", "vmlinux"
         from pykexec.formats import elf
 
         data = elf.flatten(path, elf.parse(path, data).pieces).data
@@ -78,7 +62,16 @@ def parse(file: FileData) -> Image:
             f"{path}: damaged Image: image_size {memory_size:#x} at offset 0x10 is less than the file's"
             f" {data.nbytes:#x} bytes"
         )
-    return Image(path, data, text_offset, memory_size, list(PageSize)[header.flags >> 1 & 3], kind)
+    return TreeKernel(
+        path=path,
+        data=data,
+        offset=text_offset,
+        memory_size=memory_size,
+        alignment=_ALIGNMENT,
+        type=type_,
+        description=kind,
+        page_size=_PAGE_SIZES[header.flags >> 1 & 3],
+    )
 
 
 def _require_whole(path: str, data: memoryview) -> None:
@@ -89,3 +82,20 @@ def _require_whole(path: str, data: memoryview) -> None:
             f"{path}: truncated: {data.nbytes} bytes, but its PE header says {stub.end}",
             hint="copy or install the kernel again",
         )
+
+
+def inspect(kernel: FileData) -> KernelFacts | None:
+    """Return what an Image tells; None for another file. Raises ImageError for a damaged one."""
+    if not matches(kernel.data):
+        return None
+    parsed = parse(kernel)
+    return KernelFacts(
+        arch=ARCH.name,
+        format="Image",
+        memory=parsed.memory_size,
+        line_limit=COMMAND_LINE_LIMIT,
+        is_for_file_load=True,  # arch/arm64/kernel/kexec_image.c
+    )
+
+
+PART = ImagePart(inspect)

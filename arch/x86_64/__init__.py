@@ -1,16 +1,11 @@
 """x86_64: Linux kernels by its boot protocol (Documentation/arch/x86/boot.rst), and Multiboot kernels."""
 
-from pykexec.files import FileData
-from pykexec.machine import Machine
-from pykexec.plan import LoadPlan, Request
-from pykexec.values import dataclass
+from pykexec.arch import Arch
+from pykexec.uapi import KEXEC_UPDATE_ELFCOREHDR
 
-
-@dataclass(frozen=True, slots=True)
-class X86_64:  # noqa: N801 (the architecture's name)
-    name: str = "x86_64"
-    machines: tuple[str, ...] = ("x86_64",)
-    formats: tuple[str, ...] = (
+ARCH = Arch(
+    name="x86_64",
+    formats=(
         "bzImage64",
         "bzImage",
         "multiboot2-x86",
@@ -19,22 +14,21 @@ class X86_64:  # noqa: N801 (the architecture's name)
         "elf-x86",
         "uki",
         "fit",
-    )
-    facts: tuple[str, ...] = ("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type")
-
-    hands_device_tree_on: bool = False
-
-    def has_file_format(self, kernel: FileData) -> bool:
-        """arch/x86/kernel/kexec-bzimage64.c"""
-        from pykexec.arch.x86_64 import bzimage
-        from pykexec.arch.x86_64.kernel import Entry
-
-        return bzimage.matches(kernel.data) and bzimage.parse(kernel).entry is Entry.LONG
-
-    def plan(self, machine: Machine, request: Request) -> LoadPlan:
-        from pykexec.arch.x86_64 import loader
-
-        return loader.plan(machine, request)
-
-
-ARCH = X86_64()
+    ),
+    honours=frozenset(
+        {
+            "entry_32bit",
+            "real_mode",
+            "modules",
+            "hand_over_efi",
+            "memmap_parameters",
+            "console_vga",
+            "console_baud",
+            "preserve_context",
+            "jump_back",
+        }
+    ),
+    facts=("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type"),
+    # The newer KEXEC_CRASH_HOTPLUG_SUPPORT is refused by Linux 6.5 to 6.9.
+    hotplug_flag=KEXEC_UPDATE_ELFCOREHDR,
+)

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from pykexec import formats
-from pykexec.arch.x86_64 import bzimage, linux
-from pykexec.arch.x86_64.kernel import Entry
-from pykexec.errors import ImageError, UsageError
+from pykexec.arch.x86 import bzimage, linux
+from pykexec.arch.x86.kernel import Entry
+from pykexec.arch.x86_64 import ARCH
+from pykexec.booting.formats import require
+from pykexec.booting.part import LoaderPart
+from pykexec.errors import UsageError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
@@ -21,22 +24,14 @@ class _Format:
 def plan(machine: Machine, request: Request) -> LoadPlan:
     """A plan for that request on that machine. Raises PykexecError."""
     if request.jump_back is not None:
-        from pykexec.arch.x86_64 import jump
+        from pykexec.arch.x86 import jump
 
-        return jump.plan_back(machine, request)
-    if request.device_tree is not None:
-        raise UsageError(
-            "--dtb: a device tree is for architectures that boot with one, which x86_64 does not"
-        )
-    if request.force_dtb:
-        raise UsageError(
-            "--force-dtb: on x86_64 only kexec_file_load hands the running kernel's device tree on",
-            hint="leave out -c and what needs it",
-        )
+        return jump.plan_back(ARCH, machine, request)
     file, _ = formats.unwrap(request.kernel)
     found = _sniff(file.data)
     if request.format is not None:
-        _require_format(file, request.format, found)
+        matches = FORMATS[request.format].matches(file.data) if request.format in FORMATS else False
+        require(file.path, request.format, request.format if matches else found, list(FORMATS))
         found = request.format
     # A file of no known format is most likely meant to be a bzImage: let that say what it lacks.
     chosen = found or "bzImage64"
@@ -50,27 +45,13 @@ def _sniff(data: memoryview) -> str | None:
     return next((name for name, each in FORMATS.items() if each.matches(data)), None)
 
 
-def _require_format(file: FileData, wanted: str, found: str | None) -> None:
-    if wanted not in FORMATS:
-        raise UsageError(
-            f"Unsupported kernel type {wanted}", hint=f"the types that can be loaded: {', '.join(FORMATS)}"
-        )
-    if FORMATS[wanted].matches(file.data):
-        return
-    if found is None:
-        raise ImageError(f"Cannot determine the file type of {file.path}; it is not of type {wanted}")
-    raise ImageError(
-        f"{file.path}: Wrong file type {wanted}, file matches type {found}", hint="leave out --type"
-    )
-
-
 def _bzimage(machine: Machine, request: Request, file: FileData) -> LoadPlan:
     if request.real_mode:
-        from pykexec.arch.x86_64 import real_mode
+        from pykexec.arch.x86 import real_mode
 
-        return real_mode.plan(machine, request, bzimage.parse(file, Entry.REAL))
-    through_32bit = request.entry_32bit or request.format == "bzImage"
-    return linux.plan(machine, request, bzimage.parse(file, Entry.PROTECTED if through_32bit else None))
+        return real_mode.plan(ARCH, machine, request, bzimage.parse(file, Entry.REAL))
+    entry = Entry.PROTECTED if request.entry_32bit or request.format == "bzImage" else None
+    return linux.plan(ARCH, machine, request, bzimage.parse(file, entry))
 
 
 def _has_64bit_entry(data: memoryview) -> bool:
@@ -81,27 +62,27 @@ def _has_64bit_entry(data: memoryview) -> bool:
 
 
 def _is_multiboot1(data: memoryview) -> bool:
-    from pykexec.arch.x86_64 import multiboot_header
+    from pykexec.arch.x86 import multiboot_header
 
     return multiboot_header.is_multiboot1(data)
 
 
 def _multiboot1(machine: Machine, request: Request, file: FileData) -> LoadPlan:
-    from pykexec.arch.x86_64 import multiboot, multiboot_header
+    from pykexec.arch.x86 import multiboot, multiboot_header
 
-    return multiboot.plan(machine, request, multiboot_header.parse1(file))
+    return multiboot.plan(ARCH, machine, request, multiboot_header.parse1(file))
 
 
 def _is_multiboot2(data: memoryview) -> bool:
-    from pykexec.arch.x86_64 import multiboot_header
+    from pykexec.arch.x86 import multiboot_header
 
     return multiboot_header.is_multiboot2(data)
 
 
 def _multiboot2(machine: Machine, request: Request, file: FileData) -> LoadPlan:
-    from pykexec.arch.x86_64 import multiboot, multiboot_header
+    from pykexec.arch.x86 import multiboot, multiboot_header
 
-    return multiboot.plan(machine, request, multiboot_header.parse2(file))
+    return multiboot.plan(ARCH, machine, request, multiboot_header.parse2(file))
 
 
 def _is_elf64(data: memoryview) -> bool:
@@ -111,9 +92,9 @@ def _is_elf64(data: memoryview) -> bool:
 
 
 def _vmlinux64(machine: Machine, request: Request, file: FileData) -> LoadPlan:
-    from pykexec.arch.x86_64 import vmlinux
+    from pykexec.arch.x86 import vmlinux
 
-    return linux.plan(machine, request, vmlinux.parse_64bit(file))
+    return linux.plan(ARCH, machine, request, vmlinux.parse_64bit(file))
 
 
 def _is_elf32(data: memoryview) -> bool:
@@ -123,9 +104,9 @@ def _is_elf32(data: memoryview) -> bool:
 
 
 def _vmlinux32(machine: Machine, request: Request, file: FileData) -> LoadPlan:
-    from pykexec.arch.x86_64 import vmlinux
+    from pykexec.arch.x86 import vmlinux
 
-    return linux.plan(machine, request, vmlinux.parse_32bit(file))
+    return linux.plan(ARCH, machine, request, vmlinux.parse_32bit(file))
 
 
 FORMATS: Mapping[str, _Format] = {
@@ -138,3 +119,5 @@ FORMATS: Mapping[str, _Format] = {
     "elf-x86": _Format(_is_elf32, _vmlinux32),
 }
 """By kexec-tools' names (kexec -t), in the order in which they are tried."""
+
+PART = LoaderPart(plan)

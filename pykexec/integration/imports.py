@@ -70,18 +70,18 @@ def trace(arch: str | None = None) -> Seen:
 
 def own_architecture() -> str:
     """The name of this machine's folder in arch/. Raises PykexecError where there is none."""
-    from pykexec.arch import architectures
+    from pykexec.arch import find
 
     machine = platform.machine()
-    for each in architectures():
-        if machine in each.machines:
-            return each.name
+    found = find(machine)
+    if found is not None:
+        return found.name
     raise PykexecError(f"no loader for machine type {machine}", hint="nothing could be loaded with it")
 
 
 def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
     """This package's modules that the command line may import, and all that these import from elsewhere."""
-    waiting = ["pykexec.__main__", "pykexec.cli", f"pykexec.arch.{arch}"]
+    waiting = ["pykexec.__main__", "pykexec.cli", *_parts(arch)]
     own: dict[str, None] = {}
     foreign: dict[Import, None] = {}
     while waiting:
@@ -101,6 +101,12 @@ def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
     # Started as a program, never imported.
     del own["pykexec.__main__"]
     return sorted(own), sorted(foreign, key=lambda each: (each.module, each.names))
+
+
+def _parts(arch: str) -> Iterator[str]:
+    """The modules in an architecture's folder: they are imported by name (`arch.part`)."""
+    for file in sorted((PACKAGE / "arch" / arch).glob("*.py")):
+        yield f"pykexec.arch.{arch}.{file.stem}".removesuffix(".__init__")
 
 
 def _source(name: str) -> Path | None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec import purgatory
-from pykexec.arch.x86_64.ground import Leave
-from pykexec.arch.x86_64.jump import identity_map
+from pykexec.arch.x86.jump import identity_map
+from pykexec.arch.x86.preparation import Leave
 from pykexec.memory import GIB, Range
 from pykexec.purgatory import Region
 from tests.emulated.machine import PLAIN, Outcome, run

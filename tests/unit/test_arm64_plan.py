@@ -336,7 +336,7 @@ def test_purgatory_only_writes_to_a_uart_that_it_knows(
 
 def test_headers_before_3_17_have_no_size() -> None:
     kernel = image.parse(FileData.from_bytes("Image", FakeImage(image_size=0, text_offset=0x123).build()))
-    assert (kernel.text_offset, kernel.memory_size) == (0x80000, 16 * MIB)
+    assert (kernel.offset, kernel.memory_size) == (0x80000, 16 * MIB)
 
 
 def test_text_offset_leaves_the_memory_below_unused() -> None:

@@ -148,8 +148,8 @@ def test_load_of_a_bzimage(action: str, running: Path, tmp_path: Path) -> None:
     assert ("hashlib" in found.slow) == (native.find(os.fspath(_PURGATORY)) is None)
     others = {
         "arch.arm64.loader",
-        "arch.x86_64.declared",
-        "arch.x86_64.multiboot",
+        "arch.x86.declared",
+        "arch.x86.multiboot",
         "devicetree",
         "explain",
         "report",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pykexec import privilege
 from pykexec.arch import for_machine
-from pykexec.arch.x86_64 import crash as x86_64_crash
+from pykexec.arch.x86 import crash as x86_64_crash
 from pykexec.errors import FileError, MachineError, UsageError
 from pykexec.files import FileData
 from pykexec.loader import plan_load
@@ -379,7 +379,7 @@ def test_a_linear_map_beyond_all_addresses_is_refused(tmp_path: Path) -> None:
     changes = {"proc/kcore": fake_kcore([((1 << 64) - (1 << 20), 0, 1 << 20), (1 << 63, 1 << 24, 1 << 24)])}
     machine = unpacked(PLAIN, tmp_path, changes)
     with pytest.raises(MachineError, match="/proc/kcore has no linear mapping"):
-        x86_64_crash.core_headers(machine, x86_64_crash.survey(machine), None)
+        x86_64_crash.core_headers(for_machine(machine), machine, x86_64_crash.survey(machine), None)
 
 
 # snapshots

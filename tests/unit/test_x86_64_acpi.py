@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from pykexec.arch.x86_64 import acpi
+from pykexec.arch.x86 import acpi
 
 
 def summed(data: bytearray, place: int) -> bytearray:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.arch.x86_64 import boot_params, bzimage, layouts
-from pykexec.arch.x86_64.boot_params import Handover
+from pykexec.arch.x86 import boot_params, bzimage, layouts
+from pykexec.arch.x86.boot_params import Handover
 from pykexec.files import FileData
 from pykexec.machine.efi import EfiFacts
 from pykexec.memory import MemoryKind, Range, TypedRange

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.arch.x86_64 import bzimage
-from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
+from pykexec.arch.x86 import bzimage
+from pykexec.arch.x86.kernel import Entry, LinuxKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from tests.support.arm64_image import FakeImage

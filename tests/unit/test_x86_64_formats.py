@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.arch.x86_64 import multiboot_header, vmlinux
+from pykexec.arch.x86 import multiboot_header, vmlinux
 from pykexec.errors import ImageError, PlacementError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.loader import plan_load

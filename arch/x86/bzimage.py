@@ -3,8 +3,8 @@
 Numbers without a source are of Documentation/arch/x86/boot.rst, as are the versions in which fields came.
 """
 
-from pykexec.arch.x86_64 import layouts
-from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
+from pykexec.arch.x86 import layouts
+from pykexec.arch.x86.kernel import Entry, LinuxKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.memory import GIB, KIB, MIB, Range, align_up

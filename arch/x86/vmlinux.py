@@ -6,8 +6,8 @@ are built. What the decompressor does is missed: nothing is randomised (KASLR).
 
 import re
 
-from pykexec.arch.x86_64 import layouts
-from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
+from pykexec.arch.x86 import layouts
+from pykexec.arch.x86.kernel import Entry, LinuxKernel
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import elf

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from pykexec import crash, elfcore
+from pykexec.arch import Arch
 from pykexec.crash import CrashMemory
 from pykexec.machine import Machine
 from pykexec.machine.iomem import Iomem
 from pykexec.memory import KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange, align_down
 from pykexec.values import replace
 
-EM_X86_64 = 62  # elf(5)
 _LOW_MEMORY = Range(0, 0xA0000)  # above it the VGA window begins
 _PAGE = 4 * KIB
 _RAM_GRANULE = KIB
@@ -74,7 +74,7 @@ def memmap_parameters(memory_map: MemoryMap) -> str:
     return " ".join(words)
 
 
-def core_headers(machine: Machine, memory: CrashMemory, low_saved_at: int | None) -> bytes:
+def core_headers(arch: Arch, machine: Machine, memory: CrashMemory, low_saved_at: int | None) -> bytes:
     """The ELF core headers. Raises MachineError when the virtual layout cannot be told."""
     low = low_memory(memory)
     parts = crash.linear_map(machine, replace(memory, dumped=low))
@@ -83,7 +83,7 @@ def core_headers(machine: Machine, memory: CrashMemory, low_saved_at: int | None
         parts = [replace(part, saved_at=part.physical + distance) for part in parts]
     parts += crash.linear_map(machine, replace(memory, dumped=memory.dumped.minus(low)))
     return elfcore.build(
-        EM_X86_64,
+        arch.names.elf.machine,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
         memory=[crash.kernel_text(machine), *parts],

@@ -3,8 +3,8 @@
 import struct
 from collections.abc import Sequence
 
-from pykexec.arch.x86_64 import e820, layouts
-from pykexec.arch.x86_64.kernel import LinuxKernel
+from pykexec.arch.x86 import e820, layouts
+from pykexec.arch.x86.kernel import LinuxKernel
 from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
 from pykexec.machine.efi import EfiFacts
 from pykexec.machine.text import read_number

@@ -1,6 +1,6 @@
 """The boot protocol's structures, by the names of arch/x86/include/uapi/asm/bootparam.h and boot.rst."""
 
-from pykexec.arch.x86_64.compiled import (
+from pykexec.arch.x86.compiled import (
     BOOT_PARAMS,
     E820_ENTRY,
     EFI_INFO,

@@ -6,9 +6,11 @@ Kernel".
 
 import os
 
-from pykexec.arch.x86_64 import ground, layouts, linux
-from pykexec.arch.x86_64.ground import LOW_MEMORY
-from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
+from pykexec.arch import Arch
+from pykexec.arch.x86 import layouts, linux, preparation
+from pykexec.arch.x86.kernel import Entry, LinuxKernel
+from pykexec.arch.x86.preparation import LOW_MEMORY
+from pykexec.booting.context import KERNEL
 from pykexec.errors import ImageError, UsageError
 from pykexec.machine import Machine
 from pykexec.memory import KIB, Placement, Range
@@ -26,13 +28,13 @@ _ENTRY_SEGMENT = 0x20
 _WITH_COMMAND_LINE_POINTER = 0x0202
 
 
-def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
+def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
     """A plan to start that kernel in real mode. Raises PykexecError."""
     _refuse(machine, request, kernel)
-    base = ground.prepare(machine, request, lowest=LOW_MEMORY.start)
+    base = preparation.prepare(arch, machine, request, lowest=LOW_MEMORY.start)
     base.require_below_4g(f"{kernel.path}, entered through its 16-bit entry,")
     layout = base.layout
-    blob = ground.place_purgatory(base, kernel.entry)
+    blob = preparation.place_purgatory(base, kernel.entry)
     setup = layout.place(
         _SETUP,
         _SIZE,
@@ -41,14 +43,14 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
         why="setup code with its heap, stack and command line, below 640 KiB",
     )
     linux.place_kernel(layout, kernel)
-    initrd = linux.place_initrd(layout, kernel, request)
+    initrd = linux.place_initrd(base, kernel)
     line = linux.checked_command_line(base.command_line, kernel)
-    layout.fill(_SETUP, _setup_segment(kernel, setup, layout.range(linux.KERNEL).start, initrd, line))
+    layout.fill(_SETUP, _setup_segment(kernel, setup, layout.range(KERNEL).start, initrd, line))
     segment = setup >> 4
-    return ground.finish(
+    return preparation.finish(
         base,
         blob,
-        ground.Start(far_pointer(segment + _ENTRY_SEGMENT, 0), Entry.REAL, rsi=segment, rbx=_HEAP_END),
+        preparation.Jump(far_pointer(segment + _ENTRY_SEGMENT, 0), Entry.REAL, rsi=segment, rbx=_HEAP_END),
         line=line,
         image_format=kernel.description,
     )

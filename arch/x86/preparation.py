@@ -1,18 +1,18 @@
-"""What every load on x86_64 stands on, whatever is loaded: free memory, the map to tell, and purgatory."""
+"""What every load on x86 stands on, whatever is loaded: free memory, the map to tell, and purgatory."""
 
 import enum
 from collections.abc import Sequence
 
 from pykexec import command_line, purgatory
-from pykexec import crash as generic_crash
-from pykexec.arch.x86_64 import crash
-from pykexec.arch.x86_64.kernel import Entry
+from pykexec.arch import Arch
+from pykexec.arch.x86 import crash
+from pykexec.arch.x86.kernel import Entry
+from pykexec.booting.context import ELFCOREHDR, Context
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
 from pykexec.machine.serial import FIRST_PORT
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
-from pykexec.plan import KEXEC_ON_CRASH, Layout, LoadPlan, Purpose, Request, Segment
-from pykexec.uapi import KEXEC_PRESERVE_CONTEXT, KEXEC_UPDATE_ELFCOREHDR
+from pykexec.plan import Layout, LoadPlan, Purpose, Request, Segment
 from pykexec.values import dataclass
 
 ABOVE_LOW_MEMORY = Range(MIB, 1 << 64)
@@ -22,9 +22,7 @@ LOW_MEMORY = Range(4 * KIB, 640 * KIB)
 """What code in real mode reaches, less the BIOS's interrupt vectors and variables."""
 _REACH = {Entry.LONG: Range(0, 1 << 64), Entry.PROTECTED: BELOW_4G, Entry.REAL: LOW_MEMORY}
 
-FLAG_ARCH = 62 << 16
-"""EM_X86_64 in the high half of kexec_load's flags (include/uapi/linux/kexec.h)."""
-_PURGATORY, _BACKUP, _ELFCOREHDR = "purgatory", "backup", "elfcorehdr"
+_BACKUP = "backup"
 
 
 class Leave(enum.IntEnum):
@@ -41,7 +39,7 @@ _LEAVE = {Entry.LONG: Leave.LONG, Entry.PROTECTED: Leave.PROTECTED, Entry.REAL: 
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class Jump:
     """How purgatory leaves: where it jumps to, in which mode, and what is then in registers."""
 
     address: int
@@ -57,12 +55,10 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Preparation:
     """A machine made ready for a load; for a crash load with the core headers in their place."""
 
-    machine: Machine
-    request: Request
-    layout: Layout
+    context: Context
     usable: RangeSet
     """What the layout began with."""
     memory_map: MemoryMap
@@ -71,6 +67,18 @@ class Ground:
     elfcorehdr: int | None = None
     lent: RangeSet = RangeSet()
     """What a kernel that can come back gets of memory, all of which has to be in segments."""
+
+    @property
+    def machine(self) -> Machine:
+        return self.context.machine
+
+    @property
+    def request(self) -> Request:
+        return self.context.request
+
+    @property
+    def layout(self) -> Layout:
+        return self.context.layout
 
     @property
     def command_line(self) -> str:
@@ -97,15 +105,15 @@ class Ground:
         )
 
 
-def prepare(machine: Machine, request: Request, *, lowest: int = MIB) -> Ground:
+def prepare(arch: Arch, machine: Machine, request: Request, *, lowest: int = MIB) -> Preparation:
     """Find the memory that may be used, from `lowest` (physical) on. Raises PykexecError."""
     if request.purpose is Purpose.CRASH:
-        return _prepare_crash(machine, request)
+        return _prepare_crash(arch, machine, request)
     if request.preserve_context:
-        return _prepare_jump(machine, request, lowest)
+        return _prepare_jump(arch, machine, request, lowest)
     usable = free_memory(machine).intersect([Range(lowest, 1 << 64)]).intersect([request.within])
-    layout = Layout(usable, page_size=machine.page_size)
-    return Ground(machine, request, layout, usable, machine.boot_memory_map)
+    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    return Preparation(context, usable, machine.boot_memory_map)
 
 
 def free_memory(machine: Machine) -> RangeSet:
@@ -117,61 +125,51 @@ def free_memory(machine: Machine) -> RangeSet:
     return machine.boot_memory_map.ram.intersect(machine.iomem.memory_map.ram)
 
 
-def _prepare_jump(machine: Machine, request: Request, lowest: int) -> Ground:
-    from pykexec.arch.x86_64 import jump
+def _prepare_jump(arch: Arch, machine: Machine, request: Request, lowest: int) -> Preparation:
+    from pykexec.arch.x86 import jump
 
     memory = jump.survey(machine, request.within)
     lent = RangeSet(memory.reserved)
     usable = lent.intersect([Range(lowest, 1 << 64)])
-    layout = Layout(usable, page_size=machine.page_size)
+    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
     elfcorehdr, in_use = None, []
-    if headers := jump.core_headers(machine, memory):
-        elfcorehdr = layout.place(_ELFCOREHDR, len(headers), why="describes what the running kernel keeps")
-        layout.fill(_ELFCOREHDR, headers)
-        in_use.append(layout.range(_ELFCOREHDR))
+    if headers := jump.core_headers(arch, machine, memory):
+        why = "describes what the running kernel keeps"
+        elfcorehdr = context.place_core_headers(headers, why).start
+        in_use.append(context.layout.range(ELFCOREHDR))
     memory_map = crash.memory_map_of(lent.minus(in_use), machine.iomem)
-    return Ground(machine, request, layout, usable, memory_map, None, elfcorehdr, lent)
+    return Preparation(context, usable, memory_map, None, elfcorehdr, lent)
 
 
-def _prepare_crash(machine: Machine, request: Request) -> Ground:
+def _prepare_crash(arch: Arch, machine: Machine, request: Request) -> Preparation:
     memory = crash.survey(machine)
     low = crash.low_memory(memory)
     usable = RangeSet([memory.load]).intersect([request.within])
-    layout = Layout(usable, page_size=machine.page_size)
-    in_use = []
-    backup = None
+    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    backup, in_use = None, []
     if low:
         saved = crash.saved_range(low)
-        place = layout.place(_BACKUP, saved.size, why=f"purgatory saves low memory {saved} here")
-        layout.fill(_BACKUP, b"")
-        in_use.append(layout.range(_BACKUP))
+        why = f"purgatory saves low memory {saved} here"
+        place = context.layout.place(_BACKUP, saved.size, why=why)
+        context.layout.fill(_BACKUP, b"")
+        in_use.append(context.layout.range(_BACKUP))
         backup = purgatory.Backup(saved.start, place, saved.size)
-    headers = crash.core_headers(machine, memory, backup.destination if backup else None)
-    room = generic_crash.core_headers_room(machine, headers, hotplug=request.hotplug)
-    elfcorehdr = layout.place(_ELFCOREHDR, room, why="describes the crashed kernel's memory")
-    layout.fill(_ELFCOREHDR, headers)
-    in_use.append(layout.range(_ELFCOREHDR))
+    headers = crash.core_headers(arch, machine, memory, backup.destination if backup else None)
+    elfcorehdr = context.place_core_headers(headers).start
+    in_use.append(context.layout.range(ELFCOREHDR))
     memory_map = crash.capture_memory_map(memory, machine.iomem, in_use)
-    return Ground(machine, request, layout, usable, memory_map, backup, elfcorehdr)
+    return Preparation(context, usable, memory_map, backup, elfcorehdr)
 
 
-def place_purgatory(ground: Ground, entry: Entry) -> purgatory.Blob:
+def place_purgatory(base: Preparation, entry: Entry) -> purgatory.Blob:
     """Give purgatory its room, from where it can enter a kernel that way."""
-    blob = purgatory.load_blob("x86_64")
-    ground.layout.place(
-        _PURGATORY,
-        blob.memsz,
-        alignment=blob.alignment,
-        within=_REACH[entry],
-        why="runs first: verifies the rest, then jumps to it",
-    )
-    return blob
+    return base.context.place_purgatory(_REACH[entry])
 
 
 def finish(
-    ground: Ground,
+    base: Preparation,
     blob: purgatory.Blob,
-    start: Start,
+    jump: Jump,
     *,
     line: str,
     image_format: str,
@@ -182,42 +180,32 @@ def finish(
 
     At `jump_back_digits` (physical) purgatory writes where the running kernel can be gone back to.
     """
-    machine, request, layout = ground.machine, ground.request, ground.layout
-    image = purgatory.build(
+    entry = base.context.fill_purgatory(
         blob,
-        jump_to=start.address,
-        arguments=start.arguments,
-        digests=() if request.skip_checks else purgatory.digest_regions(_regions(ground)),
-        console=console(machine, request, line),
-        backup=ground.backup,
+        jump_to=jump.address,
+        arguments=jump.arguments,
+        console=console(base.machine, base.request, line),
+        backup=base.backup,
         called=bool(jump_back_digits),
         jump_back_digits=jump_back_digits,
     )
-    layout.fill(_PURGATORY, image)
-    entry = layout.range(_PURGATORY).start + blob.entry_offset
-    missing = generic_crash.warnings(machine) if request.purpose is Purpose.CRASH else []
-    return LoadPlan(
-        arch="x86_64",
-        purpose=request.purpose,
-        image=request.kernel.path,
-        image_format=", ".join(filter(None, (request.container, image_format))),
-        initrd=request.initrd.path if request.initrd else None,
+    return base.context.finish(
+        entry=entry,
         command_line=line,
-        entry=entry if request.entry is None else request.entry,
-        flags=_flags(request),
-        segments=_segments(ground),
-        memory_map=ground.memory_map.entries,
-        warnings=(*missing, *warnings),
+        image_format=image_format,
+        memory_map=base.memory_map.entries,
+        segments=_segments(base),
+        warnings=warnings,
     )
 
 
-def _segments(ground: Ground) -> tuple[Segment, ...]:
-    segments = ground.layout.segments()
-    if not ground.lent:
+def _segments(base: Preparation) -> tuple[Segment, ...]:
+    segments = base.layout.segments()
+    if not base.lent:
         return segments
-    from pykexec.arch.x86_64 import jump
+    from pykexec.arch.x86 import jump
 
-    return tuple(sorted([*segments, *jump.rest(ground.lent, segments)], key=lambda each: each.address))
+    return tuple(sorted([*segments, *jump.rest(base.lent, segments)], key=lambda each: each.address))
 
 
 def console(machine: Machine, request: Request, line: str) -> purgatory.Console:
@@ -229,24 +217,3 @@ def console(machine: Machine, request: Request, line: str) -> purgatory.Console:
             raise UsageError(f"--serial={wanted.port} has no I/O port, and purgatory uses no other")
         port = FIRST_PORT if wanted.serial else None
     return purgatory.io_port_console(port, wanted.baud, vga=wanted.vga)
-
-
-def _regions(ground: Ground) -> list[purgatory.Region]:
-    """All that purgatory verifies: what was loaded, but for what the running kernel rewrites."""
-    layout = ground.layout
-    changing = {_PURGATORY, _ELFCOREHDR} if ground.request.hotplug else {_PURGATORY}
-    return [
-        purgatory.Region(name, layout.range(name).start, layout.data(name))
-        for name in layout.names()
-        if name not in changing and layout.data(name).nbytes
-    ]
-
-
-def _flags(request: Request) -> int:
-    if request.preserve_context:
-        return FLAG_ARCH | KEXEC_PRESERVE_CONTEXT
-    if request.purpose is not Purpose.CRASH:
-        return FLAG_ARCH
-    # The newer KEXEC_CRASH_HOTPLUG_SUPPORT is refused by Linux 6.5 to 6.9.
-    update = KEXEC_UPDATE_ELFCOREHDR if request.hotplug else 0
-    return FLAG_ARCH | KEXEC_ON_CRASH | update

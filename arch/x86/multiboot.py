@@ -6,11 +6,13 @@ import os
 import zlib
 from collections.abc import Sequence
 
-from pykexec.arch.x86_64 import acpi, boot_params, ground, multiboot_info
-from pykexec.arch.x86_64.ground import BELOW_4G, Ground
-from pykexec.arch.x86_64.kernel import Entry
-from pykexec.arch.x86_64.multiboot_header import MultibootKernel
-from pykexec.arch.x86_64.multiboot_info import Information, LoadedModule
+from pykexec.arch import Arch
+from pykexec.arch.x86 import acpi, boot_params, multiboot_info, preparation
+from pykexec.arch.x86.kernel import Entry
+from pykexec.arch.x86.multiboot_header import MultibootKernel
+from pykexec.arch.x86.multiboot_info import Information, LoadedModule
+from pykexec.arch.x86.preparation import BELOW_4G, Preparation
+from pykexec.booting.context import KERNEL
 from pykexec.errors import ImageError, PlacementError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import Machine
@@ -18,7 +20,7 @@ from pykexec.memory import GIB, KIB, Placement, Range, align_up
 from pykexec.plan import LoadPlan, Module, Purpose, Request
 from pykexec.values import dataclass
 
-_INFORMATION, _KERNEL = "information", "kernel"
+_INFORMATION = "information"
 _FIRST_PAGE_END = 4 * KIB
 _PAGE = 4 * KIB
 _MODULE_SEGMENTS_MAX = 6
@@ -28,17 +30,17 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 _MODULE_SIZE_MAX = 1 * GIB
 
 
-def plan(machine: Machine, request: Request, kernel: MultibootKernel) -> LoadPlan:
+def plan(arch: Arch, machine: Machine, request: Request, kernel: MultibootKernel) -> LoadPlan:
     """A plan to load that kernel. Raises PykexecError."""
     if request.initrd is not None:
         raise UsageError("--initrd is for Linux kernels; a Multiboot kernel takes --module")
     if request.preserve_context:
         raise UsageError(f"--load-preserve-context is for Linux kernels; {kernel.path} is none")
     # Such a kernel may have been linked to low memory; everything else stays out of it.
-    base = ground.prepare(machine, request, lowest=_FIRST_PAGE_END)
+    base = preparation.prepare(arch, machine, request, lowest=_FIRST_PAGE_END)
     base.require_below_4g(f"{kernel.path}, a Multiboot kernel,")
     shift = _place_kernel(base, kernel)
-    blob = ground.place_purgatory(base, Entry.PROTECTED)
+    blob = preparation.place_purgatory(base, Entry.PROTECTED)
     modules = _place_modules(base, request.modules)
     running = boot_params.read_running(machine)
     screen_info = boot_params.screen_info(running, machine.framebuffer_driver)
@@ -54,10 +56,10 @@ def plan(machine: Machine, request: Request, kernel: MultibootKernel) -> LoadPla
         load_base=kernel.pieces[0].address + shift,
     )
     address = _place_information(base, kernel, information)
-    return ground.finish(
+    return preparation.finish(
         base,
         blob,
-        ground.Start(
+        preparation.Jump(
             kernel.entry + shift,
             Entry.PROTECTED,
             rax=multiboot_info.MAGIC_1 if kernel.version == 1 else multiboot_info.MAGIC_2,
@@ -79,28 +81,28 @@ def _acpi_warnings(root_pointer: int, rsdp: bytes | None) -> list[str]:
     ]
 
 
-def _command_line(base: Ground, kernel: MultibootKernel) -> str:
+def _command_line(base: Preparation, kernel: MultibootKernel) -> str:
     """Version 1's begins with the kernel's name, by custom."""
     words = [base.command_line, base.crash_parameters]
     return " ".join(filter(None, [kernel.path if kernel.version == 1 else "", *words]))
 
 
-def _place_kernel(base: Ground, kernel: MultibootKernel) -> int:
+def _place_kernel(base: Preparation, kernel: MultibootKernel) -> int:
     """Give the kernel its room; how far it was moved from where it was linked."""
     if kernel.relocation:
         (piece,) = kernel.pieces
         address = base.layout.place(
-            _KERNEL,
+            KERNEL,
             piece.memsz,
             alignment=kernel.relocation.alignment,
             within=BELOW_4G.intersect(Range(kernel.relocation.lowest, kernel.relocation.end)),
             placement=kernel.relocation.placement,
             why="where its header lets it be moved to",
         )
-        base.layout.fill(_KERNEL, piece.data)
+        base.layout.fill(KERNEL, piece.data)
         return address - piece.address
     for number, piece in enumerate(kernel.pieces, 1):
-        name = _KERNEL if number == 1 else f"{_KERNEL} {number}"
+        name = KERNEL if number == 1 else f"{KERNEL} {number}"
         whole = piece.range.aligned_outwards(_PAGE)
         try:
             base.layout.place(name, whole.size, within=whole, why="where it was linked to")
@@ -112,13 +114,13 @@ def _place_kernel(base: Ground, kernel: MultibootKernel) -> int:
     return 0
 
 
-def _remedy(base: Ground) -> str:
+def _remedy(base: Preparation) -> str:
     if base.request.purpose is Purpose.CRASH:
         return "a capture kernel is linked to the reservation, or can be moved: Multiboot2, relocatable tag"
     return "see /proc/iomem for what is there"
 
 
-def _place_information(base: Ground, kernel: MultibootKernel, information: Information) -> int:
+def _place_information(base: Preparation, kernel: MultibootKernel, information: Information) -> int:
     size = len(multiboot_info.build(kernel.version, 0, information))
     address = base.layout.place(
         _INFORMATION,
@@ -137,7 +139,7 @@ class _Unpacked:
     text: bytes
 
 
-def _place_modules(base: Ground, modules: Sequence[Module]) -> list[LoadedModule]:
+def _place_modules(base: Preparation, modules: Sequence[Module]) -> list[LoadedModule]:
     """Give the modules their room, each on a page of its own, from the lowest place on."""
     unpacked = [_Unpacked(_unpack(each.data), os.fsencode(each.text)) for each in modules]
     placed: list[LoadedModule] = []

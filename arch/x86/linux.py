@@ -3,10 +3,12 @@
 import os
 
 from pykexec import crash
-from pykexec.arch.x86_64 import boot_params, ground
-from pykexec.arch.x86_64.boot_params import Handover, RunningBootParams
-from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, BELOW_4G, Ground
-from pykexec.arch.x86_64.kernel import Entry, LinuxKernel
+from pykexec.arch import Arch
+from pykexec.arch.x86 import boot_params, preparation
+from pykexec.arch.x86.boot_params import Handover, RunningBootParams
+from pykexec.arch.x86.kernel import Entry, LinuxKernel
+from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, BELOW_4G, Preparation
+from pykexec.booting.context import KERNEL, SHORTEN, left_behind, line_overflow
 from pykexec.command_line import JUMP_BACK_ENTRY
 from pykexec.errors import ImageError, MachineError, UsageError
 from pykexec.machine import Machine
@@ -14,11 +16,11 @@ from pykexec.machine.efi import EfiFacts
 from pykexec.memory import Placement, Range
 from pykexec.plan import Layout, LoadPlan, Purpose, Request
 
-KERNEL, _INITRD, _PARAMETERS = "kernel", "initrd", "boot_params"
+_PARAMETERS = "boot_params"
 _JUMP_BACK_DIGITS = 16
 
 
-def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
+def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
     """A plan to load that kernel. Raises PykexecError."""
     if request.modules:
         raise UsageError("--module is for Multiboot kernels; a Linux kernel takes an --initrd")
@@ -26,7 +28,7 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
     warnings += _paging_warnings(machine, kernel)
     running = boot_params.read_running(machine)
     efi = boot_params.efi_to_hand_over(machine, kernel, running) if request.hand_over_efi else None
-    base = ground.prepare(machine, request)
+    base = preparation.prepare(arch, machine, request)
     if kernel.entry is not Entry.LONG:
         base.require_below_4g(f"{kernel.path}, entered through its 32-bit entry,")
     line = _command_line(base, kernel, running, efi)
@@ -34,11 +36,11 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
     layout = base.layout
     if not kernel.relocatable:
         place_kernel(layout, kernel)  # before anything else takes the only place it has
-    blob = ground.place_purgatory(base, kernel.entry)
+    blob = preparation.place_purgatory(base, kernel.entry)
     _place_parameters(layout, kernel, handover)
     if kernel.relocatable:
         place_kernel(layout, kernel)
-    initrd = place_initrd(layout, kernel, request)
+    initrd = place_initrd(base, kernel)
     parameters = layout.range(_PARAMETERS).start
     layout.fill(_PARAMETERS, boot_params.build(parameters, kernel, handover.with_initrd(initrd)))
     if request.purpose is Purpose.BOOT and machine.efi is not None and efi is None and request.hand_over_efi:
@@ -46,15 +48,12 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
             "the new kernel will have no EFI runtime services (no runtime map, or it cannot take it)"
         )
     if request.purpose is Purpose.BOOT:
-        warnings += [
-            f"{what} will not be handed on: that takes kexec_file_load (-s)"
-            for what in boot_params.not_handed_on(machine)
-        ]
+        warnings += [left_behind(what) for what in boot_params.not_handed_on(machine)]
     entry = layout.range(KERNEL).start + kernel.entry_offset
-    return ground.finish(
+    return preparation.finish(
         base,
         blob,
-        ground.Start(entry, kernel.entry, rsi=parameters),
+        preparation.Jump(entry, kernel.entry, rsi=parameters),
         line=line,
         image_format=kernel.description,
         jump_back_digits=_jump_back_digits(parameters, line) if request.preserve_context else 0,
@@ -108,7 +107,7 @@ def _five_levels(machine: Machine) -> bool:
 
 
 def _command_line(
-    base: Ground, kernel: LinuxKernel, running: RunningBootParams, efi: EfiFacts | None
+    base: Preparation, kernel: LinuxKernel, running: RunningBootParams, efi: EfiFacts | None
 ) -> str:
     words = [base.command_line]
     if base.elfcorehdr is not None:
@@ -123,17 +122,13 @@ def _command_line(
 
 def checked_command_line(line: str, kernel: LinuxKernel) -> str:
     """The same, if that kernel takes it. Raises ImageError."""
-    size = len(os.fsencode(line))
-    if size > kernel.command_line_limit:
-        raise ImageError(
-            f"Command line overflow: {size} bytes, {kernel.path} takes {kernel.command_line_limit} at most",
-            hint="shorten --append, or leave out --reuse-cmdline",
-        )
+    if what := line_overflow(line, kernel.command_line_limit, kernel.path):
+        raise ImageError(what, hint=SHORTEN)
     return line
 
 
 def _handover(
-    base: Ground, running: RunningBootParams, efi: EfiFacts | None, line: str, kernel: LinuxKernel
+    base: Preparation, running: RunningBootParams, efi: EfiFacts | None, line: str, kernel: LinuxKernel
 ) -> Handover:
     machine = base.machine
     return Handover(
@@ -171,12 +166,8 @@ def place_kernel(layout: Layout, kernel: LinuxKernel) -> None:
     layout.fill(KERNEL, kernel.image)
 
 
-def place_initrd(layout: Layout, kernel: LinuxKernel, request: Request) -> Range | None:
+def place_initrd(base: Preparation, kernel: LinuxKernel) -> Range | None:
     """Where the initrd lies; None where there is none. Raises PlacementError."""
-    if request.initrd is None or request.initrd.size == 0:
-        return None
     end = kernel.initrd_window.end
     why = "anywhere; the kernel takes it above 4 GiB too" if end == 1 << 64 else f"below {end:#x}"
-    address = layout.place(_INITRD, request.initrd.size, within=kernel.initrd_window, why=why)
-    layout.fill(_INITRD, request.initrd.data)
-    return Range.sized(address, request.initrd.size)
+    return base.context.place_initrd(kernel.initrd_window, Placement.HIGHEST, why)

@@ -10,18 +10,18 @@ from collections.abc import Iterable, Iterator
 
 from pykexec import crash as generic_crash
 from pykexec import elfcore, purgatory
-from pykexec.arch.x86_64 import crash
-from pykexec.arch.x86_64.ground import ABOVE_LOW_MEMORY, FLAG_ARCH, Leave, console, free_memory
+from pykexec.arch import Arch
+from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, Leave, console, free_memory
+from pykexec.booting.context import PURGATORY, flags
 from pykexec.crash import CrashMemory
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, Range, RangeSet, align_down
 from pykexec.plan import ADDRESS_SPACE, Layout, LoadPlan, Request, Segment
-from pykexec.uapi import KEXEC_PRESERVE_CONTEXT
 from pykexec.values import dataclass
 
 _PAGE = 4 * KIB
-_PURGATORY, _TABLES = "purgatory", "page_tables"
+_TABLES = "page_tables"
 
 
 def survey(machine: Machine, within: Range) -> CrashMemory:
@@ -45,7 +45,7 @@ def survey(machine: Machine, within: Range) -> CrashMemory:
     return CrashMemory(lent.ranges, ram.minus(lent).minus(machine.iomem.find("GART")))
 
 
-def core_headers(machine: Machine, memory: CrashMemory) -> bytes:
+def core_headers(arch: Arch, machine: Machine, memory: CrashMemory) -> bytes:
     """ELF core headers for what stays where it is. Raises MachineError.
 
     Empty where none of the notes stays: a kernel reads no headers without (fs/proc/vmcore.c).
@@ -61,7 +61,7 @@ def core_headers(machine: Machine, memory: CrashMemory) -> bytes:
         return b""
     parts = generic_crash.linear_map(machine, memory)
     parts = [text, *parts] if stays(text.physical, text.size) else parts
-    return elfcore.build(crash.EM_X86_64, cpu_notes=notes, vmcoreinfo=info, memory=parts)
+    return elfcore.build(arch.names.elf.machine, cpu_notes=notes, vmcoreinfo=info, memory=parts)
 
 
 def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
@@ -70,7 +70,7 @@ def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
         yield Segment("lent", each.start, each.size, memoryview(b""), "free memory of the new kernel")
 
 
-def plan_back(machine: Machine, request: Request) -> LoadPlan:
+def plan_back(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
     """A plan to go back to the kernel that waits at `request.jump_back`. Raises PykexecError.
 
     That is not mapped in the page tables which the running kernel leaves with, unless its own memory is near
@@ -81,12 +81,12 @@ def plan_back(machine: Machine, request: Request) -> LoadPlan:
         raise UsageError(f"no kernel can wait at {address:#x}: physical addresses have 52 bits at most")
     free = free_memory(machine).intersect([ABOVE_LOW_MEMORY]).intersect([request.within])
     layout = Layout(free, page_size=machine.page_size)
-    blob = purgatory.load_blob("x86_64")
+    blob = purgatory.load_blob(arch.name)
     within = Range(0, _FOUR_LEVELS_END)
     entry = layout.place(
-        _PURGATORY, blob.memsz, alignment=blob.alignment, within=within, why="jumps back to the other kernel"
+        PURGATORY, blob.memsz, alignment=blob.alignment, within=within, why="jumps back to the other kernel"
     )
-    mapped = [layout.range(_PURGATORY), Range.sized(address, 1)]
+    mapped = [layout.range(PURGATORY), Range.sized(address, 1)]
     size = len(identity_map(0, mapped).image)
     tables = identity_map(layout.place(_TABLES, size, within=within, why="map that kernel"), mapped)
     layout.fill(_TABLES, tables.image)
@@ -99,16 +99,16 @@ def plan_back(machine: Machine, request: Request) -> LoadPlan:
         console=console(machine, request, machine.command_line),
         called=True,
     )
-    layout.fill(_PURGATORY, image)
+    layout.fill(PURGATORY, image)
     return LoadPlan(
-        arch="x86_64",
+        arch=arch.name,
         purpose=request.purpose,
         image=f"what waits at {address:#x}",
         image_format="kexec jump",
         initrd=None,
         command_line="",
         entry=entry + blob.entry_offset,
-        flags=FLAG_ARCH | KEXEC_PRESERVE_CONTEXT,
+        flags=flags(arch, request),
         segments=layout.segments(),
     )
 

@@ -1,0 +1,14 @@
+"""What files of kernels for x86_64 tell."""
+
+from pykexec.arch.x86 import image
+from pykexec.arch.x86_64 import ARCH
+from pykexec.booting.kernel import ImagePart, KernelFacts
+from pykexec.files import FileData
+
+
+def inspect(kernel: FileData) -> KernelFacts | None:
+    """Return what a kernel tells; None for another file. Raises ImageError for a damaged one."""
+    return image.inspect(kernel, ARCH.name)
+
+
+PART = ImagePart(inspect)

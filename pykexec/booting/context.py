@@ -1,0 +1,161 @@
+"""What every load stands on: a machine, a request, the places of segments; and the plan made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from pykexec import crash, purgatory
+from pykexec.arch import Arch
+from pykexec.machine import Machine
+from pykexec.memory import Placement, Range, TypedRange
+from pykexec.plan import ADDRESS_SPACE, Layout, LoadPlan, Purpose, Request, Segment
+from pykexec.uapi import KEXEC_ON_CRASH, KEXEC_PRESERVE_CONTEXT
+from pykexec.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+KERNEL, INITRD, PURGATORY, ELFCOREHDR = "kernel", "initrd", "purgatory", "elfcorehdr"
+"""Names of segments that all loaders have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A machine that is made ready for one load."""
+
+    arch: Arch
+    machine: Machine
+    request: Request
+    layout: Layout
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether the kernel is for the next crash."""
+        return self.request.purpose is Purpose.CRASH
+
+    def place_core_headers(
+        self, headers: bytes, why: str = "describes the crashed kernel's memory"
+    ) -> Range:
+        """Place and fill the core headers' segment; return where they lie, without the room behind them.
+
+        Raises PlacementError, and MachineError where the running kernel does not update them (--hotplug).
+        """
+        size = crash.core_headers_room(self.machine, headers, hotplug=self.request.hotplug)
+        at = self.layout.place(ELFCOREHDR, size, why=why)
+        self.layout.fill(ELFCOREHDR, headers)
+        return Range.sized(at, len(headers))
+
+    def place_initrd(self, within: Range, placement: Placement, why: str) -> Range | None:
+        """Place and fill the initrd's segment; return where it lies, None where there is none.
+
+        Raises PlacementError.
+        """
+        initrd = self.request.initrd
+        if initrd is None or initrd.size == 0:
+            return None
+        at = self.layout.place(INITRD, initrd.size, within=within, placement=placement, why=why)
+        self.layout.fill(INITRD, initrd.data)
+        return Range.sized(at, initrd.size)
+
+    def place_purgatory(
+        self, within: Range = ADDRESS_SPACE, placement: Placement = Placement.HIGHEST
+    ) -> purgatory.Blob:
+        """Give purgatory its room. Raises PlacementError, PurgatoryError."""
+        blob = purgatory.load_blob(self.arch.name)
+        self.layout.place(
+            PURGATORY,
+            blob.memsz,
+            alignment=blob.alignment,
+            within=within,
+            placement=placement,
+            why="runs first: verifies the rest, then jumps to it",
+        )
+        return blob
+
+    def fill_purgatory(
+        self,
+        blob: purgatory.Blob,
+        *,
+        jump_to: int,
+        arguments: Sequence[int],
+        console: purgatory.Console,
+        **further: Any,
+    ) -> int:
+        """Fill purgatory in, once all else is in its place; return its entry point (physical).
+
+        `further` is what `purgatory.build` takes besides. Raises PurgatoryError.
+        """
+        image = purgatory.build(
+            blob,
+            jump_to=jump_to,
+            arguments=arguments,
+            digests=() if self.request.skip_checks else purgatory.digest_regions(self._regions()),
+            console=console,
+            **further,
+        )
+        self.layout.fill(PURGATORY, image)
+        return self.layout.range(PURGATORY).start + blob.entry_offset
+
+    def _regions(self) -> list[purgatory.Region]:
+        """All that purgatory verifies: what was loaded, but for what the running kernel rewrites."""
+        layout = self.layout
+        changing = {PURGATORY, ELFCOREHDR} if self.request.hotplug else {PURGATORY}
+        return [
+            purgatory.Region(name, layout.range(name).start, layout.data(name))
+            for name in layout.names()
+            if name not in changing and layout.data(name).nbytes
+        ]
+
+    def finish(
+        self,
+        *,
+        entry: int,
+        command_line: str,
+        image_format: str,
+        memory_map: Sequence[TypedRange],
+        segments: tuple[Segment, ...] | None = None,
+        warnings: Sequence[str] = (),
+    ) -> LoadPlan:
+        """Return the plan. `entry` is purgatory's, `segments` are the layout's if not given."""
+        request = self.request
+        missing = crash.warnings(self.machine) if self.is_crash else []
+        return LoadPlan(
+            arch=self.arch.name,
+            purpose=request.purpose,
+            image=request.kernel.path,
+            image_format=", ".join(filter(None, (request.container, image_format))),
+            initrd=request.initrd.path if request.initrd else None,
+            command_line=command_line,
+            entry=entry if request.entry is None else request.entry,
+            flags=flags(self.arch, request),
+            segments=self.layout.segments() if segments is None else segments,
+            memory_map=tuple(memory_map),
+            warnings=(*missing, *warnings),
+        )
+
+
+def flags(arch: Arch, request: Request) -> int:
+    """Return kexec_load's flags for that request."""
+    wanted: Mapping[int, bool] = {
+        KEXEC_PRESERVE_CONTEXT: request.preserve_context or request.jump_back is not None,
+        KEXEC_ON_CRASH: request.purpose is Purpose.CRASH,
+        arch.hotplug_flag: request.purpose is Purpose.CRASH and request.hotplug,
+    }
+    return arch.kexec_flag | sum(flag for flag, is_wanted in wanted.items() if is_wanted)
+
+
+def line_overflow(line: str, limit: int, whose: str) -> str | None:
+    """Return what is wrong with a command line of more bytes than `limit`; None for one that fits."""
+    size = len(os.fsencode(line))
+    return None if size <= limit else f"Command line overflow: {size} bytes, {whose} takes {limit} at most"
+
+
+SHORTEN = "shorten --append, or leave out --reuse-cmdline"
+"""What to do about that."""
+
+
+def left_behind(what: str) -> str:
+    """Return the warning for what only kexec_file_load gives to the next kernel."""
+    return f"{what} will not be handed on: that takes kexec_file_load (-s)"

@@ -1,0 +1,198 @@
+"""The loader of all architectures whose kernels are started with a device tree; what differs is a value.
+
+It places kernel, initrd, tree, purgatory and, for a crash, core headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pykexec import command_line, crash, elfcore, formats
+from pykexec.arch import Arch
+from pykexec.booting import consoles
+from pykexec.booting import formats as types
+from pykexec.booting import tree as trees
+from pykexec.booting.context import KERNEL, SHORTEN, Context, left_behind, line_overflow
+from pykexec.crash import CrashMemory
+from pykexec.devicetree import DeviceTree
+from pykexec.errors import ImageError, UsageError
+from pykexec.files import FileData
+from pykexec.machine import Machine
+from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRange
+from pykexec.plan import Layout, LoadPlan, Purpose, Request
+from pykexec.purgatory import ResetMethod
+from pykexec.values import dataclass
+
+_DTB = "dtb"
+_STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
+"""Entries within System RAM that a new kernel may overwrite; all others are reserved for somebody."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeKernel:
+    """A kernel as this loader sees it; sizes in bytes."""
+
+    path: str
+    data: memoryview
+    offset: int
+    """From a multiple of `alignment` to where it must be loaded; what lies below belongs to it."""
+    memory_size: int
+    """From there, what must be free memory."""
+    alignment: int
+    type: str
+    """By kexec-tools' names (-t), if it came in no container."""
+    description: str
+    page_size: int | None = None
+    """None where it does not tell."""
+
+
+def _no_warnings(*_: object) -> Sequence[str]:
+    return ()
+
+
+def _default_reset(*_: object) -> ResetMethod:
+    return ResetMethod.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class TreeBoot:
+    """What differs between the architectures."""
+
+    arch: Arch
+    types: Sequence[str]
+    """Of kernels (-t): what holds more than a kernel is opened before."""
+    parse: Callable[[FileData], TreeKernel]
+    """Read and check a kernel. Raises ImageError."""
+    initrd_window: Callable[[Range], Range]
+    """Where the initrd may lie, for a kernel that lies there (physical)."""
+    initrd_why: str
+    arguments: Callable[[int, int], tuple[int, ...]]
+    """What purgatory hands over in registers, of the addresses of tree and kernel."""
+    command_line_limit: int
+    """Bytes without the NUL."""
+    reset: Callable[[Machine, DeviceTree], ResetMethod] = _default_reset
+    warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
+
+
+def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
+    """Return a plan for that request on that machine. Raises PykexecError."""
+    file, wrapping = formats.unwrap(request.kernel)
+    kernel = boot.parse(file)
+    types.require(kernel.path, request.format, _type(request, wrapping, kernel), boot.types)
+    tree = trees.read_tree(machine, request.device_tree)
+    lost = trees.not_handed_on(machine, tree) if request.purpose is Purpose.BOOT else []
+    line = command_line.for_request(request, machine.command_line)
+    if what := line_overflow(line, boot.command_line_limit, boot.arch.name):
+        raise UsageError(what, hint=SHORTEN)
+    memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
+    room = RangeSet([memory.load]) if memory else free_memory(machine)
+    layout = Layout(room.intersect([request.within]), page_size=machine.page_size)
+    context = Context(boot.arch, machine, request, layout)
+    headers = context.place_core_headers(_core_headers(context, memory)) if memory else None
+    _place_kernel(context, kernel)
+    initrd = context.place_initrd(
+        boot.initrd_window(layout.range(KERNEL)), Placement.LOWEST, boot.initrd_why
+    )
+    _place_tree(context, tree, line, initrd, headers, memory)
+    blob = context.place_purgatory(placement=Placement.LOWEST)
+    start = layout.range(KERNEL).start
+    entry = context.fill_purgatory(
+        blob,
+        jump_to=start,
+        arguments=boot.arguments(layout.range(_DTB).start, start),
+        console=consoles.in_memory(machine, request, line),
+        reset=boot.reset(machine, tree),
+    )
+    return context.finish(
+        entry=entry,
+        command_line=line,
+        image_format=", ".join(filter(None, (wrapping, kernel.description))),
+        memory_map=_memory_map(machine, memory),
+        warnings=[*boot.warnings(context, kernel, tree), *map(left_behind, lost)],
+    )
+
+
+_CONTAINER_TYPES = {"uImage": "uImage", "EFI zboot": "vmlinuz"}
+
+
+def _type(request: Request, wrapping: str, kernel: TreeKernel) -> str:
+    """A container is a type of its own."""
+    layers = ", ".join(filter(None, (request.container, wrapping))).split(", ")
+    return next((_CONTAINER_TYPES[each] for each in layers if each in _CONTAINER_TYPES), kernel.type)
+
+
+def free_memory(machine: Machine) -> RangeSet:
+    """Return RAM less what must stay: firmware's tables, and what devices go on writing to.
+
+    The crash region too: a kernel that is loaded there is unmapped (arch_kexec_protect_crashkres()), and
+    the copy of the page tables that a normal load is put in its place with lacks it.
+    """
+    reserved = (
+        entry.range for entry in machine.iomem.entries if entry.depth > 0 and entry.name not in _STAYS_IN_RAM
+    )
+    return machine.iomem.memory_map.ram.minus(reserved)
+
+
+def _core_headers(context: Context, memory: CrashMemory) -> bytes:
+    machine = context.machine
+    return elfcore.build(
+        context.arch.names.elf.machine,
+        cpu_notes=machine.cpu_notes,
+        vmcoreinfo=machine.vmcoreinfo,
+        memory=[crash.kernel_text(machine), *crash.linear_map(machine, memory)],
+    )
+
+
+def _place_kernel(context: Context, kernel: TreeKernel) -> None:
+    """What lies between the aligned address and the kernel belongs to it: it may use that memory."""
+    page_size = context.machine.page_size
+    if kernel.offset % page_size:
+        raise ImageError(
+            f"{kernel.path}: its text_offset {kernel.offset:#x} is between two pages of the running"
+            f" kernel, which are of {page_size} bytes",
+            hint="load it from a kernel with smaller pages",
+        )
+    boundary = f"a {kernel.alignment // MIB} MiB boundary"
+    context.layout.place(
+        KERNEL,
+        kernel.offset + kernel.memory_size,
+        alignment=kernel.alignment,
+        placement=Placement.LOWEST,
+        why=f"text_offset {kernel.offset:#x} above {boundary}, image_size bytes",
+    )
+    context.layout.shrink(KERNEL, kernel.offset)
+    context.layout.fill(KERNEL, kernel.data)
+
+
+def _place_tree(
+    context: Context,
+    tree: DeviceTree,
+    line: str,
+    initrd: Range | None,
+    elfcorehdr: Range | None,
+    memory: CrashMemory | None,
+) -> None:
+    blob = trees.rewrite(
+        tree,
+        command_line=line,
+        initrd=initrd,
+        seed=context.request.seed,
+        elfcorehdr=elfcorehdr,
+        usable=_usable(memory) if memory else (),
+    )
+    why = f"the device tree, at most {trees.SIZE_MAX // MIB} MiB"
+    context.layout.place(_DTB, len(blob), placement=Placement.LOWEST, why=why)
+    context.layout.fill(_DTB, blob)
+
+
+def _usable(memory: CrashMemory) -> list[Range]:
+    """High first: older capture kernels read the first range only, and all of them take the second for low
+    memory (drivers/of/fdt.c)."""
+    return [*reversed(memory.reserved), *memory.cma]
+
+
+def _memory_map(machine: Machine, memory: CrashMemory | None) -> Sequence[TypedRange]:
+    """What linux,usable-memory-range leaves of memory, or all RAM."""
+    if memory is None:
+        return machine.iomem.memory_map.entries
+    return [TypedRange(each, MemoryKind.RAM) for each in sorted(_usable(memory))]
