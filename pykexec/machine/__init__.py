@@ -251,13 +251,4 @@ class Machine:
 
     @cached_property
     def _identity(self) -> dict[str, object]:
-        import json
-
-        data = text.read(self.root, IDENTITY)
-        try:
-            identity = json.loads(data) if data is not None else {}
-        except ValueError as error:
-            raise MachineError(f"{IDENTITY}: {error}") from error
-        if not isinstance(identity, dict):
-            raise MachineError(f"{IDENTITY} holds no object")
-        return identity
+        return text.read_object(self.root, IDENTITY) or {}

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import tarfile
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,9 @@ from pykexec.kdump.console_log import parse
 from pykexec.kdump.console_rules import RULES, Rule
 from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, collect, kernel_log
 from pykexec.kdump.doctor.places import LISTING, Listing, descriptors
-from pykexec.machine import Machine
+from pykexec.machine import IDENTITY, Machine
 from pykexec.machine.snapshot import write_snapshot
+from pykexec.machine.text import read_object
 from pykexec.memory import GIB
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -925,7 +927,7 @@ def test_a_snapshot_tells_as_much(tmp_path: Path) -> None:
         given.machine, tar, for_machine(given.machine).facts, collect.contents(given.machine, tree)
     )
     machine = Machine.from_snapshot(tar)
-    listing = Listing((machine.read(LISTING) or b"").decode())
+    listing = Listing(read_object(machine.root, LISTING) or {})
     here, there = doctor.diagnose(given), doctor.diagnose(Facts(machine, places=listing))
     for one, other in zip(here, there, strict=True):
         if one.id not in ("P2", "P14", "R8", "O3", "L1", "L4", "L5", "L6", "L8", "L10"):
@@ -951,15 +953,30 @@ def test_a_snapshot_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told[1] == told[2]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"size": 1, "modified": {}, "free": {}}', "[" * 100_000])
-def test_a_damaged_listing(text: str) -> None:
+@pytest.mark.parametrize("content", [{}, {"size": 1, "modified": {}, "free": {}}])
+def test_a_damaged_listing(content: dict[str, object]) -> None:
     with pytest.raises(FileError, match="damaged"):
-        Listing(text)
+        Listing(content)
 
 
 def test_a_listing_with_nonsense() -> None:
-    listing = Listing('{"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}}')
+    listing = Listing({"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}})
     assert (listing.size("/a"), listing.modified("/a"), listing.free("/a")) == (None, None, None)
+
+
+@pytest.mark.parametrize("path", [LISTING, IDENTITY, "run/pykdump/loaded.json"])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"a":' * 100_000, "[[]," * 4_000_000])
+def test_damaged_json_in_a_snapshot(
+    path: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "machine"
+    unpacked("qemu-6.1-1g", folder, {path: text, "sys/kernel/kexec_crash_loaded": "1\n"})
+    tracemalloc.start()
+    cli.exit_code(["doctor", "--machine", str(folder)])
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+    told = capsys.readouterr()
+    assert len(told.err.splitlines()) <= 2
 
 
 # Reports

@@ -15,7 +15,7 @@ from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.places import LISTING, Listing, Places
 from pykexec.kdump.options import JSON, MACHINE, chosen
 from pykexec.machine import IDENTITY, Machine
-from pykexec.machine.text import read_text
+from pykexec.machine.text import read_object
 
 
 @click.command("doctor")
@@ -85,7 +85,7 @@ COMMANDS = (_doctor, _snapshot)
 def _places(snapshot: str | None, machine: Machine) -> Places:
     if snapshot is None:
         return Places("/")
-    listing = read_text(machine.root, LISTING)
+    listing = read_object(machine.root, LISTING)
     if listing is not None:
         return Listing(listing)
     # A folder is a whole system's, or an unpacked snapshot.

@@ -82,6 +82,7 @@ FACTS = (
 """The files read besides those of `Machine`, for snapshots."""
 
 _CONFIG_MAX = 8 << 20
+_RECEIPT_MAX = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +352,7 @@ class Facts:
         return self._receipt(receipts.PROVEN)
 
     def _receipt(self, path: Path) -> Receipt | None:
-        text = self.text(str(path).lstrip("/"))
+        text = read_text(self.machine.root, str(path).lstrip("/"), _RECEIPT_MAX)
         return None if text is None else receipts.parse(text)
 
     # A capture that failed
