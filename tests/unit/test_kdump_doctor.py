@@ -8,7 +8,8 @@ import re
 import subprocess
 import tarfile
 import tracemalloc
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +17,12 @@ import pytest
 
 from pykexec.arch import for_machine
 from pykexec.errors import FileError
-from pykexec.kdump import cli, doctor
+from pykexec.kdump import cli, config, doctor
 from pykexec.kdump.console_log import parse
 from pykexec.kdump.console_rules import RULES, Rule
 from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, collect, kernel_log
 from pykexec.kdump.doctor.places import LISTING, Listing, descriptors
-from pykexec.machine import IDENTITY, Machine
+from pykexec.machine import IDENTITY, Machine, iomem, kcore, text
 from pykexec.machine.snapshot import write_snapshot
 from pykexec.machine.text import read_object
 from pykexec.memory import GIB
@@ -977,6 +978,30 @@ def test_damaged_json_in_a_snapshot(
     tracemalloc.stop()
     told = capsys.readouterr()
     assert len(told.err.splitlines()) <= 2
+
+
+def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reader is counted: a damaged file is as much work as a good one, however many checks need it."""
+    calls = Counter[str]()
+
+    def counted(name: str, read: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            calls[name] += 1
+            return read(*arguments)
+
+        return call
+
+    for module, name in ((config, "read"), (kcore, "read"), (iomem, "parse"), (text, "read_object")):
+        monkeypatch.setattr(module, name, counted(f"{module.__name__}.{name}", getattr(module, name)))
+    damaged: Files = {
+        "etc/kdump.conf": "no such option\n",
+        "proc/kcore": b"no kcore",
+        "proc/iomem": "no iomem\n",
+        IDENTITY: "[",
+    }
+    doctor.diagnose(facts(tmp_path, damaged))
+    assert set(calls.values()) == {1}, calls
+    assert len(calls) == 4
 
 
 # Reports

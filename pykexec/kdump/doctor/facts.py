@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from pykexec import optionparser
@@ -27,6 +26,7 @@ from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
 from pykexec.machine.text import read_number, read_text
+from pykexec.remembered import remembered
 
 LOG = "var/log/dmesg"
 """Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
@@ -117,7 +117,7 @@ class Facts:
 
     # The machine
 
-    @cached_property
+    @remembered
     def arch(self) -> str:
         return self.machine.uname_machine
 
@@ -125,18 +125,18 @@ class Facts:
     def release(self) -> str:
         return self.machine.kernel_release
 
-    @cached_property
+    @remembered
     def version(self) -> tuple[int, int] | None:
         """The running kernel's."""
         found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
         return (int(found[1]), int(found[2])) if found else None
 
-    @cached_property
+    @remembered
     def words(self) -> tuple[str, ...]:
         """The running kernel's command line."""
         return tuple(self.machine.command_line.split())
 
-    @cached_property
+    @remembered
     def log(self) -> str | None:
         """The running kernel's log, as far as there is one."""
         if self._log is not None:
@@ -164,13 +164,13 @@ class Facts:
         """A number in /proc/sys/kernel."""
         return read_number(self.machine.root, f"proc/sys/kernel/{name}", 10)
 
-    @cached_property
+    @remembered
     def modules(self) -> frozenset[str] | None:
         """Names of the modules that are loaded; None where that is not known."""
         text = self.text("proc/modules")
         return None if text is None else frozenset(re.findall(r"^(\S+) ", text, re.M))
 
-    @cached_property
+    @remembered
     def kernel_config(self) -> Mapping[str, str] | None:
         """The running kernel's CONFIG_... = value; what is off is missing. None where it is not known."""
         text = self.text(f"boot/config-{self.release}") if self.release else None
@@ -188,7 +188,7 @@ class Facts:
                 raise MachineError(f"/proc/config.gz: {error}") from error
         return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.M))
 
-    @cached_property
+    @remembered
     def mounts(self) -> tuple[Mount, ...] | None:
         text = self.text("proc/self/mounts")
         if text is None:
@@ -202,15 +202,15 @@ class Facts:
 
     # The reservation
 
-    @cached_property
+    @remembered
     def total_memory(self) -> int:
         return self.machine.iomem.system_ram.size
 
-    @cached_property
+    @remembered
     def traits(self) -> kerneltraits.KernelTraits:
         return kerneltraits.traits(self.arch, self.release, self.machine.command_line)
 
-    @cached_property
+    @remembered
     def expected(self) -> crashkernel.Reservation:
         """What the command line should have reserved."""
         return crashkernel.reservation(self.machine.command_line, self.total_memory, self.traits)
@@ -225,12 +225,12 @@ class Facts:
 
     # The configuration
 
-    @cached_property
+    @remembered
     def settings(self) -> Settings | None:
         """None where kdump is not configured. Raises ConfigError."""
         return config.read(self.machine.root)
 
-    @cached_property
+    @remembered
     def system_call(self) -> str | None:
         """The one that the configured arguments ask for ("auto" without any); None without a configuration.
 
@@ -240,7 +240,7 @@ class Facts:
             return None
         return optionparser.parse(self.settings.kexec_arguments).system_call
 
-    @cached_property
+    @remembered
     def capture_line(self) -> CaptureLine | None:
         """The capture kernel's command line as the configuration makes it; None without a configuration."""
         if self.settings is None:
@@ -250,16 +250,16 @@ class Facts:
             capture_line.read_facts(self.machine, self.kernel_path or "", self.capture_release),
         )
 
-    @cached_property
+    @remembered
     def capture_words(self) -> tuple[str, ...] | None:
         return None if self.capture_line is None else tuple(self.capture_line.text.split())
 
-    @cached_property
+    @remembered
     def kernel_path(self) -> str | None:
         """The kernel that will be loaded, as far as it can be found."""
         return self._first(self._kernel_candidates())
 
-    @cached_property
+    @remembered
     def capture_release(self) -> str:
         """Of the kernel that will be loaded; where that does not tell, the running kernel's."""
         choice = self.settings.kernel if self.settings else KernelChoice()
@@ -268,7 +268,7 @@ class Facts:
         file = self.kernel_file if choice.path else None
         return (release_of(file.data) if file else None) or self.release
 
-    @cached_property
+    @remembered
     def initrd_path(self) -> str | None:
         return self._first(self._initrd_candidates())
 
@@ -294,7 +294,7 @@ class Facts:
             "/var/lib/kdump/initrd",
         ]
 
-    @cached_property
+    @remembered
     def kernel_file(self) -> FileData | None:
         """The kernel to be loaded; None where it is not known or not there. Raises FileError."""
         if (
@@ -305,7 +305,7 @@ class Facts:
             return None
         return self.places.open(self.kernel_path, "kernel")
 
-    @cached_property
+    @remembered
     def initrd_file(self) -> FileData | None:
         if (
             self.initrd_path is None
@@ -315,7 +315,7 @@ class Facts:
             return None
         return self.places.open(self.initrd_path, "initrd")
 
-    @cached_property
+    @remembered
     def estimate(self) -> Estimate | None:
         """What the capture kernel will need; None where kernel or initramfs are not known."""
         if self.kernel_file is None or self.initrd_file is None:
@@ -333,12 +333,12 @@ class Facts:
 
     # What is loaded
 
-    @cached_property
+    @remembered
     def boot(self) -> str:
         """The id of this boot; "" where it is not known."""
         return (self.text("proc/sys/kernel/random/boot_id") or "").strip()
 
-    @cached_property
+    @remembered
     def loaded(self) -> Receipt | None:
         """The receipt of what is loaded; None where nothing is, or not by pykdump."""
         receipt = self._receipt(receipts.LOADED)
@@ -346,7 +346,7 @@ class Facts:
             return None
         return receipt
 
-    @cached_property
+    @remembered
     def proven(self) -> Receipt | None:
         """The receipt of what was loaded when a test last passed."""
         return self._receipt(receipts.PROVEN)
@@ -357,7 +357,7 @@ class Facts:
 
     # A capture that failed
 
-    @cached_property
+    @remembered
     def ending(self) -> Ending | None:
         """Where the capture in the console's log stopped; None without such a log."""
         return None if self.console is None else diagnose(self.console)
