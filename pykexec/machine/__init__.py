@@ -70,7 +70,7 @@ BOOT_FRAMEBUFFER_DRIVERS = frozenset(
 )
 """fbdev names of the drivers that use the firmware's framebuffer as they found it."""
 
-_UNAME_OF_ELF_MACHINE = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+_UNAME_OF_ELF_MACHINE = {62: "x86_64", 183: "aarch64"}  # include/uapi/linux/elf-em.h
 
 
 class Machine:
@@ -119,8 +119,8 @@ class Machine:
         told = self._identity.get("machine") or text.read_text(self.root, "proc/sys/kernel/arch")
         if told:
             return str(told)
-        elf_machine = self.kcore.elf_machine
-        return _UNAME_OF_ELF_MACHINE.get(elf_machine, elf_machine)
+        elf_machine = self.kcore.machine
+        return _UNAME_OF_ELF_MACHINE.get(elf_machine, f"ELF machine {elf_machine}")
 
     @remembered
     def kernel_release(self) -> str:

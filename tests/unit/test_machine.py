@@ -8,6 +8,7 @@ import lzma
 import os
 import re
 import resource
+import struct
 import tarfile
 import tracemalloc
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import IO
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -214,6 +216,9 @@ def test_truncated_kcore(tmp_path: Path) -> None:
         b"\x7fELF" + bytes(60),
         fake_kcore([TEXT], phnum=0xFFFF),
         fake_kcore([TEXT], phnum=60000),
+        fake_kcore([(0, 0, 0)] * 0xFFFE),
+        fake_kcore([TEXT], notes=bytes(2 << 20)),
+        fake_kcore([TEXT], notes=note(b"VMCOREINFO", 0, b"A=1\n" * (1 << 20))),
         b"#!/bin/sh\n" * 100,
     ],
 )
@@ -445,6 +450,48 @@ def test_no_memory_contents_get_into_a_snapshot(tmp_path: Path) -> None:
     assert cut is not None
     assert ELFFile(io.BytesIO(cut)).num_segments() == 4
     assert Machine.from_snapshot(tmp_path / "m.tar").kcore == machine.kcore
+
+
+MACHINES = (3, 8, 20, 21, 22, 40, 42, 62, 183, 243, 258, 0xFFFF)  # include/uapi/linux/elf-em.h, and none
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("bits", [32, 64])
+def test_every_kcore_in_a_snapshot_is_of_its_own_kind(
+    bits: int, big: bool, machine: int, tmp_path: Path
+) -> None:
+    """pyelftools reads what the snapshot has: class, byte order, machine, segments and VMCOREINFO."""
+    end = (1 << bits) - 1
+    segments = [
+        (end - 0xFFFFFFF, 0x1000, 0x9E000),
+        (end - 0xFFFFFF, end, 0x1000),
+        (0x1000, 0x200000, 0x1000),
+    ]
+    data = fake_kcore(
+        segments, vmcoreinfo="OSRELEASE=6.1\nX=\xe4\n", bits=bits, big_endian=big, machine=machine
+    )
+    root = machine_of(tmp_path, {"proc/kcore": data, "proc/cmdline": "quiet\n"}).root
+    cut = kcore.without_memory(root)
+    elf = ELFFile(io.BytesIO(cut))
+    assert (elf.elfclass, elf.little_endian, elf.header["e_type"]) == (bits, not big, "ET_CORE")
+    assert struct.unpack_from(">H" if big else "<H", cut, 18) == (machine,)
+    loads = [each.header for each in elf.iter_segments("PT_LOAD")]
+    assert [(each["p_vaddr"], each["p_paddr"], each["p_memsz"]) for each in loads] == segments
+    (notes,) = elf.iter_segments("PT_NOTE")
+    assert isinstance(notes, NoteSegment)
+    assert [(each["n_name"], each["n_desc"]) for each in notes.iter_notes()] == [
+        ("VMCOREINFO", b"OSRELEASE=6.1\nX=\xe4\n")
+    ]
+    write(tmp_path, "proc/kcore", cut)
+    assert kcore.without_memory(root) == cut
+
+
+def test_a_machine_that_is_not_known_is_named(tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, {"proc/kcore": fake_kcore([TEXT], machine=258)})
+    assert machine.uname_machine == "ELF machine 258"
+    with pytest.raises(MachineError, match="ELF machine 258"):
+        for_machine(machine)
 
 
 def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> None:
