@@ -74,16 +74,19 @@ class Archive(Root):
         return None if data is None else io.BytesIO(data)
 
     def names(self, path: str) -> list[str]:
+        return [name for name, _ in self.entries(path)]
+
+    def entries(self, path: str) -> list[tuple[str, bool]]:
         # Looked up among all names: where these are deep a table of folders is larger than the archive.
         prefix = f"{path}/" if path else ""
-        found = set[str]()
+        found: dict[str, bool] = {}
         at = bisect.bisect_left(self._names, prefix)
         while at < len(self._names) and self._names[at].startswith(prefix):
             name, slash, _ = self._names[at][len(prefix) :].partition("/")
-            found.add(name)
+            found[name] = bool(slash)
             behind = chr(ord("/") + 1)
             at = bisect.bisect_left(self._names, prefix + name + behind, at) if slash else at + 1
-        return sorted(found)
+        return sorted(found.items())
 
 
 class _TooLargeError(Exception):
