@@ -1,10 +1,14 @@
 """Small files of one number or one line, as sysfs has them; and JSON objects."""
 
+import os
+
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root, unreadable
 
 FILE_MAX = 16 << 20
 """No fact is nearly as large."""
+LOG_MAX = 1 << 20
+"""Of a log that has no end: what is of use is at its end."""
 _JSON_MAX = 1 << 20
 """A parsed object takes some twenty times as much memory as its text."""
 _PIECE = 64 << 10
@@ -29,6 +33,24 @@ def read(root: Root, path: str, size_max: int = FILE_MAX) -> bytes | None:
         except OSError as error:
             raise unreadable(f"/{path}", error) from error
     return bytes(data)
+
+
+def read_end(root: Root, path: str, size: int) -> bytes | None:
+    """The last bytes of a file, from the beginning of a line; None where there is none.
+
+    Raises MachineError when it cannot be read.
+    """
+    file = root.open(path)
+    if file is None:
+        return None
+    with file:
+        try:
+            start = max(file.seek(0, os.SEEK_END) - size, 0)
+            file.seek(max(start - 1, 0))
+            data = file.read(size + 1)
+        except OSError as error:
+            raise unreadable(f"/{path}", error) from error
+    return data[data.find(b"\n") + 1 :] if start else data
 
 
 def read_text(root: Root, path: str, size_max: int = FILE_MAX) -> str | None:

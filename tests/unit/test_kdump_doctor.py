@@ -954,6 +954,22 @@ def test_a_snapshot_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told[1] == told[2]
 
 
+def test_what_a_snapshot_would_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list is that of the archive, sizes included, and nothing is written."""
+    tar = tmp_path / "machine.tar"
+    assert cli.exit_code(["snapshot", "--list", str(tar)]) == 0
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert not tar.exists()
+    assert cli.exit_code(["snapshot", str(tar)]) == 0
+    with tarfile.open(tar) as opened:
+        sizes = {each.name: each.size for each in opened.getmembers()}
+    assert [name for _, name in listed] == list(sizes)
+    steady = {name: size for name, size in sizes.items() if name.startswith(("sys/", "boot/", "etc/"))}
+    assert {name: int(size) for size, name in listed if name in steady} == steady
+    assert cli.exit_code(["snapshot"]) == 1
+    assert "missing argument FILE" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [{}, {"size": 1, "modified": {}, "free": {}}])
 def test_a_damaged_listing(content: dict[str, object]) -> None:
     with pytest.raises(FileError, match="damaged"):

@@ -25,7 +25,7 @@ from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.text import LOG_MAX, read_end, read_number, read_text
 from pykexec.remembered import remembered
 
 LOG = "var/log/dmesg"
@@ -82,7 +82,8 @@ FACTS = (
 """The files read besides those of `Machine`, for snapshots."""
 
 _CONFIG_MAX = 8 << 20
-_RECEIPT_MAX = 64 << 10
+_LINE_MAX = 1024  # kernel/printk/internal.h: PRINTKRB_RECORD_MAX
+_RECEIPT_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Facts:
             return self._log
         # On a running system the file may be of an earlier boot.
         live = read_kernel_log() if self.machine.is_live else None
-        return read_text(self.machine.root, LOG) if live is None else live
+        return self.end_of(LOG) if live is None else live
 
     def log_line(self, pattern: str) -> str | None:
         """The first line of the log in which a regular expression matches."""
@@ -156,6 +157,14 @@ class Facts:
 
     def text(self, path: str) -> str | None:
         return read_text(self.machine.root, path)
+
+    def end_of(self, path: str) -> str | None:
+        """The end of a log, as snapshots have it, in lines that are not longer than those of kernels."""
+        data = read_end(self.machine.root, path, LOG_MAX)
+        if data is None:
+            return None
+        lines = data.decode("utf-8", "surrogateescape").splitlines()
+        return "\n".join(line[:_LINE_MAX] for line in lines)
 
     def number(self, path: str) -> int | None:
         return read_number(self.machine.root, path)
