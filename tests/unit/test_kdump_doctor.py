@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Mapping
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +17,14 @@ import pytest
 
 from pykexec.arch import for_machine
 from pykexec.errors import FileError
-from pykexec.kdump import cli, doctor
+from pykexec.kdump import cli, config, doctor
 from pykexec.kdump.console_log import parse
 from pykexec.kdump.console_rules import RULES, Rule
 from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, collect, kernel_log
 from pykexec.kdump.doctor.places import LISTING, Listing, descriptors
-from pykexec.machine import Machine
+from pykexec.machine import IDENTITY, Machine, iomem, kcore, text
 from pykexec.machine.snapshot import write_snapshot
+from pykexec.machine.text import read_object
 from pykexec.memory import GIB
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -925,7 +928,7 @@ def test_a_snapshot_tells_as_much(tmp_path: Path) -> None:
         given.machine, tar, for_machine(given.machine).facts, collect.contents(given.machine, tree)
     )
     machine = Machine.from_snapshot(tar)
-    listing = Listing((machine.read(LISTING) or b"").decode())
+    listing = Listing(read_object(machine.root, LISTING) or {})
     here, there = doctor.diagnose(given), doctor.diagnose(Facts(machine, places=listing))
     for one, other in zip(here, there, strict=True):
         if one.id not in ("P2", "P14", "R8", "O3", "L1", "L4", "L5", "L6", "L8", "L10"):
@@ -951,15 +954,70 @@ def test_a_snapshot_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told[1] == told[2]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"size": 1, "modified": {}, "free": {}}', "[" * 100_000])
-def test_a_damaged_listing(text: str) -> None:
+def test_what_a_snapshot_would_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list is that of the archive, sizes included, and nothing is written."""
+    tar = tmp_path / "machine.tar"
+    assert cli.exit_code(["snapshot", "--list", str(tar)]) == 0
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert not tar.exists()
+    assert cli.exit_code(["snapshot", str(tar)]) == 0
+    with tarfile.open(tar) as opened:
+        sizes = {each.name: each.size for each in opened.getmembers()}
+    assert [name for _, name in listed] == list(sizes)
+    steady = {name: size for name, size in sizes.items() if name.startswith(("sys/", "boot/", "etc/"))}
+    assert {name: int(size) for size, name in listed if name in steady} == steady
+    assert cli.exit_code(["snapshot"]) == 1
+    assert "missing argument FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [{}, {"size": 1, "modified": {}, "free": {}}])
+def test_a_damaged_listing(content: dict[str, object]) -> None:
     with pytest.raises(FileError, match="damaged"):
-        Listing(text)
+        Listing(content)
 
 
 def test_a_listing_with_nonsense() -> None:
-    listing = Listing('{"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}}')
+    listing = Listing({"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}})
     assert (listing.size("/a"), listing.modified("/a"), listing.free("/a")) == (None, None, None)
+
+
+@pytest.mark.parametrize("path", [LISTING, IDENTITY, "run/pykdump/loaded.json"])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"a":' * 100_000, "[[]," * 4_000_000])
+def test_damaged_json_in_a_snapshot(
+    path: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "machine"
+    unpacked("qemu-6.1-1g", folder, {path: text, "sys/kernel/kexec_crash_loaded": "1\n"})
+    tracemalloc.start()
+    cli.exit_code(["doctor", "--machine", str(folder)])
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+    told = capsys.readouterr()
+    assert len(told.err.splitlines()) <= 2
+
+
+def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reader is counted: a damaged file is as much work as a good one, however many checks need it."""
+    calls = Counter[str]()
+
+    def counted(name: str, read: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            calls[name] += 1
+            return read(*arguments)
+
+        return call
+
+    for module, name in ((config, "read"), (kcore, "read"), (iomem, "parse"), (text, "read_object")):
+        monkeypatch.setattr(module, name, counted(f"{module.__name__}.{name}", getattr(module, name)))
+    damaged: Files = {
+        "etc/kdump.conf": "no such option\n",
+        "proc/kcore": b"no kcore",
+        "proc/iomem": "no iomem\n",
+        IDENTITY: "[",
+    }
+    doctor.diagnose(facts(tmp_path, damaged))
+    assert set(calls.values()) == {1}, calls
+    assert len(calls) == 4
 
 
 # Reports

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Sequence
 
+from pykexec import redact
 from pykexec.errors import PykexecError
 from pykexec.kdump.console_log import Ending, as_object
 from pykexec.kdump.doctor import blocker, capture, kernel, load, memory, reservation, target, tools, trigger
@@ -61,8 +62,9 @@ def _finding(check: Check, facts: Facts) -> Finding:
         check.stage,
         check.title,
         judgement.verdict,
-        judgement.cause,
-        tuple(_printable(each) for each in judgement.evidence),
+        redact.text(judgement.cause),
+        # Reports are for others to read, and say the same of a snapshot, which has no secrets any more.
+        tuple(_printable(redact.text(each)) for each in judgement.evidence),
         judgement.remedy,
         judgement.command,
     )

@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from pykexec import optionparser
@@ -26,7 +25,8 @@ from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.text import LOG_MAX, read_end, read_number, read_text
+from pykexec.remembered import remembered
 
 LOG = "var/log/dmesg"
 """Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
@@ -82,6 +82,8 @@ FACTS = (
 """The files read besides those of `Machine`, for snapshots."""
 
 _CONFIG_MAX = 8 << 20
+_LINE_MAX = 1024  # kernel/printk/internal.h: PRINTKRB_RECORD_MAX
+_RECEIPT_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Facts:
 
     # The machine
 
-    @cached_property
+    @remembered
     def arch(self) -> str:
         return self.machine.uname_machine
 
@@ -124,25 +126,25 @@ class Facts:
     def release(self) -> str:
         return self.machine.kernel_release
 
-    @cached_property
+    @remembered
     def version(self) -> tuple[int, int] | None:
         """The running kernel's."""
         found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
         return (int(found[1]), int(found[2])) if found else None
 
-    @cached_property
+    @remembered
     def words(self) -> tuple[str, ...]:
         """The running kernel's command line."""
         return tuple(self.machine.command_line.split())
 
-    @cached_property
+    @remembered
     def log(self) -> str | None:
         """The running kernel's log, as far as there is one."""
         if self._log is not None:
             return self._log
         # On a running system the file may be of an earlier boot.
         live = read_kernel_log() if self.machine.is_live else None
-        return read_text(self.machine.root, LOG) if live is None else live
+        return self.end_of(LOG) if live is None else live
 
     def log_line(self, pattern: str) -> str | None:
         """The first line of the log in which a regular expression matches."""
@@ -156,6 +158,14 @@ class Facts:
     def text(self, path: str) -> str | None:
         return read_text(self.machine.root, path)
 
+    def end_of(self, path: str) -> str | None:
+        """The end of a log, as snapshots have it, in lines that are not longer than those of kernels."""
+        data = read_end(self.machine.root, path, LOG_MAX)
+        if data is None:
+            return None
+        lines = data.decode("utf-8", "surrogateescape").splitlines()
+        return "\n".join(line[:_LINE_MAX] for line in lines)
+
     def number(self, path: str) -> int | None:
         return read_number(self.machine.root, path)
 
@@ -163,13 +173,13 @@ class Facts:
         """A number in /proc/sys/kernel."""
         return read_number(self.machine.root, f"proc/sys/kernel/{name}", 10)
 
-    @cached_property
+    @remembered
     def modules(self) -> frozenset[str] | None:
         """Names of the modules that are loaded; None where that is not known."""
         text = self.text("proc/modules")
         return None if text is None else frozenset(re.findall(r"^(\S+) ", text, re.M))
 
-    @cached_property
+    @remembered
     def kernel_config(self) -> Mapping[str, str] | None:
         """The running kernel's CONFIG_... = value; what is off is missing. None where it is not known."""
         text = self.text(f"boot/config-{self.release}") if self.release else None
@@ -187,7 +197,7 @@ class Facts:
                 raise MachineError(f"/proc/config.gz: {error}") from error
         return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.M))
 
-    @cached_property
+    @remembered
     def mounts(self) -> tuple[Mount, ...] | None:
         text = self.text("proc/self/mounts")
         if text is None:
@@ -201,15 +211,15 @@ class Facts:
 
     # The reservation
 
-    @cached_property
+    @remembered
     def total_memory(self) -> int:
         return self.machine.iomem.system_ram.size
 
-    @cached_property
+    @remembered
     def traits(self) -> kerneltraits.KernelTraits:
         return kerneltraits.traits(self.arch, self.release, self.machine.command_line)
 
-    @cached_property
+    @remembered
     def expected(self) -> crashkernel.Reservation:
         """What the command line should have reserved."""
         return crashkernel.reservation(self.machine.command_line, self.total_memory, self.traits)
@@ -224,12 +234,12 @@ class Facts:
 
     # The configuration
 
-    @cached_property
+    @remembered
     def settings(self) -> Settings | None:
         """None where kdump is not configured. Raises ConfigError."""
         return config.read(self.machine.root)
 
-    @cached_property
+    @remembered
     def system_call(self) -> str | None:
         """The one that the configured arguments ask for ("auto" without any); None without a configuration.
 
@@ -239,7 +249,7 @@ class Facts:
             return None
         return optionparser.parse(self.settings.kexec_arguments).system_call
 
-    @cached_property
+    @remembered
     def capture_line(self) -> CaptureLine | None:
         """The capture kernel's command line as the configuration makes it; None without a configuration."""
         if self.settings is None:
@@ -249,16 +259,16 @@ class Facts:
             capture_line.read_facts(self.machine, self.kernel_path or "", self.capture_release),
         )
 
-    @cached_property
+    @remembered
     def capture_words(self) -> tuple[str, ...] | None:
         return None if self.capture_line is None else tuple(self.capture_line.text.split())
 
-    @cached_property
+    @remembered
     def kernel_path(self) -> str | None:
         """The kernel that will be loaded, as far as it can be found."""
         return self._first(self._kernel_candidates())
 
-    @cached_property
+    @remembered
     def capture_release(self) -> str:
         """Of the kernel that will be loaded; where that does not tell, the running kernel's."""
         choice = self.settings.kernel if self.settings else KernelChoice()
@@ -267,7 +277,7 @@ class Facts:
         file = self.kernel_file if choice.path else None
         return (release_of(file.data) if file else None) or self.release
 
-    @cached_property
+    @remembered
     def initrd_path(self) -> str | None:
         return self._first(self._initrd_candidates())
 
@@ -293,7 +303,7 @@ class Facts:
             "/var/lib/kdump/initrd",
         ]
 
-    @cached_property
+    @remembered
     def kernel_file(self) -> FileData | None:
         """The kernel to be loaded; None where it is not known or not there. Raises FileError."""
         if (
@@ -304,7 +314,7 @@ class Facts:
             return None
         return self.places.open(self.kernel_path, "kernel")
 
-    @cached_property
+    @remembered
     def initrd_file(self) -> FileData | None:
         if (
             self.initrd_path is None
@@ -314,7 +324,7 @@ class Facts:
             return None
         return self.places.open(self.initrd_path, "initrd")
 
-    @cached_property
+    @remembered
     def estimate(self) -> Estimate | None:
         """What the capture kernel will need; None where kernel or initramfs are not known."""
         if self.kernel_file is None or self.initrd_file is None:
@@ -332,12 +342,12 @@ class Facts:
 
     # What is loaded
 
-    @cached_property
+    @remembered
     def boot(self) -> str:
         """The id of this boot; "" where it is not known."""
         return (self.text("proc/sys/kernel/random/boot_id") or "").strip()
 
-    @cached_property
+    @remembered
     def loaded(self) -> Receipt | None:
         """The receipt of what is loaded; None where nothing is, or not by pykdump."""
         receipt = self._receipt(receipts.LOADED)
@@ -345,18 +355,18 @@ class Facts:
             return None
         return receipt
 
-    @cached_property
+    @remembered
     def proven(self) -> Receipt | None:
         """The receipt of what was loaded when a test last passed."""
         return self._receipt(receipts.PROVEN)
 
     def _receipt(self, path: Path) -> Receipt | None:
-        text = self.text(str(path).lstrip("/"))
+        text = read_text(self.machine.root, str(path).lstrip("/"), _RECEIPT_MAX)
         return None if text is None else receipts.parse(text)
 
     # A capture that failed
 
-    @cached_property
+    @remembered
     def ending(self) -> Ending | None:
         """Where the capture in the console's log stopped; None without such a log."""
         return None if self.console is None else diagnose(self.console)

@@ -139,7 +139,7 @@ def _xen(facts: Facts) -> Judgement:
 
 
 def _selinux(facts: Facts) -> Judgement:
-    log = facts.text("var/log/audit/audit.log")
+    log = facts.end_of("var/log/audit/audit.log")
     if log is None:
         return unknown("no /var/log/audit/audit.log")
     for line in log.splitlines():

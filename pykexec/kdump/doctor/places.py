@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pykexec.errors import FileError
@@ -132,14 +132,15 @@ class Recorder(Places):
 class Listing(Places):
     """What a `Recorder` remembered; of other files nothing is there."""
 
-    def __init__(self, text: str) -> None:
-        """Raises FileError for a text that is none of a recorder's."""
+    def __init__(self, content: Mapping[str, object]) -> None:
+        """Raises FileError for an object that is none of a recorder's."""
         super().__init__(None)
-        try:
-            content = json.loads(text)
-            self._of = {kind: dict(content[kind]) for kind in ("size", "modified", "free")}
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise FileError(f"{LISTING}: damaged: {error}") from error
+        self._of: dict[str, dict[str, object]] = {}
+        for kind in ("size", "modified", "free"):
+            found = content.get(kind)
+            if not isinstance(found, dict):
+                raise FileError(f"{LISTING} is damaged: it has no object {kind}")
+            self._of[kind] = found
 
     @property
     def are_known(self) -> bool:
