@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pykexec import writing
 from pykexec.errors import FileError
+from tests.support import faults
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 _NOBODY = 65534
@@ -191,3 +192,24 @@ def test_removing_a_link_leaves_its_target(tmp_path: Path) -> None:
     assert not writing.remove_file(tmp_path / "link")
     assert not writing.remove_file(tmp_path / "no/such")
     assert _names(tmp_path) == ["victim"]
+
+
+def test_whatever_fails_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    target = tmp_path / "folder/file"
+    target.parent.mkdir()
+    data = bytes(range(256)) * 100
+
+    def write() -> int:
+        writing.write_file(target, data, mode=0o600)
+        return 0
+
+    for fault in faults.possible(write):
+        for left in target.parent.iterdir():
+            left.unlink()
+        target.write_bytes(b"before")
+        ended = faults.run(write, fault)
+        assert ended.status != 0 or target.read_bytes() == data, fault
+        assert target.read_bytes() in (b"before", data), fault
+        if fault.kind is not faults.Kind.KILLED:
+            assert "FileError: cannot write" in ended.stderr, fault
+            assert _names(target.parent) == ["file"], fault
