@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,6 +227,114 @@ def test_dumps_are_listed_newest_first(tmp_path: Path) -> None:
     assert found[3].log_holds("the log")
     assert not found[2].log_holds("the log")
     assert dumps.in_folder(tmp_path / "none") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "log"),
+    [
+        ("2026-11-30-04-47", "vmcore", "dmesg"),  # openSUSE's kdump-save
+        ("host.example-2026-11-30-04-47", "vmcore", "dmesg"),
+        ("2026-11-30-04:47", "vmcore", "dmesg.txt"),  # its kdumptool; kdumpctl's for a raw target
+        ("kdump-test-1796000000-123456789", "vmcore", "vmcore-dmesg.txt"),  # kdumpctl test
+        ("202611300447", "dump.202611300447", "dmesg.202611300447"),
+        ("127.0.0.1-2026-11-30-04:47:01.2", "vmcore", "vmcore-dmesg.txt"),
+    ],
+)
+def test_names_that_others_give(name: str, file: str, log: str, tmp_path: Path) -> None:
+    make_dump(tmp_path, name, file, 7)
+    make_dump(tmp_path, "127.0.0.1-2026-11-28-00:00:00", "vmcore", 1)
+    make_dump(tmp_path, "127.0.0.1-2026-12-02-00:00:00", "vmcore", 3)
+    (tmp_path / name / log).write_text("the log")
+    newer, found, older = dumps.in_folder(tmp_path)
+    assert (newer.size, found.size, older.size) == (3, 7, 1)
+    assert (found.folder.name, found.is_whole, found.has_log) == (name, True, True)
+    assert found.log_holds("the log")
+
+
+def test_half_a_log_is_no_dump(tmp_path: Path) -> None:
+    make_dump(tmp_path, "127.0.0.1-2026-01-02-03:04:05", "vmcore-dmesg-incomplete.txt", 9)
+    (found,) = dumps.in_folder(tmp_path)
+    assert (found.size, found.is_whole, found.has_log) == (0, False, False)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+_NOBODY = 65534
+
+
+def _give_away(path: Path) -> None:
+    for each in (path, *path.rglob("*")):
+        os.lchown(each, _NOBODY, _NOBODY)
+
+
+@needs_root
+def test_a_dump_that_somebody_else_has_made_proves_nothing(tmp_path: Path) -> None:
+    test = Trial("abc", "boot-1", "now")
+    tmp_path.chmod(0o1777)
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 7)
+    folder = tmp_path / "202611300000"
+    (folder / "dmesg.202611300000").write_text(test.marker)
+    (found,) = dumps.in_folder(tmp_path)
+    assert test.judge("boot-2", [found]) is Outcome.PASSED
+    _give_away(folder / "dmesg.202611300000")
+    assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED, "a file"
+    assert not found.log_holds(test.marker)
+    os.chown(folder / "dmesg.202611300000", 0, 0)
+    for mode in (0o777, 0o1777, 0o775):
+        folder.chmod(mode)
+        assert dumps.in_folder(tmp_path) == [], "others can put files into it"
+        assert not found.log_holds(test.marker)
+    folder.chmod(0o755)
+    _give_away(folder)
+    assert dumps.in_folder(tmp_path) == [], "a folder"
+    os.lchown(folder, 0, 0)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to("elsewhere")
+    assert dumps.in_folder(tmp_path) == [], "a link"
+
+
+def test_a_folder_where_others_can_exchange_dumps_is_not_looked_at(tmp_path: Path) -> None:
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 7)
+    tmp_path.chmod(0o777)
+    with pytest.raises(FileError, match="others than root can change what is in"):
+        dumps.in_folder(tmp_path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_only_regular_files_are_read(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 0)
+    make(tmp_path / "202611300000/dmesg.202611300000")
+    (found,) = dumps.in_folder(tmp_path)
+    assert not found.has_log
+    assert not found.log_holds("x")
+
+
+def test_what_becomes_something_else_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 7)
+    log = tmp_path / "202611300000/dmesg.202611300000"
+    log.write_text("x")
+    (found,) = dumps.in_folder(tmp_path)
+    sizes = dumps._sizes
+
+    def exchange(folder: int) -> dict[str, int]:
+        seen = sizes(folder)
+        log.unlink()
+        os.mkfifo(log)
+        return seen
+
+    monkeypatch.setattr(dumps, "_sizes", exchange)
+    assert not found.log_holds("x")
+
+
+@given(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=20))
+def test_status_does_nothing_to_a_terminal(text: str) -> None:
+    found = dumps.Dump(Path("/c") / text, 1, True, True)
+    assert str(found).isprintable()
+    lines = shown(why=text, dumps=(found,), problem=text, unseen=text)
+    assert len(lines) <= 10
+    assert all(line.isprintable() for line in lines)
 
 
 # Tests
@@ -496,7 +605,7 @@ def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loading:
     write(tmp_path / "machine", "sys/kernel/kexec_crash_loaded", "1\n")
     for name in ("LOADED", "PLAN"):
         monkeypatch.setattr(receipt, name, tmp_path / "run" / name)
-    monkeypatch.setattr(actions, "_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(actions, "_LOCK", tmp_path / "run/lock")
     monkeypatch.setattr(actions, "may_boot", lambda machine: True)
     initrd = tmp_path / "initrd"
     initrd.write_bytes(b"initrd")
