@@ -21,7 +21,7 @@ from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
 from pykexec.kdump.dumpsize import expected_size
-from pykexec.kdump.service import actions, dumps, installation, plan, receipt, state, trial
+from pykexec.kdump.service import actions, dumps, installation, lock, plan, receipt, state, trial
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import Readiness, State
 from pykexec.kdump.service.trial import Outcome, Trial
@@ -512,7 +512,7 @@ def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(loader, "load_request", load)
     monkeypatch.setattr(actions, "_require_possible", lambda machine: None)
-    monkeypatch.setattr(actions, "_LOCK", tmp_path / "run/lock")
+    monkeypatch.setattr(lock, "LOCK", tmp_path / "run/lock")
     monkeypatch.setattr(receipt, "LOADED", tmp_path / "run/loaded")
     monkeypatch.setattr(receipt, "PLAN", tmp_path / "run/plan")
     return found
@@ -605,7 +605,7 @@ def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loading:
     write(tmp_path / "machine", "sys/kernel/kexec_crash_loaded", "1\n")
     for name in ("LOADED", "PLAN"):
         monkeypatch.setattr(receipt, name, tmp_path / "run" / name)
-    monkeypatch.setattr(actions, "_LOCK", tmp_path / "run/lock")
+    monkeypatch.setattr(lock, "LOCK", tmp_path / "run/lock")
     monkeypatch.setattr(actions, "may_boot", lambda machine: True)
     initrd = tmp_path / "initrd"
     initrd.write_bytes(b"initrd")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from pykexec.kdump.config.settings import Rebuild
 from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service import rawdump
 from pykexec.kdump.service import receipt as receipts
+from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
@@ -25,7 +24,6 @@ from pykexec.plan import FileLoadPlan, LoadPlan, Request
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
-_LOCK = Path("/run/pykdump/lock")
 _LOADS_MAX = 5
 
 Tell = Callable[[str], None]
@@ -46,7 +44,7 @@ def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None
     Raises PykexecError.
     """
     _require_possible(machine)
-    with alone():
+    with exclusive():
         return _start(machine, tell, warn, initrd)
 
 
@@ -108,7 +106,7 @@ def _load_disowned(machine: Machine, request: Request, system_call: str) -> File
 def stop(machine: Machine) -> None:
     """Unload. Raises PykexecError."""
     _require_possible(machine)
-    with alone():
+    with exclusive():
         loader.unload(Purpose.CRASH, machine)
         receipts.LOADED.unlink(missing_ok=True)
         receipts.PLAN.unlink(missing_ok=True)
@@ -120,7 +118,7 @@ def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = Non
     Raises PykexecError.
     """
     _require_possible(machine)
-    with alone():
+    with exclusive():
         before = loaded_now(machine)
         if before is None:
             return _start(machine, tell, warn, initrd), "nothing was loaded"
@@ -206,19 +204,6 @@ def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
         return
     if folder is not None:
         tell(f"the last crash's dump is now in {folder}")
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """One at a time: udev may ask for a reload while the service starts. Raises FileError."""
-    try:
-        _LOCK.parent.mkdir(parents=True, exist_ok=True)
-        file = _LOCK.open("w")
-    except OSError as error:
-        raise FileError(f"cannot write {_LOCK}: {error.strerror}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _set_sysctl(assignments: str, warn: Tell) -> None:

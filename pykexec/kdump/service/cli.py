@@ -16,6 +16,7 @@ from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
 from pykexec.kdump.service import actions, state, trial
+from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
 
@@ -156,7 +157,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
             if output:
                 capture.build(what, target, lambda path: tell(f"making {target}: {path}"))
             else:
-                with actions.alone():  # a start may be making the same file
+                with exclusive():  # a start may be making the same file
                     actions.make_image(what, target, tell)
     print(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
     return 0
