@@ -2,19 +2,25 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
+import re
+import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec import loader, syscalls
+from pykexec import loader, syscalls, writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import files
 from pykexec.kdump.cli import exit_code
@@ -197,6 +203,20 @@ def test_hardware_is_memory_and_cpus(tmp_path: Path) -> None:
     iomem = (machine.read("proc/iomem") or b"").decode()
     grown = unpacked(X86_64, tmp_path / "two", {"proc/iomem": iomem + "200000000-23fffffff : System RAM\n"})
     assert receipt.hardware(machine) != receipt.hardware(grown)
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_receipts_are_for_root_alone(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        receipt.save(RECEIPT, tmp_path / "a/receipt.json")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a/receipt.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+    (tmp_path / "a").chmod(0o777)
+    receipt.save(RECEIPT, tmp_path / "a/receipt.json")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
 
 
 # Dumps
@@ -453,6 +473,50 @@ def test_the_size_to_expect(words: tuple[str, ...], save: bool, size: int) -> No
     assert expected_size(settings, "") is None
 
 
+_READ_STATUS = """
+import sys
+from pathlib import Path
+from pykexec.kdump.cli import exit_code
+from pykexec.kdump.service import receipt, trial
+from pykexec.machine import Folder, Machine
+top = Path(sys.argv[1])
+receipt.LOADED, receipt.PROVEN = top / "run/loaded.json", top / "lib/proven.json"
+trial.pending.__defaults__ = (top / "lib/test.json",)
+Machine.live = lambda: Machine(Folder(top / "machine"))
+sys.exit(exit_code(["status"]))
+"""
+
+
+def _status(top: Path, user: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _READ_STATUS, str(top)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, user=user)
+
+
+@needs_root
+def test_who_is_not_root_is_told_nothing_false() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is root's
+        top = Path(folder)
+        top.chmod(0o755)
+        machine_with(top, conf=f"path {top}/crash\n")
+        write(top / "machine", "sys/kernel/kexec_crash_loaded", "1\n")
+        loaded = replace(RECEIPT, boot=receipt.boot_id())
+        receipt.save(loaded, top / "run/loaded.json")
+        receipt.save(loaded, top / "lib/proven.json")
+        (top / "crash").mkdir()
+        make_dump(top / "crash", "127.0.0.1-2026-01-02-03:04:05", "vmcore", 7)
+        (top / "crash/127.0.0.1-2026-01-02-03:04:05").chmod(0o700)
+        root, other = _status(top, 0), _status(top, _NOBODY)
+        assert root.stdout.startswith("armed:    yes, and proven: ")
+        assert f"dumps:    1 in {top}/crash\n" in root.stdout
+        assert other.stdout.startswith("armed:    yes, but cannot tell what: cannot read ")
+        assert "(run as root)" in other.stdout.splitlines()[0]
+        assert "loaded by" not in other.stdout
+        assert re.search(r"dumps:    cannot read .*/127.*: Permission denied \(run as root\)", other.stdout)
+        assert (root.returncode, other.returncode, other.stderr) == (0, 0, "")
+        write(top / "machine", "sys/kernel/kexec_crash_loaded", "0\n")
+        assert _status(top, _NOBODY).returncode == 3
+
+
 # Installation
 
 
@@ -506,9 +570,11 @@ def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The hardware that each load describes; nothing is loaded."""
     found: list[str] = []
 
-    def load(machine: Machine, request: Request, system_call: str, announce: object) -> FileLoadPlan:
+    def load(
+        machine: Machine, request: Request, system_call: str, announce: Callable[[FileLoadPlan], None]
+    ) -> None:
+        announce(FileLoadPlan("x86_64", Purpose.CRASH, request.kernel, request.initrd, "line", 0))
         found.append(receipt.hardware(machine))
-        return FileLoadPlan("x86_64", Purpose.CRASH, request.kernel, request.initrd, "line", 0)
 
     monkeypatch.setattr(loader, "load_request", load)
     monkeypatch.setattr(actions, "_require_possible", lambda machine: None)
@@ -656,3 +722,124 @@ def test_a_start_that_is_ended_in_the_middle(loading: Loading) -> None:
     with pytest.raises(KeyboardInterrupt):
         loading.start()
     assert actions.loaded_now(loading.machine) is None
+
+
+def test_nothing_is_loaded_where_there_is_no_room_for_a_receipt(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cannot say what is loaded loads nothing; what was loaded before stays, and is known."""
+    before = actions.loaded_now(loading.machine)
+
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextmanager
+    def full_file(path: Path, **_: object) -> Iterator[BinaryIO]:
+        try:
+            yield Full()
+        except OSError as error:
+            raise FileError(f"cannot write {path}: {error.strerror}") from error
+
+    monkeypatch.setattr(writing, "new_file", full_file)
+    with pytest.raises(FileError, match="No space left on device"):
+        loading.start()
+    assert loading.seen == []
+    assert actions.loaded_now(loading.machine) == before
+
+
+def test_a_receipt_that_gets_no_name_is_said_to_be_of_a_loaded_kernel(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose() -> None:
+        monkeypatch.setattr(os, "replace", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "I/O")))
+
+    loading.answer = lose
+    with pytest.raises(PykexecError, match=r"^the capture kernel is loaded, but .*: I/O\n"):
+        loading.start()
+    assert actions.loaded_now(loading.machine) is None
+
+
+def test_what_a_killed_start_left_is_not_said_of_another_kernel(loading: Loading) -> None:
+    receipt.set_aside()  # and another kernel was loaded, before the start was killed
+
+    def refuse() -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    loading.answer = refuse
+    with pytest.raises(PykexecError):
+        loading.start()
+    assert actions.loaded_now(loading.machine) is None
+
+
+def test_a_kernel_that_changed_while_it_was_loaded_gets_no_receipt(
+    loading: Loading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays loaded, damaged, where it cannot be unloaded."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    def change() -> None:
+        (tmp_path / "initrd").write_bytes(b"another")
+
+    loading.answer = change
+    monkeypatch.setattr(syscalls, "kexec_unload", fail)
+    monkeypatch.setattr(syscalls, "kexec_file_unload", fail)
+    with pytest.raises(PykexecError, match="stays loaded, damaged"):
+        loading.start()
+    assert actions.loaded_now(loading.machine) is None
+
+
+def test_a_stop_that_fails_leaves_what_is_said(loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = actions.loaded_now(loading.machine)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(syscalls, "kexec_file_unload", fail)
+    with pytest.raises(PykexecError):
+        actions.stop(loading.machine)
+    assert actions.loaded_now(loading.machine) == before
+    monkeypatch.setattr(syscalls, "kexec_file_unload", lambda *_: None)
+    actions.stop(loading.machine)
+    assert [path.name for path in receipt.LOADED.parent.iterdir()] == ["lock"]
+
+
+# Who else can change what is loaded
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["initrd", "boot/vmlinuz-6.1-running"])
+def test_what_others_can_change_is_not_loaded(name: str, loading: Loading, tmp_path: Path) -> None:
+    file = tmp_path / name
+    for path, mode in ((file, 0o666), (file, 0o620), (file.parent, 0o777)):
+        before = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode)
+        with pytest.raises(FileError, match=f"is not loaded: others than root can change {path}\n"):
+            loading.start()
+        path.chmod(before)
+    os.chown(file, _NOBODY, 0)
+    with pytest.raises(FileError, match="others than root can change"):
+        loading.start()
+    os.chown(file, 0, 0)
+    assert loading.seen == []
+    file.parent.chmod(0o1777)  # its own files stay there
+    assert loading.start()
+
+
+@needs_root
+def test_links_to_what_is_loaded(loading: Loading, tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared", tmp_path / "shared/link"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link.symlink_to("../initrd")
+    loading.initrd = str(link)
+    assert loading.start()
+    os.lchown(link, _NOBODY, 0)
+    with pytest.raises(FileError, match=f"others than root can change {link}"):
+        loading.start()
+    link.unlink()
+    link.symlink_to("link")
+    with pytest.raises(FileError):
+        loading.start()
