@@ -6,10 +6,12 @@ import io
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,14 +22,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec import loader, syscalls, writing
+from pykexec import loader, streams, syscalls, writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import files
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
 from pykexec.kdump.dumpsize import expected_size
-from pykexec.kdump.service import actions, dumps, installation, lock, plan, receipt, state, trial
+from pykexec.kdump.service import actions, cli, dumps, installation, lock, plan, receipt, state, trial
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import Readiness, State
 from pykexec.kdump.service.trial import Outcome, Trial
@@ -35,7 +37,7 @@ from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
 from pykexec.plan import FileLoadPlan, Request
 from pykexec.purpose import Purpose
-from tests.support import vmcore
+from tests.support import faults, vmcore
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import unpacked, write
 from tests.support.vmcore_log import Lockless, Memory
@@ -620,6 +622,32 @@ def test_memory_that_comes_meanwhile(
     assert before not in loads
     assert started.hardware == loads[-1]
     assert (started.hardware == receipt.hardware(machine.anew())) == (banks < 5) == (not warnings)
+
+
+@pytest.mark.parametrize("command", [["start"], ["stop"], ["reload"], ["status"], ["test"], ["mkinitrd"]])
+def test_what_the_system_refuses_is_one_line_and_exit_1(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Machine:
+        raise OSError(errno.EROFS, "Read-only file system", "/a/file\x1b[2J")
+
+    monkeypatch.setattr(Machine, "live", refuse)
+    assert exit_code(command) == 1
+    assert capsys.readouterr().err == "pykdump: /a/file\\x1b[2J: Read-only file system\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_who_is_told_to_end_leaves_nothing_half_done(number: signal.Signals, tmp_path: Path) -> None:
+    def end() -> int:
+        with cli._failing(), writing.new_file(tmp_path / "file", mode=0o600):
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        return 0
+
+    ended = faults.run(lambda: streams.exit_code("pykdump", end))
+    assert ended.status != 0
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 # What has changed
