@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -871,3 +872,49 @@ def test_links_to_what_is_loaded(loading: Loading, tmp_path: Path) -> None:
     link.symlink_to("link")
     with pytest.raises(FileError):
         loading.start()
+
+
+# KDUMP_SYSCTL
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("kernel.panic", ("kernel", "panic")),
+        ("kernel/panic", ("kernel", "panic")),
+        ("net.ipv4.conf.eth0/1.forwarding", ("net", "ipv4", "conf", "eth0.1", "forwarding")),
+        ("net/ipv4/conf/eth0.1/forwarding", ("net", "ipv4", "conf", "eth0.1", "forwarding")),
+        *((name, ()) for name in ("", "/etc/motd", "../etc/motd", "kernel/../x", "...x", "a.//.b", "a\0b")),
+    ],
+)
+def test_names_of_sysctl(name: str, parts: tuple[str, ...]) -> None:
+    assert actions.sysctl_path(name) == parts
+
+
+@pytest.mark.programs
+@given(st.lists(st.sampled_from("abc./"), max_size=8).map("".join))
+def test_names_mean_what_sysctl_takes_them_for(name: str) -> None:
+    """sysctl(8) names the file that is not there."""
+    parts = actions.sysctl_path(name)
+    hypothesis.assume(parts)
+    done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+    assert f"cannot stat /proc/sys/{'/'.join(parts)}: " in done.stderr
+
+
+def test_nothing_outside_of_proc_sys_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, victim = tmp_path / "sys", tmp_path / "victim"
+    (root / "kernel").mkdir(parents=True)
+    (root / "kernel/panic").write_text("0\n")
+    (root / "out").symlink_to(tmp_path)
+    victim.write_text("important")
+    monkeypatch.setattr(actions, "_SYSCTL", root)
+    told: list[str] = []
+    words = (
+        f"kernel.panic=7 {victim}=1 ../victim=1 out/victim=1 .../victim=1 kernel.panic kernel.none=\x1b[2J"
+    )
+    actions._set_sysctl(words, told.append)
+    assert (root / "kernel/panic").read_text() == "7\n"
+    assert victim.read_text() == "important"
+    assert sorted(each.name for each in root.rglob("*")) == ["kernel", "out", "panic"]
+    assert len(told) == 6
+    assert all(PykexecError(text).what.isprintable() for text in told)

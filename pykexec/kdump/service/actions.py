@@ -26,6 +26,7 @@ from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
 _LOADS_MAX = 5
+_SYSCTL = Path("/proc/sys")
 
 Tell = Callable[[str], None]
 """Where progress goes: a line each time."""
@@ -239,13 +240,30 @@ def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
 
 
 def _set_sysctl(assignments: str, warn: Tell) -> None:
-    """KDUMP_SYSCTL of Debian's configuration: what else is to panic once there is a capture kernel."""
+    """Set what KDUMP_SYSCTL of Debian's configuration says, once there is a capture kernel."""
     for each in assignments.split():
-        name, _, value = each.partition("=")
+        name, equals, value = each.partition("=")
+        parts = sysctl_path(name)
+        if not equals or not parts:
+            warn(f"KDUMP_SYSCTL: {each!r} is no assignment such as kernel.panic_on_oops=1")
+            continue
         try:
-            Path("/proc/sys", *name.split(".")).write_text(f"{value}\n")
-        except (OSError, ValueError) as error:
-            warn(f"KDUMP_SYSCTL: cannot set {each}: {getattr(error, 'strerror', error)}")
+            writing.write_value(_SYSCTL.joinpath(*parts), f"{value}\n", root=_SYSCTL)
+        except FileError as error:
+            warn(f"KDUMP_SYSCTL: {error.what}")
+
+
+def sysctl_path(name: str) -> tuple[str, ...]:
+    """Return the names below /proc/sys that a name of sysctl(8) stands for; none for what is no such name.
+
+    Parts are divided by what comes first, dot or slash; the other one stands for the first in a part:
+    net.ipv4.conf.eth0/1.forwarding and net/ipv4/conf/eth0.1/forwarding are the same.
+    """
+    first = next((character for character in name if character in "./"), "")
+    if first == ".":
+        name = name.translate(str.maketrans("./", "/."))
+    parts = tuple(name.split("/"))
+    return () if any(part in ("", ".", "..") or "\0" in part for part in parts) else parts
 
 
 def _require_possible(machine: Machine) -> None:
