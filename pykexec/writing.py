@@ -19,6 +19,7 @@ from pykexec.errors import FileError
 _LINKS_MAX = 40  # MAXSYMLINKS, include/linux/namei.h
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME_BYTES = 4
 _NAME_KEPT = 100  # of a file's name in that of its unfinished copy: NAME_MAX is 255 bytes
 
 
@@ -43,9 +44,9 @@ def new_file(
     """
     place = _absolute(path)
     try:
-        with _opened_folder(place.parent, Path(root), make=True) as folder:
+        with opened_folder(place.parent, Path(root), make=True) as folder:
             _require_file(place, folder)
-            partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(4)}"
+            partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(_NAME_BYTES)}"
             descriptor = os.open(partial, _NEW_FILE, mode=0o600, dir_fd=folder)
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -67,6 +68,16 @@ def new_file(
         raise FileError(f"cannot write {str(path)!r}: {error}") from error
 
 
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of a file have left that were killed. Nobody may be writing it meanwhile."""
+    place = _absolute(path)
+    begin = f".{place.name[:_NAME_KEPT]}."
+    with suppress(OSError), opened_folder(place.parent) as folder:
+        for name in [each.name for each in os.scandir(folder)]:
+            if name.startswith(begin) and len(name) == len(begin) + 2 * _NAME_BYTES:
+                os.unlink(name, dir_fd=folder)
+
+
 def make_private_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder that is for its owner alone (0700), whatever the umask; one that is there becomes so.
 
@@ -74,7 +85,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
     """
     place = _absolute(path)
     try:
-        with _opened_folder(place.parent, Path("/"), make=True) as parent:
+        with opened_folder(place.parent, Path("/"), make=True) as parent:
             with suppress(FileExistsError):
                 os.mkdir(place.name, 0o700, dir_fd=parent)
             with _opened(os.open(place.name, _FOLDER, dir_fd=parent)) as folder:
@@ -90,11 +101,28 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
         raise FileError(f"cannot make the folder {place}: {error.strerror}") from error
 
 
+def write_value(path: str | os.PathLike[str], text: str, *, root: str | os.PathLike[str] = "/") -> None:
+    """Write to a file that is there, as those of /proc, /sys and /dev are: it is not made, cut or replaced.
+
+    It lies below `root`. Raises FileError.
+    """
+    place = _absolute(path)
+    try:
+        with opened_folder(place.parent, Path(root)) as folder:
+            descriptor = os.open(place.name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                file.write(text.encode())
+    except OSError as error:
+        raise FileError(f"cannot write {place}: {error.strerror}") from error
+    except ValueError as error:  # a NUL byte in the name
+        raise FileError(f"cannot write {str(path)!r}: {error}") from error
+
+
 def remove_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> bool:
     """Remove a file or link below `root`; return whether there was one. Raises FileError."""
     place = _absolute(path)
     try:
-        with _opened_folder(place.parent, Path(root)) as folder:
+        with opened_folder(place.parent, Path(root)) as folder:
             os.unlink(place.name, dir_fd=folder)
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -132,7 +160,7 @@ def _opened(descriptor: int) -> Iterator[int]:
 
 
 @contextmanager
-def _opened_folder(path: Path, root: Path, *, make: bool = False) -> Iterator[int]:
+def opened_folder(path: Path, root: Path = Path("/"), *, make: bool = False) -> Iterator[int]:
     """Open a folder below a root, as it would be found by a process that has this root.
 
     `make`: missing folders are made. Raises OSError, and FileError where the path leads out of the root.
@@ -177,6 +205,7 @@ def _open_below(name: str, folder: int, *, make: bool) -> int:
     found = os.open(name, _FOLDER, dir_fd=folder)
     if made:
         os.fchmod(found, 0o755)
+        os.fsync(folder)
     return found
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from pykexec.errors import PykexecError, UsageError
+from pykexec import writing
+from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import crashkernel, estimate, resize, sizing
 from pykexec.kdump.kerneltraits import traits
@@ -89,6 +88,6 @@ def _no_size(text: str) -> UsageError:
 
 def _write(path: str, text: str) -> None:
     try:
-        Path(path).write_text(text)
-    except OSError as error:
-        raise PykexecError(f"cannot write {path}: {error.strerror}", hint="run as root") from error
+        writing.write_value(path, text)
+    except FileError as error:
+        raise PykexecError(error.what, hint="run as root") from error

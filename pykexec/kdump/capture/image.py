@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import __version__
+from pykexec import __version__, writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
@@ -120,18 +120,7 @@ def build(what: Contents, output: Path, progress: Progress = lambda told: None) 
         additions.append(Addition(entry.path.lstrip("/"), memoryview(entry.data()), entry.mode))
     progress("compressing")
     packed = _gzip(newc(additions))
-    new = output.with_name(f"{output.name}.new")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # It may have the key for a server in it.
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(output)
-    except OSError as error:
-        raise FileError(f"cannot write {output}: {error.strerror}") from error
+    writing.write_file(output, packed, mode=0o600)  # it may have the key for a server in it
 
 
 def _gzip(data: bytes) -> bytes:

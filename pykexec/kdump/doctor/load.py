@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from pykexec.errors import ImageError, PykexecError
+from pykexec.errors import FileError, ImageError, PykexecError
 from pykexec.formats import identify, unwrap
 from pykexec.kdump.config.settings import Dialect, TargetKind
 from pykexec.kdump.crashkernel import size_text
@@ -327,7 +327,10 @@ def _failed_test(facts: Facts) -> str:
     if begun is None or settings is None or settings.target.kind is not TargetKind.LOCAL:
         return ""
     folder = facts.places.at(settings.path)
-    found = dumps.in_folder(folder, log_alone=not settings.save_dump) if folder else ()
+    try:
+        found = dumps.in_folder(folder, log_alone=not settings.save_dump) if folder else ()
+    except FileError:
+        return ""
     if begun[0].judge(facts.boot, found) is not trial.Outcome.FAILED:
         return ""
     return f"the test of {begun[0].time}: no dump in {settings.path} has its marker"
