@@ -122,9 +122,14 @@ class Estimate:
     comparisons: tuple[Comparison, ...] = ()
 
     @property
+    def clause(self) -> crashkernel.Clause:
+        """The crashkernel= to boot with."""
+        return crashkernel.Clause(crashkernel.Form.SIMPLE, self.recommended)
+
+    @property
     def parameter(self) -> str:
-        """The crashkernel= value to boot with."""
-        return size_text(self.recommended)
+        """The same as the kernel reads it."""
+        return crashkernel.render(self.clause)
 
 
 def estimate(inputs: Inputs) -> Estimate:

@@ -367,7 +367,7 @@ CASES = [
         {"sys/kernel/kexec_crash_size": "0\n", **logged("cannot allocate crashkernel (size:0x10000000)")},
         "size:0x10000000",
     ),
-    Case("R3", booted("crashkernel=auto"), "crashkernel=auto"),
+    Case("R3", {"sys/kernel/kexec_crash_size": "0\n", **booted("crashkernel=auto")}, "crashkernel=auto"),
     Case(
         "R4", {"proc/iomem": HIGH_ONLY, **booted("crashkernel=256M,high crashkernel=0,low")}, "no SIZE,low"
     ),
@@ -415,8 +415,15 @@ CASES = [
         base=ARM64,
     ),
     Case("R10", logged("Memory Encryption Features active: AMD SME"), "AMD memory encryption"),
-    Case("R11", booted("crashkernel=256M crashkernel=1G,cma"), "does not know SIZE,cma"),
-    Case("R12", booted("crashkernel=128M crashkernel=256M"), "crashkernel=128M has no effect"),
+    Case(
+        "R11",
+        {"proc/iomem": "00001000-3fffffff : System RAM\n", **booted("crashkernel=256M crashkernel=1G,cma")},
+        "does not know SIZE,cma",
+    ),
+    Case("R2", {"sys/kernel/kexec_crash_size": "256\n", **booted("crashkernel=256")}, "256 bytes"),
+    Case("R12", booted("crashkernel=512M crashkernel=256M"), "crashkernel=512M has no effect"),
+    Case("R12", booted("crashkernel=256M crashkernel=128M,low"), "crashkernel=128M,low has no effect"),
+    Case("R12", booted("crashkernel=256M crashkernel=512M,high"), "crashkernel=512M,high has no effect"),
     Case("L1", {"boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=300 * MIB).build()}, "are missing"),
     Case("L2", logged("Can't kexec: CPUs are stuck in the kernel."), "stuck"),
     Case("L2", {"proc/device-tree/cpus/cpu@0/enable-method": b"spin-table\0"}, "spin-table"),
@@ -689,6 +696,15 @@ NOT_FOUND = [
     ),
     Case("P8", {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "HVM\n"}),
     Case("R4", {"proc/iomem": "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"}),
+    # RHEL 8's kernel, and whatever else has reserved something for it.
+    Case("R3", booted("crashkernel=auto")),
+    Case("R3", booted("crashkernel=auto crashkernel=256M")),
+    # As they are where a file behind the distribution's own says more.
+    *(
+        Case("R12", booted(f"crashkernel={other} crashkernel=256M"))
+        for other in ("384M-:128M", "256M", "auto")
+    ),
+    Case("R12", booted("crashkernel=256M crashkernel=256M,high")),
     Case("R9", {"sys/kernel/kexec/crash_cma_ranges": "0x100000000-0x140000000\n"}),
     Case("R7", {"etc/default/grub.d/kdump-tools.cfg": 'X="$X crashkernel=256M"\n', "etc/default/grub": ""}),
     Case("L11", {"proc/kcore": None}),  # -s is configured
@@ -808,6 +824,76 @@ def test_the_likeliest_blocker_comes_first(
     assert text[1] == f"mend first: {first.cause} ({name})"
     assert command in first.command
     assert f"       $ {first.command}" in text
+
+
+def test_a_duplicate_that_does_no_harm_is_not_why_nothing_is_loaded(tmp_path: Path) -> None:
+    """As update-grub makes it of two files; the reservation is there."""
+    changes: Files = {
+        **NOT_LOADED,
+        **booted("crashkernel=256M crashkernel=256M,high"),
+    }
+    findings = doctor.diagnose(facts(tmp_path, changes))
+    first = doctor.first_to_mend(findings)
+    assert first is not None
+    assert first.id == "L17"
+    assert "crashkernel=256M,high has no effect" in " ".join(finding(findings, "R12").evidence)
+
+
+# A configuration that cannot be understood
+
+
+def judged(path: Path, changes: Files) -> dict[str, Finding]:
+    return {each.id: each for each in doctor.diagnose(facts(path, changes))}
+
+
+BROKEN = conf("pth /var/crash\n")
+# What a distribution's configuration says, and nothing else tells.
+OF_THE_CONFIGURATION = {
+    "L13", "L18", "O4", "O5", "P5", "P13", "S1", "S2", "S3", "S4", "S5", "S6", "S9", "S11",
+    "S12", "V2", "V3",
+}  # fmt: skip
+
+
+def test_a_config_error_blinds_no_other_check(tmp_path: Path) -> None:
+    """Of what is loaded there is a receipt."""
+    locked: Files = {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}
+    found = judged(tmp_path, {**BROKEN, **locked})
+    blind = {name for name, each in found.items() if each.verdict is Verdict.UNKNOWN}
+    assert blind == OF_THE_CONFIGURATION
+    assert {each.id for each in found.values() if each.verdict is Verdict.WRONG} == {"V1"}
+    assert {found[name].cause for name in blind} == {found["V2"].cause}
+    text = doctor.as_text(tuple(found.values()), everything=True)
+    assert text.count("unknown key 'pth'") == 2, "at the top, and in the list"
+
+
+def test_a_config_error_without_a_load_blinds_none_of_the_reservation(tmp_path: Path) -> None:
+    found = judged(tmp_path, {**BROKEN, **NOT_RESERVED, "run/pykdump/loaded.json": None, **booted("quiet")})
+    assert found["R1"].verdict is found["R2"].verdict is Verdict.WRONG
+    assert found["L4"].verdict is Verdict.FINE
+    first = doctor.first_to_mend(tuple(found.values()))
+    assert first is not None
+    assert first.id == "R1", "which is worse"
+
+
+def test_a_config_error_is_the_first_to_mend_where_nothing_is_worse(tmp_path: Path) -> None:
+    found = judged(tmp_path / "a", {**BROKEN, **NOT_LOADED})
+    first = doctor.first_to_mend(tuple(found.values()))
+    assert first is not None
+    assert first.id == "V1"
+    # What is loaded stays so; a file system that is too full costs the dump before the next start does.
+    small = judged(
+        tmp_path / "b", {**BROKEN, "boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=250 * MIB).build()}
+    )
+    first = doctor.first_to_mend(tuple(small.values()))
+    assert first is not None
+    assert first.id == "R8"
+
+
+def test_a_damaged_kernel_hides_no_missing_reservation(tmp_path: Path) -> None:
+    damaged: Files = {"boot/vmlinuz-" + RELEASE: b"\x1f\x8b\x08" + bytes(100)}
+    found = judged(tmp_path, {**NOT_RESERVED, **damaged, **booted("quiet")})
+    assert found["R1"].verdict is Verdict.WRONG
+    assert "crashkernel=256M" in found["R1"].command
 
 
 # Machines about which little is known

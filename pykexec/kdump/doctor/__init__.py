@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Sequence
 
-from pykexec.errors import PykexecError
+from pykexec.errors import PykexecError, printable
 from pykexec.kdump.console_log import Ending, as_object
 from pykexec.kdump.doctor import blocker, capture, kernel, load, memory, reservation, target, tools, trigger
 from pykexec.kdump.doctor.facts import FACTS, Facts
@@ -61,10 +61,10 @@ def _finding(check: Check, facts: Facts) -> Finding:
         check.stage,
         check.title,
         judgement.verdict,
-        judgement.cause,
+        printable(judgement.cause),
         tuple(_printable(each) for each in judgement.evidence),
-        judgement.remedy,
-        judgement.command,
+        printable(judgement.remedy),
+        str(judgement.command),
     )
 
 
@@ -124,6 +124,9 @@ def _head(findings: Sequence[Finding], ending: Ending | None) -> Iterator[str]:
         yield f"mend first: {first.cause} ({first.id})"
         yield from (f"         {each}" for each in first.evidence)
         yield f"       $ {first.command}" if first.command else f"       > {first.remedy}"
+    blind = sum("(V1)" in each.cause for each in findings if each.verdict is Verdict.UNKNOWN)
+    if blind:
+        yield f"{blind} checks need the configuration, which cannot be understood (V1)"
 
 
 def _lines(findings: Sequence[Finding], everything: bool) -> Iterator[str]:

@@ -13,7 +13,6 @@ from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 
 NO_CONSOLE = "no console log of a crash was given"
-NOT_CONFIGURED = "kdump is not configured here: the capture kernel's command line is not known"
 
 
 def ended_with(facts: Facts, finding: str) -> Judgement | None:
@@ -42,7 +41,7 @@ def _parameters(facts: Facts, names: Iterable[str]) -> list[str]:
 def _without(facts: Facts, names: Iterable[str], cause: str, remedy: str) -> Judgement:
     """Parameters that the capture kernel must not get."""
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     found = _parameters(facts, names)
     return wrong(cause, *found, remedy=remedy) if found else fine("none of them is on its command line")
 
@@ -102,7 +101,7 @@ def _trampoline(facts: Facts) -> Judgement:
 
 def _boot_cpu(facts: Facts) -> Judgement:
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     if facts.arch != "x86_64" or finds_boot_cpu(facts.capture_release):
         return fine("the kernel knows the boot CPU, or needs not to")
     cpus = _parameters(facts, ["nr_cpus", "maxcpus"])
@@ -131,7 +130,7 @@ def _devices_reset(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     if _parameters(facts, ["reset_devices"]):
         return fine("reset_devices")
     return wrong(
@@ -184,7 +183,7 @@ _SERIAL = ("ttyS", "ttyAMA", "hvc", "ttyUL", "ttysclp", "ttySAC", "ttymxc")
 def _console(facts: Facts) -> Judgement:
     words = facts.capture_words
     if words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     consoles = [word for word in words if word.startswith("console=")]
     if any(word.startswith(tuple(f"console={name}" for name in _SERIAL)) for word in consoles):
         return fine(*consoles)
@@ -209,6 +208,8 @@ def _graphics(facts: Facts) -> Judgement:
     ]
     if facts.settings is not None and facts.settings.dialect is not Dialect.FEDORA:
         left = [name for name in left if name in ("nouveau", "nvidia")]
+    if left and facts.config_error is not None:
+        return unknown(facts.unconfigured)
     if not left:
         return fine("no graphics driver that is known to hang after a crash")
     return wrong(
@@ -225,7 +226,7 @@ def _memory_encryption(facts: Facts) -> Judgement:
     if active is None:
         return fine("no memory encryption is active")
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     setting = _parameters(facts, ["mem_encrypt"])
     running = [word for word in facts.words if word.startswith("mem_encrypt=")]
     nothing = "no mem_encrypt="

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pykexec import optionparser
-from pykexec.errors import MachineError
+from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import config, crashkernel, kerneltraits, sizing
 from pykexec.kdump.config import capture_line
@@ -82,6 +82,7 @@ FACTS = (
 """The files read besides those of `Machine`, for snapshots."""
 
 _CONFIG_MAX = 8 << 20
+_RELEASE = re.compile(r"[\w.+~-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,9 @@ class Facts:
 
     @property
     def release(self) -> str:
-        return self.machine.kernel_release
+        """The running kernel's; "" where it is not known, or could not be part of a file's name."""
+        found = self.machine.kernel_release
+        return found if _RELEASE.fullmatch(found) else ""
 
     @cached_property
     def version(self) -> tuple[int, int] | None:
@@ -207,7 +210,7 @@ class Facts:
 
     @cached_property
     def traits(self) -> kerneltraits.KernelTraits:
-        return kerneltraits.traits(self.arch, self.release, self.machine.command_line)
+        return sizing.traits_of(self.machine)
 
     @cached_property
     def expected(self) -> crashkernel.Reservation:
@@ -225,9 +228,28 @@ class Facts:
     # The configuration
 
     @cached_property
+    def _configuration(self) -> tuple[Settings | None, PykexecError | None]:
+        try:
+            return config.read(self.machine.root), None
+        except PykexecError as error:
+            return None, error
+
+    @property
     def settings(self) -> Settings | None:
-        """None where kdump is not configured. Raises ConfigError."""
-        return config.read(self.machine.root)
+        """None where kdump is not configured, or its configuration cannot be understood."""
+        return self._configuration[0]
+
+    @property
+    def config_error(self) -> PykexecError | None:
+        """Why the configuration cannot be understood; None where it can, or there is none."""
+        return self._configuration[1]
+
+    @property
+    def unconfigured(self) -> str:
+        """Why there are no settings."""
+        if self.config_error is not None:
+            return "this needs the configuration, which cannot be understood (V1)"
+        return "kdump is not configured here"
 
     @cached_property
     def system_call(self) -> str | None:
@@ -250,12 +272,21 @@ class Facts:
         )
 
     @cached_property
+    def capture_text(self) -> str | None:
+        """That line's text; without a configuration that of the line that is loaded."""
+        if self.capture_line is not None:
+            return self.capture_line.text
+        return None if self.loaded is None else self.loaded.command_line
+
+    @cached_property
     def capture_words(self) -> tuple[str, ...] | None:
-        return None if self.capture_line is None else tuple(self.capture_line.text.split())
+        return None if self.capture_text is None else tuple(self.capture_text.split())
 
     @cached_property
     def kernel_path(self) -> str | None:
         """The kernel that will be loaded, as far as it can be found."""
+        if self.settings is None and self.loaded is not None:
+            return self.loaded.kernel
         return self._first(self._kernel_candidates())
 
     @cached_property
@@ -269,6 +300,9 @@ class Facts:
 
     @cached_property
     def initrd_path(self) -> str | None:
+        """The initramfs that will be loaded, as far as it can be found."""
+        if self.settings is None and self.loaded is not None:
+            return self.loaded.initrd
         return self._first(self._initrd_candidates())
 
     def _first(self, candidates: list[str]) -> str | None:
@@ -324,7 +358,7 @@ class Facts:
             self.machine,
             self.kernel_file,
             self.initrd_file,
-            self.capture_line.text if self.capture_line else "",
+            self.capture_text or "",
             network=network,
             kernel_log=self.log or "",
         )

@@ -12,10 +12,12 @@ from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
-from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
+from pykexec.kdump.doctor.reservation import more
+from pykexec.kdump.doctor.shell import run
 from pykexec.kdump.files import STATE
 from pykexec.kdump.sizing import kernel_memory
-from pykexec.memory import MIB
+from pykexec.memory import MIB, align_up
 
 _FILES_UNKNOWN = "the kernel or the initramfs to be loaded is not known"
 _BESIDES = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
@@ -37,14 +39,16 @@ def _loaded(facts: Facts) -> Judgement:
 
 def _enabled(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     if facts.settings.enabled:
         return fine(f"{', '.join(facts.settings.files)}: enabled")
     return wrong(
         "the kdump service is switched off",
         f"{facts.settings.files[0]}: USE_KDUMP is not 1",
         remedy="set USE_KDUMP=1 and start the service",
-        command=f"sed -i 's/^USE_KDUMP=.*/USE_KDUMP=1/' {facts.settings.files[0]} && {commands.START}",
+        command=run("sed", "-i", "s/^USE_KDUMP=.*/USE_KDUMP=1/", facts.settings.files[0]).then(
+            commands.START
+        ),
     )
 
 
@@ -58,7 +62,7 @@ def _no_reboot_image(facts: Facts) -> Judgement:
         "a kernel is loaded for the next reboot: systemctl reboot will start it instead of the firmware",
         "kexec_loaded = 1",
         remedy="if that is not meant: pykexec -u",
-        command="pykexec -u",
+        command=run("pykexec", "-u"),
     )
 
 
@@ -74,11 +78,13 @@ def _fits(facts: Facts) -> Judgement:
     evidence = f"kernel and initramfs take {-(-needed // MIB)}M, the reservation has {size_text(room)}"
     if needed <= room:
         return fine(evidence)
+    enough = max(facts.estimate.recommended if facts.estimate else 0, align_up(needed, 16 * MIB))
+    remedy, command = more(facts, enough)
     return wrong(
         f"kernel and initramfs do not fit the reservation: {-(-(needed - room) // MIB)}M are missing",
         evidence,
-        remedy="raise crashkernel= (pykdump estimate), or make the initramfs smaller",
-        command=commands.reserve(facts, facts.estimate.parameter if facts.estimate else ""),
+        remedy=remedy,
+        command=command,
     )
 
 
@@ -101,7 +107,7 @@ def _format(facts: Facts) -> Judgement:
     try:
         file, wrappings = unwrap(facts.kernel_file)
     except ImageError as error:
-        return wrong("the kernel cannot be unpacked", error.what, remedy=error.hint or "install it again")
+        return wrong("the kernel cannot be unpacked", *said(error), remedy="install it again")
     data = file.data
     is_x86, is_arm64 = bytes(data[0x202:0x206]) == b"HdrS", bytes(data[0x38:0x3C]) == b"ARM\x64"
     shown = f"{file.path}: {'bzImage' if is_x86 else 'arm64 Image' if is_arm64 else identify.describe(data)}"
@@ -121,16 +127,16 @@ _LOADERS_SHARE = 64
 
 
 def _line_length(facts: Facts) -> Judgement:
-    line = facts.capture_line
+    line = facts.capture_text
     if line is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     limit = _ARM64_LINE_MAX - 1
     if facts.arch == "x86_64":
         if facts.kernel_file is None:
             return unknown(_FILES_UNKNOWN)
         limit = int.from_bytes(facts.kernel_file.data[0x238:0x23C], "little")
-    evidence = f"{len(line.text)} characters of {limit}"
-    if len(line.text) + _LOADERS_SHARE <= limit:
+    evidence = f"{len(line)} characters of {limit}"
+    if len(line) + _LOADERS_SHARE <= limit:
         return fine(evidence)
     return wrong(
         "the capture kernel's command line is too long: its end would be cut, or the load refused",
@@ -181,6 +187,8 @@ def _kcore(facts: Facts) -> Judgement:
     if facts.machine.root.open("proc/kcore") is None:
         if facts.system_call == "file":
             return fine("-s is configured: the kernel makes the core headers itself")
+        if facts.config_error is not None:
+            return unknown(facts.unconfigured)
         if not facts.places.are_known:
             return unknown("/proc/kcore is not in the snapshot")
         return wrong(
@@ -229,6 +237,8 @@ def _encrypted(facts: Facts) -> Judgement:
 
 def not_encrypted(facts: Facts) -> Judgement:
     """The judgement where `encrypted_target` found none."""
+    if facts.settings is None:
+        return unknown(facts.unconfigured)
     if facts.mounts is None:
         return unknown("where dumps go is not known: no /proc/self/mounts")
     return fine("the target is not encrypted")
@@ -266,7 +276,7 @@ def _not_written(facts: Facts) -> Judgement:
 
 def _plan(facts: Facts) -> Judgement:
     """A plan for kexec_load, made as far as the system call."""
-    kernel, initrd, line = facts.kernel_file, facts.initrd_file, facts.capture_line
+    kernel, initrd, line = facts.kernel_file, facts.initrd_file, facts.capture_text
     if kernel is None or initrd is None or line is None:
         return unknown(_FILES_UNKNOWN)
     if not facts.machine.iomem.crash_regions:
@@ -275,14 +285,14 @@ def _plan(facts: Facts) -> Judgement:
     from pykexec.plan import Request
     from pykexec.purpose import Purpose
 
-    request = Request(kernel, initrd=initrd, purpose=Purpose.CRASH, append=line.text)
+    request = Request(kernel, initrd=initrd, purpose=Purpose.CRASH, append=line)
     try:
         plan = plan_load(facts.machine, request)
     except PykexecError as error:
         return wrong(
             "no place was found for all that has to be loaded",
-            error.what,
-            remedy=error.hint or "see pykexec -p --dry-run",
+            *said(error),
+            remedy="see where there is room: pykexec -p --dry-run",
         )
     return fine(*(f"{segment.name}: {segment.range}" for segment in plan.segments))
 
@@ -306,7 +316,7 @@ def _is_on_disk(facts: Facts) -> Judgement:
         "what is loaded is not what the configuration and the files say now",
         *changed,
         remedy="load again: pykdump reload",
-        command="pykdump reload",
+        command=run("pykdump", "reload"),
     )
 
 
@@ -357,6 +367,8 @@ def _initrd_is_new(facts: Facts) -> Judgement:
         return unknown("files of the machine are not in a snapshot")
     path = facts.initrd_path
     if path is None or facts.places.size(path) is None:
+        if facts.config_error is not None:
+            return unknown(facts.unconfigured)
         wanted = facts.settings.initrd if facts.settings else ""
         return wrong(
             "there is no capture initramfs",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from pykexec.command_line import name_of
+from pykexec.errors import PykexecError
 from pykexec.kdump.crashkernel import size_text
-from pykexec.kdump.doctor.capture import NOT_CONFIGURED, ended_with
+from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.doctor.load import encrypted_target, not_encrypted
+from pykexec.kdump.doctor.reservation import with_low
 from pykexec.kdump.sizing import unpacked
 from pykexec.memory import GIB, MIB
 
@@ -21,7 +24,7 @@ def _cpus(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     limits = [word for word in facts.capture_words if re.fullmatch(r"(?:nr_cpus|maxcpus)=\d+|nosmp", word)]
     online = len(facts.machine.cpu_notes)
     if limits or online <= 2:
@@ -39,13 +42,13 @@ _LOW_LEAST = 64 * MIB  # swiotlb's default size (include/linux/swiotlb.h)
 def _low_memory(facts: Facts) -> Judgement:
     found = ended_with(facts, "O2")
     if found is not None:
-        return found
+        return replace(found, remedy=_more_low(facts))
     # mm/page_alloc.c, warn_alloc()
     pattern = r"page allocation failure: .*(?:GFP_DMA|GFP_DMA32)"
     line = facts.console.find(pattern, facts.console.capture) if facts.console else None
-    remedy = "ask for more below 4G: crashkernel=256M,low"
     if line is not None:
-        return wrong("a driver in the capture kernel found no memory for DMA", line.text, remedy=remedy)
+        cause = "a driver in the capture kernel found no memory for DMA"
+        return wrong(cause, line.text, remedy=_more_low(facts))
     regions = facts.machine.iomem.crash_regions
     low = [region for region in regions if region.start < 4 * GIB]
     if not regions:
@@ -58,8 +61,21 @@ def _low_memory(facts: Facts) -> Judgement:
     return wrong(
         "there is little memory below 4G for DMA in the capture kernel",
         f"{size_text(size)} below 4G",
-        remedy=remedy,
+        remedy=_more_low(facts),
     )
+
+
+def _more_low(facts: Facts) -> str:
+    """Of the usual sizes that above what is there."""
+    try:
+        low = sum(each.size for each in facts.machine.iomem.crash_regions[:-1] if each.start < 4 * GIB)
+        more = with_low(facts, next((size for size in _LOW_SIZES if size > low), 2 * low))
+    except PykexecError:
+        more = ""
+    return f"reserve more below 4G: {more}" if more else "reserve more, below 4G"
+
+
+_LOW_SIZES = (256 * MIB, 512 * MIB)
 
 
 def _initramfs(facts: Facts) -> Judgement:
@@ -87,7 +103,7 @@ def _threads(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.settings is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     threads = facts.settings.collector.threads
     limits = re.findall(r"\bnr_cpus=(\d{1,6})\b", " ".join(facts.capture_words or ()))
     cpus = [int(limit) for limit in limits]
@@ -127,7 +143,7 @@ _HARMLESS = ("hugetlb_cma=0", "swiotlb=noforce", "hugepages=0", "page_owner=off"
 
 def _inherited(facts: Facts) -> Judgement:
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     found = [word for word in facts.capture_words if name_of(word) in _WASTEFUL and word not in _HARMLESS]
     if not found:
         return fine("nothing on its command line takes memory for a large machine")
@@ -140,7 +156,7 @@ def _inherited(facts: Facts) -> Judgement:
 
 def _device_dumps(facts: Facts) -> Judgement:
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     if "novmcoredd" in facts.capture_words:
         return fine("novmcoredd")
     built = facts.kernel_config
@@ -160,7 +176,7 @@ def _device_memory(facts: Facts) -> Judgement:
     if facts.arch != "aarch64":
         return fine(f"kernels for {facts.arch} set no CMA aside by themselves")
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     given = [word for word in facts.capture_words if word.startswith("cma=")]
     if given:
         return fine(given[-1])
