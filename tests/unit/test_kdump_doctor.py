@@ -27,6 +27,7 @@ from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.dtb import Blob, Tree
 from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
+from tests.support.pe import portable_executable
 
 Files = Mapping[str, str | bytes | None]
 
@@ -517,6 +518,7 @@ CASES = [
     ),
     Case("B12", booted("crashkernel=256M ignition.firstboot"), "ignition.firstboot"),
     Case("B13", booted("crashkernel=256M console=tty0"), "console=tty0"),
+    Case("B13", booted("crashkernel=256M"), "no console="),
     Case("B14", {"proc/modules": "nouveau 1000 0 - Live 0x0\n"}, "nouveau is loaded"),
     Case(
         "B15",
@@ -719,6 +721,10 @@ NOT_FOUND = [
     Case(
         "B14", {"proc/modules": "nouveau 1 0 - Live 0x0\n", **conf('dracut_args --omit-drivers "nouveau"\n')}
     ),
+    *(
+        Case("B13", booted(f"crashkernel=256M console=tty0 console={each}"))
+        for each in ("ttySC1,115200", "hvc0")
+    ),
     Case("B17", ON_ARM64, base=ARM64),  # the snapshot's machine has its=off
     Case(
         "B17",
@@ -914,6 +920,76 @@ def test_real_machines(name: str) -> None:
     findings = doctor.diagnose(Facts(snapshot(name)))
     assert [each.id for each in findings if each.verdict is Verdict.WRONG] == ["L17"]
     assert doctor.is_armed(findings) is False
+
+
+# Checks whose answer depends on the architecture; all of them are "fine" on the healthy x86_64 machine.
+OF_AN_ARCHITECTURE = ("P12", "R4", "L2", "L4", "L5", "L10", "B7", "B15", "B17", "O2", "O8")
+
+
+@pytest.mark.parametrize(
+    "arch", ["riscv64", "loongarch64", "ppc64le", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"]
+)
+def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Path) -> None:
+    """The same files, which now are evidence of nothing but what they say."""
+    identity = json.dumps({"machine": arch, "page_size": 4096})
+    changes: Files = {
+        "pykexec-snapshot.json": identity,
+        "boot/config-" + RELEASE: CONFIG.replace("CONFIG_RELOCATABLE=y\n", ""),
+        **appended("irqpoll reset_devices panic=10"),
+    }
+    found = judged(tmp_path, {**changes, "run/pykdump/loaded.json": None})
+    fine = {name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.FINE}
+    with_low_part = {"R4", "O2"} if arch in ("riscv64", "loongarch64") else set()
+    assert fine - {"O8", "B17"} == with_low_part
+    assert found["O8"].verdict is Verdict.FINE, "the kernel's configuration has no CMA, which is evidence"
+    assert (found["B17"].verdict is Verdict.FINE) == (arch == "i686"), "a PC has no GIC"
+    assert not [name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.WRONG and name != "B7"]
+
+
+def test_what_another_architecture_shows_is_evidence(tmp_path: Path) -> None:
+    changes: Files = {
+        "pykexec-snapshot.json": json.dumps({"machine": "riscv64", "page_size": 4096}),
+        "boot/config-" + RELEASE: CONFIG + "CONFIG_CMA_SIZE_MBYTES=64\n",
+        "proc/device-tree/cpus/cpu@0/enable-method": b"psci\0",
+        "run/pykdump/loaded.json": None,
+        **appended(GOOD),
+    }
+    found = judged(tmp_path, changes)
+    assert found["P12"].verdict is found["L2"].verdict is Verdict.FINE
+    assert found["O8"].verdict is Verdict.WRONG
+
+
+PACKED = {
+    "gzip": gzip.compress(KERNEL),
+    "unified kernel image": portable_executable([(".linux", KERNEL), (".osrel", b"ID=x\n")]),
+    "vmlinux": b"\x7fELF\2\1\1"
+    + bytes(9)
+    + (2).to_bytes(2, "little")
+    + (62).to_bytes(2, "little")
+    + bytes(900),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_the_line_is_compared_with_what_the_kernel_takes(name: str, tmp_path: Path) -> None:
+    """Not with what its container has in that place."""
+    kernel: Files = {"boot/vmlinuz-" + RELEASE: PACKED[name]}
+    (found,) = doctor.diagnose(facts(tmp_path / "a", kernel), ["L5"])
+    assert found.verdict is Verdict.FINE, found
+    (found,) = doctor.diagnose(
+        facts(tmp_path / "b", {**kernel, **appended(GOOD + " x=" + "y" * 2100)}), ["L5"]
+    )
+    assert found.verdict is Verdict.WRONG, found
+
+
+@pytest.mark.parametrize(
+    ("machine", "cause"), [(62, ""), (183, "another architecture"), (243, "another architecture")]
+)
+def test_a_vmlinux_is_for_one_architecture(machine: int, cause: str, tmp_path: Path) -> None:
+    data = PACKED["vmlinux"][:18] + machine.to_bytes(2, "little") + PACKED["vmlinux"][20:]
+    (found,) = doctor.diagnose(facts(tmp_path, {"boot/vmlinuz-" + RELEASE: data}), ["L4"])
+    assert (found.verdict is Verdict.WRONG) == bool(cause)
+    assert cause in found.cause
 
 
 DAMAGED: Files = {

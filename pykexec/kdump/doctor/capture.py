@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pykexec.command_line import name_of
@@ -102,8 +103,12 @@ def _trampoline(facts: Facts) -> Judgement:
 def _boot_cpu(facts: Facts) -> Judgement:
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
-    if facts.arch != "x86_64" or finds_boot_cpu(facts.capture_release):
-        return fine("the kernel knows the boot CPU, or needs not to")
+    if facts.arch == "aarch64":
+        return fine("any CPU can start another one (PSCI)")
+    if finds_boot_cpu(facts.capture_release):
+        return fine(f"Linux {facts.capture_release} finds the boot CPU out by itself")
+    if facts.arch not in _X86:
+        return unknown(f"whether the boot CPU matters on {facts.arch} is not known")
     cpus = _parameters(facts, ["nr_cpus", "maxcpus"])
     if cpus and cpus[-1].endswith("=1"):
         return fine(cpus[-1])
@@ -114,6 +119,9 @@ def _boot_cpu(facts: Facts) -> Judgement:
         cpus[-1] if cpus else "no nr_cpus=",
         remedy="append nr_cpus=1, or disable_cpu_apicid= with the boot CPU's initial apicid (/proc/cpuinfo)",
     )
+
+
+_X86 = ("x86_64", "i686", "i586", "i486", "i386")
 
 
 def _irqpoll(facts: Facts) -> Judgement:
@@ -177,7 +185,8 @@ def _ignition(facts: Facts) -> Judgement:
     return _without(facts, names, cause, _TAKE_AWAY)
 
 
-_SERIAL = ("ttyS", "ttyAMA", "hvc", "ttyUL", "ttysclp", "ttySAC", "ttymxc")
+_SCREEN = re.compile(r"console=(?:tty\d*|null|)(?:,.*)?")
+"""Drivers call their consoles as they like; those of the screen all have one name."""
 
 
 def _console(facts: Facts) -> Judgement:
@@ -185,7 +194,7 @@ def _console(facts: Facts) -> Judgement:
     if words is None:
         return unknown(facts.unconfigured)
     consoles = [word for word in words if word.startswith("console=")]
-    if any(word.startswith(tuple(f"console={name}" for name in _SERIAL)) for word in consoles):
+    if not all(_SCREEN.fullmatch(word) for word in consoles):
         return fine(*consoles)
     return wrong(
         "the capture kernel has no serial console: the screen stays dark, and nothing tells what happens",
@@ -223,6 +232,8 @@ def _memory_encryption(facts: Facts) -> Judgement:
     if facts.log is None:
         return unknown("the kernel's log is not known")
     active = facts.log_line(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)")
+    if active is None and facts.arch not in _ENCRYPTION_IS_LOGGED:
+        return unknown(f"whether memory is encrypted on {facts.arch} is not known")
     if active is None:
         return fine("no memory encryption is active")
     if facts.capture_words is None:
@@ -240,10 +251,15 @@ def _memory_encryption(facts: Facts) -> Judgement:
     )
 
 
+_ENCRYPTION_IS_LOGGED = ("x86_64", "aarch64")  # as what the pattern looks for; arm64 has neither
+
+
 def _its(facts: Facts) -> Judgement:
     """The first kernel's LPI tables cannot be moved once they are in use; only EFI passes them on."""
+    if facts.arch in _X86:
+        return fine("no GIC: this is no Arm machine")
     if facts.arch != "aarch64":
-        return fine("no GIC")
+        return unknown(f"what interrupt controllers {facts.arch} has is not known")
     its = _its_nodes(facts)
     if its is None:
         return unknown("no device tree: whether the GIC has an ITS is not known")

@@ -204,6 +204,19 @@ class Facts:
 
     # The reservation
 
+    @property
+    def has_low_part(self) -> bool:
+        """Whether devices of such machines are known to need memory below 4 GiB for DMA.
+
+        include/linux/crash_reserve.h: the architectures with SIZE,low.
+        """
+        return self.arch in ("x86_64", "aarch64", "riscv64", "loongarch64")
+
+    @property
+    def no_low_part(self) -> str:
+        """Why nothing can be said where that is not known."""
+        return f"what memory devices of {self.arch} need for DMA is not known"
+
     @cached_property
     def total_memory(self) -> int:
         return self.machine.iomem.system_ram.size

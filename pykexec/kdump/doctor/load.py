@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
+from pykexec.arch import for_machine
 from pykexec.errors import ImageError, PykexecError
 from pykexec.formats import identify, unwrap
 from pykexec.kdump.config.settings import Dialect, TargetKind
@@ -93,7 +96,10 @@ def _cpus_leave(facts: Facts) -> Judgement:
     root, folder = facts.machine.root, "proc/device-tree/cpus"
     methods = {(facts.text(f"{folder}/{cpu}/enable-method") or "").strip("\0") for cpu in root.names(folder)}
     if line is None and "spin-table" not in methods:
-        return fine("no CPU that cannot be taken offline is known of")
+        known = sorted(filter(None, methods))
+        if facts.arch == "x86_64" or known:
+            return fine(*known, "no CPU that cannot be taken offline is known of")
+        return unknown("neither the device tree nor the kernel's log tells how CPUs are stopped")
     return wrong(
         "the firmware has no way to stop CPUs (no PSCI): another kernel cannot be started for a reboot",
         line or f"/{folder}: enable-method is spin-table",
@@ -108,21 +114,41 @@ def _format(facts: Facts) -> Judgement:
         file, wrappings = unwrap(facts.kernel_file)
     except ImageError as error:
         return wrong("the kernel cannot be unpacked", *said(error), remedy="install it again")
-    data = file.data
-    is_x86, is_arm64 = bytes(data[0x202:0x206]) == b"HdrS", bytes(data[0x38:0x3C]) == b"ARM\x64"
-    shown = f"{file.path}: {'bzImage' if is_x86 else 'arm64 Image' if is_arm64 else identify.describe(data)}"
+    shown = f"{file.path}: {identify.describe(file.data)}"
     shown += f", packed as {wrappings}" if wrappings else ""
-    if (is_x86 and facts.arch == "aarch64") or (is_arm64 and facts.arch == "x86_64"):
+    if facts.arch not in _KERNELS:
+        return unknown(f"{shown}; what kernels {facts.arch} has is not known")
+    machines = _made_for(file.data)
+    if not machines:
+        return wrong("the file is no kernel that can be loaded", shown, remedy="take /boot/vmlinuz-VERSION")
+    if facts.arch not in machines:
         return wrong(
             "the kernel is for another architecture", shown, facts.arch, remedy="take this machine's"
         )
-    if is_x86 or is_arm64 or bytes(data[:4]) == b"\x7fELF" or bytes(data[:2]) == b"MZ":
-        return fine(shown)
-    return wrong("the file is no kernel that can be loaded", shown, remedy="take /boot/vmlinuz-VERSION")
+    return fine(shown)
 
 
-# COMMAND_LINE_SIZE of arm64; x86 says it in the setup header. Loaders add elfcorehdr=.
-_ARM64_LINE_MAX = 2048
+_KERNELS = ("x86_64", "aarch64")
+# include/uapi/linux/elf-em.h; a kernel for x86_64 may begin as a 32-bit program (Multiboot)
+_ELF_MACHINES: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {3: ("x86_64",), 62: ("x86_64",), 183: ("aarch64",)}
+)
+
+
+def _made_for(data: memoryview) -> tuple[str, ...]:
+    """The machines, by `uname -m`, that a kernel runs on; other ones as "another". Empty for no kernel."""
+    if bytes(data[0x202:0x206]) == b"HdrS":
+        return ("x86_64",)
+    if bytes(data[0x38:0x3C]) == b"ARM\x64":
+        return ("aarch64",)
+    if bytes(data[:4]) == b"\x7fELF":
+        machine = int.from_bytes(data[18:20], "big" if bytes(data[5:6]) == b"\2" else "little")
+        return _ELF_MACHINES.get(machine, ("another",))
+    return ()
+
+
+# COMMAND_LINE_SIZE, less the NUL; a bzImage says it in its header. Loaders add elfcorehdr=.
+_LINE_MAX: Mapping[str, int] = MappingProxyType({"x86_64": 2047, "aarch64": 2047})
 _LOADERS_SHARE = 64
 
 
@@ -130,11 +156,15 @@ def _line_length(facts: Facts) -> Judgement:
     line = facts.capture_text
     if line is None:
         return unknown(facts.unconfigured)
-    limit = _ARM64_LINE_MAX - 1
+    limit = _LINE_MAX.get(facts.arch)
+    if limit is None:
+        return unknown(f"how long a command line kernels for {facts.arch} take is not known")
     if facts.arch == "x86_64":
         if facts.kernel_file is None:
             return unknown(_FILES_UNKNOWN)
-        limit = int.from_bytes(facts.kernel_file.data[0x238:0x23C], "little")
+        kernel, _ = unwrap(facts.kernel_file)
+        if bytes(kernel.data[0x202:0x206]) == b"HdrS":
+            limit = int.from_bytes(kernel.data[0x238:0x23C], "little")
     evidence = f"{len(line)} characters of {limit}"
     if len(line) + _LOADERS_SHARE <= limit:
         return fine(evidence)
@@ -281,6 +311,7 @@ def _plan(facts: Facts) -> Judgement:
         return unknown(_FILES_UNKNOWN)
     if not facts.machine.iomem.crash_regions:
         return unknown("nothing is reserved")
+    for_machine(facts.machine)  # that there is no loader is not for want of room
     from pykexec.loader import plan_load
     from pykexec.plan import Request
     from pykexec.purpose import Purpose

@@ -53,8 +53,10 @@ def _low_memory(facts: Facts) -> Judgement:
     low = [region for region in regions if region.start < 4 * GIB]
     if not regions:
         return unknown("nothing is reserved")
-    if not low or len(regions) == 1:
-        return fine("all of the reservation is in one place")
+    if not facts.has_low_part:
+        return unknown(facts.no_low_part)
+    if len(regions) == 1:
+        return fine(f"all of the reservation is in one place: {regions[0]}")
     size = sum(region.size for region in low)
     if size >= _LOW_LEAST:
         return fine(f"{size_text(size)} below 4G")
@@ -173,16 +175,18 @@ def _device_dumps(facts: Facts) -> Judgement:
 
 def _device_memory(facts: Facts) -> Judgement:
     """Seen on arm64: 80M of reservation were enough, 112M were not, as then CMA got its 64M."""
-    if facts.arch != "aarch64":
-        return fine(f"kernels for {facts.arch} set no CMA aside by themselves")
-    if facts.capture_words is None:
-        return unknown(facts.unconfigured)
-    given = [word for word in facts.capture_words if word.startswith("cma=")]
+    if facts.arch == "x86_64":
+        return fine("distributions' kernels for x86_64 set no CMA aside by themselves")
+    given = [word for word in facts.capture_words or () if word.startswith("cma=")]
     if given:
         return fine(given[-1])
     megabytes = (facts.kernel_config or {}).get("CONFIG_CMA_SIZE_MBYTES")
     if facts.kernel_config is not None and megabytes in (None, "0"):
         return fine("the kernel sets no CMA aside")
+    if facts.arch != "aarch64" and megabytes is None:
+        return unknown(f"whether kernels for {facts.arch} set CMA aside is not known")
+    if facts.capture_words is None:
+        return unknown(facts.unconfigured)
     if facts.crash_size >= 512 * MIB or (facts.kernel_config is None and facts.crash_size >= 256 * MIB):
         return fine(f"{size_text(facts.crash_size)} are reserved")
     return wrong(

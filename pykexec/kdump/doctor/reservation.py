@@ -129,6 +129,8 @@ def _low_part(facts: Facts) -> Judgement:
     below_4g = Range(0, 4 * GIB)
     if not regions:
         return unknown("nothing is reserved")
+    if not facts.has_low_part:
+        return unknown(facts.no_low_part)
     if not facts.machine.iomem.system_ram.intersect([below_4g]):
         return fine("there is no memory below 4G")
     low = [region for region in regions if region.overlaps(below_4g)]
