@@ -277,6 +277,14 @@ CRYPT: Files = {
     "sys/block/dm-0/dm/name": "luks-1\n",
     "sys/block/dm-0/dm/uuid": "CRYPT-LUKS2-1234-luks-1\n",
 }
+ON_CRYPT: Files = {
+    "proc/self/mounts": "/dev/mapper/vg-root / ext4 rw 0 0\n",
+    "sys/block/dm-1/dm/name": "vg-root\n",
+    "sys/block/dm-1/dm/uuid": "LVM-abcdef\n",
+    "sys/block/dm-1/slaves/dm-0/dm/uuid": "CRYPT-LUKS2-1234-luks-1\n",
+}
+KEYS = "sys/kernel/config/crash_dm_crypt_keys/count"
+HANDED: Files = {KEYS: "1\n", "run/pykdump/loaded.json": receipt(system_call="kexec_file_load")}
 HIGH_ONLY = (
     "00001000-3fffffff : System RAM\n"
     "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"
@@ -441,6 +449,15 @@ CASES = [
     ),
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None}, "no udev rule"),
     Case("L13", CRYPT, "luks-1 is a dm-crypt device"),
+    # A volume on an encrypted disk.
+    Case("L13", {**CRYPT, **ON_CRYPT}, "luks-1 is a dm-crypt device"),
+    *(Case(name, {**CRYPT, KEYS: "0\n"}, "count = 0") for name in ("L13", "O5")),
+    *(Case(name, {**CRYPT, KEYS: "1\n"}, "loaded by kexec_load") for name in ("L13", "O5")),
+    *(
+        Case(name, {**CRYPT, KEYS: "1\n", "run/pykdump/loaded.json": None}, "no receipt")
+        for name in ("L13", "O5")
+    ),
+    Case("L13", {**CRYPT, **HANDED, "sys/kernel/kexec_crash_loaded": "0\n"}, "nothing is loaded"),
     Case("L14", {f"boot/initramfs-{RELEASE}kdump.img": None}, "no capture initramfs"),
     Case("L14", {}, "is older than /etc/kdump.conf", old=f"boot/initramfs-{RELEASE}kdump.img"),
     Case(
@@ -554,6 +571,7 @@ CASES = [
     Case("O4", conf("core_collector makedumpfile -l -d 31 --num-threads 8\n"), "--num-threads 8, 1 CPUs"),
     Case("O4", {}, "makedumpfile", console=UP + "[ 9.0] Out of memory: Killed process 77 (makedumpfile)\n"),
     Case("O5", CRYPT, "256M are reserved"),
+    Case("O5", {**CRYPT, **ON_CRYPT}, "256M are reserved"),
     Case("O6", {**appended(GOOD), **booted("crashkernel=256M hugepages=64")}, "hugepages=64"),
     Case(
         "O7",
@@ -711,7 +729,7 @@ NOT_FOUND = [
     Case("R7", {"etc/default/grub.d/kdump-tools.cfg": 'X="$X crashkernel=256M"\n', "etc/default/grub": ""}),
     Case("L11", {"proc/kcore": None}),  # -s is configured
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None, "usr/lib/udev/rules.d/98-kexec.rules": ""}),
-    Case("L13", {**CRYPT, "sys/kernel/config/crash_dm_crypt_keys/count": "1\n"}),
+    *(Case(name, {**CRYPT, **HANDED}) for name in ("L13", "O5")),
     Case("O5", {**CRYPT, "sys/kernel/kexec_crash_size": f"{2 * GIB}\n"}),
     Case("T3", booted("crashkernel=256M crash_kexec_post_notifiers=0")),
     Case("B1", {"proc/modules": "mgag200 1 0 - Live 0x0\n", **booted("crashkernel=256M nomodeset")}),

@@ -256,13 +256,36 @@ def _encrypted(facts: Facts) -> Judgement:
     name = encrypted_target(facts)
     if name is None:
         return not_encrypted(facts)
-    if facts.machine.root.names("sys/kernel/config/crash_dm_crypt_keys"):
-        return fine(f"{name} is encrypted; the kernel can hand its key over (crash_dm_crypt_keys)")
+    handed, why = key_is_handed_over(facts)
+    if handed:
+        return fine(f"{name} is encrypted; {why}")
     return wrong(
         "the dump's file system is encrypted, and the capture system would ask for a passphrase",
         f"{name} is a dm-crypt device",
+        why,
         remedy="dump to a file system that is not encrypted, or over the network",
     )
+
+
+_KEYS = "sys/kernel/config/crash_dm_crypt_keys"
+
+
+def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
+    """Whether what is loaded got the keys of encrypted volumes, and why it is said.
+
+    kernel/crash_dump_dm_crypt.c: kexec_file_load takes along the keys that are named in configfs then.
+    """
+    if not facts.machine.root.names(_KEYS):
+        return False, "the kernel hands no keys over (no crash_dm_crypt_keys)"
+    count = facts.number(f"{_KEYS}/count")
+    if not count:
+        return False, f"crash_dm_crypt_keys/count = {count or 0}: no key is to be handed over"
+    if not facts.machine.kexec_state.crash_loaded:
+        return False, "nothing is loaded: keys are handed over when it is"
+    if facts.loaded is None or facts.loaded.system_call != "kexec_file_load":
+        how = "by kexec_load" if facts.loaded else "nobody knows how: there is no receipt"
+        return False, f"keys are handed over by kexec_file_load only; what is loaded was loaded {how}"
+    return True, f"{count} keys were handed over (crash_dm_crypt_keys)"
 
 
 def not_encrypted(facts: Facts) -> Judgement:
@@ -279,13 +302,24 @@ def encrypted_target(facts: Facts) -> str | None:
     if facts.settings is None or facts.settings.target.is_remote:
         return None
     mount = facts.mount_of(facts.settings.path)
-    root = facts.machine.root
-    for device in root.names("sys/block"):
-        name = facts.text(f"sys/block/{device}/dm/name") if device.startswith("dm-") else None
-        uuid = facts.text(f"sys/block/{device}/dm/uuid") or "" if name else ""
-        if mount and uuid.startswith("CRYPT-") and mount.source in (f"/dev/mapper/{name}", f"/dev/{device}"):
-            return name
+    mapped = [each for each in facts.machine.root.names("sys/block") if each.startswith("dm-")]
+    for device in mapped:
+        name = facts.text(f"sys/block/{device}/dm/name")
+        if mount and mount.source in (f"/dev/mapper/{name}", f"/dev/{device}"):
+            return _encrypted_below(facts, device, _DEPTH_MAX)
     return None
+
+
+_DEPTH_MAX = 8  # as when a target is looked for: one device on the other
+
+
+def _encrypted_below(facts: Facts, device: str, depth: int) -> str | None:
+    """The dm-crypt device that a device of the device mapper is, or is made of."""
+    if (facts.text(f"sys/block/{device}/dm/uuid") or "").startswith("CRYPT-"):
+        return facts.text(f"sys/block/{device}/dm/name") or device
+    parts = facts.machine.root.names(f"sys/block/{device}/slaves") if depth else []
+    found = (_encrypted_below(facts, each, depth - 1) for each in parts if each.startswith("dm-"))
+    return next(filter(None, found), None)
 
 
 def _not_written(facts: Facts) -> Judgement:

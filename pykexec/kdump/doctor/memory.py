@@ -11,7 +11,7 @@ from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
-from pykexec.kdump.doctor.load import encrypted_target, not_encrypted
+from pykexec.kdump.doctor.load import encrypted_target, key_is_handed_over, not_encrypted
 from pykexec.kdump.doctor.reservation import with_low
 from pykexec.kdump.sizing import unpacked
 from pykexec.memory import GIB, MIB
@@ -128,13 +128,15 @@ def _luks(facts: Facts) -> Judgement:
     name = encrypted_target(facts)
     if name is None:
         return not_encrypted(facts)
-    if facts.machine.root.names("sys/kernel/config/crash_dm_crypt_keys"):
-        return fine("its key can be handed over: no key has to be derived")
+    handed, why = key_is_handed_over(facts)
+    if handed:
+        return fine(f"no key has to be derived: {why}")
     if facts.crash_size >= _ARGON2_DEFAULT + 256 * MIB:
         return fine(f"{size_text(facts.crash_size)} are reserved")
     return wrong(
         "unlocking the target takes up to 1 GiB (argon2), which the capture kernel has not",
         f"{name} is a dm-crypt device; {size_text(facts.crash_size)} are reserved",
+        why,
         remedy="add a key slot with PBKDF2 (cryptsetup luksAddKey --pbkdf pbkdf2), or dump elsewhere",
     )
 
