@@ -125,9 +125,10 @@ def _ima(facts: Facts) -> Judgement:
 def _tdx(facts: Facts) -> Judgement:
     return _in_log(
         facts,
-        r"(?i:kexec.*disabled.*tdx|tdx.*disables kexec|tdx.*kexec is disabled)",
-        "kexec is off while TDX is on",
-        "boot with TDX off (kvm_intel.tdx=0, tdx_host=off), or another machine",
+        # arch/x86/kernel/machine_kexec_64.c, and what out-of-tree series before it said
+        r"(?i:kexec.*(?:tdx_pw_mce|disabled.*tdx)|tdx.*disables kexec|tdx.*kexec is disabled)",
+        "kexec is off on CPUs with an erratum of TDX (tdx_pw_mce), while the firmware has TDX on",
+        "turn TDX off in the firmware, or take Linux 7.2 with a TDX module that can be turned off",
     )
 
 
