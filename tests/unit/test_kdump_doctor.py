@@ -345,6 +345,7 @@ CASES = [
     ),
     Case("P6", logged("ima: impossible to appraise a kernel image without a file descriptor"), "impossible"),
     Case("P7", logged("kexec: Disabled: TDX is enabled and kexec disabled by tdx"), "TDX"),
+    Case("P7", logged("kexec: Not allowed on platform with tdx_pw_mce bug"), "tdx_pw_mce"),
     Case("P8", {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "PV\n"}, "PV"),
     Case("P8", {"sys/hypervisor/type": "xen\n", "proc/xen/capabilities": "control_d\n"}, "dom0"),
     Case(
@@ -726,6 +727,15 @@ NOT_FOUND = [
     ),
     Case("R12", booted("crashkernel=256M crashkernel=256M,high")),
     Case("R9", {"sys/kernel/kexec/crash_cma_ranges": "0x100000000-0x140000000\n"}),
+    *(
+        Case(
+            "R11",
+            {**booted("crashkernel=256M crashkernel=1G,cma"), path: "100000000-13fffffff\n"},
+            base=base,
+        )
+        for path in ("sys/kernel/kexec/crash_cma_ranges", "sys/kernel/kexec_crash_cma_ranges")
+        for base in ("qemu-6.1-1g", ARM64)
+    ),
     Case("R7", {"etc/default/grub.d/kdump-tools.cfg": 'X="$X crashkernel=256M"\n', "etc/default/grub": ""}),
     Case("L11", {"proc/kcore": None}),  # -s is configured
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None, "usr/lib/udev/rules.d/98-kexec.rules": ""}),

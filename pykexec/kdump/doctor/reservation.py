@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from pykexec.crash import cma_ranges
 from pykexec.errors import PykexecError
 from pykexec.kdump import crashkernel
 from pykexec.kdump.crashkernel import Clause, Form, size_text
@@ -269,7 +270,7 @@ def more(facts: Facts, size: int) -> tuple[str, Command]:
 
 
 def _cma(facts: Facts) -> Judgement:
-    ranges = facts.text("sys/kernel/kexec/crash_cma_ranges")
+    ranges = cma_ranges(facts.machine)
     if not ranges:
         return fine("no CMA is part of the reservation")
     if facts.config_error is not None:
@@ -280,7 +281,7 @@ def _cma(facts: Facts) -> Judgement:
         return fine(f"the dump leaves out user pages (-d {level}), which is what may lie in the CMA")
     return wrong(
         "user pages in the CMA part of the reservation are overwritten, and the dump is to have them",
-        f"crash_cma_ranges: {ranges[:200]}",
+        f"crash_cma_ranges: {', '.join(map(str, ranges))}",
         f"makedumpfile's dump level: {level}",
         remedy="leave out user pages (-d 31), or reserve without ,cma",
     )
