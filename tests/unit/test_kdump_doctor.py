@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -315,6 +316,23 @@ HALF_FREE = (
 HIGH_KERNEL = FakeBzImage(init_size=100 * MIB).build()
 
 
+OUR_IMAGE = f"var/lib/pykdump/initrd-{RELEASE}.img"
+# What is loaded has an image that pykdump made, and no test was made with it.
+OURS: Files = {
+    OUR_IMAGE: INITRD,
+    "run/pykdump/loaded.json": receipt(initrd=f"/{OUR_IMAGE}"),
+    "var/lib/pykdump/proven.json": None,
+}
+PROGRAMS: Files = {f"usr/bin/{name}": "x" for name in ("busybox", "ssh", "lvm", "mdadm", "makedumpfile")}
+UNPROVEN: Files = {"var/lib/pykdump/proven.json": None}
+TWO_DISKS: Files = {
+    "proc/self/mounts": "/dev/vdb /var/crash btrfs rw 0 0\n",
+    "sys/fs/btrfs/1-2/devices/vda/size": "2048\n",
+    "sys/fs/btrfs/1-2/devices/vdb/size": "2048\n",
+    "sys/fs/btrfs/features/raid56": "0\n",
+}
+
+
 def failed_test(marker: str, log: str = "") -> Files:
     dump = "var/crash/127.0.0.1-2026-01-01-00:00:00"
     return {
@@ -612,6 +630,34 @@ CASES = [
     Case("S12", {"sys/class/iscsi_session/session1/targetname": "iqn.x\n"}, "session1"),
     Case("S13", {"var/lib/kdump/vmcore-creation.status": "fail 1767225600\n"}, "fail 1767225600"),
     Case("S15", {}, "cannot mount", console=UP + "pykdump: cannot mount /dev/vda1 (ext4)\n"),
+    *(
+        Case(
+            "S15",
+            {"proc/self/mounts": f"{source} / {kind} rw 0 0\n", **UNPROVEN},
+            f"lies on {kind}",
+            console=None,
+        )
+        for source, kind in (
+            ("rpool/ROOT/ubuntu_abc123", "zfs"),
+            ("tmpfs", "tmpfs"),
+            ("overlay", "overlay"),
+            ("sshfs", "fuse.sshfs"),
+        )
+    ),
+    Case(
+        "S15",
+        {**OURS, "proc/self/mounts": "x /var/crash virtiofs rw 0 0\n"},
+        "lies on virtiofs",
+        console=None,
+    ),
+    Case("S15", {**OURS, **TWO_DISKS}, "finding all 2 devices of the btrfs on /dev/vdb", console=None),
+    Case("V4", OURS, "busybox is not there"),
+    Case("V4", {**OURS, **conf("core_collector dumper -x\n")}, "dumper is not there"),
+    Case("V4", {**OURS, **conf("ssh u@h.example\n")}, "ssh is not there"),
+    Case("V4", {**OURS, "proc/self/mounts": "/dev/md0 / ext4 rw 0 0\n"}, "mdadm is not there"),
+    Case("V4", {**OURS, **THIN}, "lvm is not there"),
+    Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_nodes"),
+    Case("V4", {**OURS, "proc/self/mounts": "tank / zfs rw 0 0\n"}, "lies on zfs"),
     Case("S14", {}, "makedumpfile Failed", console=UP + "makedumpfile Failed.\n"),
     Case("V1", conf("pth /var/crash\n"), "/etc/kdump.conf:1: unknown key 'pth'"),
     Case("V2", conf("default reboot\n"), "default is the old name"),
@@ -768,6 +814,9 @@ NOT_FOUND = [
     ),
     Case("L19", failed_test("there", "[  1.0] pykdump: test there\n")),
     Case("O8", {**ON_ARM64, **appended(GOOD + " cma=0")}, base=ARM64),
+    # A crash has shown that it can be mounted, or another's image may be able to.
+    Case("S15", {"proc/self/mounts": "tank / zfs rw 0 0\n"}, console=None),
+    Case("S15", {"proc/self/mounts": "tank / zfs rw 0 0\n", **UNPROVEN}, console=SAVED),
     Case("S3", {**conf("path /var/crash\ncore_collector makedumpfile -l -d 31\n")}),
     Case("S3", {"proc/meminfo": "MemTotal: 1000000 kB\nMemFree: 990000 kB\n"}, places=FullDisk),
     Case("S5", conf("xfs /dev/vdb1\npath /x\n")),
@@ -794,6 +843,9 @@ def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> Non
 
 
 CANNOT_TELL = [
+    Case("V4", {**OURS, **PROGRAMS}, "only the machine itself"),
+    Case("V4", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "switched off"),
+    Case("S15", {**TWO_DISKS, **UNPROVEN}, "another's capture image", console=None),
     Case("L15", {"run/pykdump/loaded.json": None}, "no receipt"),
     Case("S3", {"proc/meminfo": None}, "no /proc/meminfo"),
     Case("L15", {"run/pykdump/loaded.json": receipt(boot="another")}, "no receipt"),
@@ -811,13 +863,84 @@ CANNOT_TELL = [
 
 @pytest.mark.parametrize("case", CANNOT_TELL, ids=[f"{c.id}-{n}" for n, c in enumerate(CANNOT_TELL)])
 def test_what_cannot_be_told(case: Case, tmp_path: Path) -> None:
-    findings = doctor.diagnose(facts(tmp_path, case.changes))
+    findings = doctor.diagnose(facts(tmp_path, case.changes, console=case.console))
     found = finding(findings, case.id)
     assert found.verdict is Verdict.UNKNOWN, found
     assert case.evidence in found.cause
     if case.id == "L19":
         assert doctor.as_text(findings).startswith(f"armed: yes, but unproven: {found.cause}\n")
         assert json.loads(doctor.as_json(findings))["proven"] is False
+
+
+# What start refuses
+
+
+def live(folder: Path, changes: Files) -> Facts:
+    given = facts(folder, {**OURS, **PROGRAMS, **changes}, console=None)
+    machine = Machine(given.machine.root, is_live=True)
+    return Facts(machine, places=EnoughRoom(folder), log="")
+
+
+ASKED = ["plans.make", "destination.resolve", "contents"]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_start_refuses_doctor_tells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the running machine the very functions are asked that start calls."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for each in ASKED:
+        answer = Mock(side_effect=FileError(f"{each} says no", hint="try $(this)") if each == name else None)
+        monkeypatch.setattr(f"pykexec.kdump.doctor.starting.{each}", answer)
+    (found,) = doctor.diagnose(live(tmp_path, {}), ["V4"])
+    assert found.verdict is Verdict.WRONG
+    assert found.evidence == (f"{name} says no", "try $(this)")
+    assert "$(" not in found.remedy
+
+
+def test_what_start_would_do_is_told_with_its_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    plan = Mock(kernel="/boot/vmlinuz", warnings=("pykdump sends no mail",))
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.plans.make", Mock(return_value=plan))
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.destination.resolve", Mock(return_value="xfs"))
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.contents", Mock())
+    (found,) = doctor.diagnose(live(tmp_path, {}), ["V4"])
+    assert (found.verdict, found.evidence) == (
+        Verdict.FINE,
+        ("/boot/vmlinuz", "xfs", "pykdump sends no mail"),
+    )
+
+
+def test_start_is_asked_by_root_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others cannot read what start reads, which says nothing of start."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.plans.make", Mock(side_effect=AssertionError))
+    assert judged_live(tmp_path, "V4").verdict is Verdict.UNKNOWN
+
+
+def judged_live(folder: Path, name: str) -> Finding:
+    (found,) = doctor.diagnose(live(folder, {}), [name])
+    return found
+
+
+def test_a_dump_with_no_place_to_go_to_is_not_armed(tmp_path: Path) -> None:
+    """A crash kernel is loaded, and start itself would refuse the target."""
+    changes: Files = {**OURS, **PROGRAMS, "proc/self/mounts": "rpool/ROOT/x / zfs rw 0 0\n"}
+    findings = doctor.diagnose(facts(tmp_path, changes, console=None))
+    first = doctor.first_to_mend(findings)
+    assert first is not None
+    assert "lies on zfs" in " ".join(first.evidence)
+    assert doctor.is_armed(findings) is False
+    assert doctor.exit_code(findings) == 3
+
+
+def test_an_older_snapshot_does_not_tell_of_programs(tmp_path: Path) -> None:
+    """Its listing has only what an older doctor asked for: what is not in it may well be there."""
+    given = facts(tmp_path, OURS, console=None)
+    listing = Listing('{"size": {}, "modified": {}, "free": {}}')
+    (found,) = doctor.diagnose(Facts(given.machine, places=listing), ["V4"])
+    assert found.verdict is Verdict.UNKNOWN
 
 
 # The one thing to mend first
@@ -884,7 +1007,7 @@ BROKEN = conf("pth /var/crash\n")
 # What a distribution's configuration says, and nothing else tells.
 OF_THE_CONFIGURATION = {
     "L13", "L18", "O4", "O5", "P5", "P13", "S1", "S2", "S3", "S4", "S5", "S6", "S9", "S11",
-    "S12", "V2", "V3",
+    "S12", "V2", "V3", "V4",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pykexec.kdump.capture import login
 from pykexec.kdump.config.settings import Action, Target, TargetKind
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor import starting
 from pykexec.kdump.doctor.capture import ended_with, seen
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
@@ -131,12 +132,7 @@ def _space(facts: Facts) -> Judgement:
 
 def _mount(facts: Facts) -> Mount | None:
     """The mount that dumps go to on the running system, if it is one."""
-    settings = facts.settings
-    if settings is None or facts.mounts is None:
-        return None
-    if settings.target.kind is TargetKind.LOCAL:
-        return facts.mount_of(settings.path)
-    return next((mount for mount in facts.mounts if mount.source == settings.target.address), None)
+    return starting.target_mount(facts, facts.settings) if facts.settings else None
 
 
 def _filesystem(facts: Facts) -> Judgement:
@@ -274,7 +270,12 @@ def _last_dump(facts: Facts) -> Judgement:
 
 
 def _file_system(facts: Facts) -> Judgement:
-    return seen(facts, "S15")
+    found = ended_with(facts, "S15")
+    if found is not None:
+        return found
+    if facts.ending is not None and facts.ending.stage is Reached.SAVED:
+        return seen(facts, "S15")
+    return starting.file_system(facts)
 
 
 def _device_appears(facts: Facts) -> Judgement:
