@@ -61,6 +61,7 @@ def read_inputs(
         encrypted_memory="mem_encrypt=on" in words or bool(_ENCRYPTION.search(kernel_log)),
         cma=_cma(capture_line, arch),
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
+        left_out=() if initrd else ("the initrd (--initrd)",),
     )
 
 
