@@ -996,6 +996,27 @@ def test_a_duplicate_that_does_no_harm_is_not_why_nothing_is_loaded(tmp_path: Pa
     assert "crashkernel=256M,high has no effect" in " ".join(finding(findings, "R12").evidence)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "programs"),
+    [
+        ("R7", {"etc/default/grub": 'GRUB_CMDLINE_LINUX="crashkernel=512M"\n'}, ["update-grub", "grubby"]),
+        ("L14", {f"boot/initramfs-{RELEASE}kdump.img": None}, ["kdumpctl", "mkdumprd", "kdump-config"]),
+        ("S1", conf("ssh u@h.example\n"), ["kdumpctl", "kdump-config"]),
+    ],
+)
+def test_a_remedy_names_what_is_there(
+    name: str, changes: Files, programs: list[str], tmp_path: Path
+) -> None:
+    absent: Files = {"usr/sbin/update-grub": None, **changes}
+    for there in programs:
+        given = facts(tmp_path / there, {**absent, f"usr/sbin/{there}": "x"})
+        (found,) = doctor.diagnose(given, [name])
+        assert found.verdict is Verdict.WRONG
+        assert [each for each in programs if each in found.remedy] == [there]
+    (found,) = doctor.diagnose(facts(tmp_path / "none", absent), [name])
+    assert not [each for each in programs if each in found.remedy]
+
+
 # A configuration that cannot be understood
 
 

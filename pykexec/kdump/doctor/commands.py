@@ -52,6 +52,12 @@ def install(facts: Facts, package: str) -> Command:
     return next((run(each, "install", package) for each in managers if has(facts, each)), NO_COMMAND)
 
 
+def ways(facts: Facts, *lines: str) -> str:
+    """Of commands those whose program is there, as a list for people; all where that is not known."""
+    there = [each for each in lines if not facts.places.are_known or has(facts, each.partition(" ")[0])]
+    return ", ".join(there)
+
+
 def has(facts: Facts, program: str) -> bool:
     """Whether a program is there, as far as that is known."""
     return any(facts.places.size(f"/{folder}/{program}") is not None for folder in _FOLDERS)

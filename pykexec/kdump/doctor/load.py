@@ -438,7 +438,7 @@ def _initrd_is_new(facts: Facts) -> Judgement:
         return wrong(
             "there is no capture initramfs",
             wanted or "none of the usual places has one",
-            remedy="build it: pykdump start, kdumpctl rebuild, mkdumprd, or kdump-config symlinks VERSION",
+            remedy=f"build it: {commands.ways(facts, *_BUILDERS) or 'pykdump start'}",
             command=commands.START,
         )
     if path.startswith(f"{STATE}/"):
@@ -453,8 +453,11 @@ def _initrd_is_new(facts: Facts) -> Judgement:
     return wrong(
         "the capture initramfs is older than what it is made of",
         f"{path} is older than {', '.join(newer)}",
-        remedy="build it again: kdumpctl rebuild, mkdumprd -f, or kdump-config symlinks VERSION",
+        remedy=f"build it again: {commands.ways(facts, *_BUILDERS[1:]) or 'with what has built it'}",
     )
+
+
+_BUILDERS = ("pykdump start", "kdumpctl rebuild", "mkdumprd -f", "kdump-config symlinks VERSION")
 
 
 CHECKS = (

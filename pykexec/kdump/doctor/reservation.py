@@ -200,18 +200,13 @@ def _boot_configuration(facts: Facts) -> Judgement:
             *(f"/{path}: crashkernel={' crashkernel='.join(values)}" for path, values in configured.items())
         )
     path, values = next(iter(configured.items()))
+    makers = commands.ways(facts, *_MENU_MAKERS)
     return wrong(
         "the boot loader is configured for another reservation than the one in force",
         f"/{path}: crashkernel={values[0]}",
         "running: " + (", ".join(sorted(running)) or "no crashkernel="),
-        remedy=f"bring the boot loader's menu up to date{_menu_makers(facts)}, and reboot",
+        remedy=f"bring the boot loader's menu up to date{f' ({makers})' if makers else ''}, and reboot",
     )
-
-
-def _menu_makers(facts: Facts) -> str:
-    """Of the programs that do it those that are there."""
-    there = [name for name in _MENU_MAKERS if commands.has(facts, name)]
-    return f" ({', '.join(there)})" if there else ""
 
 
 _MENU_MAKERS = (

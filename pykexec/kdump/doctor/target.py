@@ -10,7 +10,7 @@ from pykexec.kdump.capture import login
 from pykexec.kdump.config.settings import Action, Target, TargetKind
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.crashkernel import size_text
-from pykexec.kdump.doctor import starting
+from pykexec.kdump.doctor import commands, starting
 from pykexec.kdump.doctor.capture import ended_with, seen
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
@@ -34,7 +34,7 @@ def _ssh(facts: Facts) -> Judgement:
         return wrong(
             "the ssh key for dumps does not exist",
             target.ssh_key,
-            remedy="make one and bring it to the server: kdumpctl propagate, kdump-config propagate",
+            remedy=f"make one and bring it to the server: {_propagated(facts)}",
             command=_key_made(target),
         )
     name, hosts = login.known_as(target), [each for each in login.KNOWN_HOSTS if facts.places.size(each)]
@@ -43,7 +43,7 @@ def _ssh(facts: Facts) -> Judgement:
         return wrong(
             "the server's host key is not known: the capture system would refuse to connect",
             f"no {name} in {' or '.join(hosts or login.KNOWN_HOSTS)}",
-            remedy="log in once as root with that key, or: kdumpctl propagate",
+            remedy=f"log in once as root with that key, or: {_propagated(facts)}",
             command=_host_asked(target),
         )
     if _asks(facts, target.ssh_key):
@@ -54,6 +54,10 @@ def _ssh(facts: Facts) -> Judgement:
             command=run("ssh-keygen", "-p", "-N", "", "-f", target.ssh_key),
         )
     return fine(target.ssh_key or "root's own keys", *hosts)
+
+
+def _propagated(facts: Facts) -> str:
+    return commands.ways(facts, "kdumpctl propagate", "kdump-config propagate") or "ssh-copy-id, ssh-keyscan"
 
 
 def _key_made(target: Target) -> Command:
