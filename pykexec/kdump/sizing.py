@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 from pykexec.command_line import name_of, parameters
+from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
+from pykexec.kdump import crashkernel
 from pykexec.kdump.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked
+from pykexec.kdump.kerneltraits import KernelTraits, traits
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
@@ -58,7 +61,18 @@ def read_inputs(
         encrypted_memory="mem_encrypt=on" in words or bool(_ENCRYPTION.search(kernel_log)),
         cma=_cma(capture_line, arch),
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
+        left_out=() if initrd else ("the initrd (--initrd)",),
     )
+
+
+def traits_of(machine: Machine) -> KernelTraits:
+    """What of crashkernel= a machine's kernel knows, by its version and by what it has reserved.
+
+    Raises MachineError.
+    """
+    known = traits(machine.uname_machine, machine.kernel_release, machine.command_line)
+    regions = machine.iomem.crash_regions
+    return crashkernel.observed(known, machine.command_line, regions, has_cma=bool(cma_ranges(machine)))
 
 
 def kernel_memory(file: FileData) -> int:

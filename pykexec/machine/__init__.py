@@ -35,6 +35,7 @@ FACTS = (
     "proc/sys/kernel/kexec_load_limit_reboot",
     "proc/sys/kernel/osrelease",
     "sys/class/graphics/fb0/name",
+    "sys/class/misc/liveupdate/dev",
     "sys/class/tty/*/io_type",
     "sys/class/tty/*/iomem_base",
     "sys/class/tty/*/iomem_reg_shift",
@@ -216,10 +217,20 @@ class Machine:
 
     @property
     def hands_over(self) -> bool:
-        """Whether the running kernel was told to preserve state for the next one (KHO, Linux 6.16)."""
+        """Whether the running kernel preserves state for the next one (KHO, Linux 6.16), as it was told."""
+        if self.has_live_update:
+            return True
         values = [word[4:] for word in self.command_line.split() if word.startswith("kho=")]
         # lib/kstrtox.c kstrtobool
         return bool(values) and values[-1].lower().startswith(("1", "y", "t", "on"))
+
+    @property
+    def has_live_update(self) -> bool:
+        """Whether live update is on, which keeps sessions by KHO whatever kho= says (Linux 6.19).
+
+        kernel/liveupdate/luo_core.c: the device is there only then.
+        """
+        return bool(self.root.names("sys/class/misc/liveupdate"))
 
     @property
     def can_hand_over(self) -> bool:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
+from pykexec.initramfs import Addition, newc
 from pykexec.kdump.estimate import Inputs, Unpacked, as_json, as_text, estimate
 from pykexec.kdump.resize import resize, resize_steps
 from pykexec.kdump.sizing import kernel_memory, read_inputs, unpacked
@@ -170,10 +172,41 @@ def test_reports() -> None:
     result = estimate(PLAIN)
     text = as_text(result)
     assert f"crashkernel={result.parameter}" in text
-    assert "Debian reserve 128.0 MiB here (crashkernel=384M-:128M): too little" in text
+    assert "Debian would reserve 128.0 MiB (crashkernel=384M-:128M): too little" in text
     content = json.loads(as_json(result))
     assert content["needed"] == sum(each["size"] for each in content["terms"])
     assert content["crashkernel"] == result.parameter
+
+
+SENTENCE = re.compile(
+    r"(?:[A-Z][A-Za-z]+(?:,? [A-Z][A-Za-z]+)*) would reserve (?:[\d.]+ MiB"
+    r"|nothing on a machine with so little memory) \(crashkernel=[^)]*\)(?:: (.*))?"
+)
+
+
+@given(
+    total=st.integers(1, 256).map(lambda number: number * GIB // 4),
+    kernel=st.integers(1, 300).map(lambda number: number * MIB),
+)
+def test_what_others_reserve_does_not_contradict_what_is_recommended(total: int, kernel: int) -> None:
+    result = estimate(replace(PLAIN, total_memory=total, kernel=kernel))
+    told = [line for line in as_text(result).splitlines() if "would reserve" in line]
+    assert len(told) == len(result.comparisons)
+    for line, compared in zip(told, result.comparisons, strict=True):
+        found = SENTENCE.fullmatch(line)
+        assert found, line
+        assert (found[1] == "enough") == (compared.size >= result.recommended)
+        assert (found[1] == "too little") == (0 < compared.size < result.needed)
+        assert (found[1] is None) == (compared.size == 0)
+
+
+def test_a_part_that_was_not_given_is_named() -> None:
+    machine, kernel = snapshot("qemu-6.1-1g"), FileData.from_bytes("vmlinuz", FakeBzImage().build())
+    without = estimate(read_inputs(machine, kernel, None, "nr_cpus=1"))
+    assert "not counted, as it was not given: the initrd (--initrd)" in as_text(without)
+    assert json.loads(as_json(without))["left_out"] == ["the initrd (--initrd)"]
+    initrd = FileData.from_bytes("initrd", newc([Addition("init", memoryview(b"x"), 0o755)]))
+    assert "not counted" not in as_text(estimate(read_inputs(machine, kernel, initrd, "nr_cpus=1")))
 
 
 # What the files take

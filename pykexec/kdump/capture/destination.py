@@ -98,13 +98,24 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     if mount.type in _NFS:
         host, _, export = mount.source.rpartition(":/")
         return _nfs(Target(TargetKind.NFS, f"{host}:/{export}"), inside, sys, proc)
-    if mount.type not in _DISK_FILESYSTEMS:
-        raise OutOfReach(
-            f"{path} lies on {mount.type} ({mount.source}), gone after a crash, or not to be mounted",
-            instead="set path to a folder on ext4, XFS or btrfs",
-        )
+    require_mountable(path, mount.type, mount.source)
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder)
+
+
+def require_mountable(path: str, kind: str, source: str) -> None:
+    """Raises OutOfReach for a path on a file system of a kind that the capture system cannot mount."""
+    if kind not in (*_DISK_FILESYSTEMS, *_NFS):
+        raise OutOfReach(
+            f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
+            instead="set path to a folder on ext4, XFS or btrfs",
+        )
+
+
+def require_type(kind: str) -> None:
+    """Raises OutOfReach for a configured file system of a kind that the capture system cannot mount."""
+    if kind not in _DISK_FILESYSTEMS:
+        raise OutOfReach(f"mounting {kind}")
 
 
 def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) -> Destination:
@@ -134,8 +145,7 @@ def _mounts(proc: Path) -> Sequence[Mount]:
 
 
 def _filesystem(target: Target, path: str, sys: Path) -> Destination:
-    if target.filesystem not in _DISK_FILESYSTEMS:
-        raise OutOfReach(f"mounting {target.filesystem}")
+    require_type(target.filesystem)
     source = blockdevice.find(target.address, sys)
     return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path)
 

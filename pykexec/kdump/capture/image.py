@@ -76,7 +76,7 @@ def contents(settings: Settings, release: str) -> Contents:
 
     Raises PykexecError where something is missing, or the settings ask for what such an image cannot do.
     """
-    _refuse_what_cannot_be(settings)
+    refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
     root = destination.local(settings.path) if script_settings.needs_root(settings) else None
     watchdogs = watchdog.running()
@@ -98,7 +98,8 @@ def contents(settings: Settings, release: str) -> Contents:
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
 
 
-def _refuse_what_cannot_be(settings: Settings) -> None:
+def refuse_what_cannot_be(settings: Settings) -> None:
+    """Raises OutOfReach for settings that such an image cannot follow on any machine."""
     unfit = {
         "fence_kdump_nodes": bool(settings.fence_nodes),
         "kdump_emergency": bool(settings.hooks.emergency),
@@ -141,15 +142,14 @@ _ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
 
 def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
     """Programs by path in the image, with the interpreters of scripts. Raises FileError."""
-    busybox = _found("busybox", "install the package busybox: the capture system is made of it")
-    wanted = {"/bin/busybox": busybox}
-    names = ["makedumpfile", settings.collector.program, settings.collector.compress_with]
-    for to in destinations:
-        names += ["ssh"] if to.way is Way.SSH else []
-        names += [_ASSEMBLERS[layer.kind] for layer in to.stack.layers]
-    # What busybox has, too, it shall do: cp, dd, gzip.
-    for name in filter(None, dict.fromkeys(names)):
-        if name not in ("cp", "dd", "cat", "scp", "gzip"):
+    wanted: dict[str, Path] = {}
+    ssh = any(to.way is Way.SSH for to in destinations)
+    assemblers = [layer.kind for to in destinations for layer in to.stack.layers]
+    for name in program_names(settings, ssh=ssh, assemblers=assemblers):
+        if name == "busybox":
+            hint = "install the package busybox: the capture system is made of it"
+            wanted["/bin/busybox"] = _found(name, hint)
+        else:
             wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, f"install {name}")
     for name in (*settings.extra_programs, *_hooks(settings)):
         if name:
@@ -160,6 +160,18 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
     if log_reader and _starts_with(log_reader, b"\x7fELF"):
         wanted["/usr/sbin/vmcore-dmesg"] = log_reader
     return {**wanted, **_interpreters(wanted.values())}
+
+
+def program_names(settings: Settings, *, ssh: bool, assemblers: Iterable[str]) -> Sequence[str]:
+    """Programs that have to be there, by name or path, besides those that the configuration adds.
+
+    `assemblers` are the kinds of layers below the target.
+    """
+    names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
+    names += ["ssh"] if ssh else []
+    names += [_ASSEMBLERS[kind] for kind in assemblers]
+    # What busybox has, too, it shall do: cp, dd, gzip.
+    return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
 
 
 def _hooks(settings: Settings) -> Iterator[str]:
@@ -279,8 +291,13 @@ def _found(name: str, hint: str) -> Path:
 
 
 def _find(name: str) -> Path | None:
-    places = [Path(name)] if "/" in name else [Path(folder, name) for folder in _FOLDERS]
+    places = [Path(each) for each in places_of(name)]
     return next((each for each in places if each.is_file() and os.access(each, os.X_OK)), None)
+
+
+def places_of(name: str) -> Sequence[str]:
+    """Where a program may be, by its name or path."""
+    return [name] if "/" in name else [f"{folder}/{name}" for folder in _FOLDERS]
 
 
 def _starts_with(file: Path, magic: bytes) -> bool:

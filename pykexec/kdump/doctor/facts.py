@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec import optionparser
-from pykexec.errors import MachineError
+from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import config, crashkernel, kerneltraits, sizing
 from pykexec.kdump.config import capture_line
@@ -62,6 +62,7 @@ FACTS = (
     "sys/block/dm-*/dm/name",
     "sys/block/dm-*/dm/uuid",
     "sys/block/dm-*/slaves/*/dm/uuid",
+    "sys/fs/btrfs/*/devices/*/size",
     "sys/class/iscsi_session/*/targetname",
     "sys/class/watchdog/*/identity",
     "sys/class/watchdog/*/state",
@@ -84,6 +85,7 @@ FACTS = (
 _CONFIG_MAX = 8 << 20
 _LINE_MAX = 1024  # kernel/printk/internal.h: PRINTKRB_RECORD_MAX
 _RECEIPT_MAX = 1 << 20
+_RELEASE = re.compile(r"[\w.+~-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,9 @@ class Facts:
 
     @property
     def release(self) -> str:
-        return self.machine.kernel_release
+        """The running kernel's; "" where it is not known, or could not be part of a file's name."""
+        found = self.machine.kernel_release
+        return found if _RELEASE.fullmatch(found) else ""
 
     @remembered
     def version(self) -> tuple[int, int] | None:
@@ -211,13 +215,26 @@ class Facts:
 
     # The reservation
 
+    @property
+    def has_low_part(self) -> bool:
+        """Whether devices of such machines are known to need memory below 4 GiB for DMA.
+
+        include/linux/crash_reserve.h: the architectures with SIZE,low.
+        """
+        return self.arch in ("x86_64", "aarch64", "riscv64", "loongarch64")
+
+    @property
+    def no_low_part(self) -> str:
+        """Why nothing can be said where that is not known."""
+        return f"what memory devices of {self.arch} need for DMA is not known"
+
     @remembered
     def total_memory(self) -> int:
         return self.machine.iomem.system_ram.size
 
     @remembered
     def traits(self) -> kerneltraits.KernelTraits:
-        return kerneltraits.traits(self.arch, self.release, self.machine.command_line)
+        return sizing.traits_of(self.machine)
 
     @remembered
     def expected(self) -> crashkernel.Reservation:
@@ -235,9 +252,28 @@ class Facts:
     # The configuration
 
     @remembered
+    def _configuration(self) -> tuple[Settings | None, PykexecError | None]:
+        try:
+            return config.read(self.machine.root), None
+        except PykexecError as error:
+            return None, error
+
+    @property
     def settings(self) -> Settings | None:
-        """None where kdump is not configured. Raises ConfigError."""
-        return config.read(self.machine.root)
+        """None where kdump is not configured, or its configuration cannot be understood."""
+        return self._configuration[0]
+
+    @property
+    def config_error(self) -> PykexecError | None:
+        """Why the configuration cannot be understood; None where it can, or there is none."""
+        return self._configuration[1]
+
+    @property
+    def unconfigured(self) -> str:
+        """Why there are no settings."""
+        if self.config_error is not None:
+            return "this needs the configuration, which cannot be understood (V1)"
+        return "kdump is not configured here"
 
     @remembered
     def system_call(self) -> str | None:
@@ -260,12 +296,21 @@ class Facts:
         )
 
     @remembered
+    def capture_text(self) -> str | None:
+        """That line's text; without a configuration that of the line that is loaded."""
+        if self.capture_line is not None:
+            return self.capture_line.text
+        return None if self.loaded is None else self.loaded.command_line
+
+    @remembered
     def capture_words(self) -> tuple[str, ...] | None:
-        return None if self.capture_line is None else tuple(self.capture_line.text.split())
+        return None if self.capture_text is None else tuple(self.capture_text.split())
 
     @remembered
     def kernel_path(self) -> str | None:
         """The kernel that will be loaded, as far as it can be found."""
+        if self.settings is None and self.loaded is not None:
+            return self.loaded.kernel
         return self._first(self._kernel_candidates())
 
     @remembered
@@ -279,6 +324,9 @@ class Facts:
 
     @remembered
     def initrd_path(self) -> str | None:
+        """The initramfs that will be loaded, as far as it can be found."""
+        if self.settings is None and self.loaded is not None:
+            return self.loaded.initrd
         return self._first(self._initrd_candidates())
 
     def _first(self, candidates: list[str]) -> str | None:
@@ -334,7 +382,7 @@ class Facts:
             self.machine,
             self.kernel_file,
             self.initrd_file,
-            self.capture_line.text if self.capture_line else "",
+            self.capture_text or "",
             network=network,
             kernel_log=self.log or "",
         )

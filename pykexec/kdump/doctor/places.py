@@ -40,6 +40,10 @@ class Places:
         status = self._status(path)
         return None if status is None else status.st_size
 
+    def tells(self, path: str) -> bool:
+        """Whether it can be told if a file is there."""
+        return self.are_known
+
     def modified(self, path: str) -> float | None:
         status = self._status(path)
         return None if status is None else status.st_mtime
@@ -152,6 +156,9 @@ class Listing(Places):
 
     def size(self, path: str) -> int | None:
         return self._whole("size", path)
+
+    def tells(self, path: str) -> bool:
+        return path in self._of["size"]
 
     def modified(self, path: str) -> float | None:
         found = self._of["modified"].get(path)

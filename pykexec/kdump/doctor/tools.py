@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 
-from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
-from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, quoted, said, unknown, wrong
 from pykexec.memory import KIB
 
 
 def _configuration(facts: Facts) -> Judgement:
-    try:
-        settings = facts.settings
-    except ConfigError as error:
+    error, settings = facts.config_error, facts.settings
+    if error is not None:
         return wrong(
-            "the configuration cannot be understood", error.what, remedy=error.hint or "correct that line"
+            "the configuration cannot be understood", *said(error), remedy="correct what is named there"
         )
     if settings is None:
         return unknown("there is no /etc/kdump.conf, /etc/sysconfig/kdump or /etc/default/kdump-tools")
@@ -26,7 +24,7 @@ def _configuration(facts: Facts) -> Judgement:
 
 def _no_warnings(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     if facts.settings.warnings:
         return wrong(
             "the configuration says something else than it may seem",
@@ -41,7 +39,7 @@ _BIN_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/us
 
 def _collector(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     program = facts.settings.collector.program
     if not program:
         return fine(f"a command of its own: {facts.settings.collector.command[:200]}")
@@ -51,11 +49,12 @@ def _collector(facts: Facts) -> Judgement:
     found = next((path for path in paths if facts.places.size(path) is not None), None)
     if found:
         return fine(found)
+    package = program.rpartition("/")[2]
     return wrong(
         "the program that is to write the dump is not installed",
         program,
-        remedy=f"install it (package {program.rpartition('/')[2]}) and rebuild the capture initramfs",
-        command=commands.install(facts, program.rpartition("/")[2]),
+        remedy=f"install it (package {quoted(package)}) and rebuild the capture initramfs",
+        command=commands.install(facts, package),
     )
 
 
