@@ -706,6 +706,26 @@ def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
     assert doctor.first_to_mend(findings, given.ending) == found
 
 
+@pytest.mark.parametrize(
+    ("console", "name", "verdict"),
+    [
+        ("", "B2", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "B2", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "S15", Verdict.UNKNOWN),
+        (UP + "No space left on device\n", "B2", Verdict.FINE),
+        (UP + "No space left on device\n", "B18", Verdict.FINE),
+        (UP + "No space left on device\n", "S14", Verdict.UNKNOWN),
+        (SECOND + "[ 1.0] Initramfs unpacking failed: write error\n", "B3", Verdict.FINE),
+        (SAVED, "S15", Verdict.FINE),
+    ],
+)
+def test_what_a_capture_did_not_come_to_cannot_be_told(
+    console: str, name: str, verdict: Verdict, tmp_path: Path
+) -> None:
+    (found,) = doctor.diagnose(facts(tmp_path, {}, console=console), [name])
+    assert found.verdict is verdict
+
+
 NOT_FOUND = [
     Case("P5", {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}),  # -s is configured
     *(
