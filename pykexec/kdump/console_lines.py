@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,8 +67,8 @@ _TIME = re.compile(r"\[ *(\d+\.\d+)\]")
 
 _BOOTS_MAX = 1000
 """As many boots are looked at, the last ones."""
-_PART_MAX = 1 << 20
-_LINES_MAX = 10_000
+_PART_MAX = 1 << 19
+_LINES_MAX = 5000
 """As many characters and lines are looked at of the beginning of a boot, and as many of its end."""
 
 
@@ -103,16 +105,18 @@ def parse(text: str, first: int = 1) -> ConsoleLog:
 
 def _starts(text: str, first: int) -> list[tuple[int, int]]:
     """Where boots begin: offsets and line numbers. What is before the first banner counts as a boot."""
+    offsets: deque[int] = deque()
+    begin = len(text)
+    while len(offsets) < _BOOTS_MAX and (at := text.rfind("Linux version ", 0, begin)) >= 0:
+        begin, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+        line = text[begin:] if end < 0 else text[begin:end]
+        if _BANNER.search(line) and not _is_quote(line):
+            offsets.appendleft(begin)
     starts = [(0, first)]
-    end = -1
-    for match in _BANNER.finditer(text):
-        if match.start() < end:
-            continue
-        start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.start()) % (len(text) + 1)
-        if not _is_quote(text[start:end]):
-            offset, number = starts[-1]
-            starts.append((start, number + text.count("\n", offset, start)))
-    return starts[-_BOOTS_MAX:]
+    for offset in offsets:
+        last, number = starts[-1]
+        starts.append((offset, number + text.count("\n", last, offset)))
+    return starts
 
 
 def _boot(text: str, start: int, end: int, number: int) -> _Boot:
@@ -243,10 +247,35 @@ _PIECE = 1 << 20
 def tail(file: BinaryIO) -> tuple[str, int]:
     """The end of a log, 32 MiB at most, where its last crash is; and the number of the first line there."""
     kept, size, skipped = deque[bytes](), 0, 0
-    for piece in iter(lambda: file.read(_PIECE), b""):
+    for piece in _pieces(file):
         kept.append(piece)
         size += len(piece)
         while size - len(kept[0]) >= _TAIL_MAX:
             size -= len(kept[0])
             skipped += kept.popleft().count(b"\n")
     return b"".join(kept).decode("utf-8", "replace"), skipped + 1
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """What is in a file, without holes and NUL bytes, which hold no lines."""
+    while True:
+        _skip_hole(file)
+        piece = file.read(_PIECE)
+        if not piece:
+            return
+        yield piece.replace(b"\0", b"")
+
+
+def _skip_hole(file: BinaryIO) -> None:
+    # Pipes and some file systems know of no holes. Nothing but a hole is behind the last data (ENXIO).
+    try:
+        here, descriptor = file.tell(), file.fileno()
+        ahead = os.lseek(descriptor, 0, os.SEEK_CUR)  # where the buffer ends
+        data = os.lseek(descriptor, here, os.SEEK_DATA)
+        os.lseek(descriptor, ahead, os.SEEK_SET)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            file.seek(0, os.SEEK_END)
+        return
+    if data > here:
+        file.seek(data)

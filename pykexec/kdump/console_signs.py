@@ -9,6 +9,7 @@ from __future__ import annotations
 
 PANIC = r"Kernel panic - not syncing: ?(.*)"
 BANNER = r"Linux version \d+\.\d"
+"""The first line of a kernel (init/version.c)."""
 
 QUOTES = (
     # "Command line: " (arch/x86/kernel/setup.c), "Kernel command line: " (init/main.c), "Command line is: "

@@ -1075,6 +1075,38 @@ def test_the_end_of_an_endless_log_is_read() -> None:
     assert tail(io.BytesIO(b"a\xff\n")) == ("a\ufffd\n", 1)
 
 
+class Counted(io.FileIO):
+    """A file that counts what is read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.count += 1
+        return super().read(size) or b""
+
+
+def test_holes_of_a_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(CRASH + SECOND)
+    with path.open("r+b") as file:
+        file.seek(4 << 30)
+        file.write((USERLAND + FULL).encode())
+        file.truncate(8 << 30)
+    with Counted(path) as counted:
+        ending = diagnose(parse(*tail(counted)))
+        assert counted.count < 10
+    assert ending.stage is Stage.DISK_FULL
+    with path.open("rb") as file:
+        assert diagnose(parse(*tail(file))) == ending
+
+
+@pytest.mark.parametrize("line", ["\n", "a\n", BANNER, BANNER.strip(), PANIC, "Linux version \n"])
+def test_of_very_many_lines_few_are_looked_at(line: str) -> None:
+    log = parse(line * (1 << 17) + CRASH + SECOND + line * (1 << 17) + FULL)
+    assert len(log.before) + len(log.after) <= 20_000
+    assert diagnose(log).cause
+
+
 PARTS = [
     FIRST,
     OOPS,
