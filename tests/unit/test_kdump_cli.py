@@ -69,6 +69,7 @@ LOGS = [
     ("[    1.0] Linux version 6.1.0\n", 1, "no_crash"),
     ("[    9.0] Kernel panic - not syncing: x\n[    9.1] Rebooting in 10 seconds..\n", 3, "not_loaded"),
     ("[    9.0] Kernel panic - not syncing: x\nkdump[5]: saving vmcore complete\n", 0, "saved"),
+    ("[    9.0] Kernel panic - not syncing: x\nkdump[5]: saving vmcore\n", 1, "unknown"),
 ]
 
 

@@ -158,6 +158,37 @@ CONSOLE_LINES = [
     "pykdump: cannot mount /dev/vda (ext4)",
     "pykdump: no dump is wanted",
     "makedumpfile Failed.",
+    "ioremap on RAM at 0x0000000000040000 - 0x0000000000040fff",
+    "cp: error reading '/proc/vmcore': Cannot allocate memory",
+    "/init: error while loading shared libraries: libz.so.1: cannot open shared object file: No such file",
+    "Error loading shared library libz.so.1: No such file or directory (needed by /usr/bin/makedumpfile)",
+    "makedumpfile: symbol lookup error: makedumpfile: undefined symbol: ZSTD_compressCCtx",
+    "/init: line 20: makedumpfile: command not found",
+    "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00",
+    "Oops: 0000 [#1] PREEMPT SMP PTI",
+    "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [modprobe:88]",
+    "dracut-initqueue[300]: Warning: /dev/disk/by-uuid/1-2 does not exist",
+    "systemd[1]: Timed out waiting for device /dev/disk/by-uuid/1-2.",
+    "systemd[1]: Job dev-vdb.device/start timed out.",
+    "ERROR: device 'UUID=1-2' not found. Skipping fsck.",
+    "pykdump: the dump target 1-2 does not exist: no disk has it",
+    "pykdump: no network card has the address 52:54",
+    "dracut-initqueue[300]: Warning: dracut-initqueue timeout - starting timeout scripts",
+    "The kernel version is not supported.",
+    "[*     ] A start job is running for /dev/disk/by-uuid/1-2 (5min 2s / no limit)",
+    "[*     ] Job dev-vdb.device/start running (1min / no limit)",
+    "systemd[1]: Expecting device dev-vdb.device...",
+    'dracut-initqueue[300]: Warning: finished/1.sh: "[ -e "/dev/disk/by-uuid/1-2" ]"',
+    "Begin: Waiting for root file system ... ",
+    ":: Waiting 10 seconds for device /dev/vdb1 ...",
+    "cryptsetup: Waiting for encrypted source device UUID=1-2...",
+    '  Volume group "vg" not found',
+    "pykdump: waiting for the file system 1-2",
+    "Waiting for root device /dev/vdb1...",
+    "kdump[500]: Waiting for network to be ready (50s / 10min)",
+    "kdump[500]: Waiting for rootfs mount, will timeout after 90 seconds",
+    "makedumpfile[88]: segfault at 0 ip 0000000000000000",
+    "You are in emergency mode. After logging in, type",
 ]
 UP = SECOND + "[    1.9] Run /init as init process\n"
 SAVED = UP + "The dumpfile is saved to /var/crash/vmcore.\n"
@@ -750,6 +781,26 @@ def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
     assert found.verdict is Verdict.WRONG
     assert found.cause == given.ending.cause
     assert doctor.first_to_mend(findings, given.ending) == found
+
+
+@pytest.mark.parametrize(
+    ("console", "name", "verdict"),
+    [
+        ("", "B2", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "B2", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "S15", Verdict.UNKNOWN),
+        (UP + "No space left on device\n", "B2", Verdict.FINE),
+        (UP + "No space left on device\n", "B18", Verdict.FINE),
+        (UP + "No space left on device\n", "S14", Verdict.UNKNOWN),
+        (SECOND + "[ 1.0] Initramfs unpacking failed: write error\n", "B3", Verdict.FINE),
+        (SAVED, "S15", Verdict.FINE),
+    ],
+)
+def test_what_a_capture_did_not_come_to_cannot_be_told(
+    console: str, name: str, verdict: Verdict, tmp_path: Path
+) -> None:
+    (found,) = doctor.diagnose(facts(tmp_path, {}, console=console), [name])
+    assert found.verdict is verdict
 
 
 NOT_FOUND = [

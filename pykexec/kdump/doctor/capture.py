@@ -10,6 +10,7 @@ from pykexec.kdump.config.capture_line import finds_boot_cpu
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.console_log import shown
+from pykexec.kdump.console_rules import RULES
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 
@@ -26,11 +27,26 @@ def ended_with(facts: Facts, finding: str) -> Judgement | None:
 
 
 def seen(facts: Facts, finding: str) -> Judgement:
-    """A fault that only a console log shows."""
+    """A fault that only a console log shows. A capture that did not come so far tells nothing of it."""
     found = ended_with(facts, finding)
     if found is not None:
         return found
-    return unknown(NO_CONSOLE) if facts.ending is None else fine("the console log shows no sign of it")
+    if facts.ending is None:
+        return unknown(NO_CONSOLE)
+    if facts.ending.stage is Reached.NO_CRASH:
+        return unknown(facts.ending.cause)
+    order = list(Reached)
+    if order.index(facts.ending.stage) <= max(map(order.index, _stages(finding))):
+        return unknown(f"the console log does not go that far: {facts.ending.cause}")
+    return fine("the console log shows no sign of it")
+
+
+def _stages(finding: str) -> list[Reached]:
+    """The stages in which a finding may show."""
+    stages = [rule.stage for rule in RULES if rule.finding == finding]
+    return stages or [
+        Reached.PURGATORY
+    ]  # B3 alone is of no rule: it ends a capture before its kernel speaks
 
 
 def _parameters(facts: Facts, names: Iterable[str]) -> list[str]:
@@ -296,9 +312,6 @@ def _network(facts: Facts) -> Judgement:
 
 
 def _came_up(facts: Facts) -> Judgement:
-    ending = facts.ending
-    if ending is not None and ending.stage is Reached.NO_CRASH:
-        return unknown(ending.cause)
     return seen(facts, "B18")
 
 

@@ -44,7 +44,8 @@ def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json
         return _examine(snapshot, log, everything=everything, as_json=as_json)
     print(console_log.as_json(ending) if as_json else console_log.as_text(ending), end="")
     saved = ending.stage is console_log.Stage.SAVED
-    return 0 if saved else 1 if ending.stage is console_log.Stage.NO_CRASH else 3
+    nothing_told = ending.stage in (console_log.Stage.NO_CRASH, console_log.Stage.UNKNOWN)
+    return 0 if saved else 1 if nothing_told else 3
 
 
 def _examine(
