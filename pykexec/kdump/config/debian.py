@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pykexec.kdump.config import shell, values
+from pykexec.kdump.config import shell, targets, values
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
     DEFAULT_SSH_KEY,
@@ -117,24 +117,20 @@ class _Reader(Variables):
         return makers[given[0].name](given[0])
 
     def _ssh(self, assignment: shell.Assignment) -> Target:
-        address = values.user_and_host(assignment.value, "SSH", assignment.where)
+        address = values.checked(targets.Login, assignment.value, "SSH", assignment.where)
         key = self.path("SSH_KEY") or DEFAULT_SSH_KEY
         return Target(TargetKind.SSH, address, ssh_key=key, options=self._options("SSH_KDUMP_RETRY"))
 
     def _nfs(self, assignment: shell.Assignment) -> Target:
-        address = values.nfs_export(assignment.value, "NFS", assignment.where)
+        address = values.checked(targets.NfsExport, assignment.value, "NFS", assignment.where)
         options = self._options("NFS_TIMEO", "NFS_RETRANS", "NFS_MOUNT_RETRY")
         return Target(TargetKind.NFS, address, options=options)
 
     def _ftp(self, assignment: shell.Assignment) -> Target:
-        """HOST[:FOLDER]."""
-        server, _, folder = assignment.value.partition(":")
-        values.host(server, "FTP", assignment.where)
-        values.plain(folder, "FTP", assignment.where)
         return Target(
             TargetKind.FTP,
-            assignment.value,
-            user=self.text("FTP_USER"),
+            values.checked(targets.FtpPlace, assignment.value, "FTP", assignment.where),
+            user=self.checked(targets.User, "FTP_USER"),
             password=self.text("FTP_PASSWORD"),
             port=self.number("FTP_PORT", 21, least=1, most=65535),
         )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pykexec.kdump.config import values
+from pykexec.kdump.config import targets, values
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
@@ -129,7 +129,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         fadump_append=variables.text("FADUMP_COMMANDLINE_APPEND"),
         kexec_arguments=tuple(variables.text("KEXEC_ARGS").split()),
         hooks=Hooks(*(_program(options, f"kdump_{when}") for when in ("pre", "post", "emergency"))),
-        extra_programs=tuple(texts.get("extra_bins", "").split()),
+        extra_programs=_extra_programs(options),
         extra_modules=tuple(texts.get("extra_modules", "").split()),
         dracut_arguments=_dracut_arguments(options),
         rebuild=_rebuild(options),
@@ -205,8 +205,7 @@ def _target(options: Mapping[str, _Option]) -> tuple[Target, Where | None]:
             "a dump goes to one target; remove the other",
         )
     if not given:
-        if "sshkey" in options:
-            values.absolute(options["sshkey"].value, "sshkey", options["sshkey"].where)
+        _checked(options, "sshkey", targets.AbsolutePath)
         return Target(), None
     return _make_target(given[0], options), given[0].where
 
@@ -216,19 +215,15 @@ def _make_target(option: _Option, options: Mapping[str, _Option]) -> Target:
     if key == "raw":
         return Target(TargetKind.RAW, values.device(value, key, where))
     if key == "nfs":
-        return Target(TargetKind.NFS, values.nfs_export(value, key, where))
+        return Target(TargetKind.NFS, values.checked(targets.NfsExport, value, key, where))
     if key == "ssh":
-        key_option = options.get("sshkey")
-        ssh_key = (
-            values.absolute(key_option.value, "sshkey", key_option.where) if key_option else DEFAULT_SSH_KEY
-        )
-        return Target(TargetKind.SSH, values.user_and_host(value, key, where), ssh_key=ssh_key)
+        ssh_key = _checked(options, "sshkey", targets.AbsolutePath) or DEFAULT_SSH_KEY
+        return Target(TargetKind.SSH, values.checked(targets.Login, value, key, where), ssh_key=ssh_key)
     if key == "dracut_args":
         return _dracut_mount(option)
     if key == "virtiofs":
-        if "/" in value or " " in value:
-            raise where.error(f"virtiofs takes the tag of a shared folder, not {shown(value)}")
-        return Target(TargetKind.FILESYSTEM, value, filesystem=key)
+        tag = values.checked(targets.ShareTag, value, key, where)
+        return Target(TargetKind.FILESYSTEM, tag, filesystem=key)
     return Target(TargetKind.FILESYSTEM, values.device(value, key, where), filesystem=key)
 
 
@@ -242,17 +237,18 @@ def _dracut_mount(option: _Option) -> Target:
     parts = mounts[0][0].split() if mounts and mounts[0] else []
     if len(parts) < 2:
         raise option.where.error('--mount in dracut_args has to be followed by "DEVICE MOUNTPOINT TYPE"')
-    return Target(TargetKind.DRACUT, parts[0], filesystem=parts[2] if len(parts) > 2 else "")
+    filesystem = values.checked(targets.FileName, parts[2], "dracut_args", option.where) if parts[2:] else ""
+    source = values.checked(targets.MountSource, parts[0], "dracut_args", option.where)
+    return Target(TargetKind.DRACUT, source, filesystem=filesystem)
 
 
 def _path(options: Mapping[str, _Option], target: Target) -> str:
     option = options.get("path")
     if option is None:
         return DEFAULT_PATH
-    if target.kind is TargetKind.LOCAL:
-        return values.absolute(option.value, "path", option.where)
     # In a target's own file system a path counts from its top, with or without a slash.
-    return "/" + option.value.strip("/")
+    path = option.value if target.kind is TargetKind.LOCAL else f"/{option.value.strip('/')}"
+    return values.checked(targets.AbsolutePath, path, "path", option.where)
 
 
 def _collector(
@@ -307,16 +303,32 @@ def _fence_nodes(options: Mapping[str, _Option]) -> tuple[str, ...]:
     option = options.get("fence_kdump_nodes")
     if option is None:
         return ()
-    return tuple(values.host(node, option.key, option.where) for node in option.value.split())
+    return tuple(
+        values.checked(targets.Host, node, option.key, option.where) for node in option.value.split()
+    )
+
+
+def _program(options: Mapping[str, _Option], key: str) -> str:
+    return _checked(options, key, targets.AbsolutePath)
+
+
+def _extra_programs(options: Mapping[str, _Option]) -> tuple[str, ...]:
+    option = options.get("extra_bins")
+    if option is None:
+        return ()
+    return tuple(
+        values.checked(targets.Program, name, option.key, option.where) for name in option.value.split()
+    )
 
 
 def _dracut_arguments(options: Mapping[str, _Option]) -> tuple[str, ...]:
     return _words(options, "dracut_args")
 
 
-def _program(options: Mapping[str, _Option], key: str) -> str:
+def _checked(options: Mapping[str, _Option], key: str, kind: type[str]) -> str:
+    """The value as a type of `targets`; empty where there is none."""
     option = options.get(key)
-    return "" if option is None else values.absolute(option.value, key, option.where)
+    return "" if option is None else values.checked(kind, option.value, key, option.where)
 
 
 def _words(options: Mapping[str, _Option], key: str) -> tuple[str, ...]:
@@ -346,10 +358,10 @@ def _kernel(variables: Variables) -> KernelChoice:
             f"KDUMP_KERNELVER is no version: {shown(version.value)}", "uname -r shows one"
         )
     return KernelChoice(
-        version=variables.text("KDUMP_KERNELVER"),
+        version=variables.checked(targets.FileName, "KDUMP_KERNELVER"),
         folder=variables.path("KDUMP_BOOTDIR"),
-        image=variables.text("KDUMP_IMG", "vmlinuz"),
-        extension=variables.text("KDUMP_IMG_EXT"),
+        image=variables.checked(targets.FileName, "KDUMP_IMG") or "vmlinuz",
+        extension=variables.checked(targets.Suffix, "KDUMP_IMG_EXT"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pykexec.kdump.config import shell, values
+from pykexec.kdump.config import shell, targets, values
 
 
 class Variables:
@@ -28,9 +28,21 @@ class Variables:
         assignment = self.assigned(name)
         return values.plain(assignment.value, name, assignment.where) if assignment else default
 
-    def path(self, name: str) -> str:
+    def checked(self, kind: type[str], name: str) -> str:
+        """The value as a type of `targets`."""
         assignment = self.assigned(name)
-        return values.absolute(assignment.value, name, assignment.where) if assignment else ""
+        return values.checked(kind, assignment.value, name, assignment.where) if assignment else ""
+
+    def path(self, name: str) -> str:
+        return self.checked(targets.AbsolutePath, name)
+
+    def programs(self, name: str) -> tuple[str, ...]:
+        assignment = self.assigned(name)
+        return tuple(
+            values.checked(targets.Program, word, name, assignment.where)
+            for word in self.words(name)
+            if assignment
+        )
 
     def words(self, name: str) -> tuple[str, ...]:
         assignment = self.assigned(name)
