@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config.names import DEBIAN
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
     DEFAULT_SSH_KEY,
@@ -19,40 +20,7 @@ from pykexec.kdump.config.settings import (
 )
 from pykexec.kdump.config.variables import Variables
 
-FILE = "etc/default/kdump-tools"
-
-_KEYS = frozenset(
-    (
-        "DEBUG_KERNEL",
-        "FTP",
-        "FTP_PASSWORD",
-        "FTP_PORT",
-        "FTP_USER",
-        "HOSTTAG",
-        "KDUMP_CMDLINE",
-        "KDUMP_CMDLINE_APPEND",
-        "KDUMP_COMPRESSION",
-        "KDUMP_CONFIG",
-        "KDUMP_COREDIR",
-        "KDUMP_DUMP_DMESG",
-        "KDUMP_FAIL_CMD",
-        "KDUMP_INITRD",
-        "KDUMP_KERNEL",
-        "KDUMP_KEXEC_ARGS",
-        "KDUMP_NUM_DUMPS",
-        "KDUMP_STAMPDIR",
-        "KDUMP_SYSCTL",
-        "MAKEDUMP_ARGS",
-        "NFS",
-        "NFS_MOUNT_RETRY",
-        "NFS_RETRANS",
-        "NFS_TIMEO",
-        "SSH",
-        "SSH_KDUMP_RETRY",
-        "SSH_KEY",
-        "USE_KDUMP",
-    )
-)
+FILE = DEBIAN.file
 
 # kdump-tools 1.8, kdump-config: what it takes where a variable is unset or empty
 _DEFAULT_APPEND = "reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1 irqpoll usbcore.nousb"
@@ -72,7 +40,7 @@ _HOST_TAGS: Mapping[str, str] = {"ip": "ip", "hostname": "hostname"}
 
 def read(text: str) -> Settings:
     """Make settings of the file's text. Raises ConfigError."""
-    reader = _Reader(text, f"/{FILE}", _KEYS)
+    reader = _Reader(text, DEBIAN)
     return Settings(
         dialect=Dialect.DEBIAN,
         files=(f"/{FILE}",),
@@ -94,7 +62,7 @@ def read(text: str) -> Settings:
         ),
         kexec_arguments=reader.words("KDUMP_KEXEC_ARGS"),
         sysctl=reader.text("KDUMP_SYSCTL"),
-        warnings=tuple(reader.warnings()),
+        warnings=(*reader.unknown, *reader.warnings()),
     )
 
 

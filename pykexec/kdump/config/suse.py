@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config.names import SUSE
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
     Action,
@@ -23,7 +24,7 @@ from pykexec.kdump.config.settings import (
 from pykexec.kdump.config.variables import Variables
 from pykexec.memory import MIB
 
-FILE = "etc/sysconfig/kdump"
+FILE = SUSE.file
 
 _MAIL = (
     "KDUMP_SMTP_SERVER",
@@ -32,42 +33,6 @@ _MAIL = (
     "KDUMP_NOTIFICATION_TO",
     "KDUMP_NOTIFICATION_CC",
 )
-_KEYS = frozenset(
-    (
-        *_MAIL,
-        "FADUMP_COMMANDLINE_APPEND",
-        "KDUMP_AUTO_RESIZE",
-        "KDUMP_COMMANDLINE",
-        "KDUMP_COMMANDLINE_APPEND",
-        "KDUMP_CONTINUE_ON_ERROR",
-        "KDUMP_COPY_KERNEL",
-        "KDUMP_CPUS",
-        "KDUMPTOOL_FLAGS",
-        "KDUMP_CRASHKERNEL",
-        "KDUMP_DUMPFORMAT",
-        "KDUMP_DUMPLEVEL",
-        "KDUMP_FADUMP",
-        "KDUMP_FADUMP_SHELL",
-        "KDUMP_FREE_DISK_SIZE",
-        "KDUMP_HOST_KEY",
-        "KDUMP_IMMEDIATE_REBOOT",
-        "KDUMP_KEEP_OLD_DUMPS",
-        "KDUMP_KERNELVER",
-        "KDUMP_NETCONFIG",
-        "KDUMP_NET_TIMEOUT",
-        "KDUMP_POSTSCRIPT",
-        "KDUMP_PRESCRIPT",
-        "KDUMP_REQUIRED_PROGRAMS",
-        "KDUMP_SAVEDIR",
-        "KDUMP_SSH_IDENTITY",
-        "KDUMP_TRANSFER",
-        "KDUMP_UPDATE_BOOTLOADER",
-        "KDUMP_VERBOSE",
-        "KEXEC_OPTIONS",
-        "MAKEDUMPFILE_OPTIONS",
-    )
-)
-
 _BOOLEANS: Mapping[str, bool] = {
     "true": True,
     "yes": True,
@@ -105,7 +70,7 @@ _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 
 def read(text: str) -> Settings:
     """Make settings of the file's text. Raises ConfigError."""
-    reader = _Reader(text, f"/{FILE}", _KEYS)
+    reader = _Reader(text, SUSE)
     target, path = reader.target()
     final = Action.REBOOT if reader.boolean("KDUMP_IMMEDIATE_REBOOT", default=True) else Action.SHELL
     return Settings(
@@ -136,7 +101,7 @@ def read(text: str) -> Settings:
         network=reader.network(),
         notify=bool(reader.text("KDUMP_NOTIFICATION_TO")),
         mail=reader.mail(),
-        warnings=tuple(reader.warnings()),
+        warnings=(*reader.unknown, *reader.warnings()),
     )
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config.names import Format
 
 
 class Variables:
     """Every method raises ConfigError with the place of a bad value; a missing one is the default."""
 
-    def __init__(self, text: str, file: str, known: frozenset[str]) -> None:
-        """Read `text`, the contents of `file`; raises ConfigError for a name that is not known."""
-        self._assignments = shell.parse(text, file)
-        self._assignments.require_known(known)
+    def __init__(self, text: str, form: Format) -> None:
+        """Read `text`, the contents of a file of that format."""
+        self._assignments = shell.parse(text, f"/{form.file}", form.names)
+        self.unknown = tuple(self._assignments.unknown(form))
+        """Warnings of names that the tool ignores."""
 
     def assigned(self, name: str) -> shell.Assignment | None:
         """Where it was given a value, if it was and the value is not empty."""
