@@ -18,6 +18,7 @@ from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.modules import Index, canonical
 from pykexec.kdump.config.settings import Dialect, Settings, Target
+from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
@@ -131,10 +132,15 @@ def _gzip(data: bytes) -> bytes:
 
 
 def _host(settings: Settings, to: Destination) -> str:
-    """What begins the names of dumps' folders: kdump's way, an address, or the name."""
+    """What begins the names of dumps' folders: kdump's way, an address, or the name. Raises Unfit."""
     if to.network is None:
         return _LOCAL
-    return os.uname().nodename if settings.host_tag == "hostname" else to.network.address.partition("/")[0]
+    if settings.host_tag != "hostname":
+        return to.network.address.partition("/")[0]
+    try:
+        return FileName(os.uname().nodename)
+    except Unfit as error:
+        raise FileError(f"the host's name, with which dumps' folders begin{error.fault}") from None
 
 
 _ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
@@ -153,6 +159,7 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
             wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, f"install {name}")
     for name in (*settings.extra_programs, *_hooks(settings)):
         if name:
+            Program(name)
             wanted[name if name.startswith("/") else f"/usr/bin/{name}"] = _found(
                 name, "correct the configuration"
             )

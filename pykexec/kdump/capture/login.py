@@ -6,6 +6,7 @@ ssh-keygen judges, by the rules that ssh itself has; what it cannot judge is let
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,14 +24,14 @@ _SECONDS = 30.0  # for a local file of a few KiB
 
 def known_as(target: Target) -> str:
     """The server's name in known_hosts, see sshd(8)."""
-    host = target.address.rpartition("@")[2]
+    host = target.address.rpartition("@")[2].strip("[]")
     return f"[{host}]:{target.port}" if target.port not in (None, SSH_PORT) else host
 
 
 def command(target: Target, key: str) -> str:
     """What logs in from the running system, for people to try."""
     port = f" -p {target.port}" if target.port not in (None, SSH_PORT) else ""
-    return f"ssh -i {key}{port} {target.address}"
+    return f"ssh -i {shlex.quote(key)}{port} {shlex.quote(target.address)}"
 
 
 def is_known(name: str, files: Iterable[Path]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from pykexec.errors import PykexecError
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
@@ -25,13 +26,21 @@ def _configuration(facts: Facts) -> Judgement:
 def _no_warnings(facts: Facts) -> Judgement:
     if facts.settings is None:
         return unknown(facts.unconfigured)
-    if facts.settings.warnings:
+    warnings = (*facts.settings.warnings, *_notes_on_the_line(facts))
+    if warnings:
         return wrong(
             "the configuration says something else than it may seem",
-            *facts.settings.warnings,
+            *warnings,
             remedy="correct or remove these lines",
         )
     return fine(*facts.settings.files)
+
+
+def _notes_on_the_line(facts: Facts) -> tuple[str, ...]:
+    try:
+        return facts.capture_line.notes if facts.capture_line else ()
+    except PykexecError:  # of which the checks of the command line tell
+        return ()
 
 
 _BIN_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")

@@ -88,7 +88,7 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
         given or str(image_path(release)),
         not given,
         line.text,
-        (*settings.warnings, *_warnings(settings, own_image=not given)),
+        (*settings.warnings, *line.notes, *_warnings(settings, own_image=not given)),
     )
 
 
