@@ -95,6 +95,10 @@ _REBUILD = (
 _UNPACKING = r"Initramfs unpacking failed"
 
 _APPEARS = "rebuild the initramfs on this machine with the driver of that device; name the device by UUID"
+_NOT_WANTED = (
+    f"{_APPEARS}; where the dump does not need it, take away the parameter that names it"
+    " (KDUMP_COMMANDLINE_REMOVE)"
+)
 _NETWORK = "see that the initramfs has the network's driver and configuration"
 
 RULES = (
@@ -443,7 +447,7 @@ RULES = (
         r"kdump: \S+ failed$",
     ),
     Rule(
-        UNSUPPORTED,
+        rf"{UNSUPPORTED}|Attempt to read non-existent page|readmem: type_addr: ",
         Stage.COLLECTOR,
         "S8",
         "makedumpfile does not know the crashed kernel: it is too old",
@@ -482,7 +486,7 @@ RULES = (
             Stage.ROOT,
             "S7",
             f"{who}, which does not appear in the capture system",
-            _APPEARS,
+            _NOT_WANTED,
             unless=WRITING,
             latest=True,
             blame=Blame.DRIVERS,

@@ -740,6 +740,8 @@ KINDS = [
             "get_mm_sparsemem: Can't get the address of mem_section.",
             "exclude_free_page: Can't get necessary symbols for excluding free pages.",
             "get_mem_map: Can't distinguish the memory type.",
+            "readpage_elf: Attempt to read non-existent page at 0xc000000000000.",
+            "readmem: type_addr: 0, addr:c00c000000000000, size:16384",
             "__vtop4_x86_64: Can't get a valid pmd_pte.",
             "readmem: Can't convert a virtual address(ffffea0000000000) to physical address.",
             "get_machdep_info_arm64: Can't determine platform config values",
