@@ -892,6 +892,7 @@ def test_names_of_sysctl(name: str, parts: tuple[str, ...]) -> None:
 
 
 @pytest.mark.programs
+@hypothesis.settings(max_examples=30)
 @given(st.lists(st.sampled_from("abc./"), max_size=8).map("".join))
 def test_names_mean_what_sysctl_takes_them_for(name: str) -> None:
     """sysctl(8) names the file that is not there."""

@@ -54,6 +54,7 @@ FROM_PACKAGES = {
     "ssh-keygen": "openssh-client",
     "/usr/sbin/sshd": "openssh-server",
     "strace": "strace",
+    "sysctl": "procps",
     "xz": "xz-utils",
     "zsh": "zsh",
     "zstd": "zstd",

@@ -147,8 +147,13 @@ def _receipt(content: dict[str, object] | None) -> Receipt | None:
 
 def save_json(content: dict[str, object], path: Path) -> None:
     """Raises FileError."""
+    save_text(_json(content), path)
+
+
+def save_text(text: str, path: Path) -> None:
+    """Write a file for root alone, whole or not at all, so that it outlasts a crash. Raises FileError."""
     writing.make_private_folder(path.parent)
-    writing.write_file(path, _json(content), mode=_MODE)
+    writing.write_file(path, text, mode=_MODE)
 
 
 def _json(content: dict[str, object]) -> str:
