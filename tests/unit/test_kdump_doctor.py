@@ -897,6 +897,11 @@ def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> Non
 
 
 CANNOT_TELL = [
+    Case(
+        "R5",
+        {"sys/kernel/kexec_crash_size": "0\n", **booted("crashkernel=256M'x'@16M")},
+        "did not look for it",
+    ),
     Case("V4", {**OURS, **PROGRAMS}, "only the machine itself"),
     Case("V4", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "switched off"),
     Case("S15", {**TWO_DISKS, **UNPROVEN}, "another's capture image", console=None),

@@ -44,12 +44,17 @@ _GRUB_VARIABLE = "GRUB_CMDLINE_LINUX_DEFAULT"
 
 def install(facts: Facts, package: str) -> Command:
     """Install a package, or its newest version; no command for what cannot be a package's name."""
-    if not _PACKAGE.fullmatch(package):
+    if not is_package(package):
         return NO_COMMAND
     if has(facts, "apt-get") or facts.text("var/lib/dpkg/status"):
         return run("apt-get", "install", package)
     managers = ("dnf", "zypper")
     return next((run(each, "install", package) for each in managers if has(facts, each)), NO_COMMAND)
+
+
+def is_package(name: str) -> bool:
+    """Whether a package can be called so."""
+    return _PACKAGE.fullmatch(name) is not None
 
 
 def ways(facts: Facts, *lines: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pykexec.errors import PykexecError, printable
+from pykexec.errors import PykexecError
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command
 
@@ -42,7 +41,7 @@ class Judgement:
     cause: str = ""
     evidence: tuple[str, ...] = ()
     remedy: str = ""
-    """What to do; text from outside is in it only as `quoted` gives it."""
+    """What to do. No text from outside is in it, but what was parsed of it."""
     command: Command = NO_COMMAND
     """What does as the remedy says."""
 
@@ -59,11 +58,6 @@ def wrong(cause: str, *evidence: str, remedy: str, command: Command = NO_COMMAND
 def said(error: PykexecError) -> tuple[str, ...]:
     """An error as evidence. Its hint is no remedy: it may have words of the file at fault in it."""
     return (error.what, error.hint) if error.hint else (error.what,)
-
-
-def quoted(text: str) -> str:
-    """A text from outside, as a remedy may have it: for a shell, one word and nothing else."""
-    return shlex.quote(printable(text))
 
 
 def unknown(why: str) -> Judgement:

@@ -160,7 +160,8 @@ def _offset(facts: Facts) -> Judgement:
         return fine("no fixed place was asked for")
     if facts.crash_size:
         return fine("the fixed place was free")
-    # What could not be parsed is no part of a remedy.
+    if facts.expected.why_nothing:  # of which R2 tells
+        return unknown(f"the kernel did not look for it: {facts.expected.why_nothing}")
     anywhere = effective(facts, replace(clause, offset=None)) if clause else None
     return wrong(
         "the place that was asked for is in use",

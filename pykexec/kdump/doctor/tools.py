@@ -8,7 +8,7 @@ from pykexec.errors import PykexecError
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
-from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, quoted, said, unknown, wrong
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
 from pykexec.memory import KIB
 
 
@@ -59,10 +59,11 @@ def _collector(facts: Facts) -> Judgement:
     if found:
         return fine(found)
     package = program.rpartition("/")[2]
+    which = f" (package {package})" if commands.is_package(package) else ""
     return wrong(
         "the program that is to write the dump is not installed",
         program,
-        remedy=f"install it (package {quoted(package)}) and rebuild the capture initramfs",
+        remedy=f"install it{which} and rebuild the capture initramfs",
         command=commands.install(facts, package),
     )
 
