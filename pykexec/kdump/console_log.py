@@ -6,10 +6,12 @@ What its lines mean is in `console_rules`.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -141,8 +143,15 @@ def _is_capture(runs: Sequence[tuple[Line, ...]], index: int) -> bool:
     )
 
 
+_LINES_MAX = 1 << 17
+"""More than a crash, and the boots around it, write."""
+
+
 def _lines(text: str, first: int) -> Iterable[Line]:
-    for number, line in enumerate(text.split("\n"), first):
+    last = text.rsplit("\n", _LINES_MAX)
+    if len(last) > _LINES_MAX:
+        first += last.pop(0).count("\n") + 1
+    for number, line in enumerate(last, first):
         # Progress is written over itself; the last state is what counts.
         shown = _ESCAPES.sub("", line[-_LINE_MAX:].rstrip("\r").rpartition("\r")[2])
         if not shown.isprintable():
@@ -150,20 +159,40 @@ def _lines(text: str, first: int) -> Iterable[Line]:
         yield Line(number, shown.rstrip())
 
 
-_TAIL_MAX = 32 << 20
+_TAIL_MAX = 16 << 20
 _PIECE = 1 << 20
 
 
 def tail(file: BinaryIO) -> tuple[str, int]:
-    """The end of a log, 32 MiB at most, where its last crash is; and the number of the first line there."""
+    """The end of a log, 16 MiB at most, where its last crash is; and the number of the first line there.
+
+    Holes of a sparse file are passed over: there are no lines in them.
+    """
     kept, size, skipped = deque[bytes](), 0, 0
-    for piece in iter(lambda: file.read(_PIECE), b""):
+    for piece in _written(file):
         kept.append(piece)
         size += len(piece)
         while size - len(kept[0]) >= _TAIL_MAX:
             size -= len(kept[0])
             skipped += kept.popleft().count(b"\n")
     return b"".join(kept).decode("utf-8", "replace"), skipped + 1
+
+
+def _written(file: BinaryIO) -> Iterator[bytes]:
+    """What is in a file, or in what can be read only once, piece by piece."""
+    may_have_holes = file.seekable()
+    while True:
+        if may_have_holes:
+            try:
+                file.seek(file.tell(), os.SEEK_DATA)
+            except (OSError, ValueError) as error:
+                if getattr(error, "errno", None) == errno.ENXIO:  # there is a hole up to the end
+                    return
+                may_have_holes = False  # or a file system that does not tell
+        piece = file.read(_PIECE)
+        if not piece:
+            return
+        yield piece
 
 
 def diagnose(log: ConsoleLog) -> Ending:
