@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.kdump.config import shell
-from pykexec.kdump.config.errors import ConfigError
+from pykexec.kdump.config.errors import ConfigError, Where
+from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
+from tests.support.stopwatch import Stopwatch
 
 
 def ask_sh(folder: Path, text: str, names: list[str]) -> dict[str, str]:
@@ -169,3 +171,19 @@ def test_long_files_take_linear_time(line: str) -> None:
 def test_a_file_of_absurd_size() -> None:
     with pytest.raises(ConfigError, match="no configuration"):
         shell.parse("#" * (2 << 20), "file")
+
+
+def test_many_values_made_of_a_long_one() -> None:
+    """256 KiB of text would be 2 GiB of values."""
+    text = "B=" + "y" * 60_000 + "\n" + "".join(f"a{number}=x$B\n" for number in range(15_000))
+    with takes_at_most(8 << 20), pytest.raises(ConfigError, match="/f:18: values of more than 1048576 char"):
+        shell.parse(text, "/f")
+
+
+def test_a_long_file_is_refused_or_read_at_once() -> None:
+    stopwatch = Stopwatch()
+    with pytest.raises(ConfigError, match="more than 262144 characters"):
+        shell.parse("A=1\n" * 100_000, "/f")
+    expected = shell.Assignment("A", "1", Where("/f", 65_000))
+    assert shell.parse("A=1\n" * 65_000, "/f").get("A") == expected
+    assert stopwatch.seconds() < 2

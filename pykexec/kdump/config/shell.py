@@ -15,9 +15,12 @@ from types import MappingProxyType
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
 from pykexec.memory import KIB, MIB
 
-_TEXT_MAX = 1 * MIB
+_TEXT_MAX = 256 * KIB
+"""Distributions' files have 10 KiB."""
 _VALUE_MAX = 64 * KIB
 """No command line is nearly as long; where assignments that double each other stop growing."""
+_VALUES_MAX = 1 * MIB
+"""All together: many that hold one long value are long, too."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
@@ -70,8 +73,12 @@ def parse(text: str, file: str) -> Assignments:
         )
     values: dict[str, Assignment] = {}
     reader = _Reader(text, file, values)
+    size = 0
     for assignment in reader.assignments():
         values[assignment.name] = assignment
+        size += len(assignment.value)
+        if size > _VALUES_MAX:
+            raise assignment.where.error(f"values of more than {_VALUES_MAX} characters together")
     return Assignments(MappingProxyType(values), frozenset(reader.used))
 
 
