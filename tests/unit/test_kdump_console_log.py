@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pykexec.kdump.console_log import Stage, as_json, as_text, diagnose, parse, tail
 from pykexec.kdump.console_rules import RULES, Rule
+from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
+from tests.support.stopwatch import Stopwatch
 
 BANNER = "[    0.000000] Linux version 6.1.0-50-cloud-amd64 (debian-kernel@lists.debian.org) #1 SMP\n"
 FIRST = (
@@ -1107,6 +1109,35 @@ def test_of_very_many_lines_few_are_looked_at(line: str) -> None:
     log = parse(line * (1 << 17) + CRASH + SECOND + line * (1 << 17) + FULL)
     assert len(log.before) + len(log.after) <= 20_000
     assert diagnose(log).cause
+
+
+_LINE_OF_FULL = (CRASH + SECOND + USERLAND + FULL).partition("No space left")[0].count("\n") + 1
+
+
+def test_a_sparse_log_of_gigabytes(tmp_path: Path) -> None:
+    """A terminal server that was told to write at an offset makes one."""
+    log = tmp_path / "console.log"
+    with log.open("wb") as file:
+        file.write(b"first\n")
+        file.seek(1 << 40)
+        file.write((CRASH + SECOND + USERLAND + FULL).encode())
+        file.truncate(1 << 42)
+    stopwatch = Stopwatch()
+    with log.open("rb") as file:
+        ending = diagnose(parse(*tail(file)))
+    assert ending.stage is Stage.DISK_FULL
+    assert ending.evidence[0].number == 1 + _LINE_OF_FULL
+    assert stopwatch.seconds() < 2
+
+
+@pytest.mark.parametrize("line", ["\n", "a\n", "\r\n"])
+def test_a_log_of_short_lines(line: str) -> None:
+    text = line * (16 << 20 >> len(line) - 1)
+    stopwatch = Stopwatch()
+    with takes_at_most(200 << 20):
+        log = parse(text + CRASH + SECOND + USERLAND + FULL)
+    assert diagnose(log).evidence[0].number == text.count("\n") + _LINE_OF_FULL
+    assert stopwatch.seconds() < 4  # tracing what is allocated doubles it
 
 
 PARTS = [

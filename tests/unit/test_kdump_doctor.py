@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import tarfile
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from pykexec.memory import GIB
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.dtb import Blob, Tree
+from tests.support.footprint import takes_at_most
 from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
 from tests.support.pe import portable_executable
 
@@ -997,7 +997,7 @@ def test_a_dump_with_no_place_to_go_to_is_not_armed(tmp_path: Path) -> None:
 def test_an_older_snapshot_does_not_tell_of_programs(tmp_path: Path) -> None:
     """Its listing has only what an older doctor asked for: what is not in it may well be there."""
     given = facts(tmp_path, OURS, console=None)
-    listing = Listing('{"size": {}, "modified": {}, "free": {}}')
+    listing = Listing({"size": {}, "modified": {}, "free": {}})
     (found,) = doctor.diagnose(Facts(given.machine, places=listing), ["V4"])
     assert found.verdict is Verdict.UNKNOWN
 
@@ -1378,10 +1378,8 @@ def test_damaged_json_in_a_snapshot(
 ) -> None:
     folder = tmp_path / "machine"
     unpacked("qemu-6.1-1g", folder, {path: text, "sys/kernel/kexec_crash_loaded": "1\n"})
-    tracemalloc.start()
-    cli.exit_code(["doctor", "--machine", str(folder)])
-    assert tracemalloc.get_traced_memory()[1] < 64 << 20
-    tracemalloc.stop()
+    with takes_at_most(64 << 20):
+        cli.exit_code(["doctor", "--machine", str(folder)])
     told = capsys.readouterr()
     assert len(told.err.splitlines()) <= 2
 

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.kdump.config import shell
-from pykexec.kdump.config.errors import ConfigError, nearest
+from pykexec.kdump.config.errors import ConfigError, Where, nearest
 from pykexec.kdump.config.names import Format
+from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.stopwatch import Stopwatch
 
@@ -322,3 +323,19 @@ def test_hints_are_not_from_far_away() -> None:
     assert nearest("KDUMP_SAVEDIR", known) is None
     assert nearest("kdump_coerdir", known) == "did you mean KDUMP_COREDIR?"
     assert nearest("x" * 100_000, ["x" * 100_001]) is None
+
+
+def test_many_values_made_of_a_long_one() -> None:
+    """256 KiB of text would be 2 GiB of values."""
+    text = "B=" + "y" * 60_000 + "\n" + "".join(f"a{number}=x$B\n" for number in range(15_000))
+    with takes_at_most(8 << 20), pytest.raises(ConfigError, match="/f:18: values of more than 1048576 char"):
+        shell.parse(text, "/f")
+
+
+def test_a_long_file_is_refused_or_read_at_once() -> None:
+    stopwatch = Stopwatch()
+    with pytest.raises(ConfigError, match="more than 262144 characters"):
+        shell.parse("A=1\n" * 100_000, "/f")
+    expected = shell.Assignment("A", "1", Where("/f", 65_000))
+    assert shell.parse("A=1\n" * 65_000, "/f").get("A") == expected
+    assert stopwatch.seconds() < 2
