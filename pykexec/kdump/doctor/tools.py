@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from pykexec.kdump import makedumpfile
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.doctor import commands
@@ -11,6 +9,7 @@ from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.makedumpfile import Effect, Fit, Program
+from pykexec.kdump.packages import DPKG_STATUS, debian_version
 
 
 def _configuration(facts: Facts) -> Judgement:
@@ -117,15 +116,8 @@ def _by_program(facts: Facts) -> Program | None:
 
 
 def _by_package(facts: Facts) -> Program | None:
-    status = facts.text("var/lib/dpkg/status") or ""
-    at = re.search(r"^Package: makedumpfile$", status, re.M)
-    if at is None:
-        return None
-    entry = status[at.start() : at.start() + 4000].partition("\n\n")[0]
-    version = re.search(r"^Version: (\S{1,100})$", entry, re.M)
-    if version is None or "\nStatus: install ok installed" not in entry:
-        return None
-    return makedumpfile.packaged(version[1])
+    version = debian_version(facts.text(DPKG_STATUS) or "", "makedumpfile")
+    return None if version is None else makedumpfile.packaged(version)
 
 
 CHECKS = (
