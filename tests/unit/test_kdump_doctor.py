@@ -261,6 +261,17 @@ def test_a_healthy_machine_is_armed(healthy: tuple[Finding, ...]) -> None:
 # One fault each
 
 
+def debian_makedumpfile(version: str) -> Files:
+    """Debian's package of it; of the program there is no more than its name."""
+    return {
+        "var/lib/dpkg/status": f"Package: makedumpfile\nStatus: install ok installed\nVersion: {version}\n\n"
+    }
+
+
+def says_version(version: str) -> bytes:
+    return f"\0makedumpfile: version {version} (released on 1 Jan 2026)\n\0".encode()
+
+
 @dataclass(frozen=True)
 class Case:
     """Changes to the healthy tree, and what is to be found then."""
@@ -703,7 +714,16 @@ CASES = [
         base="qemu-arm64-7.2-6g-high-low",
         console=UP + "PAGE SIZE 0x1000 and VA Bits 52 not supported\n",
     ),
-    Case("S8", {}, "makedumpfile 1.7.2", base="qemu-arm64-7.2-6g-high-low"),
+    # The two pairs that upstream's history names: page.compound_info, and 52 bits with pages of 4 KiB.
+    *(
+        Case("S8", debian_makedumpfile(version), "f50c015", base="qemu-7.2-1g")
+        for version in ("1:1.7.2-1", "1:1.7.8-1", "1.7.9-1", "1:1.7.9+ds-1ubuntu1")
+    ),
+    *(
+        Case("S8", debian_makedumpfile(version), "b7587f1", base="qemu-arm64-7.2-6g-high-low")
+        for version in ("1:1.7.2-1", "1:1.7.8-1", "1.7.9-1")
+    ),
+    Case("S8", {"usr/sbin/makedumpfile": says_version("1.7.9")}, "makedumpfile 1.7.9", base="qemu-7.2-1g"),
 ]
 
 
@@ -876,14 +896,15 @@ NOT_FOUND = [
     Case("S5", conf("xfs /dev/vdb1\npath /x\n")),
     Case("S6", conf("ext4 UUID=1-2\n")),
     Case("S11", conf("failure_action shell\n"), console=UP + "No space left on device\n"),
+    Case("S8", debian_makedumpfile("1:1.8.0-1"), base="qemu-arm64-7.2-6g-high-low"),
+    Case("S8", debian_makedumpfile("1:1.7.2-1")),
+    Case("S8", {**debian_makedumpfile("1:1.7.9-1"), **conf("core_collector cp\n")}, base="qemu-7.2-1g"),
     Case(
         "S8",
-        {
-            "var/lib/dpkg/status": "Package: makedumpfile\n"
-            "Status: install ok installed\nVersion: 1:1.7.8-1\n\n"
-        },
-        base="qemu-arm64-7.2-6g-high-low",
+        {**debian_makedumpfile("1:1.7.9-1"), **conf("core_collector makedumpfile -d 1\n")},
+        base="qemu-7.2-1g",
     ),
+    Case("S8", {"usr/sbin/makedumpfile": says_version("1.7.9") + b"page.compound_info"}, base="qemu-7.2-1g"),
 ]
 
 
@@ -915,6 +936,8 @@ CANNOT_TELL = [
     Case("L19", {"run/pykdump/loaded.json": "[" * 100_000}, "not loaded by pykdump"),
     Case("S9", THIN, "dm-2"),
     Case("S13", {"var/lib/kdump/vmcore-creation.status": None}, "no /var/lib/kdump"),
+    Case("S8", {"var/lib/dpkg/status": None}, "version is not known"),
+    Case("S8", {"var/lib/dpkg/status": None, "usr/sbin/makedumpfile": b"own"}, "version is not known"),
     *(Case(name, {"proc/iomem": "00001000-3fffffff : System RAM\n"}, "nothing is reserved")
       for name in ("R4", "R6", "R8", "L1", "L10", "O2")),
 ]  # fmt: skip

@@ -25,11 +25,12 @@ from hypothesis import strategies as st
 
 from pykexec import loader, streams, syscalls, writing
 from pykexec.errors import FileError, PykexecError
-from pykexec.kdump import files
+from pykexec.kdump import config, files, makedumpfile
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
 from pykexec.kdump.dumpsize import expected_size
+from pykexec.kdump.makedumpfile import Kernel
 from pykexec.kdump.service import actions, cli, dumps, installation, lock, plan, receipt, state, trial
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import Readiness, State
@@ -461,19 +462,66 @@ Slab:              50000 kB
 """
 
 
+_FITS = makedumpfile.fit(makedumpfile.packaged("1.7.2-1"), Kernel("x86_64", "6.1.0"))
+
+
 @pytest.mark.parametrize(
     ("words", "save", "size"),
     [
         (("makedumpfile", "-d", "31"), True, 90000),
         (("makedumpfile", "-d", "1"), True, 1000000),
+        (("makedumpfile", "-d", "17"), True, 1000000 - 600000),
         (("cp",), True, 1000000),
         (("makedumpfile", "-d", "31"), False, 0),
     ],
 )
 def test_the_size_to_expect(words: tuple[str, ...], save: bool, size: int) -> None:
     settings = Settings(Dialect.FEDORA, collector=Collector(words), save_dump=save)
-    assert expected_size(settings, _MEMINFO) == size * KIB
-    assert expected_size(settings, "") is None
+    assert expected_size(settings, _MEMINFO, _FITS) == size * KIB
+    assert expected_size(settings, "", _FITS) is None
+
+
+@pytest.mark.parametrize(
+    ("kernel", "version", "size"),
+    [
+        ("6.12.1", "1.7.8", 90000),
+        ("6.12.1", "1.7.6", 90000 + 600000),
+        ("6.12.1", "1.7.2", 1000000),
+        ("7.2.13", "1.7.9", 1000000),
+    ],
+)
+def test_the_size_where_makedumpfile_does_not_know_the_kernel(kernel: str, version: str, size: int) -> None:
+    """As large as seen: Debian 13's 1.7.6 leaves the free pages of its own 6.12 in."""
+    settings = Settings(Dialect.FEDORA, collector=Collector(("makedumpfile", "-d", "31")))
+    found = makedumpfile.fit(makedumpfile.packaged(version), Kernel("x86_64", kernel))
+    assert expected_size(settings, _MEMINFO, found) == size * KIB
+
+
+# Whether makedumpfile knows the kernel
+
+
+def _with_makedumpfile(folder: Path, version: str) -> str:
+    path = folder / "makedumpfile"
+    path.write_bytes(f"\0makedumpfile: version {version} (released on 1 Jan 2026)\0".encode())
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_start_loads_what_loses_nothing(tmp_path: Path) -> None:
+    """The level of a program that does not know the kernel is lowered, until there is another program."""
+    for version, level in (("1.7.9", "1"), ("1.8.0", "31")):
+        program = _with_makedumpfile(tmp_path, version)
+        conf = f"path /x\ncore_collector {program} -l -d 31\n"
+        machine = unpacked("qemu-7.2-1g", tmp_path / version, {"etc/kdump.conf": conf})
+        settings = config.read(machine.root)
+        assert settings is not None
+        fitting, said = plan.fitting(settings, machine)
+        assert fitting.collector.words == (program, "-l", "-d", level)
+        assert fitting.collector.is_known_to_fit
+        assert ["too old" in each and "-d 1" in each for each in said] == [True] * (level == "1")
+        same, said = plan.fitting(settings, machine, own_image=False)
+        assert same == settings
+        assert ["too old" in each and "-d 1" not in each for each in said] == [True] * (level == "1")
 
 
 _READ_STATUS = """

@@ -113,6 +113,7 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "SAVE_DUMP": str(int(settings.save_dump)),
         "VMCORE": _file_name(settings.collector, to.way),
         "COMPRESS": settings.collector.compress_with,
+        "KNOWN_TO_FIT": str(int(_is_trusted(settings.collector))),
         "FREE_KIB": str(settings.free_space // KIB),
         "KEEP_OLD": _old_dumps(settings),
         "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way is Way.SSH else "",
@@ -148,6 +149,11 @@ def _streams(collector: Collector, way: Way) -> bool:
 
 def _is_makedumpfile(collector: Collector) -> bool:
     return collector.program.rpartition("/")[2] == "makedumpfile"
+
+
+def _is_trusted(collector: Collector) -> bool:
+    """Whether makedumpfile's word that it does not know the kernel means nothing."""
+    return collector.is_known_to_fit or not _is_makedumpfile(collector)
 
 
 def _file_name(collector: Collector, way: Way) -> str:

@@ -106,6 +106,8 @@ class Collector:
     """A program its output goes through."""
     command: str = ""
     """A command for a shell instead of the words (openSUSE's KDUMP_TRANSFER)."""
+    is_known_to_fit: bool = False
+    """Whether its makedumpfile is known to lose nothing of the running kernel (kdump/makedumpfile.py)."""
 
     def __post_init__(self) -> None:
         if self.words:

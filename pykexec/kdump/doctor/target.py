@@ -15,6 +15,7 @@ from pykexec.kdump.doctor.capture import ended_with, seen
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command, is_operand, run
+from pykexec.kdump.doctor.tools import makedumpfile_fit
 from pykexec.kdump.dumpsize import expected_size
 from pykexec.memory import GIB, MIB
 
@@ -120,7 +121,7 @@ def _space(facts: Facts) -> Judgement:
     free = facts.places.free(settings.path)
     if free is None:
         return unknown("a snapshot does not tell how much room there is")
-    size = expected_size(settings, facts.text("proc/meminfo") or "")
+    size = expected_size(settings, facts.text("proc/meminfo") or "", makedumpfile_fit(facts))
     if size is None:
         return unknown("no /proc/meminfo")
     wanted = size + settings.free_space
@@ -130,7 +131,8 @@ def _space(facts: Facts) -> Judgement:
     return wrong(
         "the dump may not fit",
         evidence,
-        remedy="make room, leave out more pages (-d 31), keep fewer dumps, or use another target",
+        remedy="make room, leave out more pages (-d 31, and a makedumpfile that knows the kernel: S8), keep"
+        " fewer dumps, or use another target",
     )
 
 

@@ -17,6 +17,7 @@ from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
 from pykexec.kdump.service import actions, state, trial
+from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
@@ -182,6 +183,9 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     if settings is None:
         raise ConfigError("kdump is not configured here", hint='echo "path /var/crash" > /etc/kdump.conf')
     release = release or settings.kernel.version or machine.kernel_release
+    settings, doubt = plans.fitting(settings, machine)
+    for each in doubt:
+        _warn(each)
     what = capture.contents(settings, release)
     if only_list:
         print("\n".join(sorted(entry.path for entry in what.entries)))

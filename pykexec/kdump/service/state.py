@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pykexec import loader
 from pykexec.errors import FileError, PykexecError, printable
-from pykexec.kdump import config
+from pykexec.kdump import config, makedumpfile
 from pykexec.kdump.capture import blockdevice
 from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
 from pykexec.kdump.dumpsize import expected_size
@@ -85,7 +85,7 @@ def read(machine: Machine) -> State:
         machine.kexec_state.crash_size,
         folder,
         _free(folder),
-        expected_size(settings, read_text(machine.root, "proc/meminfo") or "") if settings else None,
+        _size(machine, settings) if settings else None,
         tuple(found or ()),
         outcome,
         problem,
@@ -170,6 +170,11 @@ def _not_armed(machine: Machine) -> tuple[Readiness, str] | None:
 def _marker() -> str:
     begun = trial.pending()
     return begun[0].marker if begun else ""
+
+
+def _size(machine: Machine, settings: Settings) -> int | None:
+    meminfo = read_text(machine.root, "proc/meminfo") or ""
+    return expected_size(settings, meminfo, makedumpfile.here(machine, settings.collector))
 
 
 def _settle(found: Sequence[Dump] | None) -> Outcome:
