@@ -299,6 +299,7 @@ def test_a_dump_that_somebody_else_has_made_proves_nothing(tmp_path: Path) -> No
     (folder / "dmesg.202611300000").write_text(test.marker)
     (found,) = dumps.in_folder(tmp_path)
     assert test.judge("boot-2", [found]) is Outcome.PASSED
+    assert dumps.count_of_others(tmp_path) == 0
     _give_away(folder / "dmesg.202611300000")
     assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED, "a file"
     assert not found.log_holds(test.marker)
@@ -310,6 +311,7 @@ def test_a_dump_that_somebody_else_has_made_proves_nothing(tmp_path: Path) -> No
     folder.chmod(0o755)
     _give_away(folder)
     assert dumps.in_folder(tmp_path) == [], "a folder"
+    assert dumps.count_of_others(tmp_path) == 1
     os.lchown(folder, 0, 0)
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to("elsewhere")

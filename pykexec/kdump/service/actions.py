@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +106,8 @@ def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadP
                 note(receipt, report.as_json(found))
                 attempts.append((found, receipt))
 
-            loader.load_request(machine, request, cli.system_call_of(options), prepare)
+            with _plain_errors():
+                loader.load_request(machine, request, cli.system_call_of(options), prepare)
             is_loaded = True
     except PykexecError as error:
         if is_loaded:
@@ -119,6 +120,15 @@ def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadP
             _put_back(machine)
         raise
     return attempts[-1]
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An OSError of a load is not one of the files that are being written meanwhile. Raises PykexecError."""
+    try:
+        yield
+    except OSError as error:
+        raise PykexecError(f"{error.filename or 'the load'}: {error.strerror}") from error
 
 
 def _put_back(machine: Machine) -> None:

@@ -10,7 +10,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -77,6 +77,16 @@ def in_folder(folder: Path, *, log_alone: bool = False) -> Sequence[Dump]:
     except OSError as error:
         raise _unreadable(folder, error) from error
     return [dump for _, dump in sorted(found, key=lambda each: (each[0], each[1].folder.name), reverse=True)]
+
+
+def count_of_others(folder: Path) -> int:
+    """Return how many folders have a dump's name, but are not root's alone; 0 where that cannot be seen."""
+    count = 0
+    with suppress(OSError, FileError), _opened(folder) as base:
+        for name in [each.name for each in os.scandir(base) if _date(each.name)]:
+            status = os.stat(name, dir_fd=base, follow_symlinks=False)
+            count += stat.S_ISDIR(status.st_mode) and not trust.is_private(status)
+    return count
 
 
 def _dumps(folder: Path, base: int, log_alone: bool) -> Iterator[Dump]:

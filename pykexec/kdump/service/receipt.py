@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 from pykexec import __version__, writing
 from pykexec.errors import FileError
@@ -75,16 +76,23 @@ def replaced() -> Iterator[Callable[[Receipt, str], None]]:
     ):
 
         def note(receipt: Receipt, plan: str) -> None:
-            for file, text in ((receipt_file, _json(asdict(receipt))), (plan_file, plan)):
-                file.seek(0)
-                file.truncate()
-                file.write(text.encode())
-                file.flush()
+            _fill(receipt_file, LOADED, _json(asdict(receipt)))
+            _fill(plan_file, PLAN, plan)
             set_aside()
 
         yield note
     with contextlib.suppress(FileError):  # what is left of it is never put back
         forget()
+
+
+def _fill(file: BinaryIO, path: Path, text: str) -> None:
+    try:
+        file.seek(0)
+        file.truncate()
+        file.write(text.encode())
+        file.flush()
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def set_aside() -> None:

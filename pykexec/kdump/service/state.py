@@ -58,6 +58,8 @@ class State:
     """What is wrong with the configuration."""
     unseen: str = ""
     """Why the dumps in the folder cannot be looked at."""
+    passed_over: int = 0
+    """How many folders there have a dump's name, but others than root can have made what is in them."""
 
     @property
     def is_armed(self) -> bool:
@@ -90,6 +92,7 @@ def read(machine: Machine) -> State:
         outcome,
         problem,
         unseen,
+        dumps.count_of_others(folder) if folder else 0,
     )
 
 
@@ -126,7 +129,8 @@ def _lines(state: State) -> Iterator[str]:
     elif state.unseen:
         yield f"dumps:    {state.unseen}"
     else:
-        yield f"dumps:    {len(state.dumps)} in {state.folder}"
+        passed_over = f"; {state.passed_over} that others can change" if state.passed_over else ""
+        yield f"dumps:    {len(state.dumps)} in {state.folder}{passed_over}"
         yield from (f"          {dump}" for dump in state.dumps)
 
 
