@@ -64,7 +64,7 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
         asked += [
             lambda: plans.make(machine).options(hotplug=False),
             lambda: destination.resolve(settings),
-            lambda: contents(settings, facts.capture_release),
+            lambda: contents(plans.fitting(settings, machine)[0], facts.capture_release),
         ]
     told: dict[str, PykexecError] = {}
     for ask in asked:
