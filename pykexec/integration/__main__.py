@@ -53,8 +53,8 @@ def list_files(static: bool) -> None:
     for entry in entries:
         if not entry.folder:
             what = f"{len(entry.data):10}" if entry.link is None else f"{'link':>10}"
-            click.echo(f"{what} {entry.path}")
-    click.echo(files.summary(entries))
+            print(f"{what} {entry.path}")
+    print(files.summary(entries))
 
 
 @main.command()
@@ -64,7 +64,7 @@ def copy(static: bool, folder: Path) -> None:
     """Copy these files below FOLDER, from which an initramfs is made."""
     entries = _entries(static)
     files.copy(entries, folder)
-    click.echo(f"pykexec: {files.summary(entries)}")
+    print(f"pykexec: {files.summary(entries)}")
 
 
 @main.command()
@@ -97,7 +97,7 @@ def install(
         _recover(wanted)
         raise
     for line in installer.advice(wanted):
-        click.echo(f"next: {line}")
+        print(f"next: {line}")
 
 
 @main.command()
@@ -123,12 +123,12 @@ def remove(
     steps = installer.removal(wanted)
     _perform(steps, dry_run)
     if not steps:
-        click.echo(f"nothing of that is installed below {root}")
+        print(f"nothing of that is installed below {root}")
 
 
 def _perform(steps: Sequence[Step], dry_run: bool) -> None:
     for step in steps:
-        click.echo(step.describe())
+        print(step.describe())
         if not dry_run:
             step.do()
 

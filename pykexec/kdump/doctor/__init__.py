@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Sequence
 
-from pykexec.errors import PykexecError
+from pykexec.errors import PykexecError, printable
 from pykexec.kdump.console_log import Ending, as_object
 from pykexec.kdump.doctor import blocker, capture, kernel, load, memory, reservation, target, tools, trigger
 from pykexec.kdump.doctor.facts import FACTS, Facts
@@ -62,7 +62,7 @@ def _finding(check: Check, facts: Facts) -> Finding:
         check.title,
         judgement.verdict,
         judgement.cause,
-        tuple(_printable(each) for each in judgement.evidence),
+        tuple(printable(each) for each in judgement.evidence),
         judgement.remedy,
         judgement.command,
     )
@@ -73,10 +73,6 @@ def _judgement(check: Check, facts: Facts) -> Judgement:
         return check.judge(facts)
     except PykexecError as error:
         return unknown(error.what)
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
 def is_armed(findings: Sequence[Finding]) -> bool | None:

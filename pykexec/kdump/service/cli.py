@@ -246,7 +246,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
     def write(text: str) -> None:
         with suppress(OSError):  # a terminal that is gone does not stop what is being done
-            print(f"{_CLEAR_LINE}{printable(text)}", end="", file=sys.stderr, flush=True)
+            terminal = streams.unfiltered(sys.stderr)
+            print(f"{_CLEAR_LINE}{printable(text)}", end="", file=terminal, flush=True)
 
     try:
         yield lambda text: write(f"pykdump: {text[:100]}")
