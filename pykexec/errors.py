@@ -52,6 +52,10 @@ class PykexecError(Exception):
         self.hint = None if hint is None else _line(hint)
         super().__init__(self.what)
 
+    def add_hint(self, text: str) -> None:
+        """Say that, too, after what the hint says so far."""
+        self.hint = _line(f"{self.hint}; {text}" if self.hint else text)
+
     def __str__(self) -> str:
         return f"{self.what}\n{self.hint}" if self.hint else self.what
 

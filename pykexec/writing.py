@@ -40,18 +40,24 @@ def write_file(
 
 @contextmanager
 def new_file(
-    path: str | os.PathLike[str], *, mode: int, root: str | os.PathLike[str] = "/", durable: bool = True
+    path: str | os.PathLike[str],
+    *,
+    mode: int,
+    root: str | os.PathLike[str] = "/",
+    durable: bool = True,
+    make_folders: bool = True,
 ) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` once the block has ended without an error.
 
     `path` is absolute or relative to the working folder, and lies below `root`. It gets `mode` whatever the
-    umask. Missing folders are made, with mode 0755. `durable`: from then on it outlasts a crash.
+    umask. `make_folders`: missing folders are made, with mode 0755. `durable`: from then on it outlasts a
+    crash.
     Raises FileError where `path` is a link or no regular file, or where it cannot be written; what was there
     before then stays as it was.
     """
     place = _absolute(path)
     try:
-        with opened_folder(place.parent, Path(root), make=True) as folder:
+        with opened_folder(place.parent, Path(root), make=make_folders) as folder:
             _require_file(place, folder)
             partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(4)}"
             descriptor = os.open(partial, _NEW_FILE, mode=0o600, dir_fd=folder)
@@ -109,6 +115,16 @@ def remove_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = 
     except OSError as error:
         raise FileError(f"cannot remove {place}: {error.strerror}") from error
     return True
+
+
+def make_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
+    """Make a folder below `root`, and those it is in, where there is none. Raises FileError."""
+    place = _absolute(path)
+    try:
+        with opened_folder(place, Path(root), make=True):
+            pass
+    except OSError as error:
+        raise FileError(f"cannot make the folder {place}: {error.strerror}") from error
 
 
 def remove_empty_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:

@@ -12,7 +12,7 @@ from pykexec import streams
 from pykexec.errors import PykexecError
 from pykexec.integration import files
 from pykexec.integration import install as installer
-from pykexec.integration.steps import Step
+from pykexec.integration.steps import perform
 
 _STATIC = click.option("--static", is_flag=True, help="The small static kexec, without Python.")
 _ROOT = click.option(
@@ -27,7 +27,7 @@ _INITRAMFS_TOOLS = click.option("--initramfs-tools", is_flag=True, help="The hoo
 _ALTERNATIVES = click.option(
     "--alternatives",
     is_flag=True,
-    help="The command kexec, with update-alternatives; the C tool stays beside it.",
+    help="The commands kexec and vmcore-dmesg, with update-alternatives; the C tools stay beside them.",
 )
 _DOCUMENTATION = click.option(
     "--documentation", is_flag=True, help="Manual pages, and completions for bash, zsh and fish."
@@ -92,9 +92,10 @@ def install(
     ).found()
     steps = installer.installation(wanted)
     try:
-        _perform(steps, dry_run)
+        perform(steps, dry_run=dry_run)
     except PykexecError:
-        _recover(wanted)
+        if not dry_run:
+            _recover(wanted)
         raise
     for line in installer.advice(wanted):
         print(f"next: {line}")
@@ -121,21 +122,14 @@ def remove(
     what = installer.Wanted(root, dracut, initramfs_tools, alternatives, documentation, program=program)
     wanted = what.installed()
     steps = installer.removal(wanted)
-    _perform(steps, dry_run)
+    perform(steps, dry_run=dry_run)
     if not steps:
         print(f"nothing of that is installed below {root}")
 
 
-def _perform(steps: Sequence[Step], dry_run: bool) -> None:
-    for step in steps:
-        print(step.describe())
-        if not dry_run:
-            step.do()
-
-
 def _recover(wanted: installer.Wanted) -> None:
     try:
-        _perform(installer.recovery(wanted), dry_run=False)
+        perform(installer.recovery(wanted))
     except PykexecError as error:  # said beside the one that it began with
         streams.complain("pykexec", error.what, error.hint)
 
