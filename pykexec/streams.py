@@ -25,11 +25,12 @@ class PrintableStream:
     """A text stream that lets nothing pass which a terminal would act on, whoever the text comes from.
 
     A write that fails does not stop what is being done: the rest goes nowhere, and `failure` keeps why.
-    It has no `buffer`: what is no text, or has made itself safe, asks for `unfiltered`.
+    What is no text, or has made itself safe, asks for `unfiltered`.
     """
 
     def __init__(self, beneath: TextIO) -> None:
         self.beneath = beneath
+        self.buffer = _PrintableBytes(self)
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
@@ -75,6 +76,31 @@ class PrintableStream:
         abandon(self.beneath)
 
 
+class _PrintableBytes:
+    """Where click writes text that it has made bytes of."""
+
+    closed = False
+
+    def __init__(self, text: PrintableStream) -> None:
+        self._text = text
+
+    def write(self, data: bytes) -> int:
+        self._text.write(bytes(data).decode("utf-8", "surrogateescape"))
+        return len(data)
+
+    def flush(self) -> None:
+        self._text.flush()
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
 def unfiltered(stream: TextIO) -> TextIO:
     """Return the stream itself, for what is no text, or has nothing of others in it."""
     return stream.beneath if isinstance(stream, PrintableStream) else stream
@@ -98,9 +124,10 @@ def exit_code(program: str, work: Callable[[], int]) -> int:
     All that is printed meanwhile is printable (see `PrintableStream`).
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _printable_stream(sys.stdout), _printable_stream(sys.stderr)
+    output, sys.stderr = _printable_stream(sys.stdout), _printable_stream(sys.stderr)
+    sys.stdout = output
     try:
-        return _with_output(program, _status(program, work))
+        return _with_output(program, output, _status(program, work))
     finally:
         sys.stdout, sys.stderr = before
 
@@ -137,9 +164,8 @@ def _status(program: str, work: Callable[[], int]) -> int:
         return PykexecError.exit_code
 
 
-def _with_output(program: str, status: int) -> int:
-    """Flush standard output, and return the status of the work and of that."""
-    output = sys.stdout
+def _with_output(program: str, output: TextIO, status: int) -> int:
+    """Flush the output, and return the status of the work and of that."""
     if not isinstance(output, PrintableStream):
         return status
     output.flush()
@@ -159,18 +185,19 @@ def click_exit_code(program: str, group: click.Group, arguments: Sequence[str], 
     import click
 
     def work() -> int:
-        if not arguments:  # click 8.1 and 8.2 have different answers
-            print(group.make_context(program, [], resilient_parsing=True).get_help())
-            return UsageError.exit_code
         try:
-            return int(group.main(list(arguments), prog_name=program, standalone_mode=False) or 0)
+            status = int(group.main(list(arguments), prog_name=program, standalone_mode=False) or 0)
+            return status if arguments else UsageError.exit_code  # click before 8.2 has printed the help
         except click.ClickException as error:
+            if not arguments:  # since then the help is an error's message
+                print(error.format_message())
+                return UsageError.exit_code
             what = " ".join(error.format_message().split())
             raise UsageError(what, hint=f"see {program} --help") from error
         except click.Abort:
             raise KeyboardInterrupt from None
-        except SystemExit:  # click's answer to EPIPE
-            raise BrokenPipeError from None
+        except SystemExit as end:  # what click answers to EPIPE, and to a shell that asks for completions
+            return end.code if isinstance(end.code, int) else 0
 
     with CutFiles(prefix or program):
         return exit_code(prefix or program, work)
