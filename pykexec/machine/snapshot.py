@@ -6,13 +6,11 @@ import itertools
 import json
 import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import IO, TypeVar
 
-from pykexec import redact
+from pykexec import redact, writing
 from pykexec.errors import FileError, MachineError
 from pykexec.machine import FACTS, IDENTITY, Machine, iomem, kcore, text
 from pykexec.machine.root import Root
@@ -30,25 +28,14 @@ def write_snapshot(
 
     `more` are further files, name and contents.
 
-    Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written; an
-    archive that was there before is replaced only by a complete one.
+    Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written, or its
+    name is that of a link; an archive that was there before is replaced only by a complete one.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
-    if not os.fspath(path) or (target.exists() and not target.is_file()):
-        raise FileError(f"cannot write the snapshot {path}: that is no file", hint="name one: machine.tar")
-    partial = ""
-    try:
-        # Readable for its owner only: it holds addresses that the kernel shows to nobody else.
-        descriptor, partial = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            count = _write(file, itertools.chain(contents(machine, arch_facts), more))
-        Path(partial).replace(target)
-    except OSError as error:
-        raise FileError(f"cannot write the snapshot {path}: {error.strerror}") from error
-    finally:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
-    return count
+    if not os.fspath(path):
+        raise FileError("the snapshot needs a name", hint="name a file: machine.tar")
+    # Readable for its owner only: it holds addresses that the kernel shows to nobody else.
+    with writing.new_file(path, mode=0o600, make_folders=False) as file:
+        return _write(file, itertools.chain(contents(machine, arch_facts), more))
 
 
 def _write(file: IO[bytes], contents: Iterable[tuple[str, bytes]]) -> int:

@@ -120,7 +120,7 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
 
 
 def _write_records(log: "KernelLog", form: "Style", warn: Callable[[str], None]) -> int:
-    output: BinaryIO = sys.stdout.buffer
+    output: BinaryIO = streams.unfiltered(sys.stdout).buffer
     written, status = 0, 0
     try:
         for record in log:

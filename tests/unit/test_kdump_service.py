@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -588,7 +589,7 @@ def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFi
     assert values["Conflicts"]
     assert set(values["Conflicts"]) <= set(values["After"]), "their stop would unload what we have loaded"
     (command,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
-    words = command.partition("=")[2].replace("start $PYKDUMP_ARGS", "--version").split()
+    words = shlex.split(command.partition("=")[2].replace("start $PYKDUMP_ARGS", "--version"))
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pykdump ")
     assert list(installation.steps(tmp_path))[1].describe().endswith("etc/udev/rules.d/98-pykdump.rules")

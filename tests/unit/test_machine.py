@@ -531,7 +531,7 @@ def test_a_failed_snapshot_leaves_the_old_one(tmp_path: Path) -> None:
         write_snapshot(broken, target, ())
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tar", "tree"]
-    with pytest.raises(FileError, match="cannot write the snapshot"):
+    with pytest.raises(FileError, match=r"cannot write .*/no/m\.tar: No such file or directory"):
         write_snapshot(snapshot(PLAIN), tmp_path / "no" / "m.tar", ())
 
 
@@ -634,7 +634,7 @@ def test_a_snapshot_replaces_nothing_but_files(tmp_path: Path, name: str) -> Non
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link-to-pipe").symlink_to("pipe")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(FileError, match="cannot write the snapshot"):
+    with pytest.raises(FileError, match=r"cannot write |needs a name"):
         write_snapshot(snapshot(PLAIN), tmp_path / name if name else "", ())
     assert (tmp_path / "pipe").is_fifo()
     assert len(list(tmp_path.iterdir())) == 3
@@ -644,11 +644,12 @@ def test_a_snapshot_is_for_its_owner_and_follows_no_planted_link(tmp_path: Path)
     """It holds addresses which the kernel shows to root only; the folder may be everybody's."""
     target, other = tmp_path / "m.tar", tmp_path / "other"
     other.write_bytes(b"kept")
-    (tmp_path / "m.tar.partial").symlink_to(other)
-    (tmp_path / "link.tar").symlink_to(target)
-    write_snapshot(snapshot(PLAIN), tmp_path / "link.tar", ())
+    target.symlink_to(other)
+    with pytest.raises(FileError, match=r"m\.tar: it is a link to .*other"):
+        write_snapshot(snapshot(PLAIN), target, ())
     assert other.read_bytes() == b"kept"
-    assert (tmp_path / "link.tar").is_symlink()
+    target.unlink()
+    write_snapshot(snapshot(PLAIN), target, ())
     assert target.stat().st_mode & 0o077 == 0
     assert Machine.from_snapshot(target).command_line
 

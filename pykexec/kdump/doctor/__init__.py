@@ -80,7 +80,7 @@ def _finding(check: Check, facts: Facts) -> Finding:
         judgement.verdict,
         printable(redact.text(judgement.cause)),
         # Reports are for others to read, and say the same of a snapshot, which has no secrets any more.
-        tuple(_printable(redact.text(each)) for each in judgement.evidence),
+        tuple(printable(redact.text(each)) for each in judgement.evidence),
         printable(redact.text(judgement.remedy)),
         str(judgement.command),
     )
@@ -91,10 +91,6 @@ def _judgement(check: Check, facts: Facts) -> Judgement:
         return check.judge(facts)
     except PykexecError as error:
         return unknown(error.what)
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
 def is_armed(findings: Sequence[Finding]) -> bool | None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -21,9 +20,6 @@ from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
-
-if TYPE_CHECKING:
-    from pykexec.integration.steps import Step
 
 _FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
 _CLEAR_LINE = "\r\x1b[K"
@@ -204,7 +200,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
 _ROOT = click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
     default="/",
     show_default=True,
     help="Of another system.",
@@ -216,11 +212,12 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @_ROOT
 @_DRY_RUN
 @_failing()
-def install(root: str, dry_run: bool) -> int:
+def install(root: Path, dry_run: bool) -> int:
     """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""
+    from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
-    _perform(installation.steps(Path(root)), dry_run)
+    perform(installation.steps(root), dry_run=dry_run)
     print("systemctl enable --now pykdump.service makes it start, now and at each boot")
     return 0
 
@@ -229,24 +226,16 @@ def install(root: str, dry_run: bool) -> int:
 @_ROOT
 @_DRY_RUN
 @_failing()
-def remove(root: str, dry_run: bool) -> int:
+def remove(root: Path, dry_run: bool) -> int:
     """Undo what install did, and unload the capture kernel; images and dumps stay."""
+    from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
-    if not _perform(installation.removal(Path(root)), dry_run):
+    steps = installation.removal(root)
+    perform(steps, dry_run=dry_run)
+    if not steps:
         print(f"the service is not installed below {root}")
     return 0
-
-
-def _perform(steps: Iterator[Step], dry_run: bool) -> bool:
-    """Do these steps one after the other, telling each; whether there were any."""
-    some = False
-    for step in steps:
-        some = True
-        print(step.describe())
-        if not dry_run:
-            step.do()
-    return some
 
 
 COMMANDS = (start, stop, restart, reload, status, test, mkinitrd, install, remove)
@@ -278,7 +267,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
     def write(text: str) -> None:
         with suppress(OSError):  # a terminal that is gone does not stop what is being done
-            print(f"{_CLEAR_LINE}{printable(text)}", end="", file=sys.stderr, flush=True)
+            terminal = streams.unfiltered(sys.stderr)
+            print(f"{_CLEAR_LINE}{printable(text)}", end="", file=terminal, flush=True)
 
     try:
         yield lambda text: write(f"pykdump: {text[:100]}")
