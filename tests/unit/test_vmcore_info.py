@@ -21,7 +21,7 @@ from tests.support import vmcore
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
 PAGE = vmcore.PAGE
-NO_TOOLS = Tools(None, None)
+NO_TOOLS = Tools(None, None, "x86_64")
 LINES: Mapping[str, object] = {
     "OSRELEASE": "6.1.0-test", "PAGESIZE": PAGE, "NUMBER(phys_base)": 0,
     "SYMBOL(_stext)": "ffffffff80000000", "SYMBOL(swapper_pg_dir)": "ffffffff80001000",
@@ -235,7 +235,7 @@ def test_where_slabs_cannot_be_told(open_dump: Open) -> None:
 
 
 def tools(version: str | None, crash: tuple[int, ...] | None = None) -> Tools:
-    return Tools(makedumpfile.packaged(version) if version else None, crash)
+    return Tools(makedumpfile.packaged(version) if version else None, crash, "x86_64")
 
 
 def of_release(release: str, **lines: object) -> bytes:
@@ -313,6 +313,14 @@ def test_arm64_with_52_bits(open_dump: Open) -> None:
     for version, says in (("1.7.9", True), ("1.8.0", False)):
         problems = readers(dump, tools(version))["makedumpfile"].problems
         assert any("52 bits" in each for each in problems) == says
+
+
+def test_programs_of_another_architecture(open_dump: Open) -> None:
+    """Each of them reads dumps of the one that it is built for."""
+    given = replace(tools("1.7.2", (8, 0, 2)), arch="arm64")
+    for each in readers(open_dump(WHOLE.build()), given).values():
+        assert each.can_read is None
+        assert "reads dumps of arm64" in each.problems[0]
 
 
 @pytest.mark.programs
