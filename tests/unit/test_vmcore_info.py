@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.kdump import makedumpfile
-from pykexec.vmcore import Dump, cli, diskdump, info
+from pykexec.vmcore import Dump, cli, diskdump, info, slabs
 from pykexec.vmcore.readers import Reader, Tools, readers
 from tests.support import vmcore
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
@@ -189,8 +189,8 @@ _TYPED = {"NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)": _SLAB - (1 << 32)}
 
 def test_pages_of_slabs_that_were_left_out(open_dump: Open) -> None:
     """As makedumpfile 1.7.2 leaves them out on Linux 6.12; what else is missing was meant to be."""
-    slabs = range(2000, 2064)
-    pages = machine({**dict.fromkeys(slabs, _SLAB), **dict.fromkeys(range(3000, 3100), _OTHER)}, {})
+    used = range(2000, 2064)
+    pages = machine({**dict.fromkeys(used, _SLAB), **dict.fromkeys(range(3000, 3100), _OTHER)}, {})
     unneeded = set(range(3000, 4000))
     whole = info.gather(open_dump(dump_of(pages, unneeded, _TYPED)), tools=NO_TOOLS)
     assert whole.slabs == (64, 0)
@@ -222,6 +222,17 @@ def test_slabs_of_older_kernels(open_dump: Open) -> None:
     cleared = {"NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)": ~0x1000}
     pages = machine(dict.fromkeys(range(2000, 2064), 0xFFFF_EFFF), {})
     assert info.gather(open_dump(dump_of(pages, {2000}, cleared)), tools=NO_TOOLS).slabs == (64, 1)
+
+
+def test_slabs_all_over_a_large_memory(open_dump: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at does not grow with it, and comes from all of it."""
+    pages = machine(dict.fromkeys(range(64, _COUNT, 2), _SLAB), {})
+    monkeypatch.setattr(slabs, "_GROUPS_MAX", 8)
+    dump = open_dump(dump_of(pages, {*range(2048, 4096)}, _TYPED))
+    found = slabs.look(dump)
+    assert found is not None
+    assert found.seen <= 9 * 32
+    assert 0.3 < found.missing / found.seen < 0.7
 
 
 def test_where_slabs_cannot_be_told(open_dump: Open) -> None:
