@@ -555,6 +555,11 @@ def _compression(flags: int) -> str | None:
     return next((name for bit, name in _COMPRESSION.items() if flags & bit), None)
 
 
+def arch_of(machine: str) -> str:
+    """Our name of an architecture, by what uname calls its machines."""
+    return _arch(machine)[0]
+
+
 def _arch(machine: str) -> tuple[str, int, int]:
     if machine.startswith("arm"):
         return ("arm", 4, 8)

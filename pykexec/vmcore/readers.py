@@ -1,5 +1,6 @@
 """Which of the programs that read dumps can read one: by what the dump shows, and by their versions here."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pykexec.kdump import makedumpfile
 from pykexec.kdump.makedumpfile import Effect, Fit, Kernel, Program
 from pykexec.kdump.packages import DPKG_STATUS, debian_version
 from pykexec.vmcore import paging
+from pykexec.vmcore.diskdump import arch_of
 from pykexec.vmcore.dump import Dump
 from pykexec.vmcore.errors import DumpError
 
@@ -24,11 +26,14 @@ class Tools:
 
     makedumpfile: Program | None
     crash: tuple[int, ...] | None
+    """Its version; empty where that is not known."""
+    arch: str
+    """Whose dumps they read: each is built for one architecture."""
 
     @classmethod
     def installed(cls) -> "Tools":
         """Those of the running system."""
-        return cls(makedumpfile.installed(), _crash_installed())
+        return cls(makedumpfile.installed(), _crash_installed(), arch_of(os.uname().machine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,12 @@ def readers(dump: Dump, tools: Tools, damage: Sequence[str] = ()) -> dict[str, R
     """Say of makedumpfile and crash whether they read the dump; `damage` is what is wrong with it."""
     info = dump.vmcoreinfo
     kernel = Kernel(dump.arch, info.release or dump.contents.release or "", info.lines)
+    doubts = ["the dump is damaged"] if damage else []
+    if tools.arch != dump.arch:
+        doubts.append(f"what is installed here reads dumps of {tools.arch or 'another architecture'}")
     return {
-        "makedumpfile": _makedumpfile(dump, tools.makedumpfile, kernel, damage),
-        "crash": _crash(dump, tools.crash, kernel, damage),
+        "makedumpfile": _makedumpfile(dump, tools.makedumpfile, kernel, doubts),
+        "crash": _crash(dump, tools.crash, kernel, doubts),
     }
 
 
@@ -101,7 +109,7 @@ _FOR_ARCH = {
 _MEMORY_MODELS = ("SYMBOL(mem_section)", "SYMBOL(mem_map)", "SYMBOL(contig_page_data)", "SYMBOL(node_data)")
 
 
-def _makedumpfile(dump: Dump, program: Program | None, kernel: Kernel, damage: Sequence[str]) -> Reader:
+def _makedumpfile(dump: Dump, program: Program | None, kernel: Kernel, doubts: Sequence[str]) -> Reader:
     found = makedumpfile.fit(program, kernel)
     shown = None if program is None else program.shown
     unread, unsure = (
@@ -111,15 +119,13 @@ def _makedumpfile(dump: Dump, program: Program | None, kernel: Kernel, damage: S
     problems = (*_keeps_makedumpfile(dump), *unread)
     if problems:
         return Reader(False, shown, (*problems, *unsure))
-    doubts = (*_makedumpfile_doubts(found, damage), *unsure)
+    doubts = (*doubts, *_makedumpfile_doubts(found), *unsure)
     if doubts:
         return Reader(None, shown, doubts)
     return Reader(True, shown, tuple(f"with -d 2 and more it goes wrong: {each}" for each in found.missing))
 
 
-def _makedumpfile_doubts(found: Fit, damage: Sequence[str]) -> Iterator[str]:
-    if damage:
-        yield "the dump is damaged"
+def _makedumpfile_doubts(found: Fit) -> Iterator[str]:
     if found.program is None:
         yield "it is not installed here"
     if found.kernel.version > makedumpfile.NEWEST_KERNEL or found.kernel.version == (0, 0):
@@ -177,14 +183,14 @@ _KNOWS: Mapping[tuple[int, ...], tuple[int, int]] = MappingProxyType(
 crash reads without VMCOREINFO's help."""
 
 
-def _crash(dump: Dump, version: tuple[int, ...] | None, kernel: Kernel, damage: Sequence[str]) -> Reader:
+def _crash(dump: Dump, version: tuple[int, ...] | None, kernel: Kernel, doubts: Sequence[str]) -> Reader:
     shown = ".".join(map(str, version)) if version else None
     problems = tuple(_keeps_crash(dump))
     needs = tuple(_crash_needs(kernel))
     if problems or (version and any(version <= last for last, _ in needs)):
         lacking = (text for last, text in needs if version and version <= last)
         return Reader(False, shown, (*problems, *lacking))
-    doubts = tuple(_crash_doubts(kernel, version, damage))
+    doubts = (*doubts, *_crash_doubts(kernel, version))
     if doubts:
         texts = (text for last, text in needs if not version)
         return Reader(None, shown, (*doubts, *texts))
@@ -204,9 +210,7 @@ def _crash_needs(kernel: Kernel) -> Iterator[tuple[tuple[int, ...], str]]:
             )
 
 
-def _crash_doubts(kernel: Kernel, version: tuple[int, ...] | None, damage: Sequence[str]) -> Iterator[str]:
-    if damage:
-        yield "the dump is damaged"
+def _crash_doubts(kernel: Kernel, version: tuple[int, ...] | None) -> Iterator[str]:
     if version is None:
         yield "it is not installed here"
         return

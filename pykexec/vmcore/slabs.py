@@ -4,6 +4,7 @@ A makedumpfile that does not know the kernel leaves them out without a word. str
 (include/linux/page-flags.h), and VMCOREINFO where all of these are (mm/sparse.c).
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
 _GROUPS_MAX = 192
 """Groups of struct page, of one page each, that are looked at."""
+_IN_GROUP_MAX = 256
+"""Pages of slabs that a group may tell of: more than it has itself, where it has the head of a large one."""
 _SECTION_FLAGS = 0xFF
 """The bits of section_mem_map that are no address (SECTION_MAP_MASK; a struct page has 64 bytes or so)."""
 _ORDER_MAX = 10
@@ -34,7 +37,7 @@ def look(dump: Dump) -> Slabs | None:
     seen = missing = 0
     for first in _groups(dump, reader.in_group):
         try:
-            for address in reader.slab_pages(first):
+            for address in itertools.islice(reader.slab_pages(first), _IN_GROUP_MAX):
                 seen += 1
                 missing += dump.contents.was_left_out(address) is True
         except NotInDumpError:
@@ -52,11 +55,10 @@ def _groups(dump: Dump, in_group: int) -> Iterator[int]:
     step = max(count // _GROUPS_MAX, 1)
     number = 0
     for each in dump.memory:
-        start = -(-each.start // size)
-        for group in range(start, each.end // size):
-            if number % step == 0:
-                yield group * in_group
-            number += 1
+        start, end = -(-each.start // size), each.end // size
+        for group in range(start + -number % step, end, step):
+            yield group * in_group
+        number += max(end - start, 0)
 
 
 class _Layout(NamedTuple):

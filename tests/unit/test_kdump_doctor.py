@@ -724,6 +724,16 @@ CASES = [
         for version in ("1:1.7.2-1", "1:1.7.8-1", "1.7.9-1")
     ),
     Case("S8", {"usr/sbin/makedumpfile": says_version("1.7.9")}, "makedumpfile 1.7.9", base="qemu-7.2-1g"),
+    Case(
+        "S8",
+        {
+            "opt/makedumpfile": says_version("1.7.8"),
+            "usr/sbin/makedumpfile": says_version("1.8.0"),
+            **conf("core_collector /opt/makedumpfile -l -d 31\n"),
+        },
+        "makedumpfile 1.7.8",
+        base="qemu-7.2-1g",
+    ),
 ]
 
 
@@ -915,6 +925,22 @@ def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> Non
     given = facts(tmp_path, case.changes, base=case.base, console=case.console)
     (found,) = doctor.diagnose(given, [case.id])
     assert found.verdict is Verdict.FINE, found
+
+
+def test_a_makedumpfile_that_only_leaves_too_much_in(tmp_path: Path) -> None:
+    """As Debian 13's own pair does: nothing is lost, so nothing is wrong; the size (S3) has it in."""
+    changes: Files = {
+        **debian_makedumpfile("1:1.7.6-1"),
+        "proc/sys/kernel/osrelease": "6.12.117+deb13\n",
+        "proc/kcore": None,
+        "proc/meminfo": "MemTotal: 1000000 kB\nMemFree: 900000 kB\n",
+    }
+    machine, room = facts(tmp_path, changes, places=FullDisk), "dump may take"
+    (found,) = doctor.diagnose(machine, ["S8"])
+    assert found.verdict is Verdict.FINE
+    assert any("72c3414" in each for each in found.evidence)
+    (space,) = doctor.diagnose(machine, ["S3"])
+    assert any(f"{room} 976M" in each for each in space.evidence)
 
 
 CANNOT_TELL = [

@@ -31,7 +31,7 @@ from tests.support.stopwatch import Stopwatch
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
 BLOCK = vmcore.PAGE
-NO_TOOLS = Tools(None, None)
+NO_TOOLS = Tools(None, None, "x86_64")
 LINES = {"OSRELEASE": "6.1.0-test", "PAGESIZE": 4096, "CRASHTIME": 1_700_000_000}
 
 

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.kdump import makedumpfile
-from pykexec.vmcore import Dump, cli, diskdump, info
+from pykexec.vmcore import Dump, cli, diskdump, info, slabs
 from pykexec.vmcore.readers import Reader, Tools, readers
 from tests.support import vmcore
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
 PAGE = vmcore.PAGE
-NO_TOOLS = Tools(None, None)
+NO_TOOLS = Tools(None, None, "x86_64")
 LINES: Mapping[str, object] = {
     "OSRELEASE": "6.1.0-test", "PAGESIZE": PAGE, "NUMBER(phys_base)": 0,
     "SYMBOL(_stext)": "ffffffff80000000", "SYMBOL(swapper_pg_dir)": "ffffffff80001000",
@@ -189,8 +189,8 @@ _TYPED = {"NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)": _SLAB - (1 << 32)}
 
 def test_pages_of_slabs_that_were_left_out(open_dump: Open) -> None:
     """As makedumpfile 1.7.2 leaves them out on Linux 6.12; what else is missing was meant to be."""
-    slabs = range(2000, 2064)
-    pages = machine({**dict.fromkeys(slabs, _SLAB), **dict.fromkeys(range(3000, 3100), _OTHER)}, {})
+    used = range(2000, 2064)
+    pages = machine({**dict.fromkeys(used, _SLAB), **dict.fromkeys(range(3000, 3100), _OTHER)}, {})
     unneeded = set(range(3000, 4000))
     whole = info.gather(open_dump(dump_of(pages, unneeded, _TYPED)), tools=NO_TOOLS)
     assert whole.slabs == (64, 0)
@@ -224,6 +224,17 @@ def test_slabs_of_older_kernels(open_dump: Open) -> None:
     assert info.gather(open_dump(dump_of(pages, {2000}, cleared)), tools=NO_TOOLS).slabs == (64, 1)
 
 
+def test_slabs_all_over_a_large_memory(open_dump: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at does not grow with it, and comes from all of it."""
+    pages = machine(dict.fromkeys(range(64, _COUNT, 2), _SLAB), {})
+    monkeypatch.setattr(slabs, "_GROUPS_MAX", 8)
+    dump = open_dump(dump_of(pages, {*range(2048, 4096)}, _TYPED))
+    found = slabs.look(dump)
+    assert found is not None
+    assert found.seen <= 9 * 32
+    assert 0.3 < found.missing / found.seen < 0.7
+
+
 def test_where_slabs_cannot_be_told(open_dump: Open) -> None:
     pages = machine(dict.fromkeys(range(2000, 2064), _SLAB), {})
     for lines in ({}, {**_TYPED, "SIZE(page)": 0}, {**_TYPED, "SYMBOL(mem_section)": "ffffffff90000000"}):
@@ -235,7 +246,7 @@ def test_where_slabs_cannot_be_told(open_dump: Open) -> None:
 
 
 def tools(version: str | None, crash: tuple[int, ...] | None = None) -> Tools:
-    return Tools(makedumpfile.packaged(version) if version else None, crash)
+    return Tools(makedumpfile.packaged(version) if version else None, crash, "x86_64")
 
 
 def of_release(release: str, **lines: object) -> bytes:
@@ -313,6 +324,14 @@ def test_arm64_with_52_bits(open_dump: Open) -> None:
     for version, says in (("1.7.9", True), ("1.8.0", False)):
         problems = readers(dump, tools(version))["makedumpfile"].problems
         assert any("52 bits" in each for each in problems) == says
+
+
+def test_programs_of_another_architecture(open_dump: Open) -> None:
+    """Each of them reads dumps of the one that it is built for."""
+    given = replace(tools("1.7.2", (8, 0, 2)), arch="arm64")
+    for each in readers(open_dump(WHOLE.build()), given).values():
+        assert each.can_read is None
+        assert "reads dumps of arm64" in each.problems[0]
 
 
 @pytest.mark.programs

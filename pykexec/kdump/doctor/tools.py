@@ -111,11 +111,14 @@ _REMEDIES = {
 
 def makedumpfile_fit(facts: Facts) -> Fit:
     """What is known of the machine's makedumpfile and its kernel."""
-    return makedumpfile.fit(_by_program(facts) or _by_package(facts), makedumpfile.running(facts.machine))
+    program = _by_program(facts) or _by_package(facts)
+    return makedumpfile.fit(program, makedumpfile.running(facts.machine))
 
 
 def _by_program(facts: Facts) -> Program | None:
-    for path in (f"{folder}/makedumpfile" for folder in _BIN_FOLDERS):
+    named = facts.settings.collector.program if facts.settings else ""
+    paths = [named] if "/" in named else [f"{folder}/makedumpfile" for folder in _BIN_FOLDERS]
+    for path in paths:
         size = facts.places.size(path)
         if size is not None and 0 < size <= makedumpfile.PROGRAM_MAX and facts.places.can_be_read:
             found = makedumpfile.program_in(bytes(facts.places.open(path, "program").data))
