@@ -1,4 +1,4 @@
-"""What a boot loader would start: Boot Loader Specification entries and unified kernel images.
+"""What a boot loader would start: Boot Loader Specification entries, unified kernel images, GRUB's menu.
 
 https://uapi-group.org/specifications/specs/boot_loader_specification/: type 1 entries are text files that
 name a kernel, type 2 entries are unified kernel images. Everything is read below one root, nothing is
@@ -30,7 +30,11 @@ from pykexec.runningkernel import RunningKernel, running_kernel
 from pykexec.values import dataclass, replace
 from pykexec.versions import version_key
 
-__all__ = ["BootEntry", "RunningKernel", "addons", "default", "entries", "find", "running_kernel"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.grubmenu import Choice, Script
+
+__all__ = ["BootEntry", "RunningKernel", "addons", "default", "entries", "find", "of_grub", "running_kernel"]
 
 _GRUBENVS = ("boot/grub/grubenv", "boot/grub2/grubenv")
 _GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
@@ -124,10 +128,14 @@ def find(known: Sequence[BootEntry], wanted: str) -> BootEntry:
     if same:
         names = ", ".join(entry.id for entry in same)
         raise UsageError(f"{len(same)} boot entries are called {wanted}", hint=f"give an ID: {names}")
-    ids = [entry.id for entry in known]
-    near = difflib.get_close_matches(wanted[:200], ids, 3, 0.4) or ids[:5]
-    hint = f"there are, among others: {', '.join(near)}" if near else "there are no boot entries at all"
-    raise UsageError(f"no boot entry {wanted}", hint=hint)
+    raise _unknown(wanted, [entry.id for entry in known])
+
+
+def _unknown(wanted: str, ids: Sequence[str]) -> UsageError:
+    near = difflib.get_close_matches(wanted[:200], [each[:200] for each in ids[:_ENTRIES_MAX]], 3, 0.4)
+    listed = ", ".join(near or ids[:5])
+    hint = f"there are, among others: {listed}" if listed else "there are no boot entries at all"
+    return UsageError(f"no boot entry {wanted}", hint=hint)
 
 
 def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
@@ -141,7 +149,7 @@ def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
         places = shown(
             f"{each}/{folder}" for each in PARTITIONS for folder in ("loader/entries", "EFI/Linux")
         )
-        raise UsageError("no boot entries", hint=f"looked in {places}")
+        raise UsageError("no boot entries", hint=f"looked in {places}, and for {shown(_GRUB_CONFIGS)}")
     found = [entry for entry in known if _is_there(root, entry)]
     there = [entry for entry in found if entry.has_own_files] or found or known
     good = [entry for entry in there if entry.tries_left != 0]
@@ -217,15 +225,7 @@ def _texts(root: Root, partition: str, machine: str, variables: "_Variables") ->
 
 
 def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> BootEntry | None:
-    instead: dict[str, str] = {}
-
-    def located(name: str) -> str:
-        named = "/".join(parts_of(name))
-        found = locate(root, [partition], name)
-        if found and not found.endswith(named) and found not in where_mounted(root, name):
-            instead[name] = found
-        return found or f"{partition}/{named}"
-
+    located = _Locator(root, partition)
     kernel = fields.last("linux") or fields.last("uki")
     program = fields.last("efi")
     if not kernel and program and uki.matches(view(root, located(program))):
@@ -250,8 +250,28 @@ def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> Bo
         profile=fields.last("profile") or None,
         tries_left=tries_left,
     )
-    taken = (f"it names {each}, which is not there: took /{found}" for each, found in instead.items())
-    return replace(entry, has_own_files=not instead, notes=(*taken, *fields.notes()))
+    return replace(entry, has_own_files=not located.notes, notes=(*located.notes, *fields.notes()))
+
+
+class _Locator:
+    """Finds files that an entry names on a partition, and notes which it found by part of their path."""
+
+    def __init__(self, root: Root, partition: str) -> None:
+        self._root, self._partition = root, partition
+        self._instead: dict[str, str] = {}
+
+    def __call__(self, name: str) -> str:
+        named = "/".join(parts_of(name))
+        found = locate(self._root, [self._partition], name)
+        if found and not found.endswith(named) and found not in where_mounted(self._root, name):
+            self._instead[name] = found
+        return found or f"{self._partition}/{named}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(
+            f"it names {name}, which is not there: took /{found}" for name, found in self._instead.items()
+        )
 
 
 def _images(root: Root, partition: str, machine: str) -> Iterator[BootEntry]:
@@ -359,11 +379,124 @@ def _grub_environment(root: Root) -> dict[str, str]:
     values: dict[str, str] = {}
     vendors = [f"boot/efi/EFI/{name}/grubenv" for name in root.names("boot/efi/EFI")]
     for path in (*vendors, *_GRUBENVS):
-        for line in text(root, path).splitlines():
-            name, equals, value = line.partition("=")
-            if equals and not name.startswith("#"):
-                values[name] = re.sub(r"\\(.)", r"\1", value)
+        values |= _environment_block(root, path)
     return values
+
+
+def _environment_block(root: Root, path: str) -> dict[str, str]:
+    values = {}
+    for line in text(root, path).splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.startswith("#"):
+            values[name] = re.sub(r"\\(.)", r"\1", value)
+    return values
+
+
+def of_grub(root: Root, wanted: str | None = None) -> BootEntry | None:
+    """An entry of GRUB's menu; None where GRUB has no configuration.
+
+    `wanted` is its ID, its title, or its path in the menu (SUBMENU>ENTRY, each also as a number); None for
+    the one that a reboot would start. Raises UsageError where there is no such entry, or what it loads
+    depends on more than files tell.
+    """
+    path = _grub_config(root)
+    if path is None:
+        return None
+    from pykexec.grubmenu import Script
+
+    script = Script(f"/{path}", _GrubFiles(root, path), is_efi=bool(root.names("sys/firmware/efi")))
+    choice = script.default() if wanted is None else _named(script, wanted)
+    loaded = script.kernel(choice)
+    _require_mounted(root, choice, loaded.file_system)
+    located = _Locator(root, PARTITIONS[0])
+    return BootEntry(
+        id=choice.path,
+        source=choice.entry.place.rpartition(":")[0].lstrip("/"),
+        kernel=located(loaded.path),
+        title=choice.entry.title,
+        initrds=tuple(map(located, loaded.initrds)),
+        options=loaded.options,
+        device_tree=located(loaded.device_tree) if loaded.device_tree else None,
+        notes=(*choice.notes, *loaded.notes, *located.notes),
+    )
+
+
+def _grub_config(root: Root) -> str | None:
+    vendors = [f"boot/efi/EFI/{name}/grub.cfg" for name in root.names("boot/efi/EFI")]
+    for places in (_GRUB_CONFIGS, vendors):
+        found = [path for path in places if first_file(root, [path])]
+        if len(found) > 1:
+            from pykexec.grubmenu import HINT
+
+            raise UsageError(f"GRUB has several configurations: {shown(found)}", hint=HINT)
+        if found:
+            return found[0]
+    return None
+
+
+def _named(script: "Script", wanted: str) -> "Choice":
+    known = list(script.all())
+    found = [each for each in known if wanted in (each.path, each.entry.id, each.entry.title)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        paths = ", ".join(each.path for each in found)
+        raise UsageError(
+            f"{len(found)} entries of GRUB's menu are called {wanted}", hint=f"give one of {paths}"
+        )
+    if re.fullmatch("[0-9]{1,5}(?:>[0-9]{1,5}){0,8}", wanted):
+        choice = script.at(wanted)
+        if not choice.notes:
+            return choice
+    raise _unknown(wanted, [each.path for each in known])
+
+
+class _GrubFiles:
+    """Files that GRUB's configuration names: beside it, or where they are mounted."""
+
+    def __init__(self, root: Root, config: str) -> None:
+        self._root = root
+        self._folder = config.rpartition("/")[0]
+
+    def _path(self, path: str) -> str | None:
+        """As `locate` finds kernels, but by whole paths only: a script of the same name is another."""
+        own = "/".join(parts_of(path))
+        if own.startswith(f"{self._folder}/"):
+            return first_file(self._root, [own])
+        mounted = where_mounted(self._root, path)
+        return first_file(self._root, [own, *mounted, f"{PARTITIONS[0]}/{own}"])
+
+    def exists(self, path: str) -> bool:
+        return self._path(path) is not None
+
+    def text(self, path: str) -> str:
+        found = self._path(path)
+        content = _config(self._root, found) if found else ""
+        if len(content) >= _GRUB_CONFIG_MAX:
+            raise UsageError(f"/{found}: more than {_GRUB_CONFIG_MAX} bytes: no configuration of GRUB")
+        return content
+
+    def environment(self, path: str) -> Mapping[str, str]:
+        found = self._path(path)
+        return _environment_block(self._root, found) if found else {}
+
+
+def _require_mounted(root: Root, choice: "Choice", file_system: str) -> None:
+    """Raise UsageError for an entry whose files are on another file system than /etc/fstab has for them.
+
+    An entry for another system may name files as they are called here, too.
+    """
+    sources = [
+        words[0].replace('"', "")
+        for line in text(root, "etc/fstab").splitlines()
+        if len(words := line.split()) > 1 and words[1].strip("/") in ("", *PARTITIONS)
+    ]
+    mounted = {each.removeprefix("UUID=").casefold() for each in sources if each.startswith("UUID=")}
+    if file_system and sources and len(mounted) == len(sources) and file_system.casefold() not in mounted:
+        from pykexec.grubmenu import HINT
+
+        what = f"its files are on the file system {file_system[:60]}, which /etc/fstab has not on / or /boot"
+        raise UsageError(f"{choice.entry.place}: {what}", hint=HINT)
 
 
 def _is_there(root: Root, entry: BootEntry) -> bool:

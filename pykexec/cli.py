@@ -201,7 +201,8 @@ def run(options: Options) -> int:
     task = resolve(options)
     machine = Machine.live() if options.machine is None else Machine.from_snapshot(options.machine)
     if options.snapshot is not None:
-        return _snapshot(machine, options.snapshot)
+        with streams.CutFiles(_NAME):
+            return _snapshot(machine, options.snapshot)
     if not task.plan_only:
         from pykexec.privilege import require_no_xen
 
@@ -216,9 +217,7 @@ def run(options: Options) -> int:
         loader.unload(task.purpose, machine, system_call=options.system_call)
         _disown(machine, task.purpose)
         return 0
-    if task.load and task.plan_only:
-        _load(machine, task, options)
-    elif task.load:
+    if task.load:
         with streams.CutFiles(_NAME):
             _load(machine, task, options)
     if not task.plan_only:

@@ -33,14 +33,14 @@ def survey(machine: Machine) -> CrashMemory:
             'Memory for crashkernel is not reserved: /proc/iomem has no "Crash kernel" entry',
             hint="boot with crashkernel=SIZE on the kernel command line, for instance crashkernel=256M",
         )
-    cma = _cma(machine)
+    cma = cma_ranges(machine)
     return CrashMemory(reserved, machine.iomem.system_ram.minus([*reserved, *cma]), cma)
 
 
 _CMA = ("sys/kernel/kexec/crash_cma_ranges", "sys/kernel/kexec_crash_cma_ranges")
 
 
-def _cma(machine: Machine) -> tuple[Range, ...]:
+def cma_ranges(machine: Machine) -> tuple[Range, ...]:
     """What crashkernel=SIZE,cma set aside (kernel/kexec_core.c crash_cma_ranges_show)."""
     for path in _CMA:
         data = machine.read(path)

@@ -19,6 +19,13 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
+def printable_text(text: str) -> str:
+    """The same for several lines: newlines and tabs stay."""
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else _escaped(each) for each in text)
+
+
 def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # a byte that is no text (PEP 383)
         return f"\\x{ord(character) - 0xDC00:02x}"
@@ -44,6 +51,10 @@ class PykexecError(Exception):
         self.what = _line(what)
         self.hint = None if hint is None else _line(hint)
         super().__init__(self.what)
+
+    def add_hint(self, text: str) -> None:
+        """Say that, too, after what the hint says so far."""
+        self.hint = _line(f"{self.hint}; {text}" if self.hint else text)
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.hint}" if self.hint else self.what

@@ -6,7 +6,7 @@ The first line of each error is the C tool's, which scripts know; the second say
 import errno as e
 import os
 from collections.abc import Callable, Iterator, Mapping
-from itertools import combinations
+from itertools import chain, combinations
 
 from pykexec.errors import FileLoadUnavailable, MachineError, SystemCallError
 from pykexec.machine import Machine
@@ -52,7 +52,7 @@ def explain_load_failure(
         e.EINVAL: _invalid(plan, machine, culprit),
         e.ENOMEM: _no_memory(plan, machine),
         e.ENOSYS: _no_system_call(machine),
-        e.ENOTSUP: _not_on_this_machine(),
+        e.ENOTSUP: _not_on_this_machine(machine),
     }
     return _error("kexec_load failed", errno, causes)
 
@@ -77,7 +77,7 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
         e.EIO: _unreadable(plan),
         e.EINVAL: _invalid_files(plan),
         e.ENOEXEC: _unknown_format(plan),
-        e.ENOTSUP: _unknown_format(plan),
+        e.ENOTSUP: _not_on_this_machine(machine),
         e.ENOMEM: _no_memory_for_files(plan),
         e.ENOSYS: _no_file_call(machine),
         e.ETXTBSY: _being_written(plan),
@@ -104,8 +104,10 @@ def explain_unload_failure(errno: int, purpose: Purpose, machine: Machine) -> Sy
 def explain_execute_failure(errno: int, machine: Machine) -> SystemCallError:
     """Why reboot(2) did not jump into the loaded kernel."""
     causes = {
+        # What is handed over is made ready first, which can fail with any errno.
+        errno: _not_handed_over(machine),
         e.EPERM: _not_privileged(machine),
-        e.EBUSY: _busy_to_load(Purpose.BOOT, machine),
+        e.EBUSY: chain(_session_refused(machine), _busy_to_load(Purpose.BOOT, machine)),
         e.EINVAL: _cannot_jump(machine),
         e.ENOSYS: _no_system_call(machine),
     }
@@ -348,12 +350,31 @@ def _cannot_jump(machine: Machine) -> Iterator[str]:
     yield "no kernel is loaded; load one with pykexec -l first"
 
 
-def _not_on_this_machine() -> Iterator[str]:
-    # arch/x86/kernel/machine_kexec_64.c machine_kexec_prepare(): a TDX module and an old CPU's erratum.
-    yield (
-        "kexec is off on this machine, as on hosts where TDX is on (dmesg says why);"
-        " boot without that: kvm_intel.tdx=0 on the kernel command line"
-    )
+def _session_refused(machine: Machine) -> Iterator[str]:
+    # kernel/liveupdate/luo_core.c liveupdate_reboot()
+    if machine.has_live_update:
+        yield (
+            "a live update session refused, or its state could not be handed over (dmesg says more);"
+            " end the session, and try again"
+        )
+
+
+def _not_handed_over(machine: Machine) -> Iterator[str]:
+    yield from _session_refused(machine)
+    # kernel/liveupdate/kexec_handover.c kho_finalize(), which is there up to 7.0
+    if machine.hands_over:
+        yield "the kernel's state could not be handed over (KHO, dmesg says more); try again"
+
+
+def _not_on_this_machine(machine: Machine) -> Iterator[str]:
+    # arch/x86/kernel/machine_kexec_64.c machine_kexec_prepare(): an erratum of CPUs whose firmware gave keys
+    # to TDX, whatever the kernel does with them. Linux 7.2 can turn the TDX module off.
+    if machine.uname_machine == "x86_64":
+        yield (
+            "kexec is off on this machine, as where firmware has TDX on and the CPU has the erratum"
+            " tdx_pw_mce (dmesg says why); turn TDX off in the firmware, or take Linux 7.2 or later"
+        )
+    yield "the running kernel does not do this on this machine; the kernel's log says why"
 
 
 def _file_gone(files: str) -> Iterator[str]:

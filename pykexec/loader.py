@@ -258,9 +258,10 @@ def _file_load_only(machine: Machine, request: Request) -> bool:
 
 def _keep_handover(machine: Machine, purpose: Purpose) -> None:
     if hands_over(machine, purpose):
+        how = "liveupdate=on" if machine.has_live_update else "kho=on"
         raise PykexecError(
-            "the running kernel hands state over to the next one (kho=on), which kexec_load would drop",
-            hint="use kexec_file_load: leave out -c and what needs it, or boot without kho=on",
+            f"the running kernel hands state over to the next one ({how}), which kexec_load would drop",
+            hint=f"use kexec_file_load: leave out -c and what needs it, or boot without {how}",
         )
 
 

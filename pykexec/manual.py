@@ -105,7 +105,8 @@ _EXAMPLES = (
 )
 _NOTES = (
     "As kexec, pykexec serves the tools of distributions. python3 -m pykexec.integration install"
-    " --alternatives puts it in the place of /sbin/kexec, with the C tool beside it; with"
+    " --alternatives puts it in the place of /sbin/kexec, with the C tool beside it, and offers vmcore-dmesg"
+    " in the same way; with"
     " --documentation it installs this page and what completes these options. With remove in place of"
     " install all of that is undone.",
     "In an initramfs, and at the end of a shutdown when the root file system is gone, there is no"

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import DeviceTreeError
 
-_Nodes = dict[str, dict[str, bytes]]
+_Nodes = dict[str, dict[str, bytearray]]
+"""Paths to properties, which are changed in place: a copy for each reference would take quadratic time."""
 _PHANDLES = ("phandle", "linux,phandle")
 _NO_PHANDLE = 0xFFFFFFFF
 _CELL = 4
@@ -24,7 +25,10 @@ def apply(tree: DeviceTree, overlay: DeviceTree, where: str) -> None:
     Raises DeviceTreeError where it is damaged, or refers to what the tree does not have, which may then be
     changed in part.
     """
-    nodes: _Nodes = dict(overlay.nodes())
+    nodes: _Nodes = {
+        path: {name: bytearray(value) for name, value in properties.items()}
+        for path, properties in overlay.nodes()
+    }
     _shift_phandles(nodes, max(_by_phandle(tree), default=0), where)
     _resolve(nodes, tree, where)
     targets = dict(_targets(nodes, tree, where))
@@ -32,13 +36,10 @@ def apply(tree: DeviceTree, overlay: DeviceTree, where: str) -> None:
         raise DeviceTreeError(f"{where}: no device tree overlay: it has no fragment with {_OVERLAY[1:]}")
     for path, properties in nodes.items():
         if (place := _place(path, targets)) is not None:
-            tree.make(place)
-            for name, value in properties.items():
-                tree.set(place, name, value)
+            tree.update(place, properties)
     for label, value in nodes.get(_SYMBOLS, {}).items():
         place = _place(_text(value), targets)
         if place is not None:
-            tree.make(_SYMBOLS)
             tree.set(_SYMBOLS, label, place.encode("latin-1") + b"\0")
 
 
@@ -80,7 +81,7 @@ def _targets(nodes: _Nodes, tree: DeviceTree, where: str) -> Iterator[tuple[str,
             continue
         fragment = nodes[path.removesuffix(_OVERLAY)]
         target = fragment.get("target")
-        name = _text(fragment.get("target-path", b""))
+        name = _text(fragment.get("target-path", bytearray()))
         place = paths.get(int.from_bytes(target)) if target is not None else name
         if not place or (target is None and not tree.has(place)):
             raise DeviceTreeError(
@@ -91,8 +92,8 @@ def _targets(nodes: _Nodes, tree: DeviceTree, where: str) -> Iterator[tuple[str,
 
 def _place(path: str, targets: dict[str, str]) -> str | None:
     """Where in the tree it goes; None for what does not."""
-    root = next((each for each in targets if path == each or path.startswith(f"{each}/")), None)
-    return None if root is None else (targets[root].rstrip("/") + path.removeprefix(root)) or "/"
+    root = "/".join(path.split("/", 3)[:3])
+    return None if root not in targets else (targets[root].rstrip("/") + path.removeprefix(root)) or "/"
 
 
 def _by_phandle(tree: DeviceTree) -> dict[int, str]:
@@ -105,17 +106,17 @@ def _by_phandle(tree: DeviceTree) -> dict[int, str]:
     return found
 
 
-def _add(properties: dict[str, bytes], name: str, at: int, number: int, where: str) -> None:
-    value = properties.get(name, b"")[max(at, 0) :][:_CELL]
+def _add(properties: dict[str, bytearray], name: str, at: int, number: int, where: str) -> None:
+    value = properties.get(name, bytearray())[max(at, 0) : max(at, 0) + _CELL]
     _replace(properties, name, at, int.from_bytes(value) + number, where)
 
 
-def _replace(properties: dict[str, bytes], name: str, at: int, number: int, where: str) -> None:
-    value = properties.get(name, b"")
+def _replace(properties: dict[str, bytearray], name: str, at: int, number: int, where: str) -> None:
+    value = properties.get(name, bytearray())
     if not 0 <= at <= len(value) - _CELL or number >= _NO_PHANDLE:
         raise DeviceTreeError(f"{where}: damaged device tree overlay: no reference at {at} of {name}")
-    properties[name] = value[:at] + number.to_bytes(_CELL) + value[at + _CELL :]
+    value[at : at + _CELL] = number.to_bytes(_CELL)
 
 
-def _text(value: bytes) -> str:
+def _text(value: bytes | bytearray) -> str:
     return value.partition(b"\0")[0].decode("latin-1")

@@ -20,9 +20,10 @@ def disown(machine: Machine) -> None:
     if not isinstance(machine.root, Folder):
         return
     path = machine.root.path_of(RECEIPT)
-    if not os.path.exists(path):  # a load that is none of pykdump's business changes no file
-        return
     try:
+        os.lstat(path)  # a load that is none of pykdump's business changes no file
         os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
     except OSError as error:
-        log.debug("%s: %s", path, error.strerror)
+        log.warning("%s stays, and pykdump status tells what it says: %s", path, error.strerror)

@@ -12,7 +12,7 @@ from pathlib import Path
 from pykexec import bootentries, checks, command_line, formats, initramfs
 from pykexec.bootentries import BootEntry, RunningKernel
 from pykexec.bootpaths import first_file, view
-from pykexec.errors import FileError, ImageError, MachineError, UsageError
+from pykexec.errors import FileError, ImageError, MachineError, UsageError, printable
 from pykexec.files import FileData
 from pykexec.formats import identify, magic
 from pykexec.machine import Machine
@@ -108,17 +108,13 @@ def _find(machine: Machine, request: Request) -> _Found:
 
 
 def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
-    known = bootentries.entries(machine.root, machine.uname_machine)
-    if wanted == DEFAULT and not any(wanted in (entry.id, entry.file_name) for entry in known):
-        entry = bootentries.default(machine.root, known)
-    else:
-        entry = bootentries.find(known, wanted)
+    entry = _entry(machine, wanted)
     initrds = () if request.initrd is not None else entry.initrds
     overlays = entry.overlays if entry.device_tree else ()
     kernel = _file(machine.root, entry.kernel, "kernel")
     return _Found(
         kernel=kernel,
-        where=f"boot entry {entry.id}",
+        where=f"boot entry {printable(entry.id)}",
         initrds=tuple(_file(machine.root, path, "initrd") for path in initrds),
         command_line=entry.options or None,
         device_tree=_file(machine.root, entry.device_tree, "device tree") if entry.device_tree else None,
@@ -128,10 +124,25 @@ def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
             *_addons(machine.root, entry.kernel, kernel),
             *(_file(machine.root, path, "add-on") for path in entry.extras if _is_addon(path)),
         ),
-        taken=(f"boot entry {entry.id}{f' ({entry.title})' if entry.title else ''}: /{entry.source}",),
+        taken=(f"boot entry {_name(entry)}: /{entry.source}",),
         warnings=(*_doubts(entry), *_without(machine.root, entry.kernel, kernel, entry.extras)),
         parts=tuple(f"/{path}" for path in initrds),
     )
+
+
+def _entry(machine: Machine, wanted: str) -> BootEntry:
+    known = bootentries.entries(machine.root, machine.uname_machine)
+    is_default = wanted == DEFAULT and not any(wanted in (entry.id, entry.file_name) for entry in known)
+    # Where there are files of entries, GRUB's menu is made of them.
+    found = None if known else bootentries.of_grub(machine.root, None if is_default else wanted)
+    if found:
+        return found
+    return bootentries.default(machine.root, known) if is_default else bootentries.find(known, wanted)
+
+
+def _name(entry: BootEntry) -> str:
+    has_title = entry.title and not entry.id.endswith(entry.title)
+    return printable(f"{entry.id} ({entry.title})" if has_title else entry.id)
 
 
 def _is_addon(path: str) -> bool:
@@ -140,7 +151,7 @@ def _is_addon(path: str) -> bool:
 
 def _doubts(entry: BootEntry) -> Iterator[str]:
     for note in entry.notes:
-        yield f"/{entry.source}: {note}"
+        yield printable(f"/{entry.source}: {note}")
     if entry.tries_left == 0:
         yield f"boot entry {entry.id}: its boot counter says that it failed each time it was tried"
     if entry.overlays and not entry.device_tree:

@@ -7,18 +7,103 @@ import errno
 import os
 import sys
 
-from pykexec.errors import PykexecError, UsageError, printable
+from pykexec.errors import PykexecError, UsageError, printable, printable_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import IO
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TextIO
 
     import click
 
 _SIGBUS = 7  # include/uapi/asm-generic/signal.h, and x86's; importing the name takes longer
 _INTERRUPTED = 128 + 2  # as a shell tells a SIGINT
 _OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+class PrintableStream:
+    """A text stream that lets nothing pass which a terminal would act on, whoever the text comes from.
+
+    A write that fails does not stop what is being done: the rest goes nowhere, and `failure` keeps why.
+    What is no text, or has made itself safe, asks for `unfiltered`.
+    """
+
+    def __init__(self, beneath: TextIO) -> None:
+        self.beneath = beneath
+        self.buffer = _PrintableBytes(self)
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write the text; what is unprintable in it as Python escapes it."""
+        try:
+            self.beneath.write(printable_text(text))
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of them."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hand on what is buffered."""
+        try:
+            self.beneath.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def fileno(self) -> int:
+        """Return the descriptor's number."""
+        return self.beneath.fileno()
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return self.beneath.isatty()
+
+    @property
+    def encoding(self) -> str:
+        """How text becomes bytes."""
+        return self.beneath.encoding
+
+    @property
+    def errors(self) -> str | None:
+        """What becomes of text that has no bytes there."""
+        return self.beneath.errors
+
+    def _give_up(self, error: OSError) -> None:
+        self.failure = self.failure or error
+        abandon(self.beneath)
+
+
+class _PrintableBytes:
+    """Where click writes text that it has made bytes of."""
+
+    closed = False
+
+    def __init__(self, text: PrintableStream) -> None:
+        self._text = text
+
+    def write(self, data: bytes) -> int:
+        self._text.write(bytes(data).decode("utf-8", "surrogateescape"))
+        return len(data)
+
+    def flush(self) -> None:
+        self._text.flush()
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+def unfiltered(stream: TextIO) -> TextIO:
+    """Return the stream itself, for what is no text, or has nothing of others in it."""
+    return stream.beneath if isinstance(stream, PrintableStream) else stream
 
 
 def complain(program: str, what: str, hint: str | None = None) -> None:
@@ -34,16 +119,31 @@ def complain(program: str, what: str, hint: str | None = None) -> None:
 
 
 def exit_code(program: str, work: Callable[[], int]) -> int:
-    """Do the work of that program and return the exit status, `work`'s or that of an expected failure."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a command line may hold what the terminal cannot show
-            reconfigure(errors="backslashreplace")
+    """Do the work of that program and return the exit status, `work`'s or that of an expected failure.
+
+    All that is printed meanwhile is printable (see `PrintableStream`).
+    """
+    before = sys.stdout, sys.stderr
+    output, sys.stderr = _printable_stream(sys.stdout), _printable_stream(sys.stderr)
+    sys.stdout = output
     try:
-        status = work()
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
+        return _with_output(program, output, _status(program, work))
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _printable_stream(stream: TextIO) -> TextIO:
+    if stream is None or isinstance(stream, PrintableStream):
+        return stream
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:  # there may be letters that its encoding does not have
+        reconfigure(errors="backslashreplace")
+    return PrintableStream(stream)  # type: ignore[return-value] # all of TextIO that is used
+
+
+def _status(program: str, work: Callable[[], int]) -> int:
+    try:
+        return work()
     except PykexecError as error:
         complain(program, error.what, error.hint)
         return error.exit_code
@@ -64,6 +164,19 @@ def exit_code(program: str, work: Callable[[], int]) -> int:
         return PykexecError.exit_code
 
 
+def _with_output(program: str, output: TextIO, status: int) -> int:
+    """Flush the output, and return the status of the work and of that."""
+    if not isinstance(output, PrintableStream):
+        return status
+    output.flush()
+    if output.failure is None:
+        return status
+    if isinstance(output.failure, BrokenPipeError):
+        return status or 1
+    complain(program, f"cannot write the output: {output.failure.strerror}")
+    return PykexecError.exit_code
+
+
 def click_exit_code(program: str, group: click.Group, arguments: Sequence[str], prefix: str = "") -> int:
     """The same for a group of click's, whose commands return their status; wrong usage is one line, too.
 
@@ -73,15 +186,18 @@ def click_exit_code(program: str, group: click.Group, arguments: Sequence[str], 
 
     def work() -> int:
         try:
-            return int(group.main(list(arguments), prog_name=program, standalone_mode=False) or 0)
-        except click.exceptions.NoArgsIsHelpError as error:
-            print(error.ctx.get_help() if error.ctx else "")
-            return UsageError.exit_code
+            status = int(group.main(list(arguments), prog_name=program, standalone_mode=False) or 0)
+            return status if arguments else UsageError.exit_code  # click before 8.2 has printed the help
         except click.ClickException as error:
+            if not arguments:  # since then the help is an error's message
+                print(error.format_message())
+                return UsageError.exit_code
             what = " ".join(error.format_message().split())
             raise UsageError(what, hint=f"see {program} --help") from error
         except click.Abort:
             raise KeyboardInterrupt from None
+        except SystemExit as end:  # what click answers to EPIPE, and to a shell that asks for completions
+            return end.code if isinstance(end.code, int) else 0
 
     with CutFiles(prefix or program):
         return exit_code(prefix or program, work)
@@ -117,7 +233,7 @@ class CutFiles:
         os._exit(PykexecError.exit_code)
 
 
-def abandon(stream: IO[str] | None) -> None:
+def abandon(stream: TextIO | None) -> None:
     """The interpreter flushes its streams at the end: what cannot be written must not fail once more."""
     if stream is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

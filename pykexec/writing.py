@@ -6,6 +6,7 @@ Links below the root of another system are followed as they would be there: none
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -15,37 +16,51 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pykexec.errors import FileError
+from pykexec.values import dataclass
 
 _LINKS_MAX = 40  # MAXSYMLINKS, include/linux/namei.h
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME_BYTES = 4
+_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAME_KEPT = 100  # of a file's name in that of its unfinished copy: NAME_MAX is 255 bytes
 
 
 def write_file(
-    path: str | os.PathLike[str], data: bytes | str, *, mode: int, root: str | os.PathLike[str] = "/"
+    path: str | os.PathLike[str],
+    data: bytes | str,
+    *,
+    mode: int,
+    root: str | os.PathLike[str] = "/",
+    durable: bool = True,
 ) -> None:
     """Write a file of those contents; see `new_file`."""
-    with new_file(path, mode=mode, root=root) as file:
+    with new_file(path, mode=mode, root=root, durable=durable) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
 def new_file(
-    path: str | os.PathLike[str], *, mode: int, root: str | os.PathLike[str] = "/", durable: bool = True
+    path: str | os.PathLike[str],
+    *,
+    mode: int,
+    root: str | os.PathLike[str] = "/",
+    durable: bool = True,
+    make_folders: bool = True,
 ) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` once the block has ended without an error.
 
     `path` is absolute or relative to the working folder, and lies below `root`. It gets `mode` whatever the
-    umask. Missing folders are made, with mode 0755. `durable`: from then on it outlasts a crash.
+    umask. `make_folders`: missing folders are made, with mode 0755. `durable`: from then on it outlasts a
+    crash.
     Raises FileError where `path` is a link or no regular file, or where it cannot be written; what was there
     before then stays as it was.
     """
     place = _absolute(path)
     try:
-        with _opened_folder(place.parent, Path(root), make=True) as folder:
+        with opened_folder(place.parent, Path(root), make=make_folders) as folder:
             _require_file(place, folder)
-            partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(4)}"
+            partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(_NAME_BYTES)}"
             descriptor = os.open(partial, _NEW_FILE, mode=0o600, dir_fd=folder)
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -67,6 +82,16 @@ def new_file(
         raise FileError(f"cannot write {str(path)!r}: {error}") from error
 
 
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of a file have left that were killed. Nobody may be writing it meanwhile."""
+    place = _absolute(path)
+    begin = f".{place.name[:_NAME_KEPT]}."
+    with suppress(OSError), opened_folder(place.parent) as folder:
+        for name in [each.name for each in os.scandir(folder)]:
+            if name.startswith(begin) and len(name) == len(begin) + 2 * _NAME_BYTES:
+                os.unlink(name, dir_fd=folder)
+
+
 def make_private_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder that is for its owner alone (0700), whatever the umask; one that is there becomes so.
 
@@ -74,7 +99,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
     """
     place = _absolute(path)
     try:
-        with _opened_folder(place.parent, Path("/"), make=True) as parent:
+        with opened_folder(place.parent, Path("/"), make=True) as parent:
             with suppress(FileExistsError):
                 os.mkdir(place.name, 0o700, dir_fd=parent)
             with _opened(os.open(place.name, _FOLDER, dir_fd=parent)) as folder:
@@ -90,17 +115,164 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
         raise FileError(f"cannot make the folder {place}: {error.strerror}") from error
 
 
+def write_value(path: str | os.PathLike[str], text: str, *, root: str | os.PathLike[str] = "/") -> None:
+    """Write to a file that is there, as those of /proc, /sys and /dev are: it is not made, cut or replaced.
+
+    It lies below `root`. Raises FileError.
+    """
+    place = _absolute(path)
+    try:
+        with opened_folder(place.parent, Path(root)) as folder:
+            descriptor = os.open(place.name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                file.write(text.encode())
+    except OSError as error:
+        raise FileError(f"cannot write {place}: {error.strerror}") from error
+    except ValueError as error:  # a NUL byte in the name
+        raise FileError(f"cannot write {str(path)!r}: {error}") from error
+
+
 def remove_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> bool:
     """Remove a file or link below `root`; return whether there was one. Raises FileError."""
     place = _absolute(path)
     try:
-        with _opened_folder(place.parent, Path(root)) as folder:
+        with opened_folder(place.parent, Path(root)) as folder:
             os.unlink(place.name, dir_fd=folder)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise FileError(f"cannot remove {place}: {error.strerror}") from error
     return True
+
+
+def make_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
+    """Make a folder below `root`, and those it is in, where there is none. Raises FileError."""
+    place = _absolute(path)
+    try:
+        with opened_folder(place, Path(root), make=True):
+            pass
+    except OSError as error:
+        raise FileError(f"cannot make the folder {place}: {error.strerror}") from error
+
+
+def remove_empty_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
+    """Remove a folder below `root` in which nothing is, if it is there. Raises FileError."""
+    place = _absolute(path)
+    try:
+        with opened_folder(place.parent, Path(root)) as folder:
+            os.rmdir(place.name, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise FileError(f"cannot remove {place}: {error.strerror}") from error
+
+
+def move_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/"
+) -> None:
+    """Give a file below `root` another name. Raises FileError, also where something has that name."""
+    old, new = _absolute(source), _absolute(target)
+    if look(new, root=root) is not None:
+        raise FileError(f"{new} is there: {old} stays where it is")
+    try:
+        with opened_folder(old.parent, Path(root)) as one, opened_folder(new.parent, Path(root)) as other:
+            os.rename(old.name, new.name, src_dir_fd=one, dst_dir_fd=other)
+            os.fsync(other)
+    except OSError as error:
+        raise FileError(f"cannot move {old} to {new}: {error.strerror}") from error
+
+
+def write_link(
+    path: str | os.PathLike[str],
+    to: str,
+    *,
+    root: str | os.PathLike[str] = "/",
+    durable: bool = True,
+) -> None:
+    """Make a symbolic link, or lead one elsewhere. Raises FileError, also where no link has the name."""
+    place = _absolute(path)
+    try:
+        with opened_folder(place.parent, Path(root), make=True) as folder:
+            found = _found(place.name, folder)
+            if found is not None and found.link is None:
+                raise FileError(f"cannot write {place}: it is no link", hint="remove it, or name another")
+            partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(4)}"
+            os.symlink(to, partial, dir_fd=folder)
+            os.replace(partial, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+            if durable:
+                os.fsync(folder)
+    except OSError as error:
+        raise FileError(f"cannot write {place}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What has a certain name."""
+
+    status: os.stat_result
+    link: str | None
+    """What it points to, where it is a link."""
+
+
+def look(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> Found | None:
+    """Return what has that name below `root`; None where nothing has. Raises FileError."""
+    place = _absolute(path)
+    try:
+        with opened_folder(place.parent, Path(root)) as folder:
+            return _found(place.name, folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise FileError(f"cannot look at {place}: {error.strerror}") from error
+
+
+def follow(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> Found | None:
+    """Return what the name stands for below `root` after all links; None for nothing. Raises FileError."""
+    place, top = _absolute(path), Path(root).absolute()
+    for _ in range(_LINKS_MAX):
+        found = look(place, root=top)
+        if found is None or found.link is None:
+            return found
+        to = Path(found.link)
+        place = top / to.relative_to("/") if to.is_absolute() else place.parent / to
+        if place.name in ("", ".."):
+            return None
+    return None
+
+
+def read_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> bytes | None:
+    """Return what is in a regular file below `root`; None where there is none. Raises FileError."""
+    place = _absolute(path)
+    found = look(place, root=root)
+    if found is None or not stat.S_ISREG(found.status.st_mode):
+        return None
+    try:
+        with (
+            opened_folder(place.parent, Path(root)) as folder,
+            os.fdopen(os.open(place.name, _OLD_FILE, dir_fd=folder), "rb") as file,
+        ):
+            return file.read()
+    except OSError as error:
+        raise FileError(f"cannot read {place}: {error.strerror}") from error
+
+
+def check_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
+    """Raises the FileError that `new_file` would raise, as far as that can be told without writing."""
+    place = _absolute(path)
+    try:
+        with opened_folder(place.parent, Path(root)) as folder:
+            _require_file(place, folder)
+    except FileNotFoundError:
+        return  # its folders would be made
+    except OSError as error:
+        raise FileError(f"cannot write {place}: {error.strerror}") from error
+
+
+def _found(name: str, folder: int) -> Found | None:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return Found(status, os.readlink(name, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else None)
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
@@ -118,7 +290,9 @@ def _require_file(place: Path, folder: int) -> None:
         return
     if stat.S_ISLNK(mode):
         to = os.readlink(place.name, dir_fd=folder)
-        raise FileError(f"cannot write {place}: it is a link to {to}", hint="name the file itself")
+        raise FileError(
+            f"cannot write {place}: it is a link to {to}", hint="remove the link, or name the file itself"
+        )
     if not stat.S_ISREG(mode):
         raise FileError(f"cannot write {place}: it is no regular file", hint="name another")
 
@@ -132,7 +306,7 @@ def _opened(descriptor: int) -> Iterator[int]:
 
 
 @contextmanager
-def _opened_folder(path: Path, root: Path, *, make: bool = False) -> Iterator[int]:
+def opened_folder(path: Path, root: Path = Path("/"), *, make: bool = False) -> Iterator[int]:
     """Open a folder below a root, as it would be found by a process that has this root.
 
     `make`: missing folders are made. Raises OSError, and FileError where the path leads out of the root.
@@ -177,6 +351,7 @@ def _open_below(name: str, folder: int, *, make: bool) -> int:
     found = os.open(name, _FOLDER, dir_fd=folder)
     if made:
         os.fchmod(found, 0o755)
+        os.fsync(folder)
     return found
 
 

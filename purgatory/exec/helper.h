@@ -8,6 +8,9 @@ enum { STDOUT = 1, STDERR = 2 };
 /* The exit codes of kexec-tools (and pykexec/errors.py). */
 enum { DONE = 0, WRONG = 1, UNAVAILABLE = 253, FAILED = 255 };
 
+/* include/uapi/linux/fcntl.h */
+enum { AT_FDCWD = -100 };
+
 /* The errno values that decide something (include/uapi/asm-generic/errno-base.h, errno.h). */
 enum { ENOEXEC = 8, EINVAL = 22, ENOSYS = 38, EOPNOTSUPP = 95 };
 
@@ -60,12 +63,14 @@ enum {
 	NR_close = 3,
 	NR_ioctl = 16,
 	NR_socket = 41,
+	NR_execve = 59,
 	NR_sync = 162,
 	NR_reboot = 169,
 	NR_getdents64 = 217,
 	NR_exit_group = 231,
 	NR_kexec_load = 246,
 	NR_openat = 257,
+	NR_readlinkat = 267,
 	NR_kexec_file_load = 320,
 };
 #else
@@ -77,11 +82,13 @@ enum {
 	NR_getdents64 = 61,
 	NR_read = 63,
 	NR_write = 64,
+	NR_readlinkat = 78,
 	NR_sync = 81,
 	NR_exit_group = 94,
 	NR_kexec_load = 104,
 	NR_reboot = 142,
 	NR_socket = 198,
+	NR_execve = 221,
 	NR_kexec_file_load = 294,
 };
 #endif

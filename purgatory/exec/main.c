@@ -196,11 +196,53 @@ static int run(struct request *request)
 	return code;
 }
 
-/* `stack`: as the kernel leaves it: the number of words, the words, a null pointer. */
+/* The file beside this program, named as it is and `.program`, is run in its place: it is pykexec's command. In an
+ * image that somebody has put this program alone into there is none. Returns where nothing can be run. */
+static void hand_over(char **words, char **environment)
+{
+	static const char suffix[] = ".program";
+	enum { PATH_MAX = 4096 /* include/uapi/linux/limits.h */, ROOM = PATH_MAX - sizeof(suffix) };
+	char path[PATH_MAX];
+	long size = SYSTEM_CALL(readlinkat, AT_FDCWD, "/proc/self/exe", path, ROOM, 0);
+
+	if (size <= 0 || size == ROOM)
+		return;
+	for (unsigned long i = 0; i < sizeof(suffix); i++)
+		path[size + i] = suffix[i];
+	SYSTEM_CALL(execve, path, words, environment, 0, 0);
+}
+
+static int is_named(const char *path, const char *name)
+{
+	const char *last = path;
+
+	for (; *path; path++)
+		if (*path == '/')
+			last = path + 1;
+	return same(last, name);
+}
+
+/* Under this name it stands for the one command of pykexec's that it can do nothing of. */
+static int refuse_log(void)
+{
+	put("vmcore-dmesg: pykexec, which it is a part of, is not here\n");
+	flush(STDERR);
+	return WRONG;
+}
+
+/* `stack`: as the kernel leaves it: the number of words, the words, a null pointer, the environment. */
 __attribute__((noreturn)) void start(char **stack)
 {
 	struct request request = { .command_line = "" };
-	int code = stack[0] && parse(&request, stack + 2) ? WRONG : run(&request);
+	long count = (long)stack[0];
+	char **words = stack + 1;
+	int code;
+
+	hand_over(words, words + count + 1);
+	if (count && is_named(words[0], "vmcore-dmesg"))
+		code = refuse_log();
+	else
+		code = count && parse(&request, words + 1) ? WRONG : run(&request);
 
 	for (;;)
 		SYSTEM_CALL(exit_group, code, 0, 0, 0, 0);

@@ -26,6 +26,8 @@ _HASHES: Mapping[str, Callable[[memoryview], bytes]] = {
 _COMPRESSIONS = {"lzo": "lzop"}
 """U-Boot's names (IH_COMP_* in its image.c) where ours are others."""
 _TREE_MAX = 16 * MIB
+"""Of all trees and overlays of a configuration together."""
+_TREES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,13 @@ class Fit:
             if wanted not in names:
                 raise ImageError(f"{self.path}: no configuration {wanted}", hint=hint)
             return wanted
+        fitting: dict[str, str] = {}  # machines to the first configuration for them
+        for each in self.configurations:
+            for machine in each.compatible:
+                fitting.setdefault(machine, each.name)
         for machine in compatible:
-            for each in self.configurations:
-                if machine in each.compatible:
-                    return each.name
+            if machine in fitting:
+                return fitting[machine]
         if self.default in names:
             return self.default
         if len(names) == 1:
@@ -91,9 +96,7 @@ class Fit:
         )
         if not kernels:
             raise ImageError(f"{self.path}: its configuration {name} has no kernel")
-        trees = [
-            self._image(each, name, "fdt", ("flat_dt",), size_max=_TREE_MAX) for each in chosen.texts("fdt")
-        ]
+        trees = self._trees(chosen.texts("fdt"), name)
         return Bundle(
             format=f"FIT image, configuration {name}",
             kernel=kernels[0],
@@ -103,6 +106,17 @@ class Fit:
             overlays=tuple(trees[1:]),
             notes=(*self._other_machine(chosen, name, compatible), *self._left_out(chosen, name)),
         )
+
+    def _trees(self, names: Sequence[str], configuration: str) -> list[memoryview]:
+        """A tree and overlays for it. What they say of their sizes, they may say of the same bytes."""
+        if len(names) > _TREES_MAX:
+            raise ImageError(f"{self.path}: {len(names)} trees in the configuration {configuration}")
+        trees: list[memoryview] = []
+        left = _TREE_MAX
+        for name in names:
+            trees.append(self._image(name, configuration, "fdt", ("flat_dt",), size_max=left))
+            left -= trees[-1].nbytes
+        return trees
 
     def _image(
         self,
@@ -125,6 +139,8 @@ class Fit:
         if any(each.startswith("cipher") for each in node.children):
             raise ImageError(f"{where}: encrypted, which only U-Boot can undo")
         data = self._contents(where, node)
+        if size_max is not None and data.nbytes > size_max:
+            raise ImageError(f"{where}: {data.nbytes} bytes, which no {role} has")
         _compare_hashes(where, node, data)
         packed = node.text("compression") or "none"
         if packed == "none" or not unpack:
@@ -192,12 +208,15 @@ def parse(path: str, data: memoryview) -> Fit:
 
 
 def _compare_hashes(where: str, node: Node, data: memoryview) -> None:
+    found: dict[str, bytes] = {}  # by algorithm: each takes its time once, however often it is there
     for name, each in node.children.items():
         if not name.startswith("hash") or "uboot-ignore" in each.properties:
             continue
-        algorithm, value = each.text("algo"), each.properties.get("value")
-        compute = _HASHES.get(algorithm or "")
+        algorithm, value = each.text("algo") or "no algo", each.properties.get("value")
+        compute = _HASHES.get(algorithm)
         if compute is None or value is None:
-            raise ImageError(f"{where}/{name}: a hash that cannot be checked ({algorithm or 'no algo'})")
-        if compute(data) != bytes(value):
+            raise ImageError(f"{where}/{name}: a hash that cannot be checked ({algorithm})")
+        if algorithm not in found:
+            found[algorithm] = compute(data)
+        if found[algorithm] != value:
             raise ImageError(f"{where}: damaged: its {algorithm} is another than {name} says")

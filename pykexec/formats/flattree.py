@@ -17,7 +17,7 @@ _HEADER = struct.Struct(">10I")
 _VERSION, _COMPATIBLE_VERSION = 17, 16
 _BEGIN_NODE, _END_NODE, _PROP, _NOP, _END = 1, 2, 3, 4, 9
 _DEPTH_MAX = 16
-_TAGS_MAX = 1 << 17
+_TAGS_MAX = 1 << 16
 _NAME_MAX = 256
 _TEXT_MAX = 64 * KIB
 """Longer than any command line or list of machines."""

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from pykexec.memory import KIB
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pykexec.formats.compression import Decompressor
@@ -26,10 +24,10 @@ def implementation() -> tuple[Callable[[], "Decompressor"], type[Exception]]:
 class _OfPackage:
     """zstandard gives all that the input holds: so that this stays little, it is fed little.
 
-    Four bytes can stand for a block of 128 KiB (RFC 8878, RLE_Block): a KiB for 32 MiB.
+    Four bytes can stand for a block of 128 KiB (RFC 8878, RLE_Block): 512 of them for 16 MiB.
     """
 
-    _PIECE = KIB
+    _PIECE = 512
 
     def __init__(self) -> None:
         import zstandard

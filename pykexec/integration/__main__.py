@@ -12,7 +12,7 @@ from pykexec import streams
 from pykexec.errors import PykexecError
 from pykexec.integration import files
 from pykexec.integration import install as installer
-from pykexec.integration.steps import Step
+from pykexec.integration.steps import perform
 
 _STATIC = click.option("--static", is_flag=True, help="The small static kexec, without Python.")
 _ROOT = click.option(
@@ -27,7 +27,7 @@ _INITRAMFS_TOOLS = click.option("--initramfs-tools", is_flag=True, help="The hoo
 _ALTERNATIVES = click.option(
     "--alternatives",
     is_flag=True,
-    help="The command kexec, with update-alternatives; the C tool stays beside it.",
+    help="The commands kexec and vmcore-dmesg, with update-alternatives; the C tools stay beside them.",
 )
 _DOCUMENTATION = click.option(
     "--documentation", is_flag=True, help="Manual pages, and completions for bash, zsh and fish."
@@ -53,8 +53,8 @@ def list_files(static: bool) -> None:
     for entry in entries:
         if not entry.folder:
             what = f"{len(entry.data):10}" if entry.link is None else f"{'link':>10}"
-            click.echo(f"{what} {entry.path}")
-    click.echo(files.summary(entries))
+            print(f"{what} {entry.path}")
+    print(files.summary(entries))
 
 
 @main.command()
@@ -64,7 +64,7 @@ def copy(static: bool, folder: Path) -> None:
     """Copy these files below FOLDER, from which an initramfs is made."""
     entries = _entries(static)
     files.copy(entries, folder)
-    click.echo(f"pykexec: {files.summary(entries)}")
+    print(f"pykexec: {files.summary(entries)}")
 
 
 @main.command()
@@ -92,12 +92,13 @@ def install(
     ).found()
     steps = installer.installation(wanted)
     try:
-        _perform(steps, dry_run)
+        perform(steps, dry_run=dry_run)
     except PykexecError:
-        _recover(wanted)
+        if not dry_run:
+            _recover(wanted)
         raise
     for line in installer.advice(wanted):
-        click.echo(f"next: {line}")
+        print(f"next: {line}")
 
 
 @main.command()
@@ -121,21 +122,14 @@ def remove(
     what = installer.Wanted(root, dracut, initramfs_tools, alternatives, documentation, program=program)
     wanted = what.installed()
     steps = installer.removal(wanted)
-    _perform(steps, dry_run)
+    perform(steps, dry_run=dry_run)
     if not steps:
-        click.echo(f"nothing of that is installed below {root}")
-
-
-def _perform(steps: Sequence[Step], dry_run: bool) -> None:
-    for step in steps:
-        click.echo(step.describe())
-        if not dry_run:
-            step.do()
+        print(f"nothing of that is installed below {root}")
 
 
 def _recover(wanted: installer.Wanted) -> None:
     try:
-        _perform(installer.recovery(wanted), dry_run=False)
+        perform(installer.recovery(wanted))
     except PykexecError as error:  # said beside the one that it began with
         streams.complain("pykexec", error.what, error.hint)
 

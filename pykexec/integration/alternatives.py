@@ -1,38 +1,36 @@
-"""The command ``kexec`` as a link the administrator can turn (update-alternatives(1), dpkg-divert(1))."""
+"""Commands as links that the administrator can turn (update-alternatives(1)), with the C tools beside them
+(dpkg-divert(1)).
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pykexec import children, writing
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.integration.steps import Move, Run, Step
 
-_LINK = "etc/alternatives/kexec"
-_C_TOOL_PATHS = ("/sbin/kexec", "/usr/sbin/kexec")
+OWN = "/usr/lib/pykexec"
+"""The folder of the programs that the links lead to."""
+_LINKS = "etc/alternatives"
+_FOLDERS = ("/sbin", "/usr/sbin")
 _C_TOOL_SUFFIX = ".kexec-tools"
-_HELPER_PRIORITY, _C_TOOL_PRIORITY, _PRIORITY = 40, 50, 60
-"""The helper, which cannot do all that kexec can, is never chosen by itself where there is another."""
+_C_TOOL_PRIORITY = 50
+_SECONDS = 60.0
 
 
-def register(root: Path, program: Path) -> Iterator[Step]:
-    """Make ``kexec`` a link to that program (a path in the root), with the C tool beside it.
+def register(root: Path, command: str, program: str, priority: int) -> Iterator[Step]:
+    """Make a command a link to that program (a path in the root), with the C tool beside it.
 
-    Raises PykexecError where something stands in the way.
+    The highest priority is chosen by itself; the C tool has 50. Raises PykexecError where something stands
+    in the way.
     """
-    if not os.access(_in(root, str(program)), os.X_OK):
-        raise FileError(
-            f"{program}: there is no such program below {root}",
-            hint="install pykexec there first (pip install pykexec), or name it: --program PATH",
-        )
-    link, owned = _c_tool(root)
+    link, owned = _c_tool(root, command)
     aside = f"{link}{_C_TOOL_SUFFIX}"
-    if _in(root, str(program)) == _in(root, link):
-        raise UsageError(f"{program} is where the link to it would be", hint="name another: --program PATH")
     if not shutil.which("update-alternatives"):
         raise PykexecError("there is no update-alternatives here", hint=f"link {link} to {program} yourself")
     if _is_file(root, link):
@@ -44,64 +42,73 @@ def register(root: Path, program: Path) -> Iterator[Step]:
         divert = ("--local", "--rename", "--divert", aside, "--add", link)
         yield Run(("dpkg-divert", *_option(root), *divert))
     if _is_file(root, link) or _is_file(root, aside):
-        yield _alternative(root, "--install", link, "kexec", aside, str(_C_TOOL_PRIORITY))
-    priority = _HELPER_PRIORITY if _is_helper(str(program)) else _PRIORITY
-    yield _alternative(root, "--install", link, "kexec", str(program), str(priority))
+        yield _alternative(root, "--install", link, command, aside, str(_C_TOOL_PRIORITY))
+    yield _alternative(root, "--install", link, command, program, str(priority))
 
 
-def unregister(root: Path, program: Path | None) -> Iterator[Step]:
-    """Undo that for a program, or for pykexec and its helper wherever they are, or were.
+def require_program(root: Path, command: str, program: Path) -> None:
+    """Raises PykexecError where a link to that program could not work."""
+    found = writing.follow(_in(root, str(program)), root=root)
+    if found is None or not stat.S_ISREG(found.status.st_mode) or not found.status.st_mode & 0o111:
+        raise FileError(
+            f"{program}: there is no such program below {root}",
+            hint="install pykexec there first (pip install pykexec), or name it: --program PATH",
+        )
+    if str(program) in (f"{folder}/{command}" for folder in _FOLDERS):
+        raise UsageError(f"{program} is where the link to it would be", hint="name another: --program PATH")
+
+
+def unregister(root: Path, command: str, program: Path | None = None) -> Iterator[Step]:
+    """Undo that for pykexec's programs and for this one, wherever they are, or were.
 
     The C tool gets its place back, unless others than it are left to choose from.
     """
-    link, owned = _c_tool(root)
+    link, owned = _c_tool(root, command)
     aside = f"{link}{_C_TOOL_SUFFIX}"
-    there = registered(root)
-    gone = [str(program)] if program else [each for each in there if is_ours(each)]
+    there = registered(root, command)
+    gone = [each for each in there if is_ours(each) or each == str(program)]
     for each in gone:
-        yield _alternative(root, "--remove", "kexec", each)
+        yield _alternative(root, "--remove", command, each)
     if _is_file(root, aside) and not set(there) - {*gone, aside}:
         if there:  # update-alternatives itself may be what failed
-            yield _alternative(root, "--remove", "kexec", aside)
+            yield _alternative(root, "--remove", command, aside)
         if owned:
             undo = ("--local", "--rename", "--divert", aside, "--remove", link)
             yield Run(("dpkg-divert", *_option(root), *undo))
         elif not _is_file(root, link):  # else a package manager has put a newer one there
-            yield Move(_in(root, aside), _in(root, link))
+            yield Move(_in(root, aside), _in(root, link), root)
 
 
-def recover(root: Path, program: Path) -> Iterator[Step]:
-    """Undo what `register` did before a step failed; nothing if the program was there before."""
-    if has_moved(root) and str(program) not in registered(root):
-        yield from unregister(root, program)
+def recover(root: Path, command: str) -> Iterator[Step]:
+    """Undo what `register` did before a step failed; nothing if the command was pykexec's before."""
+    if has_moved(root, command) and not any(map(is_ours, registered(root, command))):
+        yield from unregister(root, command)
 
 
-def has_moved(root: Path) -> bool:
+def has_moved(root: Path, command: str) -> bool:
     """Whether the C tool is not in its place, but beside it."""
-    return _is_file(root, f"{_c_tool(root)[0]}{_C_TOOL_SUFFIX}")
+    return _is_file(root, f"{_c_tool(root, command)[0]}{_C_TOOL_SUFFIX}")
 
 
-def registered(root: Path) -> Sequence[str]:
-    """What ``kexec`` can be in that system, and what it is, though that may be gone; nothing if no link."""
-    link = root / _LINK
-    if not link.is_symlink():
+def registered(root: Path, command: str) -> Sequence[str]:
+    """What a command can be in that system, and what it is, though that may be gone; nothing if no link."""
+    link = writing.look(root / _LINKS / command, root=root)
+    if link is None or link.link is None:
         return ()
+    query = ["update-alternatives", *_option(root), "--query", command]
     try:
-        query = ["update-alternatives", *_option(root), "--query", "kexec"]
-        told = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    except OSError:
+        told = children.run(query, seconds=_SECONDS).stdout.decode("utf-8", "surrogateescape")
+    except children.ChildError:
         told = ""
     found = re.findall(r"^(?:Alternative|Value): (/.*)$", told, re.MULTILINE)
-    return tuple(dict.fromkeys([*found, str(link.readlink())]))
+    return tuple(dict.fromkeys([*found, link.link]))
 
 
 def is_ours(program: str) -> bool:
-    """Whether a program is pykexec or its helper, wherever it is."""
-    return Path(program).name == "pykexec" or _is_helper(program)
-
-
-def _is_helper(program: str) -> bool:
-    return Path(program).match("purgatory/exec/prebuilt/*.elf")
+    """Whether a program is pykexec's, wherever it is."""
+    path = Path(program)
+    # The command itself, and the helper in its package, are what earlier versions linked to.
+    return str(path.parent) == OWN or path.name == "pykexec" or path.match("purgatory/exec/prebuilt/*.elf")
 
 
 def _alternative(root: Path, *arguments: str) -> Run:
@@ -112,20 +119,20 @@ def _option(root: Path) -> tuple[str, ...]:
     return () if root == Path("/") else ("--root", str(root))
 
 
-def _c_tool(root: Path) -> tuple[str, bool]:
-    """Where the C kexec is or would be, as its package calls that place, and whether it is dpkg's."""
-    listing = root / "var/lib/dpkg/info/kexec-tools.list"
-    if listing.is_file():
-        paths = listing.read_text().split("\n")
-        for path in _C_TOOL_PATHS:
-            if path in paths:
-                return path, True
-    return _C_TOOL_PATHS[1], False
+def _c_tool(root: Path, command: str) -> tuple[str, bool]:
+    """Where the C tool is or would be, as its package calls that place, and whether it is dpkg's."""
+    listing = writing.read_file(root / "var/lib/dpkg/info/kexec-tools.list", root=root)
+    paths = [f"{folder}/{command}" for folder in _FOLDERS]
+    owned = (listing or b"").decode("utf-8", "surrogateescape").split("\n")
+    for path in paths:
+        if path in owned:
+            return path, True
+    return paths[1], False
 
 
 def _is_file(root: Path, path: str) -> bool:
-    place = _in(root, path)
-    return place.is_file() and not place.is_symlink()
+    found = writing.look(_in(root, path), root=root)
+    return found is not None and stat.S_ISREG(found.status.st_mode)
 
 
 def _in(root: Path, path: str) -> Path:

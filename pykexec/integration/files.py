@@ -8,7 +8,6 @@ folder, whatever environment it comes from.
 from __future__ import annotations
 
 import enum
-import os
 import py_compile
 import tempfile
 import warnings
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pykexec import writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.integration import imports, libraries
 
@@ -70,7 +70,7 @@ def python(arch: str | None = None) -> Sequence[Entry]:
         entries.setdefault(entry.path, entry)
     blob = imports.PACKAGE.parent / _BLOBS / f"{arch}.elf"
     entries[f"{PACKAGES}/{_BLOBS}/{arch}.elf"] = Entry(
-        f"{PACKAGES}/{_BLOBS}/{arch}.elf", Kind.PACKAGE, _read(blob)
+        f"{PACKAGES}/{_BLOBS}/{arch}.elf", Kind.PACKAGE, read(blob)
     )
     launcher = _LAUNCHER.format(interpreter=seen.interpreter, packages=PACKAGES)
     if len(launcher.splitlines()[0]) > _SHEBANG_MAX:
@@ -87,7 +87,7 @@ def python(arch: str | None = None) -> Sequence[Entry]:
 
 def static(arch: str | None = None) -> Sequence[Entry]:
     """The small static helper as ``kexec``, which needs nothing else. Raises PykexecError."""
-    return [Entry("/usr/sbin/kexec", Kind.PROGRAM, _read(helper(arch)), executable=True)]
+    return [Entry("/usr/sbin/kexec", Kind.PROGRAM, read(helper(arch)), executable=True)]
 
 
 def helper(arch: str | None = None) -> Path:
@@ -155,7 +155,8 @@ def _compile(source: Path, path: str) -> bytes:
         return target.read_bytes()
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """Return the contents of a file of this package. Raises FileError."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -165,27 +166,26 @@ def _read(path: Path) -> bytes:
 def copy(entries: Iterable[Entry], folder: Path) -> None:
     """Write the files below a folder that an initramfs is being made in.
 
-    A library that is there already stays: the generator has copied it, and what links to it. Raises
-    FileError, also where a link in the folder leads out of it.
+    A library that is there already stays: the generator has copied it, and what links to it. Links in the
+    folder are followed as they will be in the initramfs. Raises FileError.
     """
     top = folder.resolve()
     for entry in entries:
-        target = top / entry.path.lstrip("/")
-        place = target if entry.folder else target.parent
-        if not Path(os.path.realpath(place)).is_relative_to(top):
-            raise FileError(f"{place} leads out of {folder}")
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            if entry.folder or (entry.kind is Kind.LIBRARY and os.path.lexists(target)):
-                continue
-            target.unlink(missing_ok=True)
-            if entry.link is not None:
-                target.symlink_to(entry.link)
-                continue
-            target.write_bytes(entry.data)
-            target.chmod(0o755 if entry.executable else 0o644)
-        except OSError as error:
-            raise FileError(f"{target}: {error.strerror}") from error
+        _copy(entry, top / entry.path.lstrip("/"), top)
+
+
+def _copy(entry: Entry, target: Path, top: Path) -> None:
+    if entry.folder:
+        writing.make_folder(target, root=top)
+        return
+    if entry.kind is Kind.LIBRARY and writing.look(target, root=top) is not None:
+        return
+    writing.remove_file(target, root=top)  # such as a link
+    if entry.link is not None:
+        writing.write_link(target, entry.link, root=top, durable=False)
+        return
+    mode = 0o755 if entry.executable else 0o644
+    writing.write_file(target, entry.data, mode=mode, root=top, durable=False)
 
 
 def summary(entries: Sequence[Entry]) -> str:

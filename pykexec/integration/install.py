@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
+import stat
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pykexec import writing
 from pykexec.errors import UsageError
 from pykexec.integration import alternatives as links
 from pykexec.integration import documentation as texts
 from pykexec.integration import files
-from pykexec.integration.imports import PACKAGE
-from pykexec.integration.steps import Remove, Step, Write
+from pykexec.integration.commands import command_of
+from pykexec.integration.steps import Link, Remove, Step, Write, removals
 
 _TEMPLATES = Path(__file__).parent
 _DRACUT = "usr/lib/dracut/modules.d"
@@ -23,6 +23,14 @@ _DRACUT_CONFIGURATION = "etc/dracut.conf.d/90-pykexec.conf"
 _DRACUT_MODULE = f"{_DRACUT}/90pykexec/module-setup.sh"
 _INITRAMFS_TOOLS = "etc/initramfs-tools"
 _HOOK = f"{_INITRAMFS_TOOLS}/hooks/pykexec"
+_KEXEC, _LOG = "kexec", "vmcore-dmesg"
+_COMMANDS = {_KEXEC: 60, _LOG: 45}
+"""The priority of each among the alternatives. A C vmcore-dmesg is chosen by itself where there is one: it
+goes into capture images, where this one is of no use."""
+_STATIC, _STATIC_PRIORITY = f"{links.OWN}/kexec-static", 40
+"""The helper, which cannot do all that kexec can, is never chosen by itself where there is another."""
+_BESIDE = ".program"
+"""What the helper runs in its own place (purgatory/exec/main.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +52,7 @@ class Wanted:
         self._check()
         if self._asked():
             return self
-        dracut = (self.root / _DRACUT).is_dir()
-        initramfs_tools = (self.root / _INITRAMFS_TOOLS).is_dir()
+        dracut, initramfs_tools = map(self._has_folder, (_DRACUT, _INITRAMFS_TOOLS))
         if not (dracut or initramfs_tools):
             raise UsageError(
                 f"neither dracut nor initramfs-tools is installed below {self.root}",
@@ -58,8 +65,11 @@ class Wanted:
         self._check()
         if self._asked():
             return self
-        ours = links.has_moved(self.root) or any(map(links.is_ours, links.registered(self.root)))
-        return replace(self, dracut=True, initramfs_tools=True, alternatives=ours, documentation=True)
+        return replace(self, dracut=True, initramfs_tools=True, alternatives=True, documentation=True)
+
+    def _has_folder(self, path: str) -> bool:
+        found = writing.follow(self.root / path, root=self.root)
+        return found is not None and stat.S_ISDIR(found.status.st_mode)
 
     def _asked(self) -> bool:
         return self.dracut or self.initramfs_tools or self.alternatives or self.documentation
@@ -79,22 +89,54 @@ def installation(wanted: Wanted) -> Sequence[Step]:
     """The steps that install. Raises PykexecError where something stands in the way; changes nothing."""
     steps: list[Step] = []
     if wanted.dracut:
-        steps.append(Write(wanted.root / _DRACUT_MODULE, _filled("dracut/module-setup.sh", wanted)))
-        text = _filled("dracut/pykexec.conf", wanted)
-        steps.append(Write(wanted.root / _DRACUT_CONFIGURATION, text, executable=False))
+        steps.append(_write(wanted, _DRACUT_MODULE, _filled("dracut/module-setup.sh", wanted)))
+        steps.append(_write(wanted, _DRACUT_CONFIGURATION, _filled("dracut/pykexec.conf", wanted), 0o644))
     if wanted.initramfs_tools:
-        steps.append(Write(wanted.root / _HOOK, _filled("initramfs-tools/pykexec", wanted)))
+        steps.append(_write(wanted, _HOOK, _filled("initramfs-tools/pykexec", wanted)))
     if wanted.documentation:
         for path, (kind, name) in texts.places().items():
-            steps.append(Write(wanted.root / path, texts.text(kind, name), executable=False))
+            steps.append(_write(wanted, path, texts.text(kind, name), 0o644))
     if wanted.alternatives:
-        steps += links.register(wanted.root, _program(wanted))
+        steps += _alternatives(wanted)
     return steps
+
+
+def _alternatives(wanted: Wanted) -> Iterator[Step]:
+    """What makes kexec and vmcore-dmesg pykexec's.
+
+    The links lead to the static helper, which runs the Python program beside it: who copies what the links
+    lead to into an image copies a program that needs nothing else.
+    """
+    helper = files.read(files.helper())
+    if wanted.static:
+        yield _write(wanted, _STATIC, helper)
+        yield from links.register(wanted.root, _KEXEC, _STATIC, _STATIC_PRIORITY)
+        return
+    program = wanted.program or Path(sysconfig.get_path("scripts")) / "pykexec"
+    links.require_program(wanted.root, _KEXEC, program)
+    kexec, log = f"{links.OWN}/{_KEXEC}", f"{links.OWN}/{_LOG}"
+    command = shlex.join(command_of("pykexec.vmcore"))
+    yield Link(_in(wanted, f"{kexec}{_BESIDE}"), str(program), wanted.root)
+    yield _write(wanted, kexec, helper)
+    yield _write(wanted, f"{log}{_BESIDE}", f'#!/bin/sh\nexec {command} "$@"\n')
+    yield _write(wanted, log, helper)
+    for each, priority in _COMMANDS.items():
+        yield from links.register(wanted.root, each, f"{links.OWN}/{each}", priority)
+
+
+def _write(wanted: Wanted, path: str, data: bytes | str, mode: int = 0o755) -> Write:
+    return Write(_in(wanted, path), data, mode, wanted.root)
+
+
+def _in(wanted: Wanted, path: str) -> Path:
+    return wanted.root / path.lstrip("/")
 
 
 def recovery(wanted: Wanted) -> Sequence[Step]:
     """The steps after an installation that failed: without them there might be no kexec at all."""
-    return list(links.recover(wanted.root, _program(wanted))) if wanted.alternatives else []
+    if not wanted.alternatives:
+        return []
+    return [step for command in _COMMANDS for step in links.recover(wanted.root, command)]
 
 
 def removal(wanted: Wanted) -> Sequence[Step]:
@@ -107,11 +149,21 @@ def removal(wanted: Wanted) -> Sequence[Step]:
         **dict.fromkeys(texts.places(), wanted.documentation),
     }
     for path, asked in removed.items():
-        if asked and (wanted.root / path).exists():
-            steps.append(Remove(wanted.root / path, with_folder=path == _DRACUT_MODULE))
+        if asked:
+            steps += removals(_in(wanted, path), wanted.root, with_folder=path == _DRACUT_MODULE)
     if wanted.alternatives:
-        steps += links.unregister(wanted.root, wanted.program)
+        for command in _COMMANDS:
+            steps += links.unregister(wanted.root, command, wanted.program)
+        steps += _programs_removed(wanted)
     return steps
+
+
+def _programs_removed(wanted: Wanted) -> Iterator[Step]:
+    beside = _in(wanted, f"{links.OWN}/{_KEXEC}{_BESIDE}")
+    if writing.look(beside, root=wanted.root) is not None:
+        yield Remove(beside, wanted.root)
+    for name in (_KEXEC, f"{_LOG}{_BESIDE}", _LOG, Path(_STATIC).name):
+        yield from removals(_in(wanted, f"{links.OWN}/{name}"), wanted.root, with_folder=True)
 
 
 def advice(wanted: Wanted) -> Iterator[str]:
@@ -122,34 +174,18 @@ def advice(wanted: Wanted) -> Iterator[str]:
         yield "update-initramfs -u makes the initramfs anew"
     if wanted.alternatives:
         yield "update-alternatives --config kexec changes which one kexec is"
-        if (wanted.root / _DRACUT).is_dir() and not (wanted.root / _DRACUT_MODULE).exists():
-            # It copies kexec from the old root, alone, and resets the machine when that does not run.
-            yield "install --dracut --static: else dracut's shutdown script cannot start what is loaded"
+        if not wanted.dracut and writing.look(wanted.root / _DRACUT, root=wanted.root) is not None:
+            # The old one's copies a link from the old root, and resets the machine as that leads nowhere.
+            yield "dracut --force makes the initramfs anew: its shutdown script starts what is loaded"
 
 
 def _filled(template: str, wanted: Wanted) -> str:
     values = {
-        "@PYTHON@": python_command(),
+        "@PYKEXEC@": shlex.join(command_of("pykexec.integration")),
         "@OPTIONS@": " --static" if wanted.static else "",
         "@CONTENT@": "a small static helper" if wanted.static else "Python and pykexec",
     }
-    text = (_TEMPLATES / template).read_text()
+    text = files.read(_TEMPLATES / template).decode()
     for name, value in values.items():
         text = text.replace(name, value)
     return text
-
-
-def python_command() -> str:
-    """The command of an interpreter that finds this package, for a shell."""
-    command = [sys.executable]
-    import_it = [sys.executable, "-I", "-c", "import pykexec.integration, sys; print(pykexec.__path__[0])"]
-    done = subprocess.run(import_it, capture_output=True, text=True, check=False)
-    if done.stdout.strip() != str(PACKAGE):
-        command = ["env", f"PYTHONPATH={PACKAGE.parent}", *command]
-    return shlex.join(command)
-
-
-def _program(wanted: Wanted) -> Path:
-    if wanted.static:
-        return files.helper()
-    return wanted.program or Path(sysconfig.get_path("scripts")) / "pykexec"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-from contextlib import suppress
+import shutil
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pykexec import children, writing
 from pykexec.errors import FileError, PykexecError
+
+_NAMES = (b"pykexec", b"pykdump")
+_SECONDS = 120.0
+"""For a command: systemctl waits for a service to stop, all others take a moment."""
 
 
 class Step(Protocol):
@@ -19,49 +24,134 @@ class Step(Protocol):
     def describe(self) -> str:
         """What is done, in one line."""
 
+    def check(self) -> None:
+        """Raises PykexecError where it cannot be done, as far as that can be told before."""
+
     def do(self) -> None:
         """Raises PykexecError."""
 
 
+def perform(steps: Sequence[Step], *, dry_run: bool = False) -> None:
+    """Do these steps and tell each; none where one of them cannot be done.
+
+    Raises PykexecError, which says what is left undone.
+    """
+    for step in steps:
+        step.check()
+    for index, step in enumerate(steps):
+        print(step.describe())
+        if dry_run:
+            continue
+        try:
+            step.do()
+        except PykexecError as error:
+            left = "; ".join(each.describe() for each in steps[index + 1 :])
+            if left:
+                error.add_hint(f"not done: {left}")
+            raise
+
+
+def is_ours(path: Path, root: Path) -> bool:
+    """Return whether a file below a root is one that an installation of pykexec has written."""
+    data = writing.read_file(path, root=root)
+    return data is not None and any(name in data for name in _NAMES)
+
+
+def turned_off(path: Path, root: Path) -> str | None:
+    """Return how an administrator has turned a unit, rule or hook off: systemd.unit(5), udev(7).
+
+    None where nothing is there, or something is.
+    """
+    found = writing.look(path, root=root)
+    if found is None:
+        return None
+    if found.link is not None:
+        return f"a link to {found.link}" if found.link.endswith("/dev/null") else None
+    is_empty = stat.S_ISREG(found.status.st_mode) and found.status.st_size == 0
+    return "an empty file" if is_empty else None
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write a file, and the folders it is in."""
+    """Write a file below a root, and the folders it is in."""
 
     path: Path
-    text: str
-    executable: bool = True
+    data: bytes | str
+    mode: int = 0o755
+    root: Path = Path("/")
 
     def describe(self) -> str:
         return f"write {self.path}"
 
+    def check(self) -> None:
+        """Raises FileError for a link, and for a file that somebody else has written."""
+        writing.check_file(self.path, root=self.root)
+        if writing.read_file(self.path, root=self.root) and not is_ours(self.path, self.root):
+            raise FileError(
+                f"cannot write {self.path}: it is there, and not pykexec's",
+                hint="move it away, or remove it",
+            )
+
     def do(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.text)
-            self.path.chmod(0o755 if self.executable else 0o644)
-        except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror}") from error
+        writing.write_file(self.path, self.data, mode=self.mode, root=self.root)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Make a symbolic link below a root, or lead one elsewhere."""
+
+    path: Path
+    to: str
+    root: Path = Path("/")
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.to}"
+
+    def check(self) -> None:
+        """Raises FileError where something else than a link is there."""
+        found = writing.look(self.path, root=self.root)
+        if found is not None and found.link is None:
+            raise FileError(f"cannot write {self.path}: it is no link", hint="move it away, or remove it")
+
+    def do(self) -> None:
+        writing.write_link(self.path, self.to, root=self.root)
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Remove a file where there is one, and its folder if that is its own and nothing else is in it."""
+    """Remove a file or link where there is one, and `with_folder` its folder, if nothing else is in it."""
 
     path: Path
+    root: Path = Path("/")
     with_folder: bool = False
 
     def describe(self) -> str:
         return f"remove {self.path}"
 
+    def check(self) -> None:
+        """What cannot be removed, a removal tells."""
+
     def do(self) -> None:
-        try:
-            self.path.unlink(missing_ok=True)
-            if self.with_folder:
-                with suppress(FileNotFoundError):
-                    if not any(self.path.parent.iterdir()):
-                        self.path.parent.rmdir()
-        except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror}") from error
+        writing.remove_file(self.path, root=self.root)
+        if self.with_folder:
+            writing.remove_empty_folder(self.path.parent, root=self.root)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Leave a file alone that is in the place of one of pykexec's."""
+
+    path: Path
+    why: str
+
+    def describe(self) -> str:
+        return f"keep {self.path}: {self.why}"
+
+    def check(self) -> None:
+        """Nothing can go wrong."""
+
+    def do(self) -> None:
+        """Nothing is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +160,16 @@ class Move:
 
     source: Path
     target: Path
+    root: Path = Path("/")
 
     def describe(self) -> str:
         return f"move {self.source} to {self.target}"
 
+    def check(self) -> None:
+        """Steps before it may make room."""
+
     def do(self) -> None:
-        try:
-            if os.path.lexists(self.target):
-                raise FileError(f"{self.target} is there: {self.source} stays where it is")
-            self.source.rename(self.target)
-        except OSError as error:
-            raise FileError(f"{self.source}: {error.strerror}") from error
+        writing.move_file(self.source, self.target, root=self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +181,26 @@ class Run:
     def describe(self) -> str:
         return f"run {shlex.join(self.command)}"
 
+    def check(self) -> None:
+        """Raises PykexecError where there is no such command."""
+        if shutil.which(self.command[0]) is None:
+            raise PykexecError(f"there is no {self.command[0]} here: cannot {self.describe()}")
+
     def do(self) -> None:
-        try:
-            done = subprocess.run(self.command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise PykexecError(f"{self.command[0]}: {error.strerror}") from error
+        done = children.run(self.command, seconds=_SECONDS)
         if done.returncode != 0:
-            last = next(reversed(done.stderr.strip().splitlines()), f"exit status {done.returncode}")
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            last = lines[-1] if lines else f"exit status {done.returncode}"
             raise PykexecError(f"{shlex.join(self.command)} failed: {last}")
+
+
+def removals(path: Path, root: Path, *, with_folder: bool = False) -> Sequence[Step]:
+    """Return what removes a file if it is pykexec's; what else has its name is kept, and told."""
+    found = writing.look(path, root=root)
+    if found is None:
+        return ()
+    if is_ours(path, root):
+        return (Remove(path, root, with_folder),)
+    if found.link is not None:
+        return (Keep(path, f"it is a link to {found.link}"),)
+    return (Keep(path, turned_off(path, root) or "it is not pykexec's"),)

@@ -1,19 +1,20 @@
 """Where a capture stopped, read from the console's log of a machine that crashed.
 
 Such a log may begin anywhere, hold several boots, and be cut or garbled by the crash. The last crash counts.
-What its lines mean is in `console_rules`.
+What its lines mean is in `console_rules`, the wordings are in `console_signs`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from pykexec.kdump.console_rules import LEFT, LOG_SAVED, NOT_SAVED, PANIC, RULES, SAVED, SAVING, Stage
+from pykexec.kdump import console_drivers as drivers
+from pykexec.kdump import console_signs as signs
+from pykexec.kdump.console_lines import ConsoleLog, Line, parse, tail
+from pykexec.kdump.console_rules import NEWER_MAKEDUMPFILE, RULES, Blame, Rule, Stage
 
 __all__ = [
     "SCHEMA",
@@ -33,16 +34,7 @@ __all__ = [
 SCHEMA = 1
 """Version of the JSON form."""
 
-_LINE_MAX = 2000
 _EVIDENCE_MAX = 160
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the log; `number` counts from 1."""
-
-    number: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,115 +49,6 @@ class Ending:
     """The id of doctor's finding that it is an instance of; empty for none."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleLog:
-    """A log taken apart around its last crash."""
-
-    lines: tuple[Line, ...]
-    panic: Line | None
-    """The line that tells the crash."""
-    after: tuple[Line, ...] = ()
-    """What follows it, up to the next ordinary boot."""
-    capture: tuple[Line, ...] = ()
-    """The part of that which the capture kernel and its system wrote."""
-
-    def find(self, pattern: str, where: Iterable[Line] | None = None) -> Line | None:
-        """The first line in which a regular expression matches, of those after the crash or of `where`."""
-        compiled = re.compile(pattern)
-        return next(
-            (line for line in (self.after if where is None else where) if compiled.search(line.text)), None
-        )
-
-
-_BANNER = re.compile(r"Linux version \d+\.\d")
-_PANIC = re.compile(PANIC)
-# With a crash kernel loaded an oops leads to it without a panic: arch/*/kernel, die() and oops_end().
-_OOPS = re.compile(
-    r"Oops: [0-9a-f]{4}|Oops \[#|Oops - |Internal error: |BUG: (?:kernel|unable)|Unable to handle kernel"
-    r"|general protection fault|sysrq: (?:SysRq : )?Trigger a crash"
-)
-_OF_A_CAPTURE = re.compile(r"[Cc]ommand line: .*\belfcorehdr=|for elfcorehdr")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
-
-# kernel/panic.c: what is printed only when no crash kernel took over, after the panic's notifiers.
-_NOT_TAKEN_OVER = (
-    r"---\[ end Kernel panic|Rebooting in \d+ seconds|Kernel Offset: |PHYS_OFFSET: 0x|Memory Limit: "
-)
-_ON_THE_WAY = r"Starting crashdump kernel|\bBye!|I'm in purgatory|^purgatory: "
-
-
-def parse(text: str, first: int = 1) -> ConsoleLog:
-    """Take a log apart. Any text is a log; what is no line of one is passed over.
-
-    `first` is the number of its first line.
-    """
-    lines = tuple(_lines(text, first))
-    starts = [index for index, line in enumerate(lines) if _BANNER.search(line.text)]
-    runs = [lines[start:end] for start, end in zip([0, *starts], [*starts, len(lines)], strict=True)]
-    for index in range(len(runs) - 1, -1, -1):
-        if _is_capture(runs, index):
-            # What crashed may be of a time before the log begins.
-            before = runs[index - 1] if index else ()
-            at = _crash_at(before, _PANIC, _OOPS)
-            rest = () if at is None else before[at + 1 :]
-            return ConsoleLog(lines, None if at is None else before[at], (*rest, *runs[index]), runs[index])
-        went = any(re.search(_ON_THE_WAY, line.text) for line in runs[index][-20:])
-        at = _crash_at(runs[index], _PANIC, *([_OOPS] if went else []))
-        if at is None:
-            continue
-        rest = runs[index][at + 1 :]
-        # With "quiet" the second kernel says nothing before its programs do.
-        begin = next((at for at, line in enumerate(rest) if _SAYS_USERLAND.search(line.text)), len(rest))
-        return ConsoleLog(lines, runs[index][at], rest, rest[begin:])
-    return ConsoleLog(lines, None)
-
-
-def _crash_at(run: Sequence[Line], *signs: re.Pattern[str]) -> int | None:
-    """Where a run tells of its crash, by the first of the signs that is there."""
-    found = (next((at for at, line in enumerate(run) if sign.search(line.text)), None) for sign in signs)
-    return next((at for at in found if at is not None), None)
-
-
-_SAYS_USERLAND = re.compile(
-    r"makedumpfile|kdump\[|pykdump: |kdump-tools|dracut|systemd\[1\]|Run /init as init"
-)
-
-
-def _is_capture(runs: Sequence[tuple[Line, ...]], index: int) -> bool:
-    """Whether a boot is that of a capture kernel: it says so itself, or was seen to be started as one."""
-    if any(_OF_A_CAPTURE.search(line.text) for line in runs[index][:2000]):
-        return True
-    before = runs[index - 1] if index else ()
-    return any(re.search(_ON_THE_WAY, line.text) for line in before[-20:]) and any(
-        _PANIC.search(line.text) or _OOPS.search(line.text) for line in before
-    )
-
-
-def _lines(text: str, first: int) -> Iterable[Line]:
-    for number, line in enumerate(text.split("\n"), first):
-        # Progress is written over itself; the last state is what counts.
-        shown = _ESCAPES.sub("", line[-_LINE_MAX:].rstrip("\r").rpartition("\r")[2])
-        if not shown.isprintable():
-            shown = "".join(each if each.isprintable() else " " for each in shown)
-        yield Line(number, shown.rstrip())
-
-
-_TAIL_MAX = 32 << 20
-_PIECE = 1 << 20
-
-
-def tail(file: BinaryIO) -> tuple[str, int]:
-    """The end of a log, 32 MiB at most, where its last crash is; and the number of the first line there."""
-    kept, size, skipped = deque[bytes](), 0, 0
-    for piece in iter(lambda: file.read(_PIECE), b""):
-        kept.append(piece)
-        size += len(piece)
-        while size - len(kept[0]) >= _TAIL_MAX:
-            size -= len(kept[0])
-            skipped += kept.popleft().count(b"\n")
-    return b"".join(kept).decode("utf-8", "replace"), skipped + 1
-
-
 def diagnose(log: ConsoleLog) -> Ending:
     """Where the last crash in a log led to."""
     if log.panic is None and not log.capture:
@@ -174,22 +57,32 @@ def diagnose(log: ConsoleLog) -> Ending:
             "there is no kernel panic in this log",
             remedy="look for the crash in another log",
         )
-    saved, failed = (log.find(pattern, reversed(log.after)) for pattern in (SAVED, NOT_SAVED))
+    saved, failed = (log.find(pattern, reversed(log.after)) for pattern in (signs.SAVED, signs.NOT_SAVED))
     # A failure may be followed by another way to save, and makedumpfile's success by the loss of its output.
     if saved is not None and (failed is None or failed.number < saved.number):
-        return Ending(Stage.SAVED, "the dump was saved", (saved,))
-    logged, left = (log.find(pattern) for pattern in (LOG_SAVED, LEFT))
-    if logged and left and not failed and not log.find(SAVING):
+        return _saved(log, saved)
+    logged, left = (log.find(pattern) for pattern in (signs.LOG_SAVED, signs.LEFT))
+    if logged and left and not failed and not log.find(signs.SAVING):
         return Ending(Stage.SAVED, "the log was saved; a dump was not asked for", (logged, left))
     if log.panic is not None and not log.capture:
         return _before_the_second_kernel(log, log.panic)
-    for rule in RULES:
-        line = log.find(rule.pattern, log.capture)
-        if line is not None:
-            more = log.find(rule.detail, log.capture) if rule.detail else None
-            evidence = (line,) if more is None or more == line else (line, more)
-            return Ending(rule.stage, rule.cause, evidence, rule.remedy, rule.finding)
-    return _stopped_silently(log)
+    found = (_by_rule(rule, log) for rule in RULES)
+    return next((ending for ending in found if ending is not None), None) or _stopped_silently(log)
+
+
+def _saved(log: ConsoleLog, saved: Line) -> Ending:
+    before = [line for line in log.after if line.number < saved.number]
+    unsupported = log.find(signs.UNSUPPORTED, reversed(before))
+    other_way = log.find(rf"{signs.NOT_SAVED}|{signs.OTHER_WAY}", reversed(before))
+    if unsupported is None or (other_way is not None and other_way.number > unsupported.number):
+        return Ending(Stage.SAVED, "the dump was saved", (saved,))
+    return Ending(
+        Stage.COLLECTOR,
+        "a dump was written, but makedumpfile does not know the crashed kernel: it may be incomplete",
+        (unsupported, saved),
+        NEWER_MAKEDUMPFILE,
+        "S8",
+    )
 
 
 def _before_the_second_kernel(log: ConsoleLog, panic: Line) -> Ending:
@@ -202,15 +95,29 @@ def _before_the_second_kernel(log: ConsoleLog, panic: Line) -> Ending:
             "let the IOMMU keep devices out of it (intel_iommu=on), or move it (crashkernel=SIZE,high)",
             "B3",
         )
-    loaded = log.find(r"Kdump: loaded", (panic, *log.after))
-    gave_up = log.find(_NOT_TAKEN_OVER)
+    loaded = log.find(signs.LOADED, (panic, *log.after))
+    gave_up = log.find(signs.AFTER_NOTIFIERS)
     if gave_up is not None and loaded is None:
+        refused = log.find(signs.CANNOT_LOAD, reversed(log.before))
         return Ending(
             Stage.NOT_LOADED,
-            "no crash kernel was loaded when the machine crashed",
-            (panic, gave_up),
-            "load one at boot (enable the kdump service), and see that it stays loaded",
+            "no crash kernel was loaded when the machine crashed"
+            + (": its CPUs cannot be stopped" if refused else ""),
+            tuple(line for line in (refused, panic, gave_up) if line is not None),
+            _STOP_CPUS
+            if refused
+            else "load one at boot (enable the kdump service), and see that it stays loaded",
             "L17",
+        )
+    on_the_way = log.find(signs.ON_THE_WAY)
+    went_on = log.find(signs.NOT_STOPPED)
+    if went_on is not None:
+        return Ending(
+            Stage.NO_SECOND_KERNEL,
+            "the other CPUs could not be stopped, and no second kernel appeared",
+            _in_order(went_on, on_the_way),
+            _STOP_CPUS,
+            "B18",
         )
     started = log.find(r"purgatory: starting the kernel")
     if started is not None:
@@ -221,43 +128,97 @@ def _before_the_second_kernel(log: ConsoleLog, panic: Line) -> Ending:
             "add earlycon or earlyprintk=serial to its command line; check console=",
             "B18",
         )
-    on_the_way = log.find(_ON_THE_WAY)
     return Ending(
         Stage.NO_SECOND_KERNEL,
         "the crashed kernel "
         + ("let go" if on_the_way else "gave no sign")
         + ", and no second one appeared",
-        tuple(line for line in (loaded or panic, on_the_way or gave_up) if line is not None),
+        _in_order(loaded or panic, on_the_way or gave_up),
         "look at the console that the capture kernel writes to; a hardware watchdog may reset too soon",
         "B18",
     )
 
 
-_USERLAND = r"Run /\S+ as init process|systemd\[1\]|dracut|kdump"
-_DEVICES = (
-    r"DMAR: .*fault|AMD-Vi: Event|nvme.*timeout|mlx5.*timeout|irq \d+: nobody cared|"
-    r"rcu.*self-detected stall|blocked for more than \d+ seconds|soft lockup"
+_STOP_CPUS = (
+    "boot with firmware that stops CPUs (arm64: PSCI, not enable-method spin-table), and allow pseudo-NMIs"
+    " (irqchip.gicv3_pseudo_nmi=1); else run the first kernel on one CPU (maxcpus=1)"
 )
 
 
+def _by_rule(rule: Rule, log: ConsoleLog) -> Ending | None:
+    pattern = re.compile(rule.pattern)
+    line = log.find(rule.pattern, reversed(log.capture) if rule.latest else log.capture)
+    match = None if line is None else pattern.search(line.text)
+    if line is None or match is None:
+        return None
+    needed = log.find(rule.needs, log.capture) if rule.needs else None
+    if (rule.needs and needed is None) or (rule.unless and log.find(rule.unless, log.capture)):
+        return None
+    detail = log.find(rule.detail, log.capture) if rule.detail else None
+    cause = rule.cause.format(**{name: text or "" for name, text in match.groupdict().items()})
+    ending = Ending(rule.stage, cause, _in_order(line, needed, detail), rule.remedy, rule.finding)
+    if rule.blame is Blame.TRACE:
+        return _with_module(ending, drivers.traced(log.capture, line))
+    if rule.blame is Blame.DRIVERS:
+        return _with_drivers(ending, drivers.in_trouble(log.capture))
+    return ending
+
+
+def _with_module(ending: Ending, trace: drivers.Trace) -> Ending:
+    return replace(
+        ending,
+        cause=f"{ending.cause}, in the module {trace.module}" if trace.module else ending.cause,
+        evidence=_in_order(*ending.evidence, *trace.lines),
+        remedy=drivers.keep_out([trace.module]) if trace.module else ending.remedy,
+    )
+
+
+def _with_drivers(ending: Ending, troubles: Sequence[drivers.Trouble]) -> Ending:
+    names = drivers.listed(troubles)
+    return replace(
+        ending,
+        cause=f"{ending.cause}; a driver is in trouble: {names}" if names else ending.cause,
+        evidence=_in_order(*ending.evidence, *(each.line for each in troubles)),
+    )
+
+
+def _in_order(*lines: Line | None) -> tuple[Line, ...]:
+    return tuple(sorted({line for line in lines if line is not None}, key=lambda line: line.number))
+
+
 def _stopped_silently(log: ConsoleLog) -> Ending:
-    last = next((line for line in reversed(log.capture) if line.text.strip()), log.capture[0])
-    userland = log.find(_USERLAND, log.capture)
-    device = log.find(_DEVICES, log.capture)
-    if userland is not None:
+    last = log.capture[-1]
+    writing = log.find(signs.WRITING, reversed(log.capture))
+    since = [line for line in log.capture if writing is None or line.number > writing.number]
+    troubles = drivers.in_trouble(since) or drivers.last_word(last)
+    userland = log.find(signs.USERLAND, log.capture)
+    if writing is not None and not troubles:
+        return Ending(
+            Stage.UNKNOWN,
+            "the dump was being written, and the log says no more of it",
+            _in_order(writing, last),
+            "look for it on the target (vmcore-incomplete is a part of one); keep more of the log",
+        )
+    if userland is not None and not troubles:
         return Ending(
             Stage.USERLAND,
             "the capture system was up, and says nothing of a dump",
-            (userland, last),
+            _in_order(userland, last),
             "see what its init does: failure_action shell, rd.shell rd.debug",
             "S14",
         )
+    names = drivers.listed(troubles)
+    stale = log.find(signs.NOT_STOPPED)
     return Ending(
         Stage.KERNEL,
-        "the capture kernel stopped while it set up its devices",
-        (last,) if device is None else (device, last),
-        "add reset_devices; leave the driver named last out of the initramfs, or give it a chance with"
-        " pcie_ports=compat or iommu=off",
+        (
+            "the capture kernel stopped while it set up its devices"
+            if userland is None
+            else "the capture system waits for drivers that hang"
+        )
+        + (f": {names}" if names else ""),
+        _in_order(stale, *(each.line for each in troubles), last),
+        drivers.remedy(troubles, resets_devices=log.resets_devices),
         "B9",
     )
 

@@ -1,4 +1,4 @@
-"""What the lines of a capture's console mean.
+"""What the lines of a capture's console mean, in the order in which they count.
 
 They are the kernel's own messages (with the file they come from), and those of makedumpfile, kdump-tools,
 kdump-utils, dracut, initramfs-tools and this project's capture image.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-PANIC = r"Kernel panic - not syncing: ?(.*)"
+from pykexec.kdump.console_signs import LOCKUP, OOPS, PANIC, UNSUPPORTED, USERLAND, WRITING
+
 PANIC_WITHOUT_MEMORY = r"Kernel panic - not syncing: .*[Ff]ailed to allocate .*bytes"
 
 
@@ -28,7 +29,18 @@ class Stage(enum.Enum):
     COLLECTOR = "makedumpfile failed"
     DISK_FULL = "no space for the dump"
     TARGET = "the target cannot be reached"
+    UNKNOWN = "cannot tell"
     SAVED = "saved"
+
+
+class Blame(enum.Enum):
+    """Where a rule looks for the driver that may be the cause."""
+
+    NOTHING = enum.auto()
+    TRACE = enum.auto()
+    """In what the kernel says of its registers and its stack."""
+    DRIVERS = enum.auto()
+    """In what drivers say of their devices (`console_signs.DRIVERS`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +51,61 @@ class Rule:
     stage: Stage
     finding: str
     cause: str
+    """`{name}` stands for a group of the pattern."""
     remedy: str
     detail: str = ""
     """A further line worth showing."""
+    needs: str = ""
+    """A line without which the rule does not hold. It is shown, too."""
+    unless: str = ""
+    """A line with which the rule does not hold."""
+    latest: bool = False
+    """The last line that matches counts: who waits says so again and again."""
+    blame: Blame = Blame.NOTHING
 
-
-SAVED = r"The dumpfile is saved to|saving vmcore complete|saved vmcore (?:in|via)|Finished saving vmcore"
-NOT_SAVED = r"makedumpfile Failed|saving vmcore failed|failed to save vmcore|kdump: the dump was not saved"
-LOG_SAVED = r"saving vmcore-dmesg\.txt complete"
-SAVING = r"saving vmcore$"
-LEFT = r"pykdump: (?:rebooting|halting|powering off|exit leaves this shell)"
-"""pykdump's image has come to its end."""
 
 _MORE_MEMORY = "raise crashkernel= (pykdump estimate says by how much)"
+
+# makedumpfile.c, arch/*.c, sadump_info.c
+_CANNOT_READ_KERNEL = (
+    r"PAGE SIZE .* not supported|VA Bits \d+ not supported|Can't determine platform config|"
+    r"Could not validate mem_section|Can't distinguish the memory type|"
+    r"Can't get necessary (?:symbols|structures|information)|Can't (?:determine|get) (?:the )?pgdat list|"
+    r"Can't read the buffer of struct page|Can't exclude unnecessary pages|[Cc]an(?:'t|not) read mem_map|"
+    r"Can't get (?:the )?(?:address|symbol|size|number|offset) of|Can't get (?:mem_map|vmem_map|phys_base)|"
+    r"Can't get a valid \w+|Can't convert a virtual address|Can't get the kernel version|"
+    r"not supported for this kernel"
+)
+NEWER_MAKEDUMPFILE = (
+    "install a newer makedumpfile and rebuild the capture initramfs; until then dump with cp,"
+    " or with makedumpfile -d 1"
+)
+_MAKEDUMPFILE_FAILED = r"makedumpfile Failed"
+
+# elf/dl-load.c of glibc; ldso/dynlink.c of musl
+_LIBRARY = (
+    r"(?:^|[\s\]])(?P<program>[^\s\]]+): error while loading shared libraries: (?P<library>[^:\s]+): "
+    r"(?!.*(?:[Cc]annot allocate|failed to map))"
+)
+_LIBRARY_OF_MUSL = r"Error loading shared library (?P<library>[^:\s]+): .*\(needed by (?P<program>[^)\s]+)\)"
+_REBUILD = (
+    "rebuild the initramfs on this machine; if nothing is missing in it, there was no memory to unpack all"
+    f" of it: {_MORE_MEMORY}"
+)
+_UNPACKING = r"Initramfs unpacking failed"
+
+_APPEARS = "rebuild the initramfs on this machine with the driver of that device; name the device by UUID"
+_NOT_WANTED = (
+    f"{_APPEARS}; where the dump does not need it, take away the parameter that names it"
+    " (KDUMP_COMMANDLINE_REMOVE)"
+)
+_NETWORK = "see that the initramfs has the network's driver and configuration"
 
 RULES = (
     # mm/oom_kill.c, mm/page_alloc.c
     Rule(
-        r"System is deadlocked on memory|Out of memory and no killable processes",
+        r"System is deadlocked on memory|Out of memory and no killable processes|"
+        r"Unable to mount root fs: not enough memory",
         Stage.OUT_OF_MEMORY,
         "O1",
         "the capture kernel ran out of memory before its programs started",
@@ -87,7 +136,7 @@ RULES = (
         "add a key slot with PBKDF2 (cryptsetup luksAddKey --pbkdf pbkdf2), or dump elsewhere",
     ),
     Rule(
-        r"Out of memory: Kill(?:ed)? process|invoked oom-killer",
+        r"Out of memory: (?:Kill(?:ed)? process|.*panic_on_oom)|invoked oom-killer",
         Stage.OUT_OF_MEMORY,
         "O4",
         "the capture system ran out of memory and lost a process",
@@ -101,14 +150,17 @@ RULES = (
         "O3",
         "the initramfs found no room in the memory it may take",
         f"a smaller initramfs, initramfs_options=size=90% (Linux 6.18), or {_MORE_MEMORY}",
+        r"error while loading shared libraries|Error loading shared library",
     ),
+    # Junk behind an archive does no harm: what counts is whether init ran.
     Rule(
-        r"Initramfs unpacking failed|rootfs image is not initramfs",
+        rf"{_UNPACKING}|rootfs image is not initramfs",
         Stage.INITRD,
         "B2",
         "the initramfs is damaged, or compressed in a way the capture kernel cannot unpack",
         "build it again; load with digests checked (not -i), or with -s",
         PANIC,
+        unless=USERLAND,
     ),
     # arch/x86/kernel/setup.c, arch/x86/realmode/init.c
     Rule(
@@ -132,6 +184,7 @@ RULES = (
         "B11",
         "the initramfs has no init that runs",
         "build it again; check that it is for this architecture",
+        r"Failed to execute|exists but couldn't execute it",
     ),
     Rule(
         r"VFS: Unable to mount root fs",
@@ -140,22 +193,6 @@ RULES = (
         "no initramfs took over, and the root file system cannot be mounted",
         "load an initramfs with --initrd, and one with the modules for the root device",
         r"VFS: Cannot open root device",
-    ),
-    # kernel/exit.c
-    Rule(
-        r"Kernel panic - not syncing: Attempted to kill init!",
-        Stage.INITRD,
-        "B11",
-        "the capture system's init ended",
-        "see what it said before; rd.shell (dracut) or failure_action shell stops where it goes wrong",
-    ),
-    Rule(
-        r"Kernel panic - not syncing",
-        Stage.KERNEL,
-        "B18",
-        "the capture kernel panicked",
-        "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
-        r"Oops|BUG:|RIP:|pc :",
     ),
     # drivers/md/dm-thin.c: a file system on a thin volume may have room that its pool has not
     Rule(
@@ -167,40 +204,60 @@ RULES = (
     ),
     # makedumpfile
     Rule(
-        r"No space left on device|ENOSPC",
+        r"No space left on device|ENOSPC|less than KDUMP_FREE_DISK_SIZE",
         Stage.DISK_FULL,
         "S3",
         "the target has no space left for the dump",
         "make room; leave out more pages (-d 31), compress (-l), keep fewer dumps",
         r"makedumpfile Failed|saving vmcore failed|failed to save vmcore",
     ),
+    # check_release() and open_vmcoreinfo() come before anything of the kernel's own structures is read.
     Rule(
-        r"PAGE SIZE .* not supported|VA Bits \d+ not supported",
-        Stage.COLLECTOR,
-        "S8",
-        "makedumpfile is too old for the crashed kernel",
-        "install a newer makedumpfile in the capture initramfs",
-        r"makedumpfile Failed",
-    ),
-    Rule(
-        r"Can't get (?:the )?(?:address|symbol|size) of|Invalid vmcoreinfo",
+        r"Can't get (?:the )?(?:address|symbol) of (?:system_utsname|init_uts_ns)|Invalid vmcoreinfo|"
+        r"vmcoreinfo.* don't match",
         Stage.COLLECTOR,
         "S10",
         "makedumpfile cannot find its way in the dump: the core headers or VMCOREINFO are wrong",
         "load again and compare pykexec -p --dry-run; check /proc/kallsyms and kernel.kptr_restrict",
-        r"makedumpfile Failed",
+        _MAKEDUMPFILE_FAILED,
+    ),
+    # arch/x86/mm/ioremap.c, kernel/iomem.c, arch/x86/mm/pat/memtype.c
+    Rule(
+        r"ioremap(?: attempted)? on RAM|memremap attempted on (?:ram|mixed range)|"
+        r"map pfn (?:RAM range|expected mapping type)",
+        Stage.COLLECTOR,
+        "S10",
+        "the core headers are wrong: they list memory that the capture kernel itself uses",
+        "load again after each change of memory; try the other way to load (-c or -s), or a newer kernel",
+        needs=r"read_vmcore|mmap_vmcore|oldmem|/proc/vmcore",
     ),
     Rule(
-        r"Can't allocate memory|Cannot allocate memory",
+        r"/proc/vmcore\W{1,4}(?:Cannot allocate memory|Bad address|Input/output error)",
+        Stage.COLLECTOR,
+        "S10",
+        "memory that the core headers list cannot be read: the headers are wrong",
+        "load again after each change of memory; try the other way to load (-c or -s), or a newer kernel",
+        unless=r"page allocation failure|vmap allocation",
+    ),
+    Rule(
+        _CANNOT_READ_KERNEL,
+        Stage.COLLECTOR,
+        "S8",
+        "makedumpfile is too old for the crashed kernel: it cannot read the kernel's structures",
+        NEWER_MAKEDUMPFILE,
+        rf"{UNSUPPORTED}|{_MAKEDUMPFILE_FAILED}",
+    ),
+    Rule(
+        r"Can't allocate memory|Cannot allocate memory|cannot allocate memory",
         Stage.OUT_OF_MEMORY,
         "O4",
-        "makedumpfile did not get the memory it needs",
+        "makedumpfile, or another program, did not get the memory it needs",
         f"{_MORE_MEMORY}; fewer --num-threads",
-        r"makedumpfile Failed",
+        _MAKEDUMPFILE_FAILED,
     ),
     # fs/proc/vmcore.c
     Rule(
-        r"Core image elf header is not sane|Kdump: vmcore not initialized",
+        r"Core image elf header (?:is not sane|not found)|(?:Kdump: )?vmcore:? not initialized",
         Stage.COLLECTOR,
         "S10",
         "the capture kernel does not understand the core headers it was given",
@@ -212,7 +269,76 @@ RULES = (
         "P11",
         "the capture kernel shows no /proc/vmcore",
         "take a kernel with CONFIG_PROC_VMCORE and CONFIG_CRASH_DUMP, and load it with -p",
-        r"makedumpfile Failed",
+        _MAKEDUMPFILE_FAILED,
+    ),
+    *(
+        Rule(
+            pattern,
+            Stage.INITRD,
+            "B2",
+            "the initramfs is not whole: {program} does not find the shared library {library}",
+            _REBUILD,
+            rf"{_UNPACKING}|Attempted to kill init",
+        )
+        for pattern in (_LIBRARY, _LIBRARY_OF_MUSL)
+    ),
+    Rule(
+        r"symbol lookup error: |version `\S+' not found \(required by|Error relocating \S+: ",
+        Stage.INITRD,
+        "B2",
+        "the initramfs is not whole: a program and a shared library in it do not fit",
+        _REBUILD,
+        rf"{_UNPACKING}|Attempted to kill init",
+    ),
+    Rule(
+        r"(?P<program>\b(?:makedumpfile|vmcore-dmesg|kdump\.sh|kdumptool)): (?:command )?not found",
+        Stage.INITRD,
+        "B2",
+        "the initramfs is not whole: {program} is not in it",
+        _REBUILD,
+        _UNPACKING,
+    ),
+    # kernel/exit.c; status 127 is that of shells and loaders
+    Rule(
+        r"Attempted to kill init! exitcode=0x00007f00",
+        Stage.INITRD,
+        "B2",
+        "the capture system's init ended: a program or a shared library that it needs is not there",
+        _REBUILD,
+        _UNPACKING,
+    ),
+    Rule(
+        r"Kernel panic - not syncing: Attempted to kill init!",
+        Stage.INITRD,
+        "B11",
+        "the capture system's init ended",
+        "see what it said before; rd.shell (dracut) or failure_action shell stops where it goes wrong",
+    ),
+    Rule(
+        OOPS,
+        Stage.KERNEL,
+        "B18",
+        "the capture kernel itself crashed",
+        "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
+        blame=Blame.TRACE,
+    ),
+    Rule(
+        LOCKUP,
+        Stage.KERNEL,
+        "B18",
+        "the capture kernel hangs, and ended for that",
+        "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
+        needs=PANIC,
+        blame=Blame.TRACE,
+    ),
+    Rule(
+        PANIC,
+        Stage.KERNEL,
+        "B18",
+        "the capture kernel panicked",
+        "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
+        unless=r"hung_task: blocked tasks",  # what hangs is in the lines before
+        blame=Blame.TRACE,
     ),
     # ssh, mount, dracut, systemd, initramfs-tools
     Rule(
@@ -231,11 +357,11 @@ RULES = (
     ),
     Rule(
         r"ssh: connect to host|ssh: Could not resolve|Unable to reach remote server|Network is unreachable|"
-        r"No route to host",
+        r"No route to host|network still isn't ready|Host not responding",
         Stage.TARGET,
         "S1",
         "the ssh server cannot be reached from the capture system",
-        "see that the initramfs has the network's driver and configuration",
+        _NETWORK,
     ),
     # The image says this after every failure, so that what ssh itself says counts before it.
     Rule(
@@ -267,14 +393,35 @@ RULES = (
         "the capture system waits for somebody to unlock the target",
         "dump to a file system that is not encrypted, or over the network",
     ),
+    *(
+        Rule(
+            pattern,
+            Stage.ROOT,
+            "S7",
+            f"{who}, which did not appear in the capture system",
+            _APPEARS,
+            blame=Blame.DRIVERS,
+        )
+        for pattern, who in (
+            (r"Warning: \"?(?P<device>/dev/[^\s\"]+)\"? does not exist", "dracut waited for {device}"),
+            (r"Timed out waiting for device (?P<device>\S+?)\.?(?: - .*)?$", "systemd waited for {device}"),
+            (r"Job (?P<device>\S+\.device)/start (?:timed out|failed)", "systemd waited for {device}"),
+            (r"ALERT! +(?P<device>\S+) +does not exist", "initramfs-tools waited for {device}"),
+            (r"ERROR: device '(?P<device>[^']+)' not found", "mkinitcpio waited for {device}"),
+            (r"dump target(?:'s)? (?P<device>.+?),? does not exist", "pykdump waited for {device}"),
+            (r"no network card has the address (?P<device>\S+)", "pykdump looked for the card {device}"),
+        )
+    ),
     Rule(
-        r"dracut-initqueue.*(?:timeout|starting timeout scripts)|Timed out waiting for device|"
-        r"Dependency failed for .*(?:sysroot|kdumproot)|ALERT! .* does not exist|"
-        r"Gave up waiting for (?:root|suspend)|dump target.* does not exist|no network card has the address",
+        r"dracut-initqueue.*(?:timeout|starting timeout scripts)|Not all disks have been found|"
+        r"Dependency failed for .*(?:sysroot|kdumproot)|Gave up waiting for (?:root|suspend)|"
+        r"Failed to mount rootfs|Timeout waiting for root device",
         Stage.ROOT,
         "S7",
         "a device that the dump goes to did not appear in the capture system",
-        "rebuild the initramfs on this machine with the driver of that device; name the device by UUID",
+        _APPEARS,
+        r"\[ -e \"?/dev/",
+        blame=Blame.DRIVERS,
     ),
     Rule(
         r"(?:I/O error, dev|I/O error on dev) ",  # block/blk-core.c, fs/buffer.c
@@ -300,10 +447,89 @@ RULES = (
         r"kdump: \S+ failed$",
     ),
     Rule(
-        r"makedumpfile Failed|makedumpfile.* failed|saving vmcore failed|failed to save vmcore",
+        rf"{UNSUPPORTED}|Attempt to read non-existent page|readmem: type_addr: ",
+        Stage.COLLECTOR,
+        "S8",
+        "makedumpfile does not know the crashed kernel: it is too old",
+        NEWER_MAKEDUMPFILE,
+        _MAKEDUMPFILE_FAILED,
+        needs=r"makedumpfile Failed|makedumpfile.* failed|saving vmcore failed|failed to save vmcore",
+    ),
+    Rule(
+        r"\bmakedumpfile\[\d+\]:? (?:segfault|trap|general protection)|Segmentation fault",
+        Stage.COLLECTOR,
+        "S14",
+        "makedumpfile, or another program, crashed",
+        NEWER_MAKEDUMPFILE,
+        UNSUPPORTED,
+    ),
+    Rule(
+        r"makedumpfile Failed|makedumpfile.* failed|saving vmcore failed|failed to save vmcore|"
+        r"Failed saving vmcore",
         Stage.COLLECTOR,
         "S14",
         "makedumpfile failed",
         "see the line before; run it again by hand with failure_action shell",
+    ),
+    Rule(
+        LOCKUP,
+        Stage.KERNEL,
+        "B18",
+        "the capture kernel hangs",
+        "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
+        blame=Blame.TRACE,
+    ),
+    # Waits that the log does not see the end of
+    *(
+        Rule(
+            pattern,
+            Stage.ROOT,
+            "S7",
+            f"{who}, which does not appear in the capture system",
+            _NOT_WANTED,
+            unless=WRITING,
+            latest=True,
+            blame=Blame.DRIVERS,
+        )
+        for pattern, who in (
+            # systemd's manager.c; the limit in parentheses may be none
+            (
+                r"start job is running for (?!.*\budev\b)"
+                r"(?P<device>.*(?:/dev/|\bdev-|UUID|sysroot|kdumproot|initqueue|[Cc]rypt|[Mm]ount).*?)"
+                r"(?: \(.*)?$",
+                "systemd waits for {device}",
+            ),
+            (r"Job (?P<device>\S+\.(?:device|mount))/start running", "systemd waits for {device}"),
+            (r"Expecting device (?P<device>\S+?)\.*$", "systemd waits for {device}"),
+            (r"\[ -e \"?(?P<device>/dev/[^\s\"\]]+)", "dracut waits for {device}"),
+            (r"Begin: Waiting for (?P<device>[^.]+?) \.\.\.", "initramfs-tools waits for the {device}"),
+            (r"Waiting \d+ seconds for device (?P<device>\S+)", "mkinitcpio waits for {device}"),
+            (r"Waiting for (?P<device>rootfs mount)", "kdump-utils waits for the {device}"),
+            (r"Waiting for encrypted source device (?P<device>[^\s.]+)", "cryptsetup waits for {device}"),
+            (r"Volume group \"(?P<device>[^\"]+)\" not found", "LVM looks for the group {device}"),
+            (r"pykdump: (?:waiting for|putting together) (?P<device>.+)$", "pykdump waits for {device}"),
+            # init/do_mounts.c, with rootwait
+            (r"Waiting for root device (?P<device>\S+?)\.\.\.", "the kernel waits for its root {device}"),
+        )
+    ),
+    Rule(
+        r"Waiting for network to be ready|Network device did not appear|dhcp for interface \S+ failed|"
+        r"start job is running for .*[Nn]etwork|Waiting up to \d+ secs for .* to become available|"
+        r"Waiting for \S+ to respond to ping",
+        Stage.TARGET,
+        "S1",
+        "the network does not come up in the capture system",
+        _NETWORK,
+        unless=WRITING,
+        latest=True,
+        blame=Blame.DRIVERS,
+    ),
+    Rule(
+        r"[Ee]mergency (?:mode|shell)|Cannot open access to console|dropped into .* shell|"
+        r"Dropping to a shell",
+        Stage.USERLAND,
+        "S14",
+        "the capture system stopped, and waits for somebody at a shell",
+        "see what it said before; let it reboot instead (failure_action reboot), once the cause is known",
     ),
 )

@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 
 from pykexec.errors import PykexecError
 from pykexec.kdump.kerneltraits import CMA_SINCE, KernelTraits
-from pykexec.memory import MIB, align_up
+from pykexec.memory import GIB, MIB, Range, align_up
 
 PARAMETER = "crashkernel="
+
+SMALLEST = MIB
+"""What is smaller was meant to have a unit."""
 
 TOTAL_ROUNDED_TO = 128 * MIB
 """Memory is rounded up to this before ranges are looked at: firmware keeps some of it to itself."""
@@ -23,6 +26,7 @@ TOTAL_ROUNDED_TO = 128 * MIB
 _SUFFIXES = (",high", ",low", ",cma")
 _UNITS = "KMGTPE"
 _ULLONG_BITS = 64
+_4G = 4 * GIB
 
 
 class CrashkernelError(PykexecError):
@@ -265,6 +269,10 @@ def size_text(size: int) -> str:
     return str(size)
 
 
+def _why_so_small(size: int) -> str:
+    return f"{size} is a number of bytes, as it has no unit: did you mean {size}M?"
+
+
 # What a kernel makes of a command line
 
 
@@ -282,6 +290,49 @@ def values(command_line: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def observed(
+    kernel: KernelTraits, command_line: str, regions: Sequence[Range], *, has_cma: bool = False
+) -> KernelTraits:
+    """The traits corrected by what a kernel with that command line has reserved: distributions' kernels may
+    know more than Linux of their version."""
+    texts = values(command_line)
+    plain = _last(texts, lambda text: not text.endswith(_SUFFIXES))
+    low = sum(region.size for region in regions if region.end <= _4G)
+    if regions and plain is None and _last(texts, lambda text: text.endswith(",high")):
+        kernel = replace(kernel, knows_high=True, is_backport=False, default_low=low or kernel.default_low)
+    if plain is not None and "@" not in plain and low and regions[-1].start >= _4G:
+        kernel = replace(kernel, knows_high=True, is_backport=False, falls_back_high=True, default_low=low)
+    if has_cma:
+        return replace(kernel, knows_cma=True, honours_cma=True)
+    # A kernel that takes a last SIZE,cma for a broken size reserves nothing.
+    return replace(kernel, knows_cma=True) if regions and texts and texts[-1].endswith(",cma") else kernel
+
+
+def counting(command_line: str, kernel: KernelTraits) -> tuple[str, ...]:
+    """Of the values of all crashkernel= those that count: the one that decides, and what adds to it."""
+    texts = values(command_line)
+    deciding = _deciding(texts, kernel)
+    added = [] if deciding is None or not deciding.endswith(",high") else [",low"]
+    added += [",cma"] if kernel.knows_cma else []
+    return tuple(filter(None, (deciding, *(_last(texts, _ends_with(suffix)) for suffix in added))))
+
+
+def _deciding(texts: Sequence[str], kernel: KernelTraits) -> str | None:
+    """get_last_crashkernel(), called by parse_crashkernel(): the last plain one, or else the last ,high."""
+    plain = _last(texts, lambda text: not text.endswith(_suffixes(kernel)))
+    if plain is None and kernel.knows_high:
+        return _last(texts, _ends_with(",high"))
+    return plain
+
+
+def _suffixes(kernel: KernelTraits) -> tuple[str, ...]:
+    return tuple(suffix for suffix in _SUFFIXES if suffix != ",cma" or kernel.knows_cma)
+
+
+def _ends_with(suffix: str) -> Callable[[str], bool]:
+    return lambda text: text.endswith(suffix)
+
+
 def reservation(command_line: str, total_memory: int, kernel: KernelTraits) -> Reservation:
     """What a kernel with that command line and that many bytes of memory will try to reserve.
 
@@ -290,15 +341,13 @@ def reservation(command_line: str, total_memory: int, kernel: KernelTraits) -> R
     texts = values(command_line)
     if not texts:
         return Reservation(0, why_nothing="there is no crashkernel= on the command line")
-    known = tuple(suffix for suffix in _SUFFIXES if suffix != ",cma" or kernel.knows_cma)
-    plain = _last(texts, lambda text: not text.endswith(known))
-    high = _last(texts, lambda text: text.endswith(",high"))
-    if plain is not None:
-        found = _plain(plain, total_memory, kernel)
-    elif high is not None and kernel.knows_high:
-        found = _high(high, texts, kernel)
-    else:
+    deciding = _deciding(texts, kernel)
+    if deciding is None:
         return Reservation(0, texts[-1], why_nothing=_why_only_suffixes(texts, kernel))
+    if deciding.endswith(_suffixes(kernel)):
+        found = _high(deciding, texts, kernel)
+    else:
+        found = _plain(deciding, total_memory, kernel)
     if found.size >= total_memory:
         why = f"{size_text(found.size)} is not less than all memory ({total_memory // MIB}M)"
         return Reservation(0, found.text, found.clause, why_nothing=why)
@@ -339,14 +388,21 @@ def _size_of(clause: Clause, fault: CrashkernelError | None, total: int) -> tupl
 
 
 def _high(text: str, texts: Sequence[str], kernel: KernelTraits) -> Reservation:
-    low_text = _last(texts, lambda each: each.endswith(",low"))
+    low_text = _last(texts, _ends_with(",low"))
     try:
         clause = parse(text)
         low = kernel.default_low if low_text is None else parse(low_text).size
     except CrashkernelError as error:
         return Reservation(0, text, why_nothing=error.what)
     why = "" if clause.size else "the size is 0"
-    return Reservation(clause.size, text, clause, above_4g=True, low_size=low, why_nothing=why)
+    notes = (_BACKPORT,) if kernel.is_backport else ()
+    return Reservation(clause.size, text, clause, above_4g=True, low_size=low, why_nothing=why, notes=notes)
+
+
+_BACKPORT = (
+    "Linux of this version does not know SIZE,high on this architecture; distributions' kernels, such as"
+    " this one, may: what the next boot reserves tells"
+)
 
 
 def _why_only_suffixes(texts: Sequence[str], kernel: KernelTraits) -> str:
@@ -370,9 +426,9 @@ def _with_others(found: Reservation, texts: Sequence[str], kernel: KernelTraits)
     """With what the other crashkernel= of the same command line add, or fail to."""
     notes = list(found.notes)
     counted = {found.text}
-    if found.above_4g:
-        counted.add(_last(texts, lambda text: text.endswith(",low")) or "")
-    cma = _last(texts, lambda text: text.endswith(",cma")) if kernel.knows_cma else None
+    low = _last(texts, _ends_with(",low")) if found.above_4g else None
+    counted |= {low} if low else set()
+    cma = _last(texts, _ends_with(",cma")) if kernel.knows_cma else None
     cma_size = 0
     if cma is not None:
         counted.add(cma)
@@ -383,13 +439,18 @@ def _with_others(found: Reservation, texts: Sequence[str], kernel: KernelTraits)
         for text in dict.fromkeys(texts)
         if text not in counted
     ]
+    sizes = (found.size, found.low_size if low else 0, cma_size)
+    notes += [_why_so_small(size) for size in sizes if 0 < size < SMALLEST]
     return replace(found, cma_size=cma_size, notes=tuple(notes))
 
 
 def _cma(text: str, kernel: KernelTraits) -> tuple[int, str]:
     """The size of SIZE,cma, and a note where it is not what was asked for."""
     if not kernel.honours_cma:
-        return 0, f"no CMA: this architecture has none for crashkernel={_shown(text)}"
+        return (
+            0,
+            f"no CMA: a kernel of this version on this architecture has none for crashkernel={_shown(text)}",
+        )
     size = 0
     try:
         # parse_crashkernel() does not ask whether this last step succeeded: the number in front counts.
@@ -422,6 +483,8 @@ def _explain(found: Reservation, total_memory: int, kernel: KernelTraits) -> Ite
         yield "above 4G; if there is no room, below"
     elif kernel.falls_back_high:
         yield "below 4G; if there is no room, above"
+    elif kernel.is_backport:
+        yield "below 4G; if there is no room, a distribution's kernel, such as this one, may go above"
     else:
         yield "below 4G, or not at all"
     if found.low_size and not found.offset:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 
+from pykexec.kdump import makedumpfile
 from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.makedumpfile import CACHE, FREE, PRIVATE_CACHE, USER_DATA, Fit
 from pykexec.memory import KIB
 
-_FILTERS = 1 | 2 | 4 | 8 | 16  # makedumpfile(8), -d
+_LEFT_OUT = {FREE: "MemFree", PRIVATE_CACHE: "Buffers", CACHE: "Cached", USER_DATA: "AnonPages"}
+"""What /proc/meminfo says of the pages that a bit of makedumpfile's -d leaves out, about."""
 
 
-def expected_size(settings: Settings, meminfo: str) -> int | None:
-    """Bytes of a dump, about: all of memory, or what makedumpfile's filters leave of it."""
+def expected_size(settings: Settings, meminfo: str, fit: Fit) -> int | None:
+    """Return the bytes of a dump, about: all of memory, less what makedumpfile's filters leave out.
+
+    `fit` tells which of them work. None where /proc/meminfo does not say how much memory there is.
+    """
     sizes = {name: int(kib) * KIB for name, kib in re.findall(r"^(\w+): +(\d{1,15}) kB$", meminfo, re.M)}
     total = sizes.get("MemTotal")
     if total is None:
         return None
-    level = settings.collector.dump_level
     if not settings.save_dump:
         return 0
-    if level is None or level & _FILTERS != _FILTERS:
-        return total
-    left_out = ("MemFree", "Buffers", "Cached", "AnonPages")
-    return max(total - sum(sizes.get(name, 0) for name in left_out), sizes.get("Slab", 0))
+    level = fit.filters(makedumpfile.safe(settings.collector, fit).dump_level or 0)
+    left_out = sum(sizes.get(name, 0) for bit, name in _LEFT_OUT.items() if level & bit)
+    return max(total - left_out, sizes.get("Slab", 0))

@@ -86,6 +86,8 @@ class Inputs:
     """What the capture kernel sets aside for devices; the kernel itself cannot use it."""
     tmpfs_percent: int = TMPFS_PERCENT
     """How much of its memory the capture kernel lets the initramfs fill."""
+    left_out: tuple[str, ...] = ()
+    """Parts that were not given, and are not in the sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Comparison:
     size: int
     """What that comes to; 0: nothing."""
     enough: bool
+    """For what is needed, be it without a margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,14 @@ class Estimate:
     comparisons: tuple[Comparison, ...] = ()
 
     @property
+    def clause(self) -> crashkernel.Clause:
+        """The crashkernel= to boot with."""
+        return crashkernel.Clause(crashkernel.Form.SIMPLE, self.recommended)
+
+    @property
     def parameter(self) -> str:
-        """The crashkernel= value to boot with."""
-        return size_text(self.recommended)
+        """The same as the kernel reads it."""
+        return crashkernel.render(self.clause)
 
 
 def estimate(inputs: Inputs) -> Estimate:
@@ -269,9 +277,20 @@ def _lines(result: Estimate) -> Iterator[str]:
         yield f"  {term.name:<{width}}  {_mib(term.size)}  {term.why}"
     yield f"  {'needed':<{width}}  {_mib(result.needed)}"
     yield f"  {'recommended':<{width}}  {_mib(result.recommended)}  crashkernel={result.parameter}"
+    for part in result.inputs.left_out:
+        yield f"not counted, as it was not given: {part}"
     for each in result.comparisons:
-        verdict = "enough" if each.enough else "too little" if each.size else "nothing with so little memory"
-        yield f"{each.name} reserve {_mib(each.size).strip()} here (crashkernel={each.text}): {verdict}"
+        what = f"{each.name} would reserve" if each.size else f"{each.name} would reserve nothing"
+        if not each.size:
+            yield f"{what} on a machine with so little memory (crashkernel={each.text})"
+        else:
+            yield f"{what} {_mib(each.size).strip()} (crashkernel={each.text}): {_verdict(each, result)}"
+
+
+def _verdict(compared: Comparison, result: Estimate) -> str:
+    if compared.size >= result.recommended:
+        return "enough"
+    return "just enough, with less of a margin" if compared.enough else "too little"
 
 
 def _mib(size: int) -> str:
@@ -286,6 +305,7 @@ def as_json(result: Estimate) -> str:
         "needed": result.needed,
         "recommended": result.recommended,
         "crashkernel": result.parameter,
+        "left_out": list(result.inputs.left_out),
         "defaults": [
             {"name": each.name, "crashkernel": each.text, "size": each.size, "enough": each.enough}
             for each in result.comparisons

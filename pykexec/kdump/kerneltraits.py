@@ -17,6 +17,8 @@ class KernelTraits:
     """What of crashkernel= a kernel knows."""
 
     knows_high: bool = True
+    is_backport: bool = False
+    """A distribution's kernel that may have SIZE,high, and falling back, from a later Linux: a guess."""
     knows_cma: bool = True
     """Where it does not, SIZE,cma is for it a SIZE with rubbish behind it."""
     honours_cma: bool = True
@@ -43,9 +45,13 @@ _X86_ALIGNMENT_BEFORE = 1 * MIB
 _ARM64_ALIGNMENT = 2 * MIB
 
 CMA_SINCE = (6, 17)
+_CMA_BESIDES_X86_SINCE = {"aarch64": (7, 3), "riscv64": (7, 3)}
 _X86_FALLS_BACK_SINCE = (5, 2)
 _X86_GENERIC_SINCE = (6, 7)
 _ARM64_HIGH_SINCE = (5, 19)
+# Seen with RHEL 9, openEuler and Ampere's kernels of 5.10 and 5.14. Their releases name the architecture, as
+# RPM packages' do; Fedora's, which are called the same, have next to nothing from later ones.
+_ARM64_BACKPORT = re.compile(r"(?!.*\.fc\d).*\.aarch64\b")
 _ARM64_LOW_DEFAULT_SINCE = (6, 2)
 
 
@@ -53,6 +59,8 @@ def traits(arch: str, release: str = "", command_line: str = "") -> KernelTraits
     """The traits of a kernel by `uname -m` and `uname -r`; of a new one where `release` is empty."""
     version = _version(release)
     cma = version is None or version >= CMA_SINCE
+    cma_since = _CMA_BESIDES_X86_SINCE.get(arch)
+    honours_cma = cma_since is not None and (version is None or version >= cma_since)
     if arch == "x86_64":
         return KernelTraits(
             knows_cma=cma,
@@ -63,15 +71,19 @@ def traits(arch: str, release: str = "", command_line: str = "") -> KernelTraits
         )
     if arch == "aarch64":
         new = version is None or version >= _ARM64_LOW_DEFAULT_SINCE
+        high = version is None or version >= _ARM64_HIGH_SINCE
+        backport = not high and bool(_ARM64_BACKPORT.match(release))
         return KernelTraits(
-            knows_high=version is None or version >= _ARM64_HIGH_SINCE,
+            knows_high=high or backport,
+            is_backport=backport,
             knows_cma=cma,
-            honours_cma=False,
+            honours_cma=honours_cma,
             falls_back_high=new,
             alignment=_ARM64_ALIGNMENT,
             default_low=_DEFAULT_LOW if new else 0,
         )
-    return KernelTraits(knows_high=arch in ("riscv64", "loongarch64"), knows_cma=cma, honours_cma=False)
+    knows_high = arch in ("riscv64", "loongarch64")
+    return KernelTraits(knows_high=knows_high, knows_cma=cma, honours_cma=honours_cma)
 
 
 def _version(release: str) -> tuple[int, int] | None:

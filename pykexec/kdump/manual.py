@@ -104,7 +104,18 @@ def completion(group: click.Group, shell: str) -> str:
     """The completion script for bash, zsh or fish, click's own."""
     found = get_completion_class(shell)
     assert found is not None
-    return found(group, {}, "pykdump", "_PYKDUMP_COMPLETE").source().rstrip() + "\n"
+    script = found(group, {}, "pykdump", "_PYKDUMP_COMPLETE").source().rstrip()
+    if shell == "zsh" and "loadautofunc" not in script:  # of click before 8.1.4
+        script = _for_zsh_to_load(script)
+    return f"{script}\n"
+
+
+def _for_zsh_to_load(script: str) -> str:
+    """Let a script that tells zsh of its function complete at once where zsh itself has loaded it."""
+    head, found, names = script.rpartition("\ncompdef ")
+    function = names.split()[0]
+    when = "[[ $zsh_eval_context[-1] == loadautofunc ]]"
+    return f'{head}\nif {when}; then\n    {function} "$@"\nelse\n    {found.strip()} {names}\nfi'
 
 
 def _page(name: str, purpose: str, synopsis: Sequence[str], rest: Sequence[str]) -> str:

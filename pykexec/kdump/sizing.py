@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pykexec.command_line import name_of, parameters
+from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
+from pykexec.kdump import crashkernel
 from pykexec.kdump.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked
+from pykexec.kdump.kerneltraits import KernelTraits, traits
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
@@ -58,7 +62,18 @@ def read_inputs(
         encrypted_memory="mem_encrypt=on" in words or bool(_ENCRYPTION.search(kernel_log)),
         cma=_cma(capture_line, arch),
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
+        left_out=() if initrd else ("the initrd (--initrd)",),
     )
+
+
+def traits_of(machine: Machine) -> KernelTraits:
+    """What of crashkernel= a machine's kernel knows, by its version and by what it has reserved.
+
+    Raises MachineError.
+    """
+    known = traits(machine.uname_machine, machine.kernel_release, machine.command_line)
+    regions = machine.iomem.crash_regions
+    return crashkernel.observed(known, machine.command_line, regions, has_cma=bool(cma_ranges(machine)))
 
 
 def kernel_memory(file: FileData) -> int:
@@ -92,77 +107,93 @@ def _field(file: FileData, offset: int, size: int) -> int:
     return value
 
 
-_CPIO_MAGICS = (b"070701", b"070702")
 _CPIO_HEADER = 110
+_CPIO_NAME_MAX = 64 * KIB
 _TRAILER = b"TRAILER!!!"
-_NESTING_MAX = 8
-_UNPACKED_MAX = 1 * GIB  # it is looked through in memory
 _ENTRIES_MAX = 1 << 20
 
 
 def unpacked(file: FileData, page_size: int) -> Unpacked:
-    """Look through an initramfs: cpio archives one after the other, each compressed or not.
+    """Look through an initramfs: cpio archives one after the other, then perhaps something compressed with
+    more of them.
 
-    Raises ImageError for what is neither, or is damaged.
+    Raises ImageError for what is neither, is damaged, or unpacks to very much more than it has.
     """
-    contents = entries = 0
-    data: memoryview = file.data
-    for _ in range(_NESTING_MAX):
-        at, more_contents, more_entries = _archives(file.path, data, page_size)
+    stream = _Stream(iter([file.data]))
+    contents, entries = _archives(file.path, stream, page_size)
+    name = magic.compression(file.data[stream.position :])
+    if name is not None:
+        pieces = compression.pieces(file.path, file.data[stream.position :], name)
+        stream = _Stream(memoryview(piece) for piece in pieces)
+        more_contents, more_entries = _archives(file.path, stream, page_size)
         contents += more_contents
         entries += more_entries
-        if at >= data.nbytes:
-            return Unpacked(file.size, contents, entries)
-        name = magic.compression(data[at:])
-        if name is None:
-            start = bytes(data[at : at + 4]).hex()
-            raise ImageError(f"{file.path}: no initramfs: {start} at offset {at:#x} begins no archive")
-        data = memoryview(b"".join(compression.pieces(file.path, data[at:], name, _UNPACKED_MAX)))
-    raise ImageError(f"{file.path}: compressed more than {_NESTING_MAX} times")
+    if start := stream.peek(4):
+        raise ImageError(
+            f"{file.path}: no initramfs: {start.hex()} at offset {stream.position:#x} begins no archive"
+        )
+    return Unpacked(file.size, contents, entries)
 
 
-def _archives(path: str, data: memoryview, page_size: int) -> tuple[int, int, int]:
-    """Where the uncompressed archives end, the bytes of their files in whole pages, and their number."""
-    at = contents = entries = 0
-    while at < data.nbytes:
-        if data[at] == 0:
-            at = _behind_zeros(data, at)
-        elif bytes(data[at : at + 6]) in _CPIO_MAGICS:
-            at, size, is_entry = _entry(path, data, at)
-            contents += align_up(size, page_size)
-            entries += is_entry
-            if entries > _ENTRIES_MAX:
-                raise ImageError(f"{path}: an initramfs of more than {_ENTRIES_MAX} files")
-        else:
-            break
-    return at, contents, entries
+class _Stream:
+    """Pieces one after the other, of which nothing is kept."""
+
+    def __init__(self, pieces: Iterator[memoryview]) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+        self.position = 0
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, fewer at the end."""
+        while self._piece.nbytes < size and (more := next(self._pieces, None)) is not None:
+            self._piece = memoryview(bytes(self._piece) + more) if self._piece else more
+        return bytes(self._piece[:size])
+
+    def skip(self, size: int) -> bool:
+        """Whether there is so much to pass over."""
+        while size and self.peek(1):
+            step = min(size, self._piece.nbytes)
+            self._piece = self._piece[step:]
+            self.position += step
+            size -= step
+        return not size
+
+    def skip_zeros(self) -> None:
+        while piece := self.peek(64 * KIB):
+            zeros = len(piece) - len(piece.lstrip(b"\0"))
+            self.skip(zeros)
+            if zeros < len(piece):
+                return
 
 
-def _behind_zeros(data: memoryview, at: int) -> int:
-    step = 64 * KIB
-    while at < data.nbytes:
-        piece = bytes(data[at : at + step])
-        rest = piece.lstrip(b"\0")
-        if rest:
-            return at + len(piece) - len(rest)
-        at += len(piece)
-    return at
+def _archives(path: str, stream: _Stream, page_size: int) -> tuple[int, int]:
+    """The bytes of the files in whole pages, and their number; the stream is then behind the archives."""
+    contents = entries = 0
+    while True:
+        if stream.peek(1) == b"\0":
+            stream.skip_zeros()
+        if stream.peek(6) not in magic.CPIO:
+            return contents, entries
+        size, is_entry = _entry(path, stream)
+        contents += align_up(size, page_size)
+        entries += is_entry
+        if entries > _ENTRIES_MAX:
+            raise ImageError(f"{path}: an initramfs of more than {_ENTRIES_MAX} files")
 
 
-def _entry(path: str, data: memoryview, at: int) -> tuple[int, int, int]:
-    """One file of a newc archive: where the next one starts, its size, and whether it is one."""
-    header = bytes(data[at : at + _CPIO_HEADER])
+def _entry(path: str, stream: _Stream) -> tuple[int, int]:
+    """The size of the file whose header is next, and 1, or 0 for the mark at an archive's end."""
+    at, header = stream.position, stream.peek(_CPIO_HEADER)
     digits = header[6:]
     if len(header) < _CPIO_HEADER or not re.fullmatch(rb"[0-9A-Fa-f]{104}", digits):
         raise ImageError(f"{path}: damaged initramfs: no cpio header at offset {at:#x}")
     size, name_size = int(digits[48:56], 16), int(digits[88:96], 16)
-    name_at = at + _CPIO_HEADER
-    file_at = align_up(name_at + name_size, 4)
-    end = align_up(file_at + size, 4)
-    if file_at + size > data.nbytes or name_size > 1 << 16:
+    name = stream.peek(_CPIO_HEADER + min(name_size, _CPIO_NAME_MAX))[_CPIO_HEADER:]
+    file_at = align_up(at + _CPIO_HEADER + name_size, 4)
+    if name_size > _CPIO_NAME_MAX or not stream.skip(file_at + size - at):
         raise ImageError(f"{path}: truncated initramfs: the file at offset {at:#x} does not end in it")
-    name = bytes(data[name_at : name_at + name_size]).rstrip(b"\0")
-    return min(end, data.nbytes), size, int(name != _TRAILER)
+    stream.skip(-stream.position % 4)  # which may be missing at the end
+    return size, int(name.rstrip(b"\0") != _TRAILER)
 
 
 def _capture_cpus(machine: Machine, capture_line: str) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from pykexec.errors import PykexecError, UsageError
+from pykexec import writing
+from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import crashkernel, estimate, resize, sizing
-from pykexec.kdump.kerneltraits import traits
 from pykexec.kdump.options import JSON, MACHINE, chosen
 from pykexec.machine import Machine
 
@@ -43,11 +41,19 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     """
     machine = chosen(snapshot)
     line = machine.command_line if parameter is None else f"crashkernel={parameter}"
-    kernel = traits(machine.uname_machine, machine.kernel_release, machine.command_line)
-    for text in crashkernel.values(line):
-        crashkernel.parse(text)
-    for told in crashkernel.explain(line, machine.iomem.system_ram.size, kernel):
+    kernel = sizing.traits_of(machine)
+    reserved = machine.kexec_state.crash_size
+    for text in crashkernel.counting(line, kernel):
+        # A kernel that has reserved something understood what it was told.
+        if parameter is not None or not reserved:
+            crashkernel.parse(text)
+    total = machine.iomem.system_ram.size
+    for told in crashkernel.explain(line, total, kernel):
         print(told)
+    if parameter is None and reserved and not crashkernel.reservation(line, total, kernel).size:
+        print(
+            f"but {crashkernel.size_text(reserved)} are reserved: the running kernel understood it otherwise"
+        )
     return 0
 
 
@@ -60,6 +66,11 @@ def _resize(size: str, dry_run: bool) -> int:
     clause = _size(size)
     if clause.form is not crashkernel.Form.SIMPLE or clause.offset is not None:
         raise _no_size(size)
+    if 0 < clause.size < crashkernel.SMALLEST:
+        raise UsageError(
+            f"resize: {clause.size} bytes would be left, too little for any kernel",
+            hint=f"did you mean {clause.size}M?",
+        )
     plan = resize.resize(machine, clause.size)
     if dry_run or not plan.freed:
         print("\n".join(resize.resize_steps(plan)))
@@ -89,6 +100,6 @@ def _no_size(text: str) -> UsageError:
 
 def _write(path: str, text: str) -> None:
     try:
-        Path(path).write_text(text)
-    except OSError as error:
-        raise PykexecError(f"cannot write {path}: {error.strerror}", hint="run as root") from error
+        writing.write_value(path, text)
+    except FileError as error:
+        raise PykexecError(error.what, hint="run as root") from error

@@ -6,12 +6,12 @@ Each fact's reader is imported when the fact is first asked for.
 from __future__ import annotations
 
 import os
-from functools import cached_property
 
 from pykexec.errors import MachineError
 from pykexec.machine import text
 from pykexec.machine.kexec_state import KexecState
 from pykexec.machine.root import Folder, Root
+from pykexec.remembered import remembered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ FACTS = (
     "proc/sys/kernel/kexec_load_limit_reboot",
     "proc/sys/kernel/osrelease",
     "sys/class/graphics/fb0/name",
+    "sys/class/misc/liveupdate/dev",
     "sys/class/tty/*/io_type",
     "sys/class/tty/*/iomem_base",
     "sys/class/tty/*/iomem_reg_shift",
@@ -70,7 +71,7 @@ BOOT_FRAMEBUFFER_DRIVERS = frozenset(
 )
 """fbdev names of the drivers that use the firmware's framebuffer as they found it."""
 
-_UNAME_OF_ELF_MACHINE = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+_UNAME_OF_ELF_MACHINE = {62: "x86_64", 183: "aarch64"}  # include/uapi/linux/elf-em.h
 
 
 class Machine:
@@ -111,7 +112,7 @@ class Machine:
         """A file below the root ("sys/kernel/boot_params/data"), or None where there is none."""
         return text.read(self.root, path)
 
-    @cached_property
+    @remembered
     def uname_machine(self) -> str:
         """What ``uname -m`` says there."""
         if self.is_live:
@@ -119,15 +120,15 @@ class Machine:
         told = self._identity.get("machine") or text.read_text(self.root, "proc/sys/kernel/arch")
         if told:
             return str(told)
-        elf_machine = self.kcore.elf_machine
-        return _UNAME_OF_ELF_MACHINE.get(elf_machine, elf_machine)
+        elf_machine = self.kcore.machine
+        return _UNAME_OF_ELF_MACHINE.get(elf_machine, f"ELF machine {elf_machine}")
 
-    @cached_property
+    @remembered
     def kernel_release(self) -> str:
         """What ``uname -r`` says there; empty when the snapshot does not tell."""
         return text.read_text(self.root, "proc/sys/kernel/osrelease") or ""
 
-    @cached_property
+    @remembered
     def page_size(self) -> int:
         """Bytes in a page of the running kernel."""
         if self.is_live:
@@ -139,7 +140,7 @@ class Machine:
             raise MachineError(f"the snapshot tells of pages of {str(told)[:40]} bytes, which no kernel has")
         return int(str(told))
 
-    @cached_property
+    @remembered
     def command_line(self) -> str:
         """The running kernel's."""
         line = text.read(self.root, "proc/cmdline")
@@ -147,7 +148,7 @@ class Machine:
             raise MachineError("/proc/cmdline is missing")
         return os.fsdecode(line).rstrip("\n")
 
-    @cached_property
+    @remembered
     def iomem(self) -> Iomem:
         """What lies where in physical memory."""
         from pykexec.machine import iomem
@@ -157,14 +158,14 @@ class Machine:
             raise MachineError("/proc/iomem is missing")
         return iomem.parse(data.decode("utf-8", "replace"))
 
-    @cached_property
+    @remembered
     def firmware_map(self) -> MemoryMap | None:
         """The map the firmware gave, where the kernel shows it."""
         from pykexec.machine import firmware_map
 
         return firmware_map.read(self.root)
 
-    @cached_property
+    @remembered
     def boot_memory_map(self) -> MemoryMap:
         """The memory map to tell a kernel that replaces this one.
 
@@ -175,28 +176,28 @@ class Machine:
             return self.iomem.memory_map
         return self.firmware_map
 
-    @cached_property
+    @remembered
     def kcore(self) -> Kcore:
         """The running kernel's virtual layout."""
         from pykexec.machine import kcore
 
         return kcore.read(self.root)
 
-    @cached_property
+    @remembered
     def cpu_notes(self) -> tuple[CpuNotes, ...]:
         """Where each CPU leaves its registers in a crash."""
         from pykexec.machine import cpus
 
         return cpus.read_cpu_notes(self.root)
 
-    @cached_property
+    @remembered
     def vmcoreinfo(self) -> NoteArea | None:
         """Where the kernel keeps the note that tells makedumpfile and crash about it."""
         from pykexec.machine import cpus
 
         return cpus.read_vmcoreinfo(self.root)
 
-    @cached_property
+    @remembered
     def efi(self) -> EfiFacts | None:
         """EFI's tables and runtime services; None on a machine without EFI."""
         from pykexec.machine import efi
@@ -209,17 +210,27 @@ class Machine:
         variable = text.read(self.root, _SECURE_BOOT) or b""
         return variable[4:5] == b"\1"  # behind the attributes (Documentation/filesystems/efivarfs.rst)
 
-    @cached_property
+    @remembered
     def framebuffer_driver(self) -> str | None:
         """Name of the driver of the first framebuffer."""
         return text.read_text(self.root, "sys/class/graphics/fb0/name")
 
     @property
     def hands_over(self) -> bool:
-        """Whether the running kernel was told to preserve state for the next one (KHO, Linux 6.16)."""
+        """Whether the running kernel preserves state for the next one (KHO, Linux 6.16), as it was told."""
+        if self.has_live_update:
+            return True
         values = [word[4:] for word in self.command_line.split() if word.startswith("kho=")]
         # lib/kstrtox.c kstrtobool
         return bool(values) and values[-1].lower().startswith(("1", "y", "t", "on"))
+
+    @property
+    def has_live_update(self) -> bool:
+        """Whether live update is on, which keeps sessions by KHO whatever kho= says (Linux 6.19).
+
+        kernel/liveupdate/luo_core.c: the device is there only then.
+        """
+        return bool(self.root.names("sys/class/misc/liveupdate"))
 
     @property
     def can_hand_over(self) -> bool:
@@ -249,15 +260,6 @@ class Machine:
             return serial.named(self.root, port)
         return serial.console_for(self.root, command_line)
 
-    @cached_property
+    @remembered
     def _identity(self) -> dict[str, object]:
-        import json
-
-        data = text.read(self.root, IDENTITY)
-        try:
-            identity = json.loads(data) if data is not None else {}
-        except ValueError as error:
-            raise MachineError(f"{IDENTITY}: {error}") from error
-        if not isinstance(identity, dict):
-            raise MachineError(f"{IDENTITY} holds no object")
-        return identity
+        return text.read_object(self.root, IDENTITY) or {}

@@ -70,6 +70,12 @@ class Iomem:
         )
 
 
+def hides_addresses(data: bytes) -> bool:
+    """Whether all addresses in a /proc/iomem are zero, as readers without CAP_SYS_ADMIN see them."""
+    spans = [line.partition(b" : ")[0] for line in data.splitlines()]
+    return bool(spans) and not any(span.strip(b" 0-") for span in spans)
+
+
 def parse_ranges(path: str, text: str) -> list[Range]:
     """Lines START-END, hexadecimal and inclusive. Raises MachineError naming what is not of that form."""
     ranges = []

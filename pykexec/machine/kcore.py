@@ -14,7 +14,7 @@ from pykexec.values import dataclass, field
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import IO
+    from typing import IO, Literal
 
     ProgramHeader = tuple[int, int, int, int, int, int]
     """Type, offset in the file, virtual and physical address, size in the file and in memory."""
@@ -23,10 +23,13 @@ PATH = "proc/kcore"
 
 _NO_ADDRESS = ((1 << 64) - 1, (1 << 32) - 1)
 """p_paddr of what has no one physical address, vmalloc space for one (fs/proc/kcore.c)."""
-_MACHINES = {3: "EM_386", 40: "EM_ARM", 62: "EM_X86_64", 183: "EM_AARCH64", 243: "EM_RISCV"}  # elf(5)
+_MAGIC = b"\x7fELF"
+_CLASSES: Mapping[int, Literal[32, 64]] = {1: 32, 2: 64}
+_ORDERS: Mapping[int, Literal["little", "big"]] = {1: "little", 2: "big"}
 _ET_CORE, _PT_LOAD, _PT_NOTE = 4, 1, 4
-_NOTES_MAX = 16 * MIB
-_SEGMENTS_MAX = 1 << 20
+_PN_XNUM = 0xFFFF
+_NOTES_MAX = 1 * MIB
+"""All together: registers, task_struct, and VMCOREINFO, which is a page (fs/proc/kcore.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,11 @@ class KcoreSegment:
 class Kcore:
     """The virtual layout of the running kernel."""
 
-    elf_machine: str
-    """EM_X86_64 and the like."""
-    little_endian: bool
+    machine: int
+    """The ELF header's e_machine, EM_X86_64 and the like."""
+    bits: Literal[32, 64]
+    """Of an address."""
+    byte_order: Literal["little", "big"]
     segments: tuple[KcoreSegment, ...] = field(repr=False)
     vmcoreinfo: Mapping[str, str] = field(repr=False)
     """The lines NAME=VALUE of the VMCOREINFO note; empty before Linux 4.19, which has none here."""
@@ -150,7 +155,7 @@ def read(root: Root) -> Kcore:
 
 
 def _parse(file: IO[bytes]) -> Kcore:
-    order, machine, headers = _program_headers(file)
+    layout, machine, headers = _program_headers(file)
     loads = [header[2:] for header in headers if header[0] == _PT_LOAD]
     if not loads:
         raise ValueError("no mappings")
@@ -159,47 +164,81 @@ def _parse(file: IO[bytes]) -> Kcore:
         KcoreSegment(virtual, physical if addressed and physical not in _NO_ADDRESS else None, memsz)
         for virtual, physical, _, memsz in loads
     )
-    return Kcore(
-        _MACHINES.get(machine, f"EM {machine}"),
-        order == "<",
-        segments,
-        _vmcoreinfo(_notes(file, order, headers)),
-    )
+    info = _vmcoreinfo(_notes(file, layout, headers))
+    return Kcore(machine, layout.bits, layout.byte_order, segments, info)
 
 
-def _program_headers(file: IO[bytes]) -> tuple[str, int, list[ProgramHeader]]:
-    """Byte order, machine and all program headers of a core file of either class (elf(5))."""
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How ELF headers of a class and a byte order are packed (elf(5))."""
+
+    bits: Literal[32, 64]
+    byte_order: Literal["little", "big"]
+
+    @property
+    def ident(self) -> bytes:
+        """The beginning of a file, e_ident."""
+        bits, order = {32: 1, 64: 2}[self.bits], {"little": 1, "big": 2}[self.byte_order]
+        return bytes([*_MAGIC, bits, order, 1]).ljust(16, b"\0")
+
+    @property
+    def header(self) -> struct.Struct:
+        """e_type to e_shstrndx."""
+        word = self._word
+        return struct.Struct(f"{self._order}HHI{word}{word}{word}IHHHHHH")
+
+    @property
+    def program_header(self) -> struct.Struct:
+        """p_type, (p_flags,) p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, less flags and alignment."""
+        return struct.Struct(f"{self._order}{'I4x5Q8x' if self.bits == 64 else '6I8x'}")
+
+    @property
+    def note(self) -> struct.Struct:
+        return struct.Struct(f"{self._order}III")
+
+    @property
+    def _order(self) -> str:
+        return "<" if self.byte_order == "little" else ">"
+
+    @property
+    def _word(self) -> str:
+        return "Q" if self.bits == 64 else "I"
+
+
+def _program_headers(file: IO[bytes]) -> tuple[_Layout, int, list[ProgramHeader]]:
+    """Layout, machine and all program headers of a core file."""
     ident = file.read(16)
-    orders, classes = {1: "<", 2: ">"}, {1: "I", 2: "Q"}
-    if ident[:4] != b"\x7fELF" or len(ident) < 16 or ident[4] not in classes or ident[5] not in orders:
+    if ident[:4] != _MAGIC or len(ident) < 16 or ident[4] not in _CLASSES or ident[5] not in _ORDERS:
         raise ValueError("no ELF header")
-    order, word = orders[ident[5]], classes[ident[4]]
-    header = struct.Struct(f"{order}HHI{word}{word}{word}IHHHHHH")
+    layout = _Layout(_CLASSES[ident[4]], _ORDERS[ident[5]])
+    header, row = layout.header, layout.program_header
     _, machine, _, _, start, _, _, _, entry_size, count, *_ = header.unpack(file.read(header.size))
-    row = struct.Struct(f"{order}I4xQQQQQ8x" if word == "Q" else f"{order}IIIIII8x")
-    if entry_size != row.size or count > _SEGMENTS_MAX:
+    if entry_size != row.size or count >= _PN_XNUM:
         raise ValueError(f"{count} program headers of {entry_size} bytes")
     file.seek(start)
     table = file.read(row.size * count)
     if len(table) < row.size * count:
         raise ValueError(f"{count} program headers in {len(table)} bytes")
-    return order, machine, list(row.iter_unpack(table))
+    return layout, machine, list(row.iter_unpack(table))
 
 
-def _notes(file: IO[bytes], order: str, headers: Sequence[ProgramHeader]) -> Iterator[tuple[bytes, bytes]]:
+def _notes(
+    file: IO[bytes], layout: _Layout, headers: Sequence[ProgramHeader]
+) -> Iterator[tuple[bytes, bytes]]:
     """Names and contents."""
-    note_header = struct.Struct(f"{order}III")
+    left = _NOTES_MAX
     for kind, offset, _, _, filesz, _ in headers:
         if kind != _PT_NOTE:
             continue
-        if filesz > _NOTES_MAX:
-            raise ValueError(f"{filesz} bytes of notes")
+        left -= filesz
+        if left < 0:
+            raise ValueError(f"more than {_NOTES_MAX} bytes of notes")
         file.seek(offset)
         data = file.read(filesz)
         position = 0
-        while position + note_header.size <= len(data):
-            name_size, size, _ = note_header.unpack_from(data, position)
-            name_at = position + note_header.size
+        while position + layout.note.size <= len(data):
+            name_size, size, _ = layout.note.unpack_from(data, position)
+            name_at = position + layout.note.size
             content_at = name_at + align_up(name_size, 4)
             yield data[name_at : name_at + name_size].rstrip(b"\0"), data[content_at : content_at + size]
             position = content_at + align_up(size, 4)
@@ -208,7 +247,7 @@ def _notes(file: IO[bytes], order: str, headers: Sequence[ProgramHeader]) -> Ite
 def _vmcoreinfo(notes: Iterator[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, content in notes:
         if name == b"VMCOREINFO":
-            lines = content.rstrip(b"\0").decode("ascii", "replace").splitlines()
+            lines = content.rstrip(b"\0").decode("latin-1").split("\n")
             return dict(line.split("=", 1) for line in lines if "=" in line)
     return {}
 
@@ -219,23 +258,21 @@ def without_memory(root: Root) -> bytes:
     The others (PRSTATUS, TASKSTRUCT) are contents of the running kernel's memory. Raises MachineError.
     """
     kcore = read(root)
-    content = "".join(f"{name}={value}\n" for name, value in kcore.vmcoreinfo.items()).encode()
+    layout = _Layout(kcore.bits, kcore.byte_order)
+    content = "".join(f"{name}={value}\n" for name, value in kcore.vmcoreinfo.items()).encode("latin-1")
     name = b"VMCOREINFO\0"
-    order = "<" if kcore.little_endian else ">"
-    note = struct.pack(order + "III", len(name), len(content), 0) + name.ljust(12, b"\0")
+    note = layout.note.pack(len(name), len(content), 0) + name.ljust(12, b"\0")
     note += content.ljust(align_up(len(content), 4), b"\0")
     # Written anew rather than cut out: then nothing that was not understood can slip in.
-    phdr = struct.Struct(order + "IIQQQQQQ")
-    ehdr_size, count = 64, len(kcore.segments) + 1
+    phdr, count = layout.program_header, len(kcore.segments) + 1
+    ehdr_size = len(layout.ident) + layout.header.size
     notes_at = ehdr_size + count * phdr.size
-    machine = next(number for number, name in _MACHINES.items() if name == kcore.elf_machine)
-    ident = b"\x7fELF" + bytes([2, 1 if kcore.little_endian else 2, 1])
-    ehdr = struct.pack(
-        order + "16sHHIQQQIHHHHHH",
-        *(ident, _ET_CORE, machine, 1, 0, ehdr_size, 0, 0, ehdr_size, phdr.size, count, 0, 0, 0),
+    ehdr = layout.header.pack(
+        *(_ET_CORE, kcore.machine, 1, 0, ehdr_size, 0, 0, ehdr_size, phdr.size, count, 0, 0, 0)
     )
-    headers = [phdr.pack(_PT_NOTE, 0, notes_at, 0, 0, len(note), 0, 0)]
+    headers = [phdr.pack(_PT_NOTE, notes_at, 0, 0, len(note), 0)]
+    no_address = (1 << kcore.bits) - 1
     for each in kcore.segments:
-        physical = _NO_ADDRESS[0] if each.physical is None else each.physical
-        headers.append(phdr.pack(_PT_LOAD, 7, 0, each.virtual, physical, each.size, each.size, 4096))
-    return ehdr + b"".join(headers) + note
+        physical = no_address if each.physical is None else each.physical
+        headers.append(phdr.pack(_PT_LOAD, 0, each.virtual, physical, each.size, each.size))
+    return layout.ident + ehdr + b"".join(headers) + note

@@ -26,6 +26,10 @@ class Root:
         """The names in a folder, sorted; none where there is no such folder."""
         raise NotImplementedError
 
+    def entries(self, path: str) -> list[tuple[str, bool]]:
+        """The same with whether each is a folder; a link to one is none, as it may lead in a circle."""
+        raise NotImplementedError
+
 
 class Folder(Root):
     """A root in the file system: ``/`` for the running system."""
@@ -49,9 +53,13 @@ class Folder(Root):
             raise unreadable(full, error) from error
 
     def names(self, path: str) -> list[str]:
+        return [name for name, _ in self.entries(path)]
+
+    def entries(self, path: str) -> list[tuple[str, bool]]:
         full = os.path.join(self._top, path)
         try:
-            return sorted(os.listdir(full))
+            with os.scandir(full) as found:
+                return sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:

@@ -1,19 +1,21 @@
 """Writing a snapshot: a .tar with the files a plan for this machine needs, and no memory contents."""
 
+import errno
 import io
 import itertools
 import json
 import os
 import tarfile
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
+from pykexec import redact, writing
 from pykexec.errors import FileError, MachineError
-from pykexec.machine import FACTS, IDENTITY, Machine, kcore
+from pykexec.machine import FACTS, IDENTITY, Machine, iomem, kcore, text
 from pykexec.machine.root import Root
+
+T = TypeVar("T")
 
 
 def write_snapshot(
@@ -22,29 +24,18 @@ def write_snapshot(
     arch_facts: Sequence[str],
     more: Iterable[tuple[str, bytes]] = (),
 ) -> int:
-    """Write the snapshot and return the number of files in it; `arch_facts` are its architecture's patterns.
+    """Write the snapshot and return the number of files in it; see `contents` for `arch_facts`.
 
     `more` are further files, name and contents.
 
-    Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written; an
-    archive that was there before is replaced only by a complete one.
+    Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written, or its
+    name is that of a link; an archive that was there before is replaced only by a complete one.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
-    if not os.fspath(path) or (target.exists() and not target.is_file()):
-        raise FileError(f"cannot write the snapshot {path}: that is no file", hint="name one: machine.tar")
-    partial = ""
-    try:
-        # Readable for its owner only: it holds addresses that the kernel shows to nobody else.
-        descriptor, partial = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            count = _write(file, itertools.chain(_contents(machine, arch_facts), more))
-        Path(partial).replace(target)
-    except OSError as error:
-        raise FileError(f"cannot write the snapshot {path}: {error.strerror}") from error
-    finally:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
-    return count
+    if not os.fspath(path):
+        raise FileError("the snapshot needs a name", hint="name a file: machine.tar")
+    # Readable for its owner only: it holds addresses that the kernel shows to nobody else.
+    with writing.new_file(path, mode=0o600, make_folders=False) as file:
+        return _write(file, itertools.chain(contents(machine, arch_facts), more))
 
 
 def _write(file: IO[bytes], contents: Iterable[tuple[str, bytes]]) -> int:
@@ -61,32 +52,97 @@ def _write(file: IO[bytes], contents: Iterable[tuple[str, bytes]]) -> int:
     return len(names)
 
 
-def _contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files; `arch_facts` are the patterns of the machine's architecture.
+
+    Raises MachineError, in the end, for what may not be read: a plan would be another without it.
+    """
     identity = {"machine": machine.uname_machine, "page_size": machine.page_size}
     yield IDENTITY, json.dumps(identity, indent=1).encode() + b"\n"
-    if machine.root.open(kcore.PATH) is not None:
+    reader = Reader(machine.root)
+    if reader.may_read(kcore.PATH):
         yield kcore.PATH, kcore.without_memory(machine.root)
-    for pattern in sorted([*FACTS, *arch_facts]):
-        for name in glob(machine.root, pattern):
-            try:
-                data = machine.read(name)
-            except MachineError:
-                continue  # such as a write-only file: what cannot be read, no plan can use
-            if data is not None:
-                yield name, data
+    for name, data in reader.files(sorted([*FACTS, *arch_facts])):
+        if name == "proc/iomem" and iomem.hides_addresses(data):
+            reader.refused.append("proc/iomem (addresses)")
+        safe = redact.fact(name, data)
+        if safe is not None:
+            yield name, safe
+    reader.require_all()
+
+
+class Reader:
+    """Reads the files of a snapshot, and remembers which of them it may not read."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self.refused: list[str] = []
+
+    def files(self, patterns: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of what is there; the end of logs."""
+        for pattern in patterns:
+            for name in self._try(pattern, glob) or ():
+                data = self._try(name, _read)
+                if data is not None:
+                    yield name, data
+
+    def may_read(self, path: str) -> bool:
+        """Whether a file is there and can be opened."""
+        file = self._try(path, lambda root, path: root.open(path))
+        if file is not None:
+            file.close()
+        return file is not None
+
+    def require_all(self) -> None:
+        """Raise MachineError where something may not be read."""
+        if self.refused:
+            names = [f"/{name}" for name in dict.fromkeys(self.refused)]
+            more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+            raise MachineError(
+                f"cannot take a snapshot: {', '.join(names[:_NAMED_MAX])}{more} cannot be read",
+                hint="run as root",
+            )
+
+    def _try(self, name: str, work: Callable[[Root, str], T]) -> T | None:
+        try:
+            return work(self._root, name)
+        except MachineError as error:
+            # Else it is such as a write-only file, which not even root can read, and no plan uses.
+            if getattr(error.__cause__, "errno", None) == errno.EACCES:
+                self.refused.append(name)
+            return None
+
+
+def _read(root: Root, name: str) -> bytes | None:
+    return text.read_end(root, name, text.LOG_MAX) if name.startswith(_LOGS) else text.read(root, name)
+
+
+_NAMED_MAX = 5
+_LOGS = "var/log/"
 
 
 def _below(root: Root, folder: str) -> Iterator[str]:
-    """Every path below a folder."""
-    for name in root.names(folder):
-        yield f"{folder}/{name}"
-        yield from _below(root, f"{folder}/{name}")
+    """The path of every file below a folder. Raises MachineError where there is no end of them."""
+    stack, count = [folder], 0
+    while stack:
+        path = stack.pop()
+        for name, is_folder in root.entries(path):
+            count += 1
+            if count > _BELOW_MAX:
+                raise MachineError(f"/{folder} has more than {_BELOW_MAX} files below it")
+            if is_folder:
+                stack.append(f"{path}/{name}")
+            else:
+                yield f"{path}/{name}"
+
+
+_BELOW_MAX = 1 << 16
 
 
 def glob(root: Root, pattern: str) -> list[str]:
     """The paths below a root that match, part by part; a part without wildcard need not be listable.
 
-    "FOLDER/**" stands for everything below a folder.
+    "FOLDER/**" stands for every file below a folder. Raises MachineError.
     """
     if pattern.endswith("/**"):
         return sorted(_below(root, pattern.removesuffix("/**")))

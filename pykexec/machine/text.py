@@ -1,16 +1,23 @@
-"""Small files of one number or one line, as sysfs has them."""
+"""Small files of one number or one line, as sysfs has them; and JSON objects."""
+
+import os
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root, unreadable
 
-_FILE_MAX = 64 << 20
+FILE_MAX = 16 << 20
+"""No fact is nearly as large."""
+LOG_MAX = 1 << 20
+"""Of a log that has no end: what is of use is at its end."""
+_JSON_MAX = 1 << 20
+"""A parsed object takes some twenty times as much memory as its text."""
 _PIECE = 64 << 10
 
 
-def read(root: Root, path: str) -> bytes | None:
+def read(root: Root, path: str, size_max: int = FILE_MAX) -> bytes | None:
     """A whole file, or None where there is none.
 
-    Raises MachineError when it cannot be read or has more than 64 MiB (no fact is nearly as large).
+    Raises MachineError when it cannot be read, or has more than `size_max` bytes.
     """
     file = root.open(path)
     if file is None:
@@ -21,17 +28,51 @@ def read(root: Root, path: str) -> bytes | None:
             # In pieces: /proc/sys answers ENOMEM to a very large read (fs/proc/proc_sysctl.c).
             while piece := file.read(_PIECE):
                 data += piece
-                if len(data) > _FILE_MAX:
-                    raise MachineError(f"/{path} has more than {_FILE_MAX} bytes")
+                if len(data) > size_max:
+                    raise MachineError(f"/{path} has more than {size_max} bytes")
         except OSError as error:
             raise unreadable(f"/{path}", error) from error
     return bytes(data)
 
 
-def read_text(root: Root, path: str) -> str | None:
-    """A file's text without the white space around it."""
-    data = read(root, path)
+def read_end(root: Root, path: str, size: int) -> bytes | None:
+    """The last bytes of a file, from the beginning of a line; None where there is none.
+
+    Raises MachineError when it cannot be read.
+    """
+    file = root.open(path)
+    if file is None:
+        return None
+    with file:
+        try:
+            start = max(file.seek(0, os.SEEK_END) - size, 0)
+            file.seek(max(start - 1, 0))
+            data = file.read(size + 1)
+        except OSError as error:
+            raise unreadable(f"/{path}", error) from error
+    return data[data.find(b"\n") + 1 :] if start else data
+
+
+def read_text(root: Root, path: str, size_max: int = FILE_MAX) -> str | None:
+    """A file's text without the white space around it. Raises as `read` does."""
+    data = read(root, path, size_max)
     return None if data is None else data.decode("utf-8", "surrogateescape").strip()
+
+
+def read_object(root: Root, path: str) -> dict[str, object] | None:
+    """Return the JSON object in a file, or None where there is no file. Raises MachineError."""
+    import json
+
+    data = read(root, path, _JSON_MAX)
+    if data is None:
+        return None
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MachineError(f"/{path} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise MachineError(f"/{path} is damaged: it holds no object")
+    return found
 
 
 def read_number(root: Root, path: str, base: int = 0) -> int | None:

@@ -40,10 +40,14 @@ def dmesg(dump: tuple[str, ...], style: str) -> int:
 @click.command("info")
 @click.argument("dump", nargs=-1, required=True, type=click.Path())
 @click.option("--registers", is_flag=True, help="All registers of each processor, not only two of them.")
+@click.option("--all-pages", is_flag=True, help="Unpack every page to see whether it is damaged, not some.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(dump: tuple[str, ...], registers: bool, as_json: bool) -> int:
-    """Say what DUMP holds: the crash, the machine, and whether makedumpfile and crash can read it."""
-    return show_info(dump, as_json=as_json, registers=registers)
+def info(dump: tuple[str, ...], registers: bool, all_pages: bool, as_json: bool) -> int:
+    """Say what DUMP holds: the crash, the machine, and whether makedumpfile and crash can read it.
+
+    Exit status: 0, and 1 where the dump is damaged, not complete, or none.
+    """
+    return show_info(dump, as_json=as_json, registers=registers, all_pages=all_pages)
 
 
 COMMANDS = (dmesg, info)
@@ -58,15 +62,17 @@ def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
     return status or int(log.damaged > 0)
 
 
-def show_info(paths: Sequence[str], *, as_json: bool = False, registers: bool = False) -> int:
-    """Write what is known of a dump to standard output; the exit status. Raises DumpError."""
+def show_info(
+    paths: Sequence[str], *, as_json: bool = False, registers: bool = False, all_pages: bool = False
+) -> int:
+    """Write what is known of a dump to standard output; the exit status, 1 for damage. Raises DumpError."""
     from pykexec.vmcore import Dump
     from pykexec.vmcore import info as about
 
     with Dump.open(*paths) as dump:
-        found = about.gather(dump)
+        found = about.gather(dump, all_pages=all_pages)
     print(about.as_json(found) if as_json else about.as_text(found, registers=registers), end="")
-    return 0
+    return int(bool(found.damage))
 
 
 def main_vmcore_dmesg(argv: Sequence[str] | None = None) -> None:
@@ -114,7 +120,7 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
 
 
 def _write_records(log: "KernelLog", form: "Style", warn: Callable[[str], None]) -> int:
-    output: BinaryIO = sys.stdout.buffer
+    output: BinaryIO = streams.unfiltered(sys.stdout).buffer
     written, status = 0, 0
     try:
         for record in log:

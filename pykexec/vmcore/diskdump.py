@@ -91,6 +91,27 @@ class _SubHeader(NamedTuple):
     pages: int
 
 
+class Checked(NamedTuple):
+    """What a look at a dump's pages has shown."""
+
+    saved: int
+    """How many pages the dump has."""
+    looked_at: int
+    """How many of them were looked at: where they are, and how their packed data begins and ends."""
+    unpacked: int
+    """How many of them were unpacked."""
+    damaged: int
+    first: str
+    """What is wrong with the first of those that are damaged."""
+
+
+_LOOKED_AT_MAX = 1 << 16
+_UNPACKED_MAX = 1 << 12
+_UNPACKED_SLOWLY_MAX = 1 << 7
+"""Where there is no other code for it than ours (LZO, snappy): some milliseconds a page."""
+_SLOW = ("lzo", "snappy")
+
+
 class CompressedDump:
     """The physical memory in a kdump-compressed file, or in one part of a split one."""
 
@@ -198,6 +219,64 @@ class CompressedDump:
     def saved_bytes(self) -> int:
         """How much memory is saved, by the bitmap."""
         return sum(_count(chunk) for _, chunk in self._chunks(self._saved_at)) * self._block
+
+    def check(self, *, everything: bool) -> Checked | None:
+        """Look at pages from all over the dump, or at all of them. Raises DumpError when that does not work.
+
+        What lies behind the end of the file is told by `damage`.
+        """
+        saved, size = self._saved_pages(), self._source.size
+        slow = any(name in self.compression for name in _SLOW)
+        most = _UNPACKED_SLOWLY_MAX if slow else _UNPACKED_MAX
+        step = 1 if everything else -(-saved // _LOOKED_AT_MAX) or 1
+        unpack_step = 1 if everything else -(-saved // step // most) or 1
+        looked_at = unpacked = damaged = 0
+        first = ""
+        for index, (offset, length, flags) in self._descriptors(saved, step):
+            if offset + length > size:
+                continue
+            looked_at += 1
+            unpack = index // step % unpack_step == 0
+            unpacked += unpack
+            fault = self._fault(offset, length, flags, unpack=unpack)
+            if fault:
+                damaged += 1
+                first = first or f"page {index + 1} of {saved}, at offset {offset:#x}: {fault}"
+        return Checked(saved, looked_at, unpacked, damaged, first)
+
+    def _descriptors(self, count: int, step: int) -> Iterator[tuple[int, tuple[int, int, int]]]:
+        """Every `step`th page's number among those saved; its offset, size and flags."""
+        layout = struct.Struct("<qII8x" if self.byte_order == "little" else ">qII8x")
+        at_once = max(_DESCRIPTORS_AT_ONCE // step, 1) * step
+        for start in range(0, count, at_once):
+            size = min(at_once, count - start) * _DESCRIPTOR_SIZE
+            table = self._source.read_at(self._descriptors_at + start * _DESCRIPTOR_SIZE, size)
+            for at in range(0, len(table) - _DESCRIPTOR_SIZE + 1, step * _DESCRIPTOR_SIZE):
+                yield start + at // _DESCRIPTOR_SIZE, layout.unpack_from(table, at)
+
+    def _fault(self, offset: int, size: int, flags: int, *, unpack: bool) -> str:
+        """What is wrong with a page, by its descriptor; nothing: \"\"."""
+        if offset == 0:
+            return "it was never written"
+        if offset < self._descriptors_at or not 0 < size <= 2 * self._block:
+            return f"{size} bytes cannot be there"
+        data = self._source.read_written(offset, size)
+        name = _compression(flags)
+        if name is None:
+            return "" if size == self._block == len(data) else f"{len(data)} bytes, flags {flags:#x}"
+        if not pages.looks_right(name, data, self._block):
+            return f"no data of {name}"
+        try:
+            if unpack:
+                pages.unpack(name, data, self._block)
+        except pages.DamagedPageError as error:
+            return f"{name}: {error}"
+        return ""
+
+    def was_left_out(self, address: int) -> bool | None:
+        """Whether there is memory, but not in the dump."""
+        page = address // self._block
+        return self._bit(self._exists_at, page) and not self._bit(self._saved_at, page)
 
     def notes(self) -> Iterator[Note]:
         sub = self._sub
@@ -358,7 +437,7 @@ class CompressedDump:
         data = self._source.read_written(offset, size)
         if len(data) < size:
             raise self._missing(address, "is lost: the file is truncated")
-        name = next((name for bit, name in _COMPRESSION.items() if flags & bit), None)
+        name = _compression(flags)
         try:
             if name is not None:
                 return pages.unpack(name, data, self._block)
@@ -454,11 +533,31 @@ class SplitDump(CompressedDump):
             found.append(f"a part is missing: physical addresses from {expected:#x}")
         return tuple(found)
 
+    def check(self, *, everything: bool) -> Checked | None:
+        """All parts' together."""
+        found = [checked for each in self._parts if (checked := each.check(everything=everything))]
+        return Checked(
+            sum(each.saved for each in found),
+            sum(each.looked_at for each in found),
+            sum(each.unpacked for each in found),
+            sum(each.damaged for each in found),
+            next((each.first for each in found if each.first), ""),
+        )
+
     def _read_page(self, number: int) -> bytes:
         for each in self._parts:
             if number * self._block in each.part:
                 return each._read_page(number)
         raise self._missing(number * self._block, "is in a part of this split dump that was not named")
+
+
+def _compression(flags: int) -> str | None:
+    return next((name for bit, name in _COMPRESSION.items() if flags & bit), None)
+
+
+def arch_of(machine: str) -> str:
+    """Our name of an architecture, by what uname calls its machines."""
+    return _arch(machine)[0]
 
 
 def _arch(machine: str) -> tuple[str, int, int]:

@@ -7,7 +7,8 @@ from os import PathLike
 from typing import NamedTuple, Protocol, Self
 
 from pykexec.memory import Range
-from pykexec.vmcore import diskdump, elf, flattened, library, paging
+from pykexec.vmcore import diskdump, elf, flattened, library, others, paging
+from pykexec.vmcore.diskdump import Checked
 from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.notes import ByteOrder, Note, Processor, processors
 from pykexec.vmcore.source import PlainFile, Source
@@ -52,6 +53,12 @@ class Format(Protocol):
     def physical_of(self, virtual: int) -> tuple[int, int] | None: ...
     def memory(self) -> Iterator[Range]: ...
     def saved_bytes(self) -> int: ...
+    def check(self, *, everything: bool) -> "Checked | None":
+        """Look for pages that are damaged; None where the format has nothing to tell by."""
+
+    def was_left_out(self, address: int) -> bool | None:
+        """Whether there is memory at an address, but not in the dump; None where that cannot be told."""
+
     def notes(self) -> Iterator[Note]: ...
     def vmcoreinfo(self) -> bytes | None: ...
 
@@ -257,31 +264,12 @@ def _recognise(sources: Sequence[PlainFile]) -> Format:
         return elf.ElfDump(first)
     if head.startswith(diskdump.SIGNATURE):
         return diskdump.CompressedDump(first)
-    if head and not any(head.startswith(magic) for magic, _, remedy in _OTHERS if remedy):
+    other = others.recognise(sources[0])
+    if head and (other is None or other.remedy is None):
         with suppress(ImportError):
             return library.LibraryDump(sources[0].name)
-    raise DumpError(f"{first.name}: {_what_it_is(head)}", hint=_remedy(head), status=4)
+    what = "the file is empty" if not head else other.what if other else "not a crash dump"
+    raise DumpError(f"{first.name}: {what}", hint=(other and other.remedy) or _READ_HERE, status=4)
 
 
-_OTHERS: tuple[tuple[bytes, str, str | None], ...] = (
-    (b"DISKDUMP", "a dump of the old diskdump facility", None),
-    (b"PAGEDU", "a memory dump of Windows", None),
-    (b"\x1f\x8b", "compressed with gzip", "unpack it: gzip -d"),
-    (b"\xfd7zXZ", "compressed with xz", "unpack it: xz -d"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it: zstd -d"),
-    (b"BZh", "compressed with bzip2", "unpack it: bzip2 -d"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", "unpack it: lz4 -d"),
-)
-
-
-def _what_it_is(head: bytes) -> str:
-    if not head:
-        return "the file is empty"
-    return next((what for magic, what, _ in _OTHERS if head.startswith(magic)), "not a crash dump")
-
-
-def _remedy(head: bytes) -> str | None:
-    known = next((remedy for magic, _, remedy in _OTHERS if head.startswith(magic)), None)
-    return (
-        known or "ELF core files and makedumpfile's formats are read; libkdumpfile's with its Python binding"
-    )
+_READ_HERE = "ELF core files and makedumpfile's formats are read; libkdumpfile's with its Python binding"

@@ -164,6 +164,12 @@ class ElfDump:
         """How much memory is saved in the file."""
         return sum(each.end - each.start for each in self._physical)
 
+    def check(self, *, everything: bool) -> None:
+        """Nothing in the format tells whether contents are what they were."""
+
+    def was_left_out(self, address: int) -> None:
+        """Pages of zeros are left out, too, and cannot be told from others."""
+
     def notes(self) -> Iterator[Note]:
         for each in self._note_segments:
             yield from read_notes(
@@ -223,6 +229,13 @@ class ElfDump:
                 status=12,
             )
         count = self._segment_count(header)
+        if not count and header["shnum"]:
+            # Xen: tools/libs/guest/xg_dom_core.c, sections .xen_pages, .xen_p2m and others
+            raise DumpError(
+                f"{self.name}: an ELF core without segments, such as xl dump-core makes of a Xen guest",
+                hint="crash reads it as it is; or let the guest's own kernel dump (kdump)",
+                status=12,
+            )
         if header["phoff"] + count * layout.size > self._source.size:
             raise DumpError(
                 f"{self.name}: truncated: {count} program headers at {header['phoff']:#x} do not fit its"

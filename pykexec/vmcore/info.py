@@ -1,4 +1,4 @@
-"""What a dump says about the crash, itself, and who will be able to read it."""
+"""What a dump says about the crash, itself, and who is able to read it."""
 
 import json
 import re
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pykexec.errors import printable
-from pykexec.memory import KIB, Range
-from pykexec.vmcore import paging
+from pykexec.memory import Range
+from pykexec.vmcore import slabs
+from pykexec.vmcore.diskdump import Checked
 from pykexec.vmcore.dump import Dump
 from pykexec.vmcore.errors import DumpError
 from pykexec.vmcore.log import KernelLog
 from pykexec.vmcore.notes import Processor
+from pykexec.vmcore.readers import Reader, Tools, readers
+from pykexec.vmcore.slabs import Slabs
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON form; raised when a key changes its meaning or goes away."""
 
 _PANIC = re.compile(rb"Kernel panic - not syncing: .*")
@@ -51,6 +54,10 @@ class Info:
     """makedumpfile's -d; None where it was not recorded."""
     damage: tuple[str, ...]
     """Why it is not complete; empty if it is."""
+    checked: Checked | None
+    """How many of its pages were looked at; None where the format has nothing to tell damage by."""
+    slabs: Slabs | None
+    """How many pages of the kernel's own memory were looked for; None where that cannot be told."""
     tells_extent: bool
     """Whether `damage`, `memory` and `saved` are known."""
     arch: str
@@ -68,13 +75,17 @@ class Info:
     log_problem: str | None
     """Why there is no log."""
     vmcoreinfo: Mapping[str, str]
-    readers: Mapping[str, tuple[str, ...]]
-    """For makedumpfile and crash: what keeps them from reading the dump; empty if nothing does."""
+    readers: Mapping[str, Reader]
+    """By program."""
     details: Mapping[str, object]
 
 
-def gather(dump: Dump) -> Info:
-    """Read all that. Raises DumpError only when nothing can be read."""
+def gather(dump: Dump, *, all_pages: bool = False, tools: Tools | None = None) -> Info:
+    """Read all that. Raises DumpError only when nothing can be read.
+
+    `all_pages`: unpack each of them, which takes its time; otherwise some. `tools`: the programs that are
+    installed.
+    """
     contents, info = dump.contents, dump.vmcoreinfo
     summary, problem = None, None
     try:
@@ -89,12 +100,15 @@ def gather(dump: Dump) -> Info:
     except DumpError as error:
         processors = ()
         damage.append(error.what)
+    checked, kernel_pages = _check(dump, all_pages, damage)
     return Info(
         file=contents.name,
         format=contents.format,
         compression=contents.compression,
         dump_level=contents.dump_level,
         damage=tuple(damage),
+        checked=checked,
+        slabs=kernel_pages,
         tells_extent=contents.tells_extent,
         arch=contents.arch,
         word_bits=8 * contents.word_size,
@@ -108,9 +122,37 @@ def gather(dump: Dump) -> Info:
         log=summary,
         log_problem=problem,
         vmcoreinfo=info.lines,
-        readers=readers(dump),
+        readers=readers(dump, tools or Tools.installed(), damage),
         details=contents.details,
     )
+
+
+_FILTERS = 2 | 4 | 8 | 16
+"""makedumpfile(8), -d: what leaves pages out by what they are for."""
+
+
+def _check(dump: Dump, all_pages: bool, damage: list[str]) -> tuple[Checked | None, Slabs | None]:
+    """Look for damaged pages, and for those that should be there; what is wrong is added to the damage."""
+    checked = None
+    try:
+        checked = dump.contents.check(everything=all_pages)
+    except DumpError as error:
+        damage.append(error.what)
+    if checked and checked.damaged:
+        damage.append(
+            f"damaged: {checked.damaged} of {checked.looked_at} pages that were looked at: {checked.first}"
+        )
+    found = slabs.look(dump) if (dump.contents.dump_level or 0) & _FILTERS else None
+    if found and found.missing > max(_RACY, found.seen // 100):
+        damage.append(
+            f"pages that are needed are missing: {found.missing} of {found.seen} pages of the kernel's slabs"
+            " that were looked for: the makedumpfile that left them out does not know this kernel"
+        )
+    return checked, found
+
+
+_RACY = 2
+"""Pages that changed hands while the machine crashed."""
 
 
 def summarise(log: KernelLog) -> LogSummary:
@@ -128,83 +170,6 @@ def _text(match: re.Match[bytes] | None) -> str | None:
     return None if match is None else match[0][:_TEXT_MAX].decode("ascii", "backslashreplace")
 
 
-_FOR_ALL = ("OSRELEASE", "PAGESIZE", "SYMBOL(swapper_pg_dir)", "SYMBOL(_stext)")
-_FOR_PAGES = (
-    "SIZE(page)",
-    "OFFSET(page.flags)",
-    "OFFSET(page.mapping)",
-    "OFFSET(page.lru)",
-    "OFFSET(page._mapcount)",
-    "NUMBER(PG_lru)",
-)
-_FOR_ARCH = {
-    "x86_64": ("NUMBER(phys_base)",),
-    "arm64": ("NUMBER(VA_BITS)", "NUMBER(kimage_voffset)", "NUMBER(PHYS_OFFSET)"),
-}
-_MEMORY_MODELS = ("SYMBOL(mem_section)", "SYMBOL(mem_map)", "SYMBOL(contig_page_data)", "SYMBOL(node_data)")
-
-
-def readers(dump: Dump) -> dict[str, tuple[str, ...]]:
-    """What keeps makedumpfile and crash from reading the dump, by program."""
-    return {"makedumpfile": tuple(_for_makedumpfile(dump)), "crash": tuple(_for_crash(dump))}
-
-
-def _for_makedumpfile(dump: Dump) -> Iterator[str]:
-    info = dump.vmcoreinfo
-    if dump.contents.format.endswith("flattened"):
-        yield "it is flattened: rearrange it first (makedumpfile -R DUMP < FLATTENED)"
-    if dump.contents.is_part:
-        yield "it is one part of a split dump: put it together first (makedumpfile --reassemble)"
-    if not info:
-        yield "there is no VMCOREINFO"
-        return
-    for name in (*_FOR_ALL, *_FOR_ARCH.get(dump.arch, ())):
-        if name not in info.lines:
-            yield f"VMCOREINFO lacks {name}"
-    if not any(name in info.lines for name in _MEMORY_MODELS):
-        yield f"VMCOREINFO has none of {', '.join(_MEMORY_MODELS)}"
-    yield from _lost(dump)
-    unknown = [name for name in _FOR_PAGES if name not in info.lines]
-    # Linux 5.17 and 6.x keep renaming these; with some gone it saves pages it could leave out.
-    if len(unknown) == len(_FOR_PAGES):
-        yield "VMCOREINFO says nothing about struct page, so no pages can be left out"
-    bits = info.number("VA_BITS")
-    # get_machdep_info_arm64() of makedumpfile 1.7.8: "PAGE SIZE 0x1000 and VA Bits 52 not supported".
-    if dump.arch == "arm64" and bits == 52 and info.page_size != 64 * KIB:
-        yield (
-            f"pages of {info.page_size} bytes with virtual addresses of 52 bits, which makedumpfile up to"
-            " 1.7.8 does not know"
-        )
-
-
-def _lost(dump: Dump) -> Iterator[str]:
-    """What both read before anything else."""
-    for name in ("init_uts_ns", "swapper_pg_dir"):
-        address = dump.vmcoreinfo.symbol(name)
-        if address is not None:
-            try:
-                dump.read_virtual(address, 1)
-            except DumpError as error:
-                yield f"{name} cannot be read: {error.what}"
-
-
-def _for_crash(dump: Dump) -> Iterator[str]:
-    info = dump.vmcoreinfo
-    if dump.contents.is_part:
-        yield "it is one part of a split dump: give it all of them"
-    if not info:
-        yield "there is no VMCOREINFO, so it takes options for all that it cannot guess"
-        return
-    if info.page_size is None:
-        yield "VMCOREINFO lacks PAGESIZE"
-    yield from _lost(dump)
-    for name in _FOR_ARCH.get(dump.arch, ()):
-        if name not in info.lines:
-            yield f"VMCOREINFO lacks {name}"
-    if dump.arch == "arm64" and paging.virtual_bits(info) is None:
-        yield "VMCOREINFO has no size of virtual addresses that makes sense (VA_BITS, TCR_EL1_T1SZ)"
-
-
 def as_json(info: Info) -> str:
     """One JSON object: addresses and sizes as integers, ends exclusive."""
     return json.dumps(_object(info), indent=2) + "\n"
@@ -220,6 +185,7 @@ def _object(info: Info) -> dict[str, object]:
         "dump_level": info.dump_level,
         "complete": not info.damage if info.tells_extent else None,
         "damage": list(info.damage),
+        "checked": None if info.checked is None else _checked_object(info.checked),
         "arch": info.arch,
         "word_bits": info.word_bits,
         "byte_order": info.byte_order,
@@ -242,11 +208,20 @@ def _object(info: Info) -> dict[str, object]:
         "log": log and {"layout": log.layout, "records": log.records, "damage": list(log.damage)},
         "log_problem": info.log_problem,
         "readers": {
-            name: {"can_read": not problems, "problems": list(problems)}
-            for name, problems in info.readers.items()
+            name: {"can_read": each.can_read, "version": each.version, "problems": list(each.problems)}
+            for name, each in info.readers.items()
         },
         "details": dict(info.details),
         "vmcoreinfo": dict(info.vmcoreinfo),
+    }
+
+
+def _checked_object(checked: Checked) -> dict[str, object]:
+    return {
+        "saved_pages": checked.saved,
+        "looked_at": checked.looked_at,
+        "unpacked": checked.unpacked,
+        "damaged": checked.damaged,
     }
 
 
@@ -267,7 +242,8 @@ def _lines(info: Info, registers: bool) -> Iterator[str]:
     level = "" if info.dump_level is None else f", dump level {info.dump_level}"
     yield f"dump          {info.file}"
     yield f"format        {info.format}; compression {info.compression}{level}"
-    yield from _listed("complete", info.damage, "yes" if info.tells_extent else "unknown")
+    yield from _listed("complete", "no" if info.damage else _whole(info), info.damage)
+    yield from _checked(info)
     pages = f", pages of {info.page_size} bytes" if info.page_size else ""
     yield f"kernel        {info.release or 'unknown'} on {info.arch}{pages}"
     yield f"crashed       {_time(info.crash_time)}"
@@ -286,8 +262,9 @@ def _lines(info: Info, registers: bool) -> Iterator[str]:
         yield f"  {each.number:<4} process {each.process:<8}{place}"
         if registers:
             yield from _registers(each)
-    for name, problems in info.readers.items():
-        yield from _listed(name, problems, "can read it")
+    for name, reader in info.readers.items():
+        version = f" ({name} {reader.version})" if reader.version else ""
+        yield from _listed(name, f"{_CAN_READ[reader.can_read]}{version}", reader.problems)
     yield "VMCOREINFO" if info.vmcoreinfo else "VMCOREINFO    none"
     yield from (f"  {name}={value}" for name, value in info.vmcoreinfo.items())
 
@@ -301,9 +278,28 @@ def _registers(processor: Processor) -> Iterator[str]:
         yield "    " + "".join(shown[start : start + _REGISTERS_IN_LINE])
 
 
-def _listed(name: str, problems: Sequence[str], otherwise: str) -> Iterator[str]:
-    yield f"{name:<13} {'no' if problems else otherwise}"
-    yield from (f"  {each}" for each in problems)
+_CAN_READ = {True: "can read it", False: "no", None: "cannot tell"}
+
+
+def _listed(name: str, answer: str, more: Sequence[str]) -> Iterator[str]:
+    yield f"{name:<13} {answer}"
+    yield from (f"  {each}" for each in more)
+
+
+def _whole(info: Info) -> str:
+    return "yes" if info.tells_extent else "unknown"
+
+
+def _checked(info: Info) -> Iterator[str]:
+    """What that is worth."""
+    if info.checked is not None:
+        saved, looked_at, unpacked, *_ = info.checked
+        more = "" if unpacked == saved else "; --all-pages unpacks all"
+        yield f"checked       {looked_at} of {saved} pages looked at, {unpacked} of them unpacked{more}"
+    elif info.tells_extent:
+        yield "checked       nothing in this format tells whether pages are what they were"
+    if info.slabs is not None:
+        yield f"              {info.slabs.seen} pages of slabs looked for, {info.slabs.missing} missing"
 
 
 def _memory(info: Info) -> Iterator[str]:

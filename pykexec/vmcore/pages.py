@@ -1,7 +1,8 @@
 """Compressed pages of the kdump-compressed format: one page each, its unpacked size known."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from pykexec.formats import zstd
 from pykexec.vmcore.errors import DumpError
@@ -19,11 +20,49 @@ def unpack(name: str, data: bytes, size: int) -> bytes:
     return page
 
 
+def looks_right(name: str, data: bytes, size: int) -> bool:
+    """Whether packed data begins and ends as all that its compressor makes of a page of `size` bytes."""
+    return _LOOKS[name](data, size)
+
+
+def _like_zlib(data: bytes, size: int) -> bool:
+    """RFC 1950, 2.2."""
+    return data[:1] != b"" and data[0] & 0xF == 8 and int.from_bytes(data[:2]) % 31 == 0
+
+
+def _like_lzo(data: bytes, size: int) -> bool:
+    """The end mark of LZO1X (Documentation/staging/lzo.rst)."""
+    return data.endswith(b"\x11\0\0")
+
+
+def _like_snappy(data: bytes, size: int) -> bool:
+    """The unpacked size comes first, seven bits a byte (format_description.txt, 1)."""
+    head = b""
+    while size > 0x7F:
+        head += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return data.startswith(head + bytes([size]))
+
+
+def _like_zstd(data: bytes, size: int) -> bool:
+    """RFC 8878, 3.1.1."""
+    return data.startswith(b"\x28\xb5\x2f\xfd")
+
+
+_LOOKS: Mapping[str, Callable[[bytes, int], bool]] = MappingProxyType(
+    {"zlib": _like_zlib, "lzo": _like_lzo, "snappy": _like_snappy, "zstd": _like_zstd}
+)
+
+
 def _unzlib(data: bytes, size: int) -> bytes:
+    unpacker = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(data, size + 1)
+        page = unpacker.decompress(data, size + 1)
     except zlib.error as error:
         raise DamagedPageError(str(error)) from error
+    if not unpacker.eof:  # only then the sum has been compared
+        raise DamagedPageError("it does not end with the page")
+    return page
 
 
 def _unzstd(data: bytes, size: int) -> bytes:

@@ -168,10 +168,12 @@ def test_init_is_a_sound_script() -> None:
         "df",
         "dmesg",
         "findfs",
+        "grep",
         "head",
         "insmod",
         "ip",
         "mkdir",
+        "mkfifo",
         "mount",
         "mv",
     }
@@ -185,7 +187,9 @@ def test_init_is_a_sound_script() -> None:
         "setsid",
         "sleep",
         "sort",
+        "stat",
         "sync",
+        "tee",
         "awk",
         "umount",
     }

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from pykexec import KEXEC_TOOLS
 from tests.support.bzimage import FakeBzImage
 from tools.lab import X86_64, images
 
@@ -418,6 +419,34 @@ def test_long_words_are_cut_off(lab: Lab) -> None:
     done = lab.run("helper", "--" + "x" * 5000)
     assert done.status == 1
     assert len(done.stderr) == 1024
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.parametrize("name", ["kexec", "vmcore-dmesg"])
+def test_the_program_beside_it_is_run_as_long_as_there_is_one(name: str, arch: str, tmp_path: Path) -> None:
+    """With its words and its environment; through a link, too, as update-alternatives makes it."""
+    place = tmp_path / "own folder" / name
+    place.parent.mkdir()
+    place.write_bytes((PREBUILT / f"{arch}.elf").read_bytes())
+    place.chmod(0o755)
+    (tmp_path / name).symlink_to(place)
+    program = place.with_name(f"{name}.program")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        emulator = ["qemu-aarch64-static"] if arch == "arm64" else []
+        command = [*emulator, str(tmp_path / name), *words]
+        environment = {"PATH": "/usr/bin:/bin", "VALUE": "a b"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    refused = (1, "", "vmcore-dmesg: pykexec, which it is a part of, is not here\n")
+    alone = (0, f"kexec-tools {KEXEC_TOOLS} (pykexec's small helper)\n", "") if name == "kexec" else refused
+    assert run("--version") == alone
+    program.write_text('#!/bin/sh\necho "$VALUE" "$@"; exit 3\n')
+    program.chmod(0o755)
+    assert run("x y", "") == (3, "a b x y \n", "")
+    program.write_text("#!/none/python3 -I\n")  # as after an uninstallation
+    assert run("--version") == alone
 
 
 def test_it_is_what_the_sources_give() -> None:

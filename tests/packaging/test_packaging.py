@@ -70,11 +70,14 @@ def works(python: Path, folder: Path) -> None:
     kernel.write_bytes(FakeBzImage().build())
     request = ["-p", str(kernel), "--machine", str(FOLDER / "qemu-6.1-1g.tar"), "--append", "quiet"]
     assert "elfcorehdr" in run([str(python), "-m", "pykexec", *request], cwd=folder)
-    for script in ("pykexec", "kexec"):
-        assert f"(pykexec {__version__})" in run([str(python.with_name(script)), "--version"], cwd=folder)
+    assert f"(pykexec {__version__})" in run([str(python.with_name("pykexec")), "--version"], cwd=folder)
     assert __version__ in run([str(python.with_name("pykdump")), "--version"], cwd=folder)
+    assert not python.with_name("kexec").exists(), "an installation by pip does not change what kexec is"
+    assert not python.with_name("vmcore-dmesg").exists()
+    (folder / "root").mkdir()
     run([str(python.with_name("pykdump")), "install", "--root", str(folder / "root")], cwd=folder)
-    assert (folder / "root/etc/systemd/system/pykdump.service").is_file()
+    unit = (folder / "root/etc/systemd/system/pykdump.service").read_text()
+    assert f"ExecStart={python} -I -m pykexec.kdump start" in unit
     first = "import pykexec.kdump.capture.image as image; print(image.Entry('/init', image.INIT).data()[:2])"
     assert "b'#!'" in run([str(python), "-c", first], cwd=folder)
     listed = run([str(python), "-m", "pykexec.integration", "list", "--static"], cwd=folder)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 NO_ADDRESS = (1 << 64) - 1
 
 
-def note(name: bytes, kind: int, content: bytes) -> bytes:
+def note(name: bytes, kind: int, content: bytes, order: str = "<") -> bytes:
     def padded(data: bytes) -> bytes:
         return data + bytes(-len(data) % 4)
 
-    return struct.pack("<III", len(name) + 1, len(content), kind) + padded(name + b"\0") + padded(content)
+    header = struct.pack(f"{order}III", len(name) + 1, len(content), kind)
+    return header + padded(name + b"\0") + padded(content)
 
 
 def kcore(
@@ -19,16 +20,30 @@ def kcore(
     vmcoreinfo: str = "",
     phnum: int | None = None,
     notes: bytes = b"",
+    bits: int = 64,
+    big_endian: bool = False,
+    machine: int = 62,
 ) -> bytes:
-    """An x86_64 kcore with (virtual, physical, size) segments; `phnum` overrides the count in the header."""
-    notes += note(b"VMCOREINFO", 0, vmcoreinfo.encode()) if vmcoreinfo else b""
+    """A kcore (x86_64's, if not told otherwise) with (virtual, physical, size) segments; `phnum` overrides
+    the count in the header."""
+    order = ">" if big_endian else "<"
+    notes += note(b"VMCOREINFO", 0, vmcoreinfo.encode("latin-1"), order) if vmcoreinfo else b""
     count = len(segments) + 1
-    start = 64 + 56 * count
-    ident = b"\x7fELF\x02\x01\x01"
+    word, ehdr_size, phdr_size = ("Q", 64, 56) if bits == 64 else ("I", 52, 32)
+    start = ehdr_size + phdr_size * count
+    ident = bytes([*b"\x7fELF", bits // 32, 2 if big_endian else 1, 1])
     header = struct.pack(
-        "<16sHHIQQQIHHHHHH", ident, 4, 62, 1, 0, 64, 0, 0, 64, 56, count if phnum is None else phnum, 0, 0, 0
+        f"{order}16sHHI3{word}IHHHHHH",
+        *(ident, 4, machine, 1, 0, ehdr_size, 0, 0, ehdr_size, phdr_size),
+        *(count if phnum is None else phnum, 0, 0, 0),
     )
-    phdrs = struct.pack("<IIQQQQQQ", 4, 0, start, 0, 0, len(notes), 0, 0)
-    for virtual, physical, size in segments:
-        phdrs += struct.pack("<IIQQQQQQ", 1, 7, start + len(notes), virtual, physical, size, size, 4096)
-    return header + phdrs + notes
+
+    def phdr(kind: int, flags: int, offset: int, virtual: int, physical: int, size: int) -> bytes:
+        if bits == 64:
+            values = (kind, flags, offset, virtual, physical, size, size, 4096)
+            return struct.pack(f"{order}IIQQQQQQ", *values)
+        return struct.pack(f"{order}8I", kind, offset, virtual, physical, size, size, flags, 4096)
+
+    phdrs = [phdr(4, 0, start, 0, 0, len(notes))]
+    phdrs += [phdr(1, 7, start + len(notes), *each) for each in segments]
+    return header + b"".join(phdrs) + notes

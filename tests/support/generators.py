@@ -15,7 +15,12 @@ Tree = Mapping[str, str | bytes]
 
 
 def dracut(
-    folder: Path, modules: Mapping[str, Tree], with_modules: Sequence[str] = (), *, static: bool = False
+    folder: Path,
+    modules: Mapping[str, Tree],
+    with_modules: Sequence[str] = (),
+    *,
+    static: bool = False,
+    **environment: str,
 ) -> Path:
     """An image with these modules of the caller's own, and with these of dracut's."""
     root, base = folder / "dracut-root", folder / "dracut"
@@ -40,7 +45,7 @@ def dracut(
         "/dev/null",
     ]
     folders: list[str | Path] = ["--confdir", configuration, "--tmpdir", folder]
-    _run(["dracut", *options, *folders, folder / "image", VERSION], dracutbasedir=str(base))
+    _run(["dracut", *options, *folders, folder / "image", VERSION], dracutbasedir=str(base), **environment)
     return folder / "image"
 
 
@@ -60,6 +65,7 @@ def initramfs_tools(folder: Path, files: Tree, *, static: bool = False) -> Path:
 
 
 def _install(wanted: install.Wanted) -> None:
+    wanted.root.mkdir(parents=True)
     for step in install.installation(wanted):
         step.do()
 

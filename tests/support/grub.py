@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def _run(tool: str, *arguments: str | Path) -> int:
 def is_multiboot(kernel: Path, version: int) -> bool:
     """What grub-file says of a file."""
     return _run("grub-file", f"--is-x86-multiboot{'2' if version == 2 else ''}", kernel) == 0
+
+
+def is_script(text: str) -> bool:
+    """Whether grub-script-check finds nothing wrong with a script."""
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(f"true\n{text}")  # a script without a command it takes for a mistake
+        file.flush()
+        return _run("grub-script-check", file.name) == 0
 
 
 def disk(folder: Path, files: Mapping[str, bytes], script: str) -> Path:

@@ -139,33 +139,45 @@ def test_a_damaged_kernel_that_cannot_be_unloaded(tmp_path: Path, monkeypatch: p
 
 # Runs a command whose initrd is cut once it is mapped, with every way to act on this machine taken out.
 _CUT = """
-import os, sys
-from pykexec import cli, loader, syscalls
+import os, sys, threading
+from pykexec import cli, loader, purgatory, syscalls
 from pykexec.machine import Machine
-snapshot, kernel, initrd = sys.argv[1:]
+snapshot, kernel, initrd, threads, *options = sys.argv[1:]
 def refuse(*_, **__):
     os._exit(99)
 syscalls.kexec_load = syscalls.kexec_file_load = syscalls.kexec_unload = syscalls.kexec_file_unload = refuse
 Machine.live = lambda: Machine.from_snapshot(snapshot)
 real = loader._plan_load
 def plan(machine, request):
-    os.truncate(initrd, 0)
+    os.truncate(initrd, 8192)
     return real(machine, request)
 loader._plan_load = plan
-sys.exit(cli.exit_code(["-c", "-l", kernel, f"--initrd={initrd}"]))
+def elsewhere(work, count):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return []
+if threads == "elsewhere":
+    purgatory._start = elsewhere
+sys.exit(cli.exit_code([*options, kernel, f"--initrd={initrd}"]))
 """
 
 
-def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", ["-c -l", "-l --dry-run", "-p --dry-run --json", "-l --machine=MACHINE"])
+@pytest.mark.parametrize("threads", ["here", "elsewhere"])
+def test_a_file_that_is_cut_while_it_is_read(options: str, threads: str, tmp_path: Path) -> None:
     """The kernel ends whoever reads a page that is no more (mmap(2), SIGBUS)."""
     kernel, initrd = tmp_path / "kernel", tmp_path / "initrd"
     kernel.write_bytes(FakeBzImage().build())
     initrd.write_bytes(b"\x1f\x8b\x08" + bytes(4 << 20))
-    command = [sys.executable, "-c", _CUT, str(FOLDER / "qemu-6.1-1g.tar"), str(kernel), str(initrd)]
+    machine = str(FOLDER / "qemu-6.1-1g.tar")
+    words = [machine, str(kernel), str(initrd), threads, *options.replace("MACHINE", machine).split()]
+    command = [sys.executable, "-c", _CUT, *words]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, check=False, timeout=60
     )
-    assert (done.returncode, done.stderr) == (255, b"pykexec: a file was cut while it was being read\n")
+    told = b"pykexec: a file was cut while it was being read\n"
+    assert (done.returncode, done.stdout, done.stderr) == (255, b"", told)
 
 
 def test_afterwards_it_is_as_before() -> None:

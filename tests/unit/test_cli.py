@@ -348,6 +348,16 @@ def test_what_is_loaded_then_is_not_what_pykdump_has_loaded(
     cli.exit_code(argv)  # once more, where there is none
 
 
+def test_a_receipt_that_stays_is_told_of(
+    kernel: str, receipt: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receipt.unlink()
+    receipt.mkdir()
+    cli.exit_code(["-p", "-u"])
+    (told,) = caplog.messages
+    assert told.startswith(f"{receipt} stays, and pykdump status tells what it says: ")
+
+
 @pytest.mark.parametrize(
     "argv", [["-l", "K"], ["-u"], ["-p", "-S"], ["-p", "--dry-run", "K"], ["-p", "/none"]]
 )

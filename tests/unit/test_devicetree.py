@@ -1,5 +1,6 @@
 """Device trees: nothing lost but what is changed, nothing believed that is not checked."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pykexec.machine.root import Folder
 from tests.support.dtb import Blob, Tree
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import ARM64_SNAPSHOTS, snapshot
+from tests.support.stopwatch import Stopwatch
 
 NAMES = st.text(alphabet="abc-,@09#", min_size=1, max_size=8)
 TREES = st.recursive(
@@ -167,9 +169,80 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-def test_thousands_of_nodes_take_linear_time() -> None:
-    def blob(count: int) -> bytes:
-        return Blob({f"node@{i:x}": {"reg": bytes(8)} for i in range(count)}).build()
+@pytest.mark.parametrize("kind", ["nodes", "properties"])
+def test_thousands_of_nodes_and_properties_take_linear_time(kind: str) -> None:
+    """To read them, to change each, and to write them."""
 
-    few, many = blob(2000), blob(20000)
-    assert growth(lambda: read(few), lambda: read(many)) < QUADRATIC_SUSPECTED
+    def blob(count: int) -> bytes:
+        return wide(properties=count) if kind == "properties" else wide(nodes=count)
+
+    def work(data: bytes, count: int) -> None:
+        tree = read(data)
+        for number in range(count):
+            tree.set("/" if kind == "properties" else f"/n{number:x}", f"p{number}", b"\1")
+        assert len(dict(read(tree.to_bytes()).nodes())["/"]) == (count + 1 if kind == "properties" else 0)
+
+    few, many = blob(1000), blob(10000)
+    assert growth(lambda: work(few, 1000), lambda: work(many, 10000)) < QUADRATIC_SUSPECTED
+
+
+def test_properties_are_kept_whatever_their_name_is(tmp_path: Path) -> None:
+    """The library's own writer leaves some out, and writes names into the ends of others."""
+    names = {name: bytes([index]) for index, name in enumerate(["a_with_references", "xreg", "reg", "g"])}
+    assert dict(read(read(Blob(names).build()).to_bytes()).nodes()) == {"/": names}
+
+
+def test_of_twins_the_first_counts() -> None:
+    """drivers/of/base.c __of_find_property(); both are kept."""
+    twins = struct.pack(">III", 3, 1, 0) + b"1\0\0\0" + struct.pack(">III", 3, 1, 0) + b"2\0\0\0"
+    blob = Blob({"aa": b""}).build()
+    blob = blob.replace(struct.pack(">III", 3, 0, 0), twins)
+    grown = len(twins) - 12
+    for offset in (4, 12, 36):
+        blob = patched(offset, struct.unpack_from(">I", blob, offset)[0] + grown, blob)
+    tree = read(read(blob).to_bytes())
+    assert tree.get("/", "aa") == b"1"
+    tree.remove("/", "aa")
+    assert tree.get("/", "aa") == b"2"
+
+
+def wide(nodes: int = 0, properties: int = 0) -> bytes:
+    """Nodes and properties with short names: what Blob takes too long for."""
+    body = struct.pack(">III", 3, 0, 0) * properties + struct.pack(">III", 1, 0x61000000, 2) * nodes
+    body = struct.pack(">II", 1, 0) + body + struct.pack(">II", 2, 9)
+    header = (0xD00DFEED, 58 + len(body), 56, 56 + len(body), 40, 17, 16, 0, 2, len(body))
+    return struct.pack(">10I", *header) + bytes(16) + body + b"a\0"
+
+
+CHAIN: Tree = {str(number): {} for number in range(1000)}
+for _ in range(60):
+    CHAIN = {"n" * 100: CHAIN}
+
+
+@pytest.mark.parametrize(
+    ("blob", "message"),
+    [
+        (wide(nodes=1_000_000), "more than 32768 nodes"),
+        (wide(properties=1_000_000), "more than 131072 properties"),
+        (Blob(CHAIN).build(), "a path of more than 1024 characters"),
+        (Blob({"x" * 1000: b""}).build(), "damaged"),
+        (Blob({"x" * 1000: {}}).build(), "a node's name does not end"),
+    ],
+)
+def test_trees_that_no_board_has(blob: bytes, message: str) -> None:
+    stopwatch = Stopwatch()
+    with pytest.raises(DeviceTreeError, match=message):
+        read(blob)
+    assert stopwatch.seconds() < 2
+
+
+def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
+    """Two links to the folder that they are in make 2^64 nodes of it."""
+    folder = tmp_path / "proc/device-tree"
+    (folder / "chosen").mkdir(parents=True)
+    (folder / "chosen" / "bootargs").write_bytes(b"quiet\0")
+    for name in "ab":
+        (folder / name).symlink_to(".")
+    os.mkfifo(folder / "pipe")
+    tree = DeviceTree.from_folder(Folder(tmp_path), "proc/device-tree")
+    assert dict(tree.nodes()) == {"/": {}, "/chosen": {"bootargs": b"quiet\0"}}

@@ -14,7 +14,7 @@ from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import FileLoadPlan, LoadPlan, Purpose, Segment
 from tests.support.bzimage import FakeBzImage
-from tests.support.machines import write
+from tests.support.machines import snapshot, write
 
 ALL_CAPABILITIES = "000001ffffffffff"
 WITHOUT_BOOT = "000001ffffbfffff"
@@ -263,6 +263,18 @@ def test_every_refusal_of_segments_has_cause_and_remedy(tmp_path: Path, name: st
     assert len(hint) > 40
 
 
+def test_a_machine_that_kexec_is_off_on_is_not_taken_for_a_file_of_no_kernel(tmp_path: Path) -> None:
+    """machine_kexec_prepare() answers EOPNOTSUPP to both system calls."""
+    facts = machine(tmp_path, {})
+    told = str(explain.explain_file_load_failure(errno.ENOTSUP, FILES, facts))
+    assert "tdx_pw_mce" in told
+    assert "firmware" in told
+    assert "kvm_intel" not in told, "which does not decide it"
+    assert "tdx" not in str(
+        explain.explain_file_load_failure(errno.ENOTSUP, FILES, snapshot("qemu-arm64-6.1-1g"))
+    )
+
+
 @pytest.mark.parametrize("name", FILE_ERRORS)
 @pytest.mark.parametrize("purpose", Purpose)
 def test_every_refusal_of_files_has_cause_and_remedy(tmp_path: Path, name: str, purpose: Purpose) -> None:
@@ -316,6 +328,9 @@ def test_unreadable_evidence_does_not_hide_the_error(tmp_path: Path) -> None:
         assert str(error).splitlines()[0] == f"kexec_load failed: {os.strerror(number)}"
 
 
+LIVE_UPDATE: dict[str, str | None] = {"sys/class/misc/liveupdate/dev": "10:124\n"}
+
+
 @pytest.mark.parametrize(
     ("number", "changes", "expected"),
     [
@@ -323,6 +338,12 @@ def test_unreadable_evidence_does_not_hide_the_error(tmp_path: Path) -> None:
         (errno.EINVAL, {}, "PID namespace"),
         (errno.EINVAL, {"sys/kernel/kexec_loaded": "0\n"}, "no kernel is loaded"),
         (errno.EBUSY, {}, "another load"),
+        (errno.EBUSY, LIVE_UPDATE, "live update session refused"),
+        (errno.EAGAIN, LIVE_UPDATE, "live update session refused"),
+        (errno.ENOMEM, LIVE_UPDATE, "live update session refused"),
+        (errno.EINVAL, LIVE_UPDATE, "PID namespace"),
+        (errno.EAGAIN, {"proc/cmdline": "quiet kho=on\n"}, "could not be handed over"),
+        (errno.EBUSY, {"proc/cmdline": "quiet kho=on\n"}, "another load"),
         (errno.ENOSYS, status(seccomp=2), "seccomp"),
     ],
 )

@@ -377,6 +377,40 @@ def test_a_handover_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> None:
     assert isinstance(loader.load_request(machine, crash, "load"), LoadPlan)
 
 
+def test_a_live_update_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> None:
+    """A kernel of 7.2 with LUO on, which needs no kho=, and whose debugfs nobody has mounted.
+
+    Debian's 7.2 is built without it: the device is put into a snapshot of that kernel.
+    """
+    device = {"sys/class/misc/liveupdate/dev": "10:124\n"}
+    machine = unpacked("qemu-7.2-1g", tmp_path / "machine", device)
+    assert machine.hands_over
+    assert not snapshot("qemu-7.2-1g").hands_over
+    with pytest.raises(PykexecError, match="liveupdate=on"):
+        loader.load_request(machine, request_for(tmp_path), "load")
+    kernel.file_answers = [errno.ENOEXEC]
+    with pytest.raises(FileLoadUnavailable):
+        loader.load_request(machine, request_for(tmp_path))
+    assert kernel.calls == ["file"], "nor is it got around"
+
+
+def test_a_handover_of_7_2_is_noticed(tmp_path: Path) -> None:
+    """What a kernel of 7.2 shows that keeps state: no "finalize" in debugfs, which is gone since 7.1.
+
+    Debian's 7.2 is built without KHO: command line and files are put into a snapshot of that kernel.
+    """
+    line = snapshot("qemu-7.2-1g").command_line
+    files = {
+        "proc/cmdline": f"{line} kho=on\n",
+        "sys/kernel/debug/kho/out/scratch_len": "0x1000000\n",
+        "sys/kernel/debug/kho/out/scratch_phys": "0x3e000000\n",
+    }
+    machine = unpacked("qemu-7.2-1g", tmp_path, files)
+    assert machine.hands_over
+    assert machine.can_hand_over
+    assert not machine.has_live_update
+
+
 @pytest.mark.parametrize(
     ("words", "told"), [("", False), ("kho=off", False), ("kho=1 kho=n", False), ("kho=y", True)]
 )

@@ -2,9 +2,11 @@
 
 import ast
 import dataclasses
+import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -285,9 +287,10 @@ def test_copy_stays_in_the_folder(tmp_path: Path) -> None:
     root.mkdir()
     (tmp_path / "outside").mkdir()
     (root / "lib").symlink_to(tmp_path / "outside")
-    with pytest.raises(FileError, match="leads out of"):
-        files.copy([Entry("/lib/libc.so.6", Kind.LIBRARY, b"")], root)
+    files.copy([Entry("/lib/libc.so.6", Kind.LIBRARY, b"ours")], root)
     assert list((tmp_path / "outside").iterdir()) == []
+    there = root / str(tmp_path / "outside").lstrip("/") / "libc.so.6"
+    assert there.read_bytes() == b"ours"  # where the initramfs finds it
 
 
 def test_static_helper() -> None:
@@ -405,7 +408,7 @@ def test_generators_go_on_without_pykexec(
     static: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an uninstallation: no new kernel's installation may fail."""
-    monkeypatch.setattr(install, "python_command", lambda: "/usr/bin/env PYTHONPATH=/none python3 -S")
+    monkeypatch.setattr(install, "command_of", lambda module: ("/usr/bin/python3", "-IS", "-m", module))
     main("install", "--root", root, *(["--static"] if static else []))
     hook = root / "etc/initramfs-tools/hooks/pykexec"
     out, err = run([hook], env={"DESTDIR": str(tmp_path)})
@@ -452,6 +455,31 @@ def test_capture_images_of_dracut_stay_small(module: str, tmp_path: Path) -> Non
     assert not (unpacked / "usr/sbin/kexec").exists()
 
 
+@pytest.mark.parametrize("python", [False, True])
+def test_images_for_others_carry_no_python_that_cannot_run(python: bool, tmp_path: Path) -> None:
+    """dracut copies what /sbin/kexec is, by itself (its module shutdown) and as Fedora's kdumpbase does.
+
+    Of a script it copies the interpreter, without its library.
+    """
+    wanted = alternatives(tmp_path / "system")
+    perform(install.installation(wanted))
+    commands = tmp_path / "system/usr/lib/pykexec"
+    kdump = {"module-setup.sh": "check() { return 0; }\ninstall() { inst_multiple kexec vmcore-dmesg; }\n"}
+    modules: Mapping[str, generators.Tree] = {"99kdumpbase": kdump, "99other": kdump}
+    if python:
+        for name in ("kexec", "vmcore-dmesg"):  # what they would be without the helper
+            (commands / name).write_text(f"#!{sys.executable}\n")
+    path = f"{commands} /usr/sbin /usr/bin"  # where dracut looks for commands (dracut.conf(5))
+    theirs = ["base", "bash", "fs-lib", "shutdown", "udev-rules"]
+    unpacked = unpack(generators.dracut(tmp_path, modules, theirs, DRACUT_PATH=path), tmp_path / "unpacked")
+    found = [place for place in unpacked.rglob("*python*") if place.is_file()]
+    assert bool(found) is python  # the test would see one
+    if not python:
+        image = unpacked / str(commands).lstrip("/")
+        assert "small helper" in run([image / "kexec", "--version"])[0]
+        assert run([image / "vmcore-dmesg"], status=1)[1].endswith(" is not here\n")
+
+
 def test_capture_images_of_initramfs_tools_stay_small(tmp_path: Path) -> None:
     """kdump-tools calls mkinitramfs with a folder of its own."""
     main("install", "--root", tmp_path, "--initramfs-tools")
@@ -468,6 +496,77 @@ def check(unpacked: Path, static: bool) -> None:
     assert ("small helper" in shown) is static
     # A hard link may stand for it, but nothing that leads elsewhere.
     assert stat.S_ISREG((unpacked / "usr/sbin/kexec").lstat().st_mode)
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> tuple[Path, Mapping[str, str]]:
+    """A folder of somebody else's to be called from, and the variables of an environment like that."""
+    folder = tmp_path / "planted"
+    user_site = folder / f".local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    for name in ("pykexec", "pykexec/integration", "pykexec/kdump", "pykexec/vmcore", "click"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    user_site.mkdir(parents=True)
+    hijack = f"open({str(folder / 'hijacked')!r}, 'a').write(__file__)\n"
+    for package in ("pykexec", "click"):
+        (folder / package / "__init__.py").write_text(hijack)
+    for name in ("sitecustomize", "usercustomize", "runpy", "ast", "startup"):
+        (folder / f"{name}.py").write_text(hijack)
+        (user_site / f"{name}.py").write_text(hijack)
+    paths = {"PYTHONPATH": str(folder), "PYTHONSTARTUP": str(folder / "startup.py"), "HOME": str(folder)}
+    return folder, {**paths, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+@pytest.mark.parametrize("generator", ["initramfs-tools", "dracut"])
+def test_hooks_run_nothing_of_whoever_calls_them(
+    generator: str,
+    planted: tuple[Path, Mapping[str, str]],
+    root: Path,
+    tmp_path: Path,
+) -> None:
+    """Root calls update-initramfs and dracut from any folder, with the variables that sudo leaves."""
+    assert main("install", "--root", root) == 0
+    image = tmp_path / "image"
+    image.mkdir()
+    module = root / "usr/lib/dracut/modules.d/90pykexec/module-setup.sh"
+    called = f". {module}; dracut_module_included() {{ return 1; }}; check; install"
+    hook = root / "etc/initramfs-tools/hooks/pykexec"
+    command = ["bash", "-c", called] if generator == "dracut" else ["sh", str(hook)]
+    folder, environment = planted
+    places = {"DESTDIR": str(image), "initdir": str(image), "CONFDIR": "/etc/initramfs-tools"}
+    done = subprocess.run(command, cwd=folder, env={**environment, **places}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "hijacked").exists(), (folder / "hijacked").read_text()
+    assert (image / "usr/sbin/kexec").exists()
+
+
+@pytest.mark.parametrize("name", ["pykexec", "py'k \"e$x%e\\c"])
+def test_a_command_for_a_folder_of_any_name(
+    name: str,
+    planted: tuple[Path, Mapping[str, str]],
+    tmp_path: Path,
+) -> None:
+    """A checkout is found by its path, which is no part of any program."""
+    place = tmp_path / name
+    place.mkdir()
+    shutil.copytree(imports.PACKAGE, place / "pykexec", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import json; from pykexec.integration.commands import command_of; "
+    code += "print(json.dumps([command_of('pykexec.kdump'), command_of('pykexec.vmcore')]))"
+    told, _ = run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    )
+    kdump, log = json.loads(told)
+    folder, environment = planted
+
+    def called(script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    done = called(shlex.join([*kdump, "--version"]))
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "pykdump", "")
+    done = called(shlex.join(log))
+    assert (done.returncode, done.stderr) == (1, "Usage: vmcore-dmesg <kernel core file>\n")
+    assert not (folder / "hijacked").exists(), (folder / "hijacked").read_text()
 
 
 def alternatives(root: Path, *, c_tool: str | None = None, dpkg: bool = False) -> install.Wanted:
@@ -494,11 +593,20 @@ def perform(plan: Sequence[steps.Step]) -> None:
         step.do()
 
 
-def kexec(root: Path) -> str:
-    """What /usr/sbin/kexec is, after all links within the root."""
-    path = root / "usr/sbin/kexec"
-    while path.is_symlink():
-        path = root / str(path.readlink()).lstrip("/")
+def kexec(root: Path, command: str = "kexec") -> str:
+    """What a command in /usr/sbin is, after all links within the root, and what the helper runs."""
+
+    def file(path: Path) -> Path:
+        while path.is_symlink():
+            path = root / str(path.readlink()).lstrip("/")
+        return path
+
+    path = file(root / "usr/sbin" / command)
+    beside = path.with_name(f"{path.name}.program")
+    if path.read_bytes().startswith(b"\x7fELF"):
+        if not beside.is_symlink() and not beside.exists():
+            return "helper"
+        path = file(beside)
     return path.read_text().split()[-1]
 
 
@@ -521,14 +629,15 @@ def test_alternatives_beside_the_c_tool(c_tool: str, tmp_path: Path) -> None:
     assert not (tmp_path / "etc/alternatives/kexec").is_symlink()
 
 
-def test_dracut_needs_more_than_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its shutdown script copies that alone."""
+def test_an_initramfs_has_another_kexec_until_it_is_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     alternatives(tmp_path)
     (tmp_path / "usr/lib/dracut/modules.d").mkdir(parents=True)
     words = ["install", "--root", str(tmp_path), "--alternatives", "--program", "/usr/local/bin/pykexec"]
-    for more, said in (([], True), (["--dracut"], False), ([], False)):
+    for more, said in (([], True), (["--dracut"], False)):
         assert main(*words, *more) == 0
-        assert ("next: install --dracut --static: " in capsys.readouterr().out) is said
+        assert ("its shutdown script" in capsys.readouterr().out) is said
 
 
 def test_alternatives_without_the_c_tool(tmp_path: Path) -> None:
@@ -556,40 +665,45 @@ def test_the_c_tool_is_back_wherever_pykexec_was(
     assert capsys.readouterr().out == f"nothing of that is installed below {tmp_path}\n"
 
 
-@pytest.mark.parametrize("works", [0, 1])
+@pytest.mark.parametrize("works", [0, 1, 2, 3])
 def test_an_installation_that_fails_leaves_the_c_tool(
     works: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """update-alternatives fails at its first call, or at its second."""
+    """update-alternatives fails at its first call, or at a later one."""
     alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
-    before = contents(tmp_path)
+    (tmp_path / "sbin/vmcore-dmesg").write_text("#!/bin/sh\necho C\n")
+    with (tmp_path / "var/lib/dpkg/info/kexec-tools.list").open("a") as listing:
+        listing.write("/sbin/vmcore-dmesg\n")
     failing = tmp_path / "update-alternatives"
     failing.write_text(f"""#!/bin/sh
         case "$*" in *--install*)
-            [ -e {tmp_path}/called ] || [ {works} = 0 ] && echo "error: no" >&2 && exit 2
-            echo > {tmp_path}/called ;;
+            [ "$(cat {tmp_path}/called)" = "{"x" * works}" ] && echo "error: no" >&2 && exit 2
+            printf x >> {tmp_path}/called ;;
         esac
         exec /usr/bin/update-alternatives "$@"
     """)
     failing.chmod(0o755)
+    (tmp_path / "called").touch()
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     words = ["install", "--root", str(tmp_path), "--alternatives", "--program", "/usr/local/bin/pykexec"]
     assert main(*words) == 255
-    assert "error: no" in capsys.readouterr().err
-    assert kexec(tmp_path) == "C"
+    told = capsys.readouterr().err
+    assert "error: no" in told
+    assert ("not done: " in told) is (works < 3)
+    assert (kexec(tmp_path), kexec(tmp_path, "vmcore-dmesg")) == ("C" if works < 2 else "pykexec", "C")
+    assert (tmp_path / "usr/sbin/kexec").is_symlink() is (works >= 2)
     failing.unlink()
-    (tmp_path / "called").unlink(missing_ok=True)
-    assert {path: data for path, data in contents(tmp_path).items() if "var/" not in path} == {
-        path: data for path, data in before.items() if "var/" not in path
-    }
+    assert main(*words) == 0
+    assert (kexec(tmp_path), kexec(tmp_path, "vmcore-dmesg")) == ("pykexec", "C")
 
 
 def test_a_half_done_installation_is_taken_back(tmp_path: Path) -> None:
-    """One that was killed behind its first step."""
+    """One that was killed when the C tool was moved."""
     wanted = alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
-    installation = install.installation(wanted)
-    assert "dpkg-divert" in installation[0].describe()
-    installation[0].do()
+    for step in install.installation(wanted):
+        step.do()
+        if "dpkg-divert" in step.describe():
+            break
     assert not (tmp_path / "usr/sbin/kexec").exists()
     assert main("remove", "--root", tmp_path) == 0
     assert kexec(tmp_path) == "C"
@@ -634,16 +748,12 @@ def test_what_others_registered_stays(tmp_path: Path) -> None:
     assert kexec(tmp_path) == "lite"
 
 
-def test_the_helper_is_a_choice_but_never_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is the C tool; update-alternatives sees none but programs below its root."""
+def test_the_helper_is_a_choice_but_never_by_itself(tmp_path: Path) -> None:
+    """Where there is the C tool."""
     wanted = alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True)
-    helper = Path("/usr/lib/pykexec/purgatory/exec/prebuilt/x86_64.elf")
-    (tmp_path / helper.parent.relative_to("/")).mkdir(parents=True)
-    shutil.copy(files.helper("x86_64"), tmp_path / helper.relative_to("/"))
-    monkeypatch.setattr(files, "helper", lambda: helper)
     perform(install.installation(dataclasses.replace(wanted, program=None, static=True)))
     assert kexec(tmp_path) == "C"
-    run(["update-alternatives", "--root", tmp_path, "--set", "kexec", helper])
+    run(["update-alternatives", "--root", tmp_path, "--set", "kexec", "/usr/lib/pykexec/kexec-static"])
     shown, _ = run(in_root(tmp_path, "/usr/sbin/kexec", "--version"))
     assert "small helper" in shown
     assert main("remove", "--root", tmp_path) == 0
@@ -680,15 +790,6 @@ def test_a_c_tool_that_came_back_by_itself_stays(tmp_path: Path) -> None:
     link.write_text("#!/bin/sh\necho newer\n")
     assert main("remove", "--root", tmp_path) == 0
     assert kexec(tmp_path) == "newer"
-
-
-def test_a_move_takes_no_place_that_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "old").write_text("old")
-    (tmp_path / "new").symlink_to("nothing")
-    with pytest.raises(FileError, match="new is there"):
-        steps.Move(tmp_path / "old", tmp_path / "new").do()
-    with pytest.raises(FileError, match="No such file"):
-        steps.Move(tmp_path / "none", tmp_path / "other").do()
 
 
 def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:

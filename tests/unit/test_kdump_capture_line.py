@@ -150,6 +150,40 @@ def test_every_change_has_its_reason() -> None:
     assert all(edit.why for edit in line.edits)
 
 
+def notes(running: str, remove: str) -> tuple[str, ...]:
+    return build(
+        fedora.read("", f"KDUMP_COMMANDLINE_REMOVE='{remove}'\nKDUMP_COMMANDLINE_APPEND=\n"), facts(running)
+    ).notes
+
+
+def test_what_is_to_go_is_known_by_its_name() -> None:
+    """_cmdline_parse() of kdump-utils' kdump-lib.sh splits what is to go, too; names are compared."""
+    remove = (
+        "quiet ip=dhcp rootflags=prjquota rootflags=nofail udev.children-max=2 ignition.platform.id=metal"
+    )
+    running = "console=ttyS0 ip=dhcp rootflags=prjquota ignition.platform.id=metal quiet"
+    sysconfig = f'KDUMP_COMMANDLINE_REMOVE="{remove}"\nKDUMP_COMMANDLINE_APPEND="rootflags=nofail"\n'
+    line = build(fedora.read("", sysconfig), facts(running))
+    assert line.text == "console=ttyS0 rootflags=nofail"
+    assert line.notes == (
+        "KDUMP_COMMANDLINE_REMOVE: 'udev.children-max=2' takes nothing away: the command line has no"
+        " 'udev.children-max'",
+    )
+
+
+def test_words_that_take_away_nothing_or_too_much() -> None:
+    assert notes("ro quiet", "hugepages slub_debug quiet swiotlb") == (), "as it is shipped"
+    (told,) = notes("ro quite", "quiet splash")
+    assert "'splash' takes nothing away" in told
+    (told,) = notes("ro splash", "splash=")
+    assert "'splash=' takes nothing away: write 'splash', without =" in told
+    (told,) = notes("console=tty0 console=ttyS1", "console=ttyS1")
+    assert "'console=ttyS1' takes 'console=tty0' away, too" in told
+    assert notes("console=tty0 a_b=1", "console=ttyS1 console a-b") == ()
+    assert all(each.isprintable() and len(each) < 300 for each in notes("ro", "x" * 500 + " é"))
+    assert len(notes("ro", " ".join(f"x{number}" for number in range(100)))) < 20
+
+
 PARAMETERS = ["ro", "quiet", "root=/dev/a", "a=b", 'x="p q"', "crashkernel=1M,high", "hugepages=3", "é"]
 
 

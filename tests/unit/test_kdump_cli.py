@@ -11,7 +11,7 @@ import pytest
 
 from pykexec.kdump import cli
 from tests.support.bzimage import FakeBzImage
-from tests.support.machines import FOLDER
+from tests.support.machines import FOLDER, write
 
 SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 
@@ -69,6 +69,7 @@ LOGS = [
     ("[    1.0] Linux version 6.1.0\n", 1, "no_crash"),
     ("[    9.0] Kernel panic - not syncing: x\n[    9.1] Rebooting in 10 seconds..\n", 3, "not_loaded"),
     ("[    9.0] Kernel panic - not syncing: x\nkdump[5]: saving vmcore complete\n", 0, "saved"),
+    ("[    9.0] Kernel panic - not syncing: x\nkdump[5]: saving vmcore\n", 1, "unknown"),
 ]
 
 
@@ -110,11 +111,41 @@ WRONG = [
     (["doctor", "--machine", "/no/such"], "/no/such"),
     (["estimate", "--kernel", __file__, "--machine", SNAPSHOT], "which is a text file"),
     (["estimate", "--kernel", "/dev/null", "--machine", SNAPSHOT], "which is an empty file"),
+    (["crashkernel", "256M crashkernel=auto", "--machine", SNAPSHOT], "column 1"),
     (["resize", "192M@16M"], "no size"),
+    (["resize", "192"], "did you mean 192M?"),
     (["resize", "much"], "resize: 'much' is no size"),
     (["dmesg", "/no/such"], "/no/such"),
     (["info"], "Missing argument"),
 ]
+
+
+def told_of(line: str, size: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `pykdump crashkernel` says of a machine booted with that line that has reserved so much."""
+    for path, content in (
+        ("proc/cmdline", f"{line}\n"),
+        ("proc/iomem", "00001000-3fffffff : System RAM\n  20000000-2fffffff : Crash kernel\n"),
+        ("proc/sys/kernel/arch", "x86_64"),
+        ("sys/kernel/kexec_crash_size", f"{size}\n"),
+    ):
+        write(folder, path, content)
+    assert cli.exit_code(["crashkernel", "--machine", str(folder)]) == 0
+    return capsys.readouterr().out
+
+
+def test_what_is_left_over_on_a_command_line_is_told_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = told_of("crashkernel=auto quiet crashkernel=256M", 256 << 20, tmp_path, capsys)
+    assert told.startswith("crashkernel=256M decides")
+    assert "crashkernel=auto has no effect" in told
+
+
+def test_a_kernel_that_understood_what_linux_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = told_of("crashkernel=auto", 256 << 20, tmp_path, capsys)
+    assert "but 256M are reserved" in told
 
 
 @pytest.mark.parametrize(("argv", "words"), WRONG)

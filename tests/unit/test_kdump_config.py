@@ -14,6 +14,7 @@ from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Action, Dialect, Rebuild, Settings, TargetKind
 from pykexec.machine.root import Folder
 from tests.support.machines import write
+from tests.support.stopwatch import Stopwatch
 
 
 def conf(text: str, sysconfig: str | None = "") -> Settings:
@@ -187,6 +188,25 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert refusal(read).isprintable()
 
 
+@pytest.mark.parametrize(
+    "unit", ["extra_bins a ", "A=1\n", "nfs h:/x\n", "KDUMP_SAVEDIR=ssh://a:@", "SSH=u@h\n", "-d "]
+)
+def test_any_file_of_64_kib_is_read_in_no_time(unit: str) -> None:
+    text = (unit * (65536 // len(unit) + 1))[:65536]
+    for read in (fedora_conf, fedora_sysconfig, debian.read, suse.read):
+        watch = Stopwatch()
+        refusal(lambda read=read: read(text))  # type: ignore[misc]
+        assert watch.seconds() < 1
+
+
+def fedora_conf(text: str) -> Settings:
+    return fedora.read(text, None)
+
+
+def fedora_sysconfig(text: str) -> Settings:
+    return fedora.read(None, text)
+
+
 KEYS = [
     "path",
     "core_collector",
@@ -268,7 +288,6 @@ def test_sysconfig_says_more() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
-        ("KDUMP_COMMANDLINE_APEND=x\n", 1, "unknown setting", "did you mean KDUMP_COMMANDLINE_APPEND?"),
         ("KDUMP_STDLOGLVL=5\n", 1, "KDUMP_STDLOGLVL has to be a number from 0 to 4", None),
         ("\nKDUMP_BOOTDIR=boot\n", 2, "KDUMP_BOOTDIR has to be an absolute path", None),
         ("KDUMP_KERNELVER=/boot/vmlinuz\n", 1, "KDUMP_KERNELVER is no version", "uname -r"),
@@ -334,7 +353,6 @@ def test_debian_targets() -> None:
     ("text", "line", "message"),
     [
         ("USE_KDUMP=yes\n", 1, "USE_KDUMP cannot be 'yes'"),
-        ("USE_KDUPM=1\n", 1, "unknown setting 'USE_KDUPM'"),
         ("SSH=u@h\nNFS=h:/x\n", 2, "a second dump target, NFS; line 1 has SSH"),
         ("KDUMP_COMPRESSION=zip\n", 1, "KDUMP_COMPRESSION cannot be 'zip'"),
         ("KDUMP_COREDIR=crash\n", 1, "KDUMP_COREDIR has to be an absolute path"),
@@ -424,13 +442,85 @@ def test_suse_says_everything() -> None:
         ("KDUMP_NETCONFIG=eth0:bootp\n", ":1: KDUMP_NETCONFIG has to be DEVICE:MODE"),
         ("KDUMP_NOTIFICATION_TO=nobody\n", ":1: KDUMP_NOTIFICATION_TO: 'nobody' is no mail address"),
         ("KDUMP_AUTO_RESIZE=maybe\n", ":1: KDUMP_AUTO_RESIZE cannot be 'maybe'"),
-        ("KDUMP_COMMANDLINE_REMOVE=quiet\n", ":1: unknown setting"),
+        ("path /var/crash\n", ":1: not an assignment: 'path /var/crash'"),
     ],
 )
 def test_suse_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         suse.read(text)
     assert message in caught.value.what
+
+
+# names that a tool does not know
+
+
+def test_shells_ignore_what_they_do_not_know() -> None:
+    """Only kdumpctl's kdump.conf is not read by a shell, and refuses it."""
+    for read, text, told in (
+        (
+            lambda text: conf("", text),
+            "KDUMP_COMMANDLINE_APEND=x\n",
+            "/etc/sysconfig/kdump:1: unknown setting 'KDUMP_COMMANDLINE_APEND', which kdumpctl ignores;"
+            " did you mean KDUMP_COMMANDLINE_APPEND?",
+        ),
+        (
+            debian.read,
+            "USE_KDUMP=1\nKDUMP_DELETE_OLD=0\n",
+            "/etc/default/kdump-tools:2: unknown setting 'KDUMP_DELETE_OLD', which kdump-tools ignores",
+        ),
+        (
+            suse.read,
+            "KDUMP_COMMANDLINE_REMOVE=quiet\n",
+            "/etc/sysconfig/kdump:1: unknown setting 'KDUMP_COMMANDLINE_REMOVE', which openSUSE's kdump"
+            " ignores; it is a setting of kdumpctl",
+        ),
+    ):
+        assert read(text).warnings == (told,)
+    with pytest.raises(ConfigError, match="unknown key 'keep_dumps'"):
+        conf("keep_dumps 1\n")
+
+
+def test_as_vyatta_writes_it() -> None:
+    settings = debian.read(
+        '### Autogenerate by vci-kdump\nUSE_KDUMP=1\nKDUMP_SYSCTL=""\nKDUMP_NUM_DUMPS=\nKDUMP_DELETE_OLD=0\n'
+    )
+    assert (settings.enabled, settings.keep_old_dumps) == (True, 0)
+    assert len(settings.warnings) == 1
+
+
+OPENEMBEDDED = """\
+#the kdump kernel version string.
+KDUMP_KVER="`uname -r`"
+KDUMP_CMDLINE="`cat /proc/cmdline` 3 nousb"
+KDUMP_KIMAGE="/boot/runmode/bzImage"
+KDUMP_VMCORE_PATH="/var/crash/`date +"%Y-%m-%d"`"
+MAKEDUMPFILE_ARGS="-c -D"
+"""
+STEAMOS = '#!/bin/sh\nMOUNT_DEVNODE="/dev/x"\nKDUMP_FOLDER="/y"\nFULL_COREDUMP=0\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "tool", "what_to_do"),
+    [
+        (OPENEMBEDDED, 2, "OpenEmbedded's kdump script (meta-oe, kexec-tools)", "write KEY VALUE lines"),
+        (STEAMOS, 2, "SteamOS's and Arch's kdumpst", "write KEY VALUE lines"),
+        ("USE_KDUMP=1\nKDUMP_COREDIR=/x\n", 1, "kdump-tools", "lines to /etc/default/kdump-tools"),
+        ("path /x\nKDUMP_SAVEDIR=/x\n", 2, "openSUSE's kdump", "lines to /etc/sysconfig/kdump"),
+        (
+            "path /x\nKEXEC_ARGS = -s\n",
+            2,
+            "kdumpctl (/etc/sysconfig/kdump)",
+            "lines to /etc/sysconfig/kdump",
+        ),
+        ("export KDUMP_IMG=x\n", 1, "kdumpctl (/etc/sysconfig/kdump)", "lines to /etc/sysconfig/kdump"),
+    ],
+)
+def test_another_tool_s_file_in_its_place(text: str, line: int, tool: str, what_to_do: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        conf(text)
+    assert caught.value.what.startswith(f"/etc/kdump.conf:{line}: ")
+    assert f"this is the format of {tool}" in caught.value.what
+    assert what_to_do in str(caught.value.hint)
 
 
 # which one is there

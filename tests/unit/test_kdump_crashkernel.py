@@ -9,7 +9,9 @@ from pykexec.kdump.crashkernel import (
     CrashkernelError,
     Form,
     SizeRange,
+    counting,
     explain,
+    observed,
     parse,
     render,
     reservation,
@@ -17,7 +19,7 @@ from pykexec.kdump.crashkernel import (
     values,
 )
 from pykexec.kdump.kerneltraits import KernelTraits, traits
-from pykexec.memory import GIB, KIB, MIB
+from pykexec.memory import GIB, KIB, MIB, Range
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import SNAPSHOTS, snapshot
 
@@ -218,6 +220,90 @@ def test_arm64_learned_it_over_time() -> None:
     assert reserved("crashkernel=512M,high", kernel=traits("aarch64", "6.1.0")) == 512 * MIB
     assert "or not at all" in " ".join(explain("crashkernel=512M", 8 * GIB, traits("aarch64", "5.10.0")))
     assert "no room, above" in " ".join(explain("crashkernel=512M", 8 * GIB, traits("aarch64", "6.12.1")))
+
+
+@pytest.mark.parametrize(
+    "release",
+    [
+        "5.14.0-427.13.1.el9_4.aarch64+64k",
+        "5.10.60-1.ampere.aarch64",
+        "5.10.0-216.0.0.115.oe2203sp4.aarch64",
+        "4.19.90-2112.8.0.0131.oe1.aarch64",
+    ],
+)
+def test_distributions_kernels_may_know_more_on_arm64(release: str) -> None:
+    kernel = traits("aarch64", release)
+    told = explain("crashkernel=1G,high", 8 * GIB, kernel)
+    assert told[0].startswith("crashkernel=1G,high decides: 1G")
+    assert "such as this one, may" in told[-1]
+    assert "may go above" in " ".join(explain("crashkernel=512M", 8 * GIB, kernel))
+
+
+@pytest.mark.parametrize("release", ["5.10.0-36-arm64", "5.14.10-300.fc35.aarch64", "5.15.0-1043-aws"])
+def test_kernels_close_to_linux_do_not(release: str) -> None:
+    assert reserved("crashkernel=1G,high", kernel=traits("aarch64", release)) == 0
+
+
+LOW, HIGH = Range.sized(0x1D000000, 256 * MIB), Range.sized(0x2027B8000000, GIB)
+
+
+def test_what_was_reserved_shows_what_the_kernel_knows() -> None:
+    old = traits("aarch64", "5.10.0-36-arm64")
+    line = "root=/dev/vda1 crashkernel=1024M,high"
+    found = reservation(line, 64 * GIB, observed(old, line, [LOW, HIGH]))
+    assert (found.size, found.low_size, found.notes) == (GIB, 256 * MIB, ())
+    assert reservation(line, 64 * GIB, observed(old, line, [])).size == 0
+    # A plain one that lies above 4G fell back there.
+    plain = "crashkernel=1G"
+    assert observed(old, plain, [LOW, HIGH]).falls_back_high
+    assert not observed(old, plain, [LOW]).falls_back_high
+    assert not observed(old, "crashkernel=1G@0x2027b8000000", [LOW, HIGH]).falls_back_high
+    # Where SIZE,cma is not known the last one is a broken size, of which comes nothing.
+    cma = "crashkernel=256M crashkernel=1G,cma"
+    assert reservation(cma, 8 * GIB, observed(traits("x86_64", "6.12.0-160000-default"), cma, [LOW])).size
+    with_cma = observed(traits("ppc64le", "6.19.0"), cma, [LOW], has_cma=True)
+    assert reservation(cma, 8 * GIB, with_cma).cma_size == GIB
+
+
+@pytest.mark.parametrize("arch", ["aarch64", "riscv64"])
+def test_cma_besides_x86(arch: str) -> None:
+    line = "crashkernel=256M crashkernel=1G,cma"
+    assert reservation(line, 8 * GIB, traits(arch, "7.2.9")).cma_size == 0
+    assert reservation(line, 8 * GIB, traits(arch, "7.3.0")).cma_size == GIB
+
+
+@pytest.mark.parametrize(
+    ("line", "amount"),
+    [
+        ("crashkernel=256", 256),
+        ("crashkernel=2G-:192,64G-:1G", 192),
+        ("crashkernel=512,high", 512),
+        ("crashkernel=1G,high crashkernel=72,low", 72),
+        ("crashkernel=1G crashkernel=512,cma", 512),
+    ],
+)
+def test_a_size_without_a_unit_is_asked_about(line: str, amount: int) -> None:
+    assert f"did you mean {amount}M?" in " ".join(explain(line, 8 * GIB, NEW))
+
+
+@pytest.mark.parametrize("line", ["crashkernel=1G,high crashkernel=0,low", "crashkernel=1M"])
+def test_a_size_that_is_meant_is_not_asked_about(line: str) -> None:
+    assert "did you mean" not in " ".join(explain(line, 8 * GIB, NEW))
+
+
+@pytest.mark.parametrize(
+    ("line", "texts"),
+    [
+        ("quiet", ()),
+        ("crashkernel=auto crashkernel=256M", ("256M",)),
+        ("crashkernel=256M crashkernel=auto", ("auto",)),
+        ("crashkernel=512M crashkernel=512M,high crashkernel=x,low", ("512M",)),
+        ("crashkernel=1G,high crashkernel=x,low crashkernel=1G,cma", ("1G,high", "x,low", "1G,cma")),
+        ("crashkernel=128M,low", ()),
+    ],
+)
+def test_which_ones_count(line: str, texts: tuple[str, ...]) -> None:
+    assert counting(line, NEW) == texts
 
 
 def test_cma() -> None:

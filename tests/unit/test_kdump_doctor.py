@@ -7,26 +7,31 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pykexec.arch import for_machine
 from pykexec.errors import FileError
-from pykexec.kdump import cli, doctor
+from pykexec.kdump import cli, config, doctor
 from pykexec.kdump.console_log import parse
 from pykexec.kdump.console_rules import RULES, Rule
 from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, collect, kernel_log
 from pykexec.kdump.doctor.places import LISTING, Listing, descriptors
-from pykexec.machine import Machine
+from pykexec.machine import IDENTITY, Machine, iomem, kcore, text
 from pykexec.machine.snapshot import write_snapshot
+from pykexec.machine.text import read_object
 from pykexec.memory import GIB
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.dtb import Blob, Tree
+from tests.support.footprint import takes_at_most
 from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
+from tests.support.pe import portable_executable
 
 Files = Mapping[str, str | bytes | None]
 
@@ -153,6 +158,37 @@ CONSOLE_LINES = [
     "pykdump: cannot mount /dev/vda (ext4)",
     "pykdump: no dump is wanted",
     "makedumpfile Failed.",
+    "ioremap on RAM at 0x0000000000040000 - 0x0000000000040fff",
+    "cp: error reading '/proc/vmcore': Cannot allocate memory",
+    "/init: error while loading shared libraries: libz.so.1: cannot open shared object file: No such file",
+    "Error loading shared library libz.so.1: No such file or directory (needed by /usr/bin/makedumpfile)",
+    "makedumpfile: symbol lookup error: makedumpfile: undefined symbol: ZSTD_compressCCtx",
+    "/init: line 20: makedumpfile: command not found",
+    "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00",
+    "Oops: 0000 [#1] PREEMPT SMP PTI",
+    "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [modprobe:88]",
+    "dracut-initqueue[300]: Warning: /dev/disk/by-uuid/1-2 does not exist",
+    "systemd[1]: Timed out waiting for device /dev/disk/by-uuid/1-2.",
+    "systemd[1]: Job dev-vdb.device/start timed out.",
+    "ERROR: device 'UUID=1-2' not found. Skipping fsck.",
+    "pykdump: the dump target 1-2 does not exist: no disk has it",
+    "pykdump: no network card has the address 52:54",
+    "dracut-initqueue[300]: Warning: dracut-initqueue timeout - starting timeout scripts",
+    "The kernel version is not supported.",
+    "[*     ] A start job is running for /dev/disk/by-uuid/1-2 (5min 2s / no limit)",
+    "[*     ] Job dev-vdb.device/start running (1min / no limit)",
+    "systemd[1]: Expecting device dev-vdb.device...",
+    'dracut-initqueue[300]: Warning: finished/1.sh: "[ -e "/dev/disk/by-uuid/1-2" ]"',
+    "Begin: Waiting for root file system ... ",
+    ":: Waiting 10 seconds for device /dev/vdb1 ...",
+    "cryptsetup: Waiting for encrypted source device UUID=1-2...",
+    '  Volume group "vg" not found',
+    "pykdump: waiting for the file system 1-2",
+    "Waiting for root device /dev/vdb1...",
+    "kdump[500]: Waiting for network to be ready (50s / 10min)",
+    "kdump[500]: Waiting for rootfs mount, will timeout after 90 seconds",
+    "makedumpfile[88]: segfault at 0 ip 0000000000000000",
+    "You are in emergency mode. After logging in, type",
 ]
 UP = SECOND + "[    1.9] Run /init as init process\n"
 SAVED = UP + "The dumpfile is saved to /var/crash/vmcore.\n"
@@ -225,6 +261,17 @@ def test_a_healthy_machine_is_armed(healthy: tuple[Finding, ...]) -> None:
 # One fault each
 
 
+def debian_makedumpfile(version: str) -> Files:
+    """Debian's package of it; of the program there is no more than its name."""
+    return {
+        "var/lib/dpkg/status": f"Package: makedumpfile\nStatus: install ok installed\nVersion: {version}\n\n"
+    }
+
+
+def says_version(version: str) -> bytes:
+    return f"\0makedumpfile: version {version} (released on 1 Jan 2026)\n\0".encode()
+
+
 @dataclass(frozen=True)
 class Case:
     """Changes to the healthy tree, and what is to be found then."""
@@ -276,6 +323,14 @@ CRYPT: Files = {
     "sys/block/dm-0/dm/name": "luks-1\n",
     "sys/block/dm-0/dm/uuid": "CRYPT-LUKS2-1234-luks-1\n",
 }
+ON_CRYPT: Files = {
+    "proc/self/mounts": "/dev/mapper/vg-root / ext4 rw 0 0\n",
+    "sys/block/dm-1/dm/name": "vg-root\n",
+    "sys/block/dm-1/dm/uuid": "LVM-abcdef\n",
+    "sys/block/dm-1/slaves/dm-0/dm/uuid": "CRYPT-LUKS2-1234-luks-1\n",
+}
+KEYS = "sys/kernel/config/crash_dm_crypt_keys/count"
+HANDED: Files = {KEYS: "1\n", "run/pykdump/loaded.json": receipt(system_call="kexec_file_load")}
 HIGH_ONLY = (
     "00001000-3fffffff : System RAM\n"
     "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"
@@ -304,6 +359,23 @@ HALF_FREE = (
     "  20000000-23ffffff : Crash kernel\n  28000000-2bffffff : Crash kernel\n"
 )
 HIGH_KERNEL = FakeBzImage(init_size=100 * MIB).build()
+
+
+OUR_IMAGE = f"var/lib/pykdump/initrd-{RELEASE}.img"
+# What is loaded has an image that pykdump made, and no test was made with it.
+OURS: Files = {
+    OUR_IMAGE: INITRD,
+    "run/pykdump/loaded.json": receipt(initrd=f"/{OUR_IMAGE}"),
+    "var/lib/pykdump/proven.json": None,
+}
+PROGRAMS: Files = {f"usr/bin/{name}": "x" for name in ("busybox", "ssh", "lvm", "mdadm", "makedumpfile")}
+UNPROVEN: Files = {"var/lib/pykdump/proven.json": None}
+TWO_DISKS: Files = {
+    "proc/self/mounts": "/dev/vdb /var/crash btrfs rw 0 0\n",
+    "sys/fs/btrfs/1-2/devices/vda/size": "2048\n",
+    "sys/fs/btrfs/1-2/devices/vdb/size": "2048\n",
+    "sys/fs/btrfs/features/raid56": "0\n",
+}
 
 
 def failed_test(marker: str, log: str = "") -> Files:
@@ -336,6 +408,7 @@ CASES = [
     ),
     Case("P6", logged("ima: impossible to appraise a kernel image without a file descriptor"), "impossible"),
     Case("P7", logged("kexec: Disabled: TDX is enabled and kexec disabled by tdx"), "TDX"),
+    Case("P7", logged("kexec: Not allowed on platform with tdx_pw_mce bug"), "tdx_pw_mce"),
     Case("P8", {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "PV\n"}, "PV"),
     Case("P8", {"sys/hypervisor/type": "xen\n", "proc/xen/capabilities": "control_d\n"}, "dom0"),
     Case(
@@ -367,7 +440,7 @@ CASES = [
         {"sys/kernel/kexec_crash_size": "0\n", **logged("cannot allocate crashkernel (size:0x10000000)")},
         "size:0x10000000",
     ),
-    Case("R3", booted("crashkernel=auto"), "crashkernel=auto"),
+    Case("R3", {"sys/kernel/kexec_crash_size": "0\n", **booted("crashkernel=auto")}, "crashkernel=auto"),
     Case(
         "R4", {"proc/iomem": HIGH_ONLY, **booted("crashkernel=256M,high crashkernel=0,low")}, "no SIZE,low"
     ),
@@ -415,8 +488,15 @@ CASES = [
         base=ARM64,
     ),
     Case("R10", logged("Memory Encryption Features active: AMD SME"), "AMD memory encryption"),
-    Case("R11", booted("crashkernel=256M crashkernel=1G,cma"), "does not know SIZE,cma"),
-    Case("R12", booted("crashkernel=128M crashkernel=256M"), "crashkernel=128M has no effect"),
+    Case(
+        "R11",
+        {"proc/iomem": "00001000-3fffffff : System RAM\n", **booted("crashkernel=256M crashkernel=1G,cma")},
+        "does not know SIZE,cma",
+    ),
+    Case("R2", {"sys/kernel/kexec_crash_size": "256\n", **booted("crashkernel=256")}, "256 bytes"),
+    Case("R12", booted("crashkernel=512M crashkernel=256M"), "crashkernel=512M has no effect"),
+    Case("R12", booted("crashkernel=256M crashkernel=128M,low"), "crashkernel=128M,low has no effect"),
+    Case("R12", booted("crashkernel=256M crashkernel=512M,high"), "crashkernel=512M,high has no effect"),
     Case("L1", {"boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=300 * MIB).build()}, "are missing"),
     Case("L2", logged("Can't kexec: CPUs are stuck in the kernel."), "stuck"),
     Case("L2", {"proc/device-tree/cpus/cpu@0/enable-method": b"spin-table\0"}, "spin-table"),
@@ -433,6 +513,15 @@ CASES = [
     ),
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None}, "no udev rule"),
     Case("L13", CRYPT, "luks-1 is a dm-crypt device"),
+    # A volume on an encrypted disk.
+    Case("L13", {**CRYPT, **ON_CRYPT}, "luks-1 is a dm-crypt device"),
+    *(Case(name, {**CRYPT, KEYS: "0\n"}, "count = 0") for name in ("L13", "O5")),
+    *(Case(name, {**CRYPT, KEYS: "1\n"}, "loaded by kexec_load") for name in ("L13", "O5")),
+    *(
+        Case(name, {**CRYPT, KEYS: "1\n", "run/pykdump/loaded.json": None}, "no receipt")
+        for name in ("L13", "O5")
+    ),
+    Case("L13", {**CRYPT, **HANDED, "sys/kernel/kexec_crash_loaded": "0\n"}, "nothing is loaded"),
     Case("L14", {f"boot/initramfs-{RELEASE}kdump.img": None}, "no capture initramfs"),
     Case("L14", {}, "is older than /etc/kdump.conf", old=f"boot/initramfs-{RELEASE}kdump.img"),
     Case(
@@ -510,6 +599,7 @@ CASES = [
     ),
     Case("B12", booted("crashkernel=256M ignition.firstboot"), "ignition.firstboot"),
     Case("B13", booted("crashkernel=256M console=tty0"), "console=tty0"),
+    Case("B13", booted("crashkernel=256M"), "no console="),
     Case("B14", {"proc/modules": "nouveau 1000 0 - Live 0x0\n"}, "nouveau is loaded"),
     Case(
         "B15",
@@ -545,6 +635,7 @@ CASES = [
     Case("O4", conf("core_collector makedumpfile -l -d 31 --num-threads 8\n"), "--num-threads 8, 1 CPUs"),
     Case("O4", {}, "makedumpfile", console=UP + "[ 9.0] Out of memory: Killed process 77 (makedumpfile)\n"),
     Case("O5", CRYPT, "256M are reserved"),
+    Case("O5", {**CRYPT, **ON_CRYPT}, "256M are reserved"),
     Case("O6", {**appended(GOOD), **booted("crashkernel=256M hugepages=64")}, "hugepages=64"),
     Case(
         "O7",
@@ -584,6 +675,34 @@ CASES = [
     Case("S12", {"sys/class/iscsi_session/session1/targetname": "iqn.x\n"}, "session1"),
     Case("S13", {"var/lib/kdump/vmcore-creation.status": "fail 1767225600\n"}, "fail 1767225600"),
     Case("S15", {}, "cannot mount", console=UP + "pykdump: cannot mount /dev/vda1 (ext4)\n"),
+    *(
+        Case(
+            "S15",
+            {"proc/self/mounts": f"{source} / {kind} rw 0 0\n", **UNPROVEN},
+            f"lies on {kind}",
+            console=None,
+        )
+        for source, kind in (
+            ("rpool/ROOT/ubuntu_abc123", "zfs"),
+            ("tmpfs", "tmpfs"),
+            ("overlay", "overlay"),
+            ("sshfs", "fuse.sshfs"),
+        )
+    ),
+    Case(
+        "S15",
+        {**OURS, "proc/self/mounts": "x /var/crash virtiofs rw 0 0\n"},
+        "lies on virtiofs",
+        console=None,
+    ),
+    Case("S15", {**OURS, **TWO_DISKS}, "finding all 2 devices of the btrfs on /dev/vdb", console=None),
+    Case("V4", OURS, "busybox is not there"),
+    Case("V4", {**OURS, **conf("core_collector dumper -x\n")}, "dumper is not there"),
+    Case("V4", {**OURS, **conf("ssh u@h.example\n")}, "ssh is not there"),
+    Case("V4", {**OURS, "proc/self/mounts": "/dev/md0 / ext4 rw 0 0\n"}, "mdadm is not there"),
+    Case("V4", {**OURS, **THIN}, "lvm is not there"),
+    Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_nodes"),
+    Case("V4", {**OURS, "proc/self/mounts": "tank / zfs rw 0 0\n"}, "lies on zfs"),
     Case("S14", {}, "makedumpfile Failed", console=UP + "makedumpfile Failed.\n"),
     Case("V1", conf("pth /var/crash\n"), "/etc/kdump.conf:1: unknown key 'pth'"),
     Case("V2", conf("default reboot\n"), "default is the old name"),
@@ -595,7 +714,26 @@ CASES = [
         base="qemu-arm64-7.2-6g-high-low",
         console=UP + "PAGE SIZE 0x1000 and VA Bits 52 not supported\n",
     ),
-    Case("S8", {}, "makedumpfile 1.7.2", base="qemu-arm64-7.2-6g-high-low"),
+    # The two pairs that upstream's history names: page.compound_info, and 52 bits with pages of 4 KiB.
+    *(
+        Case("S8", debian_makedumpfile(version), "f50c015", base="qemu-7.2-1g")
+        for version in ("1:1.7.2-1", "1:1.7.8-1", "1.7.9-1", "1:1.7.9+ds-1ubuntu1")
+    ),
+    *(
+        Case("S8", debian_makedumpfile(version), "b7587f1", base="qemu-arm64-7.2-6g-high-low")
+        for version in ("1:1.7.2-1", "1:1.7.8-1", "1.7.9-1")
+    ),
+    Case("S8", {"usr/sbin/makedumpfile": says_version("1.7.9")}, "makedumpfile 1.7.9", base="qemu-7.2-1g"),
+    Case(
+        "S8",
+        {
+            "opt/makedumpfile": says_version("1.7.8"),
+            "usr/sbin/makedumpfile": says_version("1.8.0"),
+            **conf("core_collector /opt/makedumpfile -l -d 31\n"),
+        },
+        "makedumpfile 1.7.8",
+        base="qemu-7.2-1g",
+    ),
 ]
 
 
@@ -675,6 +813,26 @@ def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
     assert doctor.first_to_mend(findings, given.ending) == found
 
 
+@pytest.mark.parametrize(
+    ("console", "name", "verdict"),
+    [
+        ("", "B2", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "B2", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "S15", Verdict.UNKNOWN),
+        (UP + "No space left on device\n", "B2", Verdict.FINE),
+        (UP + "No space left on device\n", "B18", Verdict.FINE),
+        (UP + "No space left on device\n", "S14", Verdict.UNKNOWN),
+        (SECOND + "[ 1.0] Initramfs unpacking failed: write error\n", "B3", Verdict.FINE),
+        (SAVED, "S15", Verdict.FINE),
+    ],
+)
+def test_what_a_capture_did_not_come_to_cannot_be_told(
+    console: str, name: str, verdict: Verdict, tmp_path: Path
+) -> None:
+    (found,) = doctor.diagnose(facts(tmp_path, {}, console=console), [name])
+    assert found.verdict is verdict
+
+
 NOT_FOUND = [
     Case("P5", {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}),  # -s is configured
     *(
@@ -689,11 +847,29 @@ NOT_FOUND = [
     ),
     Case("P8", {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "HVM\n"}),
     Case("R4", {"proc/iomem": "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"}),
+    # RHEL 8's kernel, and whatever else has reserved something for it.
+    Case("R3", booted("crashkernel=auto")),
+    Case("R3", booted("crashkernel=auto crashkernel=256M")),
+    # As they are where a file behind the distribution's own says more.
+    *(
+        Case("R12", booted(f"crashkernel={other} crashkernel=256M"))
+        for other in ("384M-:128M", "256M", "auto")
+    ),
+    Case("R12", booted("crashkernel=256M crashkernel=256M,high")),
     Case("R9", {"sys/kernel/kexec/crash_cma_ranges": "0x100000000-0x140000000\n"}),
+    *(
+        Case(
+            "R11",
+            {**booted("crashkernel=256M crashkernel=1G,cma"), path: "100000000-13fffffff\n"},
+            base=base,
+        )
+        for path in ("sys/kernel/kexec/crash_cma_ranges", "sys/kernel/kexec_crash_cma_ranges")
+        for base in ("qemu-6.1-1g", ARM64)
+    ),
     Case("R7", {"etc/default/grub.d/kdump-tools.cfg": 'X="$X crashkernel=256M"\n', "etc/default/grub": ""}),
     Case("L11", {"proc/kcore": None}),  # -s is configured
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None, "usr/lib/udev/rules.d/98-kexec.rules": ""}),
-    Case("L13", {**CRYPT, "sys/kernel/config/crash_dm_crypt_keys/count": "1\n"}),
+    *(Case(name, {**CRYPT, **HANDED}) for name in ("L13", "O5")),
     Case("O5", {**CRYPT, "sys/kernel/kexec_crash_size": f"{2 * GIB}\n"}),
     Case("T3", booted("crashkernel=256M crash_kexec_post_notifiers=0")),
     Case("B1", {"proc/modules": "mgag200 1 0 - Live 0x0\n", **booted("crashkernel=256M nomodeset")}),
@@ -702,6 +878,10 @@ NOT_FOUND = [
     Case("B11", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=1\n"}),
     Case(
         "B14", {"proc/modules": "nouveau 1 0 - Live 0x0\n", **conf('dracut_args --omit-drivers "nouveau"\n')}
+    ),
+    *(
+        Case("B13", booted(f"crashkernel=256M console=tty0 console={each}"))
+        for each in ("ttySC1,115200", "hvc0")
     ),
     Case("B17", ON_ARM64, base=ARM64),  # the snapshot's machine has its=off
     Case(
@@ -718,19 +898,23 @@ NOT_FOUND = [
     ),
     Case("L19", failed_test("there", "[  1.0] pykdump: test there\n")),
     Case("O8", {**ON_ARM64, **appended(GOOD + " cma=0")}, base=ARM64),
+    # A crash has shown that it can be mounted, or another's image may be able to.
+    Case("S15", {"proc/self/mounts": "tank / zfs rw 0 0\n"}, console=None),
+    Case("S15", {"proc/self/mounts": "tank / zfs rw 0 0\n", **UNPROVEN}, console=SAVED),
     Case("S3", {**conf("path /var/crash\ncore_collector makedumpfile -l -d 31\n")}),
     Case("S3", {"proc/meminfo": "MemTotal: 1000000 kB\nMemFree: 990000 kB\n"}, places=FullDisk),
     Case("S5", conf("xfs /dev/vdb1\npath /x\n")),
     Case("S6", conf("ext4 UUID=1-2\n")),
     Case("S11", conf("failure_action shell\n"), console=UP + "No space left on device\n"),
+    Case("S8", debian_makedumpfile("1:1.8.0-1"), base="qemu-arm64-7.2-6g-high-low"),
+    Case("S8", debian_makedumpfile("1:1.7.2-1")),
+    Case("S8", {**debian_makedumpfile("1:1.7.9-1"), **conf("core_collector cp\n")}, base="qemu-7.2-1g"),
     Case(
         "S8",
-        {
-            "var/lib/dpkg/status": "Package: makedumpfile\n"
-            "Status: install ok installed\nVersion: 1:1.7.8-1\n\n"
-        },
-        base="qemu-arm64-7.2-6g-high-low",
+        {**debian_makedumpfile("1:1.7.9-1"), **conf("core_collector makedumpfile -d 1\n")},
+        base="qemu-7.2-1g",
     ),
+    Case("S8", {"usr/sbin/makedumpfile": says_version("1.7.9") + b"page.compound_info"}, base="qemu-7.2-1g"),
 ]
 
 
@@ -743,7 +927,31 @@ def test_what_only_looks_like_a_fault_is_none(case: Case, tmp_path: Path) -> Non
     assert found.verdict is Verdict.FINE, found
 
 
+def test_a_makedumpfile_that_only_leaves_too_much_in(tmp_path: Path) -> None:
+    """As Debian 13's own pair does: nothing is lost, so nothing is wrong; the size (S3) has it in."""
+    changes: Files = {
+        **debian_makedumpfile("1:1.7.6-1"),
+        "proc/sys/kernel/osrelease": "6.12.117+deb13\n",
+        "proc/kcore": None,
+        "proc/meminfo": "MemTotal: 1000000 kB\nMemFree: 900000 kB\n",
+    }
+    machine, room = facts(tmp_path, changes, places=FullDisk), "dump may take"
+    (found,) = doctor.diagnose(machine, ["S8"])
+    assert found.verdict is Verdict.FINE
+    assert any("72c3414" in each for each in found.evidence)
+    (space,) = doctor.diagnose(machine, ["S3"])
+    assert any(f"{room} 976M" in each for each in space.evidence)
+
+
 CANNOT_TELL = [
+    Case(
+        "R5",
+        {"sys/kernel/kexec_crash_size": "0\n", **booted("crashkernel=256M'x'@16M")},
+        "did not look for it",
+    ),
+    Case("V4", {**OURS, **PROGRAMS}, "only the machine itself"),
+    Case("V4", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "switched off"),
+    Case("S15", {**TWO_DISKS, **UNPROVEN}, "another's capture image", console=None),
     Case("L15", {"run/pykdump/loaded.json": None}, "no receipt"),
     Case("S3", {"proc/meminfo": None}, "no /proc/meminfo"),
     Case("L15", {"run/pykdump/loaded.json": receipt(boot="another")}, "no receipt"),
@@ -754,6 +962,8 @@ CANNOT_TELL = [
     Case("L19", {"run/pykdump/loaded.json": "[" * 100_000}, "not loaded by pykdump"),
     Case("S9", THIN, "dm-2"),
     Case("S13", {"var/lib/kdump/vmcore-creation.status": None}, "no /var/lib/kdump"),
+    Case("S8", {"var/lib/dpkg/status": None}, "version is not known"),
+    Case("S8", {"var/lib/dpkg/status": None, "usr/sbin/makedumpfile": b"own"}, "version is not known"),
     *(Case(name, {"proc/iomem": "00001000-3fffffff : System RAM\n"}, "nothing is reserved")
       for name in ("R4", "R6", "R8", "L1", "L10", "O2")),
 ]  # fmt: skip
@@ -761,13 +971,84 @@ CANNOT_TELL = [
 
 @pytest.mark.parametrize("case", CANNOT_TELL, ids=[f"{c.id}-{n}" for n, c in enumerate(CANNOT_TELL)])
 def test_what_cannot_be_told(case: Case, tmp_path: Path) -> None:
-    findings = doctor.diagnose(facts(tmp_path, case.changes))
+    findings = doctor.diagnose(facts(tmp_path, case.changes, console=case.console))
     found = finding(findings, case.id)
     assert found.verdict is Verdict.UNKNOWN, found
     assert case.evidence in found.cause
     if case.id == "L19":
         assert doctor.as_text(findings).startswith(f"armed: yes, but unproven: {found.cause}\n")
         assert json.loads(doctor.as_json(findings))["proven"] is False
+
+
+# What start refuses
+
+
+def live(folder: Path, changes: Files) -> Facts:
+    given = facts(folder, {**OURS, **PROGRAMS, **changes}, console=None)
+    machine = Machine(given.machine.root, is_live=True)
+    return Facts(machine, places=EnoughRoom(folder), log="")
+
+
+ASKED = ["plans.make", "destination.resolve", "contents"]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_start_refuses_doctor_tells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the running machine the very functions are asked that start calls."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for each in ASKED:
+        answer = Mock(side_effect=FileError(f"{each} says no", hint="try $(this)") if each == name else None)
+        monkeypatch.setattr(f"pykexec.kdump.doctor.starting.{each}", answer)
+    (found,) = doctor.diagnose(live(tmp_path, {}), ["V4"])
+    assert found.verdict is Verdict.WRONG
+    assert found.evidence == (f"{name} says no", "try $(this)")
+    assert "$(" not in found.remedy
+
+
+def test_what_start_would_do_is_told_with_its_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    plan = Mock(kernel="/boot/vmlinuz", warnings=("pykdump sends no mail",))
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.plans.make", Mock(return_value=plan))
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.destination.resolve", Mock(return_value="xfs"))
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.contents", Mock())
+    (found,) = doctor.diagnose(live(tmp_path, {}), ["V4"])
+    assert (found.verdict, found.evidence) == (
+        Verdict.FINE,
+        ("/boot/vmlinuz", "xfs", "pykdump sends no mail"),
+    )
+
+
+def test_start_is_asked_by_root_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others cannot read what start reads, which says nothing of start."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("pykexec.kdump.doctor.starting.plans.make", Mock(side_effect=AssertionError))
+    assert judged_live(tmp_path, "V4").verdict is Verdict.UNKNOWN
+
+
+def judged_live(folder: Path, name: str) -> Finding:
+    (found,) = doctor.diagnose(live(folder, {}), [name])
+    return found
+
+
+def test_a_dump_with_no_place_to_go_to_is_not_armed(tmp_path: Path) -> None:
+    """A crash kernel is loaded, and start itself would refuse the target."""
+    changes: Files = {**OURS, **PROGRAMS, "proc/self/mounts": "rpool/ROOT/x / zfs rw 0 0\n"}
+    findings = doctor.diagnose(facts(tmp_path, changes, console=None))
+    first = doctor.first_to_mend(findings)
+    assert first is not None
+    assert "lies on zfs" in " ".join(first.evidence)
+    assert doctor.is_armed(findings) is False
+    assert doctor.exit_code(findings) == 3
+
+
+def test_an_older_snapshot_does_not_tell_of_programs(tmp_path: Path) -> None:
+    """Its listing has only what an older doctor asked for: what is not in it may well be there."""
+    given = facts(tmp_path, OURS, console=None)
+    listing = Listing({"size": {}, "modified": {}, "free": {}})
+    (found,) = doctor.diagnose(Facts(given.machine, places=listing), ["V4"])
+    assert found.verdict is Verdict.UNKNOWN
 
 
 # The one thing to mend first
@@ -810,6 +1091,97 @@ def test_the_likeliest_blocker_comes_first(
     assert f"       $ {first.command}" in text
 
 
+def test_a_duplicate_that_does_no_harm_is_not_why_nothing_is_loaded(tmp_path: Path) -> None:
+    """As update-grub makes it of two files; the reservation is there."""
+    changes: Files = {
+        **NOT_LOADED,
+        **booted("crashkernel=256M crashkernel=256M,high"),
+    }
+    findings = doctor.diagnose(facts(tmp_path, changes))
+    first = doctor.first_to_mend(findings)
+    assert first is not None
+    assert first.id == "L17"
+    assert "crashkernel=256M,high has no effect" in " ".join(finding(findings, "R12").evidence)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "programs"),
+    [
+        ("R7", {"etc/default/grub": 'GRUB_CMDLINE_LINUX="crashkernel=512M"\n'}, ["update-grub", "grubby"]),
+        ("L14", {f"boot/initramfs-{RELEASE}kdump.img": None}, ["kdumpctl", "mkdumprd", "kdump-config"]),
+        ("S1", conf("ssh u@h.example\n"), ["kdumpctl", "kdump-config"]),
+    ],
+)
+def test_a_remedy_names_what_is_there(
+    name: str, changes: Files, programs: list[str], tmp_path: Path
+) -> None:
+    absent: Files = {"usr/sbin/update-grub": None, **changes}
+    for there in programs:
+        given = facts(tmp_path / there, {**absent, f"usr/sbin/{there}": "x"})
+        (found,) = doctor.diagnose(given, [name])
+        assert found.verdict is Verdict.WRONG
+        assert [each for each in programs if each in found.remedy] == [there]
+    (found,) = doctor.diagnose(facts(tmp_path / "none", absent), [name])
+    assert not [each for each in programs if each in found.remedy]
+
+
+# A configuration that cannot be understood
+
+
+def judged(path: Path, changes: Files) -> dict[str, Finding]:
+    return {each.id: each for each in doctor.diagnose(facts(path, changes))}
+
+
+BROKEN = conf("pth /var/crash\n")
+# What a distribution's configuration says, and nothing else tells.
+OF_THE_CONFIGURATION = {
+    "L13", "L18", "O4", "O5", "P5", "P13", "S1", "S2", "S3", "S4", "S5", "S6", "S9", "S11",
+    "S12", "V2", "V3", "V4",
+}  # fmt: skip
+
+
+def test_a_config_error_blinds_no_other_check(tmp_path: Path) -> None:
+    """Of what is loaded there is a receipt."""
+    locked: Files = {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}
+    found = judged(tmp_path, {**BROKEN, **locked})
+    blind = {name for name, each in found.items() if each.verdict is Verdict.UNKNOWN}
+    assert blind == OF_THE_CONFIGURATION
+    assert {each.id for each in found.values() if each.verdict is Verdict.WRONG} == {"V1"}
+    assert {found[name].cause for name in blind} == {found["V2"].cause}
+    text = doctor.as_text(tuple(found.values()), everything=True)
+    assert text.count("unknown key 'pth'") == 2, "at the top, and in the list"
+
+
+def test_a_config_error_without_a_load_blinds_none_of_the_reservation(tmp_path: Path) -> None:
+    found = judged(tmp_path, {**BROKEN, **NOT_RESERVED, "run/pykdump/loaded.json": None, **booted("quiet")})
+    assert found["R1"].verdict is found["R2"].verdict is Verdict.WRONG
+    assert found["L4"].verdict is Verdict.FINE
+    first = doctor.first_to_mend(tuple(found.values()))
+    assert first is not None
+    assert first.id == "R1", "which is worse"
+
+
+def test_a_config_error_is_the_first_to_mend_where_nothing_is_worse(tmp_path: Path) -> None:
+    found = judged(tmp_path / "a", {**BROKEN, **NOT_LOADED})
+    first = doctor.first_to_mend(tuple(found.values()))
+    assert first is not None
+    assert first.id == "V1"
+    # What is loaded stays so; a file system that is too full costs the dump before the next start does.
+    small = judged(
+        tmp_path / "b", {**BROKEN, "boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=250 * MIB).build()}
+    )
+    first = doctor.first_to_mend(tuple(small.values()))
+    assert first is not None
+    assert first.id == "R8"
+
+
+def test_a_damaged_kernel_hides_no_missing_reservation(tmp_path: Path) -> None:
+    damaged: Files = {"boot/vmlinuz-" + RELEASE: b"\x1f\x8b\x08" + bytes(100)}
+    found = judged(tmp_path, {**NOT_RESERVED, **damaged, **booted("quiet")})
+    assert found["R1"].verdict is Verdict.WRONG
+    assert "crashkernel=256M" in found["R1"].command
+
+
 # Machines about which little is known
 
 
@@ -828,6 +1200,76 @@ def test_real_machines(name: str) -> None:
     findings = doctor.diagnose(Facts(snapshot(name)))
     assert [each.id for each in findings if each.verdict is Verdict.WRONG] == ["L17"]
     assert doctor.is_armed(findings) is False
+
+
+# Checks whose answer depends on the architecture; all of them are "fine" on the healthy x86_64 machine.
+OF_AN_ARCHITECTURE = ("P12", "R4", "L2", "L4", "L5", "L10", "B7", "B15", "B17", "O2", "O8")
+
+
+@pytest.mark.parametrize(
+    "arch", ["riscv64", "loongarch64", "ppc64le", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"]
+)
+def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Path) -> None:
+    """The same files, which now are evidence of nothing but what they say."""
+    identity = json.dumps({"machine": arch, "page_size": 4096})
+    changes: Files = {
+        "pykexec-snapshot.json": identity,
+        "boot/config-" + RELEASE: CONFIG.replace("CONFIG_RELOCATABLE=y\n", ""),
+        **appended("irqpoll reset_devices panic=10"),
+    }
+    found = judged(tmp_path, {**changes, "run/pykdump/loaded.json": None})
+    fine = {name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.FINE}
+    with_low_part = {"R4", "O2"} if arch in ("riscv64", "loongarch64") else set()
+    assert fine - {"O8", "B17"} == with_low_part
+    assert found["O8"].verdict is Verdict.FINE, "the kernel's configuration has no CMA, which is evidence"
+    assert (found["B17"].verdict is Verdict.FINE) == (arch == "i686"), "a PC has no GIC"
+    assert not [name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.WRONG and name != "B7"]
+
+
+def test_what_another_architecture_shows_is_evidence(tmp_path: Path) -> None:
+    changes: Files = {
+        "pykexec-snapshot.json": json.dumps({"machine": "riscv64", "page_size": 4096}),
+        "boot/config-" + RELEASE: CONFIG + "CONFIG_CMA_SIZE_MBYTES=64\n",
+        "proc/device-tree/cpus/cpu@0/enable-method": b"psci\0",
+        "run/pykdump/loaded.json": None,
+        **appended(GOOD),
+    }
+    found = judged(tmp_path, changes)
+    assert found["P12"].verdict is found["L2"].verdict is Verdict.FINE
+    assert found["O8"].verdict is Verdict.WRONG
+
+
+PACKED = {
+    "gzip": gzip.compress(KERNEL),
+    "unified kernel image": portable_executable([(".linux", KERNEL), (".osrel", b"ID=x\n")]),
+    "vmlinux": b"\x7fELF\2\1\1"
+    + bytes(9)
+    + (2).to_bytes(2, "little")
+    + (62).to_bytes(2, "little")
+    + bytes(900),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_the_line_is_compared_with_what_the_kernel_takes(name: str, tmp_path: Path) -> None:
+    """Not with what its container has in that place."""
+    kernel: Files = {"boot/vmlinuz-" + RELEASE: PACKED[name]}
+    (found,) = doctor.diagnose(facts(tmp_path / "a", kernel), ["L5"])
+    assert found.verdict is Verdict.FINE, found
+    (found,) = doctor.diagnose(
+        facts(tmp_path / "b", {**kernel, **appended(GOOD + " x=" + "y" * 2100)}), ["L5"]
+    )
+    assert found.verdict is Verdict.WRONG, found
+
+
+@pytest.mark.parametrize(
+    ("machine", "cause"), [(62, ""), (183, "another architecture"), (243, "another architecture")]
+)
+def test_a_vmlinux_is_for_one_architecture(machine: int, cause: str, tmp_path: Path) -> None:
+    data = PACKED["vmlinux"][:18] + machine.to_bytes(2, "little") + PACKED["vmlinux"][20:]
+    (found,) = doctor.diagnose(facts(tmp_path, {"boot/vmlinuz-" + RELEASE: data}), ["L4"])
+    assert (found.verdict is Verdict.WRONG) == bool(cause)
+    assert cause in found.cause
 
 
 DAMAGED: Files = {
@@ -925,7 +1367,7 @@ def test_a_snapshot_tells_as_much(tmp_path: Path) -> None:
         given.machine, tar, for_machine(given.machine).facts, collect.contents(given.machine, tree)
     )
     machine = Machine.from_snapshot(tar)
-    listing = Listing((machine.read(LISTING) or b"").decode())
+    listing = Listing(read_object(machine.root, LISTING) or {})
     here, there = doctor.diagnose(given), doctor.diagnose(Facts(machine, places=listing))
     for one, other in zip(here, there, strict=True):
         if one.id not in ("P2", "P14", "R8", "O3", "L1", "L4", "L5", "L6", "L8", "L10"):
@@ -951,15 +1393,68 @@ def test_a_snapshot_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told[1] == told[2]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"size": 1, "modified": {}, "free": {}}', "[" * 100_000])
-def test_a_damaged_listing(text: str) -> None:
+def test_what_a_snapshot_would_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list is that of the archive, sizes included, and nothing is written."""
+    tar = tmp_path / "machine.tar"
+    assert cli.exit_code(["snapshot", "--list", str(tar)]) == 0
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert not tar.exists()
+    assert cli.exit_code(["snapshot", str(tar)]) == 0
+    with tarfile.open(tar) as opened:
+        sizes = {each.name: each.size for each in opened.getmembers()}
+    assert [name for _, name in listed] == list(sizes)
+    steady = {name: size for name, size in sizes.items() if name.startswith(("sys/", "boot/", "etc/"))}
+    assert {name: int(size) for size, name in listed if name in steady} == steady
+    assert cli.exit_code(["snapshot"]) == 1
+    assert "missing argument FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [{}, {"size": 1, "modified": {}, "free": {}}])
+def test_a_damaged_listing(content: dict[str, object]) -> None:
     with pytest.raises(FileError, match="damaged"):
-        Listing(text)
+        Listing(content)
 
 
 def test_a_listing_with_nonsense() -> None:
-    listing = Listing('{"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}}')
+    listing = Listing({"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}})
     assert (listing.size("/a"), listing.modified("/a"), listing.free("/a")) == (None, None, None)
+
+
+@pytest.mark.parametrize("path", [LISTING, IDENTITY, "run/pykdump/loaded.json"])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"a":' * 100_000, "[[]," * 4_000_000])
+def test_damaged_json_in_a_snapshot(
+    path: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "machine"
+    unpacked("qemu-6.1-1g", folder, {path: text, "sys/kernel/kexec_crash_loaded": "1\n"})
+    with takes_at_most(64 << 20):
+        cli.exit_code(["doctor", "--machine", str(folder)])
+    told = capsys.readouterr()
+    assert len(told.err.splitlines()) <= 2
+
+
+def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reader is counted: a damaged file is as much work as a good one, however many checks need it."""
+    calls = Counter[str]()
+
+    def counted(name: str, read: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            calls[name] += 1
+            return read(*arguments)
+
+        return call
+
+    for module, name in ((config, "read"), (kcore, "read"), (iomem, "parse"), (text, "read_object")):
+        monkeypatch.setattr(module, name, counted(f"{module.__name__}.{name}", getattr(module, name)))
+    damaged: Files = {
+        "etc/kdump.conf": "no such option\n",
+        "proc/kcore": b"no kcore",
+        "proc/iomem": "no iomem\n",
+        IDENTITY: "[",
+    }
+    doctor.diagnose(facts(tmp_path, damaged))
+    assert set(calls.values()) == {1}, calls
+    assert len(calls) == 4
 
 
 # Reports

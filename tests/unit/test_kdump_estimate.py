@@ -1,18 +1,24 @@
 """Sizing: compared with what real capture kernels ran out of memory with, and with what cpio packs."""
 
+import bz2
 import gzip
 import json
 import lzma
+import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import lz4.frame
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
+from pykexec.initramfs import Addition, newc
 from pykexec.kdump.estimate import Inputs, Unpacked, as_json, as_text, estimate
 from pykexec.kdump.resize import resize, resize_steps
 from pykexec.kdump.sizing import kernel_memory, read_inputs, unpacked
@@ -20,9 +26,11 @@ from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, Range
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
+from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import snapshot, write
 from tests.support.machines import unpacked as snapshot_with
+from tests.support.stopwatch import Stopwatch
 
 PLAIN = Inputs("x86_64", 8 * GIB, 51 * MIB, Unpacked(12 * MIB, 12 * MIB, 300))
 
@@ -170,10 +178,41 @@ def test_reports() -> None:
     result = estimate(PLAIN)
     text = as_text(result)
     assert f"crashkernel={result.parameter}" in text
-    assert "Debian reserve 128.0 MiB here (crashkernel=384M-:128M): too little" in text
+    assert "Debian would reserve 128.0 MiB (crashkernel=384M-:128M): too little" in text
     content = json.loads(as_json(result))
     assert content["needed"] == sum(each["size"] for each in content["terms"])
     assert content["crashkernel"] == result.parameter
+
+
+SENTENCE = re.compile(
+    r"(?:[A-Z][A-Za-z]+(?:,? [A-Z][A-Za-z]+)*) would reserve (?:[\d.]+ MiB"
+    r"|nothing on a machine with so little memory) \(crashkernel=[^)]*\)(?:: (.*))?"
+)
+
+
+@given(
+    total=st.integers(1, 256).map(lambda number: number * GIB // 4),
+    kernel=st.integers(1, 300).map(lambda number: number * MIB),
+)
+def test_what_others_reserve_does_not_contradict_what_is_recommended(total: int, kernel: int) -> None:
+    result = estimate(replace(PLAIN, total_memory=total, kernel=kernel))
+    told = [line for line in as_text(result).splitlines() if "would reserve" in line]
+    assert len(told) == len(result.comparisons)
+    for line, compared in zip(told, result.comparisons, strict=True):
+        found = SENTENCE.fullmatch(line)
+        assert found, line
+        assert (found[1] == "enough") == (compared.size >= result.recommended)
+        assert (found[1] == "too little") == (0 < compared.size < result.needed)
+        assert (found[1] is None) == (compared.size == 0)
+
+
+def test_a_part_that_was_not_given_is_named() -> None:
+    machine, kernel = snapshot("qemu-6.1-1g"), FileData.from_bytes("vmlinuz", FakeBzImage().build())
+    without = estimate(read_inputs(machine, kernel, None, "nr_cpus=1"))
+    assert "not counted, as it was not given: the initrd (--initrd)" in as_text(without)
+    assert json.loads(as_json(without))["left_out"] == ["the initrd (--initrd)"]
+    initrd = FileData.from_bytes("initrd", newc([Addition("init", memoryview(b"x"), 0o755)]))
+    assert "not counted" not in as_text(estimate(read_inputs(machine, kernel, initrd, "nr_cpus=1")))
 
 
 # What the files take
@@ -256,12 +295,36 @@ def test_no_initramfs(data: bytes) -> None:
         unpacked(FileData.from_bytes("i", data), 4096)
 
 
-def test_archives_in_archives_end() -> None:
-    data = b""
-    for _ in range(12):
-        data = gzip.compress(data or b"\0", mtime=0)
-    with pytest.raises(ImageError, match="compressed more than"):
+def test_what_is_packed_twice_is_no_initramfs() -> None:
+    """A kernel unpacks once."""
+    data = gzip.compress(gzip.compress(b"\0" * 4, mtime=0), mtime=0)
+    with pytest.raises(ImageError, match="1f8b0800 at offset 0x0 begins no archive"):
         unpacked(FileData.from_bytes("i", data), 4096)
+
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "bzip2": bz2.compress,
+    "zstd": lambda data: zstandard.ZstdCompressor().compress(data),
+    "lz4": lz4.frame.compress,
+}
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_large_files_in_a_small_archive(name: str) -> None:
+    """Nothing of them is kept, and what has no end is not waited for."""
+    size = 100 * MIB
+    header = b"070701" + b"0" * 48 + b"%08x" % size + b"0" * 32 + b"00000004" + b"0" * 8 + b"abc\0\0\0"
+    data = COMPRESSORS[name](header + bytes(size))
+    whole = FileData.from_bytes("i", data + b"x" * 5 * MIB)
+    stopwatch = Stopwatch()
+    with takes_at_most(100 * MIB):
+        with pytest.raises(ImageError, match=r"i: unpacks to more than \d\d MiB"):
+            unpacked(FileData.from_bytes("i", data), 4096)
+        assert unpacked(whole, 4096) == Unpacked(whole.size, size, 1)
+    assert stopwatch.seconds() < 4
 
 
 def test_many_files_take_linear_time() -> None:

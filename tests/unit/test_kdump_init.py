@@ -5,9 +5,12 @@ the real one, writes to its output with -F and to a file without.
 """
 
 import gzip
+import os
 import re
 import subprocess
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,7 +112,8 @@ class Capture:
         return [line.removeprefix("pykdump: ") for line in done.stdout.splitlines()]
 
     def _below_root(self, text: str) -> str:
-        places = r"(?<![\w}.])/(run|mnt|proc|etc|sys|dev|lib)(?!/null|/stdout)(?=[/\"\s$])"
+        # Processes are this machine's.
+        places = r"(?<![\w}.])/(run|mnt|proc|etc|sys|dev|lib)(?!/null|/stdout|/\[0-9)(?=[/\"\s$])"
         return re.sub(places, rf"{self.root}/\1", text)
 
     def names(self) -> Sequence[str]:
@@ -378,6 +382,140 @@ def test_a_look_that_takes_its_time(tmp_path: Path) -> None:
     looks = "look() { echo looked; sleep 20; return 1; }"
     said = Capture(tmp_path, replaced=_CLOCK + looks).run("wait_until look || echo gave up")
     assert said == ["looked", "looked", "gave up"]
+
+
+# A makedumpfile that does not come to its end, or does not know the kernel
+
+_ROOM = "df() { echo x 1 1 999999 1% /mnt; }\n"
+_SPIN = "while :; do :; done"
+_HANGS = ["sleep 1000", _SPIN, f"sh -c '{_SPIN}; :'"]
+
+
+def still_running(root: Path) -> list[int]:
+    """Processes whose command line has that folder in it."""
+    found = subprocess.run(["pgrep", "-f", str(root)], capture_output=True, text=True, check=False)
+    return [int(each) for each in found.stdout.split()]
+
+
+@pytest.mark.parametrize("hangs", _HANGS, ids=["sleeps", "spins", "child"])
+@pytest.mark.parametrize("settings", [_SETTINGS, _GZIP], ids=["file", "stream"])
+def test_a_makedumpfile_that_does_not_end(hangs: str, settings: Settings, tmp_path: Path) -> None:
+    """It is ended, with all that it started; then memory is copied."""
+    capture = Capture(tmp_path, settings, dies=hangs, replaced=_CLOCK + _ROOM)
+    said = capture.run("main")
+    assert "copying all of memory instead" in said
+    assert said[-3:] == ["saving vmcore complete", "rebooting", "ends: reboot"]
+    assert capture.names() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    (dump,) = capture.dumps.glob("*/vmcore")
+    assert dump.read_bytes() == _MEMORY
+    (own,) = capture.dumps.glob("*/kexec-dmesg.log")
+    assert re.search(r"^pykdump: not done after \d+ seconds: ending it$", own.read_text(), re.M)
+    assert still_running(tmp_path) == []
+
+
+@pytest.mark.parametrize("way", [Way.DISK, Way.SSH])
+def test_nothing_comes_to_its_end(way: Way, tmp_path: Path) -> None:
+    """Then there is the failure action; what was written until then stays."""
+    to = _DISK if way is Way.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    hangs = f"cp() {{ {_SPIN}; }}\n"
+    settings = replace(_SETTINGS, failure_action=Action.POWEROFF)
+    capture = Capture(tmp_path, settings, to, dies=_SPIN, replaced=_CLOCK + _ROOM + hangs)
+    said = capture.run("main")
+    assert said[-3:] == ["the dump was not saved: poweroff", "powering off", "ends: poweroff"]
+    assert "saving vmcore failed" in said
+    assert any(name.startswith("vmcore") and name.endswith("-incomplete") for name in capture.names())
+    assert still_running(tmp_path) == []
+
+
+def test_a_log_that_does_not_come(tmp_path: Path) -> None:
+    spins = f'makedumpfile() {{ [ "$1" != --dump-dmesg ] || {_SPIN}; sh ROOT/makedumpfile "$@"; }}\n'
+    capture = Capture(tmp_path, replaced=_CLOCK + spins)
+    said = capture.run("main")
+    assert "saving vmcore-dmesg.txt failed" in said
+    assert "saving vmcore complete" in said
+    assert capture.names() == ["kexec-dmesg.log", "vmcore"]
+    assert still_running(tmp_path) == []
+
+
+@pytest.mark.parametrize("gib", [1, 64, 1024, 8 * 1024])
+def test_a_slow_target_has_the_time_it_takes(gib: int, tmp_path: Path) -> None:
+    """10 MB in a second, of which nothing is left out; but not many times as much."""
+    (limit,) = Capture(tmp_path).run(f"truncate -s {gib}G ROOT/proc/vmcore; time_for_memory")
+    needed = gib * (1 << 30) / 10_000_000
+    assert needed < int(limit) < 3 * needed + 1000
+
+
+def _read_all(descriptor: int, into: bytearray) -> None:
+    with suppress(OSError):  # nobody has the other end any more
+        while piece := os.read(descriptor, 1 << 16):
+            into += piece
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_watchdog_ends_what_nothing_else_can(stuck: bool, tmp_path: Path) -> None:
+    """It is kept quiet as long as something may come of that, and stopped in the end. Where a program cannot
+    even be killed (it waits for a device that does not answer) it is left alone, and resets."""
+    (tmp_path / "dev").mkdir()
+    ours, its = os.openpty()
+    (tmp_path / "dev/watchdog0").symlink_to(os.ttyname(its))
+    unending = f"{_CLOCK}end() {{ :; }}\n" if stuck else ""
+    capture = Capture(tmp_path, dies="sleep 2" if stuck else "", replaced=unending)
+    fed = bytearray()
+    reader = threading.Thread(target=_read_all, args=(ours, fed))
+    reader.start()
+    said = capture.run("WATCHDOG=1; main")
+    os.close(its)
+    reader.join()
+    assert b"\n" in fed
+    assert (b"V" in fed) != stuck
+    assert ("it cannot be ended" in said) == stuck
+    assert "ends: reboot" in said
+
+
+_UNKNOWN = "The kernel version is not supported."
+_SAYS_SO = f"echo '{_UNKNOWN}' >&2"
+
+
+@pytest.mark.parametrize("settings", [_SETTINGS, _GZIP], ids=["file", "stream"])
+@pytest.mark.parametrize(
+    ("fits", "room", "names", "last"),
+    [
+        (False, True, ["vmcore"], "saving vmcore complete"),
+        (False, False, ["vmcore{}-incomplete"], "saving vmcore failed"),
+        (True, False, ["vmcore{}"], "saving vmcore complete"),
+    ],
+    ids=["room", "no room", "known"],
+)
+def test_a_makedumpfile_that_does_not_know_the_kernel(
+    settings: Settings, fits: bool, room: bool, names: Sequence[str], last: str, tmp_path: Path
+) -> None:
+    """It goes on; that is no success unless the pair was known to fit when the image was made."""
+    settings = replace(settings, collector=replace(settings.collector, is_known_to_fit=fits))
+    room_is = _ROOM if room else "free_kib() { echo 0; }\n"
+    capture = Capture(tmp_path, settings, dies=_SAYS_SO, replaced=room_is)
+    said = capture.run("main")
+    suffix = ".flat.gz" if settings is not None and settings.collector.compress_with else ""
+    expected = ["kexec-dmesg.log", *(name.format(suffix) for name in names), "vmcore-dmesg.txt"]
+    assert sorted(capture.names()) == sorted(expected)
+    assert [line for line in said if line.startswith("saving vmcore ")] == [last]
+    assert any(line.startswith("makedumpfile does not know this kernel") for line in said) != fits
+    (own,) = capture.dumps.glob("*/kexec-dmesg.log")
+    assert _UNKNOWN in own.read_text()
+    if room:
+        (dump,) = capture.dumps.glob("*/vmcore")
+        assert dump.read_bytes() == _MEMORY
+
+
+def test_what_makedumpfile_says_is_kept(tmp_path: Path) -> None:
+    """On the console, too; of its progress the last state."""
+    capture = Capture(
+        tmp_path, dies=r"printf 'Copying data : [ 1 %%]\rCopying data : [99 %%]\nwhy it fails\n' >&2; exit 1"
+    )
+    said = capture.run("main")
+    assert "why it fails" in said
+    (own,) = capture.dumps.glob("*/kexec-dmesg.log")
+    assert "\nCopying data : [99 %]\nwhy it fails\n" in own.read_text()
 
 
 _LATE = "ssh() { echo try; [ $(wc -l < ROOT/tries) -gt 2 ] || { echo >> ROOT/tries; return 255; }; }"

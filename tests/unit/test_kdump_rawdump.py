@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import struct
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from pykexec.errors import FileError
 from pykexec.kdump.config.settings import Dialect, Settings, Target, TargetKind
-from pykexec.kdump.service import rawdump
+from pykexec.kdump.service import dumps, rawdump
 
 
 def _settings(device: Path) -> Settings:
@@ -50,6 +51,37 @@ def _flattened(folder: Path) -> Path:
 
 
 @pytest.mark.programs
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_a_name_that_is_taken_is_left_to_who_has_it(
+    umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine whose clock begins anew at each boot."""
+    monkeypatch.setattr(time, "strftime", lambda *_: "1970-01-01-00:00:10")
+    older = tmp_path / "crash/127.0.0.1-1970-01-01-00:00:10/vmcore"
+    older.parent.mkdir(parents=True)
+    older.write_text("the dump of the crash before")
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (tmp_path / "crash/127.0.0.1-1970-01-01-00:00:10.1").symlink_to(victim)
+    before = os.umask(umask)
+    try:
+        folder = rawdump.take_over(_settings(_flattened(tmp_path)), print, tmp_path / "crash")
+    finally:
+        os.umask(before)
+    assert folder == older.parent.with_name(f"{older.parent.name}.2")
+    assert older.read_text() == "the dump of the crash before"
+    assert not list(victim.iterdir())
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (folder, *folder.iterdir())}
+    assert modes == {folder.name: 0o700, "vmcore": 0o600}
+    assert len(dumps.in_folder(tmp_path / "crash")) == 2
+
+    (tmp_path / "device").write_bytes(b"makedumpfile".ljust(16, b"\0"))
+    with pytest.raises(FileError):
+        rawdump.take_over(_settings(tmp_path / "device"), print, tmp_path / "crash")
+    assert older.read_text() == "the dump of the crash before"
+
+
+@pytest.mark.programs
 def test_a_dump_whose_log_cannot_be_read_is_kept(tmp_path: Path) -> None:
     device = _flattened(tmp_path)
     told: list[str] = []
@@ -76,7 +108,7 @@ def test_a_dump_has_its_name_on_the_disk_before_the_partition_loses_it(
     monkeypatch.setattr(os, "fsync", sync)
     folder = rawdump.take_over(_settings(device), print, tmp_path / "crash")
     assert folder is not None
-    assert synced == [str(folder), str(folder.parent), str(tmp_path)]
+    assert {*synced} == {str(folder), str(folder.parent), str(tmp_path)}
 
 
 @pytest.mark.programs

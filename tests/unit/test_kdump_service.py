@@ -2,25 +2,37 @@
 
 import errno
 import hashlib
+import io
 import json
+import os
+import re
+import shlex
+import signal
+import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec import loader, syscalls
+from pykexec import loader, streams, syscalls, writing
 from pykexec.errors import FileError, PykexecError
-from pykexec.kdump import files
+from pykexec.kdump import config, files, makedumpfile
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
 from pykexec.kdump.dumpsize import expected_size
-from pykexec.kdump.service import actions, dumps, installation, plan, receipt, state, trial
+from pykexec.kdump.makedumpfile import Kernel
+from pykexec.kdump.service import actions, cli, dumps, installation, lock, plan, receipt, state, trial
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import Readiness, State
 from pykexec.kdump.service.trial import Outcome, Trial
@@ -28,7 +40,7 @@ from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
 from pykexec.plan import FileLoadPlan, Request
 from pykexec.purpose import Purpose
-from tests.support import vmcore
+from tests.support import faults, vmcore
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import unpacked, write
 from tests.support.vmcore_log import Lockless, Memory
@@ -91,7 +103,7 @@ def test_where_a_kernel_may_be() -> None:
     ("sysconfig", "error", "what"),
     [
         ("KDUMP_KERNELVER=9.9", FileError, r"the capture kernel is not there: .*/boot/vmlinuz-9\.9"),
-        ("KDUMP_KERNALVER=9.9", ConfigError, r"/etc/sysconfig/kdump:2: .*KDUMP_KERNALVER"),
+        ("KDUMP_KERNELVER=..", ConfigError, r"/etc/sysconfig/kdump:2: KDUMP_KERNELVER"),
     ],
 )
 def test_what_cannot_be_planned(
@@ -198,6 +210,20 @@ def test_hardware_is_memory_and_cpus(tmp_path: Path) -> None:
     assert receipt.hardware(machine) != receipt.hardware(grown)
 
 
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_receipts_are_for_root_alone(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        receipt.save(RECEIPT, tmp_path / "a/receipt.json")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a/receipt.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+    (tmp_path / "a").chmod(0o777)
+    receipt.save(RECEIPT, tmp_path / "a/receipt.json")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+
+
 # Dumps
 
 
@@ -226,6 +252,116 @@ def test_dumps_are_listed_newest_first(tmp_path: Path) -> None:
     assert found[3].log_holds("the log")
     assert not found[2].log_holds("the log")
     assert dumps.in_folder(tmp_path / "none") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "log"),
+    [
+        ("2026-11-30-04-47", "vmcore", "dmesg"),  # openSUSE's kdump-save
+        ("host.example-2026-11-30-04-47", "vmcore", "dmesg"),
+        ("2026-11-30-04:47", "vmcore", "dmesg.txt"),  # its kdumptool; kdumpctl's for a raw target
+        ("kdump-test-1796000000-123456789", "vmcore", "vmcore-dmesg.txt"),  # kdumpctl test
+        ("202611300447", "dump.202611300447", "dmesg.202611300447"),
+        ("127.0.0.1-2026-11-30-04:47:01.2", "vmcore", "vmcore-dmesg.txt"),
+    ],
+)
+def test_names_that_others_give(name: str, file: str, log: str, tmp_path: Path) -> None:
+    make_dump(tmp_path, name, file, 7)
+    make_dump(tmp_path, "127.0.0.1-2026-11-28-00:00:00", "vmcore", 1)
+    make_dump(tmp_path, "127.0.0.1-2026-12-02-00:00:00", "vmcore", 3)
+    (tmp_path / name / log).write_text("the log")
+    newer, found, older = dumps.in_folder(tmp_path)
+    assert (newer.size, found.size, older.size) == (3, 7, 1)
+    assert (found.folder.name, found.is_whole, found.has_log) == (name, True, True)
+    assert found.log_holds("the log")
+
+
+def test_half_a_log_is_no_dump(tmp_path: Path) -> None:
+    make_dump(tmp_path, "127.0.0.1-2026-01-02-03:04:05", "vmcore-dmesg-incomplete.txt", 9)
+    (found,) = dumps.in_folder(tmp_path)
+    assert (found.size, found.is_whole, found.has_log) == (0, False, False)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+_NOBODY = 65534
+
+
+def _give_away(path: Path) -> None:
+    for each in (path, *path.rglob("*")):
+        os.lchown(each, _NOBODY, _NOBODY)
+
+
+@needs_root
+def test_a_dump_that_somebody_else_has_made_proves_nothing(tmp_path: Path) -> None:
+    test = Trial("abc", "boot-1", "now")
+    tmp_path.chmod(0o1777)
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 7)
+    folder = tmp_path / "202611300000"
+    (folder / "dmesg.202611300000").write_text(test.marker)
+    (found,) = dumps.in_folder(tmp_path)
+    assert test.judge("boot-2", [found]) is Outcome.PASSED
+    assert dumps.count_of_others(tmp_path) == 0
+    _give_away(folder / "dmesg.202611300000")
+    assert test.judge("boot-2", dumps.in_folder(tmp_path)) is Outcome.FAILED, "a file"
+    assert not found.log_holds(test.marker)
+    os.chown(folder / "dmesg.202611300000", 0, 0)
+    for mode in (0o777, 0o1777, 0o775):
+        folder.chmod(mode)
+        assert dumps.in_folder(tmp_path) == [], "others can put files into it"
+        assert not found.log_holds(test.marker)
+    folder.chmod(0o755)
+    _give_away(folder)
+    assert dumps.in_folder(tmp_path) == [], "a folder"
+    assert dumps.count_of_others(tmp_path) == 1
+    os.lchown(folder, 0, 0)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to("elsewhere")
+    assert dumps.in_folder(tmp_path) == [], "a link"
+
+
+def test_a_folder_where_others_can_exchange_dumps_is_not_looked_at(tmp_path: Path) -> None:
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 7)
+    tmp_path.chmod(0o777)
+    with pytest.raises(FileError, match="others than root can change what is in"):
+        dumps.in_folder(tmp_path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_only_regular_files_are_read(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 0)
+    make(tmp_path / "202611300000/dmesg.202611300000")
+    (found,) = dumps.in_folder(tmp_path)
+    assert not found.has_log
+    assert not found.log_holds("x")
+
+
+def test_what_becomes_something_else_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dump(tmp_path, "202611300000", "dump.202611300000", 7)
+    log = tmp_path / "202611300000/dmesg.202611300000"
+    log.write_text("x")
+    (found,) = dumps.in_folder(tmp_path)
+    sizes = dumps._sizes
+
+    def exchange(folder: int) -> dict[str, int]:
+        seen = sizes(folder)
+        log.unlink()
+        os.mkfifo(log)
+        return seen
+
+    monkeypatch.setattr(dumps, "_sizes", exchange)
+    assert not found.log_holds("x")
+
+
+@given(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=20))
+def test_status_does_nothing_to_a_terminal(text: str) -> None:
+    found = dumps.Dump(Path("/c") / text, 1, True, True)
+    assert str(found).isprintable()
+    lines = shown(why=text, dumps=(found,), problem=text, unseen=text)
+    assert len(lines) <= 10
+    assert all(line.isprintable() for line in lines)
 
 
 # Tests
@@ -329,19 +465,110 @@ Slab:              50000 kB
 """
 
 
+_FITS = makedumpfile.fit(makedumpfile.packaged("1.7.2-1"), Kernel("x86_64", "6.1.0"))
+
+
 @pytest.mark.parametrize(
     ("words", "save", "size"),
     [
         (("makedumpfile", "-d", "31"), True, 90000),
         (("makedumpfile", "-d", "1"), True, 1000000),
+        (("makedumpfile", "-d", "17"), True, 1000000 - 600000),
         (("cp",), True, 1000000),
         (("makedumpfile", "-d", "31"), False, 0),
     ],
 )
 def test_the_size_to_expect(words: tuple[str, ...], save: bool, size: int) -> None:
     settings = Settings(Dialect.FEDORA, collector=Collector(words), save_dump=save)
-    assert expected_size(settings, _MEMINFO) == size * KIB
-    assert expected_size(settings, "") is None
+    assert expected_size(settings, _MEMINFO, _FITS) == size * KIB
+    assert expected_size(settings, "", _FITS) is None
+
+
+@pytest.mark.parametrize(
+    ("kernel", "version", "size"),
+    [
+        ("6.12.1", "1.7.8", 90000),
+        ("6.12.1", "1.7.6", 90000 + 600000),
+        ("6.12.1", "1.7.2", 1000000),
+        ("7.2.13", "1.7.9", 1000000),
+    ],
+)
+def test_the_size_where_makedumpfile_does_not_know_the_kernel(kernel: str, version: str, size: int) -> None:
+    """As large as seen: Debian 13's 1.7.6 leaves the free pages of its own 6.12 in."""
+    settings = Settings(Dialect.FEDORA, collector=Collector(("makedumpfile", "-d", "31")))
+    found = makedumpfile.fit(makedumpfile.packaged(version), Kernel("x86_64", kernel))
+    assert expected_size(settings, _MEMINFO, found) == size * KIB
+
+
+# Whether makedumpfile knows the kernel
+
+
+def _with_makedumpfile(folder: Path, version: str) -> str:
+    path = folder / "makedumpfile"
+    path.write_bytes(f"\0makedumpfile: version {version} (released on 1 Jan 2026)\0".encode())
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_start_loads_what_loses_nothing(tmp_path: Path) -> None:
+    """The level of a program that does not know the kernel is lowered, until there is another program."""
+    for version, level in (("1.7.9", "1"), ("1.8.0", "31")):
+        program = _with_makedumpfile(tmp_path, version)
+        conf = f"path /x\ncore_collector {program} -l -d 31\n"
+        machine = unpacked("qemu-7.2-1g", tmp_path / version, {"etc/kdump.conf": conf})
+        settings = config.read(machine.root)
+        assert settings is not None
+        fitting, said = plan.fitting(settings, machine)
+        assert fitting.collector.words == (program, "-l", "-d", level)
+        assert fitting.collector.is_known_to_fit
+        assert ["too old" in each and "-d 1" in each for each in said] == [True] * (level == "1")
+        same, said = plan.fitting(settings, machine, own_image=False)
+        assert same == settings
+        assert ["too old" in each and "-d 1" not in each for each in said] == [True] * (level == "1")
+
+
+_READ_STATUS = """
+import sys
+from pathlib import Path
+from pykexec.kdump.cli import exit_code
+from pykexec.kdump.service import receipt, trial
+from pykexec.machine import Folder, Machine
+top = Path(sys.argv[1])
+receipt.LOADED, receipt.PROVEN = top / "run/loaded.json", top / "lib/proven.json"
+trial.pending.__defaults__ = (top / "lib/test.json",)
+Machine.live = lambda: Machine(Folder(top / "machine"))
+sys.exit(exit_code(["status"]))
+"""
+
+
+def _status(top: Path, user: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _READ_STATUS, str(top)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, user=user)
+
+
+@needs_root
+def test_who_is_not_root_is_told_nothing_false() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is root's
+        top = Path(folder)
+        top.chmod(0o755)
+        machine_with(top, conf=f"path {top}/crash\n")
+        write(top / "machine", "sys/kernel/kexec_crash_loaded", "1\n")
+        loaded = replace(RECEIPT, boot=receipt.boot_id())
+        receipt.save(loaded, top / "run/loaded.json")
+        receipt.save(loaded, top / "lib/proven.json")
+        (top / "crash").mkdir()
+        make_dump(top / "crash", "127.0.0.1-2026-01-02-03:04:05", "vmcore", 7)
+        (top / "crash/127.0.0.1-2026-01-02-03:04:05").chmod(0o700)
+        root, other = _status(top, 0), _status(top, _NOBODY)
+        assert root.stdout.startswith("armed:    yes, and proven: ")
+        assert f"dumps:    1 in {top}/crash\n" in root.stdout
+        assert other.stdout.startswith("armed:    yes, but cannot tell what: cannot read ")
+        assert "(run as root)" in other.stdout.splitlines()[0]
+        assert "loaded by" not in other.stdout
+        assert re.search(r"dumps:    cannot read .*/127.*: Permission denied \(run as root\)", other.stdout)
+        assert (root.returncode, other.returncode, other.stderr) == (0, 0, "")
+        write(top / "machine", "sys/kernel/kexec_crash_loaded", "0\n")
+        assert _status(top, _NOBODY).returncode == 3
 
 
 # Installation
@@ -362,7 +589,7 @@ def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFi
     assert values["Conflicts"]
     assert set(values["Conflicts"]) <= set(values["After"]), "their stop would unload what we have loaded"
     (command,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
-    words = command.partition("=")[2].replace("start $PYKDUMP_ARGS", "--version").split()
+    words = shlex.split(command.partition("=")[2].replace("start $PYKDUMP_ARGS", "--version"))
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pykdump ")
     assert list(installation.steps(tmp_path))[1].describe().endswith("etc/udev/rules.d/98-pykdump.rules")
@@ -397,13 +624,15 @@ def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The hardware that each load describes; nothing is loaded."""
     found: list[str] = []
 
-    def load(machine: Machine, request: Request, system_call: str, announce: object) -> FileLoadPlan:
+    def load(
+        machine: Machine, request: Request, system_call: str, announce: Callable[[FileLoadPlan], None]
+    ) -> None:
+        announce(FileLoadPlan("x86_64", Purpose.CRASH, request.kernel, request.initrd, "line", 0))
         found.append(receipt.hardware(machine))
-        return FileLoadPlan("x86_64", Purpose.CRASH, request.kernel, request.initrd, "line", 0)
 
     monkeypatch.setattr(loader, "load_request", load)
     monkeypatch.setattr(actions, "_require_possible", lambda machine: None)
-    monkeypatch.setattr(actions, "_LOCK", tmp_path / "run/lock")
+    monkeypatch.setattr(lock, "LOCK", tmp_path / "run/lock")
     monkeypatch.setattr(receipt, "LOADED", tmp_path / "run/loaded")
     monkeypatch.setattr(receipt, "PLAN", tmp_path / "run/plan")
     return found
@@ -445,6 +674,32 @@ def test_memory_that_comes_meanwhile(
     assert before not in loads
     assert started.hardware == loads[-1]
     assert (started.hardware == receipt.hardware(machine.anew())) == (banks < 5) == (not warnings)
+
+
+@pytest.mark.parametrize("command", [["start"], ["stop"], ["reload"], ["status"], ["test"], ["mkinitrd"]])
+def test_what_the_system_refuses_is_one_line_and_exit_1(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Machine:
+        raise OSError(errno.EROFS, "Read-only file system", "/a/file\x1b[2J")
+
+    monkeypatch.setattr(Machine, "live", refuse)
+    assert exit_code(command) == 1
+    assert capsys.readouterr().err == "pykdump: /a/file\\x1b[2J: Read-only file system\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_who_is_told_to_end_leaves_nothing_half_done(number: signal.Signals, tmp_path: Path) -> None:
+    def end() -> int:
+        with cli._failing(), writing.new_file(tmp_path / "file", mode=0o600):
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        return 0
+
+    ended = faults.run(lambda: streams.exit_code("pykdump", end))
+    assert ended.status != 0
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 # What has changed
@@ -496,7 +751,7 @@ def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loading:
     write(tmp_path / "machine", "sys/kernel/kexec_crash_loaded", "1\n")
     for name in ("LOADED", "PLAN"):
         monkeypatch.setattr(receipt, name, tmp_path / "run" / name)
-    monkeypatch.setattr(actions, "_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(lock, "LOCK", tmp_path / "run/lock")
     monkeypatch.setattr(actions, "may_boot", lambda machine: True)
     initrd = tmp_path / "initrd"
     initrd.write_bytes(b"initrd")
@@ -547,3 +802,171 @@ def test_a_start_that_is_ended_in_the_middle(loading: Loading) -> None:
     with pytest.raises(KeyboardInterrupt):
         loading.start()
     assert actions.loaded_now(loading.machine) is None
+
+
+def test_nothing_is_loaded_where_there_is_no_room_for_a_receipt(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cannot say what is loaded loads nothing; what was loaded before stays, and is known."""
+    before = actions.loaded_now(loading.machine)
+
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextmanager
+    def full_file(path: Path, **_: object) -> Iterator[BinaryIO]:
+        try:
+            yield Full()
+        except OSError as error:
+            raise FileError(f"cannot write {path}: {error.strerror}") from error
+
+    monkeypatch.setattr(writing, "new_file", full_file)
+    with pytest.raises(FileError, match="No space left on device"):
+        loading.start()
+    assert loading.seen == []
+    assert actions.loaded_now(loading.machine) == before
+
+
+def test_a_receipt_that_gets_no_name_is_said_to_be_of_a_loaded_kernel(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose() -> None:
+        monkeypatch.setattr(os, "replace", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "I/O")))
+
+    loading.answer = lose
+    with pytest.raises(PykexecError, match=r"^the capture kernel is loaded, but .*: I/O\n"):
+        loading.start()
+    assert actions.loaded_now(loading.machine) is None
+
+
+def test_what_a_killed_start_left_is_not_said_of_another_kernel(loading: Loading) -> None:
+    receipt.set_aside()  # and another kernel was loaded, before the start was killed
+
+    def refuse() -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    loading.answer = refuse
+    with pytest.raises(PykexecError):
+        loading.start()
+    assert actions.loaded_now(loading.machine) is None
+
+
+def test_a_kernel_that_changed_while_it_was_loaded_gets_no_receipt(
+    loading: Loading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays loaded, damaged, where it cannot be unloaded."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    def change() -> None:
+        (tmp_path / "initrd").write_bytes(b"another")
+
+    loading.answer = change
+    monkeypatch.setattr(syscalls, "kexec_unload", fail)
+    monkeypatch.setattr(syscalls, "kexec_file_unload", fail)
+    with pytest.raises(PykexecError, match="stays loaded, damaged"):
+        loading.start()
+    assert actions.loaded_now(loading.machine) is None
+
+
+def test_a_stop_that_fails_leaves_what_is_said(loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = actions.loaded_now(loading.machine)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(syscalls, "kexec_file_unload", fail)
+    with pytest.raises(PykexecError):
+        actions.stop(loading.machine)
+    assert actions.loaded_now(loading.machine) == before
+    monkeypatch.setattr(syscalls, "kexec_file_unload", lambda *_: None)
+    actions.stop(loading.machine)
+    assert [path.name for path in receipt.LOADED.parent.iterdir()] == ["lock"]
+
+
+# Who else can change what is loaded
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["initrd", "boot/vmlinuz-6.1-running"])
+def test_what_others_can_change_is_not_loaded(name: str, loading: Loading, tmp_path: Path) -> None:
+    file = tmp_path / name
+    for path, mode in ((file, 0o666), (file, 0o620), (file.parent, 0o777)):
+        before = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode)
+        with pytest.raises(FileError, match=f"is not loaded: others than root can change {path}\n"):
+            loading.start()
+        path.chmod(before)
+    os.chown(file, _NOBODY, 0)
+    with pytest.raises(FileError, match="others than root can change"):
+        loading.start()
+    os.chown(file, 0, 0)
+    assert loading.seen == []
+    file.parent.chmod(0o1777)  # its own files stay there
+    assert loading.start()
+
+
+@needs_root
+def test_links_to_what_is_loaded(loading: Loading, tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared", tmp_path / "shared/link"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link.symlink_to("../initrd")
+    loading.initrd = str(link)
+    assert loading.start()
+    os.lchown(link, _NOBODY, 0)
+    with pytest.raises(FileError, match=f"others than root can change {link}"):
+        loading.start()
+    link.unlink()
+    link.symlink_to("link")
+    with pytest.raises(FileError):
+        loading.start()
+
+
+# KDUMP_SYSCTL
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("kernel.panic", ("kernel", "panic")),
+        ("kernel/panic", ("kernel", "panic")),
+        ("net.ipv4.conf.eth0/1.forwarding", ("net", "ipv4", "conf", "eth0.1", "forwarding")),
+        ("net/ipv4/conf/eth0.1/forwarding", ("net", "ipv4", "conf", "eth0.1", "forwarding")),
+        *((name, ()) for name in ("", "/etc/motd", "../etc/motd", "kernel/../x", "...x", "a.//.b", "a\0b")),
+    ],
+)
+def test_names_of_sysctl(name: str, parts: tuple[str, ...]) -> None:
+    assert actions.sysctl_path(name) == parts
+
+
+@pytest.mark.programs
+@hypothesis.settings(max_examples=30)
+@given(st.lists(st.sampled_from("abc./"), max_size=8).map("".join))
+def test_names_mean_what_sysctl_takes_them_for(name: str) -> None:
+    """sysctl(8) names the file that is not there."""
+    parts = actions.sysctl_path(name)
+    hypothesis.assume(parts)
+    done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+    assert f"cannot stat /proc/sys/{'/'.join(parts)}: " in done.stderr
+
+
+def test_nothing_outside_of_proc_sys_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, victim = tmp_path / "sys", tmp_path / "victim"
+    (root / "kernel").mkdir(parents=True)
+    (root / "kernel/panic").write_text("0\n")
+    (root / "out").symlink_to(tmp_path)
+    victim.write_text("important")
+    monkeypatch.setattr(actions, "_SYSCTL", root)
+    told: list[str] = []
+    words = (
+        f"kernel.panic=7 {victim}=1 ../victim=1 out/victim=1 .../victim=1 kernel.panic kernel.none=\x1b[2J"
+    )
+    actions._set_sysctl(words, told.append)
+    assert (root / "kernel/panic").read_text() == "7\n"
+    assert victim.read_text() == "important"
+    assert sorted(each.name for each in root.rglob("*")) == ["kernel", "out", "panic"]
+    assert len(told) == 6
+    assert all(PykexecError(text).what.isprintable() for text in told)

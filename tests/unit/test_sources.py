@@ -582,6 +582,31 @@ def test_doubts_about_an_entry(with_entries: Machine) -> None:
         as_told(with_entries, "-l", "--entry-id=other")
 
 
+SUBVOLUME: dict[str, str | bytes | None] = {
+    "boot/vmlinuz-4.15": KERNEL,
+    "boot/initrd.img-4.15": b"\x1f\x8b\x08menu",
+    "proc/self/mountinfo": "36 1 0:30 /@ / rw - btrfs /dev/sda2 rw,subvol=/@\n",
+    "boot/grub/grub.cfg": (
+        'set default="0"\nmenuentry "KDE\\x1b[2J neon" --class neon $menuentry_id_option gnulinux-simple {\n'
+        "recordfail\nsearch --no-floppy --fs-uuid --set=root 1111-2222\n"
+        "linux /@/boot/vmlinuz-4.15 root=UUID=1111-2222 ro rootflags=subvol=@  quiet splash $vt_handoff\n"
+        "initrd /@/boot/initrd.img-4.15\n}\n"
+    ).replace("\\x1b", "\x1b"),
+}
+
+
+def test_grub_s_menu_where_there_are_no_files_of_entries(tmp_path: Path) -> None:
+    machine = unpacked(X86_64, tmp_path / "root", SUBVOLUME)
+    plan = as_told(machine, "-c", "-l", "--entry-id=default")
+    assert isinstance(plan, LoadPlan)
+    assert plan.image == "/boot/vmlinuz-4.15"
+    assert plan.command_line == "root=UUID=1111-2222 ro rootflags=subvol=@ quiet splash"
+    assert plan.taken[0] == r"boot entry KDE\x1b[2J neon: /boot/grub/grub.cfg", "what a terminal can bear"
+    assert not plan.warnings
+    with pytest.raises(UsageError, match="no boot entry other"):
+        as_told(machine, "-l", "--entry-id=other")
+
+
 RUNNING: dict[str, str | bytes | None] = {
     "proc/cmdline": "BOOT_IMAGE=/boot/vmlinuz-6.1.0 root=/dev/a\n",
     "proc/sys/kernel/osrelease": "6.1.0\n",

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pykexec import errors, streams
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
 
@@ -18,11 +21,21 @@ _COMMANDS = {
     "version": ("pykexec", "--version"),
     "help": ("pykexec", "--help"),
     "plan": ("pykexec", "-l", "KERNEL", "--machine", _SNAPSHOT),
+    "manual": ("pykexec", "--man"),
+    "completion": ("pykexec", "--completion=zsh"),
+    "pykdump version": ("pykexec.kdump", "--version"),
     "pykdump help": ("pykexec.kdump", "--help"),
+    "pykdump without arguments": ("pykexec.kdump",),
+    "pykdump's help for a command": ("pykexec.kdump", "doctor", "--help"),
+    "pykdump manual": ("pykexec.kdump", "--man"),
+    "integration help": ("pykexec.integration", "--help"),
     "doctor": ("pykexec.kdump", "doctor", "--machine", _SNAPSHOT),
     "integration": ("pykexec.integration", "install", "--dracut", "--root", "/", "--dry-run"),
     "crashkernel": ("pykexec.kdump", "crashkernel", "256M", "--machine", _SNAPSHOT),
 }
+
+_WAYS = ("help", "plan", "pykdump help", "crashkernel", "integration")
+"""Those whose output is written in ways of their own."""
 
 
 @pytest.fixture
@@ -62,6 +75,49 @@ def test_a_full_disk_is_said(name: str, kernel: str) -> None:
     assert os.strerror(errno.ENOSPC) in told[0]
 
 
+@pytest.mark.parametrize("name", _WAYS)
+def test_a_terminal_that_is_gone(name: str, kernel: str) -> None:
+    """Its other end is closed: each write is an I/O error (pty(7))."""
+    ours, terminal = os.openpty()
+    os.close(ours)
+    words = [sys.executable, "-m", *command(name, kernel)]
+    done = subprocess.run(words, cwd=_ROOT, stdout=terminal, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(terminal)
+    assert (done.returncode, done.stderr.count(b"\n")) == (255, 1), done.stderr
+    assert f"cannot write the output: {os.strerror(errno.EIO)}" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("name", _WAYS)
+def test_a_reader_that_has_seen_enough(name: str, kernel: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", *command(name, kernel)]
+    done = subprocess.run(words, cwd=_ROOT, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_what_is_done_does_not_depend_on_who_reads(tmp_path: Path) -> None:
+    """All steps of an installation, though not even the first one could be told."""
+    words = ["pykexec.kdump", "install", "--root", str(tmp_path)]
+    assert run(words, ">/dev/full").returncode == 255
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+def test_a_failure_when_a_file_is_closed_that_was_read(kernel: str) -> None:
+    code = f"""
+import os, sys
+from pykexec.files import FileData
+def fail(number):
+    raise OSError(5, "Input/output error")
+file = FileData.open({kernel!r}, "kernel")
+os.close = fail
+del file
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("name", ["plan", "crashkernel"])
 def test_closed_streams_change_nothing(name: str, kernel: str) -> None:
     expected = run(command(name, kernel))
@@ -94,6 +150,55 @@ def test_any_name_and_any_line(locale: str, kernel: str, tmp_path: Path) -> None
     assert rb"\xff\xfe\n\x1b[31mx: No such file or directory" in missing.stderr
 
 
+_FOREIGN = "\x1b]0;x\x07\x9b2J\r\b\u202eb\udc9b\xa0"
+"""What sets a terminal's title, clears it, and what is text in a certain order only."""
+
+
+_PRINTED, _ECHOED = "print(text, file=sys.{})", "click.echo(text, err='{}' == 'stderr')"
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize(
+    "say", [_PRINTED, _ECHOED, _ECHOED.replace("text", "text.encode(errors='surrogateescape')")]
+)
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_nothing_that_is_printed_reaches_the_terminal_as_it_is(name: str, say: str, locale: str) -> None:
+    code = f"""
+import click, sys
+from pykexec import streams
+text = "first\\n\\t" + {_FOREIGN!a}
+def work():
+    {say.format(name)}
+    sys.{name}.writelines([text])
+    return 0
+sys.exit(streams.exit_code("x", work))
+"""
+    environment = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=_ROOT, env={**os.environ, **environment}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    line = "first\n\t" + r"\x1b]0;x\x07\x9b2J\r\x08\u202eb\x9b\xa0"
+    told = getattr(done, name).decode()
+    # What has no bytes in the encoding that click takes for such a locale, it replaces.
+    assert told.replace("b?", r"b\x9b") == f"{line}\n{line}"
+
+
+@given(st.text(st.characters(), max_size=40))
+def test_a_text_is_printable_but_for_its_lines_and_tabs(text: str) -> None:
+    """Whose lines and columns are printable each."""
+    pieces = [line.split("\t") for line in text.split("\n")]
+    expected = "\n".join("\t".join(map(errors.printable, line)) for line in pieces)
+    assert errors.printable_text(text) == expected
+
+
+def test_the_streams_are_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout, sys.stderr
+    assert streams.exit_code("x", lambda: print("\x1b") or 3) == 3
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr().out == "\\x1b\n"
+
+
 def test_a_process_without_memory(kernel: str, tmp_path: Path) -> None:
     """An initrd put together of a large file, in an address space that is too small for it."""
     large = tmp_path / "large"
@@ -111,3 +216,31 @@ def test_a_process_without_memory(kernel: str, tmp_path: Path) -> None:
     assert done.returncode == 255
     assert b"Traceback" not in done.stderr
     assert b"memory" in done.stderr
+
+
+def test_a_log_whose_reader_has_seen_enough(tmp_path: Path) -> None:
+    """What goes around the stream for text: click ends the program then."""
+    code = """
+import click, sys
+from pykexec import streams
+@click.group()
+def group(): pass
+@group.command()
+def log():
+    output = streams.unfiltered(sys.stdout).buffer
+    output.write(bytes(100_000))
+    output.flush()
+sys.exit(streams.click_exit_code("x", group, ["log"]))
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("program", ["pykexec.kdump", "pykexec.integration"])
+def test_without_arguments_there_is_help(program: str) -> None:
+    """Which is one text for all versions of click, and wrong usage."""
+    asked, told = run([program, "--help"]), run([program])
+    assert (told.returncode, told.stdout, told.stderr) == (1, asked.stdout, b"")

@@ -1,6 +1,7 @@
 """Files are written whole or not at all, with their mode, and never through a link."""
 
 import os
+import signal
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from pykexec import writing
 from pykexec.errors import FileError
+from tests.support import faults
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 _NOBODY = 65534
@@ -184,6 +186,103 @@ def test_a_private_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
         writing.make_private_folder(tmp_path / "b")
 
 
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    def end() -> int:
+        with writing.new_file(tmp_path / "file", mode=0o600) as file:
+            file.write(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    faults.run(end)
+    kept = [".file.12345678x", ".other.12345678", "file"]
+    for name in kept:
+        (tmp_path / name).touch()
+    assert len(_names(tmp_path)) == 4
+    writing.remove_unfinished(tmp_path / "file")
+    assert _names(tmp_path) == kept
+    writing.remove_unfinished(tmp_path / "none/file")
+
+
+def test_a_value_is_written_to_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "value").write_text("before")
+    inode = (tmp_path / "value").stat().st_ino
+    writing.write_value(tmp_path / "value", "x")
+    assert (tmp_path / "value").read_text() == "xefore"
+    assert (tmp_path / "value").stat().st_ino == inode
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to("../value")
+    (root / "folder").symlink_to("..")
+    for name in ("link", "none", "none/value", "../value", "folder/value", "a\0b"):
+        with pytest.raises(FileError, match="cannot write"):
+            writing.write_value(root / name, "y", root=root)
+    assert _names(root) == ["folder", "link"]
+    assert (tmp_path / "value").read_text() == "xefore"
+
+
+def test_a_link_is_led_elsewhere_and_nothing_else_replaced(tmp_path: Path) -> None:
+    writing.write_link(tmp_path / "a/link", "/one", root=tmp_path)
+    writing.write_link(tmp_path / "a/link", "two", root=tmp_path)
+    assert (tmp_path / "a/link").readlink() == Path("two")
+    (tmp_path / "a/two").touch()
+    with pytest.raises(FileError, match="two: it is no link"):
+        writing.write_link(tmp_path / "a/two", "one")
+    assert _names(tmp_path / "a") == ["link", "two"]
+
+
+def test_a_move_takes_no_place_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "new").symlink_to("nothing")
+    with pytest.raises(FileError, match=r"new is there: .*old stays"):
+        writing.move_file(tmp_path / "old", tmp_path / "new")
+    with pytest.raises(FileError, match="No such file"):
+        writing.move_file(tmp_path / "none", tmp_path / "other")
+    writing.move_file(tmp_path / "old", tmp_path / "other")
+    assert _names(tmp_path) == ["new", "other"]
+
+
+def test_only_an_empty_folder_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    for name in ("a", "none"):
+        writing.remove_empty_folder(tmp_path / name)
+    assert _names(tmp_path / "a") == ["b"]
+    writing.remove_empty_folder(tmp_path / "a/b")
+    assert not _names(tmp_path / "a")
+
+
+def test_what_a_name_stands_for_in_a_root(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "usr/bin").mkdir(parents=True)
+    outside.write_text("outside")
+    (root / "bin").symlink_to("/usr/bin")
+    (root / "usr/bin/tool").write_text("inside")
+    for name, to in {"absolute": "/bin/tool", "relative": "../bin/tool", "circle": "circle"}.items():
+        (root / "usr" / name).symlink_to(to)
+    (root / "usr/out").symlink_to(outside)
+    size = len("inside")
+    for name, expected in {"absolute": size, "relative": size, "circle": None, "out": None}.items():
+        found = writing.follow(root / "usr" / name, root=root)
+        assert (None if found is None else found.status.st_size) == expected
+    found = writing.look(root / "bin/../bin/tool", root=root)
+    assert found is not None
+    assert (found.status.st_size, found.link) == (size, None)
+    assert writing.read_file(root / "bin/tool", root=root) == b"inside"
+    assert writing.read_file(root / "usr/absolute", root=root) is None
+    os.mkfifo(root / "pipe")
+    assert writing.read_file(root / "pipe", root=root) is None  # and nobody waits for a writer
+
+
+def test_a_check_makes_nothing(tmp_path: Path) -> None:
+    writing.check_file(tmp_path / "a/b/file")
+    assert not _names(tmp_path)
+    (tmp_path / "a").touch()
+    with pytest.raises(FileError, match="Not a directory"):
+        writing.check_file(tmp_path / "a/file")
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(FileError, match="it is a link to a"):
+        writing.check_file(tmp_path / "link")
+
+
 def test_removing_a_link_leaves_its_target(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "link").symlink_to("victim")
@@ -191,3 +290,24 @@ def test_removing_a_link_leaves_its_target(tmp_path: Path) -> None:
     assert not writing.remove_file(tmp_path / "link")
     assert not writing.remove_file(tmp_path / "no/such")
     assert _names(tmp_path) == ["victim"]
+
+
+def test_whatever_fails_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    target = tmp_path / "folder/file"
+    target.parent.mkdir()
+    data = bytes(range(256)) * 100
+
+    def write() -> int:
+        writing.write_file(target, data, mode=0o600)
+        return 0
+
+    for fault in faults.possible(write):
+        for left in target.parent.iterdir():
+            left.unlink()
+        target.write_bytes(b"before")
+        ended = faults.run(write, fault)
+        assert ended.status != 0 or target.read_bytes() == data, fault
+        assert target.read_bytes() in (b"before", data), fault
+        if fault.kind is not faults.Kind.KILLED:
+            assert "FileError: cannot write" in ended.stderr, fault
+            assert _names(target.parent) == ["file"], fault

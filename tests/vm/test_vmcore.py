@@ -151,14 +151,18 @@ def check_split(stage: Stage, whole: Dump) -> None:
 
 
 def check_info(dump: Dump, arch: Arch, kernel: Kernel) -> None:
+    """Where Debian 12's makedumpfile does not know the kernel, pages are missing."""
     found = json.loads(info.as_json(info.gather(dump)))
     assert (found["arch"], found["release"], found["page_size"]) == (arch.name, kernel.release, 4096)
-    assert found["complete"]
+    known = kernel.version in ("5.10", "6.1")
+    assert found["complete"] == known
+    assert known or "pages that are needed are missing" in found["damage"][0]
     assert found["dump_level"] == 31
     assert found["panic"] == "Kernel panic - not syncing: sysrq triggered crash"
     assert found["first_sign"] == "sysrq: Trigger a crash"
     assert time.time() - 3600 < found["crash_time"] < time.time() + 3600
-    assert all(each["can_read"] for each in found["readers"].values())
+    here = arch is X86_64 and known
+    assert all(each["can_read"] for each in found["readers"].values()) == here
     assert len(found["processors"]) == 2
 
 

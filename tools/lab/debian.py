@@ -6,6 +6,7 @@ What is in the cache is used as it is, for good: only what is missing asks the n
 import functools
 import platform
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -65,6 +66,48 @@ def _unpack(deb: Path) -> Path:
         run(["dpkg-deb", "-x", deb, target], f"unpacking {deb.name}")
 
     return build_once(deb.with_name(deb.name.removesuffix(".deb")), unpack)
+
+
+_FOR_PYTHON = (
+    *("libc6", "libbz2-1.0", "libexpat1", "libffi8", "liblzma5", "libssl3t64", "libsqlite3-0", "libzstd1"),
+    *("zlib1g", "libuuid1"),
+)
+"""What the modules of Python's own library are linked to."""
+_WRAPPER = """#!/bin/sh
+exec {linker} --argv0 "$0" --library-path {libraries} {program} "$@"
+"""
+
+
+def interpreter(suite: str, architecture: str) -> Path:
+    """A suite's Python (of trixie and later) as a program for this system: with its own C library.
+
+    It takes packages from ../lib/python3/dist-packages, seen from its folder. Raises LabError.
+    """
+    (default,) = fetch(suite, architecture, ["python3-minimal"])
+    name = (default / "usr/bin/python3").readlink().name
+
+    def build(target: Path) -> None:
+        packages = (f"{name}-minimal", f"lib{name}-minimal", f"lib{name}-stdlib")
+        found = fetch(suite, architecture, (*packages, *_FOR_PYTHON))
+        minimal, *libraries = (each.resolve() for each in (found[0], *found[len(packages) :]))
+        for package in found[1 : len(packages)]:
+            shutil.copytree(
+                package / "usr/lib" / name, target / "lib" / name, dirs_exist_ok=True, symlinks=True
+            )
+        wrapper = target / "bin/python3"
+        wrapper.parent.mkdir()
+        wrapper.write_text(
+            _WRAPPER.format(
+                linker=next(libraries[0].glob("usr/lib*/**/ld-linux*.so.*")),
+                libraries=":".join(
+                    str(place) for each in libraries for place in each.glob("usr/lib/*-linux-gnu")
+                ),
+                program=minimal / "usr/bin" / name,
+            )
+        )
+        wrapper.chmod(0o755)
+
+    return build_once(CACHE / "pythons" / f"{suite}-{architecture}", build) / "bin/python3"
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from . import demo, ownkernel, progress
 from .arches import ARCHES
 from .host import PROJECT, LabError, ensure_commands
 from .kernels import SUITES
-from .venv import python
+from .venv import lowest, of_suite, python
 
 _USAGE = """Usage: tools/test [--quick | --all] [PYTEST ARGUMENTS]
 
@@ -54,11 +54,21 @@ FROM_PACKAGES = {
     "ssh-keygen": "openssh-client",
     "/usr/sbin/sshd": "openssh-server",
     "strace": "strace",
+    "sysctl": "procps",
     "xz": "xz-utils",
     "zsh": "zsh",
     "zstd": "zstd",
 }
 """What the tests run, by the Debian package that has it."""
+
+COMMAND_LINES = (
+    *("tests/unit/test_cli.py", "tests/unit/test_options.py", "tests/unit/test_kdump_cli.py"),
+    *("tests/unit/test_manual.py", "tests/unit/test_streams.py", "tests/unit/test_installation.py"),
+)
+"""What also runs with the lowest versions that pyproject.toml allows, on this Python and on a newer one.
+What the libraries do differently shows in command lines.
+"""
+_NEWER = "trixie"
 
 _TYPED = ("pykexec", "tools.lab", "tests")
 
@@ -77,6 +87,8 @@ def main() -> int:
         print(f"tools/test: {error}", file=sys.stderr)
         return 1
     checks = [] if selection else _checks(interpreter, quick)
+    if not (selection or quick):
+        checks += _lowest_versions()
     failed = [name for name, command in checks if not _passes(name, command)]
     if failed:
         print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
@@ -92,6 +104,8 @@ def _set_up(quick: bool, further: bool) -> str:
         with progress.step("Installing what the tests run"):
             compiler = {"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"}
             ensure_commands({**compiler, **FROM_PACKAGES})
+        with progress.step("Setting up the lowest versions"):
+            _lowest_versions()
         for arch in ARCHES.values():
             for version in SUITES:
                 demo.prepare(arch, version)
@@ -113,6 +127,19 @@ def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
         checks.append(("purgatory", [interpreter, "tools/build-purgatory", "--check"]))
         checks.append(("exec helper", [interpreter, "tools/build-exec-helper", "--check"]))
     return checks
+
+
+def _lowest_versions() -> list[tuple[str, list[str]]]:
+    programs = {
+        "lowest versions": lowest(),
+        f"lowest versions with {_NEWER}'s Python": of_suite(_NEWER, ARCHES["x86_64"].debian),
+    }
+    # What failed there did not fail here; and what is deprecated in what is old is no news.
+    options = ("-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning")
+    return [
+        (name, [*_pytest(os.fspath(program)), *options, *COMMAND_LINES])
+        for name, program in programs.items()
+    ]
 
 
 def _pytest(interpreter: str) -> list[str]:

@@ -6,7 +6,7 @@
 # called by dracut
 check() {
     # It may be uninstalled by now.
-    @PYTHON@ -c 'import pykexec.integration' 2> /dev/null || return 1
+    @PYKEXEC@ --help > /dev/null 2>&1 || return 1
     # Only where it is asked for, as in /etc/dracut.conf.d/90-pykexec.conf.
     return 255
 }
@@ -23,5 +23,5 @@ install() {
         return 0
     fi
     # shellcheck disable=SC2154 # dracut's
-    @PYTHON@ -m pykexec.integration copy@OPTIONS@ "$initdir"
+    @PYKEXEC@ copy@OPTIONS@ "$initdir"
 }

@@ -15,6 +15,7 @@ from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
+from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, Unfit, User
 from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
@@ -51,6 +52,11 @@ class Destination:
     port: int = SSH_PORT
     """Of the ssh server."""
 
+    def __post_init__(self) -> None:
+        # A folder may come from the table of mounts, in which names have anything in them.
+        _require("the folder for dumps", self.folder, AbsolutePath)
+        _require("where dumps go", self.remote, User if self.way is Way.SSH else AbsolutePath)
+
     @property
     def stack(self) -> Stack:
         """What has to be put together."""
@@ -70,6 +76,15 @@ class Destination:
             return f"the raw device {self.device.name}"
         server = self.network.server if self.network else ""
         return f"{self.way.value} {server}:{self.remote if self.way is Way.NFS else ''}{self.folder}"
+
+
+def _require(name: str, text: str, kind: type[str]) -> None:
+    """Raise FileError for text that is not empty and does not fit its type."""
+    try:
+        if text:
+            kind(text)
+    except Unfit as error:
+        raise FileError(f"{name}{error.fault}", hint=error.hint) from None
 
 
 def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
@@ -98,13 +113,24 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     if mount.type in _NFS:
         host, _, export = mount.source.rpartition(":/")
         return _nfs(Target(TargetKind.NFS, f"{host}:/{export}"), inside, sys, proc)
-    if mount.type not in _DISK_FILESYSTEMS:
-        raise OutOfReach(
-            f"{path} lies on {mount.type} ({mount.source}), gone after a crash, or not to be mounted",
-            instead="set path to a folder on ext4, XFS or btrfs",
-        )
+    require_mountable(path, mount.type, mount.source)
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder)
+
+
+def require_mountable(path: str, kind: str, source: str) -> None:
+    """Raises OutOfReach for a path on a file system of a kind that the capture system cannot mount."""
+    if kind not in (*_DISK_FILESYSTEMS, *_NFS):
+        raise OutOfReach(
+            f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
+            instead="set path to a folder on ext4, XFS or btrfs",
+        )
+
+
+def require_type(kind: str) -> None:
+    """Raises OutOfReach for a configured file system of a kind that the capture system cannot mount."""
+    if kind not in _DISK_FILESYSTEMS:
+        raise OutOfReach(f"mounting {kind}")
 
 
 def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) -> Destination:
@@ -134,8 +160,7 @@ def _mounts(proc: Path) -> Sequence[Mount]:
 
 
 def _filesystem(target: Target, path: str, sys: Path) -> Destination:
-    if target.filesystem not in _DISK_FILESYSTEMS:
-        raise OutOfReach(f"mounting {target.filesystem}")
+    require_type(target.filesystem)
     source = blockdevice.find(target.address, sys)
     return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path)
 
@@ -157,17 +182,17 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
 
 
 def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:
-    host, _, export = target.address.rpartition(":/")
-    way = network.route_to(host.strip("[]"), sys, proc)
+    export = NfsExport(target.address)
+    way = network.route_to(export.host.bare, sys, proc)
     folder, told = "/" + path.strip("/"), dict(target.options)
     options = f"timeo={told.get('NFS_TIMEO', '600')},retrans={told.get('NFS_RETRANS', '5')}"
     if target.port:
         options += f",port={target.port}"
-    return Destination(Way.NFS, folder, options=options, remote=f"/{export}", network=way)
+    return Destination(Way.NFS, folder, options=options, remote=export.folder, network=way)
 
 
 def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
-    user, _, host = target.address.rpartition("@")
+    login = Login(target.address)
     if target.password:
         raise OutOfReach("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
     if ("protocol", "sftp") in target.options:
@@ -179,6 +204,6 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
             f"the ssh key {' or '.join(keys)} does not exist",
             hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or set sshkey",
         )
-    way = network.route_to(host, sys, proc)
+    way = network.route_to(login.host.bare, sys, proc)
     port = target.port or SSH_PORT
-    return Destination(Way.SSH, path, remote=user, network=way, ssh_key=key, port=port)
+    return Destination(Way.SSH, path, remote=login.user, network=way, ssh_key=key, port=port)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import __version__
+from pykexec import __version__, writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
@@ -18,6 +18,7 @@ from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.capture.modules import Index, canonical
 from pykexec.kdump.config.settings import Dialect, Settings, Target
+from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
@@ -76,7 +77,7 @@ def contents(settings: Settings, release: str) -> Contents:
 
     Raises PykexecError where something is missing, or the settings ask for what such an image cannot do.
     """
-    _refuse_what_cannot_be(settings)
+    refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
     root = destination.local(settings.path) if script_settings.needs_root(settings) else None
     watchdogs = watchdog.running()
@@ -98,7 +99,8 @@ def contents(settings: Settings, release: str) -> Contents:
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
 
 
-def _refuse_what_cannot_be(settings: Settings) -> None:
+def refuse_what_cannot_be(settings: Settings) -> None:
+    """Raises OutOfReach for settings that such an image cannot follow on any machine."""
     unfit = {
         "fence_kdump_nodes": bool(settings.fence_nodes),
         "kdump_emergency": bool(settings.hooks.emergency),
@@ -120,18 +122,7 @@ def build(what: Contents, output: Path, progress: Progress = lambda told: None) 
         additions.append(Addition(entry.path.lstrip("/"), memoryview(entry.data()), entry.mode))
     progress("compressing")
     packed = _gzip(newc(additions))
-    new = output.with_name(f"{output.name}.new")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # It may have the key for a server in it.
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(output)
-    except OSError as error:
-        raise FileError(f"cannot write {output}: {error.strerror}") from error
+    writing.write_file(output, packed, mode=0o600)  # it may have the key for a server in it
 
 
 def _gzip(data: bytes) -> bytes:
@@ -141,10 +132,15 @@ def _gzip(data: bytes) -> bytes:
 
 
 def _host(settings: Settings, to: Destination) -> str:
-    """What begins the names of dumps' folders: kdump's way, an address, or the name."""
+    """What begins the names of dumps' folders: kdump's way, an address, or the name. Raises Unfit."""
     if to.network is None:
         return _LOCAL
-    return os.uname().nodename if settings.host_tag == "hostname" else to.network.address.partition("/")[0]
+    if settings.host_tag != "hostname":
+        return to.network.address.partition("/")[0]
+    try:
+        return FileName(os.uname().nodename)
+    except Unfit as error:
+        raise FileError(f"the host's name, with which dumps' folders begin{error.fault}") from None
 
 
 _ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
@@ -152,18 +148,18 @@ _ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
 
 def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
     """Programs by path in the image, with the interpreters of scripts. Raises FileError."""
-    busybox = _found("busybox", "install the package busybox: the capture system is made of it")
-    wanted = {"/bin/busybox": busybox}
-    names = ["makedumpfile", settings.collector.program, settings.collector.compress_with]
-    for to in destinations:
-        names += ["ssh"] if to.way is Way.SSH else []
-        names += [_ASSEMBLERS[layer.kind] for layer in to.stack.layers]
-    # What busybox has, too, it shall do: cp, dd, gzip.
-    for name in filter(None, dict.fromkeys(names)):
-        if name not in ("cp", "dd", "cat", "scp", "gzip"):
+    wanted: dict[str, Path] = {}
+    ssh = any(to.way is Way.SSH for to in destinations)
+    assemblers = [layer.kind for to in destinations for layer in to.stack.layers]
+    for name in program_names(settings, ssh=ssh, assemblers=assemblers):
+        if name == "busybox":
+            hint = "install the package busybox: the capture system is made of it"
+            wanted["/bin/busybox"] = _found(name, hint)
+        else:
             wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, f"install {name}")
     for name in (*settings.extra_programs, *_hooks(settings)):
         if name:
+            Program(name)
             wanted[name if name.startswith("/") else f"/usr/bin/{name}"] = _found(
                 name, "correct the configuration"
             )
@@ -171,6 +167,18 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
     if log_reader and _starts_with(log_reader, b"\x7fELF"):
         wanted["/usr/sbin/vmcore-dmesg"] = log_reader
     return {**wanted, **_interpreters(wanted.values())}
+
+
+def program_names(settings: Settings, *, ssh: bool, assemblers: Iterable[str]) -> Sequence[str]:
+    """Programs that have to be there, by name or path, besides those that the configuration adds.
+
+    `assemblers` are the kinds of layers below the target.
+    """
+    names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
+    names += ["ssh"] if ssh else []
+    names += [_ASSEMBLERS[kind] for kind in assemblers]
+    # What busybox has, too, it shall do: cp, dd, gzip.
+    return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
 
 
 def _hooks(settings: Settings) -> Iterator[str]:
@@ -290,8 +298,13 @@ def _found(name: str, hint: str) -> Path:
 
 
 def _find(name: str) -> Path | None:
-    places = [Path(name)] if "/" in name else [Path(folder, name) for folder in _FOLDERS]
+    places = [Path(each) for each in places_of(name)]
     return next((each for each in places if each.is_file() and os.access(each, os.X_OK)), None)
+
+
+def places_of(name: str) -> Sequence[str]:
+    """Where a program may be, by its name or path."""
+    return [name] if "/" in name else [f"{folder}/{name}" for folder in _FOLDERS]
 
 
 def _starts_with(file: Path, magic: bytes) -> bool:

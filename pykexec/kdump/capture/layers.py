@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pykexec import children
+from pykexec.children import ChildError
 from pykexec.errors import FileError
 from pykexec.kdump.capture.errors import OutOfReach
 
@@ -16,6 +17,7 @@ from pykexec.kdump.capture.errors import OutOfReach
 _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
 _ARRAY_MODULES = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
 _DEPTH_MAX = 8
+_MDADM_SECONDS = 60.0  # it reads the array's superblocks: a disk may have to start turning first
 
 T = TypeVar("T")
 
@@ -106,13 +108,15 @@ def volume_name(name: str) -> str:
 def _array_uuid(name: str) -> str:
     command = ["mdadm", "--detail", "--export", f"/dev/{name}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise FileError(f"mdadm: {error.strerror}: the dump target is on the array {name}") from error
-    found = re.search(r"^MD_UUID=([0-9a-f:]+)$", done.stdout, re.M)
+        done = children.run(command, seconds=_MDADM_SECONDS)
+    except ChildError as error:
+        what = f"{error.what}, and the dump target is on the array {name}"
+        raise FileError(what, hint=error.hint) from error
+    found = re.search(rb"^MD_UUID=([0-9a-f:]+)$", done.stdout, re.M)
     if found is None:
-        raise FileError(f"mdadm tells no UUID of the array {name}: {done.stderr.strip()[:200]}")
-    return found[1]
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise FileError(f"mdadm tells no UUID of the array {name}: {said[:200]}")
+    return found[1].decode()
 
 
 def attribute(path: Path) -> str:

@@ -6,10 +6,12 @@ ssh-keygen judges, by the rules that ssh itself has; what it cannot judge is let
 from __future__ import annotations
 
 import os
-import subprocess
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from pykexec import children
+from pykexec.children import ChildError
 from pykexec.errors import FileError
 from pykexec.kdump.capture.destination import SSH_PORT
 from pykexec.kdump.config.settings import Target
@@ -17,18 +19,19 @@ from pykexec.kdump.config.settings import Target
 KNOWN_HOSTS = ("/root/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 _NOT_FOUND = 1
 _DOES_NOT_OPEN = b"Load key "  # load_identity() of ssh-keygen.c
+_SECONDS = 30.0  # for a local file of a few KiB
 
 
 def known_as(target: Target) -> str:
     """The server's name in known_hosts, see sshd(8)."""
-    host = target.address.rpartition("@")[2]
+    host = target.address.rpartition("@")[2].strip("[]")
     return f"[{host}]:{target.port}" if target.port not in (None, SSH_PORT) else host
 
 
 def command(target: Target, key: str) -> str:
     """What logs in from the running system, for people to try."""
     port = f" -p {target.port}" if target.port not in (None, SSH_PORT) else ""
-    return f"ssh -i {key}{port} {target.address}"
+    return f"ssh -i {shlex.quote(key)}{port} {shlex.quote(target.address)}"
 
 
 def is_known(name: str, files: Iterable[Path]) -> bool:
@@ -54,12 +57,9 @@ def is_usable(key: Path) -> bool:
 
 
 def _ssh_keygen(*arguments: str, keep: tuple[int, ...] = ()) -> tuple[int, bytes]:
-    """Its exit status and error messages; 0 and none where it is not there."""
-    command = ["ssh-keygen", *arguments]
+    """Return its exit status and error messages; 0 and none where it is not there, or does not end."""
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, pass_fds=keep
-        )
-    except OSError:
+        done = children.run(["ssh-keygen", *arguments], seconds=_SECONDS, pass_fds=keep)
+    except ChildError:
         return 0, b""
     return done.returncode, done.stderr

@@ -10,7 +10,9 @@ from pykexec.kdump.capture import login
 from pykexec.kdump.capture.blockdevice import UUID_AT
 from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
+from pykexec.kdump.config.targets import FileName
 from pykexec.memory import KIB
 
 _PATIENCE = 60
@@ -36,7 +38,12 @@ def render(
     """
     lines = [
         *_assignments(
-            {"RELEASE": release, **_target(destination), "HOST": host, "PATIENCE": _patience(settings)}
+            {
+                "RELEASE": release,
+                **_target(destination),
+                "HOST": FileName(host),
+                "PATIENCE": _patience(settings),
+            }
         ),
         *_assignments({"WATCHDOG": str(int(watchdog))}),
         *_assignments(_saving(settings, destination)),
@@ -55,6 +62,8 @@ def _patience(settings: Settings) -> str:
 
 def _assignments(values: dict[str, str]) -> Iterator[str]:
     for name, value in values.items():
+        if "\0" in value:
+            raise PykexecError(f"{name} of the capture system has a NUL character in it: {shown(value)}")
         yield f"{name}={shlex.quote(value)}"
 
 
@@ -104,6 +113,7 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "SAVE_DUMP": str(int(settings.save_dump)),
         "VMCORE": _file_name(settings.collector, to.way),
         "COMPRESS": settings.collector.compress_with,
+        "KNOWN_TO_FIT": str(int(_is_trusted(settings.collector))),
         "FREE_KIB": str(settings.free_space // KIB),
         "KEEP_OLD": _old_dumps(settings),
         "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way is Way.SSH else "",
@@ -139,6 +149,11 @@ def _streams(collector: Collector, way: Way) -> bool:
 
 def _is_makedumpfile(collector: Collector) -> bool:
     return collector.program.rpartition("/")[2] == "makedumpfile"
+
+
+def _is_trusted(collector: Collector) -> bool:
+    """Whether makedumpfile's word that it does not know the kernel means nothing."""
+    return collector.is_known_to_fit or not _is_makedumpfile(collector)
 
 
 def _file_name(collector: Collector, way: Way) -> str:

@@ -7,11 +7,12 @@ and ``_`` in names for the same character, as the kernel does.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pykexec.command_line import name_of, parameters
 from pykexec.errors import UsageError
+from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Dialect, Settings
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
@@ -57,6 +58,8 @@ class CaptureLine:
 
     text: str
     edits: tuple[Edit, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the configuration may have meant otherwise."""
 
 
 _OWN_RESERVATION = "the capture kernel lives in the reservation and makes none of its own"
@@ -83,6 +86,16 @@ _SUSE_REMOVED: Mapping[str, str] = {
         "set anew below",
     ),
 }
+
+_REMOVE = "KDUMP_COMMANDLINE_REMOVE"
+# What kdump-utils (gen-kdump-sysconfig.sh) and kexec-tools before it ship in it, wherever it may stand.
+_FEDORA_SHIPPED = frozenset(
+    {
+        *("cma", "hugepages", "hugepagesz", "hugetlb_cma", "ignition.firstboot", "log_buf_len", "prot_virt"),
+        *("quiet", "slub_debug", "swiotlb", "vmcp_cma", "zfcp.allow_lun_scan"),
+    }
+)
+_NOTES_MAX = 8
 
 _FEDORA_COMMON = "novmcoredd hugetlb_cma=0 kfence.sample_interval=0 initramfs_options=size=90%"
 # kdump-utils, gen-kdump-sysconfig.sh, by `uname -m`
@@ -167,7 +180,10 @@ def _fedora(editor: _Editor, settings: Settings, facts: Facts) -> None:
     """prepare_cmdline() of kdumpctl."""
     policy = settings.command_line
     editor.begin(policy.given or facts.running)
-    editor.remove({**dict.fromkeys(policy.remove, "KDUMP_COMMANDLINE_REMOVE"), **_FEDORA_REMOVED})
+    asked = list(parameters(" ".join(policy.remove)))
+    editor.note(_notes_on_removing(asked, editor.words))
+    names = map(name_of, filter(_takes_away, asked))
+    editor.remove({**dict.fromkeys(names, _REMOVE), **_FEDORA_REMOVED})
     if policy.append is None:
         editor.add(default_append(facts.arch), "Fedora's default for this architecture")
     else:
@@ -185,6 +201,29 @@ def _fedora(editor: _Editor, settings: Settings, facts: Facts) -> None:
         editor.remove({"irqpoll": "on AWS Graviton it keeps PCI devices from being plugged out"})
     if facts.uki:
         editor.add("rd.systemd.gpt_auto=no", "the generator hangs in a capture system")
+
+
+def _takes_away(word: str) -> bool:
+    # kdump-lib.sh, _cmdline_parse(): NAME=VALUE goes by the name alone, and NAME= is passed over.
+    return not word.endswith("=")
+
+
+def _notes_on_removing(asked: Sequence[str], words: Sequence[str]) -> Iterator[str]:
+    """Tell which words of KDUMP_COMMANDLINE_REMOVE take nothing away, and which more than they say."""
+    there = {_canonical(name_of(word)) for word in words}
+    for word in dict.fromkeys(asked):
+        name = name_of(word)
+        if not _takes_away(word):
+            yield f"{_REMOVE}: {shown(word)} takes nothing away: write {shown(name)}, without ="
+        elif _canonical(name) not in there and word not in _FEDORA_SHIPPED:
+            yield f"{_REMOVE}: {shown(word)} takes nothing away: the command line has no {shown(name)}"
+    asked = [*filter(_takes_away, asked)]
+    whole = {_canonical(name_of(word)) for word in asked if "=" not in word}
+    named = {_canonical(name_of(word)): word for word in asked}
+    for word in dict.fromkeys(words):
+        name = _canonical(name_of(word))
+        if name in named and name not in whole and word not in asked:
+            yield f"{_REMOVE}: {shown(named[name])} takes {shown(word)} away, too: it goes by the name alone"
 
 
 def _debian(editor: _Editor, settings: Settings, facts: Facts) -> None:
@@ -234,9 +273,17 @@ class _Editor:
     def __init__(self) -> None:
         self._words: list[str] = []
         self._edits: list[Edit] = []
+        self._notes: list[str] = []
+
+    @property
+    def words(self) -> Sequence[str]:
+        return tuple(self._words)
 
     def begin(self, line: str) -> None:
         self._words = list(parameters(line))
+
+    def note(self, notes: Iterable[str]) -> None:
+        self._notes += notes
 
     def remove(self, reasons: Mapping[str, str]) -> None:
         """Take away every parameter of these names; each name with the reason."""
@@ -264,7 +311,7 @@ class _Editor:
         return any(name_of(word) == name for word in self._words)
 
     def line(self) -> CaptureLine:
-        return CaptureLine(" ".join(self._words), tuple(self._edits))
+        return CaptureLine(" ".join(self._words), tuple(self._edits), tuple(self._notes[:_NOTES_MAX]))
 
 
 def _canonical(name: str) -> str:

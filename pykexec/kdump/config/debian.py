@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pykexec.kdump.config import shell, values
+from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config.names import DEBIAN
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
     DEFAULT_SSH_KEY,
@@ -19,40 +20,7 @@ from pykexec.kdump.config.settings import (
 )
 from pykexec.kdump.config.variables import Variables
 
-FILE = "etc/default/kdump-tools"
-
-_KEYS = frozenset(
-    (
-        "DEBUG_KERNEL",
-        "FTP",
-        "FTP_PASSWORD",
-        "FTP_PORT",
-        "FTP_USER",
-        "HOSTTAG",
-        "KDUMP_CMDLINE",
-        "KDUMP_CMDLINE_APPEND",
-        "KDUMP_COMPRESSION",
-        "KDUMP_CONFIG",
-        "KDUMP_COREDIR",
-        "KDUMP_DUMP_DMESG",
-        "KDUMP_FAIL_CMD",
-        "KDUMP_INITRD",
-        "KDUMP_KERNEL",
-        "KDUMP_KEXEC_ARGS",
-        "KDUMP_NUM_DUMPS",
-        "KDUMP_STAMPDIR",
-        "KDUMP_SYSCTL",
-        "MAKEDUMP_ARGS",
-        "NFS",
-        "NFS_MOUNT_RETRY",
-        "NFS_RETRANS",
-        "NFS_TIMEO",
-        "SSH",
-        "SSH_KDUMP_RETRY",
-        "SSH_KEY",
-        "USE_KDUMP",
-    )
-)
+FILE = DEBIAN.file
 
 # kdump-tools 1.8, kdump-config: what it takes where a variable is unset or empty
 _DEFAULT_APPEND = "reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1 irqpoll usbcore.nousb"
@@ -72,7 +40,7 @@ _HOST_TAGS: Mapping[str, str] = {"ip": "ip", "hostname": "hostname"}
 
 def read(text: str) -> Settings:
     """Make settings of the file's text. Raises ConfigError."""
-    reader = _Reader(text, f"/{FILE}", _KEYS)
+    reader = _Reader(text, DEBIAN)
     return Settings(
         dialect=Dialect.DEBIAN,
         files=(f"/{FILE}",),
@@ -94,7 +62,7 @@ def read(text: str) -> Settings:
         ),
         kexec_arguments=reader.words("KDUMP_KEXEC_ARGS"),
         sysctl=reader.text("KDUMP_SYSCTL"),
-        warnings=tuple(reader.warnings()),
+        warnings=(*reader.unknown, *reader.warnings()),
     )
 
 
@@ -117,24 +85,20 @@ class _Reader(Variables):
         return makers[given[0].name](given[0])
 
     def _ssh(self, assignment: shell.Assignment) -> Target:
-        address = values.user_and_host(assignment.value, "SSH", assignment.where)
+        address = values.checked(targets.Login, assignment.value, "SSH", assignment.where)
         key = self.path("SSH_KEY") or DEFAULT_SSH_KEY
         return Target(TargetKind.SSH, address, ssh_key=key, options=self._options("SSH_KDUMP_RETRY"))
 
     def _nfs(self, assignment: shell.Assignment) -> Target:
-        address = values.nfs_export(assignment.value, "NFS", assignment.where)
+        address = values.checked(targets.NfsExport, assignment.value, "NFS", assignment.where)
         options = self._options("NFS_TIMEO", "NFS_RETRANS", "NFS_MOUNT_RETRY")
         return Target(TargetKind.NFS, address, options=options)
 
     def _ftp(self, assignment: shell.Assignment) -> Target:
-        """HOST[:FOLDER]."""
-        server, _, folder = assignment.value.partition(":")
-        values.host(server, "FTP", assignment.where)
-        values.plain(folder, "FTP", assignment.where)
         return Target(
             TargetKind.FTP,
-            assignment.value,
-            user=self.text("FTP_USER"),
+            values.checked(targets.FtpPlace, assignment.value, "FTP", assignment.where),
+            user=self.checked(targets.User, "FTP_USER"),
             password=self.text("FTP_PASSWORD"),
             port=self.number("FTP_PORT", 21, least=1, most=65535),
         )

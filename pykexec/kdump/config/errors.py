@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -30,13 +29,41 @@ class Where:
         return ConfigError(f"{self}: {what}", hint=hint)
 
 
+_SHORT = 6
+"""In a name of fewer letters two slips make another name of it."""
+_NAME_MAX = 80
+"""No name is nearly as long."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """A hint with the known name that `name` may be a misspelling of."""
     # Upper and lower case make no difference to what was meant.
-    by_folded = {each.casefold(): each for each in known}
-    # A comparison takes time quadratic in the lengths, and no key is nearly as long.
-    found = difflib.get_close_matches(name[:80].casefold(), by_folded, n=1, cutoff=0.6)
-    return f"did you mean {by_folded[found[0]]}?" if found else None
+    wanted = name.casefold()
+    most = 1 if len(wanted) < _SHORT else 2
+    found = min(((_slips(wanted, each.casefold(), most), each) for each in sorted(known)), default=None)
+    return f"did you mean {found[1]}?" if found and found[0] <= most else None
+
+
+def _slips(one: str, other: str, most: int) -> int:
+    """Count the letters that are missing, too many, wrong, or swapped with the next; above `most`: more.
+
+    This is the optimal string alignment distance.
+    """
+    if abs(len(one) - len(other)) > most or len(one) > _NAME_MAX:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        next_row = [i + 1]
+        for j, wanted in enumerate(other):
+            slips = min(row[j] + (letter != wanted), row[j + 1] + 1, next_row[j] + 1)
+            if i and j and letter == other[j - 1] and one[i - 1] == wanted:
+                slips = min(slips, before[j - 1] + 1)
+            next_row.append(slips)
+        if min(next_row) > most:
+            return most + 1
+        before, row = row, next_row
+    return row[-1]
 
 
 def shown(text: str) -> str:

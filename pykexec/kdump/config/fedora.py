@@ -6,8 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pykexec.kdump.config import values
+from pykexec.kdump.config import targets, values
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
+from pykexec.kdump.config.names import (
+    FEDORA_SYSCONFIG,
+    KDUMP_CONF,
+    TARGETS,
+    UNREAD,
+    assigned,
+    whose,
+)
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
     DEFAULT_SSH_KEY,
@@ -23,36 +31,11 @@ from pykexec.kdump.config.settings import (
     Target,
     TargetKind,
 )
+from pykexec.kdump.config.shell import TEXT_MAX
 from pykexec.kdump.config.variables import Variables
-from pykexec.memory import MIB
 
-CONF = "etc/kdump.conf"
-SYSCONFIG = "etc/sysconfig/kdump"
-
-_FILESYSTEMS = ("ext2", "ext3", "ext4", "minix", "btrfs", "xfs", "virtiofs")
-_TARGETS = (*_FILESYSTEMS, "raw", "nfs", "ssh")
-_OPTIONS = (
-    "auto_reset_crashkernel",
-    "core_collector",
-    "default",
-    "dracut_args",
-    "extra_bins",
-    "extra_modules",
-    "failure_action",
-    "fence_kdump_args",
-    "fence_kdump_nodes",
-    "final_action",
-    "force_no_rebuild",
-    "force_rebuild",
-    "kdump_emergency",
-    "kdump_post",
-    "kdump_pre",
-    "keep_old_dumps",
-    "override_resettable",
-    "path",
-    "sshkey",
-)
-_KEYS = frozenset((*_TARGETS, *_OPTIONS))
+CONF = KDUMP_CONF.file
+SYSCONFIG = FEDORA_SYSCONFIG.file
 
 _GONE: Mapping[str, str] = {
     "net": "write nfs HOST:/FOLDER or ssh USER@HOST",
@@ -64,25 +47,6 @@ _GONE: Mapping[str, str] = {
     " KDUMP_COMMANDLINE_APPEND",
 }
 """What older versions had, and what does it now."""
-
-_SYSCONFIG_KEYS = frozenset(
-    (
-        "FADUMP_COMMANDLINE_APPEND",
-        "KDUMP_BOOTDIR",
-        "KDUMP_COMMANDLINE",
-        "KDUMP_COMMANDLINE_APPEND",
-        "KDUMP_COMMANDLINE_REMOVE",
-        "KDUMP_IMG",
-        "KDUMP_IMG_EXT",
-        "KDUMP_KERNELVER",
-        "KDUMP_KMSGLOGLVL",
-        "KDUMP_STDLOGLVL",
-        "KDUMP_SYSLOGLVL",
-        "KEXEC_ARGS",
-        "MKDUMPRD_ARGS",
-        "VMCORE_CREATION_NOTIFICATION",
-    )
-)
 
 _FAILURE_ACTIONS: Mapping[str, Action] = {action.value: action for action in Action}
 _FINAL_ACTIONS: Mapping[str, Action] = {
@@ -107,7 +71,7 @@ class _Option:
 def read(conf: str | None, sysconfig: str | None) -> Settings:
     """Make settings of the two files' texts, None where there is no such file. Raises ConfigError."""
     options = _conf_options(conf or "", f"/{CONF}")
-    variables = Variables(sysconfig or "", f"/{SYSCONFIG}", _SYSCONFIG_KEYS)
+    variables = Variables(sysconfig or "", FEDORA_SYSCONFIG)
     target, target_where = _target(options)
     warnings: list[str] = []
     texts = {each.key: each.value for each in options.values()}
@@ -129,7 +93,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         fadump_append=variables.text("FADUMP_COMMANDLINE_APPEND"),
         kexec_arguments=tuple(variables.text("KEXEC_ARGS").split()),
         hooks=Hooks(*(_program(options, f"kdump_{when}") for when in ("pre", "post", "emergency"))),
-        extra_programs=tuple(texts.get("extra_bins", "").split()),
+        extra_programs=_extra_programs(options),
         extra_modules=tuple(texts.get("extra_modules", "").split()),
         dracut_arguments=_dracut_arguments(options),
         rebuild=_rebuild(options),
@@ -138,7 +102,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         fence_nodes=_fence_nodes(options),
         notify=variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=not notify_off),
         log_levels=_log_levels(variables),
-        warnings=(*warnings, *_warnings(options, variables)),
+        warnings=(*warnings, *variables.unknown, *_warnings(options, variables)),
     )
 
 
@@ -146,11 +110,11 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
 
 
 def _conf_options(text: str, file: str) -> dict[str, _Option]:
-    if len(text) > MIB:
-        raise ConfigError(f"{file}: more than {MIB} characters: no configuration")
+    if len(text) > TEXT_MAX:
+        raise ConfigError(f"{file}: more than {TEXT_MAX} characters: no configuration")
     options: dict[str, _Option] = {}
     for option in _lines(text, file):
-        _require_known(option)
+        _require_known(option, text)
         before = options.get(option.key)
         if before is not None:
             raise option.where.error(
@@ -180,20 +144,38 @@ def _without_quotes(value: str) -> str:
     return value
 
 
-def _require_known(option: _Option) -> None:
+def _require_known(option: _Option, text: str) -> None:
+    """Raise ConfigError for a key of `text` that kdumpctl does not know, or that has no value."""
     if option.key in _GONE:
         raise option.where.error(f"{option.key} is no longer understood", _GONE[option.key])
-    if option.key not in _KEYS:
-        hint = nearest(option.key, _KEYS)
-        if "=" in option.key or option.value.startswith("="):
-            hint = "write KEY VALUE, without '='; NAME=VALUE belongs into /etc/sysconfig/kdump"
-        raise option.where.error(f"unknown key {shown(option.key)}", hint)
+    if option.key not in KDUMP_CONF.names:
+        if assigned(f"{option.key} {option.value}"):
+            raise _assignment(option, text)
+        raise option.where.error(f"unknown key {shown(option.key)}", nearest(option.key, KDUMP_CONF.names))
     if not option.value:
         raise option.where.error(f"{option.key} has no value")
 
 
+def _assignment(option: _Option, text: str) -> ConfigError:
+    """The error for NAME=VALUE, which names the tool whose file this is, or should be in."""
+    form = whose(assigned(text))
+    if form is None:
+        hint = "write KEY VALUE, without '='; NAME=VALUE belongs into /etc/sysconfig/kdump"
+        return option.where.error(f"unknown key {shown(option.key)}", hint)
+    name = assigned(f"{option.key} {option.value}")[0]
+    what = f"{shown(f'{name}=')}: this is the format of {form.tool} (/{form.file}), not kdump.conf(5)'s"
+    if form in UNREAD:
+        hint = (
+            "pykdump does not read that: write KEY VALUE lines, as path /var/crash, and nothing else here;"
+            " that tool has to have another file, or to go"
+        )
+    else:
+        hint = f"move NAME=VALUE lines to /{form.file}, and write KEY VALUE lines here, or remove this file"
+    return option.where.error(what, hint)
+
+
 def _target(options: Mapping[str, _Option]) -> tuple[Target, Where | None]:
-    given = [options[key] for key in _TARGETS if key in options]
+    given = [options[key] for key in TARGETS if key in options]
     mount = options.get("dracut_args")
     if mount is not None and _MOUNT.search(mount.value):
         given.append(mount)
@@ -205,8 +187,7 @@ def _target(options: Mapping[str, _Option]) -> tuple[Target, Where | None]:
             "a dump goes to one target; remove the other",
         )
     if not given:
-        if "sshkey" in options:
-            values.absolute(options["sshkey"].value, "sshkey", options["sshkey"].where)
+        _checked(options, "sshkey", targets.AbsolutePath)
         return Target(), None
     return _make_target(given[0], options), given[0].where
 
@@ -216,19 +197,15 @@ def _make_target(option: _Option, options: Mapping[str, _Option]) -> Target:
     if key == "raw":
         return Target(TargetKind.RAW, values.device(value, key, where))
     if key == "nfs":
-        return Target(TargetKind.NFS, values.nfs_export(value, key, where))
+        return Target(TargetKind.NFS, values.checked(targets.NfsExport, value, key, where))
     if key == "ssh":
-        key_option = options.get("sshkey")
-        ssh_key = (
-            values.absolute(key_option.value, "sshkey", key_option.where) if key_option else DEFAULT_SSH_KEY
-        )
-        return Target(TargetKind.SSH, values.user_and_host(value, key, where), ssh_key=ssh_key)
+        ssh_key = _checked(options, "sshkey", targets.AbsolutePath) or DEFAULT_SSH_KEY
+        return Target(TargetKind.SSH, values.checked(targets.Login, value, key, where), ssh_key=ssh_key)
     if key == "dracut_args":
         return _dracut_mount(option)
     if key == "virtiofs":
-        if "/" in value or " " in value:
-            raise where.error(f"virtiofs takes the tag of a shared folder, not {shown(value)}")
-        return Target(TargetKind.FILESYSTEM, value, filesystem=key)
+        tag = values.checked(targets.ShareTag, value, key, where)
+        return Target(TargetKind.FILESYSTEM, tag, filesystem=key)
     return Target(TargetKind.FILESYSTEM, values.device(value, key, where), filesystem=key)
 
 
@@ -242,17 +219,18 @@ def _dracut_mount(option: _Option) -> Target:
     parts = mounts[0][0].split() if mounts and mounts[0] else []
     if len(parts) < 2:
         raise option.where.error('--mount in dracut_args has to be followed by "DEVICE MOUNTPOINT TYPE"')
-    return Target(TargetKind.DRACUT, parts[0], filesystem=parts[2] if len(parts) > 2 else "")
+    filesystem = values.checked(targets.FileName, parts[2], "dracut_args", option.where) if parts[2:] else ""
+    source = values.checked(targets.MountSource, parts[0], "dracut_args", option.where)
+    return Target(TargetKind.DRACUT, source, filesystem=filesystem)
 
 
 def _path(options: Mapping[str, _Option], target: Target) -> str:
     option = options.get("path")
     if option is None:
         return DEFAULT_PATH
-    if target.kind is TargetKind.LOCAL:
-        return values.absolute(option.value, "path", option.where)
     # In a target's own file system a path counts from its top, with or without a slash.
-    return "/" + option.value.strip("/")
+    path = option.value if target.kind is TargetKind.LOCAL else f"/{option.value.strip('/')}"
+    return values.checked(targets.AbsolutePath, path, "path", option.where)
 
 
 def _collector(
@@ -307,16 +285,32 @@ def _fence_nodes(options: Mapping[str, _Option]) -> tuple[str, ...]:
     option = options.get("fence_kdump_nodes")
     if option is None:
         return ()
-    return tuple(values.host(node, option.key, option.where) for node in option.value.split())
+    return tuple(
+        values.checked(targets.Host, node, option.key, option.where) for node in option.value.split()
+    )
+
+
+def _program(options: Mapping[str, _Option], key: str) -> str:
+    return _checked(options, key, targets.AbsolutePath)
+
+
+def _extra_programs(options: Mapping[str, _Option]) -> tuple[str, ...]:
+    option = options.get("extra_bins")
+    if option is None:
+        return ()
+    return tuple(
+        values.checked(targets.Program, name, option.key, option.where) for name in option.value.split()
+    )
 
 
 def _dracut_arguments(options: Mapping[str, _Option]) -> tuple[str, ...]:
     return _words(options, "dracut_args")
 
 
-def _program(options: Mapping[str, _Option], key: str) -> str:
+def _checked(options: Mapping[str, _Option], key: str, kind: type[str]) -> str:
+    """The value as a type of `targets`; empty where there is none."""
     option = options.get(key)
-    return "" if option is None else values.absolute(option.value, key, option.where)
+    return "" if option is None else values.checked(kind, option.value, key, option.where)
 
 
 def _words(options: Mapping[str, _Option], key: str) -> tuple[str, ...]:
@@ -346,10 +340,10 @@ def _kernel(variables: Variables) -> KernelChoice:
             f"KDUMP_KERNELVER is no version: {shown(version.value)}", "uname -r shows one"
         )
     return KernelChoice(
-        version=variables.text("KDUMP_KERNELVER"),
+        version=variables.checked(targets.FileName, "KDUMP_KERNELVER"),
         folder=variables.path("KDUMP_BOOTDIR"),
-        image=variables.text("KDUMP_IMG", "vmlinuz"),
-        extension=variables.text("KDUMP_IMG_EXT"),
+        image=variables.checked(targets.FileName, "KDUMP_IMG") or "vmlinuz",
+        extension=variables.checked(targets.Suffix, "KDUMP_IMG_EXT"),
     )
 
 

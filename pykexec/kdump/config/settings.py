@@ -1,9 +1,16 @@
-"""What every kdump configuration says, whatever file and words it says it in."""
+"""What every kdump configuration says, whatever file and words it says it in.
+
+Users, hosts, paths and programs in it are checked (`targets`) whoever makes these values: a value that does
+not fit raises `targets.Unfit`.
+"""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from pykexec.kdump.config import targets
 
 DEFAULT_PATH = "/var/crash"
 DEFAULT_SSH_KEY = "/root/.ssh/kdump_id_rsa"
@@ -37,13 +44,33 @@ class TargetKind(enum.Enum):
     """Whatever a --mount in dracut_args says."""
 
 
+_ADDRESSES: Mapping[TargetKind, type[str]] = {
+    TargetKind.FILESYSTEM: targets.Device,
+    TargetKind.RAW: targets.Device,
+    TargetKind.NFS: targets.NfsExport,
+    TargetKind.SSH: targets.Login,
+    TargetKind.FTP: targets.FtpPlace,
+    TargetKind.CIFS: targets.SmbShare,
+    TargetKind.DRACUT: targets.MountSource,
+}
+
+
+def _checked(value: object, **types: type[str]) -> None:
+    """Give fields of a frozen value their types; an empty one is no value. Raises Unfit."""
+    for name, kind in types.items():
+        text = getattr(value, name)
+        if text:
+            object.__setattr__(value, name, kind(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where dumps go; `Settings.path` is the folder in it."""
 
     kind: TargetKind = TargetKind.LOCAL
     address: str = ""
-    """A device, LABEL=, UUID= or virtiofs tag; HOST:/EXPORT for NFS; USER@HOST for ssh; a host for ftp."""
+    """A device, LABEL=, UUID= or virtiofs tag; HOST:/EXPORT for NFS; USER@HOST for ssh; HOST[:FOLDER] for
+    ftp; //HOST/SHARE for cifs. It has the type of `targets` that belongs to the kind."""
     filesystem: str = ""
     """The file system's type, where it is to be mounted."""
     ssh_key: str = ""
@@ -53,6 +80,13 @@ class Target:
     port: int | None = None
     options: tuple[tuple[str, str], ...] = ()
     """Further NAME, VALUE pairs: timeouts and numbers of attempts."""
+
+    def __post_init__(self) -> None:
+        if self.kind is not TargetKind.LOCAL:
+            is_shared = self.filesystem == "virtiofs"
+            kind = targets.ShareTag if is_shared else _ADDRESSES[self.kind]
+            object.__setattr__(self, "address", kind(self.address))
+        _checked(self, filesystem=targets.FileName, ssh_key=targets.AbsolutePath, user=targets.User)
 
     @property
     def is_remote(self) -> bool:
@@ -72,6 +106,13 @@ class Collector:
     """A program its output goes through."""
     command: str = ""
     """A command for a shell instead of the words (openSUSE's KDUMP_TRANSFER)."""
+    is_known_to_fit: bool = False
+    """Whether its makedumpfile is known to lose nothing of the running kernel (kdump/makedumpfile.py)."""
+
+    def __post_init__(self) -> None:
+        if self.words:
+            targets.Program(self.words[0])
+        _checked(self, compress_with=targets.FileName, command=targets.Command)
 
     @property
     def program(self) -> str:
@@ -137,6 +178,10 @@ class KernelChoice:
     extension: str = ""
     """What its file's name ends with."""
 
+    def __post_init__(self) -> None:
+        _checked(self, path=targets.AbsolutePath, folder=targets.AbsolutePath)
+        _checked(self, version=targets.FileName, image=targets.FileName, extension=targets.Suffix)
+
 
 @dataclass(frozen=True, slots=True)
 class CommandLinePolicy:
@@ -154,11 +199,14 @@ class CommandLinePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Programs run in the capture system."""
+    """Programs run in the capture system; openSUSE's are lines for a shell."""
 
     before: str = ""
     after: str = ""
     emergency: str = ""
+
+    def __post_init__(self) -> None:
+        _checked(self, before=targets.Command, after=targets.Command, emergency=targets.Command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +268,9 @@ class Settings:
     log_levels: LogLevels = LogLevels()
     warnings: tuple[str, ...] = ()
     """What works, but not as its author may think."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", targets.AbsolutePath(self.path))
+        _checked(self, initrd=targets.AbsolutePath, failure_command=targets.Command)
+        for name, kind in {"extra_programs": targets.Program, "fence_nodes": targets.Host}.items():
+            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))

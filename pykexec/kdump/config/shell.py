@@ -1,8 +1,9 @@
 """Files of shell assignments (/etc/sysconfig/kdump, /etc/default/kdump-tools), read without running a shell.
 
-What a shell would do with NAME=VALUE is done here: quotes, backslashes, comments, ``export``, lines that go
-on, and $NAME of what was assigned above. All else that a shell might do there (commands, substitutions,
-conditions) is an error: a value must not depend on what some command prints today.
+What a shell would do with NAME=VALUE is done here: quotes, backslashes, comments, ``export``, ``unset``,
+lines that go on, defaults (``${NAME:-VALUE}``), and $NAME of what was assigned above. Nothing is run, and no
+other file is read: what a value needs of that is an error where the value counts, and passed over where
+nothing reads it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
-from pykexec.memory import KIB, MIB
+from pykexec.kdump.config.names import KDUMP_CONF, Format, whose
+from pykexec.memory import KIB
 
-_TEXT_MAX = 1 * MIB
+TEXT_MAX = 256 * KIB
+"""Characters; of those that distributions ship the longest has 16 KiB."""
 _VALUE_MAX = 64 * KIB
 """No command line is nearly as long; where assignments that double each other stop growing."""
+_VALUES_MAX = 16 * _VALUE_MAX
+"""All of a file's values together."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
@@ -26,8 +31,28 @@ _PLAIN = re.compile(r"[^ \t\n'\"\\$`;&|<>()]+")
 _PLAIN_IN_QUOTES = re.compile(r"[^\"\\$`]+")
 _SPACES = re.compile(r"(?:[ \t]|\\\n)+")
 _COMMENT = re.compile(r"#[^\n]*")
-_EXPORT = re.compile(r"export(?=[ \t])")
+_DEFAULT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:?)([-=+])([^\"'\\$`{}~\n]*)\}")
+_DECLARING = re.compile(r"(?:export|readonly)(?=[ \t])")
+# A comment begins behind a blank.
+_END = r"(?=[ \t]*(?:[;\n]|\Z)|[ \t]+#)"
+_UNSET = re.compile(rf"unset((?:[ \t]+[A-Za-z_][A-Za-z0-9_]*)+){_END}")
+# What changes nothing that a value could be made of. A colon is there for its words' sake: : ${NAME:=VALUE}
+_HARMLESS = re.compile(rf"(?:true|umask[ \t]+[0-7]{{1,4}}|set[ \t]+[-+][aefux]+){_END}")
+_COLON = re.compile(rf":(?=[ \t])|:{_END}")
 _LINE = re.compile(r"[^\n]*")
+_SOURCED = re.compile(r"(?:^|[;&|{ \t])(?:\.|source)[ \t]+(\S+)", re.M)
+_CONDITION = re.compile(r"(?:if|test|\[)[ \t]")
+_CONDITION_MAX = 400
+_SKIPPED = re.compile(r"[^'\"\\`$(){}; \t\n&|<>]+")
+
+_OF_EVERY_SHELL = frozenset(
+    {
+        *("HOME", "IFS", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LOGNAME", "PATH", "PS1"),
+        *("PS2", "PS4", "PWD", "SHELL", "TERM", "TMPDIR", "TZ", "USER"),
+    }
+)
+"""Variables that have values before a file gives them some, and are no settings."""
+_UNKNOWN_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,52 +72,90 @@ class Assignments:
     used: frozenset[str]
     """Names that another assignment's value was made of."""
 
+    unread: Mapping[str, Where]
+    """Names that nothing reads, whose values only a shell would know."""
+
     def get(self, name: str) -> Assignment | None:
         return self.by_name.get(name)
 
-    def require_known(self, known: frozenset[str]) -> None:
-        """Raise ConfigError for a name nothing reads, unless another assignment was made of it."""
-        for name, each in self.by_name.items():
-            if name not in known and name not in self.used:
-                raise each.where.error(f"unknown setting {shown(name)}", nearest(name, known))
+    def unknown(self, own: Format) -> Iterator[str]:
+        """Tell of names that the tool does not know, unless another assignment was made of them."""
+        places = {**{name: each.where for name, each in self.by_name.items()}, **self.unread}
+        names = [name for name in places if name not in own.names | self.used | _OF_EVERY_SHELL]
+        for name in names[:_UNKNOWN_SHOWN]:
+            other = whose([name], own)
+            hint = nearest(name, own.names) or (f"it is a setting of {other.tool}" if other else None)
+            told = f"; {hint}" if hint else ""
+            yield f"{places[name]}: unknown setting {shown(name)}, which {own.tool} ignores{told}"
+        if names[_UNKNOWN_SHOWN:]:
+            yield f"/{own.file}: {len(names) - _UNKNOWN_SHOWN} more unknown settings"
 
 
-def parse(text: str, file: str) -> Assignments:
-    """Read the text of `file`. Raises ConfigError with the line for all but assignments and comments."""
-    if len(text) > _TEXT_MAX:
-        raise ConfigError(f"{file}: more than {_TEXT_MAX} characters: no configuration")
-    if "\0" in text:
-        raise Where(file, text.count("\n", 0, text.index("\0")) + 1).error("a NUL character")
-    if "\r\n" in text:
-        raise Where(file, text.count("\n", 0, text.index("\r\n")) + 1).error(
-            "a line that ends as in DOS: the carriage return would belong to the value",
-            "remove it: sed -i 's/\\r$//'",
-        )
-    values: dict[str, Assignment] = {}
-    reader = _Reader(text, file, values)
-    for assignment in reader.assignments():
-        values[assignment.name] = assignment
-    return Assignments(MappingProxyType(values), frozenset(reader.used))
+class _OnlyAShellKnows(Exception):
+    """A value that depends on more than the file says."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(error.what)
+        self.error = error
+
+
+def parse(text: str, file: str, read: frozenset[str] | None = None) -> Assignments:
+    """Read the text of `file`; `read` are the names whose values count, by default all.
+
+    Raises ConfigError with the line for all but assignments, comments and what is harmless.
+    """
+    if len(text) > TEXT_MAX:
+        raise ConfigError(f"{file}: more than {TEXT_MAX} characters: no configuration")
+    for unfit, what, hint in _UNFIT:
+        if unfit in text:
+            raise Where(file, text.count("\n", 0, text.index(unfit)) + 1).error(what, hint)
+    reader = _Reader(text, file, read)
+    reader.run()
+    return Assignments(
+        MappingProxyType(reader.values),
+        frozenset(reader.used),
+        MappingProxyType({name: where for name, (where, _) in reader.unread.items()}),
+    )
+
+
+_UNFIT = (
+    ("\0", "a NUL character", None),
+    (
+        "\r\n",
+        "a line that ends as in DOS: the carriage return would belong to the value",
+        "remove it: sed -i 's/\\r$//'",
+    ),
+)
+
+
+def _may_assign(word: str) -> bool:
+    """Whether a shell may give a variable a value for this word: ${NAME:=VALUE}, $((NAME += 1))."""
+    expands = "${" in word or "$((" in word
+    return expands and any(each in word for each in ("=", "++", "--"))
 
 
 class _Reader:
-    """Walks once over a text; `values` is what the caller has collected so far."""
+    """Walks once over a text."""
 
-    def __init__(self, text: str, file: str, values: Mapping[str, Assignment]) -> None:
+    def __init__(self, text: str, file: str, read: frozenset[str] | None) -> None:
         self._text = text
         self._file = file
-        self._values = values
+        self._read = read
         self._at = 0
         self._line = 1
         self._line_at = 0
+        self._left = _VALUES_MAX
+        self._read_only: set[str] = set()
+        self.values: dict[str, Assignment] = {}
+        self.unread: dict[str, tuple[Where, ConfigError]] = {}
         self.used: set[str] = set()
 
-    def assignments(self) -> Iterator[Assignment]:
+    def run(self) -> None:
         while True:
             self._skip_between_commands()
             if self._at >= len(self._text):
                 return
-            yield from self._command()
+            self._command()
 
     def _where(self, at: int | None = None) -> Where:
         # Asked for in ascending order, so that counting lines takes linear time.
@@ -120,55 +183,163 @@ class _Reader:
             elif not skipped:
                 return
 
-    def _command(self) -> Iterator[Assignment]:
-        """One command: words that are all assignments, or an export of such."""
-        exported = self._match(_EXPORT) is not None
+    def _command(self) -> None:
+        """One command: words that are all assignments, a declaration of such, or what is harmless."""
+        if unset := self._match(_UNSET):
+            for name in unset[1].split():
+                self._require_writable(name, self._where())
+                self.values.pop(name, None)
+                self.unread.pop(name, None)
+        if unset or self._match(_HARMLESS):
+            self._goes_on(1)
+            return
+        if self._match(_COLON):
+            self._words_of_colon()
+            return
+        declaration = self._match(_DECLARING)
         later: list[Assignment] = []
         count = 0
-        while True:
-            self._match(_SPACES)
-            if self._peek() in ("", "\n", "#"):
-                break
-            if self._peek() == ";":
-                if not count:
-                    raise self._where().error("';' without an assignment before it")
-                self._at += 1
-                break
-            assignment = self._assignment(exported=exported)
+        while self._goes_on(count):
+            assignment = self._assignment(declares=declaration is not None)
             count += 1
-            if assignment is None:
-                continue
-            if exported:
-                later.append(assignment)  # a command's words are all expanded before it assigns any
-            else:
-                yield assignment
-        yield from later
+            if assignment is not None:
+                later.append(assignment)
+            if declaration is None:
+                self._assign(later)
+        # A command's words are all expanded before it assigns any.
+        declared = [each.name for each in later]
+        self._assign(later)
+        if declaration and declaration[0] == "readonly":
+            self._read_only.update(declared)
 
-    def _assignment(self, *, exported: bool) -> Assignment | None:
+    def _goes_on(self, count: int) -> bool:
+        """Whether the command has another word; past what ends it."""
+        self._match(_SPACES)
+        if self._peek() == ";":
+            if not count:
+                raise self._where().error("';' without an assignment before it")
+            self._at += 1
+            return False
+        return self._peek() not in ("", "\n", "#")
+
+    def _assign(self, assignments: list[Assignment]) -> None:
+        for each in assignments:
+            self._require_writable(each.name, each.where)
+            self._left -= len(each.value)
+            if self._left < 0:
+                raise each.where.error(f"values of more than {_VALUES_MAX} characters in all")
+            self.values[each.name] = each
+            self.unread.pop(each.name, None)
+        assignments.clear()
+
+    def _require_writable(self, name: str, where: Where) -> None:
+        if name in self._read_only:
+            raise where.error(f"{shown(name)} was made readonly above")
+
+    def _words_of_colon(self) -> None:
+        """The command that does nothing; its words may give variables their defaults."""
+        count = 1
+        while self._goes_on(count):
+            where = self._where()
+            try:
+                self._value(where)
+            except _OnlyAShellKnows as unknown:
+                raise unknown.error from None
+
+    def _assignment(self, *, declares: bool) -> Assignment | None:
         where = self._where()
         found = self._match(_ASSIGNMENT)
         if found is None:
-            if exported and self._match(_NAME):
+            if declares and self._match(_NAME):
                 return None  # the export of a variable changes nothing here
             raise self._no_assignment(where)
         name, more = found.groups()
-        value = self._value(where)
-        if more:
-            before = self._values.get(name)
-            value = (before.value if before else "") + value
+        start = self._at
+        try:
+            value = self._value(where)
+            if more:
+                value = self._known(name, where, "") + value
+        except _OnlyAShellKnows as unknown:
+            if self._read is None or name in self._read:
+                raise unknown.error from None
+            self._at = start
+            self._skip_word(where)
+            if _may_assign(self._text[start : self._at]):
+                raise unknown.error from None
+            self.values.pop(name, None)
+            self.unread[name] = where, unknown.error
+            return None
         if len(value) > _VALUE_MAX:
-            raise where.error(f"{name} has more than {_VALUE_MAX} characters")
+            raise where.error(f"{shown(name)} has more than {_VALUE_MAX} characters")
         return Assignment(name, value, where)
+
+    def _known(self, name: str, where: Where, unset: str | None) -> str:
+        """The value of a variable; `unset` where it has none."""
+        if name in self.unread:
+            self.used.add(name)
+            raise _OnlyAShellKnows(self.unread[name][1])
+        before = self.values.get(name)
+        if before is not None:
+            self.used.add(name)
+            return before.value
+        if unset is None or name in _OF_EVERY_SHELL:
+            raise _OnlyAShellKnows(
+                where.error(f"${name[:60]} is not assigned above", "write the value itself")
+            )
+        return unset
+
+    def _skip_word(self, where: Where) -> None:
+        """Pass over a word with whatever a shell would do in it."""
+        closing: list[str] = []
+        while self._at < len(self._text):
+            if self._match(_SKIPPED):
+                continue
+            character, following = self._peek(), self._text[self._at + 1 : self._at + 2]
+            inner = closing[-1] if closing else ""
+            if not inner and character in "; \t\n":
+                return
+            if character == "\\":
+                self._at += 1
+            elif character == inner:
+                closing.pop()
+            elif character == "'" and inner != '"':
+                self._single_quoted()
+                continue
+            elif character in '"`':
+                closing.append(character)
+            elif character == "$" and following in ("(", "{"):
+                closing.append(")" if following == "(" else "}")
+                self._at += 1
+            elif character == "(" and inner != '"':
+                closing.append(")")
+            elif not inner and character in "&|<>)":
+                raise self._not_quoted(where, character)
+            self._at += 1
+        if closing:
+            raise where.error(f"a value whose {closing[-1]} is missing")
 
     def _no_assignment(self, where: Where) -> ConfigError:
         line = _LINE.match(self._text, self._at)
         rest = line.group() if line else ""
+        if _CONDITION.match(rest):
+            sourced = _SOURCED.search(self._text[self._at : self._at + _CONDITION_MAX].partition("\nfi")[0])
+        else:
+            sourced = _SOURCED.match(rest)
+        if sourced:
+            return where.error(
+                f"not an assignment: another file is read, {shown(sourced[1].rstrip(';'))}",
+                f"pykdump does not follow it: put its settings into {self._file}",
+            )
         if re.match(r"[A-Za-z_]\w*[ \t]+=", rest):
             return where.error("a blank before '='", "write NAME=VALUE without blanks")
         before = self._text[self._text.rfind("\n", 0, self._at) + 1 : self._at]
         if "=" in before and before.rstrip() != before:
             return where.error(
                 f"{shown(rest)} stands behind a value", "put the whole value in quotes: NAME='A B'"
+            )
+        if rest.split(maxsplit=1)[:1] and rest.split(maxsplit=1)[0] in KDUMP_CONF.names:
+            return where.error(
+                f"not an assignment: {shown(rest)}", f"lines of KEY VALUE belong into /{KDUMP_CONF.file}"
             )
         return where.error(
             f"not an assignment: {shown(rest)}",
@@ -177,7 +348,9 @@ class _Reader:
 
     def _value(self, where: Where) -> str:
         if self._peek() == "~":
-            raise where.error("'~' at the start of a value", "write the path of the folder")
+            raise _OnlyAShellKnows(
+                where.error("'~' at the start of a value", "write the path of the folder")
+            )
         parts: list[str] = []
         size = 0
         while piece := self._piece(where):
@@ -191,7 +364,7 @@ class _Reader:
         """The next part of an unquoted word; None where the word ends."""
         if plain := self._match(_PLAIN):
             if ":~" in plain.group():
-                raise where.error("'~' behind a colon", "write the path of the folder")
+                raise _OnlyAShellKnows(where.error("'~' behind a colon", "write the path of the folder"))
             return (plain.group(),)
         character = self._peek()
         if character == "'":
@@ -204,11 +377,16 @@ class _Reader:
             return (self._variable(quoted=False),)
         if character == "`":
             raise self._substitution()
-        if character and character in "&|<>()":
-            raise where.error(
-                f"{character!r} outside quotes", "only assignments can stand here; no command is run"
-            )
+        if character == "(":
+            raise _OnlyAShellKnows(self._not_quoted(where, character))
+        if character and character in "&|<>)":
+            raise self._not_quoted(where, character)
         return None
+
+    def _not_quoted(self, where: Where, character: str) -> ConfigError:
+        return where.error(
+            f"{character!r} outside quotes", "only assignments can stand here; no command is run"
+        )
 
     def _escaped(self) -> str:
         character = self._text[self._at + 1 : self._at + 2]
@@ -258,27 +436,42 @@ class _Reader:
 
     def _variable(self, *, quoted: bool) -> str:
         where = self._where()
+        if default := self._match(_DEFAULT):
+            return self._with_default(where, *default.groups())
         found = self._match(_VARIABLE)
-        if found is None:
-            following = self._text[self._at + 1 : self._at + 2]
-            if following == "(":
-                raise self._substitution()
-            special = "{?!$#@*-0123456789" if quoted else "{?!$#@*-0123456789'\""
-            if following and following in special:
-                raise where.error(
+        if found is not None:
+            return self._known(found[1] or found[2], where, None)
+        following = self._text[self._at + 1 : self._at + 2]
+        if following == "(":
+            raise self._substitution()
+        special = "{?!$#@*-0123456789" if quoted else "{?!$#@*-0123456789'\""
+        if following and following in special:
+            raise _OnlyAShellKnows(
+                where.error(
                     f"{shown(self._text[self._at : self._at + 12])} is not $NAME or ${{NAME}}",
                     "write the value itself",
                 )
-            self._at += 1
-            return "$"
-        name = found.group(1) or found.group(2)
-        before = self._values.get(name)
-        if before is None:
-            raise where.error(f"${name} is not assigned above", "write the value itself")
-        self.used.add(name)
-        return before.value
+            )
+        self._at += 1
+        return "$"
 
-    def _substitution(self) -> ConfigError:
-        return self._where().error(
-            "a command substitution", "no command is run to read a configuration; write the value itself"
+    def _with_default(self, where: Where, name: str, colon: str, operator: str, word: str) -> str:
+        """${NAME:-WORD} and its like. With a colon an empty value is as none."""
+        is_set = name in self.values
+        value = self._known(name, where, "")
+        has_value = bool(value) if colon else is_set
+        if operator == "+":
+            return word if has_value else ""
+        if has_value:
+            return value
+        if operator == "=":
+            self._assign([Assignment(name, word, where)])
+        return word
+
+    def _substitution(self) -> _OnlyAShellKnows:
+        return _OnlyAShellKnows(
+            self._where().error(
+                "a command substitution",
+                "no command is run to read a configuration; write the value itself",
+            )
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import SplitResult, unquote, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
-from pykexec.kdump.config import shell, values
+from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config.names import SUSE
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
     Action,
@@ -22,7 +24,7 @@ from pykexec.kdump.config.settings import (
 from pykexec.kdump.config.variables import Variables
 from pykexec.memory import MIB
 
-FILE = "etc/sysconfig/kdump"
+FILE = SUSE.file
 
 _MAIL = (
     "KDUMP_SMTP_SERVER",
@@ -31,42 +33,6 @@ _MAIL = (
     "KDUMP_NOTIFICATION_TO",
     "KDUMP_NOTIFICATION_CC",
 )
-_KEYS = frozenset(
-    (
-        *_MAIL,
-        "FADUMP_COMMANDLINE_APPEND",
-        "KDUMP_AUTO_RESIZE",
-        "KDUMP_COMMANDLINE",
-        "KDUMP_COMMANDLINE_APPEND",
-        "KDUMP_CONTINUE_ON_ERROR",
-        "KDUMP_COPY_KERNEL",
-        "KDUMP_CPUS",
-        "KDUMPTOOL_FLAGS",
-        "KDUMP_CRASHKERNEL",
-        "KDUMP_DUMPFORMAT",
-        "KDUMP_DUMPLEVEL",
-        "KDUMP_FADUMP",
-        "KDUMP_FADUMP_SHELL",
-        "KDUMP_FREE_DISK_SIZE",
-        "KDUMP_HOST_KEY",
-        "KDUMP_IMMEDIATE_REBOOT",
-        "KDUMP_KEEP_OLD_DUMPS",
-        "KDUMP_KERNELVER",
-        "KDUMP_NETCONFIG",
-        "KDUMP_NET_TIMEOUT",
-        "KDUMP_POSTSCRIPT",
-        "KDUMP_PRESCRIPT",
-        "KDUMP_REQUIRED_PROGRAMS",
-        "KDUMP_SAVEDIR",
-        "KDUMP_SSH_IDENTITY",
-        "KDUMP_TRANSFER",
-        "KDUMP_UPDATE_BOOTLOADER",
-        "KDUMP_VERBOSE",
-        "KEXEC_OPTIONS",
-        "MAKEDUMPFILE_OPTIONS",
-    )
-)
-
 _BOOLEANS: Mapping[str, bool] = {
     "true": True,
     "yes": True,
@@ -87,14 +53,24 @@ _FORMATS: Mapping[str, str | None] = {
 }
 _CPUS_DEFAULT = 32  # kdump 2.0.18 and later
 _NET_MODES = ("static", "dhcp", "dhcp4", "dhcp6", "auto6", "auto", "force")
-_SCHEMES = ("file", "ftp", "sftp", "ssh", "nfs", "cifs", "scp", "smb")
-_SAME_AS: Mapping[str, str] = {"scp": "sftp", "smb": "cifs"}
+_SCHEMES: Mapping[str, str] = {
+    **{name: name for name in ("file", "ftp", "sftp", "ssh", "nfs", "cifs")},
+    "scp": "sftp",
+    "smb": "cifs",
+}
+_AUTHORITY = re.compile(
+    r"(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?(?P<host>\[[^]@]*\]|[^:@]*)(?::(?P<port>[0-9]{1,5}))?"
+)
+_FTP_PORT = 21
+_PORT_MAX = 65535
+_KEYS_FOLDER = "/root/.ssh"
+"""Where kdump looks for KDUMP_SSH_IDENTITY's names."""
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 
 
 def read(text: str) -> Settings:
     """Make settings of the file's text. Raises ConfigError."""
-    reader = _Reader(text, f"/{FILE}", _KEYS)
+    reader = _Reader(text, SUSE)
     target, path = reader.target()
     final = Action.REBOOT if reader.boolean("KDUMP_IMMEDIATE_REBOOT", default=True) else Action.SHELL
     return Settings(
@@ -119,14 +95,44 @@ def read(text: str) -> Settings:
         fadump_append=reader.text("FADUMP_COMMANDLINE_APPEND"),
         kexec_arguments=reader.words("KEXEC_OPTIONS"),
         hooks=Hooks(before=reader.text("KDUMP_PRESCRIPT"), after=reader.text("KDUMP_POSTSCRIPT")),
-        extra_programs=reader.words("KDUMP_REQUIRED_PROGRAMS"),
+        extra_programs=reader.programs("KDUMP_REQUIRED_PROGRAMS"),
         auto_resize=reader.boolean("KDUMP_AUTO_RESIZE", default=False),
         fadump=reader.boolean("KDUMP_FADUMP", default=False),
         network=reader.network(),
         notify=bool(reader.text("KDUMP_NOTIFICATION_TO")),
         mail=reader.mail(),
-        warnings=tuple(reader.warnings()),
+        warnings=(*reader.unknown, *reader.warnings()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Url:
+    """SCHEME://USER:PASSWORD@HOST:PORT/FOLDER, its escapes undone."""
+
+    scheme: str
+    user: str
+    password: str = field(repr=False)
+    host: str
+    """An IPv6 address has its brackets."""
+    port: int | None
+    path: str
+
+
+def _parse(text: str) -> _Url | None:
+    """Split a URL; None for what is none. All behind the host is the folder: kdump knows no queries."""
+    scheme, _, rest = text.partition("://")
+    authority, _, folder = rest.partition("/")
+    found = _AUTHORITY.fullmatch(authority)
+    if found is None or int(found["port"] or 0) > _PORT_MAX or (scheme.lower() == "file" and authority):
+        return None
+    try:
+        user, password, path = (
+            unquote(each, errors="strict") for each in (found["user"] or "", found["password"] or "", folder)
+        )
+    except UnicodeDecodeError:
+        return None
+    port = int(found["port"]) if found["port"] else None
+    return _Url(_SCHEMES[scheme.lower()], user, password, found["host"], port, f"/{path}")
 
 
 class _Reader(Variables):
@@ -138,11 +144,9 @@ class _Reader(Variables):
 
     def kernel(self) -> KernelChoice:
         """A version, or since kdump 2.0 the path of a file."""
-        name = self.text("KDUMP_KERNELVER")
-        assignment = self.assigned("KDUMP_KERNELVER")
-        if assignment is not None and "/" in name.removeprefix("/"):
+        if "/" in self.text("KDUMP_KERNELVER"):
             return KernelChoice(path=self.path("KDUMP_KERNELVER"))
-        return KernelChoice(version=name)
+        return KernelChoice(version=self.checked(targets.FileName, "KDUMP_KERNELVER"))
 
     def collector(self) -> Collector:
         command = self.text("KDUMP_TRANSFER")
@@ -169,52 +173,57 @@ class _Reader(Variables):
             )
         return self._url_target(assignment, urls[0])
 
-    def _url_target(self, assignment: shell.Assignment, url: str) -> tuple[Target, str]:
-        where = assignment.where
-        values.plain(url, "KDUMP_SAVEDIR", where)
-        if "://" not in url:
-            return Target(), values.absolute(url.removeprefix("file:"), "KDUMP_SAVEDIR", where)
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise where.error(f"KDUMP_SAVEDIR is no URL: {error}") from None
-        values.choice({name: name for name in _SCHEMES}, parts.scheme, "the scheme of KDUMP_SAVEDIR", where)
-        path = unquote(parts.path) or "/"
-        if parts.scheme == "file":
-            return Target(), values.absolute(path, "KDUMP_SAVEDIR", where)
-        server = parts.hostname or ""
-        values.host(server, "KDUMP_SAVEDIR", where)
-        return self._remote(parts, server, port, path)
+    def _url_target(self, assignment: shell.Assignment, text: str) -> tuple[Target, str]:
+        name, where = assignment.name, assignment.where
+        if "://" not in text:
+            path = text.removeprefix("file:")
+            return Target(), values.checked(targets.AbsolutePath, path, name, where)
+        values.choice(_SCHEMES, text.partition("://")[0].lower(), f"the scheme of {name}", where)
+        url = _parse(text)
+        if url is None:
+            raise where.error(f"{name} is no URL", "write ssh://USER@HOST:PORT/FOLDER, or the like")
+        values.checked(targets.AbsolutePath, url.path, name, where)
+        if url.scheme == "file":
+            return Target(), url.path
+        values.checked(targets.Host, url.host, name, where)
+        if url.user:
+            values.checked(targets.User, url.user, name, where)
+        return self._remote(assignment, url)
 
-    def _remote(self, parts: SplitResult, server: str, port: int | None, path: str) -> tuple[Target, str]:
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        bracketed = f"[{server}]" if ":" in server else server
-        scheme = _SAME_AS.get(parts.scheme, parts.scheme)
-        if scheme == "nfs":
+    def _remote(self, assignment: shell.Assignment, url: _Url) -> tuple[Target, str]:
+        if url.scheme == "nfs":
             # What is exported is not told apart from the folder in it: the mount is of the whole path.
-            return Target(TargetKind.NFS, f"{bracketed}:{path}", port=port, options=self._timeout()), "/"
-        if scheme == "cifs":
-            share, _, folder = path.lstrip("/").partition("/")
+            address = f"{url.host}:{url.path}"
+            return Target(TargetKind.NFS, address, port=url.port, options=self._timeout()), "/"
+        if url.scheme == "cifs":
+            share, _, folder = url.path.lstrip("/").partition("/")
+            address = f"//{url.host}/{share}"
+            values.checked(targets.SmbShare, address, assignment.name, assignment.where)
+            target = Target(TargetKind.CIFS, address, user=url.user, password=url.password, port=url.port)
+            return target, f"/{folder}"
+        if url.scheme == "ftp":
+            port = url.port or _FTP_PORT
             return Target(
-                TargetKind.CIFS, f"//{server}/{share}", user=user, password=password, port=port
-            ), f"/{folder}"
-        if scheme == "ftp":
-            return Target(TargetKind.FTP, bracketed, user=user, password=password, port=port or 21), path
-        keys = self.words("KDUMP_SSH_IDENTITY")
+                TargetKind.FTP, url.host, user=url.user, password=url.password, port=port
+            ), url.path
+        options = (("protocol", url.scheme), ("host_key", self.text("KDUMP_HOST_KEY")), *self._timeout())
         return Target(
             TargetKind.SSH,
-            f"{user or 'root'}@{server}",
-            ssh_key=keys[0] if keys else "",
-            user=user,
-            password=password,
-            port=port,
-            options=(
-                ("protocol", scheme),
-                ("host_key", self.text("KDUMP_HOST_KEY")),
-                *self._timeout(),
-            ),
-        ), path
+            f"{url.user or 'root'}@{url.host.strip('[]')}",
+            ssh_key=self._ssh_key(),
+            user=url.user,
+            password=url.password,
+            port=url.port,
+            options=options,
+        ), url.path
+
+    def _ssh_key(self) -> str:
+        """The first of the keys; names without a folder are those of root's."""
+        keys, assignment = self.words("KDUMP_SSH_IDENTITY"), self.assigned("KDUMP_SSH_IDENTITY")
+        if not keys or assignment is None:
+            return ""
+        path = keys[0] if keys[0].startswith("/") else f"{_KEYS_FOLDER}/{keys[0]}"
+        return values.checked(targets.AbsolutePath, path, assignment.name, assignment.where)
 
     def _timeout(self) -> tuple[tuple[str, str], ...]:
         return (("KDUMP_NET_TIMEOUT", str(self.number("KDUMP_NET_TIMEOUT", 30))),)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from pykexec.kdump.config.errors import Where, nearest, shown
 from pykexec.kdump.config.settings import Collector
+from pykexec.kdump.config.targets import Device, Program, Unfit
 
-_DEVICE_TAGS = ("LABEL=", "UUID=", "PARTLABEL=", "PARTUUID=")
-_HOST = re.compile(
-    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\])"
-)
-_BARE_IPV6 = re.compile(r"[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?")
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _LEVEL_MAX = 31  # makedumpfile(8), -d: a sum of 1, 2, 4, 8 and 16
 _COLLECTORS = ("makedumpfile", "cp", "scp", "dd", "rsync", "cat")
 _COMPRESSIONS = ("-c", "-l", "-p", "-z", "-E")
 
 
 T = TypeVar("T")
+C = TypeVar("C", bound=str)
 
 
 def choice(values: Mapping[str, T], text: str, name: str, where: Where) -> T:
@@ -43,16 +39,17 @@ def number(text: str, name: str, where: Where, *, least: int = 0, most: int = 1 
     return int(text)
 
 
-def absolute(text: str, name: str, where: Where) -> str:
-    """An absolute path."""
-    if not text.startswith("/"):
-        raise where.error(f"{name} has to be an absolute path, not {shown(text)}")
-    return plain(text, name, where)
+def checked(kind: Callable[[str], C], text: str, name: str, where: Where) -> C:
+    """Text as a type of `targets`."""
+    try:
+        return kind(text)
+    except Unfit as error:
+        raise where.error(f"{name}{error.fault}", error.hint) from None
 
 
 def plain(text: str, name: str, where: Where) -> str:
     """Text that has only printable characters."""
-    if any(not each.isprintable() and each != "\t" for each in text):
+    if not text.replace("\t", " ").isprintable():
         raise where.error(f"{name} has an unprintable character in it: {shown(text)}")
     return text
 
@@ -66,43 +63,12 @@ def words(text: str, name: str, where: Where) -> tuple[str, ...]:
         raise where.error(f"{name}: a quote that does not end in {shown(text)}") from None
 
 
-def device(text: str, name: str, where: Where) -> str:
+def device(text: str, name: str, where: Where) -> Device:
     """A block device or what names one: /dev/..., LABEL=, UUID=, PARTLABEL=, PARTUUID=."""
-    tag = next((each for each in ("/dev/", *_DEVICE_TAGS) if text.startswith(each)), None)
-    if tag is None:
-        raise where.error(
-            f"{name}: {shown(text)} names no device", f"write /dev/... or one of {', '.join(_DEVICE_TAGS)}"
-        )
-    if text == tag or text in ("/dev/null", "/dev/zero") or any(each.isspace() for each in text):
-        raise where.error(f"{name}: {shown(text)} is no device to keep a dump on")
-    return plain(text, name, where)
-
-
-def host(text: str, name: str, where: Where) -> str:
-    """A host's name or address."""
-    if not _HOST.fullmatch(text) and not _BARE_IPV6.fullmatch(text):
-        raise where.error(f"{name}: {shown(text)} is no name or address of a host")
-    return text
-
-
-def nfs_export(text: str, name: str, where: Where) -> str:
-    """HOST:/FOLDER."""
-    server, colon, _folder = text.partition(":/")
-    if not colon:
-        raise where.error(f"{name} has to be HOST:/FOLDER, not {shown(text)}")
-    if not _HOST.fullmatch(server):
-        hint = "put an IPv6 address in brackets: [2001:db8::1]:/export" if ":" in server else None
-        raise where.error(f"{name}: {shown(server)} is no name or address of a host", hint)
-    return plain(text, name, where)
-
-
-def user_and_host(text: str, name: str, where: Where) -> str:
-    """USER@HOST."""
-    user, at, server = text.partition("@")
-    if not at or not _USER.fullmatch(user):
-        raise where.error(f"{name} has to be USER@HOST, not {shown(text)}")
-    host(server, name, where)
-    return text
+    found = checked(Device, text, name, where)
+    if found.startswith("/") and not found.startswith("/dev/"):
+        raise where.error(f"{name}: {shown(text)} names no device", "devices are below /dev")
+    return found
 
 
 def collector(text: str, name: str, where: Where) -> Collector:
@@ -110,7 +76,7 @@ def collector(text: str, name: str, where: Where) -> Collector:
     command = words(text, name, where)
     if not command:
         raise where.error(f"{name} is empty", "makedumpfile -l -d 31 is usual")
-    program = command[0].rpartition("/")[2]
+    program = checked(Program, command[0], name, where).rpartition("/")[2]
     near = nearest(program, _COLLECTORS) if program not in _COLLECTORS and "/" not in command[0] else None
     if near:
         raise where.error(f"{name}: unknown program {shown(program)}", near)

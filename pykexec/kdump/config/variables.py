@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pykexec.kdump.config import shell, values
+from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config.names import Format
 
 
 class Variables:
     """Every method raises ConfigError with the place of a bad value; a missing one is the default."""
 
-    def __init__(self, text: str, file: str, known: frozenset[str]) -> None:
-        """Read `text`, the contents of `file`; raises ConfigError for a name that is not known."""
-        self._assignments = shell.parse(text, file)
-        self._assignments.require_known(known)
+    def __init__(self, text: str, form: Format) -> None:
+        """Read `text`, the contents of a file of that format."""
+        self._assignments = shell.parse(text, f"/{form.file}", form.names)
+        self.unknown = tuple(self._assignments.unknown(form))
+        """Warnings of names that the tool ignores."""
 
     def assigned(self, name: str) -> shell.Assignment | None:
         """Where it was given a value, if it was and the value is not empty."""
@@ -28,9 +30,21 @@ class Variables:
         assignment = self.assigned(name)
         return values.plain(assignment.value, name, assignment.where) if assignment else default
 
-    def path(self, name: str) -> str:
+    def checked(self, kind: type[str], name: str) -> str:
+        """The value as a type of `targets`."""
         assignment = self.assigned(name)
-        return values.absolute(assignment.value, name, assignment.where) if assignment else ""
+        return values.checked(kind, assignment.value, name, assignment.where) if assignment else ""
+
+    def path(self, name: str) -> str:
+        return self.checked(targets.AbsolutePath, name)
+
+    def programs(self, name: str) -> tuple[str, ...]:
+        assignment = self.assigned(name)
+        return tuple(
+            values.checked(targets.Program, word, name, assignment.where)
+            for word in self.words(name)
+            if assignment
+        )
 
     def words(self, name: str) -> tuple[str, ...]:
         assignment = self.assigned(name)

@@ -1,13 +1,29 @@
-"""The doctor: what is wrong with a machine's kdump, from facts alone. Nothing is loaded, run or changed."""
+"""The doctor: what is wrong with a machine's kdump. Nothing is loaded or changed.
+
+Facts alone decide. On the running machine the code that starts the service is asked, too, which runs mdadm
+and ssh-keygen to find out about the dump target.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
 
-from pykexec.errors import PykexecError
+from pykexec import redact
+from pykexec.errors import PykexecError, printable
 from pykexec.kdump.console_log import Ending, as_object
-from pykexec.kdump.doctor import blocker, capture, kernel, load, memory, reservation, target, tools, trigger
+from pykexec.kdump.doctor import (
+    blocker,
+    capture,
+    kernel,
+    load,
+    memory,
+    reservation,
+    starting,
+    target,
+    tools,
+    trigger,
+)
 from pykexec.kdump.doctor.facts import FACTS, Facts
 from pykexec.kdump.doctor.finding import Check, Finding, Judgement, Stage, Verdict, unknown
 from pykexec.kdump.doctor.places import Places
@@ -42,6 +58,7 @@ CATALOGUE: tuple[Check, ...] = (
     *memory.CHECKS,
     *target.CHECKS,
     *tools.CHECKS,
+    *starting.CHECKS,
 )
 """All checks, in the order in which faults show."""
 
@@ -61,10 +78,11 @@ def _finding(check: Check, facts: Facts) -> Finding:
         check.stage,
         check.title,
         judgement.verdict,
-        judgement.cause,
-        tuple(_printable(each) for each in judgement.evidence),
-        judgement.remedy,
-        judgement.command,
+        printable(redact.text(judgement.cause)),
+        # Reports are for others to read, and say the same of a snapshot, which has no secrets any more.
+        tuple(printable(redact.text(each)) for each in judgement.evidence),
+        printable(redact.text(judgement.remedy)),
+        str(judgement.command),
     )
 
 
@@ -75,15 +93,11 @@ def _judgement(check: Check, facts: Facts) -> Judgement:
         return unknown(error.what)
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
-
-
 def is_armed(findings: Sequence[Finding]) -> bool | None:
-    """Whether a crash now would start a capture kernel; None where that cannot be told."""
+    """Whether a crash now would start a capture kernel, with a place for the dump; None: cannot tell."""
     verdicts = {finding.id: finding.verdict for finding in findings}
     if verdicts.get("L17") is Verdict.FINE:
-        return True
+        return verdicts.get("S15") is not Verdict.WRONG
     return False if any(verdicts.get(each) is Verdict.WRONG for each in _BLOCKING) else None
 
 
@@ -124,6 +138,9 @@ def _head(findings: Sequence[Finding], ending: Ending | None) -> Iterator[str]:
         yield f"mend first: {first.cause} ({first.id})"
         yield from (f"         {each}" for each in first.evidence)
         yield f"       $ {first.command}" if first.command else f"       > {first.remedy}"
+    blind = sum("(V1)" in each.cause for each in findings if each.verdict is Verdict.UNKNOWN)
+    if blind:
+        yield f"{blind} checks need the configuration, which cannot be understood (V1)"
 
 
 def _lines(findings: Sequence[Finding], everything: bool) -> Iterator[str]:

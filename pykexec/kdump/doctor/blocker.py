@@ -9,13 +9,14 @@ from pykexec.kdump.doctor.finding import Finding, Verdict
 
 # Each may be the cause of those behind it, which will be gone with it.
 _NOTHING_LOADED = (
-    "P1", "P8", "P2", "R1", "R3", "R12", "R11", "R5", "R2", "P3", "P4", "P7", "V1", "L18", "P5", "P6", "P9",
-    "P10", "P12", "P13", "L14", "L4", "L1", "L10", "L5", "L6", "L7", "L8", "L11", "L17",
+    "P1", "P8", "P2", "R1", "R3", "R11", "R5", "R2", "P3", "P4", "P7", "V1", "L18", "P5", "P6", "P9",
+    "P10", "P12", "P13", "L14", "V4", "L4", "L1", "L10", "L5", "L6", "L7", "L8", "L11", "L17",
+    "R12",
 )  # fmt: skip
 # What costs the dump although a crash kernel is loaded; the rest are risks and advice.
 _LOADED = (
-    "L19", "V1", "P11", "P14", "R6", "R8", "R10", "R4", "O3", "O1", "O8", "O2", "O4", "V3", "S8", "B11",
-    "B15", "L13", "O5", "S5", "S6", "S1", "S2", "S12", "S9", "S3", "S4", "L15",
+    "L19", "P11", "P14", "R6", "R8", "R10", "R4", "O3", "O1", "O8", "O2", "O4", "V3", "S8", "B11",
+    "B15", "L13", "O5", "S5", "S15", "V4", "S6", "S1", "S2", "S12", "S9", "S3", "S4", "V1", "L15",
 )  # fmt: skip
 
 

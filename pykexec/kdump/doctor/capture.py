@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pykexec.command_line import name_of
@@ -9,11 +10,11 @@ from pykexec.kdump.config.capture_line import finds_boot_cpu
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.console_log import shown
+from pykexec.kdump.console_rules import RULES
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 
 NO_CONSOLE = "no console log of a crash was given"
-NOT_CONFIGURED = "kdump is not configured here: the capture kernel's command line is not known"
 
 
 def ended_with(facts: Facts, finding: str) -> Judgement | None:
@@ -26,11 +27,26 @@ def ended_with(facts: Facts, finding: str) -> Judgement | None:
 
 
 def seen(facts: Facts, finding: str) -> Judgement:
-    """A fault that only a console log shows."""
+    """A fault that only a console log shows. A capture that did not come so far tells nothing of it."""
     found = ended_with(facts, finding)
     if found is not None:
         return found
-    return unknown(NO_CONSOLE) if facts.ending is None else fine("the console log shows no sign of it")
+    if facts.ending is None:
+        return unknown(NO_CONSOLE)
+    if facts.ending.stage is Reached.NO_CRASH:
+        return unknown(facts.ending.cause)
+    order = list(Reached)
+    if order.index(facts.ending.stage) <= max(map(order.index, _stages(finding))):
+        return unknown(f"the console log does not go that far: {facts.ending.cause}")
+    return fine("the console log shows no sign of it")
+
+
+def _stages(finding: str) -> list[Reached]:
+    """The stages in which a finding may show."""
+    stages = [rule.stage for rule in RULES if rule.finding == finding]
+    return stages or [
+        Reached.PURGATORY
+    ]  # B3 alone is of no rule: it ends a capture before its kernel speaks
 
 
 def _parameters(facts: Facts, names: Iterable[str]) -> list[str]:
@@ -42,7 +58,7 @@ def _parameters(facts: Facts, names: Iterable[str]) -> list[str]:
 def _without(facts: Facts, names: Iterable[str], cause: str, remedy: str) -> Judgement:
     """Parameters that the capture kernel must not get."""
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     found = _parameters(facts, names)
     return wrong(cause, *found, remedy=remedy) if found else fine("none of them is on its command line")
 
@@ -102,9 +118,13 @@ def _trampoline(facts: Facts) -> Judgement:
 
 def _boot_cpu(facts: Facts) -> Judgement:
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
-    if facts.arch != "x86_64" or finds_boot_cpu(facts.capture_release):
-        return fine("the kernel knows the boot CPU, or needs not to")
+        return unknown(facts.unconfigured)
+    if facts.arch == "aarch64":
+        return fine("any CPU can start another one (PSCI)")
+    if finds_boot_cpu(facts.capture_release):
+        return fine(f"Linux {facts.capture_release} finds the boot CPU out by itself")
+    if facts.arch not in _X86:
+        return unknown(f"whether the boot CPU matters on {facts.arch} is not known")
     cpus = _parameters(facts, ["nr_cpus", "maxcpus"])
     if cpus and cpus[-1].endswith("=1"):
         return fine(cpus[-1])
@@ -115,6 +135,9 @@ def _boot_cpu(facts: Facts) -> Judgement:
         cpus[-1] if cpus else "no nr_cpus=",
         remedy="append nr_cpus=1, or disable_cpu_apicid= with the boot CPU's initial apicid (/proc/cpuinfo)",
     )
+
+
+_X86 = ("x86_64", "i686", "i586", "i486", "i386")
 
 
 def _irqpoll(facts: Facts) -> Judgement:
@@ -131,7 +154,7 @@ def _devices_reset(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     if _parameters(facts, ["reset_devices"]):
         return fine("reset_devices")
     return wrong(
@@ -178,15 +201,16 @@ def _ignition(facts: Facts) -> Judgement:
     return _without(facts, names, cause, _TAKE_AWAY)
 
 
-_SERIAL = ("ttyS", "ttyAMA", "hvc", "ttyUL", "ttysclp", "ttySAC", "ttymxc")
+_SCREEN = re.compile(r"console=(?:tty\d*|null|)(?:,.*)?")
+"""Drivers call their consoles as they like; those of the screen all have one name."""
 
 
 def _console(facts: Facts) -> Judgement:
     words = facts.capture_words
     if words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     consoles = [word for word in words if word.startswith("console=")]
-    if any(word.startswith(tuple(f"console={name}" for name in _SERIAL)) for word in consoles):
+    if not all(_SCREEN.fullmatch(word) for word in consoles):
         return fine(*consoles)
     return wrong(
         "the capture kernel has no serial console: the screen stays dark, and nothing tells what happens",
@@ -209,6 +233,8 @@ def _graphics(facts: Facts) -> Judgement:
     ]
     if facts.settings is not None and facts.settings.dialect is not Dialect.FEDORA:
         left = [name for name in left if name in ("nouveau", "nvidia")]
+    if left and facts.config_error is not None:
+        return unknown(facts.unconfigured)
     if not left:
         return fine("no graphics driver that is known to hang after a crash")
     return wrong(
@@ -222,10 +248,12 @@ def _memory_encryption(facts: Facts) -> Judgement:
     if facts.log is None:
         return unknown("the kernel's log is not known")
     active = facts.log_line(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)")
+    if active is None and facts.arch not in _ENCRYPTION_IS_LOGGED:
+        return unknown(f"whether memory is encrypted on {facts.arch} is not known")
     if active is None:
         return fine("no memory encryption is active")
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     setting = _parameters(facts, ["mem_encrypt"])
     running = [word for word in facts.words if word.startswith("mem_encrypt=")]
     nothing = "no mem_encrypt="
@@ -239,10 +267,15 @@ def _memory_encryption(facts: Facts) -> Judgement:
     )
 
 
+_ENCRYPTION_IS_LOGGED = ("x86_64", "aarch64")  # as what the pattern looks for; arm64 has neither
+
+
 def _its(facts: Facts) -> Judgement:
     """The first kernel's LPI tables cannot be moved once they are in use; only EFI passes them on."""
+    if facts.arch in _X86:
+        return fine("no GIC: this is no Arm machine")
     if facts.arch != "aarch64":
-        return fine("no GIC")
+        return unknown(f"what interrupt controllers {facts.arch} has is not known")
     its = _its_nodes(facts)
     if its is None:
         return unknown("no device tree: whether the GIC has an ITS is not known")
@@ -279,9 +312,6 @@ def _network(facts: Facts) -> Judgement:
 
 
 def _came_up(facts: Facts) -> Judgement:
-    ending = facts.ending
-    if ending is not None and ending.stage is Reached.NO_CRASH:
-        return unknown(ending.cause)
     return seen(facts, "B18")
 
 

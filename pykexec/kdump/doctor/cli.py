@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from pykexec.errors import FileError, UsageError
+from pykexec.errors import FileError, UsageError, printable
 from pykexec.kdump import console_log, doctor
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.places import LISTING, Listing, Places
 from pykexec.kdump.options import JSON, MACHINE, chosen
 from pykexec.machine import IDENTITY, Machine
-from pykexec.machine.text import read_text
+from pykexec.machine.text import read_object
 
 
 @click.command("doctor")
@@ -43,7 +44,8 @@ def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json
         return _examine(snapshot, log, everything=everything, as_json=as_json)
     print(console_log.as_json(ending) if as_json else console_log.as_text(ending), end="")
     saved = ending.stage is console_log.Stage.SAVED
-    return 0 if saved else 1 if ending.stage is console_log.Stage.NO_CRASH else 3
+    nothing_told = ending.stage in (console_log.Stage.NO_CRASH, console_log.Stage.UNKNOWN)
+    return 0 if saved else 1 if nothing_told else 3
 
 
 def _examine(
@@ -62,19 +64,30 @@ def _examine(
 
 
 @click.command("snapshot")
-@click.argument("file")
-def _snapshot(file: str) -> int:
+@click.argument("file", required=False)
+@click.option("--list", "only_list", is_flag=True, help="Say what would be in it, and write nothing.")
+def _snapshot(file: str | None, only_list: bool) -> int:
     """Write what doctor, and plans, look at to FILE (.tar), for pykdump doctor --machine FILE elsewhere.
 
-    It holds configuration, kernel messages and names, but nothing of memory, kernels or keys: look before
-    you publish one.
+    In it are: kdump's configuration, the boot loader's and udev's rules for it, command lines, kernel
+    messages, the kernel's configuration, the list of packages, names of devices and mounts, and where things
+    lie in memory. Not in it are: contents of memory, kernels, images and keys. Passwords, tokens and the
+    like are taken out of command lines, configuration, addresses and messages; of the audit log only
+    SELinux's denials are kept. Names of machines and users stay: look before you publish one.
     """
     from pykexec.arch import for_machine
     from pykexec.kdump.doctor import collect
-    from pykexec.machine.snapshot import write_snapshot
+    from pykexec.machine import snapshot
 
     machine = Machine.live()
-    count = write_snapshot(machine, file, for_machine(machine).facts, collect.contents(machine))
+    arch_facts, more = for_machine(machine).facts, collect.contents(machine)
+    if only_list:
+        for name, data in itertools.chain(snapshot.contents(machine, arch_facts), more):
+            print(f"{len(data):>9} {printable(name)}")
+        return 0
+    if file is None:
+        raise UsageError("missing argument FILE", hint="name the archive to write, or --list what is in it")
+    count = snapshot.write_snapshot(machine, file, arch_facts, more)
     print(f"{file}: {count} files")
     return 0
 
@@ -85,7 +98,7 @@ COMMANDS = (_doctor, _snapshot)
 def _places(snapshot: str | None, machine: Machine) -> Places:
     if snapshot is None:
         return Places("/")
-    listing = read_text(machine.root, LISTING)
+    listing = read_object(machine.root, LISTING)
     if listing is not None:
         return Listing(listing)
     # A folder is a whole system's, or an unpacked snapshot.

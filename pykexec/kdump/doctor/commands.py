@@ -1,35 +1,68 @@
-"""Remedies as one line for root's shell, for the distribution that a machine has."""
+"""Remedies as commands, for the distribution that a machine has."""
 
 from __future__ import annotations
 
-from pykexec.kdump.doctor.facts import Facts
+import re
 
-START = "pykdump start"
+from pykexec.kdump import crashkernel
+from pykexec.kdump.crashkernel import Clause
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.shell import NO_COMMAND, Command, run, write
+
+START = run("pykdump", "start")
+REBOOT = run("reboot")
 
 _FOLDERS = ("usr/sbin", "usr/bin", "sbin")
+_GRUB_FOLDER = "/etc/default/grub.d"
+_GRUB_FILE = f"{_GRUB_FOLDER}/pykdump.cfg"
+# deb-control(5), Package; what else packages are called begins and goes on no other way.
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{1,99}")
 
 
-def reserve(facts: Facts, parameter: str) -> str:
-    """Reserve with crashkernel=PARAMETER from the next boot on; "" where there is no telling how."""
-    if not parameter:
-        return ""
-    if _has(facts, "grubby"):
-        return f"grubby --update-kernel=ALL --args=crashkernel={parameter} && reboot"
-    if _has(facts, "update-grub") or (not facts.places.are_known and facts.text("var/lib/dpkg/status")):
-        # Behind kdump-tools.cfg, which sets one too: the last crashkernel= holds.
-        line = f'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT crashkernel={parameter}"'
-        return f"echo '{line}' > /etc/default/grub.d/pykdump.cfg && update-grub && reboot"
-    return ""
+def reserve(facts: Facts, clause: Clause) -> Command:
+    """Reserve what the clause asks for from the next boot on.
+
+    No command where there is no telling how, or where it would have no effect beside the crashkernel= that
+    are there already.
+    """
+    parameter = f"{crashkernel.PARAMETER}{crashkernel.render(clause)}"
+    if has(facts, "grubby"):  # which puts it in the place of those that are there
+        how, line = run("grubby", "--update-kernel=ALL", f"--args={parameter}"), parameter
+    elif has(facts, "update-grub") or (not facts.places.are_known and facts.text("var/lib/dpkg/status")):
+        # Behind kdump-tools.cfg, which sets one too: of several plain ones the last holds.
+        how = run("mkdir", "-p", _GRUB_FOLDER)
+        how = how.then(write(_GRUB_FILE, f'{_GRUB_VARIABLE}="${_GRUB_VARIABLE} {parameter}"'))
+        how, line = how.then(run("update-grub")), f"{facts.machine.command_line} {parameter}"
+    else:
+        return NO_COMMAND
+    found = crashkernel.reservation(line, facts.total_memory, facts.traits)
+    return how.then(REBOOT) if found.clause == clause and found.size else NO_COMMAND
 
 
-def install(facts: Facts, package: str) -> str:
-    """Install a package, or its newest version."""
-    if _has(facts, "apt-get") or facts.text("var/lib/dpkg/status"):
-        return f"apt-get install {package}"
-    if _has(facts, "dnf"):
-        return f"dnf install {package}"
-    return f"zypper install {package}" if _has(facts, "zypper") else ""
+_GRUB_VARIABLE = "GRUB_CMDLINE_LINUX_DEFAULT"
 
 
-def _has(facts: Facts, program: str) -> bool:
+def install(facts: Facts, package: str) -> Command:
+    """Install a package, or its newest version; no command for what cannot be a package's name."""
+    if not is_package(package):
+        return NO_COMMAND
+    if has(facts, "apt-get") or facts.text("var/lib/dpkg/status"):
+        return run("apt-get", "install", package)
+    managers = ("dnf", "zypper")
+    return next((run(each, "install", package) for each in managers if has(facts, each)), NO_COMMAND)
+
+
+def is_package(name: str) -> bool:
+    """Whether a package can be called so."""
+    return _PACKAGE.fullmatch(name) is not None
+
+
+def ways(facts: Facts, *lines: str) -> str:
+    """Of commands those whose program is there, as a list for people; all where that is not known."""
+    there = [each for each in lines if not facts.places.are_known or has(facts, each.partition(" ")[0])]
+    return ", ".join(there)
+
+
+def has(facts: Facts, program: str) -> bool:
+    """Whether a program is there, as far as that is known."""
     return any(facts.places.size(f"/{folder}/{program}") is not None for folder in _FOLDERS)

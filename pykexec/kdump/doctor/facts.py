@@ -6,11 +6,10 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from pykexec import optionparser
-from pykexec.errors import MachineError
+from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import config, crashkernel, kerneltraits, sizing
 from pykexec.kdump.config import capture_line
@@ -26,7 +25,8 @@ from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.text import LOG_MAX, read_end, read_number, read_text
+from pykexec.remembered import remembered
 
 LOG = "var/log/dmesg"
 """Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
@@ -62,6 +62,7 @@ FACTS = (
     "sys/block/dm-*/dm/name",
     "sys/block/dm-*/dm/uuid",
     "sys/block/dm-*/slaves/*/dm/uuid",
+    "sys/fs/btrfs/*/devices/*/size",
     "sys/class/iscsi_session/*/targetname",
     "sys/class/watchdog/*/identity",
     "sys/class/watchdog/*/state",
@@ -82,6 +83,9 @@ FACTS = (
 """The files read besides those of `Machine`, for snapshots."""
 
 _CONFIG_MAX = 8 << 20
+_LINE_MAX = 1024  # kernel/printk/internal.h: PRINTKRB_RECORD_MAX
+_RECEIPT_MAX = 1 << 20
+_RELEASE = re.compile(r"[\w.+~-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,33 +120,35 @@ class Facts:
 
     # The machine
 
-    @cached_property
+    @remembered
     def arch(self) -> str:
         return self.machine.uname_machine
 
     @property
     def release(self) -> str:
-        return self.machine.kernel_release
+        """The running kernel's; "" where it is not known, or could not be part of a file's name."""
+        found = self.machine.kernel_release
+        return found if _RELEASE.fullmatch(found) else ""
 
-    @cached_property
+    @remembered
     def version(self) -> tuple[int, int] | None:
         """The running kernel's."""
         found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
         return (int(found[1]), int(found[2])) if found else None
 
-    @cached_property
+    @remembered
     def words(self) -> tuple[str, ...]:
         """The running kernel's command line."""
         return tuple(self.machine.command_line.split())
 
-    @cached_property
+    @remembered
     def log(self) -> str | None:
         """The running kernel's log, as far as there is one."""
         if self._log is not None:
             return self._log
         # On a running system the file may be of an earlier boot.
         live = read_kernel_log() if self.machine.is_live else None
-        return read_text(self.machine.root, LOG) if live is None else live
+        return self.end_of(LOG) if live is None else live
 
     def log_line(self, pattern: str) -> str | None:
         """The first line of the log in which a regular expression matches."""
@@ -156,6 +162,14 @@ class Facts:
     def text(self, path: str) -> str | None:
         return read_text(self.machine.root, path)
 
+    def end_of(self, path: str) -> str | None:
+        """The end of a log, as snapshots have it, in lines that are not longer than those of kernels."""
+        data = read_end(self.machine.root, path, LOG_MAX)
+        if data is None:
+            return None
+        lines = data.decode("utf-8", "surrogateescape").splitlines()
+        return "\n".join(line[:_LINE_MAX] for line in lines)
+
     def number(self, path: str) -> int | None:
         return read_number(self.machine.root, path)
 
@@ -163,13 +177,13 @@ class Facts:
         """A number in /proc/sys/kernel."""
         return read_number(self.machine.root, f"proc/sys/kernel/{name}", 10)
 
-    @cached_property
+    @remembered
     def modules(self) -> frozenset[str] | None:
         """Names of the modules that are loaded; None where that is not known."""
         text = self.text("proc/modules")
         return None if text is None else frozenset(re.findall(r"^(\S+) ", text, re.M))
 
-    @cached_property
+    @remembered
     def kernel_config(self) -> Mapping[str, str] | None:
         """The running kernel's CONFIG_... = value; what is off is missing. None where it is not known."""
         text = self.text(f"boot/config-{self.release}") if self.release else None
@@ -187,7 +201,7 @@ class Facts:
                 raise MachineError(f"/proc/config.gz: {error}") from error
         return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.M))
 
-    @cached_property
+    @remembered
     def mounts(self) -> tuple[Mount, ...] | None:
         text = self.text("proc/self/mounts")
         if text is None:
@@ -201,15 +215,28 @@ class Facts:
 
     # The reservation
 
-    @cached_property
+    @property
+    def has_low_part(self) -> bool:
+        """Whether devices of such machines are known to need memory below 4 GiB for DMA.
+
+        include/linux/crash_reserve.h: the architectures with SIZE,low.
+        """
+        return self.arch in ("x86_64", "aarch64", "riscv64", "loongarch64")
+
+    @property
+    def no_low_part(self) -> str:
+        """Why nothing can be said where that is not known."""
+        return f"what memory devices of {self.arch} need for DMA is not known"
+
+    @remembered
     def total_memory(self) -> int:
         return self.machine.iomem.system_ram.size
 
-    @cached_property
+    @remembered
     def traits(self) -> kerneltraits.KernelTraits:
-        return kerneltraits.traits(self.arch, self.release, self.machine.command_line)
+        return sizing.traits_of(self.machine)
 
-    @cached_property
+    @remembered
     def expected(self) -> crashkernel.Reservation:
         """What the command line should have reserved."""
         return crashkernel.reservation(self.machine.command_line, self.total_memory, self.traits)
@@ -224,12 +251,31 @@ class Facts:
 
     # The configuration
 
-    @cached_property
-    def settings(self) -> Settings | None:
-        """None where kdump is not configured. Raises ConfigError."""
-        return config.read(self.machine.root)
+    @remembered
+    def _configuration(self) -> tuple[Settings | None, PykexecError | None]:
+        try:
+            return config.read(self.machine.root), None
+        except PykexecError as error:
+            return None, error
 
-    @cached_property
+    @property
+    def settings(self) -> Settings | None:
+        """None where kdump is not configured, or its configuration cannot be understood."""
+        return self._configuration[0]
+
+    @property
+    def config_error(self) -> PykexecError | None:
+        """Why the configuration cannot be understood; None where it can, or there is none."""
+        return self._configuration[1]
+
+    @property
+    def unconfigured(self) -> str:
+        """Why there are no settings."""
+        if self.config_error is not None:
+            return "this needs the configuration, which cannot be understood (V1)"
+        return "kdump is not configured here"
+
+    @remembered
     def system_call(self) -> str | None:
         """The one that the configured arguments ask for ("auto" without any); None without a configuration.
 
@@ -239,7 +285,7 @@ class Facts:
             return None
         return optionparser.parse(self.settings.kexec_arguments).system_call
 
-    @cached_property
+    @remembered
     def capture_line(self) -> CaptureLine | None:
         """The capture kernel's command line as the configuration makes it; None without a configuration."""
         if self.settings is None:
@@ -249,16 +295,25 @@ class Facts:
             capture_line.read_facts(self.machine, self.kernel_path or "", self.capture_release),
         )
 
-    @cached_property
-    def capture_words(self) -> tuple[str, ...] | None:
-        return None if self.capture_line is None else tuple(self.capture_line.text.split())
+    @remembered
+    def capture_text(self) -> str | None:
+        """That line's text; without a configuration that of the line that is loaded."""
+        if self.capture_line is not None:
+            return self.capture_line.text
+        return None if self.loaded is None else self.loaded.command_line
 
-    @cached_property
+    @remembered
+    def capture_words(self) -> tuple[str, ...] | None:
+        return None if self.capture_text is None else tuple(self.capture_text.split())
+
+    @remembered
     def kernel_path(self) -> str | None:
         """The kernel that will be loaded, as far as it can be found."""
+        if self.settings is None and self.loaded is not None:
+            return self.loaded.kernel
         return self._first(self._kernel_candidates())
 
-    @cached_property
+    @remembered
     def capture_release(self) -> str:
         """Of the kernel that will be loaded; where that does not tell, the running kernel's."""
         choice = self.settings.kernel if self.settings else KernelChoice()
@@ -267,8 +322,11 @@ class Facts:
         file = self.kernel_file if choice.path else None
         return (release_of(file.data) if file else None) or self.release
 
-    @cached_property
+    @remembered
     def initrd_path(self) -> str | None:
+        """The initramfs that will be loaded, as far as it can be found."""
+        if self.settings is None and self.loaded is not None:
+            return self.loaded.initrd
         return self._first(self._initrd_candidates())
 
     def _first(self, candidates: list[str]) -> str | None:
@@ -293,7 +351,7 @@ class Facts:
             "/var/lib/kdump/initrd",
         ]
 
-    @cached_property
+    @remembered
     def kernel_file(self) -> FileData | None:
         """The kernel to be loaded; None where it is not known or not there. Raises FileError."""
         if (
@@ -304,7 +362,7 @@ class Facts:
             return None
         return self.places.open(self.kernel_path, "kernel")
 
-    @cached_property
+    @remembered
     def initrd_file(self) -> FileData | None:
         if (
             self.initrd_path is None
@@ -314,7 +372,7 @@ class Facts:
             return None
         return self.places.open(self.initrd_path, "initrd")
 
-    @cached_property
+    @remembered
     def estimate(self) -> Estimate | None:
         """What the capture kernel will need; None where kernel or initramfs are not known."""
         if self.kernel_file is None or self.initrd_file is None:
@@ -324,7 +382,7 @@ class Facts:
             self.machine,
             self.kernel_file,
             self.initrd_file,
-            self.capture_line.text if self.capture_line else "",
+            self.capture_text or "",
             network=network,
             kernel_log=self.log or "",
         )
@@ -332,12 +390,12 @@ class Facts:
 
     # What is loaded
 
-    @cached_property
+    @remembered
     def boot(self) -> str:
         """The id of this boot; "" where it is not known."""
         return (self.text("proc/sys/kernel/random/boot_id") or "").strip()
 
-    @cached_property
+    @remembered
     def loaded(self) -> Receipt | None:
         """The receipt of what is loaded; None where nothing is, or not by pykdump."""
         receipt = self._receipt(receipts.LOADED)
@@ -345,18 +403,18 @@ class Facts:
             return None
         return receipt
 
-    @cached_property
+    @remembered
     def proven(self) -> Receipt | None:
         """The receipt of what was loaded when a test last passed."""
         return self._receipt(receipts.PROVEN)
 
     def _receipt(self, path: Path) -> Receipt | None:
-        text = self.text(str(path).lstrip("/"))
+        text = read_text(self.machine.root, str(path).lstrip("/"), _RECEIPT_MAX)
         return None if text is None else receipts.parse(text)
 
     # A capture that failed
 
-    @cached_property
+    @remembered
     def ending(self) -> Ending | None:
         """Where the capture in the console's log stopped; None without such a log."""
         return None if self.console is None else diagnose(self.console)

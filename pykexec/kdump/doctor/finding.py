@@ -6,7 +6,9 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pykexec.errors import PykexecError
 from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.shell import NO_COMMAND, Command
 
 
 class Stage(enum.Enum):
@@ -39,8 +41,9 @@ class Judgement:
     cause: str = ""
     evidence: tuple[str, ...] = ()
     remedy: str = ""
-    command: str = ""
-    """One line for a shell that does what the remedy says; empty where there is none."""
+    """What to do. No text from outside is in it, but what was parsed of it."""
+    command: Command = NO_COMMAND
+    """What does as the remedy says."""
 
 
 def fine(*evidence: str) -> Judgement:
@@ -48,8 +51,13 @@ def fine(*evidence: str) -> Judgement:
     return Judgement(Verdict.FINE, evidence=evidence)
 
 
-def wrong(cause: str, *evidence: str, remedy: str, command: str = "") -> Judgement:
+def wrong(cause: str, *evidence: str, remedy: str, command: Command = NO_COMMAND) -> Judgement:
     return Judgement(Verdict.WRONG, cause, evidence, remedy, command)
+
+
+def said(error: PykexecError) -> tuple[str, ...]:
+    """An error as evidence. Its hint is no remedy: it may have words of the file at fault in it."""
+    return (error.what, error.hint) if error.hint else (error.what,)
 
 
 def unknown(why: str) -> Judgement:
@@ -79,3 +87,4 @@ class Finding:
     evidence: tuple[str, ...]
     remedy: str
     command: str = ""
+    """One line for a shell that does what the remedy says; empty where there is none."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pykexec.errors import MachineError
 from pykexec.formats import magic
+from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.shell import run
 
 _CAP_SYS_BOOT = 22  # include/uapi/linux/capability.h
 _OTHER_KERNEL = "boot a kernel that is built with it"
@@ -45,7 +47,7 @@ def _capability(facts: Facts) -> Judgement:
         "CAP_SYS_BOOT is missing, as in a container",
         f"CapEff {masks[0][1]}",
         remedy="run on the host, as root",
-        command="sudo pykdump start",
+        command=run("sudo", "pykdump", "start"),
     )
 
 
@@ -59,9 +61,17 @@ def _load_disabled(facts: Facts) -> Judgement:
         "the sysctl kernel.kexec_load_disabled forbids any load until the next boot",
         "kernel.kexec_load_disabled = 1",
         remedy="find what sets it: grep -r kexec_load_disabled /etc/sysctl.d /etc/sysctl.conf; then reboot",
-        command="grep -rls kexec_load_disabled /etc/sysctl.conf /etc/sysctl.d /usr/lib/sysctl.d"
-        " | xargs -r sed -i /kexec_load_disabled/d && reboot",
+        command=run(*_SYSCTL_FILES, "-exec", "sed", "-i", "/kexec_load_disabled/d", "{}", "+").then(
+            commands.REBOOT
+        ),
     )
+
+
+# sysctl.d(5)
+_SYSCTL_FILES = (
+    "find", "/etc", "/usr/lib", "-maxdepth", "2", "-type", "f",
+    "(", "-path", "*/sysctl.d/*", "-o", "-path", "/etc/sysctl.conf", ")",
+)  # fmt: skip
 
 
 def _load_limit(facts: Facts) -> Judgement:
@@ -74,7 +84,7 @@ def _load_limit(facts: Facts) -> Judgement:
         "no further crash load is allowed: each reload, also one after CPUs are plugged, has used one up",
         "kernel.kexec_load_limit_panic = 0",
         remedy="reboot; set the limit higher, or load only once",
-        command="reboot",
+        command=commands.REBOOT,
     )
 
 
@@ -82,6 +92,8 @@ def _lockdown(facts: Facts) -> Judgement:
     lockdown = facts.machine.kexec_state.lockdown
     if lockdown in (None, "none"):
         return fine(f"lockdown: {lockdown or 'not built in'}")
+    if facts.config_error is not None:
+        return unknown(facts.unconfigured)
     # Without any of -s, -c and -a, and with the last, kexec_file_load is tried first.
     if facts.system_call != "load":
         return fine(f"lockdown: {lockdown}, and no -c is configured")
@@ -113,9 +125,10 @@ def _ima(facts: Facts) -> Judgement:
 def _tdx(facts: Facts) -> Judgement:
     return _in_log(
         facts,
-        r"(?i:kexec.*disabled.*tdx|tdx.*disables kexec|tdx.*kexec is disabled)",
-        "kexec is off while TDX is on",
-        "boot with TDX off (kvm_intel.tdx=0, tdx_host=off), or another machine",
+        # arch/x86/kernel/machine_kexec_64.c, and what out-of-tree series before it said
+        r"(?i:kexec.*(?:tdx_pw_mce|disabled.*tdx)|tdx.*disables kexec|tdx.*kexec is disabled)",
+        "kexec is off on CPUs with an erratum of TDX (tdx_pw_mce), while the firmware has TDX on",
+        "turn TDX off in the firmware, or take Linux 7.2 with a TDX module that can be turned off",
     )
 
 
@@ -139,7 +152,7 @@ def _xen(facts: Facts) -> Judgement:
 
 
 def _selinux(facts: Facts) -> Judgement:
-    log = facts.text("var/log/audit/audit.log")
+    log = facts.end_of("var/log/audit/audit.log")
     if log is None:
         return unknown("no /var/log/audit/audit.log")
     for line in log.splitlines():
@@ -162,14 +175,14 @@ def _addresses(facts: Facts) -> Judgement:
             "physical addresses are hidden from this process",
             error.what,
             remedy="run as root",
-            command="sudo pykdump start",
+            command=run("sudo", "pykdump", "start"),
         )
     if facts.sysctl("kptr_restrict") == 2 and facts.machine.root.open("proc/kcore") is None:
         return wrong(
             "kernel addresses are hidden, and there is no /proc/kcore to find them out with",
             "kernel.kptr_restrict = 2",
             remedy="sysctl kernel.kptr_restrict=1",
-            command="sysctl kernel.kptr_restrict=1",
+            command=run("sysctl", "kernel.kptr_restrict=1"),
         )
     return fine(f"/proc/iomem has {len(iomem.entries)} ranges")
 
@@ -198,8 +211,10 @@ def _vmcore(facts: Facts) -> Judgement:
 
 
 def _relocatable(facts: Facts) -> Judgement:
-    if facts.arch != "x86_64":
-        return fine(f"{facts.arch} kernels run anywhere")
+    if facts.arch == "aarch64":
+        return fine("arm64 kernels run anywhere")  # Documentation/arch/arm64/booting.rst
+    if facts.arch != "x86_64" and "CONFIG_RELOCATABLE" not in (facts.kernel_config or {}):
+        return unknown(f"what a {facts.arch} kernel has to be built with to run elsewhere is not known")
     return _built_with(
         facts,
         "CONFIG_RELOCATABLE",
@@ -209,6 +224,8 @@ def _relocatable(facts: Facts) -> Judgement:
 
 
 def _file_load(facts: Facts) -> Judgement:
+    if facts.config_error is not None:
+        return unknown(facts.unconfigured)
     if facts.system_call != "file":
         return fine("-s is not configured")
     return _built_with(

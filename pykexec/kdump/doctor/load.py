@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from pykexec.errors import ImageError, PykexecError
+from pykexec.arch import for_machine
+from pykexec.errors import FileError, ImageError, PykexecError
 from pykexec.formats import identify, unwrap
 from pykexec.kdump.config.settings import Dialect, TargetKind
 from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
-from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
+from pykexec.kdump.doctor.reservation import more
+from pykexec.kdump.doctor.shell import run
 from pykexec.kdump.files import STATE
 from pykexec.kdump.sizing import kernel_memory
-from pykexec.memory import MIB
+from pykexec.memory import MIB, align_up
 
 _FILES_UNKNOWN = "the kernel or the initramfs to be loaded is not known"
 _BESIDES = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
@@ -37,14 +42,16 @@ def _loaded(facts: Facts) -> Judgement:
 
 def _enabled(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     if facts.settings.enabled:
         return fine(f"{', '.join(facts.settings.files)}: enabled")
     return wrong(
         "the kdump service is switched off",
         f"{facts.settings.files[0]}: USE_KDUMP is not 1",
         remedy="set USE_KDUMP=1 and start the service",
-        command=f"sed -i 's/^USE_KDUMP=.*/USE_KDUMP=1/' {facts.settings.files[0]} && {commands.START}",
+        command=run("sed", "-i", "s/^USE_KDUMP=.*/USE_KDUMP=1/", facts.settings.files[0]).then(
+            commands.START
+        ),
     )
 
 
@@ -58,7 +65,7 @@ def _no_reboot_image(facts: Facts) -> Judgement:
         "a kernel is loaded for the next reboot: systemctl reboot will start it instead of the firmware",
         "kexec_loaded = 1",
         remedy="if that is not meant: pykexec -u",
-        command="pykexec -u",
+        command=run("pykexec", "-u"),
     )
 
 
@@ -74,11 +81,13 @@ def _fits(facts: Facts) -> Judgement:
     evidence = f"kernel and initramfs take {-(-needed // MIB)}M, the reservation has {size_text(room)}"
     if needed <= room:
         return fine(evidence)
+    enough = max(facts.estimate.recommended if facts.estimate else 0, align_up(needed, 16 * MIB))
+    remedy, command = more(facts, enough)
     return wrong(
         f"kernel and initramfs do not fit the reservation: {-(-(needed - room) // MIB)}M are missing",
         evidence,
-        remedy="raise crashkernel= (pykdump estimate), or make the initramfs smaller",
-        command=commands.reserve(facts, facts.estimate.parameter if facts.estimate else ""),
+        remedy=remedy,
+        command=command,
     )
 
 
@@ -87,7 +96,10 @@ def _cpus_leave(facts: Facts) -> Judgement:
     root, folder = facts.machine.root, "proc/device-tree/cpus"
     methods = {(facts.text(f"{folder}/{cpu}/enable-method") or "").strip("\0") for cpu in root.names(folder)}
     if line is None and "spin-table" not in methods:
-        return fine("no CPU that cannot be taken offline is known of")
+        known = sorted(filter(None, methods))
+        if facts.arch == "x86_64" or known:
+            return fine(*known, "no CPU that cannot be taken offline is known of")
+        return unknown("neither the device tree nor the kernel's log tells how CPUs are stopped")
     return wrong(
         "the firmware has no way to stop CPUs (no PSCI): another kernel cannot be started for a reboot",
         line or f"/{folder}: enable-method is spin-table",
@@ -101,36 +113,60 @@ def _format(facts: Facts) -> Judgement:
     try:
         file, wrappings = unwrap(facts.kernel_file)
     except ImageError as error:
-        return wrong("the kernel cannot be unpacked", error.what, remedy=error.hint or "install it again")
-    data = file.data
-    is_x86, is_arm64 = bytes(data[0x202:0x206]) == b"HdrS", bytes(data[0x38:0x3C]) == b"ARM\x64"
-    shown = f"{file.path}: {'bzImage' if is_x86 else 'arm64 Image' if is_arm64 else identify.describe(data)}"
+        return wrong("the kernel cannot be unpacked", *said(error), remedy="install it again")
+    shown = f"{file.path}: {identify.describe(file.data)}"
     shown += f", packed as {wrappings}" if wrappings else ""
-    if (is_x86 and facts.arch == "aarch64") or (is_arm64 and facts.arch == "x86_64"):
+    if facts.arch not in _KERNELS:
+        return unknown(f"{shown}; what kernels {facts.arch} has is not known")
+    machines = _made_for(file.data)
+    if not machines:
+        return wrong("the file is no kernel that can be loaded", shown, remedy="take /boot/vmlinuz-VERSION")
+    if facts.arch not in machines:
         return wrong(
             "the kernel is for another architecture", shown, facts.arch, remedy="take this machine's"
         )
-    if is_x86 or is_arm64 or bytes(data[:4]) == b"\x7fELF" or bytes(data[:2]) == b"MZ":
-        return fine(shown)
-    return wrong("the file is no kernel that can be loaded", shown, remedy="take /boot/vmlinuz-VERSION")
+    return fine(shown)
 
 
-# COMMAND_LINE_SIZE of arm64; x86 says it in the setup header. Loaders add elfcorehdr=.
-_ARM64_LINE_MAX = 2048
+_KERNELS = ("x86_64", "aarch64")
+# include/uapi/linux/elf-em.h; a kernel for x86_64 may begin as a 32-bit program (Multiboot)
+_ELF_MACHINES: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {3: ("x86_64",), 62: ("x86_64",), 183: ("aarch64",)}
+)
+
+
+def _made_for(data: memoryview) -> tuple[str, ...]:
+    """The machines, by `uname -m`, that a kernel runs on; other ones as "another". Empty for no kernel."""
+    if bytes(data[0x202:0x206]) == b"HdrS":
+        return ("x86_64",)
+    if bytes(data[0x38:0x3C]) == b"ARM\x64":
+        return ("aarch64",)
+    if bytes(data[:4]) == b"\x7fELF":
+        machine = int.from_bytes(data[18:20], "big" if bytes(data[5:6]) == b"\2" else "little")
+        return _ELF_MACHINES.get(machine, ("another",))
+    return ()
+
+
+# COMMAND_LINE_SIZE, less the NUL; a bzImage says it in its header. Loaders add elfcorehdr=.
+_LINE_MAX: Mapping[str, int] = MappingProxyType({"x86_64": 2047, "aarch64": 2047})
 _LOADERS_SHARE = 64
 
 
 def _line_length(facts: Facts) -> Judgement:
-    line = facts.capture_line
+    line = facts.capture_text
     if line is None:
-        return unknown("kdump is not configured here")
-    limit = _ARM64_LINE_MAX - 1
+        return unknown(facts.unconfigured)
+    limit = _LINE_MAX.get(facts.arch)
+    if limit is None:
+        return unknown(f"how long a command line kernels for {facts.arch} take is not known")
     if facts.arch == "x86_64":
         if facts.kernel_file is None:
             return unknown(_FILES_UNKNOWN)
-        limit = int.from_bytes(facts.kernel_file.data[0x238:0x23C], "little")
-    evidence = f"{len(line.text)} characters of {limit}"
-    if len(line.text) + _LOADERS_SHARE <= limit:
+        kernel, _ = unwrap(facts.kernel_file)
+        if bytes(kernel.data[0x202:0x206]) == b"HdrS":
+            limit = int.from_bytes(kernel.data[0x238:0x23C], "little")
+    evidence = f"{len(line)} characters of {limit}"
+    if len(line) + _LOADERS_SHARE <= limit:
         return fine(evidence)
     return wrong(
         "the capture kernel's command line is too long: its end would be cut, or the load refused",
@@ -181,6 +217,8 @@ def _kcore(facts: Facts) -> Judgement:
     if facts.machine.root.open("proc/kcore") is None:
         if facts.system_call == "file":
             return fine("-s is configured: the kernel makes the core headers itself")
+        if facts.config_error is not None:
+            return unknown(facts.unconfigured)
         if not facts.places.are_known:
             return unknown("/proc/kcore is not in the snapshot")
         return wrong(
@@ -218,17 +256,42 @@ def _encrypted(facts: Facts) -> Judgement:
     name = encrypted_target(facts)
     if name is None:
         return not_encrypted(facts)
-    if facts.machine.root.names("sys/kernel/config/crash_dm_crypt_keys"):
-        return fine(f"{name} is encrypted; the kernel can hand its key over (crash_dm_crypt_keys)")
+    handed, why = key_is_handed_over(facts)
+    if handed:
+        return fine(f"{name} is encrypted; {why}")
     return wrong(
         "the dump's file system is encrypted, and the capture system would ask for a passphrase",
         f"{name} is a dm-crypt device",
+        why,
         remedy="dump to a file system that is not encrypted, or over the network",
     )
 
 
+_KEYS = "sys/kernel/config/crash_dm_crypt_keys"
+
+
+def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
+    """Whether what is loaded got the keys of encrypted volumes, and why it is said.
+
+    kernel/crash_dump_dm_crypt.c: kexec_file_load takes along the keys that are named in configfs then.
+    """
+    if not facts.machine.root.names(_KEYS):
+        return False, "the kernel hands no keys over (no crash_dm_crypt_keys)"
+    count = facts.number(f"{_KEYS}/count")
+    if not count:
+        return False, f"crash_dm_crypt_keys/count = {count or 0}: no key is to be handed over"
+    if not facts.machine.kexec_state.crash_loaded:
+        return False, "nothing is loaded: keys are handed over when it is"
+    if facts.loaded is None or facts.loaded.system_call != "kexec_file_load":
+        how = "by kexec_load" if facts.loaded else "nobody knows how: there is no receipt"
+        return False, f"keys are handed over by kexec_file_load only; what is loaded was loaded {how}"
+    return True, f"{count} keys were handed over (crash_dm_crypt_keys)"
+
+
 def not_encrypted(facts: Facts) -> Judgement:
     """The judgement where `encrypted_target` found none."""
+    if facts.settings is None:
+        return unknown(facts.unconfigured)
     if facts.mounts is None:
         return unknown("where dumps go is not known: no /proc/self/mounts")
     return fine("the target is not encrypted")
@@ -239,13 +302,24 @@ def encrypted_target(facts: Facts) -> str | None:
     if facts.settings is None or facts.settings.target.is_remote:
         return None
     mount = facts.mount_of(facts.settings.path)
-    root = facts.machine.root
-    for device in root.names("sys/block"):
-        name = facts.text(f"sys/block/{device}/dm/name") if device.startswith("dm-") else None
-        uuid = facts.text(f"sys/block/{device}/dm/uuid") or "" if name else ""
-        if mount and uuid.startswith("CRYPT-") and mount.source in (f"/dev/mapper/{name}", f"/dev/{device}"):
-            return name
+    mapped = [each for each in facts.machine.root.names("sys/block") if each.startswith("dm-")]
+    for device in mapped:
+        name = facts.text(f"sys/block/{device}/dm/name")
+        if mount and mount.source in (f"/dev/mapper/{name}", f"/dev/{device}"):
+            return _encrypted_below(facts, device, _DEPTH_MAX)
     return None
+
+
+_DEPTH_MAX = 8  # as when a target is looked for: one device on the other
+
+
+def _encrypted_below(facts: Facts, device: str, depth: int) -> str | None:
+    """The dm-crypt device that a device of the device mapper is, or is made of."""
+    if (facts.text(f"sys/block/{device}/dm/uuid") or "").startswith("CRYPT-"):
+        return facts.text(f"sys/block/{device}/dm/name") or device
+    parts = facts.machine.root.names(f"sys/block/{device}/slaves") if depth else []
+    found = (_encrypted_below(facts, each, depth - 1) for each in parts if each.startswith("dm-"))
+    return next(filter(None, found), None)
 
 
 def _not_written(facts: Facts) -> Judgement:
@@ -266,23 +340,24 @@ def _not_written(facts: Facts) -> Judgement:
 
 def _plan(facts: Facts) -> Judgement:
     """A plan for kexec_load, made as far as the system call."""
-    kernel, initrd, line = facts.kernel_file, facts.initrd_file, facts.capture_line
+    kernel, initrd, line = facts.kernel_file, facts.initrd_file, facts.capture_text
     if kernel is None or initrd is None or line is None:
         return unknown(_FILES_UNKNOWN)
     if not facts.machine.iomem.crash_regions:
         return unknown("nothing is reserved")
+    for_machine(facts.machine)  # that there is no loader is not for want of room
     from pykexec.loader import plan_load
     from pykexec.plan import Request
     from pykexec.purpose import Purpose
 
-    request = Request(kernel, initrd=initrd, purpose=Purpose.CRASH, append=line.text)
+    request = Request(kernel, initrd=initrd, purpose=Purpose.CRASH, append=line)
     try:
         plan = plan_load(facts.machine, request)
     except PykexecError as error:
         return wrong(
             "no place was found for all that has to be loaded",
-            error.what,
-            remedy=error.hint or "see pykexec -p --dry-run",
+            *said(error),
+            remedy="see where there is room: pykexec -p --dry-run",
         )
     return fine(*(f"{segment.name}: {segment.range}" for segment in plan.segments))
 
@@ -306,7 +381,7 @@ def _is_on_disk(facts: Facts) -> Judgement:
         "what is loaded is not what the configuration and the files say now",
         *changed,
         remedy="load again: pykdump reload",
-        command="pykdump reload",
+        command=run("pykdump", "reload"),
     )
 
 
@@ -327,7 +402,10 @@ def _failed_test(facts: Facts) -> str:
     if begun is None or settings is None or settings.target.kind is not TargetKind.LOCAL:
         return ""
     folder = facts.places.at(settings.path)
-    found = dumps.in_folder(folder, log_alone=not settings.save_dump) if folder else ()
+    try:
+        found = dumps.in_folder(folder, log_alone=not settings.save_dump) if folder else ()
+    except FileError:
+        return ""
     if begun[0].judge(facts.boot, found) is not trial.Outcome.FAILED:
         return ""
     return f"the test of {begun[0].time}: no dump in {settings.path} has its marker"
@@ -357,11 +435,13 @@ def _initrd_is_new(facts: Facts) -> Judgement:
         return unknown("files of the machine are not in a snapshot")
     path = facts.initrd_path
     if path is None or facts.places.size(path) is None:
+        if facts.config_error is not None:
+            return unknown(facts.unconfigured)
         wanted = facts.settings.initrd if facts.settings else ""
         return wrong(
             "there is no capture initramfs",
             wanted or "none of the usual places has one",
-            remedy="build it: pykdump start, kdumpctl rebuild, mkdumprd, or kdump-config symlinks VERSION",
+            remedy=f"build it: {commands.ways(facts, *_BUILDERS) or 'pykdump start'}",
             command=commands.START,
         )
     if path.startswith(f"{STATE}/"):
@@ -376,8 +456,11 @@ def _initrd_is_new(facts: Facts) -> Judgement:
     return wrong(
         "the capture initramfs is older than what it is made of",
         f"{path} is older than {', '.join(newer)}",
-        remedy="build it again: kdumpctl rebuild, mkdumprd -f, or kdump-config symlinks VERSION",
+        remedy=f"build it again: {commands.ways(facts, *_BUILDERS[1:]) or 'with what has built it'}",
     )
+
+
+_BUILDERS = ("pykdump start", "kdumpctl rebuild", "mkdumprd -f", "kdump-config symlinks VERSION")
 
 
 CHECKS = (

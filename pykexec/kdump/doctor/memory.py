@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from pykexec.command_line import name_of
+from pykexec.errors import PykexecError
 from pykexec.kdump.crashkernel import size_text
-from pykexec.kdump.doctor.capture import NOT_CONFIGURED, ended_with
+from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
-from pykexec.kdump.doctor.load import encrypted_target, not_encrypted
+from pykexec.kdump.doctor.load import encrypted_target, key_is_handed_over, not_encrypted
+from pykexec.kdump.doctor.reservation import with_low
 from pykexec.kdump.sizing import unpacked
 from pykexec.memory import GIB, MIB
 
@@ -21,7 +24,7 @@ def _cpus(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     limits = [word for word in facts.capture_words if re.fullmatch(r"(?:nr_cpus|maxcpus)=\d+|nosmp", word)]
     online = len(facts.machine.cpu_notes)
     if limits or online <= 2:
@@ -39,27 +42,42 @@ _LOW_LEAST = 64 * MIB  # swiotlb's default size (include/linux/swiotlb.h)
 def _low_memory(facts: Facts) -> Judgement:
     found = ended_with(facts, "O2")
     if found is not None:
-        return found
+        return replace(found, remedy=_more_low(facts))
     # mm/page_alloc.c, warn_alloc()
     pattern = r"page allocation failure: .*(?:GFP_DMA|GFP_DMA32)"
     line = facts.console.find(pattern, facts.console.capture) if facts.console else None
-    remedy = "ask for more below 4G: crashkernel=256M,low"
     if line is not None:
-        return wrong("a driver in the capture kernel found no memory for DMA", line.text, remedy=remedy)
+        cause = "a driver in the capture kernel found no memory for DMA"
+        return wrong(cause, line.text, remedy=_more_low(facts))
     regions = facts.machine.iomem.crash_regions
     low = [region for region in regions if region.start < 4 * GIB]
     if not regions:
         return unknown("nothing is reserved")
-    if not low or len(regions) == 1:
-        return fine("all of the reservation is in one place")
+    if not facts.has_low_part:
+        return unknown(facts.no_low_part)
+    if len(regions) == 1:
+        return fine(f"all of the reservation is in one place: {regions[0]}")
     size = sum(region.size for region in low)
     if size >= _LOW_LEAST:
         return fine(f"{size_text(size)} below 4G")
     return wrong(
         "there is little memory below 4G for DMA in the capture kernel",
         f"{size_text(size)} below 4G",
-        remedy=remedy,
+        remedy=_more_low(facts),
     )
+
+
+def _more_low(facts: Facts) -> str:
+    """Of the usual sizes that above what is there."""
+    try:
+        low = sum(each.size for each in facts.machine.iomem.crash_regions[:-1] if each.start < 4 * GIB)
+        more = with_low(facts, next((size for size in _LOW_SIZES if size > low), 2 * low))
+    except PykexecError:
+        more = ""
+    return f"reserve more below 4G: {more}" if more else "reserve more, below 4G"
+
+
+_LOW_SIZES = (256 * MIB, 512 * MIB)
 
 
 def _initramfs(facts: Facts) -> Judgement:
@@ -87,7 +105,7 @@ def _threads(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.settings is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     threads = facts.settings.collector.threads
     limits = re.findall(r"\bnr_cpus=(\d{1,6})\b", " ".join(facts.capture_words or ()))
     cpus = [int(limit) for limit in limits]
@@ -110,13 +128,15 @@ def _luks(facts: Facts) -> Judgement:
     name = encrypted_target(facts)
     if name is None:
         return not_encrypted(facts)
-    if facts.machine.root.names("sys/kernel/config/crash_dm_crypt_keys"):
-        return fine("its key can be handed over: no key has to be derived")
+    handed, why = key_is_handed_over(facts)
+    if handed:
+        return fine(f"no key has to be derived: {why}")
     if facts.crash_size >= _ARGON2_DEFAULT + 256 * MIB:
         return fine(f"{size_text(facts.crash_size)} are reserved")
     return wrong(
         "unlocking the target takes up to 1 GiB (argon2), which the capture kernel has not",
         f"{name} is a dm-crypt device; {size_text(facts.crash_size)} are reserved",
+        why,
         remedy="add a key slot with PBKDF2 (cryptsetup luksAddKey --pbkdf pbkdf2), or dump elsewhere",
     )
 
@@ -127,7 +147,7 @@ _HARMLESS = ("hugetlb_cma=0", "swiotlb=noforce", "hugepages=0", "page_owner=off"
 
 def _inherited(facts: Facts) -> Judgement:
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     found = [word for word in facts.capture_words if name_of(word) in _WASTEFUL and word not in _HARMLESS]
     if not found:
         return fine("nothing on its command line takes memory for a large machine")
@@ -140,7 +160,7 @@ def _inherited(facts: Facts) -> Judgement:
 
 def _device_dumps(facts: Facts) -> Judgement:
     if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     if "novmcoredd" in facts.capture_words:
         return fine("novmcoredd")
     built = facts.kernel_config
@@ -157,16 +177,18 @@ def _device_dumps(facts: Facts) -> Judgement:
 
 def _device_memory(facts: Facts) -> Judgement:
     """Seen on arm64: 80M of reservation were enough, 112M were not, as then CMA got its 64M."""
-    if facts.arch != "aarch64":
-        return fine(f"kernels for {facts.arch} set no CMA aside by themselves")
-    if facts.capture_words is None:
-        return unknown(NOT_CONFIGURED)
-    given = [word for word in facts.capture_words if word.startswith("cma=")]
+    if facts.arch == "x86_64":
+        return fine("distributions' kernels for x86_64 set no CMA aside by themselves")
+    given = [word for word in facts.capture_words or () if word.startswith("cma=")]
     if given:
         return fine(given[-1])
     megabytes = (facts.kernel_config or {}).get("CONFIG_CMA_SIZE_MBYTES")
     if facts.kernel_config is not None and megabytes in (None, "0"):
         return fine("the kernel sets no CMA aside")
+    if facts.arch != "aarch64" and megabytes is None:
+        return unknown(f"whether kernels for {facts.arch} set CMA aside is not known")
+    if facts.capture_words is None:
+        return unknown(facts.unconfigured)
     if facts.crash_size >= 512 * MIB or (facts.kernel_config is None and facts.crash_size >= 256 * MIB):
         return fine(f"{size_text(facts.crash_size)} are reserved")
     return wrong(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pykexec.errors import FileError
@@ -39,6 +39,10 @@ class Places:
         """Bytes in a file; None where there is none, or it cannot be told."""
         status = self._status(path)
         return None if status is None else status.st_size
+
+    def tells(self, path: str) -> bool:
+        """Whether it can be told if a file is there."""
+        return self.are_known
 
     def modified(self, path: str) -> float | None:
         status = self._status(path)
@@ -132,14 +136,15 @@ class Recorder(Places):
 class Listing(Places):
     """What a `Recorder` remembered; of other files nothing is there."""
 
-    def __init__(self, text: str) -> None:
-        """Raises FileError for a text that is none of a recorder's."""
+    def __init__(self, content: Mapping[str, object]) -> None:
+        """Raises FileError for an object that is none of a recorder's."""
         super().__init__(None)
-        try:
-            content = json.loads(text)
-            self._of = {kind: dict(content[kind]) for kind in ("size", "modified", "free")}
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise FileError(f"{LISTING}: damaged: {error}") from error
+        self._of: dict[str, dict[str, object]] = {}
+        for kind in ("size", "modified", "free"):
+            found = content.get(kind)
+            if not isinstance(found, dict):
+                raise FileError(f"{LISTING} is damaged: it has no object {kind}")
+            self._of[kind] = found
 
     @property
     def are_known(self) -> bool:
@@ -151,6 +156,9 @@ class Listing(Places):
 
     def size(self, path: str) -> int | None:
         return self._whole("size", path)
+
+    def tells(self, path: str) -> bool:
+        return path in self._of["size"]
 
     def modified(self, path: str) -> float | None:
         found = self._of["modified"].get(path)

@@ -4,57 +4,105 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
+from pykexec.crash import cma_ranges
+from pykexec.errors import PykexecError
 from pykexec.kdump import crashkernel
-from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.crashkernel import Clause, Form, size_text
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.shell import NO_COMMAND, Command
 from pykexec.kdump.estimate import FEDORA, FEDORA_64K, FEDORA_SME
 from pykexec.kdump.sizing import MLX5, SMMU_64K
 from pykexec.memory import GIB, KIB, MIB, Range
-
-_SET = "put crashkernel=SIZE on the kernel's command line (pykdump estimate says how much) and reboot"
 
 
 def _asked_for(facts: Facts) -> Judgement:
     found = crashkernel.values(facts.machine.command_line)
     if found or any(word.startswith("fadump=") for word in facts.words):
         return fine(*(f"crashkernel={text}" for text in found))
+    return _not_asked_for(facts, "no memory was asked for", "no crashkernel= in /proc/cmdline")
+
+
+def _not_asked_for(facts: Facts, cause: str, evidence: str) -> Judgement:
+    wanted = _usual(facts)
+    what = parameter(wanted) if wanted else "a crashkernel="
     return wrong(
-        "no memory was asked for", "no crashkernel= in /proc/cmdline", remedy=_SET, command=_reserve(facts)
+        cause,
+        evidence,
+        remedy=f"put {what} on the kernel's command line (pykdump estimate says how much) and reboot",
+        command=commands.reserve(facts, wanted) if wanted else NO_COMMAND,
     )
 
 
 def _reserved(facts: Facts) -> Judgement:
-    size = facts.crash_size
-    if size:
+    size, expected = facts.crash_size, facts.expected
+    if size >= crashkernel.SMALLEST:
         return fine(f"{size_text(size)} ({', '.join(map(str, facts.machine.iomem.crash_regions))})")
-    expected = facts.expected
     if not crashkernel.values(facts.machine.command_line):
-        return wrong(
-            "nothing is reserved", "the kernel reserved 0 bytes", remedy=_SET, command=_reserve(facts)
+        return _not_asked_for(facts, "nothing is reserved", "the kernel reserved 0 bytes")
+    if size or 0 < expected.size < crashkernel.SMALLEST:
+        return _replaced(
+            facts, f"{size} bytes are reserved: crashkernel= has no unit", f"crashkernel={expected.text}"
         )
     if expected.why_nothing:
-        return wrong(
-            f"nothing is reserved: {expected.why_nothing}",
-            f"crashkernel={expected.text}" if expected.text else facts.machine.command_line,
-            remedy="correct crashkernel= and reboot",
-            command=_reserve(facts),
-        )
+        given = f"crashkernel={expected.text}" if expected.text else facts.machine.command_line
+        return _replaced(facts, f"nothing is reserved: {expected.why_nothing}", given)
     line = facts.log_line(_RESERVATION_FAILED)
+    higher = effective(facts, Clause(Form.HIGH, expected.size))
     return wrong(
         f"nothing is reserved: the kernel found no place for the {size_text(expected.size)} asked for",
         *([line] if line else []),
-        remedy="ask for less, or above 4G: crashkernel=SIZE,high",
-        command=commands.reserve(facts, f"{size_text(expected.size)},high"),
+        *expected.notes,
+        remedy=f"ask for less, or above 4G: {parameter(higher)} alone" if higher else "ask for less",
+        command=commands.reserve(facts, higher) if higher else NO_COMMAND,
     )
 
 
-def _reserve(facts: Facts) -> str:
-    """A command that reserves what is needed, or where that is not known what is usual."""
-    known = facts.estimate.parameter if facts.estimate else size_text(_default(facts))
-    return commands.reserve(facts, known)
+def _replaced(facts: Facts, cause: str, evidence: str) -> Judgement:
+    """crashkernel= as it stands is of no use."""
+    wanted = _usual(facts)
+    return wrong(
+        cause,
+        evidence,
+        remedy=f"write {parameter(wanted)} instead, and reboot" if wanted else "correct it, and reboot",
+        command=commands.reserve(facts, wanted) if wanted else NO_COMMAND,
+    )
+
+
+def _usual(facts: Facts) -> Clause | None:
+    """What is needed, or where that is not known what is usual; None where that would have no effect."""
+    try:
+        size = facts.estimate.recommended if facts.estimate else _default(facts)
+    except (
+        PykexecError
+    ):  # a fault of the kernel's file, say, is no reason not to see that nothing is reserved
+        size = _default(facts)
+    return effective(facts, Clause(Form.SIMPLE, size))
+
+
+def parameter(clause: Clause) -> str:
+    """As it stands on a command line."""
+    return f"{crashkernel.PARAMETER}{crashkernel.render(clause)}"
+
+
+def effective(facts: Facts, clause: Clause) -> Clause | None:
+    """The clause, if a machine booted with it alone would reserve what it asks for; None if it would not."""
+    try:
+        total, kernel = facts.total_memory, facts.traits
+    except PykexecError:
+        return None
+    found = crashkernel.reservation(parameter(clause), total, kernel)
+    return clause if found.size and not found.notes else None
+
+
+def with_low(facts: Facts, size: int) -> str:
+    """Parameters that reserve that much below 4G besides the main part; "" where the kernel knows none."""
+    main = facts.expected.size or (facts.estimate.recommended if facts.estimate else _default(facts))
+    high = effective(facts, Clause(Form.HIGH, main))
+    return f"{parameter(high)} {parameter(Clause(Form.LOW, size))}" if high else ""
 
 
 # kernel/crash_reserve.c, and before 6.7 arch/x86/kernel/setup.c and arch/arm64/mm/init.c
@@ -66,13 +114,14 @@ _IN_USE = r"crashkernel reservation failed - memory is in use|crashkernel reserv
 
 
 def _not_auto(facts: Facts) -> Judgement:
-    if "crashkernel=auto" not in facts.words:
-        return fine("no crashkernel=auto")
-    return wrong(
+    if facts.expected.text != "auto":
+        return fine("no crashkernel=auto decides")
+    if facts.crash_size:
+        return fine(f"this kernel understands crashkernel=auto: {size_text(facts.crash_size)} are reserved")
+    return _replaced(
+        facts,
         "crashkernel=auto is understood by RHEL 8 and older only",
-        "crashkernel=auto in /proc/cmdline",
-        remedy="replace it by a size (pykdump estimate), and reboot",
-        command=_reserve(facts),
+        "crashkernel=auto in /proc/cmdline, the one that decides",
     )
 
 
@@ -81,6 +130,8 @@ def _low_part(facts: Facts) -> Judgement:
     below_4g = Range(0, 4 * GIB)
     if not regions:
         return unknown("nothing is reserved")
+    if not facts.has_low_part:
+        return unknown(facts.no_low_part)
     if not facts.machine.iomem.system_ram.intersect([below_4g]):
         return fine("there is no memory below 4G")
     low = [region for region in regions if region.overlaps(below_4g)]
@@ -88,24 +139,35 @@ def _low_part(facts: Facts) -> Judgement:
         return fine(f"reserved below 4G: {', '.join(map(str, low))}")
     line = facts.log_line(_LOW_FAILED)
     if line is None and not facts.expected.low_size:
-        line = f"no SIZE,low in crashkernel={facts.expected.text}"
+        line = f"no SIZE,low beside crashkernel={facts.expected.text}"
+    more = with_low(facts, _LOW)
+    remedy = "if that fails now and then, ask for less, or boot with nokaslr"
     return wrong(
         "no memory below 4G is reserved: devices that need it for DMA will not work in the capture kernel",
         *([line] if line else []),
-        remedy="add crashkernel=128M,low; if that fails now and then, ask for less, or boot with nokaslr",
+        remedy=f"reserve with {more} instead; {remedy}"
+        if more
+        else "reserve less, so that it fits below 4G",
     )
 
 
+_LOW = 128 * MIB  # include/linux/crash_reserve.h: what most kernels take for enough
+
+
 def _offset(facts: Facts) -> Judgement:
+    clause = facts.expected.clause
     if not facts.expected.offset and "@" not in facts.expected.text:
         return fine("no fixed place was asked for")
     if facts.crash_size:
         return fine("the fixed place was free")
+    if facts.expected.why_nothing:  # of which R2 tells
+        return unknown(f"the kernel did not look for it: {facts.expected.why_nothing}")
+    anywhere = effective(facts, replace(clause, offset=None)) if clause else None
     return wrong(
         "the place that was asked for is in use",
         facts.log_line(_IN_USE) or f"crashkernel={facts.expected.text}",
         remedy="leave out the @OFFSET: the kernel finds a place by itself",
-        command=commands.reserve(facts, facts.expected.text.partition("@")[0]),
+        command=commands.reserve(facts, anywhere) if anywhere else NO_COMMAND,
     )
 
 
@@ -119,7 +181,7 @@ def _not_shrunk(facts: Facts) -> Judgement:
         "the reservation was made smaller after the boot",
         f"{size_text(region.size)} left of {size_text(expected)}",
         remedy="find what writes to /sys/kernel/kexec_crash_size (KDUMP_AUTO_RESIZE), and reboot",
-        command="reboot",
+        command=commands.REBOOT,
     )
 
 
@@ -139,12 +201,23 @@ def _boot_configuration(facts: Facts) -> Judgement:
             *(f"/{path}: crashkernel={' crashkernel='.join(values)}" for path, values in configured.items())
         )
     path, values = next(iter(configured.items()))
+    makers = commands.ways(facts, *_MENU_MAKERS)
     return wrong(
         "the boot loader is configured for another reservation than the one in force",
         f"/{path}: crashkernel={values[0]}",
         "running: " + (", ".join(sorted(running)) or "no crashkernel="),
-        remedy="bring the boot loader's menu up to date (update-grub, grub2-mkconfig), and reboot",
+        remedy=f"bring the boot loader's menu up to date{f' ({makers})' if makers else ''}, and reboot",
     )
+
+
+_MENU_MAKERS = (
+    "update-grub",
+    "grub-mkconfig",
+    "grub2-mkconfig",
+    "grubby",
+    "kernel-install",
+    "update-bootloader",
+)
 
 
 def _configured(facts: Facts) -> Iterator[tuple[str, list[str]]]:
@@ -172,27 +245,39 @@ def _enough(facts: Facts) -> Judgement:
     evidence = f"{size_text(region.size)} are reserved, about {estimate.needed // MIB}M needed"
     if region.size >= estimate.needed:
         return fine(evidence)
+    remedy, command = more(facts, estimate.recommended)
     largest = sorted(estimate.terms, key=lambda term: term.size, reverse=True)[:3]
     return wrong(
         "the reservation is smaller than what the capture kernel is likely to need",
         evidence,
         *(f"{term.name}: {term.size // MIB}M, {term.why}" for term in largest),
-        remedy=f"crashkernel={estimate.parameter}",
-        command=commands.reserve(facts, estimate.parameter),
+        remedy=remedy,
+        command=command,
     )
 
 
+def more(facts: Facts, size: int) -> tuple[str, Command]:
+    """A remedy and its command: reserve that much where it is reserved now, above or below 4G."""
+    form = Form.HIGH if facts.expected.above_4g else Form.SIMPLE
+    wanted = effective(facts, Clause(form, size))
+    if wanted is None:
+        return "make it need less: a smaller initramfs, fewer CPUs (nr_cpus=1)", NO_COMMAND
+    return f"reserve more: {parameter(wanted)}", commands.reserve(facts, wanted)
+
+
 def _cma(facts: Facts) -> Judgement:
-    ranges = facts.text("sys/kernel/kexec/crash_cma_ranges")
+    ranges = cma_ranges(facts.machine)
     if not ranges:
         return fine("no CMA is part of the reservation")
+    if facts.config_error is not None:
+        return unknown(facts.unconfigured)
     level = facts.settings.collector.dump_level if facts.settings else None
     user_pages = 8  # makedumpfile(8), -d: user process data
     if level is not None and level & user_pages:
         return fine(f"the dump leaves out user pages (-d {level}), which is what may lie in the CMA")
     return wrong(
         "user pages in the CMA part of the reservation are overwritten, and the dump is to have them",
-        f"crash_cma_ranges: {ranges[:200]}",
+        f"crash_cma_ranges: {', '.join(map(str, ranges))}",
         f"makedumpfile's dump level: {level}",
         remedy="leave out user pages (-d 31), or reserve without ,cma",
     )
@@ -208,12 +293,13 @@ def _hardware(facts: Facts) -> Judgement:
     plain = _default(facts)
     if region.size >= plain + sum(size for _, size in hungry):
         return fine(f"{size_text(region.size)} are reserved", *(name for name, _ in hungry))
+    remedy, command = more(facts, plain + sum(size for _, size in hungry))
     return wrong(
         "this hardware needs more memory than a default reservation has",
         f"{size_text(region.size)} are reserved",
         *(f"{name}: {size_text(size)} more" for name, size in hungry),
-        remedy=f"crashkernel={size_text(plain + sum(size for _, size in hungry))}",
-        command=commands.reserve(facts, size_text(plain + sum(size for _, size in hungry))),
+        remedy=remedy,
+        command=command,
     )
 
 
@@ -253,14 +339,29 @@ def _cma_known(facts: Facts) -> Judgement:
 
 
 def _only_one(facts: Facts) -> Judgement:
-    notes = [note for note in facts.expected.notes if "has no effect" in note]
-    if notes:
-        return wrong(
-            "there are several crashkernel= on the command line, and not all count",
-            *notes,
-            remedy="leave only the one that is meant",
+    """A later crashkernel= takes the place of those before it: what is put behind a distribution's own does
+    so. It does harm where less is reserved than one of them asks for, or nothing of what it asks for."""
+    line = facts.machine.command_line
+    texts, counting = crashkernel.values(line), crashkernel.counting(line, facts.traits)
+    lost = [text for text in dict.fromkeys(texts) if text not in counting]
+    if not counting or not any(_is_missed(facts, text) for text in lost):
+        return fine(
+            *(f"crashkernel={text}" for text in texts),
+            *(f"crashkernel={text} has no effect, and is not missed" for text in lost if counting),
         )
-    return fine(*(f"crashkernel={text}" for text in crashkernel.values(facts.machine.command_line)))
+    return wrong(
+        "there are several crashkernel= on the command line, and not all count",
+        *(f"crashkernel={text} has no effect: crashkernel={counting[0]} decides" for text in lost),
+        remedy="leave only the one that is meant",
+    )
+
+
+def _is_missed(facts: Facts, text: str) -> bool:
+    """Whether what a crashkernel= without effect asks for is more than what there is."""
+    if text.endswith((",low", ",cma")):
+        return True
+    alone = crashkernel.reservation(f"{crashkernel.PARAMETER}{text}", facts.total_memory, facts.traits)
+    return alone.size > max(facts.crash_size, facts.expected.size)
 
 
 CHECKS = (

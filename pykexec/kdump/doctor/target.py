@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 
 from pykexec.errors import FileError
 from pykexec.kdump.capture import login
-from pykexec.kdump.config.settings import Action, TargetKind
+from pykexec.kdump.config.settings import Action, Target, TargetKind
 from pykexec.kdump.console_log import Stage as Reached
 from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.doctor import commands, starting
 from pykexec.kdump.doctor.capture import ended_with, seen
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.shell import NO_COMMAND, Command, is_operand, run
+from pykexec.kdump.doctor.tools import makedumpfile_fit
 from pykexec.kdump.dumpsize import expected_size
 from pykexec.memory import GIB, MIB
-
-_NOT_CONFIGURED = "kdump is not configured here: where dumps go is not known"
 
 
 def _ssh(facts: Facts) -> Judgement:
@@ -25,7 +25,7 @@ def _ssh(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     target = facts.settings.target
     if target.kind is not TargetKind.SSH:
         return fine("dumps do not go over ssh")
@@ -35,29 +35,48 @@ def _ssh(facts: Facts) -> Judgement:
         return wrong(
             "the ssh key for dumps does not exist",
             target.ssh_key,
-            remedy="make one and bring it to the server: kdumpctl propagate, kdump-config propagate",
-            command=f"ssh-keygen -q -N '' -f {shlex.quote(target.ssh_key)}"
-            f" && ssh-copy-id -i {shlex.quote(target.ssh_key)} {shlex.quote(target.address)}",
+            remedy=f"make one and bring it to the server: {_propagated(facts)}",
+            command=_key_made(target),
         )
     name, hosts = login.known_as(target), [each for each in login.KNOWN_HOSTS if facts.places.size(each)]
     readable = [file for each in hosts if facts.places.can_be_read and (file := facts.places.at(each))]
     if not hosts or (readable and not login.is_known(name, readable)):
-        port = f"-p {target.port} " if target.port else ""
         return wrong(
             "the server's host key is not known: the capture system would refuse to connect",
             f"no {name} in {' or '.join(hosts or login.KNOWN_HOSTS)}",
-            remedy="log in once as root with that key, or: kdumpctl propagate",
-            command=f"ssh-keyscan {port}{shlex.quote(target.address.rpartition('@')[2])}"
-            f" >> {login.KNOWN_HOSTS[0]}",
+            remedy=f"log in once as root with that key, or: {_propagated(facts)}",
+            command=_host_asked(target),
         )
     if _asks(facts, target.ssh_key):
         return wrong(
             "the ssh key for dumps does not open without a passphrase, which nobody can give after a crash",
             target.ssh_key,
             remedy="take the passphrase off, or take another key",
-            command=f"ssh-keygen -p -N '' -f {shlex.quote(target.ssh_key)}",
+            command=run("ssh-keygen", "-p", "-N", "", "-f", target.ssh_key),
         )
     return fine(target.ssh_key or "root's own keys", *hosts)
+
+
+def _propagated(facts: Facts) -> str:
+    return commands.ways(facts, "kdumpctl propagate", "kdump-config propagate") or "ssh-copy-id, ssh-keyscan"
+
+
+def _key_made(target: Target) -> Command:
+    if not is_operand(target.address):
+        return NO_COMMAND
+    made = run("ssh-keygen", "-q", "-N", "", "-f", target.ssh_key)
+    return made.then(run("ssh-copy-id", "-i", target.ssh_key, *_port(target), target.address))
+
+
+def _host_asked(target: Target) -> Command:
+    host = target.address.rpartition("@")[2]
+    if not is_operand(host):
+        return NO_COMMAND
+    return run("ssh-keyscan", *_port(target), host, append_to=login.KNOWN_HOSTS[0])
+
+
+def _port(target: Target) -> tuple[str, ...]:
+    return ("-p", str(target.port)) if target.port else ()
 
 
 def _asks(facts: Facts, key: str) -> bool:
@@ -73,7 +92,7 @@ def _nfs(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     target = facts.settings.target
     if target.kind is not TargetKind.NFS:
         return fine("dumps do not go over NFS")
@@ -94,7 +113,7 @@ def _space(facts: Facts) -> Judgement:
         return found
     settings = facts.settings
     if settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     if not settings.save_dump:
         return fine("only the log is saved")
     if settings.target.kind is not TargetKind.LOCAL:
@@ -102,7 +121,7 @@ def _space(facts: Facts) -> Judgement:
     free = facts.places.free(settings.path)
     if free is None:
         return unknown("a snapshot does not tell how much room there is")
-    size = expected_size(settings, facts.text("proc/meminfo") or "")
+    size = expected_size(settings, facts.text("proc/meminfo") or "", makedumpfile_fit(facts))
     if size is None:
         return unknown("no /proc/meminfo")
     wanted = size + settings.free_space
@@ -112,23 +131,19 @@ def _space(facts: Facts) -> Judgement:
     return wrong(
         "the dump may not fit",
         evidence,
-        remedy="make room, leave out more pages (-d 31), keep fewer dumps, or use another target",
+        remedy="make room, leave out more pages (-d 31, and a makedumpfile that knows the kernel: S8), keep"
+        " fewer dumps, or use another target",
     )
 
 
 def _mount(facts: Facts) -> Mount | None:
     """The mount that dumps go to on the running system, if it is one."""
-    settings = facts.settings
-    if settings is None or facts.mounts is None:
-        return None
-    if settings.target.kind is TargetKind.LOCAL:
-        return facts.mount_of(settings.path)
-    return next((mount for mount in facts.mounts if mount.source == settings.target.address), None)
+    return starting.target_mount(facts, facts.settings) if facts.settings else None
 
 
 def _filesystem(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     mount = _mount(facts)
     if mount is None:
         return (
@@ -156,7 +171,7 @@ _VOLATILE = ("tmpfs", "ramfs", "overlay", "squashfs", "devtmpfs", "rootfs")
 def _lasting(facts: Facts) -> Judgement:
     settings = facts.settings
     if settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     if facts.mounts is None:
         return unknown("no /proc/self/mounts")
     mount = _mount(facts)
@@ -189,7 +204,7 @@ _UNSTABLE = re.compile(
 
 def _stable_name(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     target = facts.settings.target
     if target.kind not in (TargetKind.FILESYSTEM, TargetKind.RAW, TargetKind.DRACUT):
         return fine("the target is no device")
@@ -210,7 +225,7 @@ def _thin_pool(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     mount = _mount(facts)
     pools = list(_pools(facts, mount.source)) if mount is not None else []
     if not pools:
@@ -261,7 +276,12 @@ def _last_dump(facts: Facts) -> Judgement:
 
 
 def _file_system(facts: Facts) -> Judgement:
-    return seen(facts, "S15")
+    found = ended_with(facts, "S15")
+    if found is not None:
+        return found
+    if facts.ending is not None and facts.ending.stage is Reached.SAVED:
+        return seen(facts, "S15")
+    return starting.file_system(facts)
 
 
 def _device_appears(facts: Facts) -> Judgement:
@@ -274,8 +294,10 @@ def _readable(facts: Facts) -> Judgement:
 
 def _failure_shows(facts: Facts) -> Judgement:
     ending = facts.ending
-    if ending is None or facts.settings is None:
+    if ending is None:
         return unknown("no console log of a crash was given")
+    if facts.settings is None:
+        return unknown(facts.unconfigured)
     early = (Reached.NO_CRASH, Reached.NOT_LOADED, Reached.NO_SECOND_KERNEL, Reached.SAVED)
     if (
         ending.stage in early
@@ -295,7 +317,7 @@ def _iscsi(facts: Facts) -> Judgement:
     if found is not None:
         return found
     if facts.settings is None:
-        return unknown(_NOT_CONFIGURED)
+        return unknown(facts.unconfigured)
     sessions = facts.machine.root.names("sys/class/iscsi_session")
     booted = [word for word in facts.words if word.startswith(("netroot=iscsi", "rd.iscsi.", "iscsi_"))]
     if facts.settings.target.kind is not TargetKind.LOCAL or not (sessions or booted):

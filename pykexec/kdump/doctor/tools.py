@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
-from pykexec.kdump.config.errors import ConfigError
+from pykexec.errors import PykexecError
+from pykexec.kdump import makedumpfile
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
-from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
-from pykexec.memory import KIB
+from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
+from pykexec.kdump.makedumpfile import Effect, Fit, Program
+from pykexec.kdump.packages import DPKG_STATUS, debian_version
 
 
 def _configuration(facts: Facts) -> Judgement:
-    try:
-        settings = facts.settings
-    except ConfigError as error:
+    error, settings = facts.config_error, facts.settings
+    if error is not None:
         return wrong(
-            "the configuration cannot be understood", error.what, remedy=error.hint or "correct that line"
+            "the configuration cannot be understood", *said(error), remedy="correct what is named there"
         )
     if settings is None:
         return unknown("there is no /etc/kdump.conf, /etc/sysconfig/kdump or /etc/default/kdump-tools")
@@ -26,14 +25,22 @@ def _configuration(facts: Facts) -> Judgement:
 
 def _no_warnings(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown("kdump is not configured here")
-    if facts.settings.warnings:
+        return unknown(facts.unconfigured)
+    warnings = (*facts.settings.warnings, *_notes_on_the_line(facts))
+    if warnings:
         return wrong(
             "the configuration says something else than it may seem",
-            *facts.settings.warnings,
+            *warnings,
             remedy="correct or remove these lines",
         )
     return fine(*facts.settings.files)
+
+
+def _notes_on_the_line(facts: Facts) -> tuple[str, ...]:
+    try:
+        return facts.capture_line.notes if facts.capture_line else ()
+    except PykexecError:  # of which the checks of the command line tell
+        return ()
 
 
 _BIN_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
@@ -41,7 +48,7 @@ _BIN_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/us
 
 def _collector(facts: Facts) -> Judgement:
     if facts.settings is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     program = facts.settings.collector.program
     if not program:
         return fine(f"a command of its own: {facts.settings.collector.command[:200]}")
@@ -51,68 +58,78 @@ def _collector(facts: Facts) -> Judgement:
     found = next((path for path in paths if facts.places.size(path) is not None), None)
     if found:
         return fine(found)
+    package = program.rpartition("/")[2]
+    which = f" (package {package})" if commands.is_package(package) else ""
     return wrong(
         "the program that is to write the dump is not installed",
         program,
-        remedy=f"install it (package {program.rpartition('/')[2]}) and rebuild the capture initramfs",
-        command=commands.install(facts, program.rpartition("/")[2]),
+        remedy=f"install it{which} and rebuild the capture initramfs",
+        command=commands.install(facts, package),
     )
 
 
-# Seen: it ends with "PAGE SIZE 0x1000 and VA Bits 52 not supported" for Debian's arm64 kernels 6.12 and 7.2.
-_NEWEST_WITHOUT_52_BITS = (1, 7, 2)
+_DEFAULT_LEVEL = 31  # what every distribution's configuration begins with
 
 
 def _version(facts: Facts) -> Judgement:
     found = ended_with(facts, "S8")
     if found is not None:
         return found
-    version = _installed(facts)
-    if version is None:
+    level = facts.settings.collector.dump_level if facts.settings else _DEFAULT_LEVEL
+    if level is None:
+        return fine("the dump is written by another program")
+    pair = makedumpfile_fit(facts)
+    if pair.program is None:
         return unknown("makedumpfile's version is not known: neither the program nor a package is here")
-    shown = f"makedumpfile {'.'.join(map(str, version))}"
-    wide = (
-        facts.machine.kcore.vmcoreinfo.get("NUMBER(VA_BITS)") == "52" if facts.arch == "aarch64" else False
+    shown = f"makedumpfile {pair.program.shown}"
+    needs = [str(each) for each in pair.matters(level)]
+    worst = pair.worst(level)
+    if worst is None and pair.is_safe(level):
+        return fine(shown)
+    if worst is None:
+        return unknown(f"whether {shown} knows Linux {facts.release} is not known")
+    if worst.effect is Effect.GROWS:
+        return fine(shown, f"advice: {worst.effect.value}; a newer one leaves them out", *needs)
+    return wrong(
+        f"makedumpfile is too old for this kernel: {worst.effect.value}",
+        shown,
+        f"Linux {facts.release}",
+        *needs,
+        "a distribution may have taken a commit over: its changelog says so",
+        remedy=_REMEDIES[worst.effect],
+        command=commands.install(facts, "makedumpfile"),
     )
-    if wide and facts.machine.page_size < 64 * KIB and version <= _NEWEST_WITHOUT_52_BITS:
-        return wrong(
-            "makedumpfile is too old for kernels with 52 bits of virtual addresses and small pages",
-            shown,
-            f"Linux {facts.release}",
-            remedy="install a newer makedumpfile, or dump with another program (cp)",
-            command=commands.install(facts, "makedumpfile"),
-        )
-    return fine(shown)
 
 
-def _installed(facts: Facts) -> tuple[int, ...] | None:
-    return _by_program(facts) or _by_package(facts)
+_REMEDIES = {
+    Effect.LOST: "install a newer makedumpfile; until then leave out pages of zeros only (-d 1), as"
+    " pykdump start does by itself",
+    Effect.UNREADABLE: "install a newer makedumpfile; until then dump with another program (cp), as"
+    " pykdump start does by itself",
+}
 
 
-_SAYS_VERSION = re.compile(rb"makedumpfile: version (\d+(?:\.\d+){1,3})")  # print_info.c
-_PROGRAM_MAX = 32 << 20
+def makedumpfile_fit(facts: Facts) -> Fit:
+    """What is known of the machine's makedumpfile and its kernel."""
+    program = _by_program(facts) or _by_package(facts)
+    return makedumpfile.fit(program, makedumpfile.running(facts.machine))
 
 
-def _by_program(facts: Facts) -> tuple[int, ...] | None:
-    for path in (f"{folder}/makedumpfile" for folder in _BIN_FOLDERS):
+def _by_program(facts: Facts) -> Program | None:
+    named = facts.settings.collector.program if facts.settings else ""
+    paths = [named] if "/" in named else [f"{folder}/makedumpfile" for folder in _BIN_FOLDERS]
+    for path in paths:
         size = facts.places.size(path)
-        if size is not None and 0 < size <= _PROGRAM_MAX and facts.places.can_be_read:
-            found = _SAYS_VERSION.search(facts.places.open(path, "program").data)
+        if size is not None and 0 < size <= makedumpfile.PROGRAM_MAX and facts.places.can_be_read:
+            found = makedumpfile.program_in(bytes(facts.places.open(path, "program").data))
             if found:
-                return tuple(map(int, found[1].split(b".")))
+                return found
     return None
 
 
-def _by_package(facts: Facts) -> tuple[int, ...] | None:
-    status = facts.text("var/lib/dpkg/status") or ""
-    at = re.search(r"^Package: makedumpfile$", status, re.M)
-    if at is None:
-        return None
-    entry = status[at.start() : at.start() + 4000].partition("\n\n")[0]
-    version = re.search(r"^Version: (?:\d+:)?(\d+(?:\.\d+){1,3})", entry, re.M)
-    if version is None or "\nStatus: install ok installed" not in entry:
-        return None
-    return tuple(int(part) for part in version[1].split("."))
+def _by_package(facts: Facts) -> Program | None:
+    version = debian_version(facts.text(DPKG_STATUS) or "", "makedumpfile")
+    return None if version is None else makedumpfile.packaged(version)
 
 
 CHECKS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.shell import run, write
 
 _OTHER_TRIGGERS = ("softlockup_panic", "hardlockup_panic", "hung_task_panic", "unknown_nmi_panic")
 
@@ -22,7 +23,9 @@ def _oops(facts: Facts) -> Judgement:
         "kernel.panic_on_oops = 0",
         *others,
         remedy="kernel.panic_on_oops=1 in /etc/sysctl.d",
-        command="echo kernel.panic_on_oops=1 > /etc/sysctl.d/90-pykdump.conf && sysctl --system",
+        command=write("/etc/sysctl.d/90-pykdump.conf", "kernel.panic_on_oops=1").then(
+            run("sysctl", "--system")
+        ),
     )
 
 
@@ -81,7 +84,7 @@ def _cpus_stop(facts: Facts) -> Judgement:
 def _panic_timeout(facts: Facts) -> Judgement:
     words = facts.capture_words
     if words is None:
-        return unknown("kdump is not configured here")
+        return unknown(facts.unconfigured)
     values = [word for word in words if word.startswith("panic=")]
     if values and values[-1] != "panic=0":
         return fine(values[-1])

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import cli, crash, loader, report
+from pykexec import cli, crash, loader, report, writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import capture
 from pykexec.kdump.config.settings import Rebuild
 from pykexec.kdump.service import plan as plans
-from pykexec.kdump.service import rawdump
+from pykexec.kdump.service import rawdump, trust
 from pykexec.kdump.service import receipt as receipts
+from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
@@ -25,8 +25,8 @@ from pykexec.plan import FileLoadPlan, LoadPlan, Request
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
-_LOCK = Path("/run/pykdump/lock")
 _LOADS_MAX = 5
+_SYSCTL = Path("/proc/sys")
 
 Tell = Callable[[str], None]
 """Where progress goes: a line each time."""
@@ -46,7 +46,7 @@ def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None
     Raises PykexecError.
     """
     _require_possible(machine)
-    with alone():
+    with exclusive():
         return _start(machine, tell, warn, initrd)
 
 
@@ -55,14 +55,14 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     for warning in plan.warnings:
         warn(warning)
     crash.survey(machine)  # without a reservation an image would be made for nothing
+    trust.require_private(plan.kernel, "kernel")
     _take_over_dump(plan, tell, warn)
     image = _prepare_image(plan, tell)
+    trust.require_private(plan.initrd, "capture image")
     done, receipt = _load_until_it_fits(machine, plan, image, tell, warn)
     for warning in done.warnings:
         warn(warning)
     _set_sysctl(plan.settings.sysctl, warn)
-    receipts.save_text(report.as_json(done), receipts.PLAN)
-    receipts.save(receipt, receipts.LOADED)
     return receipt
 
 
@@ -76,7 +76,12 @@ def _load_until_it_fits(
         # What is known of it may be from before the image was made.
         machine = machine.anew()
         done, receipt = _load(machine, plan, image)
-        if receipt.hardware == receipts.hardware(machine.anew()):
+        try:
+            has_changed = receipt.hardware != receipts.hardware(machine.anew())
+        except PykexecError as error:  # it is loaded all the same
+            warn(f"whether memory or CPUs have changed meanwhile cannot be told: {error.what}")
+            break
+        if not has_changed:
             break
         tell("memory or CPUs have changed meanwhile")
     else:
@@ -85,33 +90,65 @@ def _load_until_it_fits(
 
 
 def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadPlan | LoadPlan, Receipt]:
+    """Load, and leave a receipt. Whoever ends this in the middle leaves none: nothing tells what is loaded.
+
+    What the receipt takes is reserved before: without it nothing is loaded. Raises PykexecError.
+    """
     options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
     request = cli.request_of(options, Purpose.CRASH, machine)
-    done = _load_disowned(machine, request, cli.system_call_of(options))
-    system_call = "kexec_file_load" if isinstance(done, FileLoadPlan) else "kexec_load"
-    return done, _receipt(machine, plan, request, image, system_call)
-
-
-def _load_disowned(machine: Machine, request: Request, system_call: str) -> FileLoadPlan | LoadPlan:
-    """Whoever ends this in the middle leaves no receipt that tells of another kernel than what is loaded."""
-    before = loaded_now(machine)
+    attempts: list[tuple[FileLoadPlan | LoadPlan, Receipt]] = []
+    is_loaded = False
     try:
-        return loader.load_request(
-            machine, request, system_call, lambda _: receipts.LOADED.unlink(missing_ok=True)
-        )
-    except PykexecError:
-        if before is not None and loader.status(Purpose.CRASH, machine):
-            receipts.save(before, receipts.LOADED)
+        with receipts.replaced() as note:
+
+            def prepare(found: FileLoadPlan | LoadPlan) -> None:
+                receipt = _receipt(machine, plan, request, image, found)
+                note(receipt, report.as_json(found))
+                attempts.append((found, receipt))
+
+            with _plain_errors():
+                loader.load_request(machine, request, cli.system_call_of(options), prepare)
+            is_loaded = True
+    except PykexecError as error:
+        if is_loaded:
+            raise PykexecError(
+                f"the capture kernel is loaded, but pykdump status cannot tell which: {error.what}",
+                hint="pykdump start loads it again",
+            ) from error
+        # What changed while it was loaded may have stayed loaded, damaged.
+        if not any(file.has_changed for found, _ in attempts for file in found.files):
+            _put_back(machine)
         raise
+    return attempts[-1]
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An OSError of a load is not one of the files that are being written meanwhile. Raises PykexecError."""
+    try:
+        yield
+    except OSError as error:
+        raise PykexecError(f"{error.filename or 'the load'}: {error.strerror}") from error
+
+
+def _put_back(machine: Machine) -> None:
+    """Say again what was said of the loaded kernel, if there still is one."""
+    if loader.status(Purpose.CRASH, machine):
+        with suppress(FileError):  # then nothing tells what is loaded
+            receipts.put_back()
 
 
 def stop(machine: Machine) -> None:
     """Unload. Raises PykexecError."""
     _require_possible(machine)
-    with alone():
-        loader.unload(Purpose.CRASH, machine)
-        receipts.LOADED.unlink(missing_ok=True)
-        receipts.PLAN.unlink(missing_ok=True)
+    with exclusive():
+        receipts.set_aside()
+        try:
+            loader.unload(Purpose.CRASH, machine)
+        except PykexecError:
+            _put_back(machine)
+            raise
+        receipts.forget()
 
 
 def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> tuple[Receipt, str]:
@@ -120,7 +157,7 @@ def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = Non
     Raises PykexecError.
     """
     _require_possible(machine)
-    with alone():
+    with exclusive():
         before = loaded_now(machine)
         if before is None:
             return _start(machine, tell, warn, initrd), "nothing was loaded"
@@ -160,23 +197,29 @@ def changes(before: Receipt, machine: Machine, plan: ServicePlan) -> list[str]:
 
 
 def make_image(what: capture.Contents, output: Path, tell: Tell, *, always: bool = False) -> None:
-    """Bring an image file up to date, with `always` also one that is. Raises PykexecError."""
-    stamp = output.with_name(f"{output.name}.inputs")
-    if output.is_file() and _stamped(stamp) == what.fingerprint and not always:
+    """Bring an image file of ours up to date, with `always` also one that is. Raises PykexecError."""
+    if not always and _stamped(output) == what.fingerprint:
         return
-    stamp.unlink(missing_ok=True)
+    writing.make_private_folder(output.parent)
+    writing.remove_file(_stamp(output))
+    for each in (output, _stamp(output)):
+        writing.remove_unfinished(each)
     capture.build(what, output, lambda path: tell(f"making {output}: {path}"))
-    try:
-        stamp.write_text(f"{what.fingerprint}\n")
-    except OSError as error:
-        raise FileError(f"cannot write {stamp}: {error.strerror}") from error
+    writing.write_file(_stamp(output), f"{what.fingerprint}\n", mode=0o600)
 
 
-def _stamped(stamp: Path) -> str:
+def _stamp(image: Path) -> Path:
+    return image.with_name(f"{image.name}.inputs")
+
+
+def _stamped(image: Path) -> str:
+    """Return what an image says it was made of; empty where there is none, or others can have made it."""
     try:
-        return stamp.read_text().strip()
-    except OSError:
+        files = (image.lstat(), _stamp(image).lstat())
+        text = _stamp(image).read_text()
+    except (OSError, ValueError):
         return ""
+    return text.strip() if all(trust.is_private(each) for each in files) else ""
 
 
 def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
@@ -188,9 +231,7 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
         return _Image(f"as {plan.initrd} has it", "")
     output = Path(plan.initrd)
     if plan.settings.rebuild is Rebuild.NEVER and output.is_file():
-        return _Image(
-            "as the image has it (force_no_rebuild)", _stamped(output.with_name(f"{output.name}.inputs"))
-        )
+        return _Image("as the image has it (force_no_rebuild)", _stamped(output))
     tell("looking for the dump target, programs and modules")
     what = capture.contents(plan.settings, plan.release)
     make_image(what, output, tell, always=plan.settings.rebuild is Rebuild.ALWAYS)
@@ -208,27 +249,31 @@ def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
         tell(f"the last crash's dump is now in {folder}")
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """One at a time: udev may ask for a reload while the service starts. Raises FileError."""
-    try:
-        _LOCK.parent.mkdir(parents=True, exist_ok=True)
-        file = _LOCK.open("w")
-    except OSError as error:
-        raise FileError(f"cannot write {_LOCK}: {error.strerror}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _set_sysctl(assignments: str, warn: Tell) -> None:
-    """KDUMP_SYSCTL of Debian's configuration: what else is to panic once there is a capture kernel."""
+    """Set what KDUMP_SYSCTL of Debian's configuration says, once there is a capture kernel."""
     for each in assignments.split():
-        name, _, value = each.partition("=")
+        name, equals, value = each.partition("=")
+        parts = sysctl_path(name)
+        if not equals or not parts:
+            warn(f"KDUMP_SYSCTL: {each!r} is no assignment such as kernel.panic_on_oops=1")
+            continue
         try:
-            Path("/proc/sys", *name.split(".")).write_text(f"{value}\n")
-        except (OSError, ValueError) as error:
-            warn(f"KDUMP_SYSCTL: cannot set {each}: {getattr(error, 'strerror', error)}")
+            writing.write_value(_SYSCTL.joinpath(*parts), f"{value}\n", root=_SYSCTL)
+        except FileError as error:
+            warn(f"KDUMP_SYSCTL: {error.what}")
+
+
+def sysctl_path(name: str) -> tuple[str, ...]:
+    """Return the names below /proc/sys that a name of sysctl(8) stands for; none for what is no such name.
+
+    Parts are divided by what comes first, dot or slash; the other one stands for the first in a part:
+    net.ipv4.conf.eth0/1.forwarding and net/ipv4/conf/eth0.1/forwarding are the same.
+    """
+    first = next((character for character in name if character in "./"), "")
+    if first == ".":
+        name = name.translate(str.maketrans("./", "/."))
+    parts = tuple(name.split("/"))
+    return () if any(part in ("", ".", "..") or "\0" in part for part in parts) else parts
 
 
 def _require_possible(machine: Machine) -> None:
@@ -243,7 +288,11 @@ def _follows_hotplug(machine: Machine) -> bool:
 
 
 def _receipt(
-    machine: Machine, plan: ServicePlan, request: Request, image: _Image, system_call: str
+    machine: Machine,
+    plan: ServicePlan,
+    request: Request,
+    image: _Image,
+    found: FileLoadPlan | LoadPlan,
 ) -> Receipt:
     return Receipt(
         boot=receipts.boot_id(),
@@ -255,7 +304,7 @@ def _receipt(
         target=image.target,
         hardware=receipts.hardware(machine),
         inputs=image.inputs,
-        system_call=system_call,
+        system_call="kexec_file_load" if isinstance(found, FileLoadPlan) else "kexec_load",
         time=now(),
     )
 

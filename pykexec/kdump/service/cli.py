@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,11 +16,10 @@ from pykexec.kdump import capture, config
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
 from pykexec.kdump.service import actions, state, trial
+from pykexec.kdump.service import plan as plans
+from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
-
-if TYPE_CHECKING:
-    from pykexec.integration.steps import Step
 
 _FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
 _CLEAR_LINE = "\r\x1b[K"
@@ -30,12 +29,48 @@ _INITRD = click.option(
 )
 
 
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Every failure of the service has the exit status 1, whatever pykexec's own would be."""
+    try:
+        with _ending():
+            yield
+    except PykexecError as error:
+        error.exit_code = _FAILED
+        raise
+    except BrokenPipeError:  # whoever read the output has seen enough
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        failure = PykexecError(f"{place}{error.strerror or error}")
+        failure.exit_code = _FAILED
+        raise failure from error
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Who is told to end first removes what is half done: systemd tells so after a time."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for each in ending:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in ending:
+            signal.signal(each, signal.SIG_DFL)
+
+
 @click.command()
 @_INITRD
+@_failing()
 def start(initrd: str | None) -> int:
     """Load the capture kernel, with an image made for the dump target of the configuration."""
     machine = Machine.live()
-    with _failing(), _progress() as tell:
+    with _progress() as tell:
         receipt = actions.start(machine, tell, _warn, initrd=initrd)
     _say_loaded(receipt)
     _say_state(machine)
@@ -43,10 +78,10 @@ def start(initrd: str | None) -> int:
 
 
 @click.command()
+@_failing()
 def stop() -> int:
     """Unload the capture kernel."""
-    with _failing():
-        actions.stop(Machine.live())
+    actions.stop(Machine.live())
     print("pykdump: stopped: a crash will leave no dump")
     return 0
 
@@ -61,10 +96,11 @@ def restart(context: click.Context, initrd: str | None) -> int:
 
 @click.command()
 @_INITRD
+@_failing()
 def reload(initrd: str | None) -> int:
     """Load again if the kernel, the image, the configuration, memory or CPUs have changed."""
     machine = Machine.live()
-    with _failing(), _progress() as tell:
+    with _progress() as tell:
         receipt, changed = actions.reload(machine, tell, _warn, initrd=initrd)
     if not changed:
         print("pykdump: nothing has changed")
@@ -75,13 +111,13 @@ def reload(initrd: str | None) -> int:
 
 
 @click.command()
+@_failing()
 def status() -> int:
     """Say whether a panic now will leave a dump, where, and which dumps there are.
 
     Exit status: 0 armed (proven or not), 3 not armed.
     """
-    with _failing():
-        found = state.read(Machine.live())
+    found = state.read(Machine.live())
     print(state.as_text(found), end="")
     return 0 if found.is_armed else _NOT_OPERATIONAL
 
@@ -90,22 +126,20 @@ def status() -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--passed", is_flag=True, help="The last test's dump is on its server: take it for proven.")
+@_failing()
 def test(yes: bool, dry_run: bool, passed: bool) -> int:
     """Crash this machine now, to see whether a dump comes of it; the next boot's status tells."""
     machine = Machine.live()
-    with _failing():
-        if passed:
-            return _take_for_passed()
-        receipt = actions.loaded_now(machine)
-        if receipt is None:
-            raise PykexecError("pykdump has loaded no capture kernel", hint="pykdump start")
-        if dry_run:
-            print(
-                f"would write {trial.PENDING} and crash this machine; the dump would go to {receipt.target}"
-            )
-            return 0
-        _confirm(yes)
-        trial.crash(trial.prepare(receipt, actions.now()))
+    if passed:
+        return _take_for_passed()
+    receipt = actions.loaded_now(machine)
+    if receipt is None:
+        raise PykexecError("pykdump has loaded no capture kernel", hint="pykdump start")
+    if dry_run:
+        print(f"would write {trial.PENDING} and crash this machine; the dump would go to {receipt.target}")
+        return 0
+    _confirm(yes)
+    trial.crash(trial.prepare(receipt, actions.now()))
     return _FAILED
 
 
@@ -137,27 +171,28 @@ def _confirm(yes: bool) -> None:
     help="Where to; by default where pykdump start takes it from.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Only say what would be in it.")
+@_failing()
 def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     """Make the capture image for this machine and the dump target of the configuration."""
     machine = Machine.live()
-    with _failing():
-        settings = config.read(machine.root)
-        if settings is None:
-            raise ConfigError(
-                "kdump is not configured here", hint='echo "path /var/crash" > /etc/kdump.conf'
-            )
-        release = release or settings.kernel.version or machine.kernel_release
-        what = capture.contents(settings, release)
-        if only_list:
-            print("\n".join(sorted(entry.path for entry in what.entries)))
-            return 0
-        target = Path(output) if output else image_path(release)
-        with _progress() as tell:
-            if output:
-                capture.build(what, target, lambda path: tell(f"making {target}: {path}"))
-            else:
-                with actions.alone():  # a start may be making the same file
-                    actions.make_image(what, target, tell)
+    settings = config.read(machine.root)
+    if settings is None:
+        raise ConfigError("kdump is not configured here", hint='echo "path /var/crash" > /etc/kdump.conf')
+    release = release or settings.kernel.version or machine.kernel_release
+    settings, doubt = plans.fitting(settings, machine)
+    for each in doubt:
+        _warn(each)
+    what = capture.contents(settings, release)
+    if only_list:
+        print("\n".join(sorted(entry.path for entry in what.entries)))
+        return 0
+    target = Path(output) if output else image_path(release)
+    with _progress() as tell:
+        if output:
+            capture.build(what, target, lambda path: tell(f"making {target}: {path}"))
+        else:
+            with exclusive():  # a start may be making the same file
+                actions.make_image(what, target, tell)
     print(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
     return 0
 
@@ -165,7 +200,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
 _ROOT = click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
     default="/",
     show_default=True,
     help="Of another system.",
@@ -176,12 +211,13 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @click.command("install")
 @_ROOT
 @_DRY_RUN
-def install(root: str, dry_run: bool) -> int:
+@_failing()
+def install(root: Path, dry_run: bool) -> int:
     """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""
+    from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
-    with _failing():
-        _perform(installation.steps(Path(root)), dry_run)
+    perform(installation.steps(root), dry_run=dry_run)
     print("systemctl enable --now pykdump.service makes it start, now and at each boot")
     return 0
 
@@ -189,25 +225,17 @@ def install(root: str, dry_run: bool) -> int:
 @click.command("remove")
 @_ROOT
 @_DRY_RUN
-def remove(root: str, dry_run: bool) -> int:
+@_failing()
+def remove(root: Path, dry_run: bool) -> int:
     """Undo what install did, and unload the capture kernel; images and dumps stay."""
+    from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
-    with _failing():
-        if not _perform(installation.removal(Path(root)), dry_run):
-            print(f"the service is not installed below {root}")
+    steps = installation.removal(root)
+    perform(steps, dry_run=dry_run)
+    if not steps:
+        print(f"the service is not installed below {root}")
     return 0
-
-
-def _perform(steps: Iterator[Step], dry_run: bool) -> bool:
-    """Do these steps one after the other, telling each; whether there were any."""
-    some = False
-    for step in steps:
-        some = True
-        print(step.describe())
-        if not dry_run:
-            step.do()
-    return some
 
 
 COMMANDS = (start, stop, restart, reload, status, test, mkinitrd, install, remove)
@@ -219,22 +247,15 @@ def _say_loaded(receipt: Receipt) -> None:
 
 def _say_state(machine: Machine) -> None:
     """What the last test has proven, and that there has been none."""
-    with _failing():
-        print(f"pykdump: armed: {(found := state.read(machine)).readiness.value}: {found.why}")
+    try:
+        found = state.read(machine)
+    except PykexecError as error:  # it is loaded all the same
+        return _warn(str(error))
+    print(f"pykdump: armed: {found.readiness.value}: {found.why}")
 
 
 def _warn(text: str) -> None:
     streams.complain("pykdump", f"warning: {text}")
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Every failure of the service has the exit status 1, whatever pykexec's own would be."""
-    try:
-        yield
-    except PykexecError as error:
-        error.exit_code = _FAILED
-        raise
 
 
 @contextmanager
@@ -246,7 +267,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
     def write(text: str) -> None:
         with suppress(OSError):  # a terminal that is gone does not stop what is being done
-            print(f"{_CLEAR_LINE}{printable(text)}", end="", file=sys.stderr, flush=True)
+            terminal = streams.unfiltered(sys.stderr)
+            print(f"{_CLEAR_LINE}{printable(text)}", end="", file=terminal, flush=True)
 
     try:
         yield lambda text: write(f"pykdump: {text[:100]}")

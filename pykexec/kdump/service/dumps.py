@@ -1,19 +1,31 @@
-"""The dumps that are there already."""
+"""The dumps that are there already.
+
+Others may write into /var/crash (all users may into Ubuntu's): only what root has put there is read.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from pykexec.errors import PykexecError
+from pykexec import writing
+from pykexec.errors import FileError, PykexecError, printable
+from pykexec.kdump.service import trust
 
-# pykdump's and kdumpctl's HOST-DATE, and kdump-config's and openSUSE's dates
-_FOLDER = re.compile(r"(?:.+-)?(\d{4})-?(\d{2})-?(\d{2})[-_]?(\d{2}):?(\d{2})(?::?(\d{2}))?")
+# pykdump's and kdumpctl's HOST-DATE, kdump-tools' and openSUSE's dates; a number where the name was taken
+_FOLDER = re.compile(r"(?:.+-)?(\d{4})-?(\d{2})-?(\d{2})[-_]?(\d{2})[:-]?(\d{2})(?:[:-]?(\d{2}))?(?:\.\d+)?")
+# kdumpctl test: `date +%s-%N`
+_TEST_FOLDER = re.compile(r"kdump-test-(\d{9,11})-\d{9}")
 _DUMP = re.compile(r"(?:vmcore(?:\.flat)?(?:\.(?:gz|bz2|xz|lzma|zst|lz4))?|dump\.\d+)")
-_LOG = re.compile(r"vmcore-dmesg\.txt|dmesg\.\d+|dmesg\.txt")
-_PARTIAL = re.compile(r"(?:vmcore|dump).*-?incomplete.*")
+_LOG = re.compile(r"vmcore-dmesg\.txt|dmesg\.\d+|dmesg(?:\.txt)?")
+_PARTIAL = re.compile(r"(?!vmcore-dmesg)(?:vmcore|dump).*-?incomplete.*")
 _LOG_MAX = 16 << 20
 
 
@@ -29,57 +41,143 @@ class Dump:
     has_log: bool
 
     def __str__(self) -> str:
+        name = printable(str(self.folder))
         if self.is_whole and not self.size:
-            return f"{self.folder}  the kernel's log alone"
+            return f"{name}  the kernel's log alone"
         if self.is_whole:
-            return f"{self.folder}  {self.size / (1 << 20):.1f} MiB"
+            return f"{name}  {self.size / (1 << 20):.1f} MiB"
         log = "the kernel's log is there" if self.has_log else "without the kernel's log"
-        return f"{self.folder}  INCOMPLETE, {self.size / (1 << 20):.1f} MiB, {log}"
+        return f"{name}  INCOMPLETE, {self.size / (1 << 20):.1f} MiB, {log}"
 
     def log_holds(self, text: str) -> bool:
         """Whether the crashed kernel's log has that text, beside the dump or, where none is, in it."""
-        for each in self.folder.iterdir():
-            if _LOG.fullmatch(each.name):
-                with each.open("rb") as file:
-                    if text.encode() in file.read(_LOG_MAX):
-                        return True
-            elif not self.has_log and _DUMP.fullmatch(each.name) and _dumped_log_holds(each, text):
-                return True
-        return False
-
-
-def _dumped_log_holds(dump: Path, text: str) -> bool:
-    from pykexec.vmcore import Dump as Content
-    from pykexec.vmcore.log import KernelLog
-
-    try:
-        return any(text.encode() in record.text for record in KernelLog(Content.open(str(dump))))
-    except PykexecError:
-        return False
+        try:
+            with _opened(self.folder.parent) as base, _opened_dump(self.folder.name, base) as folder:
+                names = _sizes(folder)
+                logs = [name for name in names if _LOG.fullmatch(name)]
+                whole = [] if logs else [name for name in names if _DUMP.fullmatch(name)]
+                return any(_log_holds(name, folder, text.encode()) for name in logs) or any(
+                    _dumped_log_holds(name, folder, text.encode()) for name in whole
+                )
+        except (OSError, PykexecError):
+            return False
 
 
 def in_folder(folder: Path, *, log_alone: bool = False) -> Sequence[Dump]:
-    """The dumps in a folder, the newest first; none where it is not there or cannot be read.
+    """Return the dumps in a folder, the newest first; none where it is not there.
 
-    `log_alone`: nothing but the log is to be saved.
+    `log_alone`: nothing but the log is to be saved. Raises FileError where the folder or a dump's cannot be
+    read, and where others than root can change what is in it.
     """
     try:
-        folders = [each for each in folder.iterdir() if _FOLDER.fullmatch(each.name) and each.is_dir()]
-        found = [(_date(each.name), _look(each, log_alone)) for each in folders]
-    except OSError:
+        with _opened(folder) as base:
+            found = [(_date(each.folder.name), each) for each in _dumps(folder, base, log_alone)]
+    except (FileNotFoundError, NotADirectoryError):
         return ()
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     return [dump for _, dump in sorted(found, key=lambda each: (each[0], each[1].folder.name), reverse=True)]
 
 
+def count_of_others(folder: Path) -> int:
+    """Return how many folders have a dump's name, but are not root's alone; 0 where that cannot be seen."""
+    count = 0
+    with suppress(OSError, FileError), _opened(folder) as base:
+        for name in [each.name for each in os.scandir(base) if _date(each.name)]:
+            status = os.stat(name, dir_fd=base, follow_symlinks=False)
+            count += stat.S_ISDIR(status.st_mode) and not trust.is_private(status)
+    return count
+
+
+def _dumps(folder: Path, base: int, log_alone: bool) -> Iterator[Dump]:
+    for name in os.listdir(base):
+        if not _date(name):
+            continue
+        try:
+            if _is_private_folder(os.stat(name, dir_fd=base, follow_symlinks=False)):
+                with _opened_dump(name, base) as opened:
+                    yield _look(folder / name, _sizes(opened), log_alone)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            raise _unreadable(folder / name, error) from error
+
+
+def _unreadable(folder: Path, error: OSError) -> FileError:
+    hint = "run as root" if isinstance(error, PermissionError) else None
+    return FileError(f"cannot read {folder}: {error.strerror}", hint=hint)
+
+
 def _date(name: str) -> tuple[str, ...]:
+    """Return the parts of the date in a folder's name, in local time; nothing where that is no dump's."""
+    if match := _TEST_FOLDER.fullmatch(name):
+        return tuple(time.strftime("%Y %m %d %H %M %S", time.localtime(int(match[1]))).split())
     match = _FOLDER.fullmatch(name)
     return tuple(part or "" for part in match.groups()) if match else ()
 
 
-def _look(folder: Path, log_alone: bool) -> Dump:
-    sizes = {each.name: each.stat().st_size for each in folder.iterdir() if each.is_file()}
+def _look(folder: Path, sizes: Mapping[str, int], log_alone: bool) -> Dump:
     whole = [size for name, size in sizes.items() if _DUMP.fullmatch(name)]
     partial = [size for name, size in sizes.items() if _PARTIAL.fullmatch(name)]
     has_log = any(_LOG.fullmatch(name) for name in sizes)
     is_whole = bool(whole) or (log_alone and has_log)
     return Dump(folder, max(whole or partial or [0]), is_whole, has_log)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Open the folder that the dumps' are in. Raises OSError, and FileError."""
+    with writing.opened_folder(folder.absolute()) as base:
+        if not trust.keeps_names(os.fstat(base)):
+            raise FileError(f"others than root can change what is in {folder}")
+        yield base
+
+
+@contextmanager
+def _opened_dump(name: str, base: int) -> Iterator[int]:
+    """Open a dump's folder. Raises OSError, and FileError where others have made it."""
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
+    try:
+        if not _is_private_folder(os.fstat(folder)):
+            raise FileError(f"others than root can change what is in {name}")
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _is_private_folder(status: os.stat_result) -> bool:
+    return stat.S_ISDIR(status.st_mode) and trust.is_private(status)
+
+
+def _is_our_file(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and trust.is_ours(status)
+
+
+def _sizes(folder: int) -> dict[str, int]:
+    """Return the sizes in bytes of the regular files in a folder, by name."""
+    found = ((name, os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in os.listdir(folder))
+    return {name: status.st_size for name, status in found if _is_our_file(status)}
+
+
+@contextmanager
+def _opened_file(name: str, folder: int) -> Iterator[BinaryIO]:
+    """Open a regular file, without waiting for whoever writes to a pipe. Raises OSError, and FileError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+        if not _is_our_file(os.fstat(file.fileno())):
+            raise FileError(f"{name} is no regular file of root's")
+        yield file
+
+
+def _log_holds(name: str, folder: int, text: bytes) -> bool:
+    with _opened_file(name, folder) as file:
+        return text in file.read(_LOG_MAX)
+
+
+def _dumped_log_holds(name: str, folder: int, text: bytes) -> bool:
+    from pykexec.vmcore import Dump as Content
+    from pykexec.vmcore.log import KernelLog
+
+    with _opened_file(name, folder) as file:
+        content = Content.open(f"/proc/self/fd/{file.fileno()}")
+        return any(text in record.text for record in KernelLog(content))

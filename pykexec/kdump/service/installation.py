@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pykexec.integration.install import python_command
-from pykexec.integration.steps import Remove, Run, Step, Write
+from pykexec.errors import FileError
+from pykexec.integration import files
+from pykexec.integration.commands import command_of
+from pykexec.integration.steps import Remove, Run, Step, Write, removals, turned_off
 
 _TEMPLATES = Path(__file__).with_name("systemd")
 _UNIT, _RULES = "pykdump.service", "98-pykdump.rules"
+_WRITTEN_BY = "# Written by `pykdump install`. {}\n"
+_PLAIN = re.compile(r"[\w@=:,./+-]+", re.ASCII)
 
 
-def steps(root: Path) -> Iterator[Step]:
-    """What installs it; in another root nothing is told to systemd and udev. Raises PykexecError."""
-    yield Write(_unit_in(root), _unit(), executable=False)
-    yield Write(_rules_in(root), (_TEMPLATES / _RULES).read_text(), executable=False)
-    if _is_running(root):
-        yield Run(("systemctl", "daemon-reload"))
-        yield Run(("udevadm", "control", "--reload"))
+def steps(root: Path) -> Sequence[Step]:
+    """What installs it; in another root nothing is told to systemd and udev.
+
+    Raises PykexecError, also where the administrator has turned the unit or the rule off.
+    """
+    _require_wanted(root)
+    written = [
+        Write(_unit_in(root), _unit(), 0o644, root),
+        Write(_rules_in(root), _rules(), 0o644, root),
+    ]
+    return [*written, *(_told() if _is_running(root) else ())]
 
 
-def removal(root: Path) -> Iterator[Step]:
-    """What undoes that; a capture kernel that is loaded is unloaded. Nothing where nothing is installed."""
-    there = [path for path in (_rules_in(root), _unit_in(root)) if path.exists()]
-    if not there:
-        return
-    if _is_running(root):
-        yield Run(("systemctl", "disable", "--now", _UNIT))
-    yield from map(Remove, there)
-    if _is_running(root):
-        yield Run(("systemctl", "daemon-reload"))
-        yield Run(("udevadm", "control", "--reload"))
+def removal(root: Path) -> Sequence[Step]:
+    """What undoes that; a capture kernel that is loaded is unloaded. Nothing where nothing is installed.
+
+    Raises PykexecError.
+    """
+    unit, rules = removals(_unit_in(root), root), removals(_rules_in(root), root)
+    if not _is_running(root):
+        return [*rules, *unit]
+    is_installed = any(isinstance(each, Remove) for each in unit)
+    stopped = [Run(("systemctl", "disable", "--now", _UNIT))] if is_installed else []
+    return [*stopped, *rules, *unit, *(_told() if unit or rules else ())]
+
+
+def _require_wanted(root: Path) -> None:
+    """Raises FileError where the unit or the rule is turned off, which an installation would undo."""
+    how = turned_off(unit := _unit_in(root), root)
+    if how is not None:
+        other = () if root == Path("/") else (f"--root={root}",)
+        command = shlex.join(["systemctl", *other, "unmask", _UNIT])
+        raise FileError(f"{_UNIT} is masked: {unit} is {how}", hint=command)
+    how = turned_off(rules := _rules_in(root), root)
+    if how is not None:
+        raise FileError(
+            f"the rule {_RULES} is turned off: {rules} is {how}", hint=shlex.join(["rm", str(rules)])
+        )
+
+
+def _told() -> Iterator[Step]:
+    yield Run(("systemctl", "daemon-reload"))
+    yield Run(("udevadm", "control", "--reload"))
 
 
 def _unit_in(root: Path) -> Path:
@@ -47,7 +76,20 @@ def _is_running(root: Path) -> bool:
 
 
 def _unit() -> str:
-    command = f"{python_command()} -m pykexec.kdump"
-    if not command.startswith("/"):  # systemd looks for nothing
-        command = f"/usr/bin/{command}"
-    return (_TEMPLATES / _UNIT).read_text().replace("@PYKDUMP@", command)
+    head = _WRITTEN_BY.format(f"What shall be different goes into {_UNIT}.d: systemctl edit {_UNIT}")
+    command = " ".join(map(_word, command_of("pykexec.kdump")))
+    return head + files.read(_TEMPLATES / _UNIT).decode().replace("@PYKDUMP@", command)
+
+
+def _rules() -> str:
+    head = _WRITTEN_BY.format("A link to /dev/null in its place turns it off.")
+    return head + files.read(_TEMPLATES / _RULES).decode()
+
+
+def _word(text: str) -> str:
+    """Return a word of a command line as systemd reads it (systemd.service(5), COMMAND LINES)."""
+    if _PLAIN.fullmatch(text):
+        return text
+    for special, written in (("\\", r"\\"), ('"', r"\""), ("\n", r"\n"), ("%", "%%"), ("$", "$$")):
+        text = text.replace(special, written)
+    return f'"{text}"'

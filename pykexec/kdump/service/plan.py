@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec import cli, optionparser
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
-from pykexec.kdump import config
+from pykexec.kdump import config, makedumpfile
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings, TargetKind
@@ -77,6 +77,8 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
         )
     if not settings.enabled:
         raise PykexecError(f"{settings.files[0]} turns kdump off", hint="USE_KDUMP=1 turns it on")
+    own_image = not (initrd or settings.initrd)
+    settings, doubt = fitting(settings, machine, own_image=own_image)
     kernel = _kernel(settings.kernel, machine.kernel_release)
     release = _release(settings.kernel, kernel) or machine.kernel_release
     given = initrd or settings.initrd
@@ -86,10 +88,24 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
         kernel,
         release,
         given or str(image_path(release)),
-        not given,
+        own_image,
         line.text,
-        (*settings.warnings, *_warnings(settings, own_image=not given)),
+        (*settings.warnings, *line.notes, *doubt, *_warnings(settings, own_image=own_image)),
     )
+
+
+def fitting(
+    settings: Settings, machine: Machine, *, own_image: bool = True
+) -> tuple[Settings, tuple[str, ...]]:
+    """Return settings with which no page gets lost, and what is to be said of the configured ones.
+
+    Another's image is as it is: only a warning comes of it.
+    """
+    found = makedumpfile.here(machine, settings.collector)
+    warning = makedumpfile.warning(settings.collector, found, own_image=own_image)
+    if own_image:
+        settings = replace(settings, collector=makedumpfile.safe(settings.collector, found))
+    return settings, () if warning is None else (warning,)
 
 
 def _kernel(choice: KernelChoice, running: str) -> str:

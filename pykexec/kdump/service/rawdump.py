@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
+import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec.errors import FileError
+from pykexec import children, writing
+from pykexec.errors import FileError, PykexecError
 from pykexec.kdump.capture import blockdevice
 from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
+from pykexec.memory import MIB
 
 _SIGNATURE = b"makedumpfile".ljust(16, b"\0")
 """What a flattened dump begins with (makedumpfile 1.7, struct makedumpfile_header)."""
 _BLOCK = 4096
+_SECONDS_LEAST, _SECONDS_MOST = 120.0, 7200.0  # the unit's TimeoutStartSec= is longer
+_BYTES_A_SECOND = 10 * MIB  # of a slow disk
+_LOG_SECONDS = 600.0
+_DUMP, _LOG = "vmcore", "vmcore-dmesg.txt"
+_UNFINISHED = {_DUMP: "vmcore-incomplete", _LOG: "vmcore-dmesg-incomplete.txt"}  # as kdumpctl has them
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A dump's folder, open: nobody can put another in its place."""
+
+    path: Path
+    descriptor: int
+
+    def file(self, name: str) -> str:
+        """The path of a file in it, for a program that has the descriptor, too."""
+        return f"/proc/self/fd/{self.descriptor}/{name}"
+
+    def finish(self, name: str) -> None:
+        """Give a file its name, now that it is whole and on the disk. Raises OSError."""
+        unfinished = _UNFINISHED[name]
+        file = os.open(unfinished, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor)
+        try:
+            os.fchmod(file, 0o600)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.rename(unfinished, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        os.fsync(self.descriptor)  # fsync(2): a name is in the folder, not in the file
+
+    def remove(self, *names: str) -> None:
+        """Remove files, as far as they are there."""
+        for name in names:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.descriptor)
 
 
 def take_over(
     settings: Settings, warn: Callable[[str], None], folder: Path = Path(DEFAULT_PATH)
 ) -> Path | None:
-    """Copy the dump from a raw target into a folder of its own, and wipe its header; the folder.
+    """Copy the dump from a raw target into a folder of its own, wipe its header, and return the folder.
 
-    None where there is none. Raises FileError where it cannot be copied; then it stays where it is.
+    Return None where there is none. Raises PykexecError where it cannot be copied; then it stays there.
     """
     if settings.target.kind is not TargetKind.RAW:
         return None
@@ -32,60 +72,101 @@ def take_over(
         with device.open("rb") as file:
             if file.read(len(_SIGNATURE)) != _SIGNATURE:
                 return None
+            size = file.seek(0, os.SEEK_END)
     except OSError as error:
         raise FileError(f"cannot read {device}: {error.strerror}") from error
-    to = folder / f"127.0.0.1-{time.strftime('%Y-%m-%d-%H:%M:%S')}"
-    _copy(device, to)
-    _save_log(to, warn)
+    to = _copied(device, size, folder, warn)
     try:
         _wipe(device)
     except OSError as error:
         raise FileError(
-            f"the dump on {device} cannot be marked as copied to {to}: {_why(error)}",
+            f"the dump on {device} cannot be marked as copied to {to}: {error.strerror}",
             hint="the next start copies it again; see whether the device can be written to",
         ) from error
     return to
 
 
-def _copy(device: Path, to: Path) -> None:
-    """A whole copy, also after a power failure, or none. Raises FileError."""
+def _copied(device: Path, size: int, folder: Path, warn: Callable[[str], None]) -> Path:
+    """Copy the dump, so that it outlasts a power failure, and return its folder. Raises FileError."""
+    name = f"127.0.0.1-{time.strftime('%Y-%m-%d-%H:%M:%S')}"
     try:
-        to.mkdir(parents=True)
-        partial = to / "vmcore-incomplete"
-        with device.open("rb") as file:
-            _run(["makedumpfile", "-R", str(partial)], stdin=file.fileno())
-        _sync(partial)
-        partial.rename(to / "vmcore")
-        for each in (to, to.parent, to.parent.parent):  # fsync(2): a name is in the folder, not in the file
-            _sync(each)
-    except (OSError, subprocess.SubprocessError) as error:
-        shutil.rmtree(to, ignore_errors=True)
+        with _new_folder(folder, name) as to:
+            _copy(device, size, to)
+            _save_log(to, warn)
+            return to.path
+    except (OSError, PykexecError) as error:
+        source = shlex.quote(str(device))
         raise FileError(
-            f"the dump on {device} cannot be copied to {to}: {_why(error)}",
-            hint=f"save it, before a crash overwrites it: makedumpfile -R vmcore < {device}",
+            f"the dump on {device} cannot be copied to {folder / name}: {_why(error)}",
+            hint=f"save it, before a crash overwrites it: makedumpfile -R vmcore < {source}",
         ) from error
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+@contextmanager
+def _new_folder(base: Path, name: str) -> Iterator[_Folder]:
+    """Make a folder, under another name where that is taken; after an error nothing of it is left.
+
+    It is for root alone, as what memory held is. Raises OSError, FileError.
+    """
+    with writing.opened_folder(base.absolute(), make=True) as parent:
+        for number in itertools.count():
+            taken = f"{name}.{number}" if number else name
+            with suppress(FileExistsError):
+                os.mkdir(taken, 0o700, dir_fd=parent)
+                break
+        try:
+            with _opened(taken, parent) as descriptor:
+                os.fchmod(descriptor, 0o700)
+                made = _Folder(base / taken, descriptor)
+                try:
+                    yield made
+                    os.fsync(parent)
+                except BaseException:
+                    made.remove(_DUMP, _LOG, *_UNFINISHED.values())
+                    raise
+        except BaseException:
+            with suppress(OSError):
+                os.rmdir(taken, dir_fd=parent)
+            raise
+
+
+@contextmanager
+def _opened(name: str, parent: int) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=parent)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _save_log(folder: Path, warn: Callable[[str], None]) -> None:
-    log = folder / "vmcore-dmesg.txt"
+def _copy(device: Path, size: int, to: _Folder) -> None:
+    """Raises OSError, PykexecError."""
+    seconds = min(_SECONDS_LEAST + size / _BYTES_A_SECOND, _SECONDS_MOST)
+    with device.open("rb") as file:
+        _makedumpfile(["-R", to.file(_UNFINISHED[_DUMP])], to, seconds, stdin=file.fileno())
+    to.finish(_DUMP)
+
+
+def _save_log(to: _Folder, warn: Callable[[str], None]) -> None:
     try:
-        _run(["makedumpfile", "--dump-dmesg", str(folder / "vmcore"), str(log)])
-        log.chmod(0o600)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.unlink(missing_ok=True)
-        warn(f"the log of the dump in {folder} cannot be read: {_why(error)}")
+        _makedumpfile(["--dump-dmesg", to.file(_DUMP), to.file(_UNFINISHED[_LOG])], to, _LOG_SECONDS)
+        to.finish(_LOG)
+    except (OSError, PykexecError) as error:
+        to.remove(_UNFINISHED[_LOG])
+        warn(f"the log of the dump in {to.path} cannot be read: {_why(error)}")
 
 
-def _run(command: list[str], stdin: int = subprocess.DEVNULL) -> None:
-    subprocess.run(command, stdin=stdin, check=True, capture_output=True)
+def _makedumpfile(
+    arguments: Sequence[str], to: _Folder, seconds: float, *, stdin: int = subprocess.DEVNULL
+) -> None:
+    """Raises PykexecError, which says what makedumpfile said."""
+    command = ["makedumpfile", *arguments]
+    done = children.run(command, seconds=seconds, stdin=stdin, pass_fds=[to.descriptor])
+    if done.returncode != 0:
+        said = (done.stderr + done.stdout).decode("utf-8", "replace").replace(to.file(""), "").split("\n")
+        first = next((line for line in said if line.strip()), f"makedumpfile ends with {done.returncode}")
+        raise PykexecError(first[:200])
 
 
 def _wipe(device: Path) -> None:
@@ -95,10 +176,5 @@ def _wipe(device: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _why(error: OSError | subprocess.SubprocessError) -> str:
-    if isinstance(error, subprocess.CalledProcessError):
-        said = (error.stdout + error.stderr).decode("utf-8", "replace").split("\n")
-        return next((line for line in said if line.strip()), f"makedumpfile ends with {error.returncode}")[
-            :200
-        ]
-    return getattr(error, "strerror", None) or str(error)
+def _why(error: OSError | PykexecError) -> str:
+    return error.what if isinstance(error, PykexecError) else error.strerror or str(error)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
-from pykexec import __version__
+from pykexec import __version__, writing
 from pykexec.errors import FileError
 from pykexec.files import FileData
 from pykexec.kdump.files import STATE
@@ -22,6 +23,7 @@ PLAN = Path("/run/pykdump/plan.json")
 """What of it went where, as `pykexec --dry-run --json` shows it."""
 PROVEN = STATE / "proven.json"
 _SIZE_MAX = MIB
+_MODE = 0o600  # addresses that the kernel tells root alone, and what the last test waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,78 @@ def save(receipt: Receipt, path: Path) -> None:
     save_json(asdict(receipt), path)
 
 
+@contextlib.contextmanager
+def replaced() -> Iterator[Callable[[Receipt, str], None]]:
+    """Replace what is said of the loaded kernel by what the function gets, just before another is loaded.
+
+    That has its room by then: after the load only names change. From then to the end of the block nothing is
+    said. After an error what was said is kept apart: `put_back` or `forget`. Raises FileError.
+    """
+    writing.make_private_folder(LOADED.parent)
+    with (
+        writing.new_file(PLAN, mode=_MODE, durable=False) as plan_file,
+        writing.new_file(LOADED, mode=_MODE, durable=False) as receipt_file,
+    ):
+
+        def note(receipt: Receipt, plan: str) -> None:
+            _fill(receipt_file, LOADED, _json(asdict(receipt)))
+            _fill(plan_file, PLAN, plan)
+            set_aside()
+
+        yield note
+    with contextlib.suppress(FileError):  # what is left of it is never put back
+        forget()
+
+
+def _fill(file: BinaryIO, path: Path, text: str) -> None:
+    try:
+        file.seek(0)
+        file.truncate()
+        file.write(text.encode())
+        file.flush()
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
+
+
+def set_aside() -> None:
+    """Say nothing any more of what is loaded, for now. Raises FileError."""
+    for path in (LOADED, PLAN):
+        if not _rename(path, _before(path)):
+            writing.remove_file(_before(path))  # of a start that was killed: another kernel's
+
+
+def put_back() -> None:
+    """Say again what was said. Raises FileError."""
+    for path in (PLAN, LOADED):
+        _rename(_before(path), path)
+
+
+def forget() -> None:
+    """Forget what was set aside. Raises FileError."""
+    for path in (LOADED, PLAN):
+        writing.remove_file(_before(path))
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before")
+
+
+def _rename(path: Path, to: Path) -> bool:
+    """Return whether there was something to rename. Raises FileError."""
+    try:
+        path.replace(to)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise FileError(f"cannot rename {path}: {error.strerror}") from error
+    return True
+
+
 def load(path: Path) -> Receipt | None:
-    """None where there is none, or it is not understood (of another version, damaged)."""
+    """Return None where there is none, or it is not understood (of another version, damaged).
+
+    Raises FileError where it cannot be read.
+    """
     return _receipt(load_json(path))
 
 
@@ -83,28 +155,29 @@ def _receipt(content: dict[str, object] | None) -> Receipt | None:
 
 def save_json(content: dict[str, object], path: Path) -> None:
     """Raises FileError."""
-    save_text(json.dumps(content, indent=2) + "\n", path)
+    save_text(_json(content), path)
 
 
 def save_text(text: str, path: Path) -> None:
-    """Write it, whole or not at all, so that it outlasts a crash. Raises FileError."""
-    new = path.with_name(f"{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from error
+    """Write a file for root alone, whole or not at all, so that it outlasts a crash. Raises FileError."""
+    writing.make_private_folder(path.parent)
+    writing.write_file(path, text, mode=_MODE)
+
+
+def _json(content: dict[str, object]) -> str:
+    return json.dumps(content, indent=2) + "\n"
 
 
 def load_json(path: Path) -> dict[str, object] | None:
-    """The object in a file; None where there is none."""
-    with contextlib.suppress(OSError, ValueError), path.open() as file:
-        return _object(file.read(_SIZE_MAX))
-    return None
+    """Return the object in a file; None where there is none. Raises FileError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return _object(file.read(_SIZE_MAX).decode("utf-8", "replace"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        hint = "run as root" if isinstance(error, PermissionError) else None
+        raise FileError(f"cannot read {path}: {error.strerror}", hint=hint) from error
 
 
 def _object(text: str) -> dict[str, object] | None:

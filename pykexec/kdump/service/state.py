@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec import loader
-from pykexec.errors import PykexecError
-from pykexec.kdump import config
+from pykexec.errors import FileError, PykexecError, printable
+from pykexec.kdump import config, makedumpfile
 from pykexec.kdump.capture import blockdevice
 from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
 from pykexec.kdump.dumpsize import expected_size
@@ -32,6 +32,7 @@ class Readiness(enum.Enum):
     """What a panic would meet."""
 
     NOT_ARMED = "no"
+    UNKNOWN = "yes, but cannot tell what"
     UNPROVEN = "yes, but unproven"
     PROVEN = "yes, and proven"
 
@@ -55,6 +56,10 @@ class State:
     trial: Outcome
     problem: str = ""
     """What is wrong with the configuration."""
+    unseen: str = ""
+    """Why the dumps in the folder cannot be looked at."""
+    passed_over: int = 0
+    """How many folders there have a dump's name, but others than root can have made what is in them."""
 
     @property
     def is_armed(self) -> bool:
@@ -66,10 +71,15 @@ def read(machine: Machine) -> State:
     settings, problem = _settings(machine)
     folder = visible_folder(settings) if settings else None
     log_alone = settings is not None and not settings.save_dump
-    found = tuple(dumps.in_folder(folder, log_alone=log_alone)) if folder else ()
-    outcome = _settle(found if folder else None)
-    receipt = actions.loaded_now(machine)
-    readiness, why = _readiness(machine, receipt, outcome)
+    found, unseen = _dumps(folder, log_alone=log_alone)
+    receipt, outcome = None, Outcome.NONE
+    try:
+        outcome = _settle(found)
+        receipt = actions.loaded_now(machine)
+        readiness, why = _readiness(machine, receipt, outcome)
+    except FileError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        readiness, why = _not_armed(machine) or (Readiness.UNKNOWN, f"{error.what}{hint}")
     return State(
         readiness,
         why,
@@ -77,16 +87,28 @@ def read(machine: Machine) -> State:
         machine.kexec_state.crash_size,
         folder,
         _free(folder),
-        expected_size(settings, read_text(machine.root, "proc/meminfo") or "") if settings else None,
-        found,
+        _size(machine, settings) if settings else None,
+        tuple(found or ()),
         outcome,
         problem,
+        unseen,
+        dumps.count_of_others(folder) if folder else 0,
     )
+
+
+def _dumps(folder: Path | None, *, log_alone: bool) -> tuple[Sequence[Dump] | None, str]:
+    """Return the dumps there, None where they cannot be looked at, and why not."""
+    if folder is None:
+        return None, ""
+    try:
+        return dumps.in_folder(folder, log_alone=log_alone), ""
+    except FileError as error:
+        return None, f"{error.what}{f' ({error.hint})' if error.hint else ''}"
 
 
 def as_text(state: State) -> str:
     """Ten lines at most."""
-    return "\n".join(list(_lines(state))[:_LINES_MAX]) + "\n"
+    return "\n".join(printable(line) for line in list(_lines(state))[:_LINES_MAX]) + "\n"
 
 
 def _lines(state: State) -> Iterator[str]:
@@ -104,16 +126,23 @@ def _lines(state: State) -> Iterator[str]:
         yield f"size:     about {state.size / MIB:,.0f} MiB before compression{free}"
     if state.folder is None:
         yield "dumps:    where they go cannot be looked at from here"
+    elif state.unseen:
+        yield f"dumps:    {state.unseen}"
     else:
-        yield f"dumps:    {len(state.dumps)} in {state.folder}"
+        passed_over = f"; {state.passed_over} that others can change" if state.passed_over else ""
+        yield f"dumps:    {len(state.dumps)} in {state.folder}{passed_over}"
         yield from (f"          {dump}" for dump in state.dumps)
 
 
 def _readiness(machine: Machine, receipt: Receipt | None, outcome: Outcome) -> tuple[Readiness, str]:
-    if not loader.status(Purpose.CRASH, machine):
-        return Readiness.NOT_ARMED, "no capture kernel is loaded; pykdump start loads one"
+    """Raises FileError."""
+    if not_armed := _not_armed(machine):
+        return not_armed
     if receipt is None:
-        return Readiness.UNPROVEN, "what is loaded was not loaded by pykdump"
+        return (
+            Readiness.UNPROVEN,
+            "there is no receipt of what is loaded; pykdump start loads again, and leaves one",
+        )
     proven = receipts.load(receipts.PROVEN)
     if proven is not None and proven.proves(receipt):
         return (
@@ -132,13 +161,28 @@ def _readiness(machine: Machine, receipt: Receipt | None, outcome: Outcome) -> t
     return Readiness.UNPROVEN, "kernel, initrd or command line changed since the last pykdump test"
 
 
+def _not_armed(machine: Machine) -> tuple[Readiness, str] | None:
+    """Return None where something is loaded."""
+    is_loaded = loader.status(Purpose.CRASH, machine)
+    if is_loaded is None:
+        return Readiness.NOT_ARMED, "the running kernel does not say that a capture kernel is loaded"
+    if is_loaded:
+        return None
+    return Readiness.NOT_ARMED, "no capture kernel is loaded; pykdump start loads one"
+
+
 def _marker() -> str:
     begun = trial.pending()
     return begun[0].marker if begun else ""
 
 
+def _size(machine: Machine, settings: Settings) -> int | None:
+    meminfo = read_text(machine.root, "proc/meminfo") or ""
+    return expected_size(settings, meminfo, makedumpfile.here(machine, settings.collector))
+
+
 def _settle(found: Sequence[Dump] | None) -> Outcome:
-    """Judge the last test; what it has proven is kept, as far as we may write that."""
+    """Judge the last test; what it has proven is kept, as far as we may write that. Raises FileError."""
     begun = trial.pending()
     if begun is None:
         return Outcome.NONE
@@ -179,7 +223,11 @@ def visible_folder(settings: Settings) -> Path | None:
 
 def _free(folder: Path | None) -> int | None:
     for each in (folder, *folder.parents) if folder else ():
-        if each.is_dir():
+        try:
             found = os.statvfs(each)
-            return found.f_bavail * found.f_frsize
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize
     return None

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pykexec.errors import PykexecError
+from pykexec import writing
+from pykexec.errors import FileError, PykexecError
 from pykexec.kdump.files import STATE
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.dumps import Dump
@@ -57,7 +58,7 @@ class Trial:
 
 
 def pending(path: Path = PENDING) -> tuple[Trial, Receipt] | None:
-    """The last test that has not been settled, and what was loaded then."""
+    """Return the last test that has not been settled, and what was loaded then. Raises FileError."""
     content = receipts.load_json(path)
     loaded = receipts.load(_receipt_path(path))
     if content is None or loaded is None or content.keys() != {"id", "boot", "time"}:
@@ -76,18 +77,18 @@ def prepare(loaded: Receipt, now: str, path: Path = PENDING) -> Trial:
 def settle(loaded: Receipt, proven: Path = receipts.PROVEN, path: Path = PENDING) -> None:
     """The test has passed: what was loaded then is proven. Raises FileError."""
     receipts.save(loaded, proven)
-    path.unlink(missing_ok=True)
-    _receipt_path(path).unlink(missing_ok=True)
+    writing.remove_file(path)
+    writing.remove_file(_receipt_path(path))
 
 
 def crash(trial: Trial) -> None:
     """Crash the machine. Raises PykexecError where that does not work; does not return otherwise."""
     try:
-        _KMSG.write_text(f"{trial.marker}\n")
+        writing.write_value(_KMSG, f"{trial.marker}\n")
         os.sync()
-        _TRIGGER.write_text("c")
-    except OSError as error:
-        raise PykexecError(f"cannot crash this machine: {error.filename}: {error.strerror}") from error
+        writing.write_value(_TRIGGER, "c")
+    except FileError as error:
+        raise PykexecError(f"cannot crash this machine: {error.what}") from error
     raise PykexecError(f"{_TRIGGER}: the machine has not crashed")
 
 

@@ -1,0 +1,37 @@
+"""Commands that run this package, whoever calls them: the folder they are called from and what the caller's
+environment says of Python change nothing (python(1), -I)."""
+
+from __future__ import annotations
+
+import sys
+
+from pykexec import children
+from pykexec.errors import PykexecError
+from pykexec.integration.imports import PACKAGE
+
+_FROM_FOLDER = "import sys; sys.path.insert(0, {folder!r}); "
+_RUN = "from runpy import run_module; run_module({module!r}, run_name='__main__', alter_sys=True)"
+_FIND = "import click, pykexec; print(ascii(pykexec.__path__[0]))"
+_SECONDS = 60.0
+
+
+def command_of(module: str) -> tuple[str, ...]:
+    """Return the words of a command that runs a module of this package as a program.
+
+    Raises PykexecError where the package works only in this process's environment.
+    """
+    if _finds_itself(""):
+        return (sys.executable, "-I", "-m", module)
+    # A checkout, or a folder that the environment names.
+    path = _FROM_FOLDER.format(folder=str(PACKAGE.parent))
+    if not _finds_itself(path):
+        raise PykexecError(
+            f"{sys.executable} -I finds no click, which pykexec needs",
+            hint="install it for all users of this Python, or pykexec into a virtual environment",
+        )
+    return (sys.executable, "-I", "-c", path + _RUN.format(module=module))
+
+
+def _finds_itself(path: str) -> bool:
+    done = children.run([sys.executable, "-I", "-c", path + _FIND], seconds=_SECONDS)
+    return done.stdout.decode().strip() == ascii(str(PACKAGE))

@@ -1,0 +1,84 @@
+"""What of doctor's facts must not leave the machine, by file."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec import redact
+from pykexec.kdump.config import debian, fedora, shell
+from pykexec.kdump.config.errors import ConfigError
+
+_AUDIT = "var/log/audit/audit.log"
+_NO_TEXT = ("boot/config-", "proc/config.gz", "var/lib/dpkg/status")
+"""Options of kernels and lists of packages, in which words have other meanings."""
+_DENIAL = re.compile(r"(?:^| )type=(?:USER_)?AVC .*\bdenied\b")
+_TYPED = re.compile(r'\b(data|proctitle|cmd|cmdline)=("[^"]*"|\S+)')
+
+
+def fact(name: str, data: bytes) -> bytes:
+    """The file without secrets."""
+    if name.startswith(_NO_TEXT):
+        return data
+    if name.endswith(".json"):
+        return redact.json_data(data)
+    text = data.decode("utf-8", "surrogateescape")
+    if name == _AUDIT:
+        text = "".join(_TYPED.sub(r"\1=", line) + "\n" for line in text.splitlines() if _DENIAL.search(line))
+    if name in (fedora.SYSCONFIG, debian.FILE) or name.startswith("etc/default/grub"):
+        return assignments(text).encode("utf-8", "surrogateescape")
+    return redact.text(text).encode("utf-8", "surrogateescape")
+
+
+_WORD = re.compile(
+    r"""(?:(?<=\s)|^)\#[^\n]* | (?:[^\s'"\\;]+ | \\. | '[^']*' | "(?:[^"\\]|\\.)*" | ['"\\])+""",
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
+"""A comment, or what a shell takes for one word; a quote that does not end is part of it as it stands."""
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)(.+)", re.DOTALL)
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
+
+
+def assignments(text: str) -> str:
+    """A file of shell assignments without secrets: also where a secret has quotes, blanks or lines in it, or
+    was assigned to another name first."""
+    names = _secret_names(text)
+    try:
+        shell.parse(text, "")
+        is_whole = True
+    except ConfigError:
+        is_whole = False
+
+    def without_secrets(found: re.Match[str]) -> str:
+        assignment = _ASSIGNMENT.fullmatch(found[0])
+        if assignment is None:
+            return redact.text(found[0])
+        name, sign, value = assignment.groups()
+        if name in names:
+            return name + sign + _hidden(value, is_whole=is_whole)
+        quote = value[0] if value[0] in "'\"" and value[0] == value[-1] and len(value) > 1 else ""
+        return name + sign + quote + redact.text(value[len(quote) : len(value) - len(quote)]) + quote
+
+    return _WORD.sub(without_secrets, text)
+
+
+def _hidden(value: str, *, is_whole: bool) -> str:
+    """What follows stays in its lines, and a file that cannot be read for a quote stays one."""
+    if value in ("''", '""'):
+        return value
+    if not is_whole:
+        return "".join(quote for quote in "'\"" if value.count(quote) % 2) + redact.HIDDEN
+    lines = "\n" * value.count("\n")
+    return f"'{redact.HIDDEN}{lines}'" if lines else redact.HIDDEN
+
+
+def _secret_names(text: str) -> set[str]:
+    """Names of secrets, and of what these are made of."""
+    found = [each for word in _WORD.finditer(text) if (each := _ASSIGNMENT.fullmatch(word[0]))]
+    names = {name for name, sign, _ in map(re.Match[str].groups, found) if redact.NAMED.search(name + sign)}
+    parts = [secret for each in found for secret in redact.secrets(each[3])]
+    while True:
+        parts += [each[3] for each in found if each[1] in names]
+        more = {name for part in parts for name in _VARIABLE.findall(part)}
+        if more <= names:
+            return names
+        names |= more

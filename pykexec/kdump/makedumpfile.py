@@ -1,0 +1,393 @@
+"""Which makedumpfile reads which kernel.
+
+The table `NEEDS` is from makedumpfile's own history: commits marked "Required for kernel", and those
+that mend a fault of one release. A kernel is judged by its VMCOREINFO, a program by the names in its
+file: distributions take changes over to older ones of both.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from pykexec.errors import FileError, MachineError
+from pykexec.files import FileData
+from pykexec.kdump.config.settings import Collector
+from pykexec.machine import Machine
+from pykexec.machine.text import read_text
+from pykexec.memory import KIB
+
+FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
+"""Where the program is looked for."""
+PROGRAM_MAX = 32 << 20
+"""Bytes of a program that is read."""
+NEWEST_KERNEL = (7, 2)
+"""The table knows of no fault with newer kernels, and cannot know of any."""
+
+ZERO_PAGES = 1
+CACHE, PRIVATE_CACHE, USER_DATA, FREE = 2, 4, 8, 16
+"""makedumpfile(8), -d: what is left out."""
+EVERYTHING = 31
+
+
+class Effect(enum.Enum):
+    """What goes wrong with a makedumpfile that is too old; the worst comes first."""
+
+    UNREADABLE = "no dump can be made"
+    LOST = "pages that are needed are missing from the dump"
+    GROWS = "pages that could be left out are in the dump"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What decides about a kernel whose memory is to be dumped."""
+
+    arch: str
+    """As `uname -m` says it, or our name."""
+    release: str
+    vmcoreinfo: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Its lines NAME=VALUE; empty where it is not known."""
+    has_unaccepted: bool = False
+    """Whether memory of a confidential machine has not been accepted yet."""
+
+    @property
+    def version(self) -> tuple[int, int]:
+        found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+    @property
+    def is_arm64(self) -> bool:
+        return self.arch in ("aarch64", "arm64")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A makedumpfile."""
+
+    version: tuple[int, ...]
+    """Three numbers at least; none where it is not known."""
+    shown: str
+    """The version as it says it, or its package does."""
+    is_release: bool
+    """False for a build between two releases ("1.7.9++"), which may have what the next one has."""
+    content: bytes | None = field(default=None, repr=False, compare=False)
+    """Its file; None where only its package is known."""
+
+
+_UNKNOWN = Program((), "of unknown version", is_release=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Kernels that take a makedumpfile not older than some release."""
+
+    kernel: tuple[int, int]
+    """The first release of such kernels."""
+    version: tuple[int, ...]
+    """makedumpfile's release that knows them."""
+    commit: str
+    """makedumpfile's."""
+    effect: Effect
+    levels: int
+    """The bits of -d with which an older one goes wrong."""
+    what: str
+    """What changed in the kernel."""
+    concerns: Callable[[Kernel], bool | None]
+    """Whether a kernel is one of them; None where its VMCOREINFO would have to be known."""
+    mark: bytes = b""
+    """What programs that have the commit hold in their file; empty where nothing tells."""
+    since: tuple[int, ...] = ()
+    """makedumpfile's release that brought the fault; empty: all that are older have it."""
+
+    @property
+    def release(self) -> str:
+        return ".".join(map(str, self.version))
+
+    def __str__(self) -> str:
+        kernel = ".".join(map(str, self.kernel))
+        return f"Linux {kernel}: {self.what}: takes makedumpfile {self.release} (commit {self.commit})"
+
+
+def _says(since: tuple[int, int], name: str) -> Callable[[Kernel], bool]:
+    """Whether VMCOREINFO has that name; where it is not known, by the kernel's release."""
+    return lambda kernel: name in kernel.vmcoreinfo if kernel.vmcoreinfo else kernel.version >= since
+
+
+def _number(kernel: Kernel, name: str) -> int | None:
+    text = kernel.vmcoreinfo.get(name, "")
+    return int(text) if re.fullmatch(r"-?\d{1,20}", text) else None
+
+
+def _turned_round(kernel: Kernel) -> bool:
+    return kernel.is_arm64 and kernel.version >= (5, 4)
+
+
+def _has_moved_name(kernel: Kernel) -> bool:
+    if not kernel.vmcoreinfo:
+        return kernel.version >= (5, 11)
+    return _number(kernel, "OFFSET(uts_namespace.name)") == 0
+
+
+def _has_typed_pages(kernel: Kernel) -> bool:
+    """Whether a page's type is a number in the top byte of _mapcount, no longer a bit that is cleared."""
+    if not kernel.vmcoreinfo:
+        return kernel.version >= (6, 12)
+    value = _number(kernel, "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)")
+    return value is not None and value & 0xFFFFFF == 0
+
+
+def _has_unaccepted(kernel: Kernel) -> bool:
+    name = "NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)"
+    return kernel.has_unaccepted and _says((6, 16), name)(kernel)
+
+
+def _has_wide_addresses(kernel: Kernel) -> bool | None:
+    if not kernel.is_arm64:
+        return False
+    if not kernel.vmcoreinfo:  # which of them it has is a matter of its configuration
+        return None if kernel.version >= (6, 9) else False
+    page = _number(kernel, "PAGESIZE")
+    return _number(kernel, "NUMBER(VA_BITS)") == 52 and page is not None and page != 64 * KIB
+
+
+_COMPOUND = CACHE | PRIVATE_CACHE | USER_DATA
+_FILTERS = _COMPOUND | FREE
+
+NEEDS = (
+    Need((5, 4), (1, 6, 9), "a0216b6", Effect.UNREADABLE, _FILTERS,
+         "arm64's address space was turned round",
+         _turned_round, b"NUMBER(TCR_EL1_T1SZ)"),
+    Need((5, 11), (1, 6, 9), "54aec38", Effect.UNREADABLE, _FILTERS,
+         "the kernel's name is in another place of init_uts_ns",
+         _has_moved_name, b"uts_namespace.name"),
+    Need((6, 2), (1, 7, 3), "5f17bdd", Effect.LOST, USER_DATA,
+         "pages of the slab allocator look like user data",
+         lambda kernel: kernel.version >= (6, 2)),
+    Need((6, 3), (1, 7, 3), "446c4f6", Effect.GROWS, _COMPOUND,
+         "the order of compound pages moved to struct folio",
+         _says((6, 3), "OFFSET(folio._folio_order)"), b"folio._folio_order"),
+    Need((6, 6), (1, 7, 4), "9661c1d", Effect.GROWS, _COMPOUND,
+         "the order of compound pages moved to a word of flags",
+         _says((6, 6), "NUMBER(PG_hugetlb)"), b"NUMBER(PG_hugetlb)"),
+    Need((6, 9), (1, 7, 6), "985e575", Effect.GROWS, _COMPOUND,
+         "hugetlb became a type of page",
+         _says((6, 9), "NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)"), b"NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)"),
+    Need((6, 10), (1, 7, 6), "bad2a7c", Effect.LOST, USER_DATA,
+         "slab became a type of page",
+         _says((6, 10), "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)"), b"NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)"),
+    # The look for slab pages that 1.7.6 brought takes free pages for such.
+    Need((6, 12), (1, 7, 7), "72c3414", Effect.GROWS, FREE,
+         "the type of a page became a number",
+         _has_typed_pages, since=(1, 7, 6)),
+    Need((6, 16), (1, 7, 8), "c1a9301", Effect.GROWS, FREE,
+         "memory that is not accepted yet became a type of page",
+         _has_unaccepted, b"NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)"),
+    Need((7, 1), (1, 8, 0), "f50c015", Effect.LOST, _FILTERS,
+         "compound_head of struct page became compound_info",
+         _says((7, 1), "OFFSET(page.compound_info)"), b"page.compound_info"),
+    Need((6, 9), (1, 8, 0), "b7587f1", Effect.UNREADABLE, _FILTERS,
+         "arm64 has virtual addresses of 52 bits with pages of 4 or 16 KiB",
+         _has_wide_addresses, b"Can't read p4d"),
+)  # fmt: skip
+
+
+# A program
+
+
+_SAYS_VERSION = re.compile(rb"makedumpfile: version (\d+(?:\.\d+){1,3})(\S*)")  # print_info.c
+_PACKAGE_VERSION = re.compile(r"(?:\d+:)?(\d+(?:\.\d+){1,3})((?:\+(?:ds|dfsg)[\d.]*)?)([^-~]*)(?:-.*)?")
+
+
+def program_in(content: bytes) -> Program | None:
+    """The makedumpfile whose file has that content; None where it does not tell its version."""
+    found = _SAYS_VERSION.search(content)
+    if found is None:
+        return None
+    shown = b"".join(found.groups()).decode("ascii", "replace")
+    return Program(_numbers(found[1].decode()), shown, not found[2], content)
+
+
+def packaged(version: str) -> Program | None:
+    """The makedumpfile of a Debian package of that version."""
+    found = _PACKAGE_VERSION.fullmatch(version)
+    return Program(_numbers(found[1]), version, not found[3]) if found else None
+
+
+def installed(program: str = "makedumpfile") -> Program | None:
+    """The running system's; None where it is not there."""
+    path = shutil.which(program, path=":".join(FOLDERS))
+    if path is None:
+        return None
+    try:
+        content = FileData.open(path, "program").data[:PROGRAM_MAX]
+    except FileError:
+        return _UNKNOWN
+    return program_in(bytes(content)) or _UNKNOWN
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """With three of them at least, so that 1.7 is 1.7.0."""
+    numbers = tuple(int(part) for part in text.split("."))
+    return numbers + (0,) * (3 - len(numbers))
+
+
+# A kernel
+
+
+def running(machine: Machine) -> Kernel:
+    """A machine's running kernel: the one that will have crashed."""
+    try:
+        lines: Mapping[str, str] = machine.kcore.vmcoreinfo
+    except MachineError:
+        lines = {}
+    unaccepted = re.search(r"^Unaccepted: +[1-9]", read_text(machine.root, "proc/meminfo") or "", re.M)
+    return Kernel(machine.uname_machine, machine.kernel_release, lines, unaccepted is not None)
+
+
+# The two together
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is known of a makedumpfile and a kernel."""
+
+    program: Program | None
+    kernel: Kernel
+    missing: tuple[Need, ...]
+    """What the program lacks for this kernel."""
+    undecided: tuple[Need, ...]
+    """What it may lack."""
+
+    def matters(self, level: int) -> tuple[Need, ...]:
+        """What of that is missing for a dump of that level (makedumpfile -d)."""
+        return tuple(each for each in self.missing if _matters(each, level))
+
+    def worst(self, level: int) -> Need | None:
+        """The worst of it, and of several the newest; None where nothing is missing."""
+        order = list(Effect)
+        found = sorted(self.matters(level), key=lambda each: each.version, reverse=True)
+        return min(found, key=lambda each: order.index(each.effect), default=None)
+
+    def filters(self, level: int) -> int:
+        """The bits of a level that leave out what they should."""
+        for each in self.missing:
+            level &= ~each.levels
+        return level
+
+    def is_safe(self, level: int) -> bool:
+        """Whether it is known that a dump of that level has all that it should have."""
+        doubts = (*self.missing, *self.undecided)
+        if self.program is None or not self.program.version or any(_loses(each, level) for each in doubts):
+            return False
+        return level <= ZERO_PAGES or (0, 0) < self.kernel.version <= NEWEST_KERNEL
+
+
+def _loses(need: Need, level: int) -> bool:
+    return need.effect is not Effect.GROWS and _matters(need, level)
+
+
+def _matters(need: Need, level: int) -> bool:
+    return need.effect is Effect.UNREADABLE or need.levels & level != 0
+
+
+def fit(program: Program | None, kernel: Kernel) -> Fit:
+    """Look a program and a kernel up in the table."""
+    missing, undecided = [], []
+    for need in NEEDS:
+        concerned, lacks = need.concerns(kernel), _lacks(program, need)
+        if concerned and lacks:
+            missing.append(need)
+        elif concerned is not False and lacks is not False:
+            undecided.append(need)
+    return Fit(program, kernel, tuple(missing), tuple(undecided))
+
+
+def here(machine: Machine, collector: Collector) -> Fit:
+    """Look up what the running system's collector is, and its kernel."""
+    program = None if collector.dump_level is None else installed(collector.program)
+    return fit(program, running(machine))
+
+
+def _lacks(program: Program | None, need: Need) -> bool | None:
+    """Whether a program is without a commit; None where that cannot be told."""
+    if program is None or not program.version:
+        return None
+    if program.version >= need.version or program.version < need.since:
+        return False
+    if need.mark and program.content is not None:  # which a distribution may have changed
+        return need.mark not in program.content
+    return True if program.is_release else None
+
+
+# What to do
+
+
+def safe(collector: Collector, found: Fit) -> Collector:
+    """Return a collector that loses nothing: the configured one where it fits, otherwise -d 1, or a copy.
+
+    With -d 1 makedumpfile leaves pages out by their contents (create_2nd_bitmap()). What is not known to go
+    wrong stays as it is.
+    """
+    level = collector.dump_level
+    if level is None:
+        return collector
+    need = found.worst(level)
+    if need is not None and need.effect is Effect.UNREADABLE:
+        return replace(collector, words=("cp",))
+    if need is not None and need.effect is Effect.LOST:
+        level = ZERO_PAGES
+        collector = replace(collector, words=_with_level(collector.words, level))
+    return replace(collector, is_known_to_fit=found.is_safe(level))
+
+
+def _with_level(words: tuple[str, ...], level: int) -> tuple[str, ...]:
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == "-d":
+            skip = True
+        elif not re.match(r"-d\d", word):
+            kept.append(word)
+    return (*kept, "-d", str(level))  # the last one counts, also after -ld 31
+
+
+def warning(collector: Collector, found: Fit, *, own_image: bool = True) -> str | None:
+    """Return what to say where the configured collector and the kernel do not fit, or may not.
+
+    `own_image`: whether the capture image will have what `safe` makes of it.
+    """
+    level = collector.dump_level
+    if level is None or found.program is None:  # which whoever makes an image says
+        return None
+    program = f"makedumpfile {found.program.shown}"
+    need = found.worst(level)
+    if need is not None:
+        what = (
+            _CONSEQUENCES[need.effect] if own_image else f"where the image has that one, {need.effect.value}"
+        )
+        return f"{program} is too old for this kernel ({need}): {what}"
+    if found.is_safe(level):
+        return None
+    why = next((f" ({each})" for each in found.undecided if _matters(each, level)), "")
+    told = f"whether {program} knows Linux {found.kernel.release} cannot be told{why}"
+    return f"{told}: {_DOUBT}" if own_image else told
+
+
+_NEWER = "the next start with a newer makedumpfile makes it small again"
+_CONSEQUENCES: Mapping[Effect, str] = MappingProxyType(
+    {
+        Effect.UNREADABLE: f"all of memory is copied instead; {_NEWER}",
+        Effect.LOST: "pages that are needed would be missing, so only pages of zeros are left out (-d 1);"
+        f" {_NEWER}",
+        Effect.GROWS: "the dump has pages that could be left out, and may be much larger",
+    }
+)
+_DOUBT = (
+    "if it says in the capture system that it does not, all of memory is copied, too, where there is room"
+)

@@ -1,0 +1,16 @@
+"""How much memory something takes."""
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def takes_at_most(size: int) -> Iterator[None]:
+    """Fail where Python has more bytes than that at any time, besides those it had before."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] <= size
+    finally:
+        tracemalloc.stop()
