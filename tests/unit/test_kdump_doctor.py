@@ -30,6 +30,7 @@ from tests.support.bzimage import FakeBzImage
 from tests.support.dtb import Blob, Tree
 from tests.support.footprint import takes_at_most
 from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
+from tests.support.stopwatch import Stopwatch
 
 Files = Mapping[str, str | bytes | None]
 
@@ -992,6 +993,32 @@ def test_damaged_json_in_a_snapshot(
         cli.exit_code(["doctor", "--machine", str(folder)])
     told = capsys.readouterr()
     assert len(told.err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("path", "piece"),
+    [
+        ("proc/cmdline", "a "),
+        ("proc/iomem", "0-1 : a\n"),
+        ("proc/self/mounts", "a b c\n"),
+        ("proc/modules", "a 1 \n"),
+        ("etc/default/grub", "a=1\n"),
+        ("boot/loader/entries/a.conf", "crashkernel=1 "),
+        ("boot/config-6.1.0-50-cloud-amd64", "CONFIG_A=y\n"),
+        ("sys/firmware/efi/systab", "a=1\n"),
+        ("var/log/dmesg", "kexec tdx disabled "),
+        ("var/log/audit/audit.log", "denied \n"),
+        ("var/lib/dpkg/status", "Package: makedumpfile\n"),
+        ("proc/sys/kernel/osrelease", "6."),
+    ],
+)
+def test_facts_of_any_size(path: str, piece: str, tmp_path: Path) -> None:
+    """15 MiB of each: a few KiB of a packed snapshot."""
+    machine = unpacked("qemu-6.1-1g", tmp_path, {path: piece * (15 * MIB // len(piece))})
+    stopwatch = Stopwatch()
+    with takes_at_most(160 * MIB):
+        doctor.diagnose(Facts(machine))
+    assert stopwatch.seconds() < 4, "twice as long as without tracing what is allocated"
 
 
 def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
