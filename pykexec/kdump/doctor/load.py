@@ -115,20 +115,25 @@ def _format(facts: Facts) -> Judgement:
     return wrong("the file is no kernel that can be loaded", shown, remedy="take /boot/vmlinuz-VERSION")
 
 
-# COMMAND_LINE_SIZE of arm64; x86 says it in the setup header. Loaders add elfcorehdr=.
-_ARM64_LINE_MAX = 2048
-_LOADERS_SHARE = 64
+_LINE_SIZE = {"aarch64": 2048, "x86_64": 2048}  # COMMAND_LINE_SIZE; a bzImage says it in its header
+_LOADERS_SHARE = 64  # elfcorehdr= and the like
 
 
 def _line_length(facts: Facts) -> Judgement:
     line = facts.capture_line
     if line is None:
         return unknown("kdump is not configured here")
-    limit = _ARM64_LINE_MAX - 1
+    if facts.arch not in _LINE_SIZE:
+        return unknown(f"how long a command line may be on {facts.arch} is not known here")
+    limit = _LINE_SIZE[facts.arch] - 1
     if facts.arch == "x86_64":
         if facts.kernel_file is None:
             return unknown(_FILES_UNKNOWN)
-        limit = int.from_bytes(facts.kernel_file.data[0x238:0x23C], "little")
+        from pykexec.arch.x86_64 import bzimage
+
+        kernel, _ = unwrap(facts.kernel_file)
+        if bzimage.matches(kernel.data):
+            limit = bzimage.parse(kernel).command_line_limit
     evidence = f"{len(line.text)} characters of {limit}"
     if len(line.text) + _LOADERS_SHARE <= limit:
         return fine(evidence)
