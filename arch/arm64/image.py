@@ -35,8 +35,13 @@ class Image:
     memory_size: int
     """From there, what must be free memory."""
     page_size: PageSize
-    format: str
-    """What the file is."""
+    type: str
+    """What kexec-tools' --type calls the file: Image or vmlinux."""
+
+    @property
+    def format(self) -> str:
+        """What the file is, for people."""
+        return f"arm64 {self.type}"
 
 
 def matches(data: memoryview) -> bool:
@@ -47,9 +52,9 @@ def matches(data: memoryview) -> bool:
 def parse(file: FileData) -> Image:
     """Read and check an Image, or the vmlinux one is made of. Raises ImageError."""
     path, data = file.path, file.data
-    kind = "arm64 Image"
+    kind = "Image"
     if bytes(data[:4]) == b"\x7fELF" and data[18:20] == _EM_AARCH64:
-        kind = "arm64 vmlinux"
+        kind = "vmlinux"
         from pykexec.formats import elf
 
         data = elf.flatten(path, elf.parse(path, data).pieces).data

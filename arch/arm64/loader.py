@@ -89,7 +89,7 @@ def _check_format(request: Request, wrapping: str, kernel: Image) -> None:
     """Hold the format against the one of --type, in kexec-tools' names for them."""
     names = {"uImage": "uImage", "EFI zboot": "vmlinuz"}
     found = next((names[each] for each in wrapping.split(", ") if each in names), None)
-    found = found or ("vmlinux" if "ELF" in kernel.format else "Image")
+    found = found or kernel.type
     wanted = request.format
     if wanted in (None, found):
         return
