@@ -580,7 +580,7 @@ def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFi
     assert exit_code(["install", "--root", str(tmp_path)]) == 0
     assert "systemctl enable --now pykdump.service" in capsys.readouterr().out
     unit = (tmp_path / "etc/systemd/system/pykdump.service").read_text()
-    assert "@" not in unit
+    assert "@PYKDUMP@" not in unit
     settings = [line.partition("=") for line in unit.splitlines()]
     values = {
         wanted: [word for name, _, text in settings if name == wanted for word in text.split()]
