@@ -1461,21 +1461,21 @@ def test_facts_of_any_size(path: str, piece: str, tmp_path: Path) -> None:
     assert stopwatch.seconds() < 4, "twice as long as without tracing what is allocated"
 
 
-PACKED = {
+CONTAINERS = {
     "gzip": gzip.compress(KERNEL, mtime=0),
     "unified kernel image": portable_executable([(".linux", KERNEL), (".cmdline", b"quiet")]),
     "uImage": uimage(KERNEL),
 }
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", CONTAINERS)
 @pytest.mark.parametrize(("length", "verdict"), [(1900, Verdict.FINE), (2100, Verdict.WRONG)])
 def test_how_long_a_command_line_a_packed_kernel_takes(
     name: str, length: int, verdict: Verdict, tmp_path: Path
 ) -> None:
     """By the kernel's own header, not by what a container has at that place."""
     words = GOOD + " x=" + "y" * (length - len(CAPTURE_LINE))
-    changes: Files = {"boot/vmlinuz-" + RELEASE: PACKED[name], **appended(words)}
+    changes: Files = {"boot/vmlinuz-" + RELEASE: CONTAINERS[name], **appended(words)}
     found = finding(doctor.diagnose(facts(tmp_path, changes), only=["L5"]), "L5")
     assert found.verdict is verdict
     assert found.evidence[0].endswith(" characters of 2047")
