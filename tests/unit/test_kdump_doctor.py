@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import re
 import subprocess
 import tarfile
@@ -61,6 +62,14 @@ def archive(*sizes: int) -> bytes:
         head = b"070701" + b"".join(b"%08x" % each for each in fields) + name
         data += head + bytes(-len(head) % 4) + bytes(size) + bytes(-size % 4)
     return data
+
+
+def large_initramfs() -> bytes:
+    """Of 150 MiB, packed to a tenth: no bomb, which is another fault."""
+    noise = random.Random(0).randbytes(15 * MIB)
+    head = archive(15 * MIB, 135 * MIB)
+    at = head.index(b"file0") + len(b"file0\0")
+    return gzip.compress(head[:at] + noise + head[at + len(noise) :], 1)
 
 
 BOOT = "5b1ae0a7-38a2-4b36-8d1f-0a4b1f4d8f3e"
@@ -630,7 +639,7 @@ CASES = [
     ),
     Case(
         "O3",
-        {f"boot/initramfs-{RELEASE}kdump.img": gzip.compress(archive(150 * MIB), 1)},
+        {f"boot/initramfs-{RELEASE}kdump.img": large_initramfs()},
         "150M unpacked; 50 %",
     ),
     Case("O3", {}, "write error", console=SECOND + "[ 1.0] Initramfs unpacking failed: write error\n"),
@@ -820,7 +829,7 @@ def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
     [
         ("", "B2", Verdict.UNKNOWN),
         (CRASH + "[ 5.3] Bye!\n", "B2", Verdict.UNKNOWN),
-        (CRASH + "[ 5.3] Bye!\n", "S15", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "S14", Verdict.UNKNOWN),
         (UP + "No space left on device\n", "B2", Verdict.FINE),
         (UP + "No space left on device\n", "B18", Verdict.FINE),
         (UP + "No space left on device\n", "S14", Verdict.UNKNOWN),
