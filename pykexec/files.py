@@ -61,8 +61,8 @@ def _read(descriptor: int, name: str) -> bytes:
 class FileData:
     """A file's name and its bytes.
 
-    A regular file's `data` is a private mapping (copy on write, because ctypes takes the address of writable
-    buffers only): a large initrd costs address space, not memory.
+    A regular file's `data` is a private mapping that cannot be written to: a large initrd costs address
+    space, and neither memory nor the promise of it (vm.overcommit_memory).
     """
 
     path: str
@@ -90,7 +90,7 @@ class FileData:
             size = os.lseek(descriptor.number, 0, os.SEEK_END) if is_disk else status.st_size
             if size and (is_disk or stat.S_ISREG(status.st_mode)):
                 try:
-                    mapped = mmap.mmap(descriptor.number, size, access=mmap.ACCESS_COPY)
+                    mapped = mmap.mmap(descriptor.number, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
                     # Of a disk kexec_file_load(2) does not read.
                     return cls(name, memoryview(mapped), None if is_disk else descriptor, (descriptor,))
                 except OSError as error:

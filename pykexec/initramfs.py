@@ -279,7 +279,7 @@ def _concatenated(pieces: Sequence[memoryview]) -> memoryview:
         end = start + piece.nbytes
     if not end:
         return memoryview(b"")
-    # Not bytes: kexec_load takes writable memory, and this may be hundreds of MiB.
+    # Not bytes, which would be there twice while they are joined: this may be hundreds of MiB.
     joined = memoryview(mmap.mmap(-1, end))
     for start, piece in zip(places, pieces, strict=True):
         joined[start : start + piece.nbytes] = piece

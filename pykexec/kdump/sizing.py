@@ -21,6 +21,7 @@ FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/pl
 """The files read besides those of `Machine`, for snapshots."""
 
 _DRIVER_BUFFERS = 16 * MIB  # queues and rings of ordinary storage and network devices
+_MODULES_TEXT_MAX = 1 * MIB
 _MODULES_MAX = 64 * MIB  # a capture initrd has only some of the modules that are loaded now
 
 # kdump-utils, kdumpctl: measured extra needs of devices, with pages of 4 KiB and of 64 KiB
@@ -219,7 +220,7 @@ def _tmpfs_percent(capture_line: str, release: str) -> int:
 
 
 def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
-    modules = read_text(machine.root, "proc/modules")
+    modules = read_text(machine.root, "proc/modules", _MODULES_TEXT_MAX)
     if modules is None:
         size, why = DRIVERS_UNKNOWN, "a guess: what is loaded is not known"
     else:

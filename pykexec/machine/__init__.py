@@ -65,6 +65,8 @@ FACTS = (
 )
 """Glob patterns of the files `Machine` reads; besides these, headers and a note of /proc/kcore."""
 
+_COMMAND_LINE_MAX = 128 << 10
+"""COMMAND_LINE_SIZE, 8192 at most, and what bootconfig adds (include/linux/bootconfig.h: XBC_DATA_MAX)."""
 _PAGE_SIZES = ("4096", "16384", "65536")  # arch/arm64/Kconfig
 BOOT_FRAMEBUFFER_DRIVERS = frozenset(
     {"EFI VGA", "VESA VGA", "simple", "simpledrm", "simpledrmdrmfb", "efidrmdrmfb", "vesadrmdrmfb"}
@@ -143,7 +145,7 @@ class Machine:
     @remembered
     def command_line(self) -> str:
         """The running kernel's."""
-        line = text.read(self.root, "proc/cmdline")
+        line = text.read(self.root, "proc/cmdline", _COMMAND_LINE_MAX)
         if line is None:
             raise MachineError("/proc/cmdline is missing")
         return os.fsdecode(line).rstrip("\n")

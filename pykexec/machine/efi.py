@@ -8,6 +8,7 @@ from pykexec.machine.text import number, read_number, read_text
 from pykexec.values import dataclass
 
 _EFI = "sys/firmware/efi"
+_SYSTAB_MAX = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def read_efi(root: Root) -> EfiFacts | None:
 
 def _systab(root: Root) -> dict[str, int]:
     tables = {}
-    for line in (read_text(root, f"{_EFI}/systab") or "").splitlines():
+    for line in (read_text(root, f"{_EFI}/systab", _SYSTAB_MAX) or "").splitlines():
         name, _, value = line.partition("=")
         try:
             tables[name.strip()] = number(value, 16)

@@ -9,6 +9,9 @@ from pykexec.values import dataclass, field
 
 _SPAN_MAX = len("ffffffffffffffff-ffffffffffffffff")
 
+_LINES_MAX = 1 << 16
+"""Large machines have some thousands."""
+
 _KINDS: Mapping[str, MemoryKind] = {
     "system ram": MemoryKind.RAM,
     "reserved": MemoryKind.RESERVED,
@@ -92,6 +95,8 @@ def parse_ranges(path: str, text: str) -> list[Range]:
 
 def parse(text: str) -> Iomem:
     """Read the text of /proc/iomem. Raises MachineError naming the line that is not of its form."""
+    if text.count("\n") > _LINES_MAX:
+        raise MachineError(f"/proc/iomem has more than {_LINES_MAX} lines")
     entries = []
     for number, line in enumerate(text.splitlines(), 1):
         span, separator, name = line.partition(" : ")

@@ -47,3 +47,12 @@ def kcore(
     phdrs = [phdr(4, 0, start, 0, 0, len(notes))]
     phdrs += [phdr(1, 7, start + len(notes), *each) for each in segments]
     return header + b"".join(phdrs) + notes
+
+
+def executable(data: bytes, address: int = 0xFFFF800008000000, machine: int = 183) -> bytes:
+    """An ELF file, arm64's if not told otherwise, that has `data` loaded at that virtual address."""
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, machine, 1, address, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    )
+    size = len(data)
+    return header + struct.pack("<IIQQQQQQ", 1, 7, 120, address, address, size, size, 4096) + data

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,15 @@ def compare_versions(one: str, other: str) -> int:
     """-1, 0 or 1, as ``systemd-analyze compare-versions`` exits."""
     command = [*_program("systemd", "usr/bin/systemd-analyze"), "compare-versions", "--", one, other]
     return {0: 0, 11: 1, 12: -1}[subprocess.run(command, stdout=subprocess.DEVNULL).returncode]
+
+
+def exposure(unit: Path) -> tuple[float, str]:
+    """The level that ``systemd-analyze security`` gives a unit's file, 0 to 10, and why."""
+    command = [*_program("systemd", "usr/bin/systemd-analyze"), "security", "--offline=yes", "--no-pager"]
+    told = subprocess.run([*command, unit], check=True, stdout=subprocess.PIPE, text=True).stdout
+    found = re.search(r"Overall exposure level for .*: ([\d.]+) ", told)
+    assert found, told
+    return float(found[1]), told
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Plans for snapshots of real arm64 machines, checked against what those machines say of themselves."""
 
 import dataclasses
+import gzip
 import io
 import re
 import struct
@@ -19,10 +20,12 @@ from pykexec.memory import GIB, MIB, Range, RangeSet
 from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.support.arm64_image import FakeImage
 from tests.support.dtb import Blob
-from tests.support.elf import NO_ADDRESS
+from tests.support.elf import NO_ADDRESS, executable
 from tests.support.elf import kcore as fake_kcore
 from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot, unpacked
 from tests.support.program import Load, Program
+from tests.support.uimage import uimage
+from tests.support.zboot import zboot
 
 PLAIN = "qemu-arm64-6.1-1g"
 HIGH_LOW = "qemu-arm64-6.1-6g-high-low"
@@ -383,3 +386,26 @@ def test_an_its_without_efi_is_worth_a_word(tmp_path: Path, phandles: int) -> No
         w for w in plan_load(machine, request(Purpose.BOOT)).warnings if "ITS" in w
     ] != [] or not phandles
     assert not any("ITS" in warning for warning in plan_load(machine, request(Purpose.CRASH)).warnings)
+
+
+IMAGE = FakeImage().build()
+FILES = {
+    "Image": IMAGE,
+    "vmlinux": executable(IMAGE),
+    "uImage": uimage(IMAGE),
+    "vmlinuz": zboot(gzip.compress(IMAGE, mtime=0), b"gzip"),
+}
+
+
+@pytest.mark.parametrize("wanted", [None, *FILES])
+@pytest.mark.parametrize("name", FILES)
+def test_each_type_is_what_it_is_called(name: str, wanted: str | None) -> None:
+    """kexec-tools' names; a vmlinux, which is an Image once it is flattened, was refused by its own."""
+    kernel = FileData.from_bytes("/boot/kernel", FILES[name])
+    if wanted not in (None, name):
+        with pytest.raises(ImageError, match=f"Wrong file type {wanted}, file matches type {name}"):
+            plan_load(snapshot(PLAIN), request(Purpose.BOOT, kernel=kernel, format=wanted))
+        return
+    plan = plan_load(snapshot(PLAIN), request(Purpose.BOOT, kernel=kernel, format=wanted))
+    (segment,) = (each for each in plan.segments if each.name == "kernel")
+    assert bytes(segment.data) == IMAGE

@@ -40,7 +40,9 @@ def test_what_it_has_started_ends_with_it() -> None:
     assert caught.value.hint
 
 
-def test_an_interrupt_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_it() -> None:
+    # What is started in the background of a script ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     read, write = os.pipe()
     with os.fdopen(read) as end:
         timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
@@ -54,6 +56,7 @@ def test_an_interrupt_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
         assert end.read() == ""
         assert time.monotonic() - begun < 100
         timer.join()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_it_has_no_terminal_to_ask_on() -> None:

@@ -45,6 +45,26 @@ def test_what_is_read_takes_no_more_memory_than_it_has(tmp_path: Path) -> None:
     assert done.stdout == "5000000\n"
 
 
+def test_a_mapped_file_is_not_committed_memory(tmp_path: Path) -> None:
+    """proc_pid_smaps(5): a private mapping that can be written to is accounted ("ac") as if it were copied
+    already, which vm.overcommit_memory=2 refuses. RLIMIT_DATA counts these mappings, too."""
+    path = tmp_path / "initrd"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    program = (
+        "import re, resource, sys; from pathlib import Path; from pykexec.files import FileData;"
+        "resource.setrlimit(resource.RLIMIT_DATA, (256 << 20, 256 << 20));"
+        "file = FileData.open(sys.argv[1], 'initrd'); assert file.size == 1 << 30;"
+        "text = Path('/proc/self/smaps').read_text();"
+        "print(re.search(r'^\\S+ (\\S+) .* ' + re.escape(sys.argv[1]) + '$', text, re.M)[1]);"
+        "print(re.search(re.escape(sys.argv[1]) + r'$.*?VmFlags: ([^\\n]*)', text, re.M | re.S)[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    permissions, flags = done.stdout.splitlines()
+    assert permissions == "r--p"
+    assert "ac" not in flags.split()
+
+
 def test_nothing_is_an_empty_file() -> None:
     assert FileData.open("/dev/null", "initrd").size == 0
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import re
 import subprocess
 import tarfile
@@ -32,6 +33,8 @@ from tests.support.dtb import Blob, Tree
 from tests.support.footprint import takes_at_most
 from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
 from tests.support.pe import portable_executable
+from tests.support.stopwatch import Stopwatch
+from tests.support.uimage import uimage
 
 Files = Mapping[str, str | bytes | None]
 
@@ -59,6 +62,14 @@ def archive(*sizes: int) -> bytes:
         head = b"070701" + b"".join(b"%08x" % each for each in fields) + name
         data += head + bytes(-len(head) % 4) + bytes(size) + bytes(-size % 4)
     return data
+
+
+def large_initramfs() -> bytes:
+    """Of 150 MiB, packed to a tenth: no bomb, which is another fault."""
+    noise = random.Random(0).randbytes(15 * MIB)
+    head = archive(15 * MIB, 135 * MIB)
+    at = head.index(b"file0") + len(b"file0\0")
+    return gzip.compress(head[:at] + noise + head[at + len(noise) :], 1)
 
 
 BOOT = "5b1ae0a7-38a2-4b36-8d1f-0a4b1f4d8f3e"
@@ -628,7 +639,7 @@ CASES = [
     ),
     Case(
         "O3",
-        {f"boot/initramfs-{RELEASE}kdump.img": gzip.compress(archive(150 * MIB), 1)},
+        {f"boot/initramfs-{RELEASE}kdump.img": large_initramfs()},
         "150M unpacked; 50 %",
     ),
     Case("O3", {}, "write error", console=SECOND + "[ 1.0] Initramfs unpacking failed: write error\n"),
@@ -818,7 +829,7 @@ def test_what_a_console_shows_is_a_finding(rule: Rule, tmp_path: Path) -> None:
     [
         ("", "B2", Verdict.UNKNOWN),
         (CRASH + "[ 5.3] Bye!\n", "B2", Verdict.UNKNOWN),
-        (CRASH + "[ 5.3] Bye!\n", "S15", Verdict.UNKNOWN),
+        (CRASH + "[ 5.3] Bye!\n", "S14", Verdict.UNKNOWN),
         (UP + "No space left on device\n", "B2", Verdict.FINE),
         (UP + "No space left on device\n", "B18", Verdict.FINE),
         (UP + "No space left on device\n", "S14", Verdict.UNKNOWN),
@@ -1431,6 +1442,58 @@ def test_damaged_json_in_a_snapshot(
         cli.exit_code(["doctor", "--machine", str(folder)])
     told = capsys.readouterr()
     assert len(told.err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("path", "piece"),
+    [
+        ("proc/cmdline", "a "),
+        ("proc/iomem", "0-1 : a\n"),
+        ("proc/self/mounts", "a b c\n"),
+        ("proc/modules", "a 1 \n"),
+        ("etc/default/grub", "a=1\n"),
+        ("boot/loader/entries/a.conf", "crashkernel=1 "),
+        ("boot/config-6.1.0-50-cloud-amd64", "CONFIG_A=y\n"),
+        ("sys/firmware/efi/systab", "a=1\n"),
+        ("var/log/dmesg", "kexec tdx disabled "),
+        ("var/log/audit/audit.log", "denied \n"),
+        ("var/lib/dpkg/status", "Package: makedumpfile\n"),
+        ("proc/sys/kernel/osrelease", "6."),
+    ],
+)
+def test_facts_of_any_size(path: str, piece: str, tmp_path: Path) -> None:
+    """15 MiB of each: a few KiB of a packed snapshot."""
+    machine = unpacked("qemu-6.1-1g", tmp_path, {path: piece * (15 * MIB // len(piece))})
+    stopwatch = Stopwatch()
+    with takes_at_most(160 * MIB):
+        doctor.diagnose(Facts(machine))
+    assert stopwatch.seconds() < 4, "twice as long as without tracing what is allocated"
+
+
+CONTAINERS = {
+    "gzip": gzip.compress(KERNEL, mtime=0),
+    "unified kernel image": portable_executable([(".linux", KERNEL), (".cmdline", b"quiet")]),
+    "uImage": uimage(KERNEL),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize(("length", "verdict"), [(1900, Verdict.FINE), (2100, Verdict.WRONG)])
+def test_how_long_a_command_line_a_packed_kernel_takes(
+    name: str, length: int, verdict: Verdict, tmp_path: Path
+) -> None:
+    """By the kernel's own header, not by what a container has at that place."""
+    words = GOOD + " x=" + "y" * (length - len(CAPTURE_LINE))
+    changes: Files = {"boot/vmlinuz-" + RELEASE: CONTAINERS[name], **appended(words)}
+    found = finding(doctor.diagnose(facts(tmp_path, changes), only=["L5"]), "L5")
+    assert found.verdict is verdict
+    assert found.evidence[0].endswith(" characters of 2047")
+
+
+def test_how_long_a_command_line_another_machine_takes(tmp_path: Path) -> None:
+    given = facts(tmp_path, {"pykexec-snapshot.json": '{"machine": "riscv64", "page_size": 4096}'})
+    found = finding(doctor.diagnose(given, only=["L5"]), "L5")
+    assert (found.verdict, "riscv64" in found.cause) == (Verdict.UNKNOWN, True)
 
 
 def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -580,7 +580,7 @@ def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFi
     assert exit_code(["install", "--root", str(tmp_path)]) == 0
     assert "systemctl enable --now pykdump.service" in capsys.readouterr().out
     unit = (tmp_path / "etc/systemd/system/pykdump.service").read_text()
-    assert "@" not in unit
+    assert "@PYKDUMP@" not in unit
     settings = [line.partition("=") for line in unit.splitlines()]
     values = {
         wanted: [word for name, _, text in settings if name == wanted for word in text.split()]
@@ -691,6 +691,8 @@ def test_what_the_system_refuses_is_one_line_and_exit_1(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_who_is_told_to_end_leaves_nothing_half_done(number: signal.Signals, tmp_path: Path) -> None:
     def end() -> int:
+        # What is started in the background of a script ignores an interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with cli._failing(), writing.new_file(tmp_path / "file", mode=0o600):
             os.kill(os.getpid(), number)
             time.sleep(60)

@@ -112,6 +112,7 @@ def test_iomem_as_the_kernel_prints_it(lines: list[tuple[int, int, str]]) -> Non
         ("-1-5 : a\n", "line 1"),
         ("0-f: a\n", "line 1"),
         ("00000000-00000000 : System RAM\n" * 3, "only zeros"),
+        ("0-f : a\n" * 70_000, "more than 65536 lines"),
     ],
 )
 def test_damaged_iomem(text: str, message: str) -> None:

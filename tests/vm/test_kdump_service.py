@@ -12,19 +12,23 @@ mkdir -p /etc/sysconfig
 echo "path /var/crash" > /etc/kdump.conf
 pykdump install
 systemd-analyze verify /etc/systemd/system/pykdump.service > verified 2>&1
+systemd-analyze security --no-pager --threshold=40 pykdump.service > exposure
 systemctl enable --now pykdump
 systemctl is-active pykdump > active
 pykdump status > before
 cat /sys/kernel/kexec_crash_loaded > loaded
 
-# As if a CPU had been plugged in; the event comes as often as CPUs often come.
+# As if a CPU had been plugged in; the event comes as often as CPUs often come. And with kexec_load, which
+# takes addresses from /proc/iomem and /proc/kcore.
 echo "KDUMP_COMMANDLINE_APPEND='nr_cpus=1 irqpoll reset_devices panic=10 changed=1'" > /etc/sysconfig/kdump
+echo "KEXEC_ARGS=-c" >> /etc/sysconfig/kdump
 for _ in 1 2 3; do udevadm trigger --action=add /sys/devices/system/cpu/cpu1; done
 udevadm settle
 for _ in $(seq 60); do
     journalctl -u pykdump -o cat | grep -q "changed: the command line" && break
     sleep 1
 done
+pykdump status > reloaded
 journalctl -u pykdump -o cat > journal
 
 # The distribution's image instead, and back.
@@ -34,7 +38,33 @@ pykdump status > distribution
 systemctl stop pykdump
 cat /sys/kernel/kexec_crash_loaded > stopped
 rm /etc/default/pykdump
+
+# A raw target that has a dump: the service brings it, and then refuses a device that is on no bus.
+modprobe loop
+python3 > /root/raw << END
+import struct, sys
+pair = struct.Struct(">qq").pack
+header = (b"makedumpfile".ljust(16, b"\\0") + pair(1, 1)).ljust(4096, b"\\0")
+sys.stdout.buffer.write(header + pair(0, 100) + b"x" * 100 + pair(-1, -1))
+END
+truncate -s 1M /root/raw
+losetup /dev/loop0 /root/raw
+rm -r /var/crash
+mv /etc/kdump.conf /root/kdump.conf
+echo "raw /dev/loop0" > /etc/kdump.conf
+echo "core_collector makedumpfile -F" >> /etc/kdump.conf
+systemctl start pykdump || true
+cat /var/crash/127.0.0.1-*/vmcore > brought
+stat -c "%a %n" /var/crash > modes
+stat -c "%a %n" /var/crash/127.0.0.1-* /var/crash/127.0.0.1-*/vmcore >> modes
+stat -c "%a %n" /run/pykdump /run/pykdump/* /var/lib/pykdump /var/lib/pykdump/* >> modes
+dd if=/dev/loop0 bs=12 count=1 > wiped
+journalctl -u pykdump -o cat -n 30 > journal-raw
+rm -r /var/crash/127.0.0.1-*
+mv /root/kdump.conf /etc/kdump.conf
+
 systemctl start pykdump
+setpriv --reuid=65534 --regid=65534 --clear-groups pykdump status > nobody
 sync
 """
 _NEXT = """
@@ -53,13 +83,23 @@ def test_the_service(tmp_path: Path) -> None:
     assert first.read("active") == "active\n"
     assert first.read("loaded") == "1\n"
     assert first.read("verified") == ""
+    assert "Overall exposure level for pykdump.service: " in first.read("exposure")
     assert first.read("before").startswith("armed:    yes, but unproven: no pykdump test has been made")
     assert "target:   /var/crash on the ext4 of vda" in first.read("before")
     assert first.read("journal").count("changed: the command line") == 1
+    assert "warning" not in first.read("journal")
+    assert " (kexec_load, " in first.read("reloaded")
     distribution = first.read("distribution")
     assert "initrd:   /var/lib/kdump/initrd.img-" in distribution
     assert "target:   as /var/lib/kdump/initrd.img-" in distribution
     assert first.read("stopped") == "0\n"
+    assert first.read("brought") == "x" * 100
+    assert first.read("wiped") == "\0" * 12
+    modes = [line.split(maxsplit=1) for line in first.read("modes").splitlines()]
+    assert modes.pop(0) == ["755", "/var/crash"]
+    assert {mode for mode, _ in modes} == {"600", "700"}
+    assert "finding loop0 again" in first.read("journal-raw")
+    assert first.read("nobody").startswith("armed:    yes, but cannot tell what: ")
 
     try:
         second = distro.boot({"first": Job(_NEXT)}, tmp_path / "two", after=tmp_path / "one").stage("first")

@@ -25,7 +25,7 @@ from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
-from pykexec.machine.text import LOG_MAX, read_end, read_number, read_text
+from pykexec.machine.text import FILE_MAX, LOG_MAX, read_end, read_number, read_text
 from pykexec.remembered import remembered
 
 LOG = "var/log/dmesg"
@@ -82,7 +82,12 @@ FACTS = (
 )
 """The files read besides those of `Machine`, for snapshots."""
 
-_CONFIG_MAX = 8 << 20
+_CONFIG_MAX = 2 << 20
+"""A configuration with all there is has a fifth of that."""
+_TEXT_MAX = 2 << 20
+_LARGE = ("var/lib/dpkg/status",)
+_LIST_MAX = 1 << 20
+"""Of modules and of mounts."""
 _LINE_MAX = 1024  # kernel/printk/internal.h: PRINTKRB_RECORD_MAX
 _RECEIPT_MAX = 1 << 20
 _RELEASE = re.compile(r"[\w.+~-]{1,100}")
@@ -160,7 +165,8 @@ class Facts:
         return log[log.rfind("\n", 0, found.start()) + 1 : end if end >= 0 else len(log)][:300]
 
     def text(self, path: str) -> str | None:
-        return read_text(self.machine.root, path)
+        """A file's text. Raises MachineError where it has more than such files have."""
+        return read_text(self.machine.root, path, FILE_MAX if path in _LARGE else _TEXT_MAX)
 
     def end_of(self, path: str) -> str | None:
         """The end of a log, as snapshots have it, in lines that are not longer than those of kernels."""
@@ -180,13 +186,14 @@ class Facts:
     @remembered
     def modules(self) -> frozenset[str] | None:
         """Names of the modules that are loaded; None where that is not known."""
-        text = self.text("proc/modules")
+        text = read_text(self.machine.root, "proc/modules", _LIST_MAX)
         return None if text is None else frozenset(re.findall(r"^(\S+) ", text, re.M))
 
     @remembered
     def kernel_config(self) -> Mapping[str, str] | None:
         """The running kernel's CONFIG_... = value; what is off is missing. None where it is not known."""
-        text = self.text(f"boot/config-{self.release}") if self.release else None
+        path = f"boot/config-{self.release}"
+        text = read_text(self.machine.root, path, _CONFIG_MAX) if self.release else None
         if text is None:
             data = self.machine.read("proc/config.gz")
             if data is None:
@@ -203,7 +210,7 @@ class Facts:
 
     @remembered
     def mounts(self) -> tuple[Mount, ...] | None:
-        text = self.text("proc/self/mounts")
+        text = read_text(self.machine.root, "proc/self/mounts", _LIST_MAX)
         if text is None:
             return None
         found = (line.split() for line in text.splitlines())
