@@ -26,6 +26,7 @@ from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
 from pykexec.machine.text import FILE_MAX, LOG_MAX, read_end, read_number, read_text
+from pykexec.parameters import parameters
 from pykexec.remembered import remembered
 
 LOG = "var/log/dmesg"
@@ -140,7 +141,7 @@ class Facts:
     @remembered
     def words(self) -> tuple[str, ...]:
         """The running kernel's command line."""
-        return tuple(self.machine.command_line.split())
+        return tuple(parameters(self.machine.command_line))
 
     @remembered
     def log(self) -> str | None:
@@ -268,7 +269,7 @@ class Facts:
 
     @remembered
     def capture_words(self) -> tuple[str, ...] | None:
-        return None if self.capture_line is None else tuple(self.capture_line.text.split())
+        return None if self.capture_line is None else tuple(parameters(self.capture_line.text))
 
     @remembered
     def kernel_path(self) -> str | None:
