@@ -35,7 +35,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     tree = chosen.read_tree(machine, request.device_tree)
     line = _checked(command_line.for_request(request, machine.command_line))
     memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
-    left_behind = [] if memory else [_left_behind(each) for each in chosen.not_handed_on(machine, tree)]
+    losses = () if memory else tuple(chosen.not_handed_on(machine, tree))
     room = RangeSet([memory.load]) if memory else _free_memory(machine)
     layout = Layout(room.intersect([request.within]), page_size=machine.page_size)
     if memory:
@@ -58,7 +58,8 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         flags=_KEXEC_ARCH_AARCH64 | _flags(request),
         segments=layout.segments(),
         memory_map=tuple(_memory_map(machine, memory)),
-        warnings=(*_warnings(machine, kernel, tree, memory), *left_behind),
+        warnings=tuple(_warnings(machine, kernel, tree, memory)),
+        losses=losses,
     )
 
 
@@ -274,10 +275,6 @@ def _warnings(
             "there is a GICv3 ITS and no EFI to hand on its tables: it may overwrite the new kernel's memory"
         )
     return found
-
-
-def _left_behind(what: str) -> str:
-    return f"{what} will not be handed on: that takes kexec_file_load (-s)"
 
 
 def _has(tree: DeviceTree, compatible: bytes) -> bool:

@@ -177,6 +177,7 @@ def finish(
     image_format: str,
     jump_back_digits: int = 0,
     warnings: Sequence[str] = (),
+    losses: Sequence[str] = (),
 ) -> LoadPlan:
     """The plan, once all else is in its place. Raises PykexecError.
 
@@ -208,6 +209,7 @@ def finish(
         segments=_segments(ground),
         memory_map=ground.memory_map.entries,
         warnings=(*missing, *warnings),
+        losses=tuple(losses),
     )
 
 

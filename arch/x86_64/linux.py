@@ -45,11 +45,7 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
         warnings.append(
             "the new kernel will have no EFI runtime services (no runtime map, or it cannot take it)"
         )
-    if request.purpose is Purpose.BOOT:
-        warnings += [
-            f"{what} will not be handed on: that takes kexec_file_load (-s)"
-            for what in boot_params.not_handed_on(machine)
-        ]
+    losses = boot_params.not_handed_on(machine) if request.purpose is Purpose.BOOT else ()
     entry = layout.range(KERNEL).start + kernel.entry_offset
     return ground.finish(
         base,
@@ -59,6 +55,7 @@ def plan(machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
         image_format=kernel.description,
         jump_back_digits=_jump_back_digits(parameters, line) if request.preserve_context else 0,
         warnings=warnings,
+        losses=losses,
     )
 
 

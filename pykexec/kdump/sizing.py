@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pykexec.command_line import name_of, parameters
 from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
@@ -16,6 +15,7 @@ from pykexec.kdump.kerneltraits import KernelTraits, traits
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
+from pykexec.parameters import name_of, parameters
 
 FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/platform/arm-smmu-*/uevent")
 """The files read besides those of `Machine`, for snapshots."""
@@ -48,7 +48,7 @@ def read_inputs(
     Raises MachineError for a missing fact, ImageError for a file that is no kernel or no initramfs.
     """
     arch, page_size = machine.uname_machine, machine.page_size
-    words = machine.command_line.split()
+    words = tuple(parameters(machine.command_line))
     drivers, why = _drivers(machine, page_size)
     return Inputs(
         arch=arch,
