@@ -108,6 +108,8 @@ def _field(file: FileData, offset: int, size: int) -> int:
     return value
 
 
+_ALWAYS_ALLOWED, _RATIO_MAX, _UNPACKED_MAX = 160 * MIB, 20, 4 * GIB
+"""Where what unpacks to very much is no longer looked through: initramfs images become a tenth at best."""
 _CPIO_HEADER = 110
 _CPIO_NAME_MAX = 64 * KIB
 _TRAILER = b"TRAILER!!!"
@@ -124,7 +126,8 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
     contents, entries = _archives(file.path, stream, page_size)
     name = magic.compression(file.data[stream.position :])
     if name is not None:
-        pieces = compression.pieces(file.path, file.data[stream.position :], name)
+        limit = min(_ALWAYS_ALLOWED + _RATIO_MAX * file.size, _UNPACKED_MAX)
+        pieces = compression.pieces(file.path, file.data[stream.position :], name, limit)
         stream = _Stream(memoryview(piece) for piece in pieces)
         more_contents, more_entries = _archives(file.path, stream, page_size)
         contents += more_contents
