@@ -31,20 +31,15 @@ _INITRD = click.option(
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """Every failure of the service has the exit status 1, whatever pykexec's own would be."""
+    """Make an error of the system one of the service's: it would be taken for one of the output."""
     try:
         with _ending():
             yield
-    except PykexecError as error:
-        error.exit_code = _FAILED
-        raise
     except BrokenPipeError:  # whoever read the output has seen enough
         raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        failure = PykexecError(f"{place}{error.strerror or error}")
-        failure.exit_code = _FAILED
-        raise failure from error
+        raise PykexecError(f"{place}{error.strerror or error}") from error
 
 
 @contextmanager
