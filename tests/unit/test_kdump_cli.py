@@ -111,6 +111,7 @@ WRONG = [
     (["doctor", "--machine", "/no/such"], "/no/such"),
     (["estimate", "--kernel", __file__, "--machine", SNAPSHOT], "which is a text file"),
     (["estimate", "--kernel", "/dev/null", "--machine", SNAPSHOT], "which is an empty file"),
+    (["estimate", "--kernel", __file__, "--machine", SNAPSHOT], "  kernels are usually called /boot/vm"),
     (["crashkernel", "256M crashkernel=auto", "--machine", SNAPSHOT], "column 1"),
     (["resize", "192M@16M"], "no size"),
     (["resize", "192"], "did you mean 192M?"),
@@ -119,6 +120,14 @@ WRONG = [
     (["info"], "Missing argument"),
     (["info", "--nonsense"], "see pykdump info --help"),
 ]
+
+
+def test_a_parameter_may_be_copied_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for parameter in ("128M,high", "crashkernel=128M,high"):
+        assert cli.exit_code(["crashkernel", parameter, "--machine", SNAPSHOT]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
 
 
 def told_of(line: str, size: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
