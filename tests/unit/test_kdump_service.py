@@ -574,6 +574,17 @@ def test_who_is_not_root_is_told_nothing_false() -> None:
 # Installation
 
 
+@needs_root
+def test_who_is_not_root_is_told_to_be() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is root's
+        Path(folder).chmod(0o755)
+        command = [sys.executable, "-m", "pykexec.kdump", "install", "--root", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, user=_NOBODY)
+        what, hint = done.stderr.splitlines()
+        assert (done.returncode, what.endswith(f"pykdump.service: {os.strerror(errno.EACCES)}")) == (1, True)
+        assert hint.split("; ")[0].strip() == "run as root"
+
+
 def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["install", "--root", str(tmp_path), "--dry-run"]) == 0
     assert not list(tmp_path.iterdir())
