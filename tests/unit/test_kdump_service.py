@@ -546,6 +546,15 @@ def _status(top: Path, user: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, user=user)
 
 
+def test_status_says_how_to_begin(tmp_path: Path) -> None:
+    unpacked(X86_64, tmp_path / "machine")
+    done = _status(tmp_path, os.geteuid())
+    told = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, told[0][:12]) == (3, "", "armed:    no")
+    assert "problem:  kdump is not configured here; begin with: echo" in told[1]
+    assert told[-1] == "dumps:    where they go is not known"
+
+
 @needs_root
 def test_who_is_not_root_is_told_nothing_false() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own is root's

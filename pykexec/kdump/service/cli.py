@@ -13,7 +13,6 @@ import click
 from pykexec import streams
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
-from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
 from pykexec.kdump.service import actions, state, trial
 from pykexec.kdump.service import plan as plans
@@ -170,9 +169,7 @@ def _confirm(yes: bool) -> None:
 def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     """Make the capture image for this machine and the dump target of the configuration."""
     machine = Machine.live()
-    settings = config.read(machine.root)
-    if settings is None:
-        raise ConfigError("kdump is not configured here", hint='echo "path /var/crash" > /etc/kdump.conf')
+    settings = config.required(machine.root)
     release = release or settings.kernel.version or machine.kernel_release
     settings, doubt = plans.fitting(settings, machine)
     for each in doubt:
