@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from pykexec import command_line, crash, elfcore, formats, purgatory
-from pykexec.arch.arm64 import chosen, image, psci
+from pykexec.arch.arm64 import ARCH, chosen, image, psci
 from pykexec.arch.arm64.image import Image, PageSize
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import ImageError, UsageError
@@ -19,8 +19,6 @@ _KERNEL, _INITRD, _DTB, _PURGATORY, _ELFCOREHDR = "kernel", "initrd", "dtb", "pu
 _IMAGE_ALIGNMENT = 2 * MIB  # booting.rst, "Call the kernel image"
 _INITRD_WINDOW = 32 * GIB  # booting.rst: kernel and initrd within 32 GiB, aligned to 1 GiB
 _COMMAND_LINE_LIMIT = 2047  # COMMAND_LINE_SIZE in arch/arm64/include/uapi/asm/setup.h, less the NUL
-FORMATS = ("vmlinux", "Image", "uImage", "vmlinuz")
-"""By kexec-tools' names (kexec -t); what holds more than a kernel is opened before."""
 _STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
 """Entries within System RAM that a new kernel may overwrite; all others are reserved for somebody."""
 
@@ -94,9 +92,10 @@ def _check_format(request: Request, wrapping: str, kernel: Image) -> None:
     wanted = request.format
     if wanted in (None, found):
         return
-    if wanted not in FORMATS:
+    if wanted not in ARCH.formats:
         raise UsageError(
-            f"Unsupported kernel type {wanted}", hint=f"the types that can be loaded: {', '.join(FORMATS)}"
+            f"Unsupported kernel type {wanted}",
+            hint=f"the types that can be loaded: {', '.join(ARCH.formats)}",
         )
     raise ImageError(
         f"{kernel.path}: Wrong file type {wanted}, file matches type {found}", hint="leave out --type"

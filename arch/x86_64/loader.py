@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from pykexec import formats
-from pykexec.arch.x86_64 import bzimage, linux
+from pykexec.arch.x86_64 import ARCH, bzimage, linux
 from pykexec.arch.x86_64.kernel import Entry
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
@@ -53,7 +53,8 @@ def _sniff(data: memoryview) -> str | None:
 def _require_format(file: FileData, wanted: str, found: str | None) -> None:
     if wanted not in FORMATS:
         raise UsageError(
-            f"Unsupported kernel type {wanted}", hint=f"the types that can be loaded: {', '.join(FORMATS)}"
+            f"Unsupported kernel type {wanted}",
+            hint=f"the types that can be loaded: {', '.join(ARCH.formats)}",
         )
     if FORMATS[wanted].matches(file.data):
         return

@@ -93,9 +93,7 @@ def kernel_memory(file: FileData) -> int:
     if not is_image and bytes(data[:4]) != b"\x7fELF":
         from pykexec.formats import identify
 
-        raise identify.unknown(
-            file.path, data, "no bzImage, Image or vmlinux", "a kernel is usually /boot/vmlinuz-VERSION"
-        )
+        raise identify.unknown(file.path, data, "no bzImage, Image or vmlinux")
     return unwrapped.size * 3 // 2
 
 

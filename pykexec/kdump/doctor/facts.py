@@ -281,7 +281,7 @@ class Facts:
         """Why there are no settings."""
         if self.config_error is not None:
             return "this needs the configuration, which cannot be understood (V1)"
-        return "kdump is not configured here"
+        return config.UNCONFIGURED
 
     @remembered
     def system_call(self) -> str | None:
