@@ -39,7 +39,7 @@ __all__ = ["BootEntry", "RunningKernel", "addons", "default", "entries", "find",
 _GRUBENVS = ("boot/grub/grubenv", "boot/grub2/grubenv")
 _GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
 _GRUB_CONFIG_MAX = 1024 * KIB
-_SETTING = re.compile(r"^\s*set (kernelopts|tuned_\w+)=[\"']?([^\"'\n]*)", re.M)
+_SETTING = re.compile(r"^[ \t]*set (kernelopts|tuned_\w+)=[\"']?([^\"'\n]*)", re.M)
 _ENTRIES_MAX = 1024
 _ARCHITECTURES = {
     "aarch64": "aa64",

@@ -411,7 +411,9 @@ def _initrd(options: Options, machine: Machine) -> str | None:
     """The initrd's path; with --reuseinitrd that of the running kernel's (init/initramfs.c, since 6.6)."""
     if not options.reuse_initrd:
         return options.initrd
-    if "retain_initrd" not in machine.command_line.split():
+    from pykexec.parameters import parameters
+
+    if "retain_initrd" not in parameters(machine.command_line):
         raise UsageError(
             "--reuseinitrd: the running kernel did not keep its initrd",
             hint="boot it with retain_initrd, or name the file: --initrd=FILE",

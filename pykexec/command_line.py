@@ -1,10 +1,12 @@
-"""The kernel's command line: splitting it as the kernel does, and what to reuse of the running one."""
+"""The kernel's command line: what to reuse of the running one."""
 
 import os
-from collections.abc import Iterator
 
 from pykexec.errors import UsageError
+from pykexec.parameters import name_of, parameters, value_of
 from pykexec.plan import Purpose, Request
+
+__all__ = ["JUMP_BACK_ENTRY", "for_request", "name_of", "parameters", "value_of", "without"]
 
 JUMP_BACK_ENTRY = "kexec_jump_back_entry"
 """What tells a kernel's user space where the kernel before it waits to be gone back to."""
@@ -14,34 +16,6 @@ _OF_THIS_BOOT: tuple[str, ...] = ("BOOT_IMAGE", JUMP_BACK_ENTRY, "elfcorehdr")
 
 _OF_A_MACHINE_NOT_YET_CRASHED: tuple[str, ...] = ("crashkernel",)
 """A capture kernel lives in that reservation; it must not make one of its own."""
-
-
-def parameters(command_line: str) -> Iterator[str]:
-    """Split at blanks outside double quotes, as next_arg() in lib/cmdline.c does; quotes stay in place."""
-    start: int | None = None
-    quoted = False
-    for index, character in enumerate(command_line):
-        if character == '"':
-            quoted = not quoted
-        if character.isspace() and not quoted:
-            if start is not None:
-                yield command_line[start:index]
-            start = None
-        elif start is None:
-            start = index
-    if start is not None:
-        yield command_line[start:]
-
-
-def name_of(parameter: str) -> str:
-    """What stands before the first ``=``, without quotes: the name the kernel looks for."""
-    return parameter.partition("=")[0].strip('"')
-
-
-def value_of(name: str, command_line: str) -> str | None:
-    """What stands behind ``name=``, the last time it is there; None where it is not."""
-    values = [each.partition("=")[2] for each in parameters(command_line) if name_of(each) == name]
-    return values[-1] if values else None
 
 
 def without(command_line: str, names: tuple[str, ...]) -> str:

@@ -5,6 +5,8 @@ that says what to do, and knows the exit code that the C ``kexec`` gives in the 
 scripts look at it (255: the load failed, 1: usage or a precondition).
 """
 
+import os
+
 _LINE_MAX = 1000
 _HEAD, _TAIL = 600, 300
 
@@ -36,6 +38,11 @@ def _line(text: str) -> str:
     """Both ends of what is too long: the place is at the beginning, the fault at the end."""
     line = printable(text)
     return line if len(line) <= _LINE_MAX else f"{line[:_HEAD]} ... {line[-_TAIL:]}"
+
+
+def privilege_hint(error: OSError) -> str | None:
+    """Return what to do where the system has refused something to a user who is not root."""
+    return "run as root" if isinstance(error, PermissionError) and os.geteuid() != 0 else None
 
 
 class PykexecError(Exception):

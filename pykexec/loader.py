@@ -100,16 +100,50 @@ def file_load(plan: FileLoadPlan, machine: Machine) -> None:
 
 
 def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileLoadPlan | LoadPlan:
-    """The plan to show: with "auto" that for kexec_load(2), which says where everything would go, unless
-    only kexec_file_load(2) can do it."""
+    """Return the plan to show, of what `load_request` would do.
+
+    With "auto" that is the one for kexec_load(2), which says where everything would go, unless only
+    kexec_file_load(2) can do it; its `tried_first` says what comes before it. Raises PykexecError.
+    """
     request = _resolved(machine, request)
-    if system_call != "file" and (system_call == "load" or not _file_load_only(machine, request)):
+    if system_call == "load":
         return _plan_load(machine, request)
     from pykexec import fileload
     from pykexec.values import replace
 
-    files = _plan_file_load(machine, request)
-    return replace(files, warnings=(*files.warnings, *fileload.doubts(machine, files.kernel)))
+    files = _first_try(machine, request, system_call)
+    if files is None:
+        return _plan_load(machine, request)
+    doubts = fileload.doubts(machine, files.kernel)
+    files = replace(files, warnings=(*files.warnings, *doubts))
+    if system_call == "file" or _file_load_only(machine, request):
+        return files
+    try:
+        # Where it will be refused, what kexec_load loses is lost.
+        return _plan_load(machine, request, tried_first="kexec_file_load", says_losses=bool(doubts))
+    except PlacementError as error:
+        if doubts:
+            raise
+        other = f"should the running kernel refuse it, kexec_load cannot do it: {error.what}"
+        return replace(files, warnings=(*files.warnings, other))
+
+
+def _first_try(machine: Machine, request: Request, system_call: str) -> FileLoadPlan | None:
+    """The plan for kexec_file_load(2), None where kexec_load(2) is called at once. Raises PykexecError."""
+    from pykexec import fileload
+
+    if system_call == "load":
+        return None
+    if system_call == "auto" and (unfit := fileload.unfit(request)):
+        log.debug("kexec_load it is: kexec_file_load cannot honour %s", ", ".join(unfit))
+        return None
+    try:
+        return fileload.plan(machine, request)
+    except FileLoadUnavailable as error:
+        if system_call == "file" or _file_load_only(machine, request):
+            raise
+        log.debug("%s; %s", error.what, error.hint)
+        return None
 
 
 def load_request(
@@ -137,16 +171,10 @@ def load_request(
 def _load_resolved(
     machine: Machine, request: Request, system_call: str, announce: Callable[[FileLoadPlan | LoadPlan], None]
 ) -> FileLoadPlan | LoadPlan:
-    if system_call == "auto":
-        from pykexec import fileload
-
-        if unfit := fileload.unfit(request):
-            log.debug("kexec_load it is: kexec_file_load cannot honour %s", ", ".join(unfit))
-            system_call = "load"
-    if system_call != "load":
+    files = _first_try(machine, request, system_call)
+    if files is not None:
+        announce(files)
         try:
-            files = _plan_file_load(machine, request)
-            announce(files)
             file_load(files, machine)
             return files
         except FileLoadUnavailable as error:
@@ -177,7 +205,10 @@ def _resolved(machine: Machine, request: Request) -> Request:
     return replace(request, warnings=(*request.warnings, *warnings))
 
 
-def _plan_load(machine: Machine, request: Request) -> LoadPlan:
+def _plan_load(
+    machine: Machine, request: Request, *, tried_first: str | None = None, says_losses: bool = True
+) -> LoadPlan:
+    """The plan for kexec_load(2); it warns of what that loses, or has it in `losses`."""
     from pykexec.booting import part
 
     _keep_handover(machine, request.purpose)
@@ -187,13 +218,23 @@ def _plan_load(machine: Machine, request: Request) -> LoadPlan:
         error.hint = error.hint or _room_for(request, error.missing)
         raise
     _check(plan)
-    warnings = request.warnings
+    losses = plan.losses
     if request.purpose is Purpose.BOOT and machine.can_hand_over:
-        lost = "state kept by KHO, if any, will not be handed on: that takes kexec_file_load (-s)"
-        warnings = (*warnings, lost)
+        losses = (*losses, "state kept by KHO, if any,")
+    warnings = (*plan.warnings, *request.warnings)
+    if says_losses:
+        told = (f"{what} will not be handed on: that takes kexec_file_load (-s)" for what in losses)
+        warnings, losses = (*warnings, *told), ()
     from pykexec.values import replace
 
-    return replace(plan, warnings=(*plan.warnings, *warnings), taken=request.taken, files=request.files)
+    return replace(
+        plan,
+        warnings=warnings,
+        losses=losses,
+        tried_first=tried_first,
+        taken=request.taken,
+        files=request.files,
+    )
 
 
 def _room_for(request: Request, missing: int) -> str:

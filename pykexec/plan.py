@@ -258,6 +258,11 @@ class LoadPlan:
     memory_map: tuple[TypedRange, ...] = ()
     """What the loaded kernel is told about memory (physical)."""
     warnings: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+    """What kexec_file_load(2) would hand on to the new kernel and this does not, where `warnings` do not say
+    it: "IMA's list of measurements"."""
+    tried_first: str | None = None
+    """The system call that is tried before this plan is used, if any."""
     taken: tuple[str, ...] = ()
     """What came from where, if not from the files that were named."""
     files: tuple[FileData, ...] = field(default=(), repr=False, compare=False)

@@ -41,17 +41,21 @@ def _file_object(plan: FileLoadPlan) -> dict[str, object]:
         "arch": plan.arch,
         "purpose": plan.purpose.value,
         "system_call": "kexec_file_load",
+        "tried_first": None,
         "kernel": plan.kernel.path,
         "initrd": plan.initrd.path if plan.initrd else None,
         "command_line": plan.command_line,
         "flags": plan.flags,
         "taken": list(plan.taken),
+        "losses": [],
         "warnings": list(plan.warnings),
     }
 
 
 def _lines(plan: LoadPlan) -> Iterator[str]:
     yield f"{plan.purpose.value} load for {plan.arch}"
+    if plan.tried_first:
+        yield f"system call   {plan.tried_first}; if the running kernel refuses that, kexec_load as follows"
     yield f"kernel        {plan.image} ({plan.image_format})"
     yield f"initrd        {plan.initrd or 'none'}"
     yield f"command line  {plan.command_line}"
@@ -68,6 +72,8 @@ def _lines(plan: LoadPlan) -> Iterator[str]:
     yield "memory map for the loaded kernel"
     for entry in plan.memory_map:
         yield f"  {entry}  ({_size(entry.range)})"
+    for what in plan.losses:
+        yield f"with kexec_load: {what} will not be handed on"
     for warning in plan.warnings:
         yield f"warning: {warning}"
 
@@ -89,6 +95,7 @@ def _object(plan: LoadPlan) -> dict[str, object]:
         "arch": plan.arch,
         "purpose": plan.purpose.value,
         "system_call": "kexec_load",
+        "tried_first": plan.tried_first,
         "kernel": plan.image,
         "kernel_format": plan.image_format,
         "initrd": plan.initrd,
@@ -111,5 +118,6 @@ def _object(plan: LoadPlan) -> dict[str, object]:
             for entry in plan.memory_map
         ],
         "taken": list(plan.taken),
+        "losses": list(plan.losses),
         "warnings": list(plan.warnings),
     }

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 
 from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, head, locate, parts_of, shown, view
-from pykexec.command_line import parameters
 from pykexec.errors import MachineError
 from pykexec.formats import magic, uki
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_text
+from pykexec.parameters import parameters
 from pykexec.values import dataclass
 
 _INITRD_NAMES = (

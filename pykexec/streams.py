@@ -118,16 +118,17 @@ def complain(program: str, what: str, hint: str | None = None) -> None:
         abandon(sys.stderr)
 
 
-def exit_code(program: str, work: Callable[[], int]) -> int:
+def exit_code(program: str, work: Callable[[], int], failed: int | None = None) -> int:
     """Do the work of that program and return the exit status, `work`'s or that of an expected failure.
 
+    `failed` is the status of every failure; without it each error has its own, as the C ``kexec``'s do.
     All that is printed meanwhile is printable (see `PrintableStream`).
     """
     before = sys.stdout, sys.stderr
     output, sys.stderr = _printable_stream(sys.stdout), _printable_stream(sys.stderr)
     sys.stdout = output
     try:
-        return _with_output(program, output, _status(program, work))
+        return _with_output(program, output, _status(program, work, failed), failed)
     finally:
         sys.stdout, sys.stderr = before
 
@@ -141,17 +142,17 @@ def _printable_stream(stream: TextIO) -> TextIO:
     return PrintableStream(stream)  # type: ignore[return-value] # all of TextIO that is used
 
 
-def _status(program: str, work: Callable[[], int]) -> int:
+def _status(program: str, work: Callable[[], int], failed: int | None) -> int:
     try:
         return work()
     except PykexecError as error:
         complain(program, error.what, error.hint)
-        return error.exit_code
+        return failed or error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     except MemoryError:
         complain(program, "there is not enough memory for this")
-        return PykexecError.exit_code
+        return failed or PykexecError.exit_code
     except BrokenPipeError:  # whoever read the output has seen enough
         abandon(sys.stdout)
         return 1
@@ -161,10 +162,10 @@ def _status(program: str, work: Callable[[], int]) -> int:
         if is_output:
             abandon(sys.stdout)
         complain(program, f"{place}: {error.strerror}")
-        return PykexecError.exit_code
+        return failed or PykexecError.exit_code
 
 
-def _with_output(program: str, output: TextIO, status: int) -> int:
+def _with_output(program: str, output: TextIO, status: int, failed: int | None) -> int:
     """Flush the output, and return the status of the work and of that."""
     if not isinstance(output, PrintableStream):
         return status
@@ -174,10 +175,17 @@ def _with_output(program: str, output: TextIO, status: int) -> int:
     if isinstance(output.failure, BrokenPipeError):
         return status or 1
     complain(program, f"cannot write the output: {output.failure.strerror}")
-    return PykexecError.exit_code
+    return failed or PykexecError.exit_code
 
 
-def click_exit_code(program: str, group: click.Group, arguments: Sequence[str], prefix: str = "") -> int:
+def click_exit_code(
+    program: str,
+    group: click.Group,
+    arguments: Sequence[str],
+    *,
+    prefix: str = "",
+    failed: int | None = None,
+) -> int:
     """The same for a group of click's, whose commands return their status; wrong usage is one line, too.
 
     `prefix` is what messages begin with, if not the program's name.
@@ -193,14 +201,15 @@ def click_exit_code(program: str, group: click.Group, arguments: Sequence[str], 
                 print(error.format_message())
                 return UsageError.exit_code
             what = " ".join(error.format_message().split())
-            raise UsageError(what, hint=f"see {program} --help") from error
+            asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else program
+            raise UsageError(what, hint=f"see {asked} --help") from error
         except click.Abort:
             raise KeyboardInterrupt from None
         except SystemExit as end:  # what click answers to EPIPE, and to a shell that asks for completions
             return end.code if isinstance(end.code, int) else 0
 
-    with CutFiles(prefix or program):
-        return exit_code(prefix or program, work)
+    with CutFiles(prefix or program, failed):
+        return exit_code(prefix or program, work, failed)
 
 
 class CutFiles:
@@ -210,7 +219,8 @@ class CutFiles:
     own would wait for that to go on, which it never does.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, status: int | None = None) -> None:
+        self._status = status or PykexecError.exit_code
         self._text = f"{program}: a file was cut while it was being read\n".encode()
         self._told = _thread.allocate_lock()
 
@@ -230,7 +240,7 @@ class CutFiles:
     def _tell(self, _: int) -> None:
         self._told.acquire()  # never released: of threads that read at the same time, the first one tells
         os.write(2, self._text)
-        os._exit(PykexecError.exit_code)
+        os._exit(self._status)
 
 
 def abandon(stream: TextIO | None) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pykexec.errors import FileError
+from pykexec.errors import FileError, privilege_hint
 from pykexec.values import dataclass
 
 _LINKS_MAX = 40  # MAXSYMLINKS, include/linux/namei.h
@@ -77,7 +77,7 @@ def new_file(
             if durable:
                 os.fsync(folder)  # fsync(2): a name is in the folder, not in the file
     except OSError as error:
-        raise FileError(f"cannot write {place}: {error.strerror}") from error
+        raise _failure(f"cannot write {place}", error) from error
     except ValueError as error:  # a NUL byte in the name
         raise FileError(f"cannot write {str(path)!r}: {error}") from error
 
@@ -112,7 +112,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
                 if stat.S_IMODE(status.st_mode) != 0o700:
                     os.fchmod(folder, 0o700)
     except OSError as error:
-        raise FileError(f"cannot make the folder {place}: {error.strerror}") from error
+        raise _failure(f"cannot make the folder {place}", error) from error
 
 
 def write_value(path: str | os.PathLike[str], text: str, *, root: str | os.PathLike[str] = "/") -> None:
@@ -127,7 +127,7 @@ def write_value(path: str | os.PathLike[str], text: str, *, root: str | os.PathL
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 file.write(text.encode())
     except OSError as error:
-        raise FileError(f"cannot write {place}: {error.strerror}") from error
+        raise _failure(f"cannot write {place}", error) from error
     except ValueError as error:  # a NUL byte in the name
         raise FileError(f"cannot write {str(path)!r}: {error}") from error
 
@@ -141,7 +141,7 @@ def remove_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = 
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise FileError(f"cannot remove {place}: {error.strerror}") from error
+        raise _failure(f"cannot remove {place}", error) from error
     return True
 
 
@@ -152,7 +152,7 @@ def make_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = 
         with opened_folder(place, Path(root), make=True):
             pass
     except OSError as error:
-        raise FileError(f"cannot make the folder {place}: {error.strerror}") from error
+        raise _failure(f"cannot make the folder {place}", error) from error
 
 
 def remove_empty_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
@@ -163,7 +163,7 @@ def remove_empty_folder(path: str | os.PathLike[str], *, root: str | os.PathLike
             os.rmdir(place.name, dir_fd=folder)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-            raise FileError(f"cannot remove {place}: {error.strerror}") from error
+            raise _failure(f"cannot remove {place}", error) from error
 
 
 def move_file(
@@ -178,7 +178,7 @@ def move_file(
             os.rename(old.name, new.name, src_dir_fd=one, dst_dir_fd=other)
             os.fsync(other)
     except OSError as error:
-        raise FileError(f"cannot move {old} to {new}: {error.strerror}") from error
+        raise _failure(f"cannot move {old} to {new}", error) from error
 
 
 def write_link(
@@ -201,7 +201,7 @@ def write_link(
             if durable:
                 os.fsync(folder)
     except OSError as error:
-        raise FileError(f"cannot write {place}: {error.strerror}") from error
+        raise _failure(f"cannot write {place}", error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def look(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") ->
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise FileError(f"cannot look at {place}: {error.strerror}") from error
+        raise _failure(f"cannot look at {place}", error) from error
 
 
 def follow(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> Found | None:
@@ -252,7 +252,7 @@ def read_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/
         ):
             return file.read()
     except OSError as error:
-        raise FileError(f"cannot read {place}: {error.strerror}") from error
+        raise _failure(f"cannot read {place}", error) from error
 
 
 def check_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
@@ -264,7 +264,7 @@ def check_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "
     except FileNotFoundError:
         return  # its folders would be made
     except OSError as error:
-        raise FileError(f"cannot write {place}: {error.strerror}") from error
+        raise _failure(f"cannot write {place}", error) from error
 
 
 def _found(name: str, folder: int) -> Found | None:
@@ -295,6 +295,10 @@ def _require_file(place: Path, folder: int) -> None:
         )
     if not stat.S_ISREG(mode):
         raise FileError(f"cannot write {place}: it is no regular file", hint="name another")
+
+
+def _failure(what: str, error: OSError) -> FileError:
+    return FileError(f"{what}: {error.strerror}", hint=privilege_hint(error))
 
 
 @contextmanager

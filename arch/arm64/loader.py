@@ -60,7 +60,6 @@ def _has(tree: DeviceTree, compatible: bytes) -> bool:
 
 _BOOT = TreeBoot(
     arch=ARCH,
-    types=("vmlinux", "Image", "uImage", "vmlinuz"),
     parse=image.parse,
     initrd_window=_initrd_window,
     initrd_why="above the kernel, within 32 GiB of it",

@@ -8,7 +8,7 @@ from pykexec.arch.x86 import boot_params, preparation
 from pykexec.arch.x86.boot_params import Handover, RunningBootParams
 from pykexec.arch.x86.kernel import Entry, LinuxKernel
 from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, BELOW_4G, Preparation
-from pykexec.booting.context import KERNEL, SHORTEN, left_behind, line_overflow
+from pykexec.booting.context import KERNEL, SHORTEN, line_overflow
 from pykexec.command_line import JUMP_BACK_ENTRY
 from pykexec.errors import ImageError, MachineError, UsageError
 from pykexec.machine import Machine
@@ -47,8 +47,7 @@ def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) ->
         warnings.append(
             "the new kernel will have no EFI runtime services (no runtime map, or it cannot take it)"
         )
-    if request.purpose is Purpose.BOOT:
-        warnings += [left_behind(what) for what in boot_params.not_handed_on(machine)]
+    losses = boot_params.not_handed_on(machine) if request.purpose is Purpose.BOOT else ()
     entry = layout.range(KERNEL).start + kernel.entry_offset
     return preparation.finish(
         base,
@@ -58,6 +57,7 @@ def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) ->
         image_format=kernel.description,
         jump_back_digits=_jump_back_digits(parameters, line) if request.preserve_context else 0,
         warnings=warnings,
+        losses=losses,
     )
 
 

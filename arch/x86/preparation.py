@@ -175,6 +175,7 @@ def finish(
     image_format: str,
     jump_back_digits: int = 0,
     warnings: Sequence[str] = (),
+    losses: Sequence[str] = (),
 ) -> LoadPlan:
     """The plan, once all else is in its place. Raises PykexecError.
 
@@ -196,6 +197,7 @@ def finish(
         memory_map=base.memory_map.entries,
         segments=_segments(base),
         warnings=warnings,
+        losses=losses,
     )
 
 

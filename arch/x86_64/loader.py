@@ -31,7 +31,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     found = _sniff(file.data)
     if request.format is not None:
         matches = FORMATS[request.format].matches(file.data) if request.format in FORMATS else False
-        require(file.path, request.format, request.format if matches else found, list(FORMATS))
+        require(file.path, request.format, request.format if matches else found, ARCH.formats)
         found = request.format
     # A file of no known format is most likely meant to be a bzImage: let that say what it lacks.
     chosen = found or "bzImage64"

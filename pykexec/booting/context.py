@@ -117,8 +117,12 @@ class Context:
         memory_map: Sequence[TypedRange],
         segments: tuple[Segment, ...] | None = None,
         warnings: Sequence[str] = (),
+        losses: Sequence[str] = (),
     ) -> LoadPlan:
-        """Return the plan. `entry` is purgatory's, `segments` are the layout's if not given."""
+        """Return the plan. `entry` is purgatory's, `segments` are the layout's if not given.
+
+        `losses` is what only kexec_file_load would give to the next kernel.
+        """
         request = self.request
         missing = crash.warnings(self.machine) if self.is_crash else []
         return LoadPlan(
@@ -133,6 +137,7 @@ class Context:
             segments=self.layout.segments() if segments is None else segments,
             memory_map=tuple(memory_map),
             warnings=(*missing, *warnings),
+            losses=tuple(losses),
         )
 
 
@@ -154,8 +159,3 @@ def line_overflow(line: str, limit: int, whose: str) -> str | None:
 
 SHORTEN = "shorten --append, or leave out --reuse-cmdline"
 """What to do about that."""
-
-
-def left_behind(what: str) -> str:
-    """Return the warning for what only kexec_file_load gives to the next kernel."""
-    return f"{what} will not be handed on: that takes kexec_file_load (-s)"

@@ -12,7 +12,7 @@ from pykexec.arch import Arch
 from pykexec.booting import consoles
 from pykexec.booting import formats as types
 from pykexec.booting import tree as trees
-from pykexec.booting.context import KERNEL, SHORTEN, Context, left_behind, line_overflow
+from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
 from pykexec.crash import CrashMemory
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import ImageError, UsageError
@@ -59,8 +59,6 @@ class TreeBoot:
     """What differs between the architectures."""
 
     arch: Arch
-    types: Sequence[str]
-    """Of kernels (-t): what holds more than a kernel is opened before."""
     parse: Callable[[FileData], TreeKernel]
     """Read and check a kernel. Raises ImageError."""
     initrd_window: Callable[[Range], Range]
@@ -78,7 +76,7 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     """Return a plan for that request on that machine. Raises PykexecError."""
     file, wrapping = formats.unwrap(request.kernel)
     kernel = boot.parse(file)
-    types.require(kernel.path, request.format, _type(request, wrapping, kernel), boot.types)
+    types.require(kernel.path, request.format, _type(request, wrapping, kernel), boot.arch.formats)
     tree = trees.read_tree(machine, request.device_tree)
     lost = trees.not_handed_on(machine, tree) if request.purpose is Purpose.BOOT else []
     line = command_line.for_request(request, machine.command_line)
@@ -108,7 +106,8 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
         command_line=line,
         image_format=", ".join(filter(None, (wrapping, kernel.description))),
         memory_map=_memory_map(machine, memory),
-        warnings=[*boot.warnings(context, kernel, tree), *map(left_behind, lost)],
+        warnings=boot.warnings(context, kernel, tree),
+        losses=lost,
     )
 
 

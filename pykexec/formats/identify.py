@@ -51,16 +51,17 @@ _IMAGES: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-def unknown(path: str, data: memoryview, lack: str, machine: str) -> ImageError:
+def unknown(path: str, data: memoryview, lack: str, machine: str = "") -> ImageError:
     """The error for a file that is no kernel, in the words by which the C tool's is searched for.
 
-    `lack` is what a kernel of that machine would have.
+    `lack` is what a kernel of that machine (without it: of any) would have.
     """
     what = describe(data)
     which = f", which is {what}" if what else ""
     return ImageError(
         f"Cannot determine the file type of {path}{which}: {lack}",
-        hint=f"this machine is {machine}; its kernels are usually called /boot/vmlinuz-VERSION",
+        hint=f"{f'this machine is {machine}; its ' if machine else ''}kernels are usually called"
+        " /boot/vmlinuz-VERSION",
     )
 
 

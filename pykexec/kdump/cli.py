@@ -11,6 +11,7 @@ import click
 from pykexec import __version__, streams
 
 _NAME = "pykdump"
+_FAILED = 1  # as kdumpctl's, whatever the status would be with which pykexec ends
 
 _MODULES = {
     "pykexec.kdump.service.cli": (
@@ -88,4 +89,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def exit_code(argv: Sequence[str]) -> int:
     """Run, turning every expected failure into one or two lines and a number."""
-    return streams.click_exit_code(_NAME, group, argv)
+    return streams.click_exit_code(_NAME, group, argv, failed=_FAILED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pykexec.command_line import name_of, parameters
 from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
@@ -16,6 +15,7 @@ from pykexec.kdump.kerneltraits import KernelTraits, traits
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
+from pykexec.parameters import name_of, parameters
 
 FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/platform/arm-smmu-*/uevent")
 """The files read besides those of `Machine`, for snapshots."""
@@ -48,7 +48,7 @@ def read_inputs(
     Raises MachineError for a missing fact, ImageError for a file that is no kernel or no initramfs.
     """
     arch, page_size = machine.uname_machine, machine.page_size
-    words = machine.command_line.split()
+    words = tuple(parameters(machine.command_line))
     drivers, why = _drivers(machine, page_size)
     return Inputs(
         arch=arch,
@@ -93,9 +93,7 @@ def kernel_memory(file: FileData) -> int:
     if not is_image and bytes(data[:4]) != b"\x7fELF":
         from pykexec.formats import identify
 
-        raise identify.unknown(
-            file.path, data, "no bzImage, Image or vmlinux", "a kernel is usually /boot/vmlinuz-VERSION"
-        )
+        raise identify.unknown(file.path, data, "no bzImage, Image or vmlinux")
     return unwrapped.size * 3 // 2
 
 
@@ -108,6 +106,8 @@ def _field(file: FileData, offset: int, size: int) -> int:
     return value
 
 
+_ALWAYS_ALLOWED, _RATIO_MAX, _UNPACKED_MAX = 160 * MIB, 20, 4 * GIB
+"""Where what unpacks to very much is no longer looked through: initramfs images become a tenth at best."""
 _CPIO_HEADER = 110
 _CPIO_NAME_MAX = 64 * KIB
 _TRAILER = b"TRAILER!!!"
@@ -124,7 +124,8 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
     contents, entries = _archives(file.path, stream, page_size)
     name = magic.compression(file.data[stream.position :])
     if name is not None:
-        pieces = compression.pieces(file.path, file.data[stream.position :], name)
+        limit = min(_ALWAYS_ALLOWED + _RATIO_MAX * file.size, _UNPACKED_MAX)
+        pieces = compression.pieces(file.path, file.data[stream.position :], name, limit)
         stream = _Stream(memoryview(piece) for piece in pieces)
         more_contents, more_entries = _archives(file.path, stream, page_size)
         contents += more_contents

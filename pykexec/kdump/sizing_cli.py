@@ -40,7 +40,9 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     Whether there is room for it only the next boot can tell.
     """
     machine = chosen(snapshot)
-    line = machine.command_line if parameter is None else f"crashkernel={parameter}"
+    line = machine.command_line
+    if parameter is not None:  # with the name, too, as it is copied from a command line
+        line = crashkernel.PARAMETER + parameter.removeprefix(crashkernel.PARAMETER)
     kernel = sizing.traits_of(machine)
     reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
@@ -102,4 +104,4 @@ def _write(path: str, text: str) -> None:
     try:
         writing.write_value(path, text)
     except FileError as error:
-        raise PykexecError(error.what, hint="run as root") from error
+        raise PykexecError(error.what, hint=error.hint) from error

@@ -11,6 +11,7 @@ from pykexec.errors import MachineError
 from pykexec.machine import text
 from pykexec.machine.kexec_state import KexecState
 from pykexec.machine.root import Folder, Root
+from pykexec.parameters import name_of, parameters, value_of
 from pykexec.remembered import remembered
 
 TYPE_CHECKING = False
@@ -174,7 +175,7 @@ class Machine:
         The firmware's own, which mem= has not cut; but with add_efi_memmap that is not all there is, and
         /proc/iomem knows better.
         """
-        if "add_efi_memmap" in self.command_line.split() or self.firmware_map is None:
+        if "add_efi_memmap" in map(name_of, parameters(self.command_line)) or self.firmware_map is None:
             return self.iomem.memory_map
         return self.firmware_map
 
@@ -222,9 +223,8 @@ class Machine:
         """Whether the running kernel preserves state for the next one (KHO, Linux 6.16), as it was told."""
         if self.has_live_update:
             return True
-        values = [word[4:] for word in self.command_line.split() if word.startswith("kho=")]
-        # lib/kstrtox.c kstrtobool
-        return bool(values) and values[-1].lower().startswith(("1", "y", "t", "on"))
+        value = (value_of("kho", self.command_line) or "").strip('"')
+        return value.lower().startswith(("1", "y", "t", "on"))  # lib/kstrtox.c kstrtobool
 
     @property
     def has_live_update(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from pykexec.errors import MachineError
+from pykexec.errors import MachineError, privilege_hint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,5 +68,4 @@ class Folder(Root):
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> MachineError:
     """The error for a fact that is there but cannot be read."""
-    hint = "run as root" if isinstance(error, PermissionError) else None
-    return MachineError(f"cannot read {path}: {error.strerror}", hint=hint)
+    return MachineError(f"cannot read {path}: {error.strerror}", hint=privilege_hint(error))

@@ -5,6 +5,7 @@ import enum
 from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Root
 from pykexec.machine.text import number, read_number, read_text
+from pykexec.parameters import name_of, parameters
 from pykexec.values import dataclass
 
 _TTYS = "sys/class/tty"
@@ -48,8 +49,9 @@ def console_for(root: Root, command_line: str) -> SerialPort | None:
 
     The last ``console=`` counts, as it does for /dev/console. None: no serial console this machine knows.
     """
-    values = [word.removeprefix("console=") for word in command_line.split() if word.startswith("console=")]
-    named = [name for name in (value.partition(",")[0] for value in values) if name.isalnum()]
+    given = (word for word in parameters(command_line) if name_of(word) == "console")
+    names = [word.partition("=")[2].strip('"').partition(",")[0] for word in given]
+    named = [name for name in names if name.isalnum()]
     active = (read_text(root, f"{_TTYS}/console/active") or "").split()
     for name in [*reversed(named), *reversed(active)]:
         port = _port(root, name)

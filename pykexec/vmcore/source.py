@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 from typing import Protocol, Self
 
+from pykexec.errors import privilege_hint
 from pykexec.vmcore.errors import DumpError
 
 _OPEN_FAILED = 2
@@ -49,9 +50,10 @@ class PlainFile:
             self._file = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115
             self.size = _size(self._file.fileno())
         except OSError as error:
-            hint = "run as root" if isinstance(error, PermissionError) else None
             raise DumpError(
-                f"cannot open {self.name}: {error.strerror}", hint=hint, status=_OPEN_FAILED
+                f"cannot open {self.name}: {error.strerror}",
+                hint=privilege_hint(error),
+                status=_OPEN_FAILED,
             ) from error
 
     def read_at(self, offset: int, size: int) -> bytes:

@@ -241,7 +241,7 @@ def test_page_size_is_the_machines(tmp_path: Path, page_size: int) -> None:
         ({"append": "a\0b"}, UsageError, "NUL"),
         ({"initrd": FileData.from_bytes("i", bytes(300 << 20))}, PlacementError, "bytes for the initrd"),
         ({"format": "vmlinuz"}, ImageError, "Wrong file type vmlinuz, file matches type Image"),
-        ({"format": "bzImage"}, UsageError, "Unsupported kernel type bzImage"),
+        ({"format": "bzImage"}, UsageError, "Unsupported kernel type bzImage\n.*vmlinuz, uki, fit"),
         ({"console": Console(vga=True)}, UsageError, "--console-vga is for x86"),
         ({"console": Console(baud=9600)}, UsageError, "--serial-baud is for x86"),
         ({"console": Console("0x3f8")}, UsageError, "--serial=0x3f8 has no registers in memory"),

@@ -15,6 +15,7 @@ from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Folder, Root
 from pykexec.versions import version_key
 from tests.support.bzimage import FakeBzImage
+from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.pe import portable_executable
 
 LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -551,3 +552,14 @@ def test_an_entry_may_be_absurdly_long(disk: Disk) -> None:
     disk.entry("d", "linux /v\ninitrd " + "a" * 3000)
     disk.entry("e", "linux /" + "ö" * 200)
     assert len(disk.entries()) == 5
+
+
+def test_blank_lines_take_linear_time() -> None:
+    """Also in a menu of GRUB's that has nothing else."""
+    entry = b"linux /v\noptions $kernelopts\n"
+
+    def read(count: int) -> None:
+        root = Memory({"boot/grub2/grub.cfg": b"\n" * count, "boot/loader/entries/a.conf": entry})
+        bootentries.entries(root, "x86_64")
+
+    assert growth(lambda: read(2000), lambda: read(20000)) < QUADRATIC_SUSPECTED

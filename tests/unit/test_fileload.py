@@ -4,6 +4,7 @@ import ast
 import errno
 import gzip
 import inspect
+import json
 import mmap
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pykexec import cli, explain, fileload, loader, optionparser, privilege, syscalls
+from pykexec import cli, explain, fileload, loader, optionparser, privilege, report, syscalls
 from pykexec.errors import (
     FileLoadUnavailable,
     ImageError,
@@ -427,6 +428,73 @@ def test_a_kernel_that_could_hand_over_is_told_from_one_that_has_to(
     plan = loader.load_request(machine, request, "load")
     assert any("state kept by KHO, if any, will not be handed on" in each for each in plan.warnings)
     assert not loader.load_request(machine, request).warnings
+
+
+MEASURED = {"sys/kernel/security/ima/runtime_measurements_count": "2\n"}
+LOST = "IMA's list of measurements will not be handed on"
+
+
+@pytest.mark.parametrize("base", ["qemu-6.1-1g", "qemu-arm64-6.1-1g"])
+def test_what_is_shown_is_what_is_done(base: str, tmp_path: Path, kernel: FakeKernel) -> None:
+    """Each call in its order; a loss is a warning only where it will be one."""
+    machine = unpacked(base, tmp_path / "machine", MEASURED)
+    (tmp_path / "Image").write_bytes(FakeImage().build())
+    request = request_for(tmp_path)
+    if "arm64" in base:
+        request = replace(request, kernel=FileData.open(tmp_path / "Image", "kernel"))
+    shown = loader.plan(machine, request)
+    assert isinstance(shown, LoadPlan)
+    assert (shown.tried_first, shown.losses) == ("kexec_file_load", ("IMA's list of measurements",))
+    assert not any(LOST in each for each in shown.warnings)
+    assert "\nsystem call   kexec_file_load; if the running kernel refuses" in report.as_text(shown)
+    assert f"with kexec_load: {LOST}\n" in report.as_text(shown)
+    assert f"warning: {LOST}" not in report.as_text(shown)
+    told = json.loads(report.as_json(shown))
+    assert (told["tried_first"], told["losses"]) == ("kexec_file_load", ["IMA's list of measurements"])
+    loader.load_request(machine, request)
+    assert kernel.calls == ["file"]
+
+    at_once = loader.plan(machine, request, "load")
+    assert isinstance(at_once, LoadPlan)
+    assert (at_once.tried_first, at_once.losses) == (None, ())
+    assert any(LOST in each for each in at_once.warnings)
+    assert "system call" not in report.as_text(at_once)
+    kernel.calls.clear()
+    loader.load_request(machine, request, "load")
+    assert kernel.calls == ["load"]
+
+
+def test_what_one_call_cannot_honour_is_shown_as_the_other(tmp_path: Path, kernel: FakeKernel) -> None:
+    machine = unpacked("qemu-6.1-1g", tmp_path / "machine", MEASURED)
+    request = request_for(tmp_path, within=Range(0, 1 << 32))
+    shown = loader.plan(machine, request)
+    assert isinstance(shown, LoadPlan)
+    assert shown.tried_first is None
+    assert any(LOST in each for each in shown.warnings)
+    loader.load_request(machine, request)
+    assert kernel.calls == ["load"]
+
+
+def test_a_kernel_that_will_be_refused_loses_what_kexec_load_loses(tmp_path: Path) -> None:
+    """A 32-bit bzImage, which kexec_file_load does not take (kexec-bzimage64.c)."""
+    machine = unpacked("qemu-6.1-1g", tmp_path / "machine", MEASURED)
+    old = FileData.from_bytes("old", FakeBzImage(xloadflags=0).build())
+    shown = loader.plan(machine, replace(request_for(tmp_path), kernel=old))
+    assert isinstance(shown, LoadPlan)
+    assert (shown.tried_first, shown.losses) == ("kexec_file_load", ())
+    assert any(LOST in each for each in shown.warnings)
+
+
+def test_no_place_for_kexec_load_is_no_error_where_it_is_not_tried(tmp_path: Path) -> None:
+    full = "00001000-001fffff : System RAM\n40000000-40ffffff : System RAM\n"
+    machine = unpacked("qemu-6.1-1g", tmp_path / "machine", {"proc/iomem": full})
+    large = FileData.from_bytes("large", FakeBzImage(init_size=1 << 30).build())
+    request = replace(request_for(tmp_path), kernel=large)
+    shown = loader.plan(machine, request)
+    assert isinstance(shown, FileLoadPlan)
+    assert any("kexec_load cannot do it" in each for each in shown.warnings)
+    with pytest.raises(PlacementError):
+        loader.plan(machine, request, "load")
 
 
 def test_the_segment_to_blame_is_found_by_trying(

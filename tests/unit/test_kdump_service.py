@@ -546,6 +546,15 @@ def _status(top: Path, user: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, user=user)
 
 
+def test_status_says_how_to_begin(tmp_path: Path) -> None:
+    unpacked(X86_64, tmp_path / "machine")
+    done = _status(tmp_path, os.geteuid())
+    told = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, told[0][:12]) == (3, "", "armed:    no")
+    assert "problem:  kdump is not configured here; begin with: echo" in told[1]
+    assert told[-1] == "dumps:    where they go is not known"
+
+
 @needs_root
 def test_who_is_not_root_is_told_nothing_false() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own is root's
@@ -572,6 +581,17 @@ def test_who_is_not_root_is_told_nothing_false() -> None:
 
 
 # Installation
+
+
+@needs_root
+def test_who_is_not_root_is_told_to_be() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is root's
+        Path(folder).chmod(0o755)
+        command = [sys.executable, "-m", "pykexec.kdump", "install", "--root", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, user=_NOBODY)
+        what, hint = done.stderr.splitlines()
+        assert (done.returncode, what.endswith(f"pykdump.service: {os.strerror(errno.EACCES)}")) == (1, True)
+        assert hint.split("; ")[0].strip() == "run as root"
 
 
 def test_installation_into_another_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

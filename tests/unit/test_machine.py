@@ -170,6 +170,25 @@ def test_add_efi_memmap_makes_iomem_the_better_source() -> None:
     assert machine.boot_memory_map == machine.iomem.memory_map
 
 
+@pytest.mark.parametrize(
+    ("line", "hands_over", "by_firmware"),
+    [
+        ("kho=on add_efi_memmap", True, False),
+        ('dyndbg="file x kho=on add_efi_memmap +p"', False, True),
+        ('kho="on" quiet', True, True),
+        ("kho=on kho=off", False, True),
+        ("kho", False, True),
+    ],
+)
+def test_words_of_the_command_line_as_the_kernel_splits_it(
+    line: str, hands_over: bool, by_firmware: bool, tmp_path: Path
+) -> None:
+    """lib/cmdline.c next_arg(): blanks in quotes are part of a value."""
+    machine = unpacked(PLAIN, tmp_path, {"proc/cmdline": f"{line}\n"})
+    assert machine.hands_over is hands_over
+    assert (machine.boot_memory_map == machine.firmware_map) is by_firmware
+
+
 # /proc/kcore
 
 TEXT = (0xFFFFFFFF9A000000, 0x1A000000, 0x2A00000)
@@ -321,6 +340,8 @@ def test_kexec_state_in_both_places(tmp_path: Path, new: bool) -> None:
         ("", "ttyS0"),
         ("netconsole=ttyS1", "ttyS0"),
         ("console=ttyS99", "ttyS0"),
+        ('x="y console=ttyS1" console=ttyS0', "ttyS0"),
+        ('console="ttyS1,9600"', "ttyS1"),
     ],
 )
 def test_the_console_of_the_new_kernel(command_line: str, expected: str) -> None:

@@ -267,7 +267,7 @@ def test_a_place_that_is_taken_is_named() -> None:
         (VMLINUX.build(), {"entry_32bit": True}, "--entry-32bit is for bzImages"),
         (VMLINUX.build(), {"real_mode": True}, "--real-mode"),
         (VMLINUX.build(), {"format": "multiboot-x86"}, "Wrong file type multiboot-x86"),
-        (VMLINUX.build(), {"format": "Image"}, "Unsupported kernel type Image"),
+        (VMLINUX.build(), {"format": "Image"}, "Unsupported kernel type Image\n.*elf-x86, uki, fit"),
         (b"text" * 2000, {"format": "elf-x86"}, "Cannot determine the file type of kernel"),
     ],
 )

@@ -12,10 +12,26 @@ from pykexec.kdump.config.settings import Action, Dialect, Settings, Target, Tar
 from pykexec.machine import text
 from pykexec.machine.root import Root
 
-__all__ = ["FACTS", "Action", "ConfigError", "Dialect", "Settings", "Target", "TargetKind", "find", "read"]
+__all__ = [
+    "BEGINNING",
+    "FACTS",
+    "UNCONFIGURED",
+    "Action",
+    "ConfigError",
+    "Dialect",
+    "Settings",
+    "Target",
+    "TargetKind",
+    "find",
+    "read",
+    "required",
+]
 
 FACTS = (fedora.CONF, fedora.SYSCONFIG, debian.FILE)
 """The files read, for snapshots."""
+UNCONFIGURED = "kdump is not configured here"
+BEGINNING = f'begin with: echo "path /var/crash" > /{fedora.CONF}'
+"""What to do about that."""
 
 
 def find(root: Root) -> Dialect | None:
@@ -51,6 +67,15 @@ def read(root: Root, dialect: Dialect | None = None) -> Settings | None:
     if dialect is Dialect.SUSE:
         return suse.read(_text(root, suse.FILE) or "")
     return fedora.read(_text(root, fedora.CONF), _text(root, fedora.SYSCONFIG))
+
+
+def required(root: Root) -> Settings:
+    """Return the configuration below a root. Raises as `read` does, and ConfigError where there is none."""
+    settings = read(root)
+    if settings is None:
+        files = ", ".join(f"/{path}" for path in FACTS)
+        raise ConfigError(f"{UNCONFIGURED}: no {files}", hint=BEGINNING)
+    return settings
 
 
 def _exists(root: Root, path: str) -> bool:

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pykexec.command_line import name_of, parameters
 from pykexec.errors import UsageError
 from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Dialect, Settings
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
+from pykexec.parameters import name_of, parameters
 
 FACTS = (
     "proc/cpuinfo",

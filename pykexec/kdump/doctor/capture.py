@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pykexec.command_line import name_of
 from pykexec.kdump.config.capture_line import finds_boot_cpu
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.console_log import Stage as Reached
@@ -13,6 +12,7 @@ from pykexec.kdump.console_log import shown
 from pykexec.kdump.console_rules import RULES
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.parameters import name_of
 
 NO_CONSOLE = "no console log of a crash was given"
 

@@ -26,6 +26,7 @@ from pykexec.kdump.service.receipt import Receipt
 from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
 from pykexec.machine.text import FILE_MAX, LOG_MAX, read_end, read_number, read_text
+from pykexec.parameters import parameters
 from pykexec.remembered import remembered
 
 LOG = "var/log/dmesg"
@@ -144,7 +145,7 @@ class Facts:
     @remembered
     def words(self) -> tuple[str, ...]:
         """The running kernel's command line."""
-        return tuple(self.machine.command_line.split())
+        return tuple(parameters(self.machine.command_line))
 
     @remembered
     def log(self) -> str | None:
@@ -280,7 +281,7 @@ class Facts:
         """Why there are no settings."""
         if self.config_error is not None:
             return "this needs the configuration, which cannot be understood (V1)"
-        return "kdump is not configured here"
+        return config.UNCONFIGURED
 
     @remembered
     def system_call(self) -> str | None:
@@ -311,7 +312,7 @@ class Facts:
 
     @remembered
     def capture_words(self) -> tuple[str, ...] | None:
-        return None if self.capture_text is None else tuple(self.capture_text.split())
+        return None if self.capture_text is None else tuple(parameters(self.capture_text))
 
     @remembered
     def kernel_path(self) -> str | None:

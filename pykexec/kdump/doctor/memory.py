@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from pykexec.command_line import name_of
 from pykexec.errors import PykexecError
 from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor.capture import ended_with
@@ -15,6 +14,7 @@ from pykexec.kdump.doctor.load import encrypted_target, key_is_handed_over, not_
 from pykexec.kdump.doctor.reservation import with_low
 from pykexec.kdump.sizing import unpacked
 from pykexec.memory import GIB, MIB
+from pykexec.parameters import name_of
 
 _APPEND = "append it: KDUMP_COMMANDLINE_APPEND, KDUMP_CMDLINE_APPEND"
 

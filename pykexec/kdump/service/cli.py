@@ -13,7 +13,6 @@ import click
 from pykexec import streams
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
-from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.files import image_path
 from pykexec.kdump.service import actions, state, trial
 from pykexec.kdump.service import plan as plans
@@ -31,20 +30,15 @@ _INITRD = click.option(
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """Every failure of the service has the exit status 1, whatever pykexec's own would be."""
+    """Make an error of the system one of the service's: it would be taken for one of the output."""
     try:
         with _ending():
             yield
-    except PykexecError as error:
-        error.exit_code = _FAILED
-        raise
     except BrokenPipeError:  # whoever read the output has seen enough
         raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        failure = PykexecError(f"{place}{error.strerror or error}")
-        failure.exit_code = _FAILED
-        raise failure from error
+        raise PykexecError(f"{place}{error.strerror or error}") from error
 
 
 @contextmanager
@@ -175,9 +169,7 @@ def _confirm(yes: bool) -> None:
 def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     """Make the capture image for this machine and the dump target of the configuration."""
     machine = Machine.live()
-    settings = config.read(machine.root)
-    if settings is None:
-        raise ConfigError("kdump is not configured here", hint='echo "path /var/crash" > /etc/kdump.conf')
+    settings = config.required(machine.root)
     release = release or settings.kernel.version or machine.kernel_release
     settings, doubt = plans.fitting(settings, machine)
     for each in doubt:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pykexec import writing
-from pykexec.errors import FileError, PykexecError, printable
+from pykexec.errors import FileError, PykexecError, printable, privilege_hint
 from pykexec.kdump.service import trust
 
 # pykdump's and kdumpctl's HOST-DATE, kdump-tools' and openSUSE's dates; a number where the name was taken
@@ -104,8 +104,7 @@ def _dumps(folder: Path, base: int, log_alone: bool) -> Iterator[Dump]:
 
 
 def _unreadable(folder: Path, error: OSError) -> FileError:
-    hint = "run as root" if isinstance(error, PermissionError) else None
-    return FileError(f"cannot read {folder}: {error.strerror}", hint=hint)
+    return FileError(f"cannot read {folder}: {error.strerror}", hint=privilege_hint(error))
 
 
 def _date(name: str) -> tuple[str, ...]:

@@ -69,12 +69,7 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
     Raises ConfigError where there is no configuration or it cannot be understood, PykexecError where kdump
     is turned off, FileError where the kernel is not there.
     """
-    settings = config.read(machine.root)
-    if settings is None:
-        raise ConfigError(
-            f"kdump is not configured here: no {', '.join(f'/{path}' for path in config.FACTS)}",
-            hint='begin with: echo "path /var/crash" > /etc/kdump.conf',
-        )
+    settings = config.required(machine.root)
     if not settings.enabled:
         raise PykexecError(f"{settings.files[0]} turns kdump off", hint="USE_KDUMP=1 turns it on")
     own_image = not (initrd or settings.initrd)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pykexec import __version__, writing
-from pykexec.errors import FileError
+from pykexec.errors import FileError, privilege_hint
 from pykexec.files import FileData
 from pykexec.kdump.files import STATE
 from pykexec.machine import Machine
@@ -176,8 +176,7 @@ def load_json(path: Path) -> dict[str, object] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        hint = "run as root" if isinstance(error, PermissionError) else None
-        raise FileError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+        raise FileError(f"cannot read {path}: {error.strerror}", hint=privilege_hint(error)) from error
 
 
 def _object(text: str) -> dict[str, object] | None:

@@ -125,7 +125,8 @@ def _lines(state: State) -> Iterator[str]:
         free = "" if state.free is None else f"; {state.free / MIB:,.0f} MiB are free"
         yield f"size:     about {state.size / MIB:,.0f} MiB before compression{free}"
     if state.folder is None:
-        yield "dumps:    where they go cannot be looked at from here"
+        known = "cannot be looked at from here" if not state.problem else "is not known"
+        yield f"dumps:    where they go {known}"
     elif state.unseen:
         yield f"dumps:    {state.unseen}"
     else:
@@ -198,7 +199,7 @@ def _settings(machine: Machine) -> tuple[Settings | None, str]:
         settings = config.read(machine.root)
     except PykexecError as error:
         return None, error.what
-    return settings, "" if settings else "kdump is not configured here"
+    return settings, "" if settings else f"{config.UNCONFIGURED}; {config.BEGINNING}"
 
 
 def visible_folder(settings: Settings) -> Path | None:
