@@ -61,7 +61,7 @@ def core_headers(arch: Arch, machine: Machine, memory: CrashMemory) -> bytes:
         return b""
     parts = generic_crash.linear_map(machine, memory)
     parts = [text, *parts] if stays(text.physical, text.size) else parts
-    return elfcore.build(arch.names.elf.machine, cpu_notes=notes, vmcoreinfo=info, memory=parts)
+    return elfcore.build(arch.names.elf, cpu_notes=notes, vmcoreinfo=info, memory=parts)
 
 
 def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:

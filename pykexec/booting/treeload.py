@@ -136,7 +136,7 @@ def free_memory(machine: Machine) -> RangeSet:
 def _core_headers(context: Context, memory: CrashMemory) -> bytes:
     machine = context.machine
     return elfcore.build(
-        context.arch.names.elf.machine,
+        context.arch.names.elf,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
         memory=[crash.kernel_text(machine), *crash.linear_map(machine, memory)],
