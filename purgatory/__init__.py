@@ -18,10 +18,6 @@ from pykexec.memory import KIB, MIB, align_up
 from pykexec.purgatory.compiled import PARAMS, REGION
 from pykexec.values import dataclass
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pykexec.purgatory.native import Hash
-
 _PREBUILT = os.path.join(os.path.dirname(__file__), "prebuilt")
 
 # The layout of struct params in common/params.h.
@@ -167,18 +163,19 @@ def _load_segment(
 
 def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
     """Hash the regions' data, on all cores. Raises PurgatoryError when the table cannot hold them."""
+    import hashlib  # not for those that only load a blob
+
     parts = _parts(regions)
-    hash_all = _hash()
     found: dict[int, bytes] = {}
-    order = sorted(range(len(parts)), key=lambda index: -parts[index].data.nbytes)
-    rest = iter([order[place : place + 2] for place in range(0, len(order), 2)])
+    # The large ones first, so that no core is left with one of them in the end.
+    rest = iter(sorted(range(len(parts)), key=lambda index: -parts[index].data.nbytes))
 
     def work() -> None:
-        for pair in rest:  # next() of a list's iterator is atomic
-            found.update(zip(pair, hash_all([parts[index].data for index in pair]), strict=True))
+        for index in rest:  # next() of a list's iterator is atomic
+            found[index] = hashlib.sha256(parts[index].data).digest()
 
     # The interpreter lock is released while something is hashed.
-    others = _start(work, min(_cores(), (len(parts) + 1) // 2) - 1)
+    others = _start(work, min(_cores(), len(parts)) - 1)
     work()
     for thread in others:
         thread.join()
@@ -217,18 +214,6 @@ def _parts(regions: Sequence[Region]) -> list[Region]:
         for region in regions
         for offset in range(0, region.data.nbytes, size)
     ]
-
-
-def _hash() -> "Hash":
-    from pykexec.purgatory import native
-
-    return native.find(os.path.join(_PREBUILT, f"{os.uname().machine}.elf")) or _hash_one_by_one
-
-
-def _hash_one_by_one(messages: Sequence[memoryview]) -> list[bytes]:
-    import hashlib
-
-    return [hashlib.sha256(data).digest() for data in messages]
 
 
 _UART_CLOCK = 115200  # baud at divisor 1, on a PC

@@ -18,7 +18,6 @@ struct compression {
 	sha256_two_blocks *two; /* zero: there is none */
 };
 
-/* The loader calls it with these, too (native.py). */
 struct message {
 	const u8 *data;
 	u64 size;
