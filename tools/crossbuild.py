@@ -38,6 +38,22 @@ FLAGS = (
     "-Wl,--fatal-warnings",
 )
 
+PURGATORY_FLAGS = (
+    "-O2",
+    "-fpie",  # it runs wherever it was placed
+    "-ffunction-sections",
+    "-Wl,--gc-sections",  # what of common/ an architecture does not call
+    "-fvisibility=hidden",  # so that no symbol goes through a global offset table
+    "-Icommon",
+    "-static-pie",
+    "-Wl,--no-dynamic-linker",
+    "-Wl,-z,norelro",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,--no-warn-rwx-segments",
+    "-Wl,-T,common/purgatory.lds",
+)
+"""For purgatory, besides; run in `PURGATORY`. The tests build parts of it so for further CPUs."""
+
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
 
 

@@ -13,6 +13,7 @@ from pykexec.machine import Machine
 from pykexec.machine.serial import FIRST_PORT
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
 from pykexec.plan import Layout, LoadPlan, Purpose, Request, Segment
+from pykexec.purgatory import ConsoleKind
 from pykexec.values import dataclass
 
 ABOVE_LOW_MEMORY = Range(MIB, 1 << 64)
@@ -23,6 +24,7 @@ LOW_MEMORY = Range(4 * KIB, 640 * KIB)
 _REACH = {Entry.LONG: Range(0, 1 << 64), Entry.PROTECTED: BELOW_4G, Entry.REAL: LOW_MEMORY}
 
 _BACKUP = "backup"
+_UART_CLOCK = 115200  # baud at divisor 1, on a PC
 
 
 class Leave(enum.IntEnum):
@@ -216,4 +218,9 @@ def console(machine: Machine, request: Request, line: str) -> purgatory.Console:
         if wanted.port is not None:
             raise UsageError(f"--serial={wanted.port} has no I/O port, and purgatory uses no other")
         port = FIRST_PORT if wanted.serial else None
-    return purgatory.io_port_console(port, wanted.baud, vga=wanted.vga)
+    if port is None:
+        return purgatory.Console(vga=wanted.vga)
+    divisor = _UART_CLOCK // wanted.baud if wanted.baud else 0
+    return purgatory.Console(
+        ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift, divisor, vga=wanted.vga
+    )

@@ -20,7 +20,6 @@ from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRange
 from pykexec.plan import Layout, LoadPlan, Purpose, Request
-from pykexec.purgatory import ResetMethod
 from pykexec.values import dataclass
 
 _DTB = "dtb"
@@ -50,8 +49,8 @@ def _no_warnings(*_: object) -> Sequence[str]:
     return ()
 
 
-def _default_reset(*_: object) -> ResetMethod:
-    return ResetMethod.DEFAULT
+def _default_reset(*_: object) -> int:
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,8 @@ class TreeBoot:
     """What purgatory hands over in registers, of the addresses of tree and kernel."""
     command_line_limit: int
     """Bytes without the NUL."""
-    reset: Callable[[Machine, DeviceTree], ResetMethod] = _default_reset
+    reset: Callable[[Machine, DeviceTree], int] = _default_reset
+    """How purgatory resets the machine, in the architecture's own numbers."""
     warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
 
 

@@ -6,6 +6,7 @@ import os
 import struct
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from pykexec import purgatory
 from pykexec.errors import PurgatoryError
 from pykexec.files import FileData
+from pykexec.formats.elfheader import Encoding
 from pykexec.loader import plan_load
 from pykexec.plan import Purpose, Request
-from pykexec.purgatory import Region
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
+from pykexec.values import replace
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot
@@ -87,6 +90,39 @@ def test_a_purgatory_without_anything_to_load_is_refused(shipped: Path) -> None:
     with pytest.raises(PurgatoryError, match=r"x86_64\.elf: it has no segment to load") as error:
         purgatory.load_blob("x86_64")
     assert error.value.hint == "install pykexec again"
+
+
+def test_a_purgatory_for_another_machine_is_refused(shipped: Path) -> None:
+    shipped.write_bytes((_PREBUILT / "arm64.elf").read_bytes())
+    with pytest.raises(PurgatoryError, match=r"x86_64\.elf is not a purgatory of version"):
+        purgatory.load_blob("x86_64")
+
+
+BUILT_FOR_32_BITS: dict[str, dict[str, Any]] = {
+    "entry": {"jump_to": 1 << 32},
+    "argument": {"arguments": (1, 1 << 32)},
+    "console": {"console": Console(ConsoleKind.UART_8250_MMIO, 1 << 32)},
+    "way back": {"jump_back_digits": 1 << 32},
+    "backup": {"backup": Backup(0, 0xFFFF_F000, 0x2000)},
+    "region": {"digests": [Digest("initrd", 0xFFFF_F000, 0x1001, bytes(32))]},
+}
+
+
+@pytest.mark.parametrize("what", BUILT_FOR_32_BITS)
+def test_what_does_not_fit_a_word_is_refused(what: str) -> None:
+    """Purgatory takes the low word of its fields, which are of 64 bits on all machines."""
+    settings = {"jump_to": 0, "arguments": (), "digests": (), **BUILT_FOR_32_BITS[what]}
+    blob = purgatory.load_blob("x86_64")
+    assert purgatory.build(blob, **settings)
+    with pytest.raises(PurgatoryError, match=r"0x1[0-9a-f]{8}, which does not fit this machine's 32 bits"):
+        purgatory.build(replace(blob, encoding=Encoding(32, "little")), **settings)
+
+
+def test_the_last_bytes_that_a_word_can_name() -> None:
+    blob = replace(purgatory.load_blob("x86_64"), encoding=Encoding(32, "little"))
+    last = Digest("initrd", 0xFFFF_F000, 0x1000, bytes(32))
+    backup = Backup(0, 0xFFFF_F000, 0x1000)
+    assert purgatory.build(blob, jump_to=0xFFFF_FFFF, arguments=(), digests=[last], backup=backup)
 
 
 @pytest.mark.parametrize("possible", [0, 1])
