@@ -114,7 +114,7 @@ def prepare(arch: Arch, machine: Machine, request: Request, *, lowest: int = MIB
     if request.preserve_context:
         return _prepare_jump(arch, machine, request, lowest)
     usable = free_memory(machine).intersect([Range(lowest, 1 << 64)]).intersect([request.within])
-    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    context = Context.begin(arch, machine, request, usable)
     return Preparation(context, usable, machine.boot_memory_map)
 
 
@@ -133,7 +133,7 @@ def _prepare_jump(arch: Arch, machine: Machine, request: Request, lowest: int) -
     memory = jump.survey(machine, request.within)
     lent = RangeSet(memory.reserved)
     usable = lent.intersect([Range(lowest, 1 << 64)])
-    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    context = Context.begin(arch, machine, request, usable)
     elfcorehdr, in_use = None, []
     if headers := jump.core_headers(arch, machine, memory):
         why = "describes what the running kernel keeps"
@@ -147,7 +147,7 @@ def _prepare_crash(arch: Arch, machine: Machine, request: Request) -> Preparatio
     memory = crash.survey(machine)
     low = crash.low_memory(memory)
     usable = RangeSet([memory.load]).intersect([request.within])
-    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    context = Context.begin(arch, machine, request, usable)
     backup, in_use = None, []
     if low:
         saved = crash.saved_range(low)

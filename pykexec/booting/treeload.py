@@ -19,7 +19,7 @@ from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRange
-from pykexec.plan import Layout, LoadPlan, Purpose, Request
+from pykexec.plan import LoadPlan, Purpose, Request
 from pykexec.values import dataclass
 
 _DTB = "dtb"
@@ -86,8 +86,8 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
         raise UsageError(what, hint=SHORTEN)
     memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
     room = RangeSet([memory.load]) if memory else free_memory(machine)
-    layout = Layout(room.intersect([request.within]), page_size=machine.page_size)
-    context = Context(boot.arch, machine, request, layout)
+    context = Context.begin(boot.arch, machine, request, room)
+    layout = context.layout
     headers = context.place_core_headers(_core_headers(context, memory)) if memory else None
     _place_kernel(context, kernel)
     initrd = context.place_initrd(
