@@ -6,21 +6,25 @@ after its parameter block has been filled in. It compares every region with its 
 kernel, or says on the console which region is damaged and resets the machine.
 """
 
+from __future__ import annotations
+
 import enum
 import os
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from pykexec import names
 from pykexec.errors import PurgatoryError
-from pykexec.machine.serial import Registers, SerialPort
+from pykexec.formats import elfheader
+from pykexec.formats.elfheader import Encoding
 from pykexec.memory import KIB, MIB, align_up
 from pykexec.purgatory.compiled import PARAMS, REGION
 from pykexec.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pykexec.purgatory.native import Hash
+    from pykexec.names import ByteOrder
 
 _PREBUILT = os.path.join(os.path.dirname(__file__), "prebuilt")
 
@@ -33,13 +37,6 @@ _ARGUMENTS = 4
 _FLAG_VGA = 1 << 1
 _FLAG_CALLED = 1 << 2
 _SIZE = PARAMS.sizeof() + _REGIONS_MAX * REGION.sizeof()
-_BLOCK_START = struct.pack("<III", _MAGIC, _VERSION, _SIZE)
-
-# ELF64 headers (elf(5)): what of them is needed to copy the one loadable segment.
-_EHDR = struct.Struct("<6s18xQQ14xHH")
-_PHDR = struct.Struct("<I4xQQQQQQ")
-_ELF64_LSB = b"\x7fELF\x02\x01"
-_PT_LOAD = 1
 
 _PAGE = 4 * KIB  # purgatory hashes aligned data faster
 _PART_SIZE = 4 * MIB
@@ -47,21 +44,15 @@ _PART_SIZE = 4 * MIB
 
 
 class ConsoleKind(enum.IntEnum):
-    """How purgatory reaches a serial port (the enum in common/params.h)."""
+    """How purgatory writes (the enum in common/params.h)."""
 
     NONE = 0
     UART_8250_PORT = 1
     PL011 = 2
     UART_8250_MMIO = 3
     UART_8250_MMIO32 = 4
-
-
-class ResetMethod(enum.IntEnum):
-    """How purgatory resets, where the architecture leaves a choice (common/params.h)."""
-
-    DEFAULT = 0
-    PSCI_HVC = 1
-    PSCI_SMC = 2
+    FIRMWARE = 5
+    """Whatever the firmware writes to, called as the architecture has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +106,8 @@ class Backup:
 class Blob:
     """The machine code of one architecture, ready to be copied."""
 
+    encoding: Encoding
+    """Its word size and byte order."""
     image: bytes
     memsz: int
     """Bytes it takes in memory, its stack included."""
@@ -124,61 +117,61 @@ class Blob:
 
 
 def load_blob(arch_name: str) -> Blob:
-    """The purgatory of that architecture. Raises PurgatoryError when it is missing or of another version."""
+    """Return the purgatory of that architecture.
+
+    Raises PurgatoryError when it is missing, damaged, or of another version.
+    """
     path = os.path.join(_PREBUILT, f"{arch_name}.elf")
+    elf = names.named(arch_name).elf
+    encoding = Encoding.of(elf)
     try:
         with open(path, "rb") as blob:
             file = blob.read()
-        kind, entry, headers, header_size, count = _EHDR.unpack_from(file)
-        load = _load_segment(file, headers, header_size, count)
     except OSError as error:
         raise _unusable(path, error.strerror or "unreadable") from error
+    try:
+        header = encoding.header(file)
+        segments = [
+            each for each in encoding.program_headers(file, header) if each.type == elfheader.PT_LOAD
+        ]
     except struct.error as error:
         raise _unusable(path, f"truncated within its headers: {len(file)} bytes") from error
-    if load is None:
+    if not segments:
         raise _unusable(path, "it has no segment to load")
-    memsz, filesz, alignment, image = load
-    if len(image) < filesz:
-        raise _unusable(path, f"truncated: {len(image)} of {filesz} bytes to load")
+    segment = segments[0]
+    image = file[segment.offset : segment.offset + segment.file_size]
+    if len(image) < segment.file_size:
+        raise _unusable(path, f"truncated: {len(image)} of {segment.file_size} bytes to load")
     # The block begins with numbers that occur nowhere else, in purgatories this version can fill in.
-    params = image.find(_BLOCK_START)
-    if kind != _ELF64_LSB or params < 0:
+    start = b"".join(number.to_bytes(4, encoding.order) for number in (_MAGIC, _VERSION, _SIZE))
+    params = image.find(start)
+    if (elfheader.encoding(file), header.machine) != (encoding, elf.machine) or params < 0:
         raise PurgatoryError(
             f"{path} is not a purgatory of version {_VERSION}",
             hint="run tools/build-purgatory, or install pykexec again",
         )
-    return Blob(image, memsz, alignment, entry_offset=entry, params_offset=params)
+    return Blob(encoding, image, segment.memory_size, segment.alignment, header.entry, params)
 
 
 def _unusable(path: str, why: str) -> PurgatoryError:
     return PurgatoryError(f"cannot load purgatory from {path}: {why}", hint="install pykexec again")
 
 
-def _load_segment(
-    file: bytes, headers: int, header_size: int, count: int
-) -> tuple[int, int, int, bytes] | None:
-    """Size in memory and in the file, alignment and contents of the segment to load; None without one."""
-    for index in range(count):
-        kind, offset, _, _, filesz, memsz, alignment = _PHDR.unpack_from(file, headers + index * header_size)
-        if kind == _PT_LOAD:
-            return memsz, filesz, alignment, file[offset : offset + filesz]
-    return None
-
-
 def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
     """Hash the regions' data, on all cores. Raises PurgatoryError when the table cannot hold them."""
+    import hashlib  # not for those that only load a blob
+
     parts = _parts(regions)
-    hash_all = _hash()
     found: dict[int, bytes] = {}
-    order = sorted(range(len(parts)), key=lambda index: -parts[index].data.nbytes)
-    rest = iter([order[place : place + 2] for place in range(0, len(order), 2)])
+    # The large ones first, so that no core is left with one of them in the end.
+    rest = iter(sorted(range(len(parts)), key=lambda index: -parts[index].data.nbytes))
 
     def work() -> None:
-        for pair in rest:  # next() of a list's iterator is atomic
-            found.update(zip(pair, hash_all([parts[index].data for index in pair]), strict=True))
+        for index in rest:  # next() of a list's iterator is atomic
+            found[index] = hashlib.sha256(parts[index].data).digest()
 
     # The interpreter lock is released while something is hashed.
-    others = _start(work, min(_cores(), (len(parts) + 1) // 2) - 1)
+    others = _start(work, min(_cores(), len(parts)) - 1)
     work()
     for thread in others:
         thread.join()
@@ -188,7 +181,7 @@ def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
 
 
 def _start(work: Callable[[], None], count: int) -> list[threading.Thread]:
-    """So many threads, or as many as the limits on processes leave room for."""
+    """Start so many threads, or as many as the limits on processes leave room for."""
     threads: list[threading.Thread] = []
     for _ in range(count):
         thread = threading.Thread(target=work)
@@ -205,7 +198,7 @@ def _cores() -> int:
 
 
 def _parts(regions: Sequence[Region]) -> list[Region]:
-    """Rows of purgatory's table: large regions get several, so that there is work for all cores."""
+    """Return the rows of purgatory's table: large regions get several, to be work for all cores."""
     if len(regions) > _REGIONS_MAX:
         raise PurgatoryError(f"{len(regions)} regions to verify; purgatory's table holds {_REGIONS_MAX}")
     # Each region's last part may be a smaller one.
@@ -219,46 +212,6 @@ def _parts(regions: Sequence[Region]) -> list[Region]:
     ]
 
 
-def _hash() -> "Hash":
-    from pykexec.purgatory import native
-
-    return native.find(os.path.join(_PREBUILT, f"{os.uname().machine}.elf")) or _hash_one_by_one
-
-
-def _hash_one_by_one(messages: Sequence[memoryview]) -> list[bytes]:
-    import hashlib
-
-    return [hashlib.sha256(data).digest() for data in messages]
-
-
-_UART_CLOCK = 115200  # baud at divisor 1, on a PC
-
-
-def io_port_console(port: SerialPort | None, baud: int | None = None, *, vga: bool = False) -> Console:
-    """The console of that UART if it is behind x86 I/O ports, else none; `baud` sets its speed."""
-    if port is None or not port.io_port:
-        return Console(vga=vga)
-    divisor = _UART_CLOCK // baud if baud else 0
-    return Console(ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift, divisor, vga)
-
-
-_BY_REGISTERS: Mapping[Registers, ConsoleKind] = {
-    Registers.PL011: ConsoleKind.PL011,
-    Registers.UART_8250: ConsoleKind.UART_8250_MMIO,
-    Registers.UART_8250_WORDS: ConsoleKind.UART_8250_MMIO32,
-}
-
-
-def mmio_console(port: SerialPort | None) -> Console:
-    """The console of that UART if it is a PL011 or an 8250 with registers in memory, else none.
-
-    Purgatory is not told of others: what it reads and writes there may reset or stop the CPU.
-    """
-    if port is None or not port.iomem_base or port.registers not in _BY_REGISTERS:
-        return Console()
-    return Console(_BY_REGISTERS[port.registers], port.iomem_base, port.reg_shift)
-
-
 def build(
     blob: Blob,
     *,
@@ -269,22 +222,36 @@ def build(
     backup: Backup | None = None,
     called: bool = False,
     jump_back_digits: int = 0,
-    reset: ResetMethod = ResetMethod.DEFAULT,
+    reset: int = 0,
 ) -> bytes:
-    """The blob's image with its parameter block filled in.
+    """Return the blob's image with its parameter block filled in.
 
     `jump_to` is the physical address of the kernel's entry point, `arguments` what the architecture's boot
     protocol wants in registers there (RSI, x0). Without `digests` nothing is verified.
 
     `called` says that the old kernel can be gone back to (kexec jump): it has left on its stack where. At
-    `jump_back_digits` (physical; 0: nowhere) that is written as 16 hexadecimal digits. Raises PurgatoryError
-    when a region's name is too long.
+    `jump_back_digits` (physical; 0: nowhere) that is written as 16 hexadecimal digits. `reset` says how to
+    reset the machine, in the architecture's own numbers, where it leaves a choice.
+
+    Raises PurgatoryError when a region's name is too long, and for an address that has more bits than one of
+    the blob's.
     """
+    saved = backup or Backup(0, 0, 0)
+    _require_words(
+        blob,
+        {
+            "the kernel's entry point": jump_to,
+            "what the kernel is told of": max(arguments, default=0),
+            "the console": console.base,
+            "the place for the way back": jump_back_digits,
+            "the end of what is saved": saved.size and max(saved.source, saved.destination) + saved.size - 1,
+            **{f"the end of {each.name}": each.address + each.size - 1 for each in digests if each.size},
+        },
+    )
     flags = {
         _FLAG_VGA: console.vga,
         _FLAG_CALLED: called,
     }
-    rows = [_row(digest) for digest in digests]
     params = PARAMS.build(
         {
             "magic": _MAGIC,
@@ -298,22 +265,31 @@ def build(
             "console_base": console.base,
             "console_divisor": console.divisor,
             "unused": 0,
-            "backup_source": backup.source if backup else 0,
-            "backup_destination": backup.destination if backup else 0,
-            "backup_size": backup.size if backup else 0,
+            "backup_source": saved.source,
+            "backup_destination": saved.destination,
+            "backup_size": saved.size,
             "jump_back_digits": jump_back_digits,
             "jump_back_entry": 0,
-            "region_count": len(rows),
+            "region_count": len(digests),
             "reset": reset,
-        }
+        },
+        blob.encoding.order,
     )
     image = bytearray(blob.image)
-    block = params + b"".join(rows)
+    block = b"".join([params, *(_row(each, blob.encoding.order) for each in digests)])
     image[blob.params_offset : blob.params_offset + len(block)] = block
     return bytes(image)
 
 
-def _row(digest: Digest) -> bytes:
+def _require_words(blob: Blob, numbers: Mapping[str, int]) -> None:
+    """Raise PurgatoryError for a number that purgatory would cut to a word: its fields have 64 bits."""
+    bits = blob.encoding.bits
+    for what, number in numbers.items():
+        if number >> bits:
+            raise PurgatoryError(f"{what} is at {number:#x}, which does not fit this machine's {bits} bits")
+
+
+def _row(digest: Digest, order: ByteOrder) -> bytes:
     name = digest.name.encode("ascii")
     if len(name) >= _NAME_SIZE:
         raise PurgatoryError(f"region name {digest.name} is longer than {_NAME_SIZE - 1} characters")
@@ -323,4 +299,4 @@ def _row(digest: Digest) -> bytes:
         "name": name.ljust(_NAME_SIZE, b"\0"),
         "digest": digest.sha256,
     }
-    return bytes(REGION.build(row))
+    return bytes(REGION.build(row, order))

@@ -1,4 +1,4 @@
-"""Addresses of bytes, for what takes addresses: system calls and machine code."""
+"""Addresses of Python buffers, for system calls."""
 
 from __future__ import annotations
 

@@ -6,24 +6,17 @@ whole as /proc/vmcore (fs/proc/vmcore.c). Offsets in these headers are therefore
 
 from __future__ import annotations
 
-import struct
-
 from pykexec.errors import MachineError
+from pykexec.formats.elfheader import ET_CORE, PF_RWX, PT_LOAD, PT_NOTE, Encoding, ProgramHeader
 from pykexec.machine.cpus import NoteArea
 from pykexec.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Literal
 
-_EHDR = {"little": struct.Struct("<16sHHIQQQIHHHHHH"), "big": struct.Struct(">16sHHIQQQIHHHHHH")}
-_PHDR = {"little": struct.Struct("<IIQQQQQQ"), "big": struct.Struct(">IIQQQQQQ")}
-# elf(5)
-_ET_CORE = 4
-_PT_LOAD = 1
-_PT_NOTE = 4
-_PF_RWX = 7
+    from pykexec.names import Elf
+
 _PHNUM_MAX = 0xFFFE
 """e_phnum has 16 bits, and fs/proc/vmcore.c does not know the extension for more (PN_XNUM = 0xffff)."""
 
@@ -41,52 +34,36 @@ class MemoryPart:
 
 
 def build(
-    elf_machine: int,
+    elf: Elf,
     *,
     cpu_notes: Iterable[NoteArea],
     vmcoreinfo: NoteArea | None,
     memory: Sequence[MemoryPart],
-    byte_order: Literal["little", "big"] = "little",
 ) -> bytes:
-    """The ELF64 header and program headers: one PT_NOTE for each CPU, one for VMCOREINFO, then the PT_LOADs.
+    """Return an ELF header and program headers: one PT_NOTE for each CPU, one for VMCOREINFO, then PT_LOADs.
 
-    `elf_machine` is the EM_* number of the crashed kernel. Raises MachineError when there are more parts
-    than an ELF header can count.
+    `elf` says how the capture kernel wants it. Raises MachineError when there are more parts than an ELF
+    header can count, and for an address that has more bits than one in this file.
     """
-    phdr = _PHDR[byte_order]
     notes = [*cpu_notes, *([vmcoreinfo] if vmcoreinfo else [])]
-    count = len(notes) + len(memory)
-    if count > _PHNUM_MAX:
+    headers = [*map(_note, notes), *map(_part, memory)]
+    if len(headers) > _PHNUM_MAX:
         raise MachineError(
-            f"the crash dump would need {count} program headers, an ELF file has at most {_PHNUM_MAX}"
+            f"the crash dump would need {len(headers)} program headers, an ELF file has at most {_PHNUM_MAX}"
         )
-    headers = [_file_header(elf_machine, count, byte_order)]
-    headers += [phdr.pack(_PT_NOTE, 0, n.address, 0, n.address, n.size, n.size, 0) for n in notes]
-    for part in memory:
-        offset = part.physical if part.saved_at is None else part.saved_at
-        headers.append(
-            phdr.pack(_PT_LOAD, _PF_RWX, offset, part.virtual, part.physical, part.size, part.size, 0)
-        )
-    return b"".join(headers)
+    for each in headers:
+        if max(each.offset, each.virtual, each.physical, each.memory_size) >> elf.bits:
+            raise MachineError(
+                f"core headers of {elf.bits} bits cannot describe {each.memory_size:#x} bytes of memory"
+                f" at {each.physical:#x} (virtual {each.virtual:#x})"
+            )
+    return Encoding.of(elf).build(ET_CORE, elf.machine, headers)
 
 
-def _file_header(elf_machine: int, phnum: int, byte_order: Literal["little", "big"]) -> bytes:
-    ehdr = _EHDR[byte_order]
-    elfclass64, version = 2, 1
-    ident = b"\x7fELF" + bytes([elfclass64, 1 if byte_order == "little" else 2, version])
-    return ehdr.pack(
-        ident,
-        _ET_CORE,
-        elf_machine,
-        version,
-        0,  # e_entry
-        ehdr.size,  # e_phoff
-        0,  # e_shoff
-        0,  # e_flags
-        ehdr.size,  # e_ehsize
-        _PHDR[byte_order].size,  # e_phentsize
-        phnum,
-        0,  # e_shentsize
-        0,  # e_shnum
-        0,  # e_shstrndx
-    )
+def _note(area: NoteArea) -> ProgramHeader:
+    return ProgramHeader(PT_NOTE, 0, area.address, 0, area.address, area.size, area.size)
+
+
+def _part(part: MemoryPart) -> ProgramHeader:
+    offset = part.physical if part.saved_at is None else part.saved_at
+    return ProgramHeader(PT_LOAD, PF_RWX, offset, part.virtual, part.physical, part.size, part.size)

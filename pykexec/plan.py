@@ -306,9 +306,12 @@ class Layout:
     initrd, and purgatory holds the digest of everything else.
     """
 
-    def __init__(self, free: RangeSet, *, page_size: int) -> None:
-        """`free` is the memory that may be used (physical); `page_size`, in bytes, the running kernel's."""
-        self._free = free.aligned_inwards(page_size)
+    def __init__(self, free: RangeSet, *, page_size: int, end: int = ADDRESS_SPACE.end) -> None:
+        """`free` is the memory that may be used (physical); `page_size`, in bytes, the running kernel's.
+
+        `end` is the first address that no segment can have (`Arch.address_end`).
+        """
+        self._free = free.intersect([Range(0, end)]).aligned_inwards(page_size)
         self._page_size = page_size
         self._places: dict[str, tuple[Range, str]] = {}
         self._data: dict[str, memoryview] = {}

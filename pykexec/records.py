@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from pykexec.names import ByteOrder
+
+_OF_THE_MACHINE = "="
+"""Instead of a byte order at the beginning of a layout: each call says which."""
+
+
+def _compiled(layout: str) -> Mapping[ByteOrder | None, struct.Struct]:
+    """Return the layout for each byte order that may be given; for None where it has a fixed one."""
+    if not layout.startswith(_OF_THE_MACHINE):
+        return {None: struct.Struct(layout)}
+    fields = layout.removeprefix(_OF_THE_MACHINE)
+    return {"little": struct.Struct("<" + fields), "big": struct.Struct(">" + fields)}
+
 
 class Fields(dict):  # type: ignore[type-arg]
     """Values by name, as items and as attributes."""
@@ -31,13 +44,13 @@ class Numbers:
     """An array of numbers; `layout` in the notation of `struct`."""
 
     def __init__(self, layout: str) -> None:
-        self._struct = struct.Struct(layout)
+        self._structs = _compiled(layout)
 
-    def parse(self, data: bytes) -> list[int]:
-        return list(self._struct.unpack(data))
+    def parse(self, data: bytes, order: ByteOrder | None = None) -> list[int]:
+        return list(self._structs[order].unpack(data))
 
-    def build(self, values: Any) -> bytes:
-        return self._struct.pack(*values)
+    def build(self, values: Any, order: ByteOrder | None = None) -> bytes:
+        return self._structs[order].pack(*values)
 
 
 class Records:
@@ -47,18 +60,22 @@ class Records:
         self._record = record
         self._count = count
 
-    def parse(self, data: bytes) -> list[Fields]:
+    def parse(self, data: bytes, order: ByteOrder | None = None) -> list[Fields]:
         size = self._record.sizeof()
-        return [self._record.parse(data[index * size :]) for index in range(self._count)]
+        return [self._record.parse(data[index * size :], order) for index in range(self._count)]
 
-    def build(self, values: Any) -> bytes:
+    def build(self, values: Any, order: ByteOrder | None = None) -> bytes:
         if len(values) != self._count:
             raise ValueError(f"{len(values)} elements for an array of {self._count}")
-        return b"".join(map(self._record.build, values))
+        return b"".join(self._record.build(each, order) for each in values)
 
 
 class Record:
     """A structure; `layout` in the notation of `struct`, with a name for each value in it.
+
+    "=" at the beginning of the layout stands for the byte order of the machine that the structure is for
+    (not of the one this runs on, as in `struct`): such a structure takes an `order` to be parsed and built,
+    and no other does.
 
     `inner` says which of its strings of bytes are structures or arrays themselves, `constants` which
     numbers never vary.
@@ -71,32 +88,33 @@ class Record:
         inner: Mapping[str, Record | Records | Numbers] | None = None,
         constants: Mapping[str, int] | None = None,
     ) -> None:
-        self._struct = struct.Struct(layout)
+        self._structs = _compiled(layout)
         self._names = tuple(names.split())
         self._inner = inner or {}
         self._constants = constants or {}
 
     def sizeof(self) -> int:
         """Bytes it takes."""
-        return self._struct.size
+        return next(iter(self._structs.values())).size
 
-    def parse(self, data: bytes | bytearray | memoryview) -> Any:
+    def parse(self, data: bytes | bytearray | memoryview, order: ByteOrder | None = None) -> Any:
         """The values at the beginning of `data`. Raises struct.error when that is too short."""
-        fields = Fields(zip(self._names, self._struct.unpack_from(data), strict=True))
+        fields = Fields(zip(self._names, self._structs[order].unpack_from(data), strict=True))
         for name, layout in self._inner.items():
-            fields[name] = layout.parse(fields[name])
+            fields[name] = layout.parse(fields[name], order)
         return fields
 
-    def build(self, values: Mapping[str, Any]) -> bytes:
+    def build(self, values: Mapping[str, Any], order: ByteOrder | None = None) -> bytes:
         """The structure with these values. Raises KeyError, ValueError, struct.error if they do not fit."""
-        plain = [self._plain(name, values) for name in self._names]
-        packed = self._struct.pack(*plain)
-        if list(self._struct.unpack(packed)) != plain:  # struct cuts and pads strings to length
+        plain = [self._plain(name, values, order) for name in self._names]
+        layout = self._structs[order]
+        packed = layout.pack(*plain)
+        if list(layout.unpack(packed)) != plain:  # struct cuts and pads strings to length
             raise ValueError("a value is longer or shorter than its field")
         return packed
 
-    def _plain(self, name: str, values: Mapping[str, Any]) -> Any:
+    def _plain(self, name: str, values: Mapping[str, Any], order: ByteOrder | None) -> Any:
         if name in self._constants:
             return self._constants[name]
         value = values[name]
-        return self._inner[name].build(value) if name in self._inner else value
+        return self._inner[name].build(value, order) if name in self._inner else value

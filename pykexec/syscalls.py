@@ -12,41 +12,15 @@ from pykexec.uapi import KEXEC_FILE_UNLOAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from pykexec.names import ArchNames
     from pykexec.plan import Segment
 
     SystemCall = Callable[..., int]
     """syscall(2): a number and arguments, all integers; returns what the kernel did, or raises OSError."""
 
 _POINTER_BITS = ctypes.sizeof(ctypes.c_void_p) * 8
-
-KEXEC_LOAD: Mapping[tuple[str, int], int] = {
-    # include/uapi/asm-generic/unistd.h
-    ("aarch64", 64): 104,
-    ("loongarch64", 64): 104,
-    ("riscv32", 32): 104,
-    ("riscv64", 64): 104,
-    # arch/*/entry/syscalls/syscall*.tbl, arch/*/kernel/syscalls/syscall*.tbl, arch/arm/tools/syscall.tbl
-    ("arm", 32): 347,
-    ("i386", 32): 283,
-    ("ppc", 32): 268,
-    ("ppc64", 64): 268,
-    ("s390x", 64): 277,
-    ("x86_64", 64): 246,
-}
-"""Numbers of kexec_load by machine and by bits in this process's pointers: a 32-bit process numbers calls
-otherwise than the 64-bit kernel it runs on, and kexec from there is not supported."""
-
-KEXEC_FILE_LOAD: Mapping[tuple[str, int], int] = {
-    # As above; where it is missing, the kernel has no such call for that machine.
-    ("aarch64", 64): 294,
-    ("loongarch64", 64): 294,
-    ("riscv64", 64): 294,
-    ("ppc64", 64): 382,
-    ("s390x", 64): 381,
-    ("x86_64", 64): 320,
-}
 
 LINUX_REBOOT_CMD_KEXEC = 0x45584543
 """include/uapi/linux/reboot.h"""
@@ -83,6 +57,7 @@ def kexec_load(entry: int, segments: Sequence[Segment], flags: int, *, call: Sys
     Raises OSError, or PykexecError when this process cannot make the call at all.
     """
     number = kexec_load_number(os.uname().machine, _POINTER_BITS)
+    require_words(entry, segments, _POINTER_BITS)
     held = [HeldBuffer(segment.data) for segment in segments]
     table = (KexecSegment * len(segments))()
     for slot, segment, buffer in zip(table, segments, held, strict=True):
@@ -105,7 +80,8 @@ def kexec_file_load(
 
     Raises OSError; ENOSYS where there is no such call.
     """
-    number = KEXEC_FILE_LOAD.get((_family(os.uname().machine), _POINTER_BITS))
+    row = _native(os.uname().machine, _POINTER_BITS)
+    number = None if row is None else row.kexec_file_load
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     text = ctypes.create_string_buffer(command_line, len(command_line)) if command_line else None
@@ -126,20 +102,40 @@ def reboot_kexec() -> None:
 
 
 def kexec_load_number(machine: str, pointer_bits: int) -> int:
-    """The number of kexec_load where ``uname -m`` is `machine`. Raises PykexecError where there is none."""
-    try:
-        return KEXEC_LOAD[_family(machine), pointer_bits]
-    except KeyError:
+    """Return the number of kexec_load where ``uname -m`` is `machine`.
+
+    Raises PykexecError where there is none for processes with pointers of so many bits: a 32-bit process
+    numbers calls otherwise than the 64-bit kernel it runs on, and kexec from there is not supported.
+    """
+    row = _native(machine, pointer_bits)
+    if row is None or row.kexec_load is None:
         raise PykexecError(
             f"kexec_load: not known how to call it on {machine} from a {pointer_bits}-bit process",
             hint="run pykexec with a Python of the kernel's own word size",
-        ) from None
+        )
+    return row.kexec_load
 
 
-def _family(machine: str) -> str:
-    """One name for those that share a table of system calls (armv6l, armv7l; i586, i686; ppc64le)."""
-    if machine.startswith("arm"):
-        return "arm"
-    if len(machine) == 4 and machine[0] == "i" and machine.endswith("86"):
-        return "i386"
-    return machine.removesuffix("le")
+def _native(machine: str, pointer_bits: int) -> ArchNames | None:
+    """Return the row of that machine, if a process of that word size is one of its own."""
+    from pykexec import names  # not for a jump, which needs no number
+
+    row = names.of_uname(machine)
+    return row if row is not None and row.elf.bits == pointer_bits else None
+
+
+def require_words(entry: int, segments: Sequence[Segment], word_bits: int) -> None:
+    """Raise PykexecError for an address or size that a word of so many bits cannot hold.
+
+    ctypes would cut it, and the kernel load to somewhere else.
+    """
+    end = 1 << word_bits
+    beyond = f"beyond the addresses of a {word_bits}-bit process"
+    if not 0 <= entry < end:
+        raise PykexecError(f"kexec_load: the entry point {entry:#x} is {beyond}")
+    for each in segments:
+        if not 0 <= each.address <= each.address + each.memsz <= end:
+            raise PykexecError(
+                f"kexec_load: segment {each.name} ends at {each.address + each.memsz:#x}, {beyond}",
+                hint=f"load below that: --mem-max={end - 1:#x}",
+            )

@@ -7,9 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+PURGATORY = PROJECT / "pykexec/purgatory"
+"""All sources: a folder for each architecture, and folders that they share."""
+HELPER_SOURCE = "exec.S"
+"""The only file in an architecture's folder that belongs to the helper, not to purgatory."""
 
 FLAGS = (
     "-std=gnu11",
@@ -24,7 +31,6 @@ FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-fno-common",
     "-fno-ident",
-    "-mgeneral-regs-only",  # the state of the vector units may be unknown, and it is smaller
     "-ffile-prefix-map=.=",  # no path of the building machine
     "-Wl,--build-id=none",
     "-Wl,-z,noexecstack",
@@ -32,44 +38,74 @@ FLAGS = (
     "-Wl,--fatal-warnings",
 )
 
+PURGATORY_FLAGS = (
+    "-O2",
+    "-fpie",  # it runs wherever it was placed
+    "-ffunction-sections",
+    "-Wl,--gc-sections",  # what of common/ an architecture does not call
+    "-fvisibility=hidden",  # so that no symbol goes through a global offset table
+    "-Icommon",
+    "-static-pie",
+    "-Wl,--no-dynamic-linker",
+    "-Wl,-z,norelro",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,--no-warn-rwx-segments",
+    "-Wl,-T,common/purgatory.lds",
+)
+"""For purgatory, besides; run in `PURGATORY`. The tests build parts of it so for further CPUs."""
+
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
 
 
 @dataclass(frozen=True)
 class Target:
-    """An architecture, and Debian's compiler for it."""
+    """An architecture as its folder's build.toml describes it."""
 
     name: str
-    machine: str
-    """As `uname -m` says it."""
+    """The folder's."""
     prefix: str
+    """Of the cross tools' names."""
     package: str
+    """Debian's package that has them."""
+    suite: str
+    """The Debian release whose tools give what is shipped, byte for byte."""
     flags: Sequence[str]
-
-
-X86_64 = Target(
-    "x86_64", "x86_64", "x86_64-linux-gnu-", "gcc-x86-64-linux-gnu", ("-m64", "-fcf-protection=none")
-)
-ARM64 = Target(
-    "arm64",
-    "aarch64",
-    "aarch64-linux-gnu-",
-    "gcc-aarch64-linux-gnu",
-    ("-march=armv8-a", "-mbranch-protection=none", "-mno-outline-atomics"),
-)
-TARGETS = (X86_64, ARM64)
+    """For the compiler, besides `FLAGS`."""
+    purgatory_flags: Sequence[str] = ()
+    """Further ones for purgatory."""
+    forbidden: Mapping[str, str] = field(default_factory=dict)
+    """Patterns that may not occur in an instruction of purgatory, and what they stand for."""
+    vector_registers: str | None = None
+    """A pattern of vector registers, where there are some."""
+    vector_users: Collection[str] = ()
+    """The only functions that may use them: they are called when that is possible."""
 
 
 class BuildError(Exception):
     """A tool failed, or what was built is not as it must be."""
 
 
+def targets() -> list[Target]:
+    """Return all architectures that have a build.toml. Raises BuildError where one cannot be used."""
+    return [_target(path) for path in sorted(PURGATORY.glob("*/build.toml"))]
+
+
+def _target(path: Path) -> Target:
+    try:
+        return Target(path.parent.name, **tomllib.loads(path.read_text()))
+    except TypeError as error:
+        raise BuildError(f"{path}: an entry is missing, or not known: {error}") from error
+
+
 def find_tool(target: Target, tool: str) -> str:
     """The cross tool, or the native one where that is the same. Raises BuildError without either."""
-    for name in (target.prefix + tool, tool if target.machine == os.uname().machine else ""):
+    is_native = target.prefix.partition("-")[0] == os.uname().machine
+    for name in (target.prefix + tool, tool if is_native else ""):
         if name and shutil.which(name):
             return name
-    raise BuildError(f"{target.prefix}{tool} is missing: apt-get install {target.package}")
+    raise BuildError(
+        f"{target.prefix}{tool} is missing: apt-get install {target.package} (of Debian {target.suite})"
+    )
 
 
 def run(command: Sequence[str], folder: Path) -> str:
@@ -95,7 +131,7 @@ def main(description: str, prebuilt: Path, build: Callable[[Target, Path], bytes
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            built = {f"{target.name}.elf": build(target, Path(folder)) for target in TARGETS}
+            built = {f"{target.name}.elf": build(target, Path(folder)) for target in targets()}
         except BuildError as error:
             print(f"{parser.prog}: {error}", file=sys.stderr)
             return 1

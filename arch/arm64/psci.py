@@ -1,14 +1,23 @@
 """How this machine is reset: PSCI through a hypervisor call or a secure monitor call."""
 
+import enum
+
 from pykexec.devicetree import DeviceTree
 from pykexec.machine import Machine
-from pykexec.purgatory import ResetMethod
 
 _FADT = "sys/firmware/acpi/tables/FACP"
 # ACPI specification, FADT: ARM_BOOT_ARCH
 _ARM_BOOT_ARCH = 129
 _PSCI_COMPLIANT = 1 << 0
 _PSCI_USE_HVC = 1 << 1
+
+
+class ResetMethod(enum.IntEnum):
+    """How purgatory resets, as purgatory/arm64/arm64.h has it."""
+
+    DEFAULT = 0
+    PSCI_HVC = 1
+    PSCI_SMC = 2
 
 
 def reset_method(machine: Machine, tree: DeviceTree) -> ResetMethod:

@@ -83,7 +83,7 @@ def core_headers(arch: Arch, machine: Machine, memory: CrashMemory, low_saved_at
         parts = [replace(part, saved_at=part.physical + distance) for part in parts]
     parts += crash.linear_map(machine, replace(memory, dumped=memory.dumped.minus(low)))
     return elfcore.build(
-        arch.names.elf.machine,
+        arch.names.elf,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
         memory=[crash.kernel_text(machine), *parts],

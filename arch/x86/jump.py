@@ -12,12 +12,12 @@ from pykexec import crash as generic_crash
 from pykexec import elfcore, purgatory
 from pykexec.arch import Arch
 from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, Leave, console, free_memory
-from pykexec.booting.context import PURGATORY, flags
+from pykexec.booting.context import PURGATORY, Context, flags
 from pykexec.crash import CrashMemory
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, Range, RangeSet, align_down
-from pykexec.plan import ADDRESS_SPACE, Layout, LoadPlan, Request, Segment
+from pykexec.plan import ADDRESS_SPACE, LoadPlan, Request, Segment
 from pykexec.values import dataclass
 
 _PAGE = 4 * KIB
@@ -61,7 +61,7 @@ def core_headers(arch: Arch, machine: Machine, memory: CrashMemory) -> bytes:
         return b""
     parts = generic_crash.linear_map(machine, memory)
     parts = [text, *parts] if stays(text.physical, text.size) else parts
-    return elfcore.build(arch.names.elf.machine, cpu_notes=notes, vmcoreinfo=info, memory=parts)
+    return elfcore.build(arch.names.elf, cpu_notes=notes, vmcoreinfo=info, memory=parts)
 
 
 def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
@@ -79,8 +79,8 @@ def plan_back(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
     address = request.jump_back or 0
     if not 0 < address < _ADDRESSES_END:
         raise UsageError(f"no kernel can wait at {address:#x}: physical addresses have 52 bits at most")
-    free = free_memory(machine).intersect([ABOVE_LOW_MEMORY]).intersect([request.within])
-    layout = Layout(free, page_size=machine.page_size)
+    free = free_memory(machine).intersect([ABOVE_LOW_MEMORY])
+    layout = Context.begin(arch, machine, request, free).layout
     blob = purgatory.load_blob(arch.name)
     within = Range(0, _FOUR_LEVELS_END)
     entry = layout.place(

@@ -13,6 +13,7 @@ from pykexec.machine import Machine
 from pykexec.machine.serial import FIRST_PORT
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
 from pykexec.plan import Layout, LoadPlan, Purpose, Request, Segment
+from pykexec.purgatory import ConsoleKind
 from pykexec.values import dataclass
 
 ABOVE_LOW_MEMORY = Range(MIB, 1 << 64)
@@ -23,6 +24,7 @@ LOW_MEMORY = Range(4 * KIB, 640 * KIB)
 _REACH = {Entry.LONG: Range(0, 1 << 64), Entry.PROTECTED: BELOW_4G, Entry.REAL: LOW_MEMORY}
 
 _BACKUP = "backup"
+_UART_CLOCK = 115200  # baud at divisor 1, on a PC
 
 
 class Leave(enum.IntEnum):
@@ -112,7 +114,7 @@ def prepare(arch: Arch, machine: Machine, request: Request, *, lowest: int = MIB
     if request.preserve_context:
         return _prepare_jump(arch, machine, request, lowest)
     usable = free_memory(machine).intersect([Range(lowest, 1 << 64)]).intersect([request.within])
-    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    context = Context.begin(arch, machine, request, usable)
     return Preparation(context, usable, machine.boot_memory_map)
 
 
@@ -131,7 +133,7 @@ def _prepare_jump(arch: Arch, machine: Machine, request: Request, lowest: int) -
     memory = jump.survey(machine, request.within)
     lent = RangeSet(memory.reserved)
     usable = lent.intersect([Range(lowest, 1 << 64)])
-    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    context = Context.begin(arch, machine, request, usable)
     elfcorehdr, in_use = None, []
     if headers := jump.core_headers(arch, machine, memory):
         why = "describes what the running kernel keeps"
@@ -145,7 +147,7 @@ def _prepare_crash(arch: Arch, machine: Machine, request: Request) -> Preparatio
     memory = crash.survey(machine)
     low = crash.low_memory(memory)
     usable = RangeSet([memory.load]).intersect([request.within])
-    context = Context(arch, machine, request, Layout(usable, page_size=machine.page_size))
+    context = Context.begin(arch, machine, request, usable)
     backup, in_use = None, []
     if low:
         saved = crash.saved_range(low)
@@ -218,4 +220,9 @@ def console(machine: Machine, request: Request, line: str) -> purgatory.Console:
         if wanted.port is not None:
             raise UsageError(f"--serial={wanted.port} has no I/O port, and purgatory uses no other")
         port = FIRST_PORT if wanted.serial else None
-    return purgatory.io_port_console(port, wanted.baud, vga=wanted.vga)
+    if port is None:
+        return purgatory.Console(vga=wanted.vga)
+    divisor = _UART_CLOCK // wanted.baud if wanted.baud else 0
+    return purgatory.Console(
+        ConsoleKind.UART_8250_PORT, port.io_port, port.reg_shift, divisor, vga=wanted.vga
+    )

@@ -36,6 +36,9 @@ static inline u32 id_field(u64 id, int shift)
 	return (u32)(id >> shift) & 0xf;
 }
 
+/* What the loader says of resetting (params.h): by which instruction PSCI is called; 0: not known. */
+enum { RESET_PSCI_HVC = 1, RESET_PSCI_SMC = 2 };
+
 #pragma GCC visibility push(hidden)
 
 /* cache.c: the data cache on, over an identity map, where that is possible; and all as it was. */

@@ -29,10 +29,8 @@ enum {
 	CONSOLE_PL011 = 2,
 	CONSOLE_8250_MMIO = 3, /* registers of a byte each */
 	CONSOLE_8250_MMIO32 = 4, /* registers of 32 bits each */
+	CONSOLE_FIRMWARE = 5, /* the firmware writes, called as the architecture has it; no address is needed */
 };
-
-/* How to reset, where the architecture leaves a choice. */
-enum { RESET_DEFAULT = 0, RESET_PSCI_HVC = 1, RESET_PSCI_SMC = 2 };
 
 struct region {
 	u64 address;
@@ -59,7 +57,7 @@ struct params {
 	u64 jump_back_digits; /* where to write 16 digits: jump_back_entry, for the kernel to be started; or 0 */
 	u64 jump_back_entry;  /* where the old kernel goes on, from its stack */
 	u32 region_count;
-	u32 reset;
+	u32 reset; /* how, where there is a choice: a number of the architecture's own; 0: none was made */
 	struct region regions[REGIONS_MAX];
 };
 

@@ -18,7 +18,6 @@ struct compression {
 	sha256_two_blocks *two; /* zero: there is none */
 };
 
-/* The loader calls it with these, too (native.py). */
 struct message {
 	const u8 *data;
 	u64 size;
@@ -43,9 +42,12 @@ void print_decimal(u64 number);
 struct compression arch_begin(const struct params *params);
 void arch_end(const struct params *params);
 
-void arch_put_byte(u8 byte);
+void arch_put_byte(u8 byte); /* to what params name, if the architecture has it */
 void arch_copy(u64 destination, u64 source, u64 size);
 void arch_reset(void) __attribute__((noreturn));
+
+/* uart_mmio.c, for arch_put_byte: to a UART with registers in memory, if params name one. */
+void uart_mmio_put_byte(u8 byte);
 
 /* Called from the architecture's entry code; returns only when the kernel may be started. */
 void purgatory(void);

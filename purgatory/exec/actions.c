@@ -17,12 +17,6 @@ enum {
 
 enum { O_CLOEXEC = 02000000 };
 
-#ifdef __x86_64__
-enum { O_DIRECTORY = 0200000 };
-#else
-enum { O_DIRECTORY = 040000 }; /* arch/arm64/include/uapi/asm/fcntl.h */
-#endif
-
 /* include/linux/socket.h, include/uapi/linux/sockios.h, include/uapi/linux/if.h */
 enum { AF_NETLINK = 16, SOCK_DGRAM = 2, SOCK_CLOEXEC = O_CLOEXEC };
 enum { SIOCGIFNAME = 0x8910, SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914 };
@@ -33,14 +27,21 @@ struct ifreq {
 	union {
 		short flags;
 		int index;
-		char size[24];
+		struct ifmap {
+			unsigned long mem_start;
+			unsigned long mem_end;
+			unsigned short base_addr;
+			unsigned char irq;
+			unsigned char dma;
+			unsigned char port;
+		} map; /* the largest */
 	} u;
 };
 
-/* include/linux/dirent.h */
+/* include/linux/dirent.h: u64 and s64 on all architectures */
 struct linux_dirent64 {
-	unsigned long d_ino;
-	long d_off;
+	unsigned long long d_ino;
+	long long d_off;
 	unsigned short d_reclen;
 	unsigned char d_type;
 	char d_name[];

@@ -3,6 +3,8 @@
 #ifndef HELPER_H
 #define HELPER_H
 
+#include "syscalls.h" /* the architecture's: NR_* and O_DIRECTORY */
+
 enum { STDOUT = 1, STDERR = 2 };
 
 /* The exit codes of kexec-tools (and pykexec/errors.py). */
@@ -49,48 +51,10 @@ void complain(const char *what, const char *hint);
 int same(const char *a, const char *b);
 unsigned long length(const char *text);
 
-/* <architecture>.S; a result from -4095 to -1 is a negative errno. */
+/* <architecture>/exec.S; a result from -4095 to -1 is a negative errno. */
 long system_call(long number, long a, long b, long c, long d, long e);
 
 #define SYSTEM_CALL(name, a, b, c, d, e) \
 	system_call(NR_##name, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
-
-#ifdef __x86_64__
-/* arch/x86/entry/syscalls/syscall_64.tbl */
-enum {
-	NR_read = 0,
-	NR_write = 1,
-	NR_close = 3,
-	NR_ioctl = 16,
-	NR_socket = 41,
-	NR_execve = 59,
-	NR_sync = 162,
-	NR_reboot = 169,
-	NR_getdents64 = 217,
-	NR_exit_group = 231,
-	NR_kexec_load = 246,
-	NR_openat = 257,
-	NR_readlinkat = 267,
-	NR_kexec_file_load = 320,
-};
-#else
-/* include/uapi/asm-generic/unistd.h */
-enum {
-	NR_ioctl = 29,
-	NR_openat = 56,
-	NR_close = 57,
-	NR_getdents64 = 61,
-	NR_read = 63,
-	NR_write = 64,
-	NR_readlinkat = 78,
-	NR_sync = 81,
-	NR_exit_group = 94,
-	NR_kexec_load = 104,
-	NR_reboot = 142,
-	NR_socket = 198,
-	NR_execve = 221,
-	NR_kexec_file_load = 294,
-};
-#endif
 
 #endif

@@ -22,7 +22,6 @@ struct control {
 int sha256_probe(struct control *saved);
 sha256_blocks sha256_ni;
 sha256_two_blocks sha256_ni_two;
-void sha256_ni_messages(struct message *messages, u32 count);
 #pragma GCC visibility pop
 
 /* As they were, where the probe changed them. */
@@ -34,14 +33,6 @@ struct compression arch_begin(const struct params *params)
 	(void)params;
 	changed = sha256_probe(&saved);
 	return changed ? (struct compression){ sha256_ni, sha256_ni_two } : (struct compression){ sha256_portable, 0 };
-}
-
-/* Where the CPU has these instructions and they are usable, as they are for a program. */
-void sha256_ni_messages(struct message *messages, u32 count)
-{
-	struct compression compression = { sha256_ni, sha256_ni_two };
-
-	sha256(&compression, messages, count);
 }
 
 void arch_end(const struct params *params)

@@ -100,26 +100,6 @@ sha256_in_cpuid:
 	ret
 	.size	sha256_in_cpuid, . - sha256_in_cpuid
 
-/* For the loader, who finds it by what stands before it (native.py): u32 (struct message *, u32 count). */
-	.balign	16
-	.ascii	"loader's sha256:"
-	.hidden	sha256_ni_messages
-	.globl	sha256_for_loader
-	.hidden	sha256_for_loader
-	.type	sha256_for_loader, @function
-sha256_for_loader:			/* returns 0 where the CPU has not got the instructions, else 1 */
-	pushq	%rbx
-	call	sha256_in_cpuid
-	popq	%rbx
-	testl	%eax, %eax
-	jz	1f
-	subq	$8, %rsp
-	call	sha256_ni_messages
-	addq	$8, %rsp
-	movl	$1, %eax
-1:	ret
-	.size	sha256_for_loader, . - sha256_for_loader
-
 	.section .bss, "aw", @nobits
 	.balign	16
 gates:

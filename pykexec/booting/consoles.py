@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pykexec import purgatory
 from pykexec.errors import UsageError
 from pykexec.machine import Machine
+from pykexec.machine.serial import Registers, SerialPort
 from pykexec.plan import Request
+from pykexec.purgatory import ConsoleKind
+
+_KINDS: Mapping[Registers, ConsoleKind] = {
+    Registers.PL011: ConsoleKind.PL011,
+    Registers.UART_8250: ConsoleKind.UART_8250_MMIO,
+    Registers.UART_8250_WORDS: ConsoleKind.UART_8250_MMIO32,
+}
 
 
 def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Console:
@@ -15,7 +25,7 @@ def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Consol
     """
     wanted = request.console
     port = machine.console_for(line, wanted.port)
-    found = purgatory.mmio_console(port)
+    found = _console(port)
     if found.base or not (wanted.port or wanted.serial):
         return found
     if port is None:
@@ -25,3 +35,13 @@ def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Consol
         lack = "is not known to be a PL011 or an 8250" if port.iomem_base else "has no registers in memory"
         what = f"{which} {lack}, and purgatory uses no others"
     raise UsageError(what, hint="name a PL011 or an 8250 with registers in memory: --serial=ttyAMA0")
+
+
+def _console(port: SerialPort | None) -> purgatory.Console:
+    """Return the console of that UART if purgatory has a driver for it, else none.
+
+    Purgatory is not told of others: what it reads and writes there may reset or stop the CPU.
+    """
+    if port is None or not port.iomem_base or port.registers not in _KINDS:
+        return purgatory.NO_CONSOLE
+    return purgatory.Console(_KINDS[port.registers], port.iomem_base, port.reg_shift)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pykexec import crash, purgatory
 from pykexec.arch import Arch
 from pykexec.machine import Machine
-from pykexec.memory import Placement, Range, TypedRange
+from pykexec.memory import Placement, Range, RangeSet, TypedRange
 from pykexec.plan import ADDRESS_SPACE, Layout, LoadPlan, Purpose, Request, Segment
 from pykexec.uapi import KEXEC_ON_CRASH, KEXEC_PRESERVE_CONTEXT
 from pykexec.values import dataclass
@@ -29,6 +29,13 @@ class Context:
     machine: Machine
     request: Request
     layout: Layout
+
+    @classmethod
+    def begin(cls, arch: Arch, machine: Machine, request: Request, free: RangeSet) -> Context:
+        """Return one with nothing placed yet, in what of that free memory (physical) the request allows."""
+        usable = free.intersect([request.within])
+        layout = Layout(usable, page_size=machine.page_size, end=arch.address_end)
+        return cls(arch, machine, request, layout)
 
     @property
     def is_crash(self) -> bool:

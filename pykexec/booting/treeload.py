@@ -19,8 +19,7 @@ from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRange
-from pykexec.plan import Layout, LoadPlan, Purpose, Request
-from pykexec.purgatory import ResetMethod
+from pykexec.plan import LoadPlan, Purpose, Request
 from pykexec.values import dataclass
 
 _DTB = "dtb"
@@ -50,8 +49,8 @@ def _no_warnings(*_: object) -> Sequence[str]:
     return ()
 
 
-def _default_reset(*_: object) -> ResetMethod:
-    return ResetMethod.DEFAULT
+def _default_reset(*_: object) -> int:
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,8 @@ class TreeBoot:
     """What purgatory hands over in registers, of the addresses of tree and kernel."""
     command_line_limit: int
     """Bytes without the NUL."""
-    reset: Callable[[Machine, DeviceTree], ResetMethod] = _default_reset
+    reset: Callable[[Machine, DeviceTree], int] = _default_reset
+    """How purgatory resets the machine, in the architecture's own numbers."""
     warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
 
 
@@ -84,8 +84,8 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
         raise UsageError(what, hint=SHORTEN)
     memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
     room = RangeSet([memory.load]) if memory else free_memory(machine)
-    layout = Layout(room.intersect([request.within]), page_size=machine.page_size)
-    context = Context(boot.arch, machine, request, layout)
+    context = Context.begin(boot.arch, machine, request, room)
+    layout = context.layout
     headers = context.place_core_headers(_core_headers(context, memory)) if memory else None
     _place_kernel(context, kernel)
     initrd = context.place_initrd(
@@ -135,7 +135,7 @@ def free_memory(machine: Machine) -> RangeSet:
 def _core_headers(context: Context, memory: CrashMemory) -> bytes:
     machine = context.machine
     return elfcore.build(
-        context.arch.names.elf.machine,
+        context.arch.names.elf,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
         memory=[crash.kernel_text(machine), *crash.linear_map(machine, memory)],

@@ -194,6 +194,15 @@ def test_interfaces_without_sysfs(lab: Lab) -> None:
     assert without.calls == with_sysfs.calls
 
 
+@pytest.mark.parametrize("program", ["helper", "arm64"])
+def test_the_list_of_interfaces_is_opened_as_a_folder(program: str, lab: Lab) -> None:
+    """The flag for that is another number on each architecture, and means something else on the next."""
+    replace(lab, traced=("openat",)).run(program, "-e", sys=LOADED, results=REFUSED)
+    trace = (lab.folder / "work/trace").read_text()
+    flags = re.findall(r'openat\(\S+, "/sys/class/net", (\S+?)[,)]', trace)
+    assert [set(each.split("|")) & {"O_DIRECT", "O_DIRECTORY"} for each in flags] == [{"O_DIRECTORY"}]
+
+
 @pytest.mark.parametrize("program", ["helper", "arm64", "pykexec", "C"])
 def test_nothing_is_touched_when_nothing_is_loaded(program: str, lab: Lab) -> None:
     done = lab.run(program, "-e", sys=NOTHING)

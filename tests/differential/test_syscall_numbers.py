@@ -1,10 +1,13 @@
 """System call numbers, against the kernel's own headers (Debian's linux-libc-dev)."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pykexec import syscalls
+from tools.lab.host import PROJECT
 
 
 @pytest.mark.parametrize(
@@ -21,3 +24,19 @@ def test_numbers_are_those_of_the_kernel_headers(machine: str, bits: int, header
     lines = (Path("/usr/include") / header).read_text().splitlines()
     (number,) = (int(line.split()[2]) for line in lines if line.startswith("#define __NR_kexec_load "))
     assert syscalls.kexec_load_number(machine, bits) == number
+
+
+@pytest.mark.parametrize(
+    ("arch", "header"),
+    [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("arm64", "asm-generic/unistd.h")],
+)
+def test_the_helpers_numbers_are_those_of_the_kernel_headers(arch: str, header: str) -> None:
+    purgatory = PROJECT / "pykexec/purgatory"
+    command = ["gcc", "-E", "-P", f"-I{purgatory}/exec", str(purgatory / arch / "syscalls.h")]
+    source = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ours = dict(re.findall(r"\bNR_(\w+) = (\d+)", source))
+    theirs = dict(
+        re.findall(r"^#define __NR(?:3264)?_(\w+) (\d+)$", (Path("/usr/include") / header).read_text(), re.M)
+    )
+    assert ours == {name: theirs[name] for name in ours}
+    assert {"kexec_file_load", "kexec_load", "openat", "reboot"} <= set(ours)

@@ -2,7 +2,6 @@
 
 import hashlib
 import mmap
-import struct
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from pykexec import purgatory
 from pykexec.errors import PurgatoryError
-from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region, native
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
 from tests.emulated.machine import COM1, CPUID, PLAIN, SHA, Cpu, Outcome, run
 
 BLOB = purgatory.load_blob("x86_64")
@@ -293,47 +292,3 @@ def test_the_speed_is_set_once_where_asked() -> None:
     assert writes == [(COM1 + 3, 0x83), (COM1 + 1, 0), (COM1 + 3, 3)]
     assert outcome.serial.startswith("\x0cpurgatory: ")
     assert [write for write in start().port_writes if COM1 < write[0] < COM1 + 8] == []
-
-
-# Called by the loader
-
-
-def hash_as_the_loader_does(messages: list[bytes], cpu: Cpu) -> tuple[int, list[bytes]]:
-    """What the function returns, and the digests it leaves."""
-    code, table, data, stack, back = 0x10000, 0x20000, 0x100000, 0x30000, 0x40000
-    mark = BLOB.image.index(native.MARK)
-    rows = [struct.pack("<QQ32s", data + 0x10000 * n, len(m), b"") for n, m in enumerate(messages)]
-    memory = {
-        code: BLOB.image,
-        table: b"".join(rows),
-        stack: bytes(0xFF8) + struct.pack("<Q", back),
-        back: b"\xf4",
-        **{data + 0x10000 * n: m or b"x" for n, m in enumerate(messages)},
-    }
-    outcome = run(
-        memory,
-        code + mark + len(native.MARK),
-        back,
-        peek={table: 48 * len(messages)},
-        cpu=cpu,
-        registers={"rdi": table, "rsi": len(messages), "rsp": stack + 0xFF8, "rbx": 1, "rbp": 2, "r12": 3},
-    )
-    assert outcome.jumped
-    assert [outcome.registers[name] for name in ("rbx", "rbp", "r12", "rsp")] == [1, 2, 3, stack + 0x1000]
-    assert outcome.before == outcome.after
-    found = struct.iter_unpack("<QQ32s", outcome.memory[table])
-    return outcome.registers["rax"] & 0xFFFFFFFF, [digest for _, _, digest in found]
-
-
-@pytest.mark.slow
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.binary(max_size=300) | st.just(bytes(5000)), min_size=1, max_size=2))
-def test_the_loader_gets_what_purgatory_will_find(messages: list[bytes]) -> None:
-    as_programs_have_it = replace(SHA, cr0=0, cr4=1 << 5 | 1 << 9)
-    expected = [hashlib.sha256(message).digest() for message in messages]
-    assert hash_as_the_loader_does(messages, as_programs_have_it) == (1, expected)
-
-
-@pytest.mark.parametrize("name", ["plain", "old", "no-ssse3", "no-fxsr", "no-sse2"])
-def test_the_loader_is_told_that_the_cpu_cannot(name: str) -> None:
-    assert hash_as_the_loader_does([b"x"], CPUS[name]) == (0, [bytes(32)])

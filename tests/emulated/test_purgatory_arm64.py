@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec import purgatory
-from pykexec.purgatory import Console, ConsoleKind, Digest, Region, ResetMethod
+from pykexec.arch.arm64.psci import ResetMethod
+from pykexec.purgatory import Console, ConsoleKind, Digest, Region
 from tests.emulated.arm64 import (
     ISAR0,
     MMFR0,
@@ -164,6 +165,12 @@ def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> Non
     assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
     assert hashlib.sha256(damaged).hexdigest() in outcome.serial
     assert outcome.psci_calls == [PSCI_SYSTEM_RESET]
+
+
+def test_a_console_that_it_has_not_is_left_alone() -> None:
+    outcome = start(uart=(Console(ConsoleKind.FIRMWARE, UART), 0, 0))
+    assert outcome.jumped
+    assert outcome.serial == ""
 
 
 def test_without_digests_nothing_is_verified() -> None:

@@ -4,7 +4,6 @@ Each runs in an interpreter of its own and tells what it has imported beyond wha
 """
 
 import ast
-import os
 import subprocess
 import sys
 import tarfile
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from pykexec import initramfs
-from pykexec.purgatory import native
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER
@@ -23,7 +21,6 @@ from tests.support.uimage import uimage
 from tests.support.zboot import zboot
 
 _ROOT = Path(__file__).parents[2]
-_PURGATORY = _ROOT / "pykexec/purgatory/prebuilt/x86_64.elf"
 
 # The first argument is a folder that stands for /; nothing reaches the kernel.
 _PROGRAM = """
@@ -145,7 +142,6 @@ def test_load_of_a_bzimage(action: str, running: Path, tmp_path: Path) -> None:
     assert found.status == 0
     assert found.third_party == set()
     assert found.slow <= {"ctypes", "hashlib", "threading"}
-    assert ("hashlib" in found.slow) == (native.find(os.fspath(_PURGATORY)) is None)
     others = {
         "arch.arm64.loader",
         "arch.x86.declared",

@@ -6,9 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.arch.x86_64 import ARCH
+from pykexec.booting.context import Context
 from pykexec.errors import PlacementError
 from pykexec.memory import Placement, Range, RangeSet
-from pykexec.plan import Layout
+from pykexec.plan import Layout, Request
+from pykexec.values import replace
+from tests.support.machines import snapshot
 
 PAGE_SIZES = st.sampled_from([0x1000, 0x4000, 0x10000])
 REQUESTS = st.tuples(
@@ -16,14 +20,17 @@ REQUESTS = st.tuples(
 )
 
 
-@given(PAGE_SIZES, st.lists(REQUESTS, max_size=8))
+ENDS = st.sampled_from([0x800000, 0x8FF800, 1 << 32, 1 << 64])
+
+
+@given(PAGE_SIZES, st.lists(REQUESTS, max_size=8), ENDS)
 def test_places_are_aligned_whole_pages_in_free_memory_and_disjoint(
-    page_size: int, requests: list[tuple[int, int, Placement]]
+    page_size: int, requests: list[tuple[int, int, Placement]], end: int
 ) -> None:
     free = RangeSet(
         [Range(0x100800, 0x900000), Range(0xA00000, 0xA00800), Range(1 << 32, (1 << 32) + 0x400000)]
     )
-    layout = Layout(free, page_size=page_size)
+    layout = Layout(free, page_size=page_size, end=end)
     for index, (size, alignment, placement) in enumerate(requests):
         try:
             address = layout.place(str(index), size, alignment=alignment, placement=placement, why="test")
@@ -32,7 +39,7 @@ def test_places_are_aligned_whole_pages_in_free_memory_and_disjoint(
         layout.fill(str(index), b"x" * size)
         assert address % max(alignment, page_size) == 0
     segments = layout.segments()
-    assert all(free.covers(segment.range) for segment in segments)
+    assert all(free.covers(segment.range) and segment.range.end <= end for segment in segments)
     assert all(
         segment.memsz % page_size == 0 and segment.data.nbytes <= segment.memsz for segment in segments
     )
@@ -51,3 +58,11 @@ def test_contents_larger_than_the_place_are_refused() -> None:
     layout.place("initrd", 1, why="test")
     with pytest.raises(PlacementError, match="4097 bytes for a place of 4096"):
         layout.fill("initrd", bytes(4097))
+
+
+def test_a_loader_stays_within_the_addresses_of_its_architecture() -> None:
+    machine = snapshot("qemu-6.1-1g")
+    free = RangeSet([Range(0x10_0000, 0x20_0000), Range(1 << 32, (1 << 32) + 0x100_0000)])
+    for end, is_high in (1 << 64, True), (1 << 32, False):
+        context = Context.begin(replace(ARCH, address_end=end), machine, Request(), free)
+        assert (context.layout.place("kernel", 0x10_0000, why="test") >= 1 << 32) is is_high

@@ -1,12 +1,12 @@
-"""What the loader hashes, with purgatory's own code where this machine's CPU can, and without."""
+"""What the loader hashes, and what purgatory is told."""
 
 import hashlib
 import io
 import os
 import struct
 import threading
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from pykexec import purgatory
 from pykexec.errors import PurgatoryError
 from pykexec.files import FileData
+from pykexec.formats.elfheader import Encoding
 from pykexec.loader import plan_load
 from pykexec.plan import Purpose, Request
-from pykexec.purgatory import Region, native
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
+from pykexec.values import replace
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot
@@ -38,11 +40,12 @@ def test_each_byte_that_is_loaded_is_hashed_once_and_no_padding(
 ) -> None:
     hashed: list[memoryview] = []
 
-    def count(messages: Sequence[memoryview]) -> list[bytes]:
-        hashed.extend(messages)
-        return [bytes(32)] * len(messages)
+    def count(data: memoryview) -> object:
+        hashed.append(data)
+        return hash_of(data)
 
-    monkeypatch.setattr(purgatory, "_hash", lambda: count)
+    hash_of = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", count)
     initrd = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * (9 << 18))
     plan = plan_load(snapshot(machine), Request(MACHINES[machine], purpose=purpose, initrd=initrd))
     loaded = [segment for segment in plan.segments if segment.name != "purgatory"]
@@ -89,21 +92,37 @@ def test_a_purgatory_without_anything_to_load_is_refused(shipped: Path) -> None:
     assert error.value.hint == "install pykexec again"
 
 
-def test_what_has_no_function_for_programs(tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.touch()
-    for file in _PREBUILT / "arm64.elf", empty, tmp_path, tmp_path / "missing":
-        assert native.find(os.fspath(file)) is None
+def test_a_purgatory_for_another_machine_is_refused(shipped: Path) -> None:
+    shipped.write_bytes((_PREBUILT / "arm64.elf").read_bytes())
+    with pytest.raises(PurgatoryError, match=r"x86_64\.elf is not a purgatory of version"):
+        purgatory.load_blob("x86_64")
 
 
-def test_a_function_that_hashes_wrongly_is_not_used(tmp_path: Path) -> None:
-    code = bytearray((_PREBUILT / "x86_64.elf").read_bytes())
-    constant = (0x428A2F98).to_bytes(4, "little")  # FIPS 180-4, 4.2.2: the first one
-    assert code.count(constant) == 1
-    code[code.find(constant)] ^= 1
-    file = tmp_path / "x86_64.elf"
-    file.write_bytes(code)
-    assert native.find(os.fspath(file)) is None
+BUILT_FOR_32_BITS: dict[str, dict[str, Any]] = {
+    "entry": {"jump_to": 1 << 32},
+    "argument": {"arguments": (1, 1 << 32)},
+    "console": {"console": Console(ConsoleKind.UART_8250_MMIO, 1 << 32)},
+    "way back": {"jump_back_digits": 1 << 32},
+    "backup": {"backup": Backup(0, 0xFFFF_F000, 0x2000)},
+    "region": {"digests": [Digest("initrd", 0xFFFF_F000, 0x1001, bytes(32))]},
+}
+
+
+@pytest.mark.parametrize("what", BUILT_FOR_32_BITS)
+def test_what_does_not_fit_a_word_is_refused(what: str) -> None:
+    """Purgatory takes the low word of its fields, which are of 64 bits on all machines."""
+    settings = {"jump_to": 0, "arguments": (), "digests": (), **BUILT_FOR_32_BITS[what]}
+    blob = purgatory.load_blob("x86_64")
+    assert purgatory.build(blob, **settings)
+    with pytest.raises(PurgatoryError, match=r"0x1[0-9a-f]{8}, which does not fit this machine's 32 bits"):
+        purgatory.build(replace(blob, encoding=Encoding(32, "little")), **settings)
+
+
+def test_the_last_bytes_that_a_word_can_name() -> None:
+    blob = replace(purgatory.load_blob("x86_64"), encoding=Encoding(32, "little"))
+    last = Digest("initrd", 0xFFFF_F000, 0x1000, bytes(32))
+    backup = Backup(0, 0xFFFF_F000, 0x1000)
+    assert purgatory.build(blob, jump_to=0xFFFF_FFFF, arguments=(), digests=[last], backup=backup)
 
 
 @pytest.mark.parametrize("possible", [0, 1])
@@ -130,14 +149,3 @@ def test_hashing_where_no_more_threads_can_be_started(
         for at in range(0, len(data), 4 << 20)
     ]
     assert not any(thread.is_alive() for thread in started)
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_hashing_without_it(machine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(purgatory, "_PREBUILT", os.fspath(tmp_path))
-    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", machine)))
-    data = os.urandom(10 << 20)
-    digests = purgatory.digest_regions([Region("initrd", 0, memoryview(data))])
-    assert [digest.sha256 for digest in digests] == [
-        hashlib.sha256(data[each.address : each.address + each.size]).digest() for each in digests
-    ]

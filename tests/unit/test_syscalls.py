@@ -40,9 +40,7 @@ def segment(address: int, memsz: int, data: memoryview) -> Segment:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 2**52 - 1), st.integers(1, 2**20), st.binary(max_size=300)), max_size=16
-    )
+    st.lists(st.tuples(st.integers(0, 2**51), st.integers(1, 2**20), st.binary(max_size=300)), max_size=16)
 )
 def test_kernel_sees_the_segments(contents: list[Loaded]) -> None:
     kernel = FakeKernel()
@@ -117,7 +115,47 @@ def test_relatives_share_their_numbers(one: tuple[str, int], other: tuple[str, i
     assert syscalls.kexec_load_number(*one) == syscalls.kexec_load_number(*other)
 
 
-@pytest.mark.parametrize(("machine", "bits"), [("x86_64", 32), ("aarch64", 32), ("vax", 32), ("", 64)])
+@pytest.mark.parametrize(
+    ("machine", "bits"),
+    [("x86_64", 32), ("aarch64", 32), ("i686", 64), ("alpha", 64), ("vax", 32), ("", 64)],
+)
 def test_unknown_machines_are_refused(machine: str, bits: int) -> None:
     with pytest.raises(PykexecError, match=f"on {machine} from a {bits}-bit process"):
         syscalls.kexec_load_number(machine, bits)
+
+
+@pytest.mark.parametrize("machine", ["vax", "i686"])
+def test_a_machine_without_the_call_for_files(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a kernel without it answers."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", machine)))
+    with pytest.raises(OSError, match=r".") as caught:
+        syscalls.kexec_file_load(3, -1, b"", 0, call=FakeKernel())
+    assert caught.value.errno == errno.ENOSYS
+
+
+ADDRESSES = st.integers(0, 1 << 52).map(lambda page: page << 12) | st.sampled_from(
+    [(1 << 32) - 4096, 1 << 32]
+)
+
+
+@given(ADDRESSES, st.lists(st.tuples(ADDRESSES, st.integers(1, 1 << 22)), max_size=3))
+def test_what_a_word_of_32_bits_would_cut_is_refused(entry: int, places: list[tuple[int, int]]) -> None:
+    segments = [segment(address, pages << 12, memoryview(b"")) for address, pages in places]
+    # As the fields of struct kexec_segment would hold it.
+    cut = ctypes.c_uint32(entry).value != entry or any(
+        ctypes.c_uint32(last).value != last
+        for each in segments
+        for last in (each.address, each.address + each.memsz - 1)
+    )
+    if cut:
+        with pytest.raises(PykexecError, match="beyond the addresses of a 32-bit process") as error:
+            syscalls.require_words(entry, segments, 32)
+        named = f"the entry point {entry:#x}" if entry >> 32 else "segment kernel ends at 0x"
+        assert named in str(error.value)
+    else:
+        syscalls.require_words(entry, segments, 32)
+
+
+def test_a_load_of_this_process_is_checked_too() -> None:
+    with pytest.raises(PykexecError, match="the entry point"):
+        syscalls.kexec_load(1 << 64, [], 0, call=FakeKernel())
