@@ -64,8 +64,7 @@ def trace(arch: str | None = None) -> Seen:
 
     Raises PykexecError when the package cannot be imported without its environment.
     """
-    own, foreign = reachable(arch or own_architecture())
-    return _watch(own, foreign, arch or own_architecture())
+    return _watch(*reachable(arch or own_architecture()))
 
 
 def own_architecture() -> str:
@@ -188,7 +187,7 @@ print(extensions, file=output)
 """
 
 
-def _watch(own: Sequence[str], foreign: Sequence[Import], arch: str) -> Seen:
+def _watch(own: Sequence[str], foreign: Sequence[Import]) -> Seen:
     paths = _package_paths()
     program = _PROGRAM.format(
         blocked=_blocked(),
@@ -215,17 +214,16 @@ def _watch(own: Sequence[str], foreign: Sequence[Import], arch: str) -> Seen:
     modules = [Module(name, Path(file)) for name, _, file in (line.partition("\t") for line in lines)]
     return Seen(
         interpreter=Path(program_file),
-        modules=tuple(each for each in modules if not _of_another(each.name, arch)),
+        modules=tuple(each for each in modules if not _of_another(each.name, own)),
         library=Path(library),
         extensions=Path(extensions),
         paths=paths,
     )
 
 
-def _of_another(name: str, arch: str) -> bool:
-    """Whether the module belongs to another architecture than that."""
-    parts = name.split(".")
-    return parts[:2] == ["pykexec", "arch"] and len(parts) > 2 and parts[2] != arch
+def _of_another(name: str, own: Sequence[str]) -> bool:
+    """Whether the module is one of another architecture, which the help has imported to name it."""
+    return name.startswith("pykexec.arch.") and name not in own
 
 
 def _package_paths() -> tuple[Path, ...]:
