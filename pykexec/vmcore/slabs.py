@@ -12,7 +12,7 @@ from pykexec.vmcore.dump import Dump
 from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
-_GROUPS_MAX = 192
+_GROUPS_MAX = 512
 """Groups of struct page, of one page each, that are looked at."""
 _IN_GROUP_MAX = 256
 """Pages of slabs that a group may tell of: more than it has itself, where it has the head of a large one."""

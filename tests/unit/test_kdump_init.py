@@ -386,6 +386,15 @@ def test_a_look_that_takes_its_time(tmp_path: Path) -> None:
 
 # A makedumpfile that does not come to its end, or does not know the kernel
 
+# Two hundred times as fast as ours.
+_FAST_CLOCK = """
+sleep() {
+    command sleep 0.1
+    read -r now rest < ROOT/proc/uptime
+    echo "$((${now%.*} + 20)).00 1" > ROOT/run/uptime
+    mv ROOT/run/uptime ROOT/proc/uptime
+}
+"""
 _ROOM = "df() { echo x 1 1 999999 1% /mnt; }\n"
 _SPIN = "while :; do :; done"
 _HANGS = ["sleep 1000", _SPIN, f"sh -c '{_SPIN}; :'"]
@@ -401,7 +410,7 @@ def still_running(root: Path) -> list[int]:
 @pytest.mark.parametrize("settings", [_SETTINGS, _GZIP], ids=["file", "stream"])
 def test_a_makedumpfile_that_does_not_end(hangs: str, settings: Settings, tmp_path: Path) -> None:
     """It is ended, with all that it started; then memory is copied."""
-    capture = Capture(tmp_path, settings, dies=hangs, replaced=_CLOCK + _ROOM)
+    capture = Capture(tmp_path, settings, dies=hangs, replaced=_FAST_CLOCK + _ROOM)
     said = capture.run("main")
     assert "copying all of memory instead" in said
     assert said[-3:] == ["saving vmcore complete", "rebooting", "ends: reboot"]
@@ -419,7 +428,7 @@ def test_nothing_comes_to_its_end(way: Way, tmp_path: Path) -> None:
     to = _DISK if way is Way.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
     hangs = f"cp() {{ {_SPIN}; }}\n"
     settings = replace(_SETTINGS, failure_action=Action.POWEROFF)
-    capture = Capture(tmp_path, settings, to, dies=_SPIN, replaced=_CLOCK + _ROOM + hangs)
+    capture = Capture(tmp_path, settings, to, dies=_SPIN, replaced=_FAST_CLOCK + _ROOM + hangs)
     said = capture.run("main")
     assert said[-3:] == ["the dump was not saved: poweroff", "powering off", "ends: poweroff"]
     assert "saving vmcore failed" in said
@@ -427,9 +436,17 @@ def test_nothing_comes_to_its_end(way: Way, tmp_path: Path) -> None:
     assert still_running(tmp_path) == []
 
 
+def test_what_comes_to_its_end_in_time_is_let_alone(tmp_path: Path) -> None:
+    """Also where whoever watches over it is woken too early, as by the end of what it waits with."""
+    woken = "sleep() { command sleep 0.1; return 1; }\n"
+    said = Capture(tmp_path, dies="sleep 2", replaced=woken).run("main")
+    assert "saving vmcore complete" in said
+    assert not any("not done" in line for line in said)
+
+
 def test_a_log_that_does_not_come(tmp_path: Path) -> None:
     spins = f'makedumpfile() {{ [ "$1" != --dump-dmesg ] || {_SPIN}; sh ROOT/makedumpfile "$@"; }}\n'
-    capture = Capture(tmp_path, replaced=_CLOCK + spins)
+    capture = Capture(tmp_path, replaced=_FAST_CLOCK + spins)
     said = capture.run("main")
     assert "saving vmcore-dmesg.txt failed" in said
     assert "saving vmcore complete" in said
@@ -459,7 +476,7 @@ def test_a_watchdog_ends_what_nothing_else_can(stuck: bool, tmp_path: Path) -> N
     (tmp_path / "dev").mkdir()
     ours, its = os.openpty()
     (tmp_path / "dev/watchdog0").symlink_to(os.ttyname(its))
-    unending = f"{_CLOCK}end() {{ :; }}\n" if stuck else ""
+    unending = f"{_FAST_CLOCK}end() {{ :; }}\n" if stuck else ""
     capture = Capture(tmp_path, dies="sleep 2" if stuck else "", replaced=unending)
     fed = bytearray()
     reader = threading.Thread(target=_read_all, args=(ours, fed))
