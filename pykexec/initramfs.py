@@ -17,11 +17,10 @@ from pykexec.formats import magic
 from pykexec.memory import GIB, KIB, MIB, align_up
 from pykexec.values import dataclass
 
-ALIGNMENT = 4
-"""A cpio archive has to begin at a multiple of it (init/initramfs.c write_buffer, lib/earlycpio.c)."""
 PADDING = 512
-"""Between two archives. The kernel would be content with `ALIGNMENT`; but this is the block in which cpio(1)
-pads its archives and reads, so that one call after another still finds each archive in the chain."""
+"""Between two archives. The kernel would be content with multiples of 4 (init/initramfs.c write_buffer,
+lib/earlycpio.c); but this is the block in which cpio(1) pads its archives and reads, so that one call after
+another still finds each archive in the chain."""
 
 _HEADER = 110
 _ENTRIES_MAX = 1 << 18

@@ -270,7 +270,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "-t --type",
         "format",
-        "Take KERNEL for this type of file only (see --help).",
+        "Take KERNEL for this type of file only (see Types of kernel).",
         group=LOADING,
         metavar="TYPE",
     ),

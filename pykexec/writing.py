@@ -18,11 +18,11 @@ from typing import BinaryIO
 from pykexec.errors import FileError, privilege_hint
 from pykexec.values import dataclass
 
-_LINKS_MAX = 40  # MAXSYMLINKS, include/linux/namei.h
+LINKS_MAX = 40  # MAXSYMLINKS, include/linux/namei.h
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_BYTES = 4
-_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NAME_KEPT = 100  # of a file's name in that of its unfinished copy: NAME_MAX is 255 bytes
 
 
@@ -102,7 +102,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
         with opened_folder(place.parent, Path("/"), make=True) as parent:
             with suppress(FileExistsError):
                 os.mkdir(place.name, 0o700, dir_fd=parent)
-            with _opened(os.open(place.name, _FOLDER, dir_fd=parent)) as folder:
+            with opened_below(place.name, parent) as folder:
                 status = os.fstat(folder)
                 if status.st_uid != os.geteuid():
                     raise FileError(
@@ -228,7 +228,7 @@ def look(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") ->
 def follow(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> Found | None:
     """Return what the name stands for below `root` after all links; None for nothing. Raises FileError."""
     place, top = _absolute(path), Path(root).absolute()
-    for _ in range(_LINKS_MAX):
+    for _ in range(LINKS_MAX):
         found = look(place, root=top)
         if found is None or found.link is None:
             return found
@@ -246,10 +246,7 @@ def read_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/
     if found is None or not stat.S_ISREG(found.status.st_mode):
         return None
     try:
-        with (
-            opened_folder(place.parent, Path(root)) as folder,
-            os.fdopen(os.open(place.name, _OLD_FILE, dir_fd=folder), "rb") as file,
-        ):
+        with opened_folder(place.parent, Path(root)) as folder, opened_file(place.name, folder) as file:
             return file.read()
     except OSError as error:
         raise _failure(f"cannot read {place}", error) from error
@@ -302,14 +299,6 @@ def _failure(what: str, error: OSError) -> FileError:
 
 
 @contextmanager
-def _opened(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def opened_folder(path: Path, root: Path = Path("/"), *, make: bool = False) -> Iterator[int]:
     """Open a folder below a root, as it would be found by a process that has this root.
 
@@ -334,7 +323,7 @@ def opened_folder(path: Path, root: Path = Path("/"), *, make: bool = False) -> 
                 chain.append(_open_below(name, chain[-1], make=make))
                 continue
             links += 1
-            if links > _LINKS_MAX:
+            if links > LINKS_MAX:
                 raise FileError(f"{path}: too many links")
             if target.startswith("/"):
                 while len(chain) > 1:
@@ -344,6 +333,29 @@ def opened_folder(path: Path, root: Path = Path("/"), *, make: bool = False) -> 
     finally:
         for descriptor in chain:
             os.close(descriptor)
+
+
+@contextmanager
+def opened_below(name: str, folder: int) -> Iterator[int]:
+    """Open a folder in a folder that is open; a link is not followed. Raises OSError."""
+    descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opened_file(name: str, folder: int) -> Iterator[BinaryIO]:
+    """Open a regular file in a folder that is open, to read it.
+
+    A link is not followed, and nobody is waited for who would write to a pipe. Raises OSError, and FileError
+    for what is no regular file.
+    """
+    with os.fdopen(os.open(name, _OLD_FILE, dir_fd=folder), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileError(f"{name} is no regular file")
+        yield file
 
 
 def _open_below(name: str, folder: int, *, make: bool) -> int:

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import enum
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from pykexec.errors import FileError, MachineError
 from pykexec.files import FileData
+from pykexec.kdump import programs
 from pykexec.kdump.config.settings import Collector
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import KIB
 
-FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
-"""Where the program is looked for."""
 PROGRAM_MAX = 32 << 20
 """Bytes of a program that is read."""
 NEWEST_KERNEL = (7, 2)
@@ -31,7 +29,6 @@ NEWEST_KERNEL = (7, 2)
 ZERO_PAGES = 1
 CACHE, PRIVATE_CACHE, USER_DATA, FREE = 2, 4, 8, 16
 """makedumpfile(8), -d: what is left out."""
-EVERYTHING = 31
 
 
 class Effect(enum.Enum):
@@ -219,7 +216,7 @@ def packaged(version: str) -> Program | None:
 
 def installed(program: str = "makedumpfile") -> Program | None:
     """The running system's; None where it is not there."""
-    path = shutil.which(program, path=":".join(FOLDERS))
+    path = programs.find(program)
     if path is None:
         return None
     try:

@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 from pykexec import __version__, roff
 from pykexec.kdump.files import STATE
 
-_DATE = "2026-11-28"
+_DATE = "2026-11-30"
 """When what is written here was last changed."""
 
 _DESCRIPTION = (
@@ -25,12 +25,20 @@ _FILES = (
     ("/etc/sysconfig/kdump", "Without /etc/kdump.conf: that of openSUSE."),
     ("/etc/default/pykdump", "PYKDUMP_ARGS: options of start for the service."),
     (str(STATE), "Capture images, and what has been proven."),
+    ("/run/pykdump", "What is loaded."),
     ("/etc/systemd/system/pykdump.service", "The service, from pykdump install."),
 )
 _EXIT_STATUS = (
     ("0", "Done."),
-    ("1", "It failed, or wrong usage. Of doctor: armed, with warnings. Of dmesg: records are damaged."),
-    ("3", "Of status and doctor: a crash will leave no dump."),
+    (
+        "1",
+        "It failed, or wrong usage. Of doctor: armed, but something is wrong, or the console's log does not"
+        " tell. Of dmesg and info: the dump is damaged.",
+    ),
+    (
+        "3",
+        "Of status and doctor: a crash will leave no dump, or did not. Of doctor, too: that cannot be told.",
+    ),
 )
 _EXAMPLES = (
     (

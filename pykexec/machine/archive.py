@@ -161,7 +161,7 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:])
     digits = field.partition(b"\0")[0].strip()
     if not digits.isdigit() and digits:
-        raise ValueError("a header's number is none")
+        raise ValueError("a header has no number where one belongs")
     return int(digits or b"0", 8)
 
 

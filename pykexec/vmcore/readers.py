@@ -2,14 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from pykexec.kdump import makedumpfile
+from pykexec.kdump import makedumpfile, programs
 from pykexec.kdump.makedumpfile import Effect, Fit, Kernel, Program
 from pykexec.kdump.packages import DPKG_STATUS, debian_version
 from pykexec.vmcore import paging
@@ -49,8 +48,8 @@ class Reader:
 
 
 def _crash_installed() -> tuple[int, ...] | None:
-    path = shutil.which("crash", path=":".join(makedumpfile.FOLDERS))
-    return None if path is None else _packaged_crash() or _asked(path)
+    path = programs.find("crash")
+    return None if path is None else _packaged_crash() or _asked(str(path))
 
 
 def _packaged_crash() -> tuple[int, ...]:

@@ -961,6 +961,11 @@ CANNOT_TELL = [
         "did not look for it",
     ),
     Case("V4", {**OURS, **PROGRAMS}, "only the machine itself"),
+    Case(
+        "V4",
+        {**OURS, **PROGRAMS, "usr/bin/makedumpfile": None, "usr/local/sbin/makedumpfile": ""},
+        "only the machine itself",
+    ),
     Case("V4", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "switched off"),
     Case("S15", {**TWO_DISKS, **UNPROVEN}, "another's capture image", console=None),
     Case("L15", {"run/pykdump/loaded.json": None}, "no receipt"),

@@ -20,7 +20,6 @@ TEXT = st.sampled_from(
 VALUE = st.one_of(WORD, TEXT.map(lambda text: text + b"\0"), st.binary(max_size=9))
 NAMES = ("phandle", "target", "target-path", "label", "a")
 NODES = ("fragment@0", "__overlay__", "__symbols__", "__fixups__", "__local_fixups__", "a")
-BOTH = st.sampled_from((*NAMES, *NODES))
 
 
 def trees() -> st.SearchStrategy[dict[str, Any]]:

@@ -13,6 +13,7 @@ from pykexec import __version__, writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
+from pykexec.kdump import programs as installed
 from pykexec.kdump.capture import destination, login, script_settings, watchdog
 from pykexec.kdump.capture.destination import Destination, Way
 from pykexec.kdump.capture.errors import OutOfReach
@@ -21,7 +22,6 @@ from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
-_FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named as people here tell the time
 # Modules that the file systems ask for by a name that may be in the kernel itself (request_module).
@@ -163,7 +163,7 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
             wanted[name if name.startswith("/") else f"/usr/bin/{name}"] = _found(
                 name, "correct the configuration"
             )
-    log_reader = _find("vmcore-dmesg")
+    log_reader = installed.find("vmcore-dmesg")
     if log_reader and _starts_with(log_reader, b"\x7fELF"):
         wanted["/usr/sbin/vmcore-dmesg"] = log_reader
     return {**wanted, **_interpreters(wanted.values())}
@@ -291,20 +291,10 @@ def _loaded() -> frozenset[str]:
 
 
 def _found(name: str, hint: str) -> Path:
-    file = _find(name)
+    file = installed.find(name)
     if file is None:
         raise FileError(f"{name} is not there, and the capture image needs it", hint=hint)
     return file
-
-
-def _find(name: str) -> Path | None:
-    places = [Path(each) for each in places_of(name)]
-    return next((each for each in places if each.is_file() and os.access(each, os.X_OK)), None)
-
-
-def places_of(name: str) -> Sequence[str]:
-    """Where a program may be, by its name or path."""
-    return [name] if "/" in name else [f"{folder}/{name}" for folder in _FOLDERS]
 
 
 def _starts_with(file: Path, magic: bytes) -> bool:

@@ -34,8 +34,10 @@ def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json
     """Say whether a crash will leave a dump, and what stands in the way; the likeliest thing first.
 
     A console's log is judged alone, as it may be of another machine: name its machine, too, with --machine
-    (/ for this one). Exit status: 0 armed, or with a log alone: the dump was saved; 1 with warnings; 3 there
-    will be, or was, no dump.
+    (/ for this one).
+
+    Exit status: 0 armed; 1 armed, but something is wrong; 3 not armed, or that cannot be told. Of a log
+    alone: 0 the dump was saved; 1 the log does not tell; 3 it was not.
     """
     if console is None:
         return _examine(snapshot, None, everything=everything, as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pykexec.kdump import crashkernel
+from pykexec.kdump import crashkernel, programs
 from pykexec.kdump.crashkernel import Clause
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command, run, write
@@ -12,7 +12,6 @@ from pykexec.kdump.doctor.shell import NO_COMMAND, Command, run, write
 START = run("pykdump", "start")
 REBOOT = run("reboot")
 
-_FOLDERS = ("usr/sbin", "usr/bin", "sbin")
 _GRUB_FOLDER = "/etc/default/grub.d"
 _GRUB_FILE = f"{_GRUB_FOLDER}/pykdump.cfg"
 # deb-control(5), Package; what else packages are called begins and goes on no other way.
@@ -65,4 +64,4 @@ def ways(facts: Facts, *lines: str) -> str:
 
 def has(facts: Facts, program: str) -> bool:
     """Whether a program is there, as far as that is known."""
-    return any(facts.places.size(f"/{folder}/{program}") is not None for folder in _FOLDERS)
+    return any(facts.places.size(each) is not None for each in programs.places(program))

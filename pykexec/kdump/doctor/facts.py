@@ -59,7 +59,7 @@ FACTS = (
     "proc/sys/kernel/sysrq",
     "proc/sys/kernel/unknown_nmi_panic",
     "proc/xen/capabilities",
-    "run/pykdump/loaded.json",
+    str(receipts.LOADED).lstrip("/"),
     "sys/block/dm-*/dm/name",
     "sys/block/dm-*/dm/uuid",
     "sys/block/dm-*/slaves/*/dm/uuid",
@@ -78,7 +78,7 @@ FACTS = (
     "usr/lib/udev/rules.d/*kexec*.rules",
     "var/lib/dpkg/status",
     "var/lib/kdump/vmcore-creation.status",
-    "var/lib/pykdump/proven.json",
+    str(receipts.PROVEN).lstrip("/"),
     "var/log/audit/audit.log",
 )
 """The files read besides those of `Machine`, for snapshots."""
@@ -90,7 +90,6 @@ _LARGE = ("var/lib/dpkg/status",)
 _LIST_MAX = 1 << 20
 """Of modules and of mounts."""
 _LINE_MAX = 1024  # kernel/printk/internal.h: PRINTKRB_RECORD_MAX
-_RECEIPT_MAX = 1 << 20
 _RELEASE = re.compile(r"[\w.+~-]{1,100}")
 
 
@@ -417,7 +416,7 @@ class Facts:
         return self._receipt(receipts.PROVEN)
 
     def _receipt(self, path: Path) -> Receipt | None:
-        text = read_text(self.machine.root, str(path).lstrip("/"), _RECEIPT_MAX)
+        text = read_text(self.machine.root, str(path).lstrip("/"), receipts.SIZE_MAX)
         return None if text is None else receipts.parse(text)
 
     # A capture that failed

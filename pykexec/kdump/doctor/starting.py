@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pykexec.errors import FileError, PykexecError
+from pykexec.kdump import programs
 from pykexec.kdump.capture import contents, destination, image
 from pykexec.kdump.capture.errors import OutOfReach
 from pykexec.kdump.config.settings import Settings, TargetKind
@@ -83,7 +84,7 @@ def _programs(facts: Facts, settings: Settings) -> Sequence[str]:
 
 def _require_program(facts: Facts, name: str) -> None:
     """Raises FileError for a program that is known to be missing."""
-    paths = image.places_of(name)
+    paths = programs.places(name)
     # All are asked: a snapshot's listing has what was asked.
     there = [facts.places.size(path) is not None for path in paths]
     if all(facts.places.tells(path) for path in paths) and not any(there):

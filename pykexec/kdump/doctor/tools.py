@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pykexec.errors import PykexecError
-from pykexec.kdump import makedumpfile
+from pykexec.kdump import makedumpfile, programs
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
@@ -43,9 +43,6 @@ def _notes_on_the_line(facts: Facts) -> tuple[str, ...]:
         return ()
 
 
-_BIN_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
-
-
 def _collector(facts: Facts) -> Judgement:
     if facts.settings is None:
         return unknown(facts.unconfigured)
@@ -54,8 +51,7 @@ def _collector(facts: Facts) -> Judgement:
         return fine(f"a command of its own: {facts.settings.collector.command[:200]}")
     if not facts.places.are_known:
         return unknown("programs are not in a snapshot")
-    paths = [program] if "/" in program else [f"{folder}/{program}" for folder in _BIN_FOLDERS]
-    found = next((path for path in paths if facts.places.size(path) is not None), None)
+    found = next((path for path in programs.places(program) if facts.places.size(path) is not None), None)
     if found:
         return fine(found)
     package = program.rpartition("/")[2]
@@ -117,8 +113,7 @@ def makedumpfile_fit(facts: Facts) -> Fit:
 
 def _by_program(facts: Facts) -> Program | None:
     named = facts.settings.collector.program if facts.settings else ""
-    paths = [named] if "/" in named else [f"{folder}/makedumpfile" for folder in _BIN_FOLDERS]
-    for path in paths:
+    for path in programs.places(named if "/" in named else "makedumpfile"):
         size = facts.places.size(path)
         if size is not None and 0 < size <= makedumpfile.PROGRAM_MAX and facts.places.can_be_read:
             found = makedumpfile.program_in(bytes(facts.places.open(path, "program").data))

@@ -135,13 +135,10 @@ def _opened(folder: Path) -> Iterator[int]:
 @contextmanager
 def _opened_dump(name: str, base: int) -> Iterator[int]:
     """Open a dump's folder. Raises OSError, and FileError where others have made it."""
-    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
-    try:
-        if not _is_private_folder(os.fstat(folder)):
+    with writing.opened_below(name, base) as folder:
+        if not trust.is_private(os.fstat(folder)):
             raise FileError(f"others than root can change what is in {name}")
         yield folder
-    finally:
-        os.close(folder)
 
 
 def _is_private_folder(status: os.stat_result) -> bool:
@@ -160,11 +157,10 @@ def _sizes(folder: int) -> dict[str, int]:
 
 @contextmanager
 def _opened_file(name: str, folder: int) -> Iterator[BinaryIO]:
-    """Open a regular file, without waiting for whoever writes to a pipe. Raises OSError, and FileError."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
-        if not _is_our_file(os.fstat(file.fileno())):
-            raise FileError(f"{name} is no regular file of root's")
+    """Open a regular file of root's. Raises OSError, and FileError."""
+    with writing.opened_file(name, folder) as file:
+        if not trust.is_ours(os.fstat(file.fileno())):
+            raise FileError(f"{name} is not root's")
         yield file
 
 

@@ -40,14 +40,11 @@ class _Folder:
         return f"/proc/self/fd/{self.descriptor}/{name}"
 
     def finish(self, name: str) -> None:
-        """Give a file its name, now that it is whole and on the disk. Raises OSError."""
+        """Give a file its name, now that it is whole and on the disk. Raises OSError, FileError."""
         unfinished = _UNFINISHED[name]
-        file = os.open(unfinished, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor)
-        try:
-            os.fchmod(file, 0o600)
-            os.fsync(file)
-        finally:
-            os.close(file)
+        with writing.opened_file(unfinished, self.descriptor) as file:
+            os.fchmod(file.fileno(), 0o600)
+            os.fsync(file.fileno())
         os.rename(unfinished, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         os.fsync(self.descriptor)  # fsync(2): a name is in the folder, not in the file
 
@@ -115,7 +112,7 @@ def _new_folder(base: Path, name: str) -> Iterator[_Folder]:
                 os.mkdir(taken, 0o700, dir_fd=parent)
                 break
         try:
-            with _opened(taken, parent) as descriptor:
+            with writing.opened_below(taken, parent) as descriptor:
                 os.fchmod(descriptor, 0o700)
                 made = _Folder(base / taken, descriptor)
                 try:
@@ -128,16 +125,6 @@ def _new_folder(base: Path, name: str) -> Iterator[_Folder]:
             with suppress(OSError):
                 os.rmdir(taken, dir_fd=parent)
             raise
-
-
-@contextmanager
-def _opened(name: str, parent: int) -> Iterator[int]:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=parent)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _copy(device: Path, size: int, to: _Folder) -> None:

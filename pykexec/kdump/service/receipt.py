@@ -22,7 +22,8 @@ LOADED = Path("/", RECEIPT)
 PLAN = Path("/run/pykdump/plan.json")
 """What of it went where, as `pykexec --dry-run --json` shows it."""
 PROVEN = STATE / "proven.json"
-_SIZE_MAX = MIB
+SIZE_MAX = MIB
+"""Bytes of a receipt's file that are read."""
 _MODE = 0o600  # addresses that the kernel tells root alone, and what the last test waits for
 
 
@@ -172,7 +173,7 @@ def load_json(path: Path) -> dict[str, object] | None:
     """Return the object in a file; None where there is none. Raises FileError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return _object(file.read(_SIZE_MAX).decode("utf-8", "replace"))
+            return _object(file.read(SIZE_MAX).decode("utf-8", "replace"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

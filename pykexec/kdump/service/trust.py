@@ -7,10 +7,10 @@ import shlex
 import stat
 from pathlib import Path
 
+from pykexec import writing
 from pykexec.errors import FileError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_LINKS_MAX = 40  # MAXSYMLINKS, include/linux/namei.h
 
 
 def is_ours(status: os.stat_result) -> bool:
@@ -40,7 +40,7 @@ def require_private(path: str, what: str) -> None:
             status = place.lstat()
             if stat.S_ISLNK(status.st_mode):
                 links += 1
-                _require(is_ours(status) and links <= _LINKS_MAX, place, what, path)
+                _require(is_ours(status) and links <= writing.LINKS_MAX, place, what, path)
                 target = place.readlink()
                 place = Path("/") if target.is_absolute() else place.parent
                 waiting += reversed(target.parts[1:] if target.is_absolute() else target.parts)
