@@ -17,25 +17,54 @@ _NAMES = (
     r"|(?:api|access|private|account|shared)[_-]?key"
 )
 """What is in the names of secrets. secretmem.enable= and token-timeout= (crypttab(5)) hold none."""
-_SHORT_NAMES = r"(?<![A-Za-z0-9])(?:pass|pwd?|sig)2?"  # mount.cifs(8), and signed URLs
-_VALUE = r"""(?:"[^"\n]*"|'[^'\n]*'|[^\s"'\0])+"""
-NAMED = re.compile(rf"(?i:(?:{_NAMES})[\w./-]*|{_SHORT_NAMES})\+?=")
-"""The end of a secret's name, and the sign of its value."""
+_SHORT_NAMES = r"(?<![A-Za-z0-9])(?:pass|(?:ssh)?pwd?|psk|pin|sig)2?"  # mount.cifs(8), and signed URLs
+_REST = r"[\w./-]{0,80}"
+"""What may follow in a name; with an end, so that a text of nothing but names takes linear time."""
+_QUOTED = r"""(?:"[^"\n]*"|'[^'\n]*')"""
+_VALUE = rf"""(?:{_QUOTED}(?=,?[\s}}\]])|(?:{_QUOTED}|[^\s"'\0])+)"""
+NAMED = re.compile(rf"(?i:(?:{_NAMES}){_REST}|{_SHORT_NAMES})\}}?[+:]?=")
+"""The end of a secret's name, and the sign of its value; a udev rule's ENV{NAME} is a name, too."""
+_COMMAND_BEGINS = r"(?:^|[;&|{]|\b(?:then|else|do)\b)[ \t]*"
 
 _PATTERNS = (
     # NAME=VALUE: shell assignments, kernel parameters, options of mounts, queries of URLs
     re.compile(rf"({NAMED.pattern})({_VALUE})"),
+    # "NAME=VALUE ...": a parameter as a whole in quotes, kernel/params.c
+    re.compile(rf"((?<![^\s])\"[\w.-]{{0,80}}{NAMED.pattern})([^\"\n]+)"),
+    # NAME = VALUE, NAME= "VALUE": where a shell does not take it for an assignment, people do
+    re.compile(rf"({NAMED.pattern[:-1]}(?:[ \t]{{1,80}}=[ \t]{{0,80}}|=[ \t]{{1,80}}(?=[\"'])))({_VALUE})"),
+    # "NAME": "VALUE", as in JSON and YAML, and headers of HTTP
+    re.compile(
+        rf"((?i:(?:passw|passphrase|secret|token|credential|api[_-]?key)[\w-]{{0,80}})"
+        rf"\\?[\"']?:(?:[ \t]{{1,80}}|(?![/:])))({_QUOTED}|\\\"[^\"\n]*\"|[^\s\"',}}]+)"
+    ),
+    re.compile(r"((?i:authorization|cookie):[ \t]{0,80})([^\s\"'][^\"'\n]*)"),
     # SCHEME://USER:PASSWORD@HOST; a port, which a path may follow, is no password
-    re.compile(r"(://[^\s/\"'@:]*:)(?!\d{1,5}/)(\S{1,1000})(?=@)"),
+    re.compile(r"(://[^\s\"'@:]*:)(?!\d{1,5}/)((?:(?!://)\S){1,1000})(?=@)"),
+    # Addresses that let in whoever knows them
+    re.compile(
+        r"((?:hooks\.slack\.com/\w{1,20}|discord(?:app)?\.com/api/webhooks|api\.telegram\.org)/)([^\s\"']+)"
+    ),
     # root=, netroot=iscsi:USER:PASSWORD:...@..., dracut.cmdline(7)
-    re.compile(r"(\biscsi:[^\s:@]*:)(\S{1,1000})(?=@)"),
+    re.compile(r"(\biscsi:[^\s:@]*:)((?:(?!\biscsi:)\S){1,1000})(?=@)"),
     # GRUB's password and password_pbkdf2, and other words of that kind with a value behind a blank
-    re.compile(r"(?im)(^[ \t]*#?[ \t]*\w*passw\w*[ \t]+)([^\s=].*)$"),
+    re.compile(rf"(?im)({_COMMAND_BEGINS}#?[ \t]*\w{{0,80}}passw\w{{0,80}}[ \t]+)([^\s=](?:\\\n|.)*)$"),
     # Commands: --password VALUE, and -u USER:PASSWORD of curl(1) or USER,PASSWORD of lftp(1)
-    re.compile(rf"((?<![\w-])--[\w-]*(?:{_NAMES})[\w-]*[ \t]+)({_VALUE})"),
-    re.compile(rf"((?<![\w-])(?:-u|--user)[ \t=]*[\"']?[^\s:,\"']+[:,])({_VALUE})"),
-    # What is a hash or a key by its looks: grub-mkpasswd-pbkdf2, crypt(5), NVMe's DH-HMAC-CHAP
+    re.compile(rf"((?<![\w-])--[\w-]{{0,80}}(?:{_NAMES})[\w-]{{0,80}}[ \t]{{1,80}})({_VALUE})"),
+    re.compile(rf"((?<![\w-])(?:-u|--user)[ \t=]{{0,80}}[\"']?[^\s:,\"']{{1,200}}[:,])({_VALUE})"),
+    # -p PASSWORD, -U USER%PASSWORD
+    re.compile(
+        rf"(\b(?:sshpass|mysql\w*|mariadb\w*|cryptomount)\b[^\n;|&]{{0,200}}?\s-p[ \t]{{0,80}})({_VALUE})"
+    ),
+    re.compile(rf"((?<![\w-])(?:-U|--user)[ \t=]{{0,80}}[\"']?[^\s%\"']{{1,200}}%)({_VALUE})"),
+    # What is typed for cryptsetup(8) and others
+    re.compile(
+        rf"(\b(?:echo|printf)[ \t](?:[ \t]*-\w{{1,3}}[ \t])?)({_VALUE})"
+        r"(?=[ \t]{0,80}\|[ \t]{0,80}(?:\S{0,80}/)?(?:cryptsetup|chpasswd|sudo|su|gpg|kinit|openssl)\b)"
+    ),
+    # What is a hash or a key by its looks: grub-mkpasswd-pbkdf2, crypt(5), NVMe's DH-HMAC-CHAP, PEM
     re.compile(r"()(grub\.pbkdf2\.[\w.]+|\$(?:[1567]|2[abxy]|g?y|sm3)\$[\w./$=,-]{8,}|DHHC-1:[\w+/=:]+)"),
+    re.compile(r"(-----BEGIN [\w ]{0,40}PRIVATE KEY-----)((?:(?!-----)[\s\S]){1,10000})"),
 )
 
 
@@ -55,10 +84,10 @@ def secrets(given: str) -> list[str]:
 
 
 def _in_quotes(value: str, hide: Callable[[str], str]) -> str:
-    """Quotes around it stay, and an empty value is none."""
-    quote = value[0] if value[:1] in ("'", '"') else ""
-    inner = value.removeprefix(quote).removesuffix(quote)
-    return quote + hide(inner) + value[len(quote) + len(inner) :] if inner else value
+    """Quotes around all of it stay, and an empty value is none."""
+    quote = value[0] if re.fullmatch(_QUOTED, value) else ""
+    inner = value[len(quote) : len(value) - len(quote)]
+    return quote + hide(inner) + quote if inner else value
 
 
 def data(given: bytes) -> bytes:
@@ -79,7 +108,15 @@ def _in_values(value: object) -> object:
         return text(value)
     if isinstance(value, list):
         return [_in_values(each) for each in value]
-    return {text(key): _in_values(each) for key, each in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {
+            text(key): HIDDEN if _is_secret(key, each) else _in_values(each) for key, each in value.items()
+        }
+    return value
+
+
+def _is_secret(name: str, value: object) -> bool:
+    return isinstance(value, str) and bool(value) and NAMED.search(f"{name}=") is not None
 
 
 _TREE = "sys/firmware/fdt"

@@ -386,6 +386,16 @@ RULES = (
         "the iSCSI session could not be brought up again in the capture system",
         "use a target of its own (nfs, ssh), and test it with a crash",
     ),
+    # mm/page_alloc.c; drivers/base/dd.c with ENOMEM
+    Rule(
+        r"page allocation failure: order:|with error -12$",
+        Stage.OUT_OF_MEMORY,
+        "O4",
+        "a driver, or a program of the capture system, did not get the memory it needs",
+        _MORE_MEMORY,
+        r"with error -12$",
+        unless=WRITING,
+    ),
     Rule(
         r"Please (?:enter passphrase for|unlock) disk",
         Stage.ROOT,
@@ -413,6 +423,20 @@ RULES = (
         )
     ),
     Rule(
+        r"kdump: cannot mount |mount: mounting .* failed|[Rr]emounting filesystem read-only|"
+        r"Read-only file system|"
+        # mount(8), systemd's mount.c
+        r"\bmount: .*(?:unknown filesystem type|can't read superblock|wrong fs type|mount\(2\) .*failed)|"
+        r"Failed to mount \S*(?:sysroot|kdumproot|/)|"
+        r"\.mount: Mount process exited, code=(?!exited, status=0)",
+        Stage.TARGET,
+        "S15",
+        "the target's file system cannot be mounted, or not written to",
+        "check it (fsck) in the running system; see that the initramfs has its module",
+        # fs/*/super.c
+        r"(?:XFS|EXT4-fs|BTRFS|F2FS-fs).*(?:[Cc]orrupt|failed|error)|Key was rejected by service",
+    ),
+    Rule(
         r"dracut-initqueue.*(?:timeout|starting timeout scripts)|Not all disks have been found|"
         r"Dependency failed for .*(?:sysroot|kdumproot)|Gave up waiting for (?:root|suspend)|"
         r"Failed to mount rootfs|Timeout waiting for root device",
@@ -431,15 +455,7 @@ RULES = (
         "see that disk (smartctl -a); let dumps go to another one",
     ),
     Rule(
-        r"kdump: cannot mount |mount: mounting .* failed|[Rr]emounting filesystem read-only|"
-        r"Read-only file system",
-        Stage.TARGET,
-        "S15",
-        "the target's file system cannot be mounted, or not written to",
-        "check it (fsck) in the running system; see that the initramfs has its module",
-    ),
-    Rule(
-        r"kdump: no dump is wanted",
+        r"kdump: no dump is wanted|kdump_pre script exited with non-zero",
         Stage.USERLAND,
         "S14",
         "the program of kdump_pre ended with an error, which says that there shall be no dump",

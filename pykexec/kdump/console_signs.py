@@ -26,8 +26,8 @@ QUOTES = (
 )
 """Lines that repeat a command line, a configuration or a script. No word in them tells of an event."""
 
-OF_A_CAPTURE = r"[Cc]ommand line: .*\belfcorehdr=|for elfcorehdr"
-"""The kernel that says so was started to capture a dump."""
+OF_A_CAPTURE = r"[Cc]ommand line: .*\belfcorehdr=|for elfcorehdr|[Ff]irmware-assisted dump is active"
+"""The kernel that says so was started to capture a dump (fadump: arch/powerpc/platforms/*/*-fadump.c)."""
 
 OOPS = (
     r"\[#[1-9]\d*\]|Oops(?:: | - )|"  # die() of all architectures counts them
@@ -165,7 +165,8 @@ DRIVERS = (
     r"\b(?P<device>irq \d+): nobody cared",
     # drivers/iommu/intel/dmar.c, iommu.c; amd/iommu.c; arm/arm-smmu*
     r"DMAR: .*Request device \[(?P<device>[0-9a-f:.]+)\].*fault|DMAR: .*fault",
-    r"AMD-Vi: (?:Event logged|\w+ logged).*device=(?P<device>[0-9a-f:.]+)|AMD-Vi: Event",
+    r"AMD-Vi: (?:Event logged|\w+ logged).*device=(?P<device>[0-9a-f:.]+)|"
+    r"AMD-Vi: (?:Event|Completion-Wait loop timed out|Command buffer timeout)",
     r"\barm-smmu\S* .*(?:Unhandled context fault|event 0x[0-9a-f]+ received|CMDQ? ?\w* timeout)",
     # kernel/hung_task.c; the workers of udev load modules
     HUNG,

@@ -596,6 +596,13 @@ def test_a_driver_that_hangs_is_named(lines: str, name: str, up: str) -> None:
     assert ("reset_devices;" in ending.remedy) == ("reset_devices" not in SECOND)
 
 
+def test_an_iommu_that_does_not_answer_is_shown() -> None:
+    timeout = "[ 9.1] AMD-Vi: Completion-Wait loop timed out"
+    ending = diagnose(parse(f"{CRASH}{SECOND}{timeout}\n[ 9.2] tsc: Refined TSC clocksource calibration\n"))
+    assert (ending.stage, ending.finding) == (Stage.KERNEL, "B9")
+    assert timeout in as_text(ending)
+
+
 def test_reset_devices_is_proposed_where_it_is_not_given() -> None:
     text = CRASH + SECOND.replace(" reset_devices", "") + HANGS[0][1]
     assert diagnose(parse(text)).remedy.startswith("add reset_devices; ")
@@ -694,6 +701,42 @@ KINDS = [
         Stage.USERLAND,
         "S14",
         "emergency mode",
+    ),
+    # A file system that is there, and cannot be mounted
+    *(
+        (line, UP + line + "\n[DEPEND] Dependency failed for /kdumproot/mnt.\n", Stage.TARGET, "S15", words)
+        for line, words in (
+            ("[    4.4] mount: /sysroot: unknown filesystem type 'xfs'.", "has its module"),
+            ("kdump[300]: mount: /kdumproot: can't read superblock on /dev/vda2.", "fsck"),
+            ("mount: /mnt: wrong fs type, bad option, bad superblock on /dev/vda2.", "fsck"),
+            ("[FAILED] Failed to mount sysroot.mount - /sysroot.", "fsck"),
+            ("systemd[1]: sysroot.mount: Mount process exited, code=exited, status=32/n/a", "fsck"),
+        )
+    ),
+    (
+        "a file system's own words",
+        UP + "XFS (dm-0): log mount failed\n[FAILED] Failed to mount sysroot.mount - /sysroot.\n",
+        Stage.TARGET,
+        "S15",
+        "log mount failed",
+    ),
+    # Memory
+    (
+        "a driver without memory",
+        UP + "[    5.0] kworker/0:1: page allocation failure: order:5, mode:0xcc0(GFP_KERNEL)\n"
+        "[    5.1] mlx5_core 0000:03:00.0: mlx5_cmd_init:1887: failed to create command cache\n"
+        "[    5.2] mlx5_core 0000:03:00.0: probe with driver mlx5_core failed with error -12\n"
+        "[DEPEND] Dependency failed for /kdumproot/mnt.\n",
+        Stage.OUT_OF_MEMORY,
+        "O4",
+        "raise crashkernel=",
+    ),
+    (
+        "a program that wants no dump",
+        UP + "kdump[303]: kdump_pre script exited with non-zero status!\n",
+        Stage.USERLAND,
+        "S14",
+        "kdump_pre",
     ),
     # makedumpfile and the kernel
     (
@@ -940,6 +983,25 @@ def test_cpus_that_go_on_while_the_capture_kernel_hangs() -> None:
     ending = diagnose(parse(CRASH + f"[    5.2] {STALE[1]}\n" + CLEAN.removeprefix(CRASH)))
     assert (ending.stage, ending.finding) == (Stage.KERNEL, "B9")
     assert STALE[1] in as_text(ending)
+
+
+@pytest.mark.parametrize(
+    "active",
+    [
+        "[    0.0] rtas fadump: Firmware-assisted dump is active.",
+        "[    0.0] opal fadump: Firmware-assisted dump is active.",
+    ],
+)
+def test_firmware_starts_the_capture_kernel(active: str) -> None:
+    """Which has no elfcorehdr= then: powerpc's fadump."""
+    first = FIRST.replace("crashkernel", "fadump=on crashkernel")
+    second = first.replace("[    2.0] Run", f"{active}\n[    2.0] Run")
+    saved = diagnose(parse(first + PANIC + LOADED + second + "kdump[510]: saving vmcore complete\n"))
+    assert saved.stage is Stage.SAVED
+    failed = diagnose(
+        parse(first + PANIC + LOADED + second + "kdump: saving vmcore\nmakedumpfile Failed.\n")
+    )
+    assert failed.stage is Stage.COLLECTOR
 
 
 def test_cpus_that_keep_a_crash_kernel_from_being_loaded() -> None:

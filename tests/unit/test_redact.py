@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,26 @@ from pykexec.machine.snapshot import write_snapshot
 from pykexec.machine.text import read_object
 from tests.support.dtb import Blob, Tree
 from tests.support.machines import unpacked, write
+from tests.support.stopwatch import Stopwatch
 
 S = "S3cret"
 """Part of every secret here, and of nothing else."""
+
+
+SIZE = 32 << 10
+UNITS = [
+    "passw",
+    "token-",
+    "--passw",
+    "://a:",
+    "-u a:",
+    "iscsi:a:",
+    "passwd ",
+    "mysql ",
+    "echo ",
+    "$6$",
+    "\\\n",
+]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +76,24 @@ S = "S3cret"
         f"API_KEY={S}",
         f"SMTP_PASS={S} DB_PWD='{S}' FTP_PASSWRD={S}",
         f"access-key={S}",
+        f"FTP_PASS={S} MYSQL_PWD={S} WIFI.PSK={S} luks.pin={S}",
+        f'KDUMP_SMTP_PASSWORD = "{S}"',
+        f'KDUMP_SMTP_PASSWORD= "{S} {S}"',
+        f'root=x "rd.iscsi.password=a {S}" quiet',
+        f"curl -H 'Authorization: Bearer {S}' -H X-Auth-Token:{S} https://h/",
+        f'myapp: {{"password": "{S}", "api_key":"{S}"}}',
+        f'curl -d "{{\\"password\\":\\"{S}\\"}}" h',
+        f"user-data: password: {S}",
+        f"ftp://back/up:{S}@192.0.2.1/x",
+        f"curl https://hooks.slack.com/services/T0/B0/{S} https://api.telegram.org/bot1:{S}/send",
+        f"sshpass -p {S} scp x y; sshpass -p{S} scp x y",
+        f"cryptomount -u 1234 -p {S}",
+        f"smbclient -U 'user%{S}' //h/s",
+        f"if true; then password root {S}; fi",
+        f"insmod password_pbkdf2; password_pbkdf2 root \\\n  {S}",
+        f'ENV{{SECRET}}="{S}", ENV{{ID_PASSWORD}}:="{S}"',
+        f"RUN+=\"/bin/sh -c 'echo {S} | cryptsetup open /dev/sda x'\"",
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{S}\n{S}\n-----END OPENSSH PRIVATE KEY-----",
     ],
 )
 def test_what_is_hidden(text: str) -> None:
@@ -84,12 +119,44 @@ def test_what_is_hidden(text: str) -> None:
         'FTP_PASSWORD="" KDUMP_SMTP_PASSWORD=',
         'KDUMP_COMMANDLINE_APPEND="irqpoll nr_cpus=1 reset_devices rootflags=nofail"',
         "-u root",
+        "ssh -p 22 host; KDUMP_PORT=22",
+        "[    1.0] PM: Image signature found: resuming",
+        "systemd[1]: Started Forward Password Requests to Wall Directory Watch.",
+        "echo 1 | tee /proc/sys/kernel/sysrq",
         "mail@example.com",
         "",
     ],
 )
 def test_what_stays(text: str) -> None:
     assert redact.text(text) == text
+
+
+@pytest.mark.parametrize("work", [redact.text, redaction.assignments])
+@pytest.mark.parametrize("unit", UNITS)
+def test_texts_of_nothing_but_names_take_no_time(unit: str, work: Callable[[str], str]) -> None:
+    text = (unit * SIZE)[:SIZE]
+    watch = Stopwatch()
+    work(text)
+    assert watch.seconds() < 1
+
+
+def test_a_secret_is_one_by_its_name_in_a_document_too() -> None:
+    given = {"password": S, "a": [{"api_key": S, "token": ""}], "path": "/x", "signature": 1}
+    expected = {
+        "password": "REDACTED",
+        "a": [{"api_key": "REDACTED", "token": ""}],
+        "path": "/x",
+        "signature": 1,
+    }
+    assert json.loads(redact.json_data(json.dumps(given).encode())) == expected
+
+
+def test_a_comment_is_hidden_to_its_end() -> None:
+    text = f"A=1\n#FTP_PASSWORD=a {S}\n# FTP_PASSWORD=\nB=2 # {S[:2]}\nC = 3\nFTP_PASSWORD = '{S}'\n"
+    expected = (
+        f"A=1\n#FTP_PASSWORD=REDACTED\n# FTP_PASSWORD=\nB=2 # {S[:2]}\nC = 3\nFTP_PASSWORD = 'REDACTED'\n"
+    )
+    assert redaction.assignments(text) == expected
 
 
 QUOTED = st.sampled_from(['"{}"', "'{}'", "{}", '"a"{}', "'b'\"{}\"", '"{}\nmore"', "$OTHER", '"x$OTHER"'])

@@ -49,6 +49,8 @@ def assignments(text: str) -> str:
         is_whole = False
 
     def without_secrets(found: re.Match[str]) -> str:
+        if found[0].startswith("#"):
+            return _comment(found[0])
         assignment = _ASSIGNMENT.fullmatch(found[0])
         if assignment is None:
             return redact.text(found[0])
@@ -58,7 +60,16 @@ def assignments(text: str) -> str:
         quote = value[0] if value[0] in "'\"" and value[0] == value[-1] and len(value) > 1 else ""
         return name + sign + quote + redact.text(value[len(quote) : len(value) - len(quote)]) + quote
 
-    return _WORD.sub(without_secrets, text)
+    # The second look is at what stands in more words than one: NAME = VALUE, --password VALUE.
+    return redact.text(_WORD.sub(without_secrets, text))
+
+
+def _comment(text: str) -> str:
+    """What follows a secret's name there has no end."""
+    name = redact.NAMED.search(text)
+    if name is None or not text[name.end() :].strip():
+        return redact.text(text)
+    return redact.text(text[: name.end()]) + redact.HIDDEN
 
 
 def _hidden(value: str, *, is_whole: bool) -> str:
