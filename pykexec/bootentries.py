@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pykexec.booting.kernel import release_of
 from pykexec.bootpaths import (
     PARTITIONS,
     efi_variable,
@@ -23,6 +24,7 @@ from pykexec.bootpaths import (
     where_mounted,
 )
 from pykexec.errors import ImageError, UsageError
+from pykexec.files import FileData
 from pykexec.formats import uki
 from pykexec.machine.root import Root
 from pykexec.memory import KIB
@@ -175,9 +177,7 @@ def running(root: Root, known: Sequence[BootEntry], release: str) -> BootEntry |
     if uki.matches(data):
         found = uki.parse(f"/{entry.kernel}", data).text(".uname")
     else:
-        from pykexec import kernelconfig
-
-        found = kernelconfig.release_of(data)
+        found = release_of(FileData(entry.kernel, data))
     return entry if (found or entry.version) == release else None
 
 

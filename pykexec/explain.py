@@ -3,6 +3,8 @@
 The first line of each error is the C tool's, which scripts know; the second says why and what to do.
 """
 
+from __future__ import annotations
+
 import errno as e
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,10 @@ from pykexec.uapi import (
     KEXEC_SEGMENT_MAX,
     KEXEC_UPDATE_ELFCOREHDR,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.booting.kernel import KernelFacts
 
 _SECCOMP_MODE_FILTER = "2"  # include/uapi/linux/seccomp.h
 
@@ -75,7 +81,7 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
         e.EFBIG: _file_too_large(plan),
         e.EINTR: _unreadable(plan),
         e.EIO: _unreadable(plan),
-        e.EINVAL: _invalid_files(plan),
+        e.EINVAL: _invalid_files(plan, machine),
         e.ENOEXEC: _unknown_format(plan),
         e.ENOTSUP: _not_on_this_machine(machine),
         e.ENOMEM: _no_memory_for_files(plan),
@@ -196,14 +202,22 @@ def _no_hole(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
             f" {region}; raise crashkernel="
         )
     else:
-        from pykexec import checks
+        from pykexec.booting import kernel
 
-        unpacked = wanted - plan.kernel.size + checks.kernel_memory(plan.kernel.data)
+        needed = kernel.memory_of(plan.kernel, _told(plan, machine))
+        unpacked = wanted - plan.kernel.size + needed
         lacks = f"{unpacked - region.size:#x} bytes more than" if unpacked > region.size else "not in"
         yield (
             f"the kernel unpacks itself: with the initrd that takes {unpacked:#x} bytes, and what comes with"
             f" them, {lacks} the reservation {region}; raise crashkernel="
         )
+
+
+def _told(plan: FileLoadPlan, machine: Machine) -> KernelFacts | None:
+    from pykexec import arch
+    from pykexec.booting import kernel
+
+    return kernel.told(plan.kernel, arch.find(machine.uname_machine))
 
 
 def _file_too_large(plan: FileLoadPlan) -> Iterator[str]:
@@ -216,10 +230,10 @@ def _unreadable(plan: FileLoadPlan) -> Iterator[str]:
     yield f"the kernel could not read {plan.kernel.path}{initrd} to its end; is the disk or server well?"
 
 
-def _invalid_files(plan: FileLoadPlan) -> Iterator[str]:
+def _invalid_files(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
     from pykexec import fileload
 
-    if too_long := fileload.too_long(plan.kernel, plan.command_line):
+    if too_long := fileload.too_long(plan.kernel, _told(plan, machine), plan.command_line):
         yield too_long
     if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
         yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"

@@ -17,7 +17,6 @@ _UNPACKED_MAX = 96 * MIB  # the configuration lies in the read-only data, which 
 _CHEAP = ("gzip", "zstd", "lz4")
 """The compressions that unpack a kernel in well under a second."""
 _LINE = re.compile(r"^(CONFIG_\w+)=(.*)$|^# (CONFIG_\w+) is not set$", re.M)
-_BANNER = re.compile(rb"Linux version ([^\s\0]{1,64}) ")  # init/version.c linux_banner
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +99,6 @@ def beside_image(root: Root, release: str) -> KernelConfig | None:
 def of_running_kernel(root: Root, release: str) -> KernelConfig | None:
     """Of the kernel that runs below that root; see `beside_image`."""
     return _first(root, ("proc/config.gz",)) or beside_image(root, release)
-
-
-def release_of(data: memoryview) -> str | None:
-    """What ``uname -r`` will say under this kernel, out of its containers; None where it does not tell."""
-    found = magic.bzimage_release(data)
-    if found is None and (banner := _BANNER.search(data)):
-        found = banner[1].decode("latin-1")
-    return found
 
 
 def bzimage_payload(data: memoryview) -> memoryview | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pykexec.arch import Arch, find
+from pykexec.booting.kernel import identify
 from pykexec.command_line import name_of, parameters
 from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
@@ -28,6 +30,7 @@ _MODULES_MAX = 64 * MIB  # a capture initrd has only some of the modules that ar
 MLX5 = {4 * KIB: 150 * MIB, 16 * KIB: 175 * MIB, 64 * KIB: 200 * MIB}
 SMMU_64K = 384 * MIB
 
+_KERNEL_MAX = 4 * GIB
 _ARM64_CMA = 64 * MIB
 _INITRAMFS_OPTIONS_SINCE = (6, 18)
 # mm/mem_encrypt.c, arch/x86/mm/mem_encrypt.c: print_mem_encrypt_feature_info()
@@ -53,7 +56,7 @@ def read_inputs(
     return Inputs(
         arch=arch,
         total_memory=machine.iomem.system_ram.size,
-        kernel=kernel_memory(kernel),
+        kernel=kernel_memory(kernel, find(arch)),
         initrd=Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
@@ -77,35 +80,28 @@ def traits_of(machine: Machine) -> KernelTraits:
     return crashkernel.observed(known, machine.command_line, regions, has_cma=bool(cma_ranges(machine)))
 
 
-def kernel_memory(file: FileData) -> int:
-    """Bytes a kernel takes where it runs: init_size of a bzImage, image_size of an arm64 Image.
+def kernel_memory(file: FileData, arch: Arch | None) -> int:
+    """Return the bytes a kernel takes where it runs.
 
-    Of another kernel, what it has unpacked, and half as much again for what it does not store. Raises
+    Of one that does not tell, what it has, and half as much again for what it does not store. Raises
     ImageError.
     """
     unwrapped, _ = unwrap(file)
-    data = unwrapped.data
-    if bytes(data[0x202:0x206]) == b"HdrS":
-        return _field(unwrapped, 0x260, 4)
-    is_image = bytes(data[0x38:0x3C]) == b"ARM\x64"
-    if is_image and any(data[0x10:0x18]):
-        return _field(unwrapped, 0x10, 8)
-    if not is_image and bytes(data[:4]) != b"\x7fELF":
-        from pykexec.formats import identify
+    facts = identify(unwrapped, arch)
+    if facts is None:
+        from pykexec.formats import identify as formats
 
-        raise identify.unknown(
-            file.path, data, "no bzImage, Image or vmlinux", "a kernel is usually /boot/vmlinuz-VERSION"
+        raise formats.unknown(
+            file.path,
+            unwrapped.data,
+            "no bzImage, Image or vmlinux",
+            "a kernel is usually /boot/vmlinuz-VERSION",
         )
-    return unwrapped.size * 3 // 2
-
-
-def _field(file: FileData, offset: int, size: int) -> int:
-    value = int.from_bytes(file.data[offset : offset + size], "little")
-    if file.size < offset + size or not 0 < value < 4 * GIB:
-        raise ImageError(
-            f"{file.path}: damaged header: a memory size of {value:#x} bytes (offset {offset:#x})"
-        )
-    return value
+    if facts.memory is None:
+        return unwrapped.size * 3 // 2
+    if facts.memory >= _KERNEL_MAX:
+        raise ImageError(f"{file.path}: damaged header: a memory size of {facts.memory:#x} bytes")
+    return facts.memory
 
 
 _CPIO_HEADER = 110

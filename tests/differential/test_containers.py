@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pykexec import formats, kernelconfig, report
+from pykexec.booting.kernel import release_of
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import identify
@@ -60,7 +61,7 @@ VERSIONS = pytest.mark.parametrize(
 def test_real_kernels_tell_their_release(arch: Arch, version: str) -> None:
     kernel = Kernel.get(version, arch)
     file, _ = formats.unwrap(FileData.open(kernel.image, "kernel"))
-    assert kernelconfig.release_of(file.data) == kernel.release
+    assert release_of(file) == kernel.release
 
 
 @pytest.mark.parametrize(

@@ -169,31 +169,6 @@ def test_of_the_running_kernel(tmp_path: Path) -> None:
         kernelconfig.of_running_kernel(root, "6.1")
 
 
-def versioned(text: bytes, offset: int = 0x400) -> bytes:
-    data = bytearray(FakeBzImage().build())
-    data[0x20E:0x210] = offset.to_bytes(2, "little")
-    data[0x600 : 0x600 + len(text)] = text
-    return bytes(data)
-
-
-@pytest.mark.parametrize(
-    ("data", "release"),
-    [
-        (versioned(b"6.1.0-50-amd64 (x@y) #1 SMP\0"), "6.1.0-50-amd64"),
-        (versioned(b"6.1.0-50-amd64"), "6.1.0-50-amd64"),
-        (versioned(b"\0"), None),
-        (versioned(b"x", 0), None),
-        (versioned(b"x", 0xFFFF), None),
-        (FakeImage().build() + b"\0Linux version 6.1.0-50-arm64 (x@y) #1\n\0", "6.1.0-50-arm64"),
-        (FakeImage().build() + b"\0Linux version " + b"x" * 100, None),
-        (FakeImage().build(), None),
-        (b"", None),
-    ],
-)
-def test_release(data: bytes, release: str | None) -> None:
-    assert kernelconfig.release_of(memoryview(data)) == release
-
-
 @given(st.data())
 def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
     blob = bytearray(
@@ -207,7 +182,6 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
         blob[data.draw(st.integers(0, min(len(blob), 0x800) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ImageError):
         from_image(bytes(blob))
-    kernelconfig.release_of(memoryview(blob))
 
 
 @given(st.text())
