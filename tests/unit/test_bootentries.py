@@ -166,6 +166,18 @@ def test_entries_for_others_are_left_out(disk: Disk) -> None:
     assert [each.id for each in disk.entries("aarch64")] == ["arm", "arm"]
 
 
+@pytest.mark.parametrize(
+    ("machine", "efi", "number"),
+    [("armv6l", "arm", 0x1C2), ("i586", "ia32", 0x14C), ("riscv64", "riscv64", 0x5064)],
+)
+def test_entries_of_every_architecture_that_efi_has(disk: Disk, machine: str, efi: str, number: int) -> None:
+    """UEFI 2.10, 3.5.1.1, and Microsoft's PE format, "Machine types"."""
+    disk.entry("entry", f"linux /a\narchitecture {efi}\n")
+    disk.write("boot/EFI/Linux/image.efi", image(machine=number))
+    assert [each.id for each in disk.entries(machine)] == ["image", "entry"]
+    assert disk.entries("ppc64le") == []
+
+
 def test_images(disk: Disk) -> None:
     disk.write("efi/EFI/Linux/debian-6.1.0.efi", image())
     disk.entry("by-entry", "efi /EFI/Linux/debian-6.1.0.efi\noptions more\n", "efi")
