@@ -10,7 +10,8 @@ from pykexec import command_line, formats, log, syscalls
 from pykexec.errors import FileLoadUnavailable, UsageError
 from pykexec.files import Descriptor, FileData
 from pykexec.machine import Machine
-from pykexec.plan import ADDRESS_SPACE, Console, FileLoadPlan, Request
+from pykexec.options import OPTIONS
+from pykexec.plan import FileLoadPlan, Request
 from pykexec.purpose import Purpose
 from pykexec.uapi import (
     KEXEC_FILE_DEBUG,
@@ -27,23 +28,14 @@ if TYPE_CHECKING:
 
 
 def unfit(request: Request) -> list[str]:
-    """The fields of a request that kexec_file_load(2) has no argument for."""
-    asked = {
-        "device_tree": request.device_tree is not None,
-        "within": request.within != ADDRESS_SPACE,
-        "entry": request.entry is not None,
-        "skip_checks": request.skip_checks,
-        "format": request.format is not None,
-        "entry_32bit": request.entry_32bit,
-        "real_mode": request.real_mode,
-        "modules": bool(request.modules),
-        "preserve_context": request.preserve_context,
-        "jump_back": request.jump_back is not None,
-        "hand_over_efi": not request.hand_over_efi,
-        "memmap_parameters": request.memmap_parameters and request.purpose is Purpose.CRASH,
-        "console": request.console != Console(),
-    }
-    return [name for name, given in asked.items() if given]
+    """Return the fields of a request that kexec_file_load(2) has no argument for."""
+    is_crash = request.purpose is Purpose.CRASH
+    found = (
+        option.request.partition(".")[0]
+        for option in OPTIONS
+        if option.needs_kexec_load and (is_crash or not option.only_for_crashes) and request.asks(option)
+    )
+    return list(dict.fromkeys(found))  # some options share a field
 
 
 def plan(machine: Machine, request: Request) -> FileLoadPlan:
