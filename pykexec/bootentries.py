@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pykexec.booting.kernel import release_of
 from pykexec.bootpaths import (
     PARTITIONS,
     efi_variable,
@@ -23,9 +24,11 @@ from pykexec.bootpaths import (
     where_mounted,
 )
 from pykexec.errors import ImageError, UsageError
+from pykexec.files import FileData
 from pykexec.formats import uki
 from pykexec.machine.root import Root
 from pykexec.memory import KIB
+from pykexec.names import of_uname
 from pykexec.runningkernel import RunningKernel, running_kernel
 from pykexec.values import dataclass, replace
 from pykexec.versions import version_key
@@ -41,17 +44,6 @@ _GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
 _GRUB_CONFIG_MAX = 1024 * KIB
 _SETTING = re.compile(r"^[ \t]*set (kernelopts|tuned_\w+)=[\"']?([^\"'\n]*)", re.M)
 _ENTRIES_MAX = 1024
-_ARCHITECTURES = {
-    "aarch64": "aa64",
-    "armv7l": "arm",
-    "i686": "ia32",
-    "loongarch64": "loongarch64",
-    "riscv64": "riscv64",
-    "x86_64": "x64",
-}
-"""EFI's names, in lower case, for what ``uname -m`` says ("architecture")."""
-_PE_MACHINES = {"aarch64": "arm64", "armv7l": "arm", "i686": "i386"}
-"""`pe.MACHINES` for what ``uname -m`` says, where it differs."""
 _COUNTER = re.compile(r"\+(\d{1,9})(?:-\d{1,9})?$")  # "Boot counting": tries left, tries done
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
@@ -175,9 +167,7 @@ def running(root: Root, known: Sequence[BootEntry], release: str) -> BootEntry |
     if uki.matches(data):
         found = uki.parse(f"/{entry.kernel}", data).text(".uname")
     else:
-        from pykexec import kernelconfig
-
-        found = kernelconfig.release_of(data)
+        found = release_of(FileData(entry.kernel, data))
     return entry if (found or entry.version) == release else None
 
 
@@ -215,7 +205,8 @@ def _shown_names(root: Root, folder: str) -> Iterator[str]:
 
 def _texts(root: Root, partition: str, machine: str, variables: "_Variables") -> Iterator[BootEntry]:
     folder = f"{partition}/loader/entries"
-    native = _ARCHITECTURES.get(machine, machine)
+    row = of_uname(machine)
+    native = row.efi if row and row.efi else machine  # "architecture" is EFI's name
     for name in [each for each in _shown_names(root, folder) if each.endswith(".conf")][:_ENTRIES_MAX]:
         fields = _Fields(text(root, f"{folder}/{name}"), variables)
         if fields.last("architecture").lower() in ("", native):
@@ -292,7 +283,8 @@ def _from_image(root: Root, path: str, machine: str) -> BootEntry | None:
         version = image.text(".uname") or ""
     except ImageError:
         return None
-    if image.machine_name != _PE_MACHINES.get(machine, machine):
+    row = of_uname(machine)
+    if row is None or image.machine not in row.pe:
         return None
     name, tries_left = _counted(path.rpartition("/")[2][: -len(".efi")])
     return BootEntry(

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pykexec.booting.kernel import KernelFacts
     from pykexec.files import FileData
     from pykexec.machine import Machine
     from pykexec.plan import Request
@@ -65,8 +66,12 @@ def warnings(machine: Machine, request: Request) -> list[str]:
     """Why the files of a plain request will probably not do."""
     found = list(_initrd(request.initrd))
     if request.purpose is Purpose.CRASH:
-        found += _configuration(machine, request.kernel, from_container=bool(request.container))
-        found += _room(machine, request)
+        from pykexec import arch
+        from pykexec.booting import kernel
+
+        facts = kernel.told(request.kernel, arch.find(machine.uname_machine))
+        found += _configuration(machine, request, facts)
+        found += _room(machine, request, kernel.memory_of(request.kernel, facts))
     return found
 
 
@@ -110,13 +115,13 @@ _NEEDED = {
 """What a capture kernel is built with (kernel/Kconfig.kexec, fs/proc/Kconfig), and why."""
 
 
-def _configuration(machine: Machine, kernel: FileData, *, from_container: bool) -> Iterator[str]:
+def _configuration(machine: Machine, request: Request, facts: KernelFacts | None) -> Iterator[str]:
     """By the configuration beside the kernel, or in it where nothing has to be unpacked for that."""
-    release = _release(kernel.data)
-    text = _text_beside(machine, release) if release else None
+    kernel, release = request.kernel, facts.release if facts else None
+    text = _text_beside(machine, release) if release and "/" not in release else None
     if text is not None:
         lacks = [name for name in _NEEDED if f"# {name} is not set\n" in text]
-    elif from_container or _is_unpacked(kernel.data):
+    elif request.container or (facts is not None and facts.program is not None):
         lacks = _lacks(kernel)
     else:
         return
@@ -145,27 +150,21 @@ def _text_beside(machine: Machine, release: str) -> str | None:
     return None
 
 
-def _release(data: memoryview) -> str | None:
-    release = magic.bzimage_release(data)
-    if release is None and _is_unpacked(data):
-        from pykexec import kernelconfig
-
-        release = kernelconfig.release_of(data)
-    return None if release is None or "/" in release else release
-
-
 _NEEDED_AT_LEAST = 20 * MIB
 """What a running kernel takes besides its image: see pykexec.kdump.estimate."""
 _EXPANSION = 6
 """More than an initrd comes to when it is unpacked, whatever it is compressed with."""
 
 
-def _room(machine: Machine, request: Request) -> Iterator[str]:
-    """Not a sum of all that is needed (see pykdump estimate), but what there is no doing without."""
+def _room(machine: Machine, request: Request, kernel: int) -> Iterator[str]:
+    """Not a sum of all that is needed (see pykdump estimate), but what there is no doing without.
+
+    `kernel` is what that takes where it runs, in bytes.
+    """
     reserved = sum(each.size for each in machine.iomem.crash_regions)
     initrd = request.initrd.size if request.initrd else 0
     # One struct page of 64 bytes for each page (include/linux/mm_types.h).
-    needed = kernel_memory(request.kernel.data) + initrd + reserved // 64 + _NEEDED_AT_LEAST
+    needed = kernel + initrd + reserved // 64 + _NEEDED_AT_LEAST
     if needed + initrd * _EXPANSION <= reserved:
         return
     unpacked = None
@@ -179,42 +178,3 @@ def _room(machine: Machine, request: Request) -> Iterator[str]:
             f"the capture kernel will probably run out of memory: {reserved // MIB} MiB are reserved, kernel"
             f" and initramfs alone take about {needed // MIB} MiB; see pykdump estimate"
         )
-
-
-def kernel_memory(data: memoryview) -> int:
-    """init_size (Documentation/arch/x86/boot.rst), or image_size (Documentation/arch/arm64/booting.rst)."""
-    if bytes(data[0x202:0x206]) == b"HdrS":
-        return int.from_bytes(data[0x260:0x264], "little")
-    if _is_image(data):
-        return int.from_bytes(data[0x10:0x18], "little")
-    return _elf_memory(data) if _is_elf(data) else data.nbytes
-
-
-def _elf_memory(data: memoryview) -> int:
-    """What its segments take: the file may have much more in it, to debug with. elf(5)."""
-    if bytes(data[4:5]) == b"\2":
-        e_phoff, e_phentsize, p_memsz, size = 0x20, 0x36, 0x28, 8
-    else:
-        e_phoff, e_phentsize, p_memsz, size = 0x1C, 0x2A, 0x14, 4
-    start, pitch = _number(data, e_phoff, size), _number(data, e_phentsize, 2)
-    rows = (start + pitch * index for index in range(_number(data, e_phentsize + 2, 2)))
-    pt_load = 1
-    return sum(_number(data, row + p_memsz, size) for row in rows if _number(data, row, 4) == pt_load)
-
-
-def _number(data: memoryview, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size], "little")
-
-
-def _is_unpacked(data: memoryview) -> bool:
-    """Whether what is in it can be seen as it is."""
-    return _is_image(data) or _is_elf(data)
-
-
-def _is_image(data: memoryview) -> bool:
-    """Whether this is an arm64 Image, which is never compressed."""
-    return bytes(data[0x38:0x3C]) == b"ARM\x64"
-
-
-def _is_elf(data: memoryview) -> bool:
-    return bytes(data[:4]) == b"\x7fELF"

@@ -18,7 +18,7 @@ from pykexec.purpose import Purpose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pykexec.files import FileData
     from pykexec.initramfs import Addition
@@ -100,33 +100,19 @@ def _refuse_what_cannot_be(options: Options) -> None:
         raise UsageError(f"{options.live_update} only works under Xen, which pykexec does not support")
 
 
-_WHAT_TO_LOAD = (
-    *(
-        option.field
-        for option in table.OPTIONS
-        if option.group in (table.LOADING, table.OURS) and option.field not in ("format", "snapshot")
-    ),
-    *("entry_32bit", "real_mode", "no_efi", "memmap_parameters"),
-)
-"""What the C tool calls bogus where nothing is loaded."""
-_HOW_TO_LOAD = tuple(
-    option.field
-    for option in table.OPTIONS
-    if option.group in (table.LOADING, table.SYSTEM_CALL, table.X86, table.IGNORED)
-    and option.field not in (*_WHAT_TO_LOAD, "system_call")
-)
-"""What it takes no notice of there: scripts give the same options to the load and to the start."""
+def _fields_for(*purposes: str) -> list[str]:
+    return list(dict.fromkeys(option.field for option in table.OPTIONS if option.is_for in purposes))
 
 
 def _refuse_what_is_for_loads(options: Options, but: str = "") -> None:
     """An option that cannot be honoured is an error; one that says how to load asks for nothing here."""
     given = options.given()
-    for field in _WHAT_TO_LOAD:
+    for field in _fields_for(table.KERNEL, table.PLAN):
         if field in given and field != but:
             raise UsageError(
                 f"{spelling(field)} is for loading a kernel, which -e, -u, -S and --snapshot do not do"
             )
-    _mention(options, _HOW_TO_LOAD)
+    _mention(options, _fields_for(table.LOAD))
 
 
 def _mention(options: Options, fields: Sequence[str]) -> None:
@@ -138,12 +124,6 @@ def _mention(options: Options, fields: Sequence[str]) -> None:
             names = value if field == "meaningless" else (spelling_of(field, value),)
             log.debug("%s: accepted; it makes no difference here", ", ".join(names))
 
-
-_FOR_KERNELS = (
-    *("kernel", "load_panic", "unload", "preserve_context", "entry_id", "reuse_kernel", "initrd", "append"),
-    *("reuse_cmdline", "add_initrd", "initrd_files", "modules", "format", "entry_32bit", "real_mode"),
-)
-"""What says nothing about the way back to a kernel that waits."""
 
 _CONTRADICTIONS = (
     ("load", "load_panic"),
@@ -160,7 +140,9 @@ _CONTRADICTIONS = (
     ("entry_id", "reuse_kernel"),
     ("preserve_context", "load_panic"),
     ("preserve_context", "unload"),
-    *(("jump_back_helper", other) for other in _FOR_KERNELS),
+    *(("jump_back_helper", other) for other in ("kernel", "load_panic", "unload", "preserve_context")),
+    # Nothing that is said of a kernel tells of the way back to one that waits.
+    *(("jump_back_helper", other) for other in (*_fields_for(table.KERNEL), "format")),
 )
 
 
@@ -303,51 +285,32 @@ def _disown(machine: Machine, purpose: Purpose) -> None:
         disown(machine)
 
 
-_NOT_FOR_FILE_LOADS = (
-    "preserve_context",
-    "jump_back_helper",
-    "dtb",
-    "modules",
-    "format",
-    "no_checks",
-    "mem_min",
-    "mem_max",
-    "entry",
-    "entry_32bit",
-    "real_mode",
-    "no_efi",
-    "memmap_parameters",
-    "console_serial",
-    "console_vga",
-    "serial",
-    "serial_baud",
-)
-
-
-_FOR_CRASHES = ("hotplug", "memmap_parameters")
-
-
 def system_call_of(options: Options) -> str:
     """The system call to use: "file", "load", or "auto" for either. Raises UsageError where -s cannot."""
-    given = options.given()
-    unfit = [field for field in _NOT_FOR_FILE_LOADS if field in given]
-    if not options.load_panic:
-        unfit = [field for field in unfit if field not in _FOR_CRASHES]
-    if options.format in ("uki", "fit"):  # which are opened first, whoever loads what is in them
-        unfit.remove("format")
+    unfit = [each.field for each in _without_meaning_for_file_loads(options)]
     if options.system_call == "file" and unfit:
         raise UsageError(
             f"-s: kexec_file_load cannot honour {spelling(unfit[0])}", hint="use -a or -c: kexec_load can"
         )
     _mention(options, ("reset_vga", "video_type", "core_headers", "arguments", "meaningless"))
     if not options.load_panic:
-        _mention(options, _FOR_CRASHES)
+        _mention(options, [option.field for option in table.OPTIONS if option.only_for_crashes])
     if not (options.execute or options.force):
         _mention(options, ("no_ifdown", "no_sync"))
     if unfit:
         log.debug("kexec_load it is: kexec_file_load cannot honour %s", spelling(unfit[0]))
         return "load"
     return options.system_call
+
+
+def _without_meaning_for_file_loads(options: Options) -> Iterator[table.Option]:
+    given = options.given()
+    if options.format in ("uki", "fit"):  # which are opened first, whoever loads what is in them
+        given.discard("format")
+    for option in table.OPTIONS:
+        counts = options.load_panic or not option.only_for_crashes
+        if option.needs_kexec_load and option.field in given and counts:
+            yield option
 
 
 def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:

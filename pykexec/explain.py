@@ -3,14 +3,18 @@
 The first line of each error is the C tool's, which scripts know; the second says why and what to do.
 """
 
+from __future__ import annotations
+
 import errno as e
 import os
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, combinations
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
+from pykexec.arch import for_machine
+from pykexec.booting import segmentcheck
 from pykexec.errors import FileLoadUnavailable, MachineError, SystemCallError
 from pykexec.machine import Machine
-from pykexec.memory import Range
+from pykexec.memory import KIB, Range
 from pykexec.plan import FileLoadPlan, LoadPlan
 from pykexec.privilege import may_boot, process_status
 from pykexec.purpose import Purpose
@@ -21,9 +25,13 @@ from pykexec.uapi import (
     KEXEC_FILE_NO_CMA,
     KEXEC_ON_CRASH,
     KEXEC_PRESERVE_CONTEXT,
-    KEXEC_SEGMENT_MAX,
     KEXEC_UPDATE_ELFCOREHDR,
 )
+from pykexec.values import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.booting.kernel import KernelFacts
 
 _SECCOMP_MODE_FILTER = "2"  # include/uapi/linux/seccomp.h
 
@@ -32,24 +40,15 @@ _FALL_BACK = (e.ENOSYS, e.EINVAL, e.ENOEXEC, e.ENOTSUP)
 is missing or wrong, which must not be got around."""
 
 
-def _no_culprit() -> None:
-    return None
-
-
-def explain_load_failure(
-    errno: int, plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None] = _no_culprit
-) -> SystemCallError:
-    """Why kexec_load(2) refused that plan on that machine.
-
-    `culprit` finds the name of the segment to blame by trying; it is called when looking does not tell.
-    """
+def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> SystemCallError:
+    """Why kexec_load(2) refused that plan on that machine."""
     causes = {
         e.EPERM: _not_permitted(plan.purpose, machine, _LOCKED_SEGMENTS),
         e.EACCES: _not_appraised(),
-        e.EADDRNOTAVAIL: _unusable_addresses(plan, machine, culprit),
+        e.EADDRNOTAVAIL: _unusable_addresses(plan, machine),
         e.EBUSY: _busy_to_load(plan.purpose, machine),
         e.EFAULT: _file_gone(f"{plan.image}{f' or {plan.initrd}' if plan.initrd else ''}"),
-        e.EINVAL: _invalid(plan, machine, culprit),
+        e.EINVAL: _invalid(plan, machine),
         e.ENOMEM: _no_memory(plan, machine),
         e.ENOSYS: _no_system_call(machine),
         e.ENOTSUP: _not_on_this_machine(machine),
@@ -75,7 +74,7 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
         e.EFBIG: _file_too_large(plan),
         e.EINTR: _unreadable(plan),
         e.EIO: _unreadable(plan),
-        e.EINVAL: _invalid_files(plan),
+        e.EINVAL: _invalid_files(plan, machine),
         e.ENOEXEC: _unknown_format(plan),
         e.ENOTSUP: _not_on_this_machine(machine),
         e.ENOMEM: _no_memory_for_files(plan),
@@ -196,14 +195,22 @@ def _no_hole(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
             f" {region}; raise crashkernel="
         )
     else:
-        from pykexec import checks
+        from pykexec.booting import kernel
 
-        unpacked = wanted - plan.kernel.size + checks.kernel_memory(plan.kernel.data)
+        needed = kernel.memory_of(plan.kernel, _told(plan, machine))
+        unpacked = wanted - plan.kernel.size + needed
         lacks = f"{unpacked - region.size:#x} bytes more than" if unpacked > region.size else "not in"
         yield (
             f"the kernel unpacks itself: with the initrd that takes {unpacked:#x} bytes, and what comes with"
             f" them, {lacks} the reservation {region}; raise crashkernel="
         )
+
+
+def _told(plan: FileLoadPlan, machine: Machine) -> KernelFacts | None:
+    from pykexec import arch
+    from pykexec.booting import kernel
+
+    return kernel.told(plan.kernel, arch.find(machine.uname_machine))
 
 
 def _file_too_large(plan: FileLoadPlan) -> Iterator[str]:
@@ -216,10 +223,10 @@ def _unreadable(plan: FileLoadPlan) -> Iterator[str]:
     yield f"the kernel could not read {plan.kernel.path}{initrd} to its end; is the disk or server well?"
 
 
-def _invalid_files(plan: FileLoadPlan) -> Iterator[str]:
+def _invalid_files(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
     from pykexec import fileload
 
-    if too_long := fileload.too_long(plan.kernel, plan.command_line):
+    if too_long := fileload.too_long(plan.kernel, _told(plan, machine), plan.command_line):
         yield too_long
     if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
         yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"
@@ -249,36 +256,31 @@ def _being_written(plan: FileLoadPlan) -> Iterator[str]:
     yield f"{plan.kernel.path}{initrd} is open for writing in another process; try again when that is done"
 
 
-def _unusable_addresses(
-    plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]
-) -> Iterator[str]:
-    for segment in plan.segments:
-        if segment.address % machine.page_size or segment.memsz % machine.page_size:
-            yield f"segment {segment.name} {segment.range} is not made of whole pages of {machine.page_size}"
+def _unusable_addresses(plan: LoadPlan, machine: Machine) -> Iterator[str]:
+    yield from _refused(e.EADDRNOTAVAIL, plan, machine)
     if plan.purpose is Purpose.BOOT:
-        yield from _found(plan, culprit())
         # kernel/kexec_core.c sanity_check_segment_list(): KEXEC_DESTINATION_MEMORY_LIMIT
         last = plan.segments[-1]
         yield (
             f"the running kernel reaches no memory that high, the highest segment is {last.name}"
             f" {last.range}; load below it: --mem-max={last.address - 1:#x}"
         )
-        return
-    region = _load_region(machine)
-    if region is None:
-        yield "no memory is reserved for a crash kernel; boot with crashkernel=SIZE"
-        return
-    for segment in plan.segments:
-        if not region.covers(segment.range):
-            missing = max(segment.range.end - region.end, region.start - segment.range.start)
-            yield (
-                f"segment {segment.name} {segment.range} is outside of the reservation {region}, which is"
-                f" {missing:#x} bytes too small; load again, or raise crashkernel="
-            )
-    if plan.entry not in region:
-        yield f"the entry point {plan.entry:#x} is outside of the reservation {region}"
-    yield from _found(plan, culprit())
-    yield f"the reservation is {region} now; it may have changed meanwhile, load again"
+    else:
+        yield f"the reservation is {_load_region(machine)} now; it may have changed meanwhile, load again"
+
+
+def _refused(errno: int, plan: LoadPlan, machine: Machine) -> Iterator[str]:
+    """By the kernel's rules, and what it counts now."""
+    known = segmentcheck.limits(machine, for_machine(machine))
+    now = replace(known, memory=_counted_memory(machine) or known.memory, region=_load_region(machine))
+    return (each.what for each in segmentcheck.refusals(plan, now) if each.errno == errno)
+
+
+def _counted_memory(machine: Machine) -> int | None:
+    """Return totalram_pages() in bytes, as /proc/meminfo shows it (fs/proc/meminfo.c)."""
+    name, _, rest = (machine.read("proc/meminfo") or b"").partition(b":")
+    number = rest.partition(b"kB")[0].strip()
+    return int(number) * KIB if name == b"MemTotal" and number.isdigit() and len(number) < 20 else None
 
 
 def _load_region(machine: Machine) -> Range | None:
@@ -293,35 +295,15 @@ def _load_region(machine: Machine) -> Range | None:
     return regions[-1] if size is None else Range.sized(regions[-1].start, size)
 
 
-def _found(plan: LoadPlan, name: str | None) -> Iterator[str]:
-    if name is not None:
-        others = "" if name == plan.segments[0].name else ", and takes those below it"
-        yield f"the kernel refuses segment {name} {plan.segment(name).range}{others}"
-
-
-def _invalid(plan: LoadPlan, machine: Machine, culprit: Callable[[], str | None]) -> Iterator[str]:
+def _invalid(plan: LoadPlan, machine: Machine) -> Iterator[str]:
     """The reasons in kernel/kexec.c and sanity_check_segment_list() in kernel/kexec_core.c."""
-    if len(plan.segments) > KEXEC_SEGMENT_MAX:
-        yield f"{len(plan.segments)} segments; the kernel takes {KEXEC_SEGMENT_MAX} at most"
-    for one, other in combinations(plan.segments, 2):
-        if one.range.overlaps(other.range):
-            yield f"segments overlap: {one.name} {one.range}, {other.name} {other.range}"
-    for segment in plan.segments:
-        if segment.data.nbytes > segment.memsz:
-            yield f"segment {segment.name} has {segment.data.nbytes} bytes for a place of {segment.memsz}"
+    yield from _refused(e.EINVAL, plan, machine)
     if plan.flags & (KEXEC_UPDATE_ELFCOREHDR | KEXEC_CRASH_HOTPLUG_SUPPORT):
         yield "the running kernel may not know the flag of --hotplug; try without"
     if plan.flags & KEXEC_PRESERVE_CONTEXT:
         yield "the running kernel may be built without CONFIG_KEXEC_JUMP, which going back takes"
     if unknown := plan.flags & ~KEXEC_ARCH_MASK & ~KEXEC_ON_CRASH:
         yield f"the running kernel does not know flags {unknown:#x}"
-    wanted = sum(segment.memsz for segment in plan.segments)
-    memory = machine.iomem.system_ram.size
-    if wanted > memory // 2:
-        yield f"the segments take {wanted:#x} bytes; the kernel allows half of its {memory:#x} at most"
-    # Where not even the first is taken, it is the call that is refused: each segment was looked at above.
-    if (name := culprit()) != plan.segments[0].name:
-        yield from _found(plan, name)
     yield f"the running kernel ({machine.uname_machine}) does not take flags {plan.flags:#x}"
 
 

@@ -1,5 +1,7 @@
 """Loads through kexec_file_load(2): the kernel places, builds and verifies; we give it files and flags."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
@@ -8,7 +10,8 @@ from pykexec import command_line, formats, log, syscalls
 from pykexec.errors import FileLoadUnavailable, UsageError
 from pykexec.files import Descriptor, FileData
 from pykexec.machine import Machine
-from pykexec.plan import ADDRESS_SPACE, Console, FileLoadPlan, Request
+from pykexec.options import OPTIONS
+from pykexec.plan import FileLoadPlan, Request
 from pykexec.purpose import Purpose
 from pykexec.uapi import (
     KEXEC_FILE_DEBUG,
@@ -18,25 +21,21 @@ from pykexec.uapi import (
     KEXEC_FILE_ON_CRASH,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.arch import Arch
+    from pykexec.booting.kernel import KernelFacts
+
 
 def unfit(request: Request) -> list[str]:
-    """The fields of a request that kexec_file_load(2) has no argument for."""
-    asked = {
-        "device_tree": request.device_tree is not None,
-        "within": request.within != ADDRESS_SPACE,
-        "entry": request.entry is not None,
-        "skip_checks": request.skip_checks,
-        "format": request.format is not None,
-        "entry_32bit": request.entry_32bit,
-        "real_mode": request.real_mode,
-        "modules": bool(request.modules),
-        "preserve_context": request.preserve_context,
-        "jump_back": request.jump_back is not None,
-        "hand_over_efi": not request.hand_over_efi,
-        "memmap_parameters": request.memmap_parameters and request.purpose is Purpose.CRASH,
-        "console": request.console != Console(),
-    }
-    return [name for name, given in asked.items() if given]
+    """Return the fields of a request that kexec_file_load(2) has no argument for."""
+    is_crash = request.purpose is Purpose.CRASH
+    found = (
+        option.request.partition(".")[0]
+        for option in OPTIONS
+        if option.needs_kexec_load and (is_crash or not option.only_for_crashes) and request.asks(option)
+    )
+    return list(dict.fromkeys(found))  # some options share a field
 
 
 def plan(machine: Machine, request: Request) -> FileLoadPlan:
@@ -55,12 +54,12 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
         crash.updated_headers_size(machine)  # which takes no flag here, but a kernel that does it
     kernel, _ = formats.unwrap(request.kernel)
     line = command_line.for_request(request, machine.command_line)
-    is_known = _is_known(machine, kernel)
+    arch, facts = _facts(machine, kernel)
     state = machine.kexec_state
     would_be_lost = request.purpose is Purpose.CRASH and state.crash_loaded
     counts = state.is_limited(request.purpose)
     if would_be_lost or counts:
-        _require_loadable(kernel, line, is_known=is_known)
+        _require_loadable(kernel, facts, line, is_known=_is_known(arch, facts))
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
@@ -84,7 +83,7 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
 
 def doubts(machine: Machine, kernel: FileData) -> list[str]:
     """Why the running kernel will most likely not load that by itself."""
-    if _is_known(machine, kernel):
+    if _is_known(*_facts(machine, kernel)):
         return []
     from pykexec.formats import identify
 
@@ -92,26 +91,25 @@ def doubts(machine: Machine, kernel: FileData) -> list[str]:
     return [f"the running kernel will most likely refuse {kernel.path}, which is {what}"]
 
 
-def _is_known(machine: Machine, kernel: FileData) -> bool:
-    """Whether it is in the format that the running kernel loads, as far as that is known.
-
-    Raises ImageError for a damaged kernel.
-    """
+def _facts(machine: Machine, kernel: FileData) -> tuple[Arch | None, KernelFacts | None]:
+    """The machine's architecture, and what a kernel for it tells. Raises ImageError for a damaged one."""
     from pykexec import arch
     from pykexec.booting import kernel as kernels
 
     found = arch.find(machine.uname_machine)
-    if found is None:
-        return True
-    facts = kernels.inspect(kernel, found)
-    return facts is not None and facts.is_for_file_load
+    return found, None if found is None else kernels.inspect(kernel, found)
 
 
-def _require_loadable(kernel: FileData, line: str, *, is_known: bool) -> None:
+def _is_known(arch: Arch | None, facts: KernelFacts | None) -> bool:
+    """Whether it is in the format that the running kernel loads, as far as that is known."""
+    return arch is None or (facts is not None and facts.is_for_file_load)
+
+
+def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *, is_known: bool) -> None:
     """The running kernel counts a load, and forgets a loaded crash kernel, before it looks at the new one
     (kernel/kexec_file.c): what it is going to refuse must not reach it. Raises FileLoadUnavailable.
     """
-    number, why = errno.EINVAL, too_long(kernel, line)
+    number, why = errno.EINVAL, too_long(kernel, facts, line)
     if not is_known:
         number = errno.ENOEXEC
         why = f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c"
@@ -121,19 +119,16 @@ def _require_loadable(kernel: FileData, line: str, *, is_known: bool) -> None:
         )
 
 
-_HEADER, _COMMAND_LINE_SIZE = slice(0x202, 0x206), slice(0x238, 0x23C)  # Documentation/arch/x86/boot.rst
-_ELFCOREHDR_WORD = 30  # MAX_ELFCOREHDR_STR_LEN, arch/x86/kernel/kexec-bzimage64.c: kept free also for a boot
-
-
-def too_long(kernel: FileData, line: str) -> str | None:
-    """Why a bzImage does not take that command line from kexec_file_load(2); None: it does."""
-    size = len(os.fsencode(line)) + 1 + _ELFCOREHDR_WORD
-    limit = int.from_bytes(kernel.data[_COMMAND_LINE_SIZE], "little")
-    if bytes(kernel.data[_HEADER]) != b"HdrS" or size <= limit:
+def too_long(kernel: FileData, facts: KernelFacts | None, line: str) -> str | None:
+    """Why a kernel does not take that command line from kexec_file_load(2); None: it does, or may."""
+    if facts is None or facts.file_load_adds is None or facts.line_limit is None:
+        return None
+    size = len(os.fsencode(line)) + facts.file_load_adds
+    if size <= facts.line_limit:
         return None
     return (
-        f"the command line takes {size} bytes with what the kernel adds, {kernel.path} takes {limit} at"
-        " most; shorten --append"
+        f"the command line takes {size} bytes with what the kernel adds, {kernel.path} takes"
+        f" {facts.line_limit} at most; shorten --append"
     )
 
 

@@ -10,7 +10,7 @@ import errno
 from pykexec import log
 from pykexec.errors import FileLoadUnavailable, PlacementError, PykexecError
 from pykexec.purpose import Purpose
-from pykexec.uapi import KEXEC_ARCH_MASK, KEXEC_FILE_ON_CRASH, KEXEC_ON_CRASH, KEXEC_SEGMENT_MAX
+from pykexec.uapi import KEXEC_FILE_ON_CRASH, KEXEC_ON_CRASH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def load(plan: LoadPlan, machine: Machine) -> None:
         from pykexec import explain
 
         _tell_segments(plan)
-        number = error.errno or 0
-        raise explain.explain_load_failure(number, plan, machine, lambda: _culprit(plan, machine)) from error
+        raise explain.explain_load_failure(error.errno or 0, plan, machine) from error
     _require_unchanged(plan, machine)
 
 
@@ -217,7 +216,7 @@ def _plan_load(
     except PlacementError as error:
         error.hint = error.hint or _room_for(request, error.missing)
         raise
-    _check(plan)
+    _check(plan, machine)
     losses = plan.losses
     if request.purpose is Purpose.BOOT and machine.can_hand_over:
         losses = (*losses, "state kept by KHO, if any,")
@@ -306,56 +305,10 @@ def _keep_handover(machine: Machine, purpose: Purpose) -> None:
         )
 
 
-def _check(plan: LoadPlan) -> None:
-    """What the running kernel checks too (kernel/kexec_core.c sanity_check_segment_list), with names."""
-    if len(plan.segments) > KEXEC_SEGMENT_MAX:
-        raise PlacementError(f"{len(plan.segments)} segments; the kernel takes {KEXEC_SEGMENT_MAX} at most")
-    for before, after in zip(plan.segments, plan.segments[1:], strict=False):
-        if before.range.overlaps(after.range):
-            raise PlacementError(
-                f"segments overlap: {before.name} {before.range}, {after.name} {after.range}"
-            )
+def _check(plan: LoadPlan, machine: Machine) -> None:
+    """Raises PlacementError for what the running kernel would refuse."""
+    from pykexec import arch
+    from pykexec.booting import segmentcheck
 
-
-def _culprit(plan: LoadPlan, machine: Machine) -> str | None:
-    """The first segment that the kernel refuses, found by loading more and more of them.
-
-    None where that would cost the user something: a load that counts against a limit, or a kernel that is
-    loaded already and would be lost.
-    """
-    import signal
-
-    from pykexec import syscalls
-
-    if machine.kexec_state.is_limited(plan.purpose):
-        return None
-    for count, segment in enumerate(plan.segments, 1):
-        if status(plan.purpose, machine) is not False:
-            return None
-        # Nobody may end this process while an incomplete kernel is loaded.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            syscalls.kexec_load(plan.entry, plan.segments[:count], plan.flags)
-            _forget(plan.flags)
-        except OSError as error:
-            # Nothing of ours is loaded then; what another process is loading now, is its own.
-            return None if error.errno == errno.EBUSY else segment.name
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return None
-
-
-def _forget(flags: int) -> None:
-    """Unload, also where another process is loading just now."""
-    import time
-
-    from pykexec import syscalls
-
-    for _ in range(100):
-        try:
-            return syscalls.kexec_unload(flags & (KEXEC_ON_CRASH | KEXEC_ARCH_MASK))
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                break
-            time.sleep(0.05)
-    log.warning("an incomplete kernel is left loaded: unload it, pykexec -u or -p -u")
+    for each in segmentcheck.refusals(plan, segmentcheck.limits(machine, arch.for_machine(machine))):
+        raise PlacementError(each.what)

@@ -50,6 +50,11 @@ class ArchNames:
     long_long_alignment: int = 8
     """Bytes to which the ABI aligns a 64-bit number in a structure."""
 
+    @property
+    def usual_uname(self) -> str:
+        """One of what `uname -m` says: for machines that only other facts tell of."""
+        return self.uname.split()[0].replace("*", "7")
+
 
 ALL = (
     ArchNames("x86_64", "x86_64 amd64", Elf(62, 64, "little"), 246, 320, (0x8664,), "x64", 24),
@@ -149,6 +154,6 @@ def of_pe(machine: int) -> ArchNames | None:
     return next((each for each in ALL if machine in each.pe), None)
 
 
-def of_u_boot(number: int) -> ArchNames | None:
-    """Return the row of the architecture in a uImage header."""
-    return next((each for each in ALL if each.u_boot == number), None)
+def of_u_boot(number: int) -> tuple[ArchNames, ...]:
+    """Return the rows of the architecture in a uImage header, which may leave word size and order open."""
+    return tuple(each for each in ALL if each.u_boot == number)

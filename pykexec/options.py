@@ -21,10 +21,15 @@ class Option:
         "field",
         "group",
         "help",
+        "is_for",
         "metavar",
         "names",
+        "needs_kexec_load",
+        "only_for_crashes",
         "ours",
         "repeats",
+        "request",
+        "special",
         "value",
     )
 
@@ -40,6 +45,11 @@ class Option:
         convert: Callable[[str, str], object] | None = None,
         choices: Sequence[str] = (),
         repeats: bool = False,
+        is_for: str | None = None,
+        request: str = "",
+        needs_kexec_load: bool = False,
+        only_for_crashes: bool = False,
+        special: str | None = None,
     ) -> None:
         self.names = tuple(names.split())
         """As typed, the shorter ones first."""
@@ -57,6 +67,16 @@ class Option:
         self.choices = tuple(choices)
         self.repeats = repeats
         """Each use adds an argument; otherwise the last one wins."""
+        self.is_for = _IS_FOR.get(group, "") if is_for is None else is_for
+        """KERNEL, PLAN, LOAD; "" for what is not for loads alone."""
+        self.request = request or field
+        """The field of `plan.Request` that it sets, perhaps one within that: "console.vga"."""
+        self.needs_kexec_load = needs_kexec_load
+        """kexec_file_load(2) has no argument for it."""
+        self.only_for_crashes = only_for_crashes
+        """It makes no difference for a boot."""
+        self.special = special
+        """The name in `plan.SPECIAL`, where only some architectures can honour it."""
         self.ours = group == OURS
         """Unknown to kexec-tools; never abbreviated, so that all of its abbreviations stay unambiguous."""
 
@@ -164,7 +184,6 @@ def number(name: str, text: str) -> int:
     return value
 
 
-_PORTS = {"ttyS0": 0x3F8, "ttyS1": 0x2F8}
 _BAUD_MAX = 115200
 
 
@@ -189,6 +208,11 @@ def _baud(name: str, text: str) -> int:
 
 ACTIONS, LOADING, SYSTEM_CALL, STARTING = "Actions", "What to load", "How to load", "Starting"
 X86, GENERAL, OURS, IGNORED = "x86", "General", "Not in kexec-tools", "For other kernels and machines"
+
+KERNEL, PLAN, LOAD = "kernel", "plan", "load"
+"""What an option speaks of. Where nothing is loaded, the first two are an error; of the last no notice is
+taken there: scripts give the same options to the load and to the start."""
+_IS_FOR = {LOADING: KERNEL, OURS: KERNEL, SYSTEM_CALL: LOAD, X86: LOAD, IGNORED: LOAD}
 
 _NOTHING_HERE = "Accepted; it has no meaning for the kernels and machines pykexec knows."
 
@@ -217,12 +241,17 @@ OPTIONS: tuple[Option, ...] = (
         "preserve_context",
         "Load KERNEL into the memory below --mem-max from where it can come back (CONFIG_KEXEC_JUMP).",
         group=ACTIONS,
+        needs_kexec_load=True,
+        special="preserve_context",
     ),
     Option(
         "--load-jump-back-helper",
         "jump_back_helper",
         "Prepare to go back, with -e, to the kernel this one was started by, or to the one at --entry.",
         group=ACTIONS,
+        request="jump_back",
+        needs_kexec_load=True,
+        special="jump_back",
     ),
     Option(
         "--load-live-update",
@@ -258,6 +287,9 @@ OPTIONS: tuple[Option, ...] = (
         "Device tree for KERNEL, instead of the running kernel's.",
         group=LOADING,
         metavar="FILE",
+        request="device_tree",
+        needs_kexec_load=True,
+        special="device_tree",
     ),
     Option(
         "--module",
@@ -266,6 +298,8 @@ OPTIONS: tuple[Option, ...] = (
         group=LOADING,
         metavar='"FILE ARGS"',
         repeats=True,
+        needs_kexec_load=True,
+        special="modules",
     ),
     Option(
         "-t --type",
@@ -273,6 +307,8 @@ OPTIONS: tuple[Option, ...] = (
         "Take KERNEL for this type of file only (see Types of kernel).",
         group=LOADING,
         metavar="TYPE",
+        is_for=LOAD,
+        needs_kexec_load=True,
     ),
     Option(
         "-a --kexec-syscall-auto",
@@ -280,13 +316,26 @@ OPTIONS: tuple[Option, ...] = (
         "Use kexec_file_load(2), and kexec_load(2) where that will not do. The default.",
         group=SYSTEM_CALL,
         value="auto",
+        is_for="",
     ),
     Option(
-        "-s --kexec-file-syscall", "system_call", "Use kexec_file_load(2).", group=SYSTEM_CALL, value="file"
+        "-s --kexec-file-syscall",
+        "system_call",
+        "Use kexec_file_load(2).",
+        group=SYSTEM_CALL,
+        value="file",
+        is_for="",
     ),
-    Option("-c --kexec-syscall", "system_call", "Use kexec_load(2).", group=SYSTEM_CALL, value="load"),
     Option(
-        "-i --no-checks", "no_checks", "Start KERNEL without comparing digests first.", group=SYSTEM_CALL
+        "-c --kexec-syscall", "system_call", "Use kexec_load(2).", group=SYSTEM_CALL, value="load", is_for=""
+    ),
+    Option(
+        "-i --no-checks",
+        "no_checks",
+        "Start KERNEL without comparing digests first.",
+        group=SYSTEM_CALL,
+        request="skip_checks",
+        needs_kexec_load=True,
     ),
     Option(
         "--mem-min",
@@ -295,6 +344,8 @@ OPTIONS: tuple[Option, ...] = (
         group=SYSTEM_CALL,
         metavar="ADDRESS",
         convert=number,
+        request="within",
+        needs_kexec_load=True,
     ),
     Option(
         "--mem-max",
@@ -303,6 +354,8 @@ OPTIONS: tuple[Option, ...] = (
         group=SYSTEM_CALL,
         metavar="ADDRESS",
         convert=number,
+        request="within",
+        needs_kexec_load=True,
     ),
     Option(
         "--entry",
@@ -311,12 +364,14 @@ OPTIONS: tuple[Option, ...] = (
         group=SYSTEM_CALL,
         metavar="ADDRESS",
         convert=number,
+        needs_kexec_load=True,
     ),
     Option(
         "--hotplug",
         "hotplug",
         "Let the kernel keep a crash kernel's core headers up to date as CPUs and memory come and go.",
         group=SYSTEM_CALL,
+        only_for_crashes=True,
     ),
     Option(
         "--no-cma", "no_cma", "kexec_file_load(2): do not put KERNEL into CMA memory.", group=SYSTEM_CALL
@@ -326,22 +381,47 @@ OPTIONS: tuple[Option, ...] = (
         "force_dtb",
         "kexec_file_load(2): hand the device tree on where that is not done anyway.",
         group=SYSTEM_CALL,
+        special="force_dtb",
     ),
     Option("-x --no-ifdown", "no_ifdown", "Leave network interfaces up.", group=STARTING),
     Option("-y --no-sync", "no_sync", "Do not write cached data to disk first.", group=STARTING),
-    Option("--entry-32bit", "entry_32bit", "Enter a bzImage through its 32-bit entry.", group=X86),
+    Option(
+        "--entry-32bit",
+        "entry_32bit",
+        "Enter a bzImage through its 32-bit entry.",
+        group=X86,
+        is_for=KERNEL,
+        needs_kexec_load=True,
+        special="entry_32bit",
+    ),
     Option(
         "--real-mode",
         "real_mode",
         "Enter a bzImage through its 16-bit entry, with a PC's BIOS (-l).",
         group=X86,
+        is_for=KERNEL,
+        needs_kexec_load=True,
+        special="real_mode",
     ),
-    Option("--noefi", "no_efi", "Do not hand EFI's tables and services on.", group=X86),
+    Option(
+        "--noefi",
+        "no_efi",
+        "Do not hand EFI's tables and services on.",
+        group=X86,
+        is_for=KERNEL,
+        request="hand_over_efi",
+        needs_kexec_load=True,
+        special="hand_over_efi",
+    ),
     Option(
         "--pass-memmap-cmdline",
         "memmap_parameters",
         "Tell a crash kernel of its memory on the command line (memmap=).",
         group=X86,
+        is_for=KERNEL,
+        needs_kexec_load=True,
+        only_for_crashes=True,
+        special="memmap_parameters",
     ),
     Option(
         "--serial",
@@ -350,6 +430,8 @@ OPTIONS: tuple[Option, ...] = (
         group=X86,
         metavar="PORT",
         convert=_serial,
+        request="console.port",
+        needs_kexec_load=True,
     ),
     Option(
         "--serial-baud",
@@ -358,10 +440,26 @@ OPTIONS: tuple[Option, ...] = (
         group=X86,
         metavar="RATE",
         convert=_baud,
+        request="console.baud",
+        needs_kexec_load=True,
+        special="console_baud",
     ),
-    Option("--console-serial", "console_serial", "Messages between the kernels go to --serial.", group=X86),
     Option(
-        "--console-vga", "console_vga", "Messages between the kernels go to the VGA text screen.", group=X86
+        "--console-serial",
+        "console_serial",
+        "Messages between the kernels go to --serial.",
+        group=X86,
+        request="console.serial",
+        needs_kexec_load=True,
+    ),
+    Option(
+        "--console-vga",
+        "console_vga",
+        "Messages between the kernels go to the VGA text screen.",
+        group=X86,
+        request="console.vga",
+        needs_kexec_load=True,
+        special="console_vga",
     ),
     Option("--reset-vga", "reset_vga", "Accepted; the next kernel sets its screen up itself.", group=X86),
     Option(
@@ -434,14 +532,15 @@ OPTIONS: tuple[Option, ...] = (
         group=OURS,
         metavar="NAME",
     ),
-    Option("--dry-run", "dry_run", "Print the plan; load nothing.", group=OURS),
-    Option("--json", "json", "Print the plan as JSON.", group=OURS),
+    Option("--dry-run", "dry_run", "Print the plan; load nothing.", group=OURS, is_for=PLAN),
+    Option("--json", "json", "Print the plan as JSON.", group=OURS, is_for=PLAN),
     Option(
         "--machine",
         "machine",
         "Plan for the machine of this snapshot; load nothing.",
         group=OURS,
         metavar="TAR|DIR",
+        is_for=PLAN,
     ),
     Option(
         "--snapshot",
@@ -449,6 +548,7 @@ OPTIONS: tuple[Option, ...] = (
         "Write what a plan needs to know of this machine, and nothing secret.",
         group=OURS,
         metavar="TAR",
+        is_for="",
     ),
     Option(
         "--completion",
@@ -457,8 +557,9 @@ OPTIONS: tuple[Option, ...] = (
         group=OURS,
         metavar="SHELL",
         choices=("bash", "zsh", "fish"),
+        is_for="",
     ),
-    Option("--man", "manual", "Print the manual page: pykexec --man | man -l -", group=OURS),
+    Option("--man", "manual", "Print the manual page: pykexec --man | man -l -", group=OURS, is_for=""),
 )
 
 

@@ -14,10 +14,11 @@ from pykexec.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from pykexec.initramfs import Addition
+    from pykexec.options import Option
 
 __all__ = [
     "ADDRESS_SPACE",
@@ -149,6 +150,14 @@ class Request:
     warnings: tuple[str, ...] = ()
     """What may be wrong with that."""
 
+    def asks(self, option: Option) -> bool:
+        """Return whether what that option sets is not as it is without it."""
+        mine: object = self
+        default: object = _DEFAULTS
+        for name in option.request.split("."):
+            mine, default = getattr(mine, name), getattr(default, name)
+        return mine != default
+
     @property
     def files(self) -> tuple[FileData, ...]:
         """All that is to be loaded, as far as it has been looked for."""
@@ -183,41 +192,37 @@ class Request:
         )
 
 
+_DEFAULTS = Request()
+
+
 @dataclass(frozen=True, slots=True)
 class Special:
-    """What of a request only some architectures can honour."""
+    """What is said of an option that only some architectures can honour, where it cannot be."""
 
-    is_asked: Callable[[Request], bool]
-    refusal: str
-    """Where it cannot be; {arch} stands for the machine's architecture."""
+    refusal: str = "{option} is for x86; this machine is {arch}"
+    """{option} stands for its name, {arch} for the machine's architecture."""
     hint: str | None = None
 
 
-def _for_x86(option: str, is_asked: Callable[[Request], bool]) -> Special:
-    return Special(is_asked, f"{option} is for x86; this machine is {{arch}}")
-
-
 SPECIAL: Mapping[str, Special] = {
-    "entry_32bit": _for_x86("--entry-32bit", lambda request: request.entry_32bit),
-    "real_mode": _for_x86("--real-mode", lambda request: request.real_mode),
-    "modules": _for_x86("--module", lambda request: bool(request.modules)),
-    "hand_over_efi": _for_x86("--noefi", lambda request: not request.hand_over_efi),
-    "memmap_parameters": _for_x86("--pass-memmap-cmdline", lambda request: request.memmap_parameters),
-    "console_vga": _for_x86("--console-vga", lambda request: request.console.vga),
-    "preserve_context": _for_x86("--load-preserve-context", lambda request: request.preserve_context),
-    "jump_back": _for_x86("--load-jump-back-helper", lambda request: request.jump_back is not None),
-    "console_baud": _for_x86("--serial-baud", lambda request: request.console.baud is not None),
+    "entry_32bit": Special(),
+    "real_mode": Special(),
+    "modules": Special(),
+    "hand_over_efi": Special(),
+    "memmap_parameters": Special(),
+    "console_vga": Special(),
+    "preserve_context": Special(),
+    "jump_back": Special(),
+    "console_baud": Special(),
     "device_tree": Special(
-        lambda request: request.device_tree is not None,
-        "--dtb: a device tree is for architectures that boot with one, which {arch} does not",
+        "{option}: a device tree is for architectures that boot with one, which {arch} does not"
     ),
     "force_dtb": Special(
-        lambda request: request.force_dtb,
-        "--force-dtb: on {arch} only kexec_file_load hands the running kernel's device tree on",
+        "{option}: on {arch} only kexec_file_load hands the running kernel's device tree on",
         "leave out -c and what needs it",
     ),
 }
-"""By the names that `Arch.honours` has for them."""
+"""By the names that `Arch.honours` and the rows of `options` have for them."""
 
 
 @dataclass(frozen=True, slots=True)

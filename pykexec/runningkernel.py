@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, head, locate, parts_of, shown, view
+from pykexec.booting.kernel import release_of
+from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, locate, parts_of, shown, view
 from pykexec.errors import MachineError
-from pykexec.formats import magic, uki
+from pykexec.files import FileData
+from pykexec.formats import uki
 from pykexec.machine.root import Root
 from pykexec.machine.text import read_text
 from pykexec.parameters import parameters
@@ -71,7 +73,7 @@ def _image(root: Root, release: str, command_line: str) -> tuple[str, str]:
 
 def _fits(root: Root, image: str, release: str) -> bool:
     """Whether the image may be the running kernel's: another release says that it has been replaced."""
-    found = magic.bzimage_release(memoryview(head(root, image)))
+    found = release_of(FileData(image, view(root, image)))
     return found is None or found == release
 
 

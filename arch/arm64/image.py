@@ -10,7 +10,6 @@ from pykexec.formats import pe
 from pykexec.memory import KIB, MIB
 
 _MAGIC = b"ARM\x64"
-_EM_AARCH64 = b"\xb7\0"  # elf(5): e_machine, little-endian
 _FLAG_BIG_ENDIAN = 1 << 0
 _IMAGE_SIZE_MAX = 1 << 40
 
@@ -28,11 +27,21 @@ def matches(data: memoryview) -> bool:
     return data.nbytes >= HEADER.sizeof() and bytes(data[0x38:0x3C]) == _MAGIC
 
 
+def is_vmlinux(data: memoryview) -> bool:
+    """Whether this is an ELF file for arm64, little-endian."""
+    if bytes(data[:4]) != b"\x7fELF":
+        return False
+    from pykexec.formats import elf
+
+    row = elf.architecture(data)
+    return row is not None and row.name == ARCH.name
+
+
 def parse(file: FileData) -> TreeKernel:
     """Read and check an Image, or the vmlinux one is made of. Raises ImageError."""
     path, data = file.path, file.data
     kind, type_ = "arm64 Image", "Image"
-    if bytes(data[:4]) == b"\x7fELF" and data[18:20] == _EM_AARCH64:
+    if is_vmlinux(data):
         kind, type_ = "arm64 vmlinux", "vmlinux"
         from pykexec.formats import elf
 
@@ -85,16 +94,22 @@ def _require_whole(path: str, data: memoryview) -> None:
 
 
 def inspect(kernel: FileData) -> KernelFacts | None:
-    """Return what an Image tells; None for another file. Raises ImageError for a damaged one."""
-    if not matches(kernel.data):
+    """Return what a kernel tells; None for another file. Raises ImageError for a damaged one."""
+    if is_vmlinux(kernel.data):
+        from pykexec.formats import elf
+
+        format_, memory = "vmlinux", elf.parse(kernel.path, kernel.data).range.size
+    elif matches(kernel.data):
+        format_, memory = "Image", parse(kernel).memory_size
+    else:
         return None
-    parsed = parse(kernel)
     return KernelFacts(
         arch=ARCH.name,
-        format="Image",
-        memory=parsed.memory_size,
+        format=format_,
+        memory=memory,
         line_limit=COMMAND_LINE_LIMIT,
-        is_for_file_load=True,  # arch/arm64/kernel/kexec_image.c
+        is_for_file_load=format_ == "Image",  # arch/arm64/kernel/kexec_image.c
+        program=kernel.data,
     )
 
 

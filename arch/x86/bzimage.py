@@ -23,6 +23,8 @@ _LOW_MEMORY_32BIT = 896 * MIB
 _INITRD_END_DEFAULT = 0x38000000
 _COMMAND_LINE_LIMIT_DEFAULT = 255
 
+_RELEASE_MAX = 256
+
 _WITH_SYSSIZE, _WITH_RELOCATION, _WITH_COMMAND_LINE_SIZE = 0x0204, 0x0205, 0x0206
 _WITH_INITRD_LIMIT, _WITH_INIT_SIZE, _WITH_XLOADFLAGS = 0x0203, 0x020A, 0x020C
 
@@ -35,6 +37,15 @@ def matches(data: memoryview) -> bool:
 def has_64bit_entry(data: memoryview) -> bool:
     """Whether that bzImage can be entered in long mode, wherever it and its data lie."""
     return _lacks_64bit_entry(layouts.SETUP_HEADER.parse(_header_bytes(data))) is None
+
+
+def release(data: memoryview) -> str | None:
+    """Return the first word of its version string ("kernel_version", less 0x200); None for one without."""
+    offset = int.from_bytes(data[0x20E:0x210], "little")
+    if not offset:
+        return None
+    words = bytes(data[offset + 0x200 : offset + 0x200 + _RELEASE_MAX]).partition(b"\0")[0].split()
+    return words[0].decode("latin-1") if words else None
 
 
 def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:

@@ -1,16 +1,44 @@
 """What files of kernels for x86 tell: bzImages, and the vmlinux they are made of."""
 
+from __future__ import annotations
+
 from pykexec.arch.x86 import bzimage
 from pykexec.arch.x86.kernel import Entry
 from pykexec.booting.kernel import KernelFacts
-from pykexec.files import FileData
-from pykexec.formats import magic
+from pykexec.memory import KIB, align_up
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.files import FileData
+
+_FILE_LOAD_ADDS = 31
+"""The NUL, and MAX_ELFCOREHDR_STR_LEN, which is kept free for a boot, too (kexec-bzimage64.c)."""
+
+
+_VMLINUX = {"x86_64": "elf-x86_64", "i386": "elf-x86"}
 
 
 def inspect(kernel: FileData, arch: str) -> KernelFacts | None:
-    """Return what a bzImage tells; None for another file. Raises ImageError for a damaged one."""
-    if not bzimage.matches(kernel.data):
+    """Return what a kernel tells; None for another file. Raises ImageError for a damaged one."""
+    if bzimage.matches(kernel.data):
+        return _bzimage(kernel, arch)
+    # Imported where it is needed: most kernels are bzImages.
+    from pykexec.formats import multiboot
+
+    # An ELF file with a Multiboot header in it is a Multiboot kernel, a Linux kernel has none.
+    if multiboot.find2(kernel.data) is not None:
+        return KernelFacts(arch, "multiboot2-x86")
+    if multiboot.find1(kernel.data) is not None:
+        return KernelFacts(arch, "multiboot-x86")
+    if bytes(kernel.data[:4]) != b"\x7fELF":
         return None
+    from pykexec.formats import elf
+
+    row = elf.architecture(kernel.data)
+    return _vmlinux(kernel, arch, _VMLINUX[row.name]) if row and row.name in _VMLINUX else None
+
+
+def _bzimage(kernel: FileData, arch: str) -> KernelFacts:
     parsed = bzimage.parse(kernel)
     has_64bit_entry = parsed.entry is Entry.LONG
     return KernelFacts(
@@ -18,6 +46,20 @@ def inspect(kernel: FileData, arch: str) -> KernelFacts | None:
         format="bzImage64" if has_64bit_entry else "bzImage",
         memory=parsed.memory_size,
         line_limit=parsed.command_line_limit,
-        release=magic.bzimage_release(kernel.data),
         is_for_file_load=has_64bit_entry,  # arch/x86/kernel/kexec-bzimage64.c
+        file_load_adds=_FILE_LOAD_ADDS if has_64bit_entry else None,
+        version=bzimage.release(kernel.data),
+    )
+
+
+def _vmlinux(kernel: FileData, arch: str, format_: str) -> KernelFacts:
+    from pykexec.arch.x86 import vmlinux
+    from pykexec.formats import elf
+
+    return KernelFacts(
+        arch=arch,
+        format=format_,
+        memory=align_up(elf.parse(kernel.path, kernel.data).range.size, 4 * KIB),
+        line_limit=vmlinux.COMMAND_LINE_LIMIT,
+        program=kernel.data,
     )

@@ -16,7 +16,8 @@ from pykexec.memory import KIB, MIB, Range, align_up
 _BANNER = re.compile(rb"Linux version ((\d{1,3})\.(\d{1,5})[!-~]{0,64}) ")
 """linux_banner, init/version.c"""
 _PROTOCOL = 0x020F
-_COMMAND_LINE_LIMIT = 2047  # COMMAND_LINE_SIZE in arch/x86/include/asm/setup.h, less the NUL
+COMMAND_LINE_LIMIT = 2047
+"""COMMAND_LINE_SIZE in arch/x86/include/asm/setup.h, less the NUL."""
 _LARGE_PAGE = 2 * MIB
 """__startup_64() in arch/x86/kernel/head64.c moves the kernel's page tables by whole PMDs."""
 _WITH_EFI_SETUP_DATA = (3, 14)
@@ -57,7 +58,7 @@ def parse_64bit(file: FileData) -> LinuxKernel:
         relocatable=True,
         entry=Entry.LONG,
         entry_offset=_entry_offset(file.path, whole, program),
-        command_line_limit=_COMMAND_LINE_LIMIT,
+        command_line_limit=COMMAND_LINE_LIMIT,
         initrd_window=Range(0, 1 << 64),
         takes_efi=takes_efi,
         takes_5level_paging=True if version >= _WITH_5_LEVELS_ALWAYS else None,
@@ -84,7 +85,7 @@ def parse_32bit(file: FileData) -> LinuxKernel:
         relocatable=False,
         entry=Entry.PROTECTED,
         entry_offset=_entry_offset(file.path, whole, program),
-        command_line_limit=_COMMAND_LINE_LIMIT,
+        command_line_limit=COMMAND_LINE_LIMIT,
         initrd_window=Range(0, _INITRD_END_32BIT),
         takes_efi=False,
         takes_5level_paging=None,
@@ -120,7 +121,7 @@ def _header(**fields: int) -> bytes:
         "boot_flag": 0xAA55,
         "header": b"HdrS",
         "version": _PROTOCOL,
-        "cmdline_size": _COMMAND_LINE_LIMIT,
+        "cmdline_size": COMMAND_LINE_LIMIT,
         "initrd_addr_max": 0x7FFFFFFF,
     }
     for name, value in {**known, **fields}.items():

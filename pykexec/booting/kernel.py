@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pykexec.arch import Arch, part
-from pykexec.values import dataclass
+from pykexec.arch import Arch, all_architectures, part
+from pykexec.errors import ImageError
+from pykexec.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +25,27 @@ class KernelFacts:
     """Bytes from its first one on that must be free when it starts."""
     line_limit: int | None = None
     """Bytes of the longest command line it takes, without the NUL."""
-    release: str | None = None
-    """As `uname -r` will say it."""
     is_for_file_load: bool = False
     """Whether a running kernel of this architecture loads such a file with kexec_file_load(2)."""
+    file_load_adds: int | None = None
+    """Bytes that kexec_file_load(2) counts besides the command line's when it holds that against
+    `line_limit`; None where it does not compare them."""
+    version: str | None = None
+    """The release, where a header has it."""
+    program: memoryview | None = field(default=None, repr=False)
+    """What can be searched for texts of the kernel; None where it is still compressed, as in a bzImage."""
+
+    @property
+    def release(self) -> str | None:
+        """As `uname -r` will say it. Reads `program`, which takes some milliseconds."""
+        return self.version or (None if self.program is None else _banner(self.program))
+
+
+def _banner(program: memoryview) -> str | None:
+    import re
+
+    found = re.search(rb"Linux version ([^\s\0]{1,64}) ", program)  # init/version.c, linux_banner
+    return None if found is None else found[1].decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +72,50 @@ def inspect(kernel: FileData, arch: Arch) -> KernelFacts | None:
     `kernel` is out of its containers (`formats.unwrap`). Raises ImageError for a damaged one.
     """
     return part(arch, "image", UNKNOWN).inspect(kernel)
+
+
+def identify(kernel: FileData, first: Arch | None = None) -> KernelFacts | None:
+    """Return what a kernel of any architecture tells; None for a file that is not known for a kernel.
+
+    `first` is asked before all others: some kernels run on more than one architecture. Of an architecture
+    without a loader only the name is told. Raises ImageError for a damaged kernel.
+    """
+    found = None if first is None else inspect(kernel, first)
+    return found or _of_another(kernel, first)
+
+
+def _of_another(kernel: FileData, first: Arch | None) -> KernelFacts | None:
+    for arch in all_architectures():
+        if arch != first and (found := inspect(kernel, arch)):
+            return found
+    return _by_header(kernel)
+
+
+def _by_header(kernel: FileData) -> KernelFacts | None:
+    from pykexec import names
+    from pykexec.formats import elf, pe
+
+    if row := elf.architecture(kernel.data):
+        return KernelFacts(row.name, "vmlinux", program=kernel.data)
+    found = pe.parse(kernel.path, kernel.data)
+    row = None if found is None else names.of_pe(found.machine)
+    return None if row is None else KernelFacts(row.name, "Image")
+
+
+def told(kernel: FileData, first: Arch | None = None) -> KernelFacts | None:
+    """Return what `identify` does, and None for a damaged kernel, of which whoever loads it speaks."""
+    try:
+        return identify(kernel, first)
+    except ImageError:
+        return None
+
+
+def release_of(kernel: FileData, first: Arch | None = None) -> str | None:
+    """Return what `uname -r` will say under that kernel; None where the file does not tell."""
+    facts = told(kernel, first)
+    return None if facts is None else facts.release
+
+
+def memory_of(kernel: FileData, facts: KernelFacts | None) -> int:
+    """Return the bytes it takes where it runs; those of the file where it does not tell."""
+    return kernel.size if facts is None or facts.memory is None else facts.memory

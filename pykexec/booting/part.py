@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pykexec.arch import Arch, for_machine, part
 from pykexec.errors import MachineError, UsageError
+from pykexec.options import OPTIONS
 from pykexec.plan import SPECIAL
 from pykexec.values import dataclass
 
@@ -36,6 +37,9 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
 
 def _require_honoured(arch: Arch, request: Request) -> None:
     """Raises UsageError for what is asked for and has no meaning on that architecture."""
+    options = {option.special: option for option in OPTIONS}
     for name, special in SPECIAL.items():
-        if name not in arch.honours and special.is_asked(request):
-            raise UsageError(special.refusal.format(arch=arch.name), hint=special.hint)
+        option = options[name]
+        if name not in arch.honours and request.asks(option):
+            what = special.refusal.format(option=option.spelling, arch=arch.name)
+            raise UsageError(what, hint=special.hint)

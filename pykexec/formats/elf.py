@@ -1,5 +1,7 @@
 """ELF programs as a boot loader sees them: pieces of memory, and where to enter."""
 
+from __future__ import annotations
+
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +12,14 @@ from elftools.common.utils import struct_parse
 from elftools.elf.enums import ENUM_E_MACHINE
 from elftools.elf.structs import ELFStructs
 
+from pykexec import names
 from pykexec.errors import ImageError
 from pykexec.memory import KIB, MIB, Range, align_down, align_up
 from pykexec.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.names import ArchNames, ByteOrder
 
 _PAGE = 4 * KIB
 _SEGMENTS_MAX = 256  # a kernel has about five
@@ -48,6 +55,11 @@ class Program:
     alignment: int
     """The largest that a segment asks for, in bytes."""
 
+    @property
+    def range(self) -> Range:
+        """The physical memory from its first piece to the end of its last."""
+        return Range(self.pieces[0].address, max(each.range.end for each in self.pieces))
+
     def physical_entry(self) -> int:
         """The entry point's physical address, taking `entry` for a virtual one wherever it can be one."""
         for piece in self.pieces:
@@ -61,6 +73,14 @@ def is_elf(data: memoryview, machine: str | None = None) -> bool:
     if bytes(data[:4]) != b"\x7fELF" or data.nbytes < 20:
         return False
     return machine is None or int.from_bytes(data[18:20], "little") == ENUM_E_MACHINE[machine]
+
+
+def architecture(data: memoryview) -> ArchNames | None:
+    """Return what an ELF file is for; None for another file, and for what Linux has no name for."""
+    if not is_elf(data):
+        return None
+    order: ByteOrder = "little" if data[5] == _LITTLE_ENDIAN else "big"
+    return names.of_elf(int.from_bytes(data[18:20], order), _BITS.get(data[4], 0), order)
 
 
 def parse(path: str, data: memoryview) -> Program:

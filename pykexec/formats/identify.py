@@ -1,10 +1,16 @@
 """Saying what a file is that turned out not to be the kernel it should be."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from pykexec.errors import ImageError
 from pykexec.formats import magic, multiboot, pe
 from pykexec.memory import KIB, MIB
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.names import ByteOrder
 
 _SAMPLE = 64 * KIB
 _PIECES_MAX = 1 * MIB
@@ -41,8 +47,6 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
 
 _ELF_CLASSES = {1: "32-bit ", 2: "64-bit "}
 _ELF_TYPES = {1: "object file", 2: "executable", 3: "program or library", 4: "core dump"}
-_EITHER_ORDER = (8, 21, 40, 183)
-"""EM_MIPS, EM_PPC64, EM_ARM, EM_AARCH64: machines of which kernels come in both byte orders."""
 _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0x38, b"ARM\x64", "an arm64 Image"),  # Documentation/arch/arm64/booting.rst
     (0x38, b"RSC\x05", "a riscv Image"),  # Documentation/arch/riscv/boot-image-header.rst
@@ -79,12 +83,11 @@ def _nothing(data: memoryview) -> str | None:
 def _elf(data: memoryview) -> str | None:
     if bytes(data[:4]) != b"\x7fELF" or data.nbytes < 20:
         return None
-    from elftools.elf.enums import ENUM_E_MACHINE
+    from pykexec.formats import elf
 
-    kind, machine = (
-        int.from_bytes(data[at : at + 2], "big" if data[5] == 2 else "little") for at in (16, 18)
-    )
-    names = {number: name.removeprefix("EM_").lower() for name, number in ENUM_E_MACHINE.items()}
+    order: ByteOrder = "big" if data[5] == 2 else "little"
+    kind, machine = (int.from_bytes(data[at : at + 2], order) for at in (16, 18))
+    row = elf.architecture(data)
     what = _ELF_TYPES.get(kind, "ELF file")
     # Both kinds of module are object files with a section of that name.
     if kind == 1 and _has_name(data, b"\0.modinfo\0"):
@@ -94,11 +97,19 @@ def _elf(data: memoryview) -> str | None:
     elif kind != 4 and _multiboot(data):
         what = f"Multiboot {what}"
     bits = _ELF_CLASSES.get(data[4], "")
-    if data[5] == 2 and machine in _EITHER_ORDER:
+    if order == "big" and row is not None and row.elf.order is None:
         bits = f"big-endian {bits}"
     article = "an" if (bits or what)[0] in "aeioE" else "a"
-    elf = "" if "ELF" in what else "ELF "
-    return f"{article} {bits}{elf}{what} for {names.get(machine, f'machine {machine}')}"
+    prefix = "" if "ELF" in what else "ELF "
+    return f"{article} {bits}{prefix}{what} for {row.name if row else _elf_name(machine)}"
+
+
+def _elf_name(machine: int) -> str:
+    """Of what runs no Linux, or has neither kexec nor dumps."""
+    from elftools.elf.enums import ENUM_E_MACHINE
+
+    found = (name for name, number in ENUM_E_MACHINE.items() if number == machine)
+    return next((name.removeprefix("EM_").lower() for name in found), f"machine {machine}")
 
 
 def _has_name(data: memoryview, name: bytes) -> bool:

@@ -15,7 +15,6 @@ DEVICE_TREE = b"\xd0\x0d\xfe\xed"
 CPIO = (b"070701", b"070702")
 """The newc format, without and with checksums: what a kernel unpacks (init/initramfs.c)."""
 
-_RELEASE_MAX = 256
 _PE_HEADERS_MAX = 24 + 0x10000 + 96 * 40
 """Both headers and the table of sections, of which there are 96 at most (Microsoft's PE format)."""
 
@@ -60,17 +59,3 @@ def is_wrapped(data: memoryview) -> bool:
 def is_zboot(data: memoryview) -> bool:
     """Whether this is an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S)."""
     return bytes(data[:2]) == b"MZ" and bytes(data[4:8]) == b"zimg"
-
-
-def bzimage_release(data: memoryview) -> str | None:
-    """The first word of a bzImage's version string, which is in its first 32 KiB; None for another file.
-
-    Documentation/arch/x86/boot.rst: kernel_version, protocol 2.00, less 0x200.
-    """
-    if bytes(data[0x202:0x206]) != b"HdrS" or data.nbytes < 0x210:
-        return None
-    offset = int.from_bytes(data[0x20E:0x210], "little")
-    if not offset:
-        return None
-    words = bytes(data[offset + 0x200 : offset + 0x200 + _RELEASE_MAX]).partition(b"\0")[0].split()
-    return words[0].decode("latin-1") if words else None

@@ -3,6 +3,7 @@
 import struct
 
 from pykexec.errors import ImageError
+from pykexec.names import of_pe
 from pykexec.values import dataclass
 
 _COFF_HEADER = struct.Struct("<4sHHIIIHH")
@@ -12,19 +13,6 @@ _PE32_PLUS = 0x20B
 _SUBSYSTEM = 68  # in the optional header, PE32 and PE32+ alike
 _CERTIFICATES = 4  # index of the "Certificate Table" among the data directories, 8 bytes each
 
-MACHINES = {
-    0x014C: "i386",
-    0x01C2: "arm",
-    0x01C4: "arm",
-    0x0200: "ia64",
-    0x5032: "riscv32",
-    0x5064: "riscv64",
-    0x6232: "loongarch32",
-    0x6264: "loongarch64",
-    0x8664: "x86_64",
-    0xAA64: "arm64",
-}
-"""IMAGE_FILE_MACHINE_* ("Machine types")."""
 _EFI_SUBSYSTEMS = range(10, 14)  # "Windows subsystem": EFI application, two kinds of driver, EFI ROM
 
 
@@ -67,7 +55,13 @@ class PortableExecutable:
     @property
     def machine_name(self) -> str:
         """Such as "x86_64", for people."""
-        return MACHINES.get(self.machine, f"machine {self.machine:#x}")
+        return machine_name(self.machine)
+
+
+def machine_name(machine: int) -> str:
+    """Return what that IMAGE_FILE_MACHINE_* ("Machine types") is called, for people."""
+    row = of_pe(machine)
+    return f"machine {machine:#x}" if row is None else row.name
 
 
 def parse(path: str, data: memoryview) -> PortableExecutable | None:

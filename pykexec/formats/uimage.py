@@ -4,6 +4,7 @@ import zlib
 
 from pykexec.errors import ImageError
 from pykexec.formats.compiled import UIMAGE
+from pykexec.names import of_u_boot
 
 _LINUX = 5
 _KERNEL_TYPES = (2, 14)  # IH_TYPE_KERNEL, IH_TYPE_KERNEL_NOLOAD
@@ -19,8 +20,6 @@ _TYPES = {
     14: "kernel",
 }
 _SYSTEMS = {1: "OpenBSD", 2: "NetBSD", 3: "FreeBSD", 5: "Linux", 14: "VxWorks", 17: "U-Boot", 18: "RTEMS"}
-_ARCHITECTURES = {2: "arm", 3: "x86", 5: "mips", 6: "mips64", 7: "powerpc", 22: "arm64", 24: "x86_64"}
-_ARCHITECTURES |= {26: "riscv"}
 
 
 def contents(path: str, data: memoryview) -> memoryview:
@@ -49,6 +48,5 @@ def describe(data: memoryview) -> str:
     header = UIMAGE.parse(data)
     kind = _TYPES.get(header.type, f"content of type {header.type}")
     system = _SYSTEMS.get(header.os, f"system {header.os}")
-    return (
-        f"a uImage with a {kind} of {system} for {_ARCHITECTURES.get(header.arch, f'machine {header.arch}')}"
-    )
+    names = [row.name for row in of_u_boot(header.arch)] or [f"machine {header.arch}"]
+    return f"a uImage with a {kind} of {system} for {' or '.join(names)}"

@@ -69,7 +69,7 @@ class Uki:
     @property
     def machine_name(self) -> str:
         """Such as "x86_64", for people."""
-        return pe.MACHINES.get(self.machine, f"machine {self.machine:#x}")
+        return pe.machine_name(self.machine)
 
     def text(self, section: str, profile: int = 0) -> str | None:
         """A section's text, without what pads it: .cmdline, .osrel, .uname, .sbat; None where it is missing.
@@ -250,8 +250,7 @@ def _fitting(addons: Sequence[Addon], uki: Uki, release: str | None) -> tuple[li
     notes: list[str] = []
     for addon in addons:
         if addon.machine != uki.machine:
-            what = pe.MACHINES.get(addon.machine, f"machine {addon.machine:#x}")
-            notes.append(f"{addon.path} is left out: it is for {what}")
+            notes.append(f"{addon.path} is left out: it is for {pe.machine_name(addon.machine)}")
         elif addon.release is not None and release is not None and addon.release != release:
             notes.append(f"{addon.path} is left out: it is for {addon.release}, the kernel is {release}")
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pykexec.arch import Arch, find
+from pykexec.booting.kernel import identify
 from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
@@ -16,6 +18,7 @@ from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
 from pykexec.parameters import name_of, parameters
+from pykexec.versions import of_release
 
 FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/platform/arm-smmu-*/uevent")
 """The files read besides those of `Machine`, for snapshots."""
@@ -28,6 +31,7 @@ _MODULES_MAX = 64 * MIB  # a capture initrd has only some of the modules that ar
 MLX5 = {4 * KIB: 150 * MIB, 16 * KIB: 175 * MIB, 64 * KIB: 200 * MIB}
 SMMU_64K = 384 * MIB
 
+_KERNEL_MAX = 4 * GIB
 _ARM64_CMA = 64 * MIB
 _INITRAMFS_OPTIONS_SINCE = (6, 18)
 # mm/mem_encrypt.c, arch/x86/mm/mem_encrypt.c: print_mem_encrypt_feature_info()
@@ -53,7 +57,7 @@ def read_inputs(
     return Inputs(
         arch=arch,
         total_memory=machine.iomem.system_ram.size,
-        kernel=kernel_memory(kernel),
+        kernel=kernel_memory(kernel, find(arch)),
         initrd=Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
@@ -77,33 +81,23 @@ def traits_of(machine: Machine) -> KernelTraits:
     return crashkernel.observed(known, machine.command_line, regions, has_cma=bool(cma_ranges(machine)))
 
 
-def kernel_memory(file: FileData) -> int:
-    """Bytes a kernel takes where it runs: init_size of a bzImage, image_size of an arm64 Image.
+def kernel_memory(file: FileData, arch: Arch | None) -> int:
+    """Return the bytes a kernel takes where it runs.
 
-    Of another kernel, what it has unpacked, and half as much again for what it does not store. Raises
+    Of one that does not tell, what it has, and half as much again for what it does not store. Raises
     ImageError.
     """
     unwrapped, _ = unwrap(file)
-    data = unwrapped.data
-    if bytes(data[0x202:0x206]) == b"HdrS":
-        return _field(unwrapped, 0x260, 4)
-    is_image = bytes(data[0x38:0x3C]) == b"ARM\x64"
-    if is_image and any(data[0x10:0x18]):
-        return _field(unwrapped, 0x10, 8)
-    if not is_image and bytes(data[:4]) != b"\x7fELF":
-        from pykexec.formats import identify
+    facts = identify(unwrapped, arch)
+    if facts is None:
+        from pykexec.formats import identify as formats
 
-        raise identify.unknown(file.path, data, "no bzImage, Image or vmlinux")
-    return unwrapped.size * 3 // 2
-
-
-def _field(file: FileData, offset: int, size: int) -> int:
-    value = int.from_bytes(file.data[offset : offset + size], "little")
-    if file.size < offset + size or not 0 < value < 4 * GIB:
-        raise ImageError(
-            f"{file.path}: damaged header: a memory size of {value:#x} bytes (offset {offset:#x})"
-        )
-    return value
+        raise formats.unknown(file.path, unwrapped.data, "no bzImage, Image or vmlinux")
+    if facts.memory is None:
+        return unwrapped.size * 3 // 2
+    if facts.memory >= _KERNEL_MAX:
+        raise ImageError(f"{file.path}: damaged header: a memory size of {facts.memory:#x} bytes")
+    return facts.memory
 
 
 _ALWAYS_ALLOWED, _RATIO_MAX, _UNPACKED_MAX = 160 * MIB, 20, 4 * GIB
@@ -213,9 +207,8 @@ def _tmpfs_percent(capture_line: str, release: str) -> int:
     values = {name_of(word): word.partition("=")[2] for word in parameters(capture_line)}
     if ("root" in values or "rootfstype" in values) and "tmpfs" not in values.get("rootfstype", ""):
         return 100
-    version = re.match(r"(\d{1,4})\.(\d{1,4})", release)
     size = re.search(r"(?:^|,)size=([1-9][0-9]?|100)%", values.get("initramfs_options", ""))
-    if size and version and (int(version[1]), int(version[2])) >= _INITRAMFS_OPTIONS_SINCE:
+    if size and (of_release(release) or (0, 0)) >= _INITRAMFS_OPTIONS_SINCE:
         return int(size[1])
     return TMPFS_PERCENT
 

@@ -74,8 +74,6 @@ BOOT_FRAMEBUFFER_DRIVERS = frozenset(
 )
 """fbdev names of the drivers that use the firmware's framebuffer as they found it."""
 
-_UNAME_OF_ELF_MACHINE = {62: "x86_64", 183: "aarch64"}  # include/uapi/linux/elf-em.h
-
 
 class Machine:
     """Facts, each read when first asked for and then kept.
@@ -123,8 +121,11 @@ class Machine:
         told = self._identity.get("machine") or text.read_text(self.root, "proc/sys/kernel/arch")
         if told:
             return str(told)
-        elf_machine = self.kcore.machine
-        return _UNAME_OF_ELF_MACHINE.get(elf_machine, f"ELF machine {elf_machine}")
+        from pykexec import names
+
+        kcore = self.kcore
+        row = names.of_elf(kcore.machine, kcore.bits, kcore.byte_order)
+        return f"ELF machine {kcore.machine}" if row is None else row.usual_uname
 
     @remembered
     def kernel_release(self) -> str:

@@ -13,7 +13,7 @@ from pykexec import bootentries
 from pykexec.bootentries import BootEntry, RunningKernel
 from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Folder, Root
-from pykexec.versions import version_key
+from pykexec.versions import of_release, version_key
 from tests.support.bzimage import FakeBzImage
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.pe import portable_executable
@@ -165,6 +165,18 @@ def test_entries_for_others_are_left_out(disk: Disk) -> None:
     disk.write("boot/EFI/Linux/text.txt", b"")
     assert disk.entries() == []
     assert [each.id for each in disk.entries("aarch64")] == ["arm", "arm"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "efi", "number"),
+    [("armv6l", "arm", 0x1C2), ("i586", "ia32", 0x14C), ("riscv64", "riscv64", 0x5064)],
+)
+def test_entries_of_every_architecture_that_efi_has(disk: Disk, machine: str, efi: str, number: int) -> None:
+    """UEFI 2.10, 3.5.1.1, and Microsoft's PE format, "Machine types"."""
+    disk.entry("entry", f"linux /a\narchitecture {efi}\n")
+    disk.write("boot/EFI/Linux/image.efi", image(machine=number))
+    assert [each.id for each in disk.entries(machine)] == ["image", "entry"]
+    assert disk.entries("ppc64le") == []
 
 
 def test_images(disk: Disk) -> None:
@@ -563,3 +575,20 @@ def test_blank_lines_take_linear_time() -> None:
         bootentries.entries(root, "x86_64")
 
     assert growth(lambda: read(2000), lambda: read(20000)) < QUADRATIC_SUSPECTED
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [
+        ("6.1.0-50-amd64", (6, 1)),
+        ("5.15", (5, 15)),
+        ("6.18-rc3+", (6, 18)),
+        ("", None),
+        ("6", None),
+        ("v6.1", None),
+        ("12345.6", None),
+        ("\u0666.\u0661", None),
+    ],
+)
+def test_what_a_release_says(release: str, version: tuple[int, int] | None) -> None:
+    assert of_release(release) == version

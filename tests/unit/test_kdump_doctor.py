@@ -30,6 +30,7 @@ from pykexec.memory import GIB
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.dtb import Blob, Tree
+from tests.support.elf import executable
 from tests.support.footprint import takes_at_most
 from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
 from tests.support.pe import portable_executable
@@ -1258,11 +1259,7 @@ def test_what_another_architecture_shows_is_evidence(tmp_path: Path) -> None:
 PACKED = {
     "gzip": gzip.compress(KERNEL),
     "unified kernel image": portable_executable([(".linux", KERNEL), (".osrel", b"ID=x\n")]),
-    "vmlinux": b"\x7fELF\2\1\1"
-    + bytes(9)
-    + (2).to_bytes(2, "little")
-    + (62).to_bytes(2, "little")
-    + bytes(900),
+    "vmlinux": executable(bytes(900), 0x1000000, 62),
 }
 
 

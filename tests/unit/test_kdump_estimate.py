@@ -31,6 +31,7 @@ from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import snapshot, write
 from tests.support.machines import unpacked as snapshot_with
+from tests.support.program import Load, Program
 from tests.support.stopwatch import Stopwatch
 
 PLAIN = Inputs("x86_64", 8 * GIB, 51 * MIB, Unpacked(12 * MIB, 12 * MIB, 300))
@@ -339,17 +340,30 @@ def test_many_files_take_linear_time() -> None:
     assert growth(lambda: count(300), lambda: count(3000)) < QUADRATIC_SUSPECTED
 
 
+def memory(kernel: bytes) -> int:
+    return kernel_memory(FileData.from_bytes("k", kernel), None)
+
+
 def test_kernels() -> None:
     bzimage = FakeBzImage(init_size=0x3300000).build()
-    assert kernel_memory(FileData.from_bytes("k", bzimage)) == 0x3300000
+    assert memory(bzimage) == 0x3300000
     image = FakeImage(image_size=0x1A00000).build()
-    assert kernel_memory(FileData.from_bytes("k", image)) == 0x1A00000
-    assert kernel_memory(FileData.from_bytes("k", gzip.compress(image, mtime=0))) == 0x1A00000
-    assert kernel_memory(FileData.from_bytes("k", b"\x7fELF" + bytes(996))) == 1500
-    with pytest.raises(ImageError, match="damaged header"):
-        kernel_memory(FileData.from_bytes("k", FakeBzImage(init_size=0).build()))
-    with pytest.raises(ImageError, match="damaged header"):
-        kernel_memory(FileData.from_bytes("k", bzimage[:0x210]))
+    assert memory(image) == 0x1A00000
+    assert memory(gzip.compress(image, mtime=0)) == 0x1A00000
+    for number in (3, 62, 183):
+        program = Program([Load(0x1000000, b"x" * 500, memsz=0x700000)], 0x1000000, machine=number)
+        assert memory(program.build() + bytes(0x1000000)) == 0x700000, "whatever it has to debug it with"
+    elsewhere = Program([Load(0x1000000, b"x" * 500)], 0x1000000, machine=21).build()
+    assert memory(elsewhere) == len(elsewhere) * 3 // 2
+    for damaged in (
+        FakeBzImage(init_size=0).build(),
+        bzimage[:0x210],
+        FakeImage(image_size=1 << 36).build(),
+    ):
+        with pytest.raises(ImageError, match=r"damaged|truncated"):
+            memory(damaged)
+    with pytest.raises(ImageError, match="no bzImage, Image or vmlinux"):
+        memory(b"no kernel")
 
 
 # From a machine

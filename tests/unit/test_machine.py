@@ -514,10 +514,11 @@ def test_every_kcore_in_a_snapshot_is_of_its_own_kind(
 
 
 def test_a_machine_that_is_not_known_is_named(tmp_path: Path) -> None:
-    machine = machine_of(tmp_path, {"proc/kcore": fake_kcore([TEXT], machine=258)})
-    assert machine.uname_machine == "ELF machine 258"
-    with pytest.raises(MachineError, match="ELF machine 258"):
-        for_machine(machine)
+    for number, name in ((258, "loongarch64"), (83, "ELF machine 83")):
+        machine = machine_of(tmp_path / name, {"proc/kcore": fake_kcore([TEXT], machine=number)})
+        assert machine.uname_machine == name
+        with pytest.raises(MachineError, match=name):
+            for_machine(machine)
 
 
 def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> None:

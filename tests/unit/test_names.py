@@ -67,6 +67,11 @@ def test_uname(name: str, uname: str) -> None:
     assert found.name == name
 
 
+def test_every_row_has_a_uname_of_its_own() -> None:
+    for row in names.ALL:
+        assert names.of_uname(row.usual_uname) == row
+
+
 @pytest.mark.parametrize("uname", ["", "x86_64\n", "vax", "armchair", "i786", "shell"])
 def test_other_machines_have_no_row(uname: str) -> None:
     assert names.of_uname(uname) is None

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.arch import all_architectures
 from pykexec.errors import UsageError
+from pykexec.memory import Range
 from pykexec.optionparser import parse
 from pykexec.options import OPTIONS, Option, Options, number, spelling
+from pykexec.plan import SPECIAL, Console, Request
 
 THEIRS = [option for option in OPTIONS if not option.ours]
 """Those of the C tool; ours cannot be abbreviated, which getopt_long would do."""
@@ -195,3 +198,21 @@ def test_the_table_and_the_fields_agree() -> None:
         assert spelling(option.field) in NAMES + [name for each in OPTIONS for name in each.names]
     names = [name for option in OPTIONS for name in option.names]
     assert len(names) == len(set(names))
+
+
+def test_what_only_some_architectures_honour_is_said_once() -> None:
+    """Of each such option by one name, in its row, in the refusal, and of each architecture."""
+    named = [option.special for option in OPTIONS if option.special]
+    assert sorted(named) == sorted(SPECIAL)
+    for arch in all_architectures():
+        assert arch.honours <= set(SPECIAL)
+
+
+def test_a_request_tells_which_options_it_was_made_of() -> None:
+    for option in OPTIONS:
+        if option.special or option.needs_kexec_load:
+            assert not Request().asks(option)
+    asked = Request(modules=(), hand_over_efi=False, within=Range(0, 1 << 32), console=Console(vga=True))
+    assert {option.field for option in OPTIONS if option.needs_kexec_load and asked.asks(option)} == {
+        *("no_efi", "mem_min", "mem_max", "console_vga"),
+    }

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec import optionparser
+from pykexec.arch import find
+from pykexec.booting.kernel import release_of
 from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import config, crashkernel, kerneltraits, sizing
@@ -23,11 +25,11 @@ from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.mounts import innermost, unescaped
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
-from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
 from pykexec.machine.text import FILE_MAX, LOG_MAX, read_end, read_number, read_text
 from pykexec.parameters import parameters
 from pykexec.remembered import remembered
+from pykexec.versions import of_release
 
 LOG = "var/log/dmesg"
 """Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
@@ -138,8 +140,7 @@ class Facts:
     @remembered
     def version(self) -> tuple[int, int] | None:
         """The running kernel's."""
-        found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
-        return (int(found[1]), int(found[2])) if found else None
+        return of_release(self.release)
 
     @remembered
     def words(self) -> tuple[str, ...]:
@@ -327,7 +328,7 @@ class Facts:
         if choice.version:
             return choice.version
         file = self.kernel_file if choice.path else None
-        return (release_of(file.data) if file else None) or self.release
+        return (release_of(file, find(self.arch)) if file else None) or self.release
 
     @remembered
     def initrd_path(self) -> str | None:

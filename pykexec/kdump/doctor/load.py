@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 
-from pykexec.arch import for_machine
+from pykexec.arch import find, for_machine
+from pykexec.booting.kernel import identify, inspect
 from pykexec.errors import FileError, ImageError, PykexecError
-from pykexec.formats import identify, unwrap
+from pykexec.formats import identify as formats
+from pykexec.formats import unwrap
 from pykexec.kdump.config.settings import Dialect, TargetKind
 from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor import commands
@@ -76,7 +76,7 @@ def _fits(facts: Facts) -> Judgement:
         return unknown(_FILES_UNKNOWN)
     if not regions:
         return unknown("nothing is reserved")
-    needed = kernel_memory(kernel) + initrd.size + _BESIDES
+    needed = kernel_memory(kernel, find(facts.arch)) + initrd.size + _BESIDES
     room = max(region.size for region in regions)
     evidence = f"kernel and initramfs take {-(-needed // MIB)}M, the reservation has {size_text(room)}"
     if needed <= room:
@@ -114,57 +114,41 @@ def _format(facts: Facts) -> Judgement:
         file, wrappings = unwrap(facts.kernel_file)
     except ImageError as error:
         return wrong("the kernel cannot be unpacked", *said(error), remedy="install it again")
-    shown = f"{file.path}: {identify.describe(file.data)}"
+    shown = f"{file.path}: {formats.describe(file.data)}"
     shown += f", packed as {wrappings}" if wrappings else ""
-    if facts.arch not in _KERNELS:
+    arch = find(facts.arch)
+    if arch is None:
         return unknown(f"{shown}; what kernels {facts.arch} has is not known")
-    machines = _made_for(file.data)
-    if not machines:
+    try:
+        told = identify(file, arch)
+    except ImageError as error:
+        return wrong("the kernel is damaged", *said(error), remedy="install it again")
+    if told is None:
         return wrong("the file is no kernel that can be loaded", shown, remedy="take /boot/vmlinuz-VERSION")
-    if facts.arch not in machines:
+    if told.arch != arch.name:
         return wrong(
             "the kernel is for another architecture", shown, facts.arch, remedy="take this machine's"
         )
     return fine(shown)
 
 
-_KERNELS = ("x86_64", "aarch64")
-# include/uapi/linux/elf-em.h; a kernel for x86_64 may begin as a 32-bit program (Multiboot)
-_ELF_MACHINES: Mapping[int, tuple[str, ...]] = MappingProxyType(
-    {3: ("x86_64",), 62: ("x86_64",), 183: ("aarch64",)}
-)
-
-
-def _made_for(data: memoryview) -> tuple[str, ...]:
-    """The machines, by `uname -m`, that a kernel runs on; other ones as "another". Empty for no kernel."""
-    if bytes(data[0x202:0x206]) == b"HdrS":
-        return ("x86_64",)
-    if bytes(data[0x38:0x3C]) == b"ARM\x64":
-        return ("aarch64",)
-    if bytes(data[:4]) == b"\x7fELF":
-        machine = int.from_bytes(data[18:20], "big" if bytes(data[5:6]) == b"\2" else "little")
-        return _ELF_MACHINES.get(machine, ("another",))
-    return ()
-
-
-# COMMAND_LINE_SIZE, less the NUL; a bzImage says it in its header. Loaders add elfcorehdr=.
-_LINE_MAX: Mapping[str, int] = MappingProxyType({"x86_64": 2047, "aarch64": 2047})
-_LOADERS_SHARE = 64
+_LOADERS_SHARE = 64  # they add elfcorehdr=
 
 
 def _line_length(facts: Facts) -> Judgement:
     line = facts.capture_text
     if line is None:
         return unknown(facts.unconfigured)
-    limit = _LINE_MAX.get(facts.arch)
-    if limit is None:
+    arch = find(facts.arch)
+    if arch is None:
         return unknown(f"how long a command line kernels for {facts.arch} take is not known")
-    if facts.arch == "x86_64":
-        if facts.kernel_file is None:
-            return unknown(_FILES_UNKNOWN)
-        kernel, _ = unwrap(facts.kernel_file)
-        if bytes(kernel.data[0x202:0x206]) == b"HdrS":
-            limit = int.from_bytes(kernel.data[0x238:0x23C], "little")
+    if facts.kernel_file is None:
+        return unknown(_FILES_UNKNOWN)
+    kernel, _ = unwrap(facts.kernel_file)
+    told = inspect(kernel, arch)
+    if told is None or told.line_limit is None:
+        return unknown(f"how long a command line {kernel.path} takes is not known")
+    limit = told.line_limit
     evidence = f"{len(line)} characters of {limit}"
     if len(line) + _LOADERS_SHARE <= limit:
         return fine(evidence)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec import cli, optionparser
+from pykexec.booting.kernel import release_of
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump import config, makedumpfile
@@ -14,7 +15,6 @@ from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings, TargetKind
 from pykexec.kdump.files import image_path, kernel_candidates
-from pykexec.kernelconfig import release_of
 from pykexec.machine import Machine
 from pykexec.options import Options
 from pykexec.purpose import Purpose
@@ -117,7 +117,7 @@ def _kernel(choice: KernelChoice, running: str) -> str:
 def _release(choice: KernelChoice, path: str) -> str | None:
     if choice.version:
         return choice.version
-    return release_of(FileData.open(path, "kernel").data) if choice.path else None
+    return release_of(FileData.open(path, "kernel")) if choice.path else None
 
 
 _WITHOUT_OLD_DUMPS = (TargetKind.SSH, TargetKind.RAW)
