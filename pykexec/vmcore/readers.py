@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from pykexec import names
 from pykexec.kdump import makedumpfile
 from pykexec.kdump.makedumpfile import Effect, Fit, Kernel, Program
 from pykexec.kdump.packages import DPKG_STATUS, debian_version
 from pykexec.vmcore import paging
-from pykexec.vmcore.diskdump import arch_of
 from pykexec.vmcore.dump import Dump
 from pykexec.vmcore.errors import DumpError
 
@@ -33,7 +33,7 @@ class Tools:
     @classmethod
     def installed(cls) -> "Tools":
         """Those of the running system."""
-        return cls(makedumpfile.installed(), _crash_installed(), arch_of(os.uname().machine))
+        return cls(makedumpfile.installed(), _crash_installed(), names.name_of_uname(os.uname().machine))
 
 
 @dataclass(frozen=True, slots=True)
