@@ -12,6 +12,7 @@ from pykexec import names
 from pykexec.memory import Range
 from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.notes import ByteOrder, Note, read_notes, vmcoreinfo_of
+from pykexec.vmcore.part import part_of
 from pykexec.vmcore.pieces import Pieces
 from pykexec.vmcore.source import Source
 
@@ -26,8 +27,7 @@ _NOWHERE = (0, _ADDRESSES - 1, (1 << 32) - 1)
 """Values of p_vaddr that say nothing."""
 
 _INCOMPLETE = 1
-_FLAGS_UNUSED = ("x86_64", "arm64", "i386", "s390x")
-"""Where e_flags means nothing else, makedumpfile's mark for an incomplete dump can be told."""
+"""makedumpfile's mark in e_flags (DUMP_ELF_INCOMPLETE)."""
 
 
 class _Class(NamedTuple):
@@ -99,7 +99,7 @@ class ElfDump:
     def damage(self) -> tuple[str, ...]:
         """What is wrong with the dump as a whole."""
         found = [*self._source.damage]
-        if self._flags & _INCOMPLETE and self.arch in _FLAGS_UNUSED:
+        if self._flags & _INCOMPLETE and part_of(self.arch).marks_incomplete:
             found.append("incomplete: makedumpfile marked it so, it ran out of space")
         end = max((each.offset + each.file_size for each in self._loads), default=0)
         if end > self._source.size:

@@ -13,7 +13,6 @@ from pykexec import names
 from pykexec.kdump import makedumpfile
 from pykexec.kdump.makedumpfile import Effect, Fit, Kernel, Program
 from pykexec.kdump.packages import DPKG_STATUS, debian_version
-from pykexec.vmcore import paging
 from pykexec.vmcore.dump import Dump
 from pykexec.vmcore.errors import DumpError
 
@@ -84,6 +83,8 @@ def readers(dump: Dump, tools: Tools, damage: Sequence[str] = ()) -> dict[str, R
     doubts = ["the dump is damaged"] if damage else []
     if tools.arch != dump.arch:
         doubts.append(f"what is installed here reads dumps of {tools.arch or 'another architecture'}")
+    elif dump.part.needed_lines is None:
+        doubts.append(f"what it needs in a dump of {dump.arch} is not known here")
     return {
         "makedumpfile": _makedumpfile(dump, tools.makedumpfile, kernel, doubts),
         "crash": _crash(dump, tools.crash, kernel, doubts),
@@ -102,10 +103,6 @@ _FOR_PAGES = (
     "OFFSET(page._mapcount)",
     "NUMBER(PG_lru)",
 )
-_FOR_ARCH = {
-    "x86_64": ("NUMBER(phys_base)",),
-    "arm64": ("NUMBER(VA_BITS)", "NUMBER(kimage_voffset)", "NUMBER(PHYS_OFFSET)"),
-}
 _MEMORY_MODELS = ("SYMBOL(mem_section)", "SYMBOL(mem_map)", "SYMBOL(contig_page_data)", "SYMBOL(node_data)")
 
 
@@ -142,7 +139,7 @@ def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
     if not info:
         yield "there is no VMCOREINFO"
         return
-    for name in (*_FOR_ALL, *_FOR_ARCH.get(dump.arch, ())):
+    for name in (*_FOR_ALL, *(dump.part.needed_lines or ())):
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
     if not any(name in info.lines for name in _MEMORY_MODELS):
@@ -232,8 +229,9 @@ def _keeps_crash(dump: Dump) -> Iterator[str]:
     if info.page_size is None:
         yield "VMCOREINFO lacks PAGESIZE"
     yield from _lost(dump)
-    for name in _FOR_ARCH.get(dump.arch, ()):
+    for name in dump.part.needed_lines or ():
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
-    if dump.arch == "arm64" and paging.virtual_bits(info) is None:
-        yield "VMCOREINFO has no size of virtual addresses that makes sense (VA_BITS, TCR_EL1_T1SZ)"
+    problem = dump.part.keeps_crash and dump.part.keeps_crash(info)
+    if problem:
+        yield problem

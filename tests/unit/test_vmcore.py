@@ -809,6 +809,7 @@ def prstatus(arch: str, registers: int, word: int, at: int, pid: int, first: int
     ("arch", "registers", "word", "at", "pc", "sp"),
     [
         ("x86_64", 27, 8, 112, 16, 19),
+        ("riscv64", 32, 8, 112, 0, 2),
         ("arm64", 34, 8, 112, 32, 31),
         ("i386", 17, 4, 72, 12, 15),
         ("arm", 18, 4, 72, 15, 13),
