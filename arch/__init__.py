@@ -81,7 +81,12 @@ def part(arch: Arch, kind: str, default: P) -> P:
 
     `default` where there is no such file: it says "cannot tell", never "fine".
     """
-    module = _module(f"{arch.name}.{kind}")
+    return part_of(arch.name, kind, default)
+
+
+def part_of(name: str, kind: str, default: P) -> P:
+    """Return the same by a name of `names`: there may be no loader, as for the machine of a foreign dump."""
+    module = _module(f"{name}.{kind}")
     return default if module is None else module.PART  # type: ignore[attr-defined]
 
 
@@ -94,6 +99,6 @@ def _module(name: str) -> object | None:
     try:
         return importlib.import_module(full)
     except ModuleNotFoundError as error:
-        if error.name != full:  # something that it needs is missing
+        if not f"{full}.".startswith(f"{error.name}."):  # something that it needs is missing
             raise
         return None

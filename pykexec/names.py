@@ -49,6 +49,8 @@ class ArchNames:
     """IH_ARCH_* (U-Boot, include/image.h)."""
     long_long_alignment: int = 8
     """Bytes to which the ABI aligns a 64-bit number in a structure."""
+    kdumpfile: str = ""
+    """libkdumpfile's name (KDUMP_ARCH_*), where that is none of uname's."""
 
     @property
     def usual_uname(self) -> str:
@@ -68,6 +70,7 @@ ALL = (
         "ia32",
         3,
         long_long_alignment=4,
+        kdumpfile="ia32",
     ),
     ArchNames("arm64", "aarch64 arm64", Elf(183, 64, "little"), 104, 294, (0xAA64,), "aa64", 22),
     ArchNames("arm64be", "aarch64_be", Elf(183, 64, "big"), 104, 294),
@@ -132,6 +135,12 @@ def of_uname(machine: str) -> ArchNames | None:
     return next((each for each in ALL if any(_is_like(machine, word) for word in each.uname.split())), None)
 
 
+def name_of_uname(machine: str) -> str:
+    """Return our name for what `uname -m` says; that itself where it has no row."""
+    row = of_uname(machine)
+    return machine if row is None else row.name
+
+
 def _is_like(text: str, pattern: str) -> bool:
     # Without `re`, which takes longer to import than a load may take to find its architecture.
     before, star, after = pattern.partition("*")
@@ -147,6 +156,22 @@ def of_elf(machine: int, bits: int, order: ByteOrder) -> ArchNames | None:
     """
     found = [each for each in ALL if each.elf.machine == machine and each.elf.order in (order, None)]
     return next((each for each in found if each.elf.bits == bits), next(iter(found), None))
+
+
+def of_kdumpfile(name: str, bits: int, order: ByteOrder) -> ArchNames | None:
+    """Return the row for libkdumpfile's name, which is one for both byte orders and at times both words."""
+    row = next((each for each in ALL if each.kdumpfile == name), None) or of_uname(name)
+    return row and (of_elf(row.elf.machine, bits, order) or row)
+
+
+def of_either_order(name: str) -> tuple[ArchNames, ...]:
+    """Return the row of that name of ours, then those that only their byte order tells from it."""
+    own = [each for each in ALL if each.name == name]
+    return *own, *(each for each in ALL for row in own if each != row and _is_alike(each.elf, row.elf))
+
+
+def _is_alike(one: Elf, other: Elf) -> bool:
+    return (one.machine, one.bits) == (other.machine, other.bits)
 
 
 def of_pe(machine: int) -> ArchNames | None:

@@ -80,7 +80,7 @@ def own_architecture() -> str:
 
 def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
     """This package's modules that the command line may import, and all that these import from elsewhere."""
-    waiting = ["pykexec.__main__", "pykexec.cli", *_parts(arch)]
+    waiting = ["pykexec.__main__", "pykexec.cli", f"pykexec.arch.{arch}"]
     own: dict[str, None] = {}
     foreign: dict[Import, None] = {}
     while waiting:
@@ -90,7 +90,9 @@ def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
             continue
         own[name] = None
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for found in _imports(ast.parse(file.read_bytes()), package):
+        tree = ast.parse(file.read_bytes())
+        waiting += [f"pykexec.arch.{arch}.{kind}" for kind in _parts(tree)]
+        for found in _imports(tree, package):
             if found.module.split(".")[0] != "pykexec":
                 foreign[found] = None
                 continue
@@ -102,10 +104,15 @@ def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
     return sorted(own), sorted(foreign, key=lambda each: (each.module, each.names))
 
 
-def _parts(arch: str) -> Iterator[str]:
-    """The modules in an architecture's folder: they are imported by name (`arch.part`)."""
-    for file in sorted((PACKAGE / "arch" / arch).glob("*.py")):
-        yield f"pykexec.arch.{arch}.{file.stem}".removesuffix(".__init__")
+def _parts(tree: ast.AST) -> Iterator[str]:
+    """Yield the files of an architecture's folder that are asked for: ``part(arch, "x", default)``."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Name(id="part") | ast.Attribute(attr="part"),
+                args=[_, ast.Constant(value=str(kind)), *_],
+            ):
+                yield kind
 
 
 def _source(name: str) -> Path | None:

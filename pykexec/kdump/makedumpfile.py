@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from pykexec import names
 from pykexec.errors import FileError, MachineError
 from pykexec.files import FileData
 from pykexec.kdump import programs
@@ -45,7 +46,7 @@ class Kernel:
     """What decides about a kernel whose memory is to be dumped."""
 
     arch: str
-    """As `uname -m` says it, or our name."""
+    """Our name (`pykexec.names`)."""
     release: str
     vmcoreinfo: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Its lines NAME=VALUE; empty where it is not known."""
@@ -55,10 +56,6 @@ class Kernel:
     @property
     def version(self) -> tuple[int, int]:
         return of_release(self.release) or (0, 0)
-
-    @property
-    def is_arm64(self) -> bool:
-        return self.arch in ("aarch64", "arm64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +96,8 @@ class Need:
     """What programs that have the commit hold in their file; empty where nothing tells."""
     since: tuple[int, ...] = ()
     """makedumpfile's release that brought the fault; empty: all that are older have it."""
+    arch: str | None = None
+    """The one whose kernels are concerned, by our name and in either byte order; None: all."""
 
     @property
     def release(self) -> str:
@@ -117,10 +116,6 @@ def _says(since: tuple[int, int], name: str) -> Callable[[Kernel], bool]:
 def _number(kernel: Kernel, name: str) -> int | None:
     text = kernel.vmcoreinfo.get(name, "")
     return int(text) if re.fullmatch(r"-?\d{1,20}", text) else None
-
-
-def _turned_round(kernel: Kernel) -> bool:
-    return kernel.is_arm64 and kernel.version >= (5, 4)
 
 
 def _has_moved_name(kernel: Kernel) -> bool:
@@ -143,8 +138,6 @@ def _has_unaccepted(kernel: Kernel) -> bool:
 
 
 def _has_wide_addresses(kernel: Kernel) -> bool | None:
-    if not kernel.is_arm64:
-        return False
     if not kernel.vmcoreinfo:  # which of them it has is a matter of its configuration
         return None if kernel.version >= (6, 9) else False
     page = _number(kernel, "PAGESIZE")
@@ -157,7 +150,7 @@ _FILTERS = _COMPOUND | FREE
 NEEDS = (
     Need((5, 4), (1, 6, 9), "a0216b6", Effect.UNREADABLE, _FILTERS,
          "arm64's address space was turned round",
-         _turned_round, b"NUMBER(TCR_EL1_T1SZ)"),
+         lambda kernel: kernel.version >= (5, 4), b"NUMBER(TCR_EL1_T1SZ)", arch="arm64"),
     Need((5, 11), (1, 6, 9), "54aec38", Effect.UNREADABLE, _FILTERS,
          "the kernel's name is in another place of init_uts_ns",
          _has_moved_name, b"uts_namespace.name"),
@@ -188,7 +181,7 @@ NEEDS = (
          _says((7, 1), "OFFSET(page.compound_info)"), b"page.compound_info"),
     Need((6, 9), (1, 8, 0), "b7587f1", Effect.UNREADABLE, _FILTERS,
          "arm64 has virtual addresses of 52 bits with pages of 4 or 16 KiB",
-         _has_wide_addresses, b"Can't read p4d"),
+         _has_wide_addresses, b"Can't read p4d", arch="arm64"),
 )  # fmt: skip
 
 
@@ -242,7 +235,8 @@ def running(machine: Machine) -> Kernel:
     except MachineError:
         lines = {}
     unaccepted = re.search(r"^Unaccepted: +[1-9]", read_text(machine.root, "proc/meminfo") or "", re.M)
-    return Kernel(machine.uname_machine, machine.kernel_release, lines, unaccepted is not None)
+    arch = names.name_of_uname(machine.uname_machine)
+    return Kernel(arch, machine.kernel_release, lines, unaccepted is not None)
 
 
 # The two together
@@ -295,12 +289,18 @@ def fit(program: Program | None, kernel: Kernel) -> Fit:
     """Look a program and a kernel up in the table."""
     missing, undecided = [], []
     for need in NEEDS:
-        concerned, lacks = need.concerns(kernel), _lacks(program, need)
+        concerned, lacks = _concerns(need, kernel), _lacks(program, need)
         if concerned and lacks:
             missing.append(need)
         elif concerned is not False and lacks is not False:
             undecided.append(need)
     return Fit(program, kernel, tuple(missing), tuple(undecided))
+
+
+def _concerns(need: Need, kernel: Kernel) -> bool | None:
+    if need.arch is not None and need.arch not in {each.name for each in names.of_either_order(kernel.arch)}:
+        return False
+    return need.concerns(kernel)
 
 
 def here(machine: Machine, collector: Collector) -> Fit:

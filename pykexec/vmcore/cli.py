@@ -115,7 +115,9 @@ def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) ->
         for what in dump.contents.damage:
             warn(what)
         log = KernelLog(dump)
-        form = styles.vmcore_dmesg if style == STYLES[0] else styles.makedumpfile(dump.arch)
+        form = styles.makedumpfile(char_is_signed=dump.part.char_is_signed)
+        if style == STYLES[0]:
+            form = styles.vmcore_dmesg
         return log, _write_records(log, form, warn)
 
 

@@ -9,9 +9,9 @@ import struct
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
+from pykexec import names
 from pykexec.memory import KIB, MIB, Range
 from pykexec.vmcore import pages
 from pykexec.vmcore.errors import DumpError, NotInDumpError
@@ -42,24 +42,6 @@ _VMCOREINFO_MAX = 1 * MIB
 
 _COMPRESSION = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
 _INCOMPLETE = 0x8
-
-_ARCHES: Mapping[str, tuple[str, int, int]] = MappingProxyType(
-    {
-        "x86_64": ("x86_64", 8, 8),
-        "aarch64": ("arm64", 8, 8),
-        "i386": ("i386", 4, 4),
-        "i486": ("i386", 4, 4),
-        "i586": ("i386", 4, 4),
-        "i686": ("i386", 4, 4),
-        "ppc64": ("ppc64", 8, 8),
-        "ppc64le": ("ppc64", 8, 8),
-        "s390x": ("s390x", 8, 8),
-        "riscv64": ("riscv64", 8, 8),
-        "loongarch64": ("loongarch64", 8, 8),
-        "mips64": ("mips", 8, 8),
-    }
-)
-"""By utsname's machine: our name, and the size of a long and the alignment of a long long in bytes."""
 
 
 class _Header(NamedTuple):
@@ -298,7 +280,7 @@ class CompressedDump:
         fields = [
             data[_UTSNAME_AT + n * _UTSNAME_FIELD : _UTSNAME_AT + (n + 1) * _UTSNAME_FIELD] for n in range(6)
         ]
-        names = [each.partition(b"\0")[0].decode("ascii", "backslashreplace") for each in fields]
+        texts = [each.partition(b"\0")[0].decode("ascii", "backslashreplace") for each in fields]
         words = struct.Struct(("<" if self.byte_order == "little" else ">") + "5I")
         # A struct timeval of 16 bytes aligned to 8, of 8 bytes, or of 16 bytes aligned to 4.
         for time_at, status_at in ((408, 424), (404, 412), (404, 420)):
@@ -310,8 +292,8 @@ class CompressedDump:
                     time = int.from_bytes(data[time_at : time_at + 8])
                 return _Header(
                     version=int.from_bytes(data[8:12], self.byte_order),
-                    release=names[_RELEASE],
-                    machine=names[_MACHINE],
+                    release=texts[_RELEASE],
+                    machine=texts[_MACHINE],
                     time=time,
                     status=status,
                     block_size=block,
@@ -555,16 +537,12 @@ def _compression(flags: int) -> str | None:
     return next((name for bit, name in _COMPRESSION.items() if flags & bit), None)
 
 
-def arch_of(machine: str) -> str:
-    """Our name of an architecture, by what uname calls its machines."""
-    return _arch(machine)[0]
-
-
 def _arch(machine: str) -> tuple[str, int, int]:
-    if machine.startswith("arm"):
-        return ("arm", 4, 8)
-    # What is written by QEMU and others may not say; nearly all machines are like this.
-    return _ARCHES.get(machine, (machine or "unknown", 8, 8))
+    """Return our name of a machine, and the size of its long and alignment of its long long in bytes."""
+    row = names.of_uname(machine.lower())  # QEMU has some in capitals (ELF_MACHINE_UNAME)
+    if row is None:  # which some writers leave open; nearly all machines are like this
+        return machine or "unknown", 8, 8
+    return row.name, row.elf.bits // 8, row.long_long_alignment
 
 
 def _sub_header_fields(

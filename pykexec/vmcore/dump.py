@@ -11,6 +11,7 @@ from pykexec.vmcore import diskdump, elf, flattened, library, others, paging
 from pykexec.vmcore.diskdump import Checked
 from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.notes import ByteOrder, Note, Processor, processors
+from pykexec.vmcore.part import Tables, VmcorePart, part_of
 from pykexec.vmcore.source import PlainFile, Source
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
@@ -111,8 +112,13 @@ class Dump:
 
     @property
     def arch(self) -> str:
-        """x86_64, arm64 and so on; for unknown ones what the file calls it."""
+        """Our name (`pykexec.names`); of unknown ones what the file calls it."""
         return self.contents.arch
+
+    @cached_property
+    def part(self) -> VmcorePart:
+        """What is known of dumps of its architecture."""
+        return part_of(self.arch)
 
     @property
     def word_size(self) -> int:
@@ -136,7 +142,7 @@ class Dump:
     @cached_property
     def processors(self) -> tuple[Processor, ...]:
         """What each processor that left a note was doing."""
-        return tuple(processors(self.notes, self.arch, self.byte_order))
+        return tuple(processors(self.notes, self.part.registers, self.word_size, self.byte_order))
 
     @cached_property
     def memory(self) -> tuple[Range, ...]:
@@ -183,8 +189,8 @@ class Dump:
         return stated if stated and 1 << 10 <= stated <= 1 << 20 else 1 << 12
 
     @cached_property
-    def _tables(self) -> paging.Tables | None:
-        return paging.tables(self.arch, self.vmcoreinfo)
+    def _tables(self) -> Tables | None:
+        return paging.tables(self.part, self.vmcoreinfo)
 
     def _read_piece(self, virtual: int, size: int) -> bytes:
         physical, available = self._place(virtual)
@@ -222,17 +228,15 @@ class Dump:
     @property
     def _ways(self) -> Sequence[Callable[[int], tuple[int, int] | None]]:
         """From what is certain and quick to what is a guess."""
-        arch, info = self.arch, self.vmcoreinfo
+        if self.part.is_image_bounded:
+            return self.contents.physical_of, self._in_image, self._by_tables, self._in_linear_map
+        return self.contents.physical_of, self._by_tables, self._in_linear_map, self._in_image
 
-        def image(virtual: int) -> tuple[int, int] | None:
-            return paging.kernel_image(arch, info, virtual)
+    def _in_image(self, virtual: int) -> tuple[int, int] | None:
+        return paging.kernel_image(self.part, self.vmcoreinfo, virtual)
 
-        def linear(virtual: int) -> tuple[int, int] | None:
-            return paging.linear_map(arch, info, virtual)
-
-        if arch == "arm64":  # whose image formula holds for modules and everything else above it, too
-            return self.contents.physical_of, self._by_tables, linear, image
-        return self.contents.physical_of, image, self._by_tables, linear
+    def _in_linear_map(self, virtual: int) -> tuple[int, int] | None:
+        return paging.linear_map(self.part, self.vmcoreinfo, virtual)
 
     def _by_tables(self, virtual: int) -> tuple[int, int] | None:
         return None if self._tables is None else self._tables.translate(virtual, self._entry)
@@ -244,7 +248,7 @@ class Dump:
     def _why_not(self) -> str | None:
         if not self.vmcoreinfo:
             return "the dump has no VMCOREINFO"
-        if self._tables is None and self.arch in ("x86_64", "arm64"):
+        if self._tables is None and self.part.tables is not None:
             return "VMCOREINFO does not say enough to find the kernel's page tables"
         return None
 

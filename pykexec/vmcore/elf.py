@@ -4,14 +4,15 @@ import struct
 from array import array
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import NamedTuple
 
 from elftools.elf.enums import ENUM_E_TYPE, ENUM_P_TYPE_BASE
 
+from pykexec import names
 from pykexec.memory import Range
 from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.notes import ByteOrder, Note, read_notes, vmcoreinfo_of
+from pykexec.vmcore.part import part_of
 from pykexec.vmcore.pieces import Pieces
 from pykexec.vmcore.source import Source
 
@@ -25,25 +26,8 @@ _ADDRESSES = 1 << 64
 _NOWHERE = (0, _ADDRESSES - 1, (1 << 32) - 1)
 """Values of p_vaddr that say nothing."""
 
-_ARCHES = MappingProxyType(
-    {
-        3: "i386",
-        8: "mips",
-        21: "ppc64",
-        22: "s390x",
-        40: "arm",
-        62: "x86_64",
-        183: "arm64",
-        243: "riscv64",
-        258: "loongarch64",
-    }
-)
-"""EM_* (include/uapi/linux/elf-em.h)."""
-_WITH_32BIT_WORDS = ("i386", "arm")
-"""Whatever the file's class: a dump of more than 4 GiB takes ELF64."""
 _INCOMPLETE = 1
-_FLAGS_UNUSED = ("x86_64", "arm64", "i386", "s390x")
-"""Where e_flags means nothing else, makedumpfile's mark for an incomplete dump can be told."""
+"""makedumpfile's mark in e_flags (DUMP_ELF_INCOMPLETE)."""
 
 
 class _Class(NamedTuple):
@@ -86,8 +70,7 @@ class ElfDump:
         self._source = source
         self.name = source.name
         header = self._file_header()
-        self.arch = _ARCHES.get(header["machine"], f"ELF machine {header['machine']}")
-        self.word_size = 4 if self._class == 1 or self.arch in _WITH_32BIT_WORDS else 8
+        self.arch, self.word_size = self._machine(header["machine"])
         self._flags = header["flags"]
         self._note_segments: list[_Segment] = []
         self._loads: list[_Segment] = []
@@ -116,7 +99,7 @@ class ElfDump:
     def damage(self) -> tuple[str, ...]:
         """What is wrong with the dump as a whole."""
         found = [*self._source.damage]
-        if self._flags & _INCOMPLETE and self.arch in _FLAGS_UNUSED:
+        if self._flags & _INCOMPLETE and part_of(self.arch).marks_incomplete:
             found.append("incomplete: makedumpfile marked it so, it ran out of space")
         end = max((each.offset + each.file_size for each in self._loads), default=0)
         if end > self._source.size:
@@ -206,10 +189,10 @@ class ElfDump:
         data = self._source.read_at(_IDENT_SIZE, layout.size)
         if len(data) < layout.size:
             raise DumpError(f"{self.name}: truncated in the ELF header", status=10)
-        names = (
+        fields = (
             "type machine version entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx"
         )
-        header = dict(zip(names.split(), layout.unpack(data), strict=True))
+        header = dict(zip(fields.split(), layout.unpack(data), strict=True))
         if header["type"] != ENUM_E_TYPE["ET_CORE"]:
             raise DumpError(
                 f"{self.name}: an ELF file, but no core dump (e_type {header['type']})", status=10
@@ -219,6 +202,13 @@ class ElfDump:
                 f"{self.name}: damaged ELF header: version {header['version']} at offset 20", status=11
             )
         return header
+
+    def _machine(self, number: int) -> tuple[str, int]:
+        """Return the architecture, and its bytes of a long: the file may be of the other class."""
+        row = names.of_elf(number, 32 * self._class, self.byte_order)
+        if row is None:
+            return f"ELF machine {number}", 4 * self._class
+        return row.name, row.elf.bits // 8
 
     def _read_segments(self, header: Mapping[str, int]) -> None:
         layout = self._struct(_CLASSES[self._class].program_header)

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from pykexec import names
 from pykexec.memory import Range
 from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.notes import ByteOrder, Note
-
-_ARCHES = {"aarch64": "arm64", "ia32": "i386"}
 
 
 class LibraryDump:
@@ -34,13 +33,14 @@ class LibraryDump:
         )
         try:
             self._context: Any = _open(module, path)
-            self.arch = self._attribute("arch.name", "unknown")
+            name = str(self._attribute("arch.name", "unknown"))
             self.word_size = int(self._attribute("arch.ptr_size", 8))
             little = self._attribute("arch.byte_order", 1)
         except self._errors as error:
             raise DumpError(f"{path}: not a crash dump: libkdumpfile: {error}") from error
-        self.arch = _ARCHES.get(self.arch, self.arch)
         self.byte_order: ByteOrder = "little" if little else "big"
+        row = names.of_kdumpfile(name, 8 * self.word_size, self.byte_order)
+        self.arch = name if row is None else row.name
 
     @property
     def format(self) -> str:
@@ -109,8 +109,8 @@ class LibraryDump:
 
 def _error_class() -> Any:
     exceptions: Any = importlib.import_module("kdumpfile.exceptions")
-    names = ("KDumpBaseException", "KdumpfileError")
-    return next(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
+    classes = ("KDumpBaseException", "KdumpfileError")
+    return next(getattr(exceptions, name) for name in classes if hasattr(exceptions, name))
 
 
 def _open(module: Any, path: str) -> Any:

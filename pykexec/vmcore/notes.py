@@ -3,10 +3,10 @@
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from pykexec.vmcore.errors import DumpError
+from pykexec.vmcore.part import Registers
 
 ByteOrder = Literal["little", "big"]
 
@@ -83,77 +83,29 @@ class Processor:
     """The stack pointer."""
 
 
-class _Layout(NamedTuple):
-    """Where struct elf_prstatus has what (include/linux/elfcore.h, arch/*/include/asm/elf.h)."""
-
-    registers_at: int
-    word_size: int
-    names: tuple[str, ...]
-    pc: str
-    sp: str
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-_PRSTATUS64, _PRSTATUS32 = 112, 72
+_REGISTERS_AT = {8: 112, 4: 72}
 _PID_AT = {8: 32, 4: 24}
-_LAYOUTS: Mapping[str, _Layout] = MappingProxyType(
-    {
-        "x86_64": _Layout(
-            _PRSTATUS64,
-            8,
-            _names(
-                "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss"
-                " fs_base gs_base ds es fs gs"
-            ),
-            "rip",
-            "rsp",
-        ),
-        "arm64": _Layout(_PRSTATUS64, 8, (*(f"x{n}" for n in range(31)), "sp", "pc", "pstate"), "pc", "sp"),
-        "i386": _Layout(
-            _PRSTATUS32,
-            4,
-            _names("ebx ecx edx esi edi ebp eax ds es fs gs orig_eax eip cs eflags esp ss"),
-            "eip",
-            "esp",
-        ),
-        "arm": _Layout(
-            _PRSTATUS32,
-            4,
-            (*(f"r{n}" for n in range(11)), "fp", "ip", "sp", "lr", "pc", "cpsr", "orig_r0"),
-            "pc",
-            "sp",
-        ),
-        "riscv64": _Layout(
-            _PRSTATUS64,
-            8,
-            _names(
-                "pc ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11"
-                " t3 t4 t5 t6"
-            ),
-            "pc",
-            "sp",
-        ),
-    }
-)
+"""In a struct elf_prstatus (include/linux/elfcore.h), by the size of a long."""
+_LONG = {8: "Q", 4: "I"}
 
 
-def processors(notes: Iterable[Note], arch: str, order: ByteOrder) -> Iterator[Processor]:
-    """The processors' states; without registers where the architecture's layout is not known here."""
+def processors(
+    notes: Iterable[Note], registers: Registers | None, word_size: int, order: ByteOrder
+) -> Iterator[Processor]:
+    """Yield the processors' states; without registers where it is not known which they are.
+
+    `word_size`: bytes of a long.
+    """
     statuses = (each for each in notes if each.type == _NT_PRSTATUS and each.name == b"CORE")
     for number, note in enumerate(statuses):
-        layout = _LAYOUTS.get(arch)
-        if layout is None:
+        if registers is None:
             yield Processor(number, 0, {}, None, None)
             continue
-        code = {8: "Q", 4: "I"}[layout.word_size]
-        words = struct.Struct(f"{'<' if order == 'little' else '>'}{len(layout.names)}{code}")
-        if len(note.content) < layout.registers_at + words.size:
+        prefix, names = "<" if order == "little" else ">", registers.names.split()
+        words = struct.Struct(f"{prefix}{len(names)}{_LONG[word_size]}")
+        at, pid_at = _REGISTERS_AT[word_size], _PID_AT[word_size]
+        if len(note.content) < at + words.size:
             continue
-        values = words.unpack_from(note.content, layout.registers_at)
-        registers = dict(zip(layout.names, values, strict=True))
-        pid_at = _PID_AT[layout.word_size]
+        values = dict(zip(names, words.unpack_from(note.content, at), strict=True))
         pid = int.from_bytes(note.content[pid_at : pid_at + 4], order, signed=True)
-        yield Processor(number, pid, registers, registers[layout.pc], registers[layout.sp])
+        yield Processor(number, pid, values, values[registers.pc], values[registers.sp])

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from pykexec import names
 from pykexec.kdump import makedumpfile, programs
 from pykexec.kdump.makedumpfile import Effect, Fit, Kernel, Program
 from pykexec.kdump.packages import DPKG_STATUS, debian_version
-from pykexec.vmcore import paging
-from pykexec.vmcore.diskdump import arch_of
 from pykexec.vmcore.dump import Dump
 from pykexec.vmcore.errors import DumpError
 
@@ -32,7 +31,7 @@ class Tools:
     @classmethod
     def installed(cls) -> "Tools":
         """Those of the running system."""
-        return cls(makedumpfile.installed(), _crash_installed(), arch_of(os.uname().machine))
+        return cls(makedumpfile.installed(), _crash_installed(), names.name_of_uname(os.uname().machine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,8 @@ def readers(dump: Dump, tools: Tools, damage: Sequence[str] = ()) -> dict[str, R
     doubts = ["the dump is damaged"] if damage else []
     if tools.arch != dump.arch:
         doubts.append(f"what is installed here reads dumps of {tools.arch or 'another architecture'}")
+    elif dump.part.needed_lines is None:
+        doubts.append(f"what it needs in a dump of {dump.arch} is not known here")
     return {
         "makedumpfile": _makedumpfile(dump, tools.makedumpfile, kernel, doubts),
         "crash": _crash(dump, tools.crash, kernel, doubts),
@@ -101,10 +102,6 @@ _FOR_PAGES = (
     "OFFSET(page._mapcount)",
     "NUMBER(PG_lru)",
 )
-_FOR_ARCH = {
-    "x86_64": ("NUMBER(phys_base)",),
-    "arm64": ("NUMBER(VA_BITS)", "NUMBER(kimage_voffset)", "NUMBER(PHYS_OFFSET)"),
-}
 _MEMORY_MODELS = ("SYMBOL(mem_section)", "SYMBOL(mem_map)", "SYMBOL(contig_page_data)", "SYMBOL(node_data)")
 
 
@@ -141,7 +138,7 @@ def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
     if not info:
         yield "there is no VMCOREINFO"
         return
-    for name in (*_FOR_ALL, *_FOR_ARCH.get(dump.arch, ())):
+    for name in (*_FOR_ALL, *(dump.part.needed_lines or ())):
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
     if not any(name in info.lines for name in _MEMORY_MODELS):
@@ -231,8 +228,9 @@ def _keeps_crash(dump: Dump) -> Iterator[str]:
     if info.page_size is None:
         yield "VMCOREINFO lacks PAGESIZE"
     yield from _lost(dump)
-    for name in _FOR_ARCH.get(dump.arch, ()):
+    for name in dump.part.needed_lines or ():
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
-    if dump.arch == "arm64" and paging.virtual_bits(info) is None:
-        yield "VMCOREINFO has no size of virtual addresses that makes sense (VA_BITS, TCR_EL1_T1SZ)"
+    problem = dump.part.keeps_crash and dump.part.keeps_crash(info)
+    if problem:
+        yield problem

@@ -21,12 +21,12 @@ def vmcore_dmesg(record: Record) -> bytes:
     return _prefix(record.nanoseconds) + _UNPRINTABLE.sub(_escaped, record.text) + b"\n"
 
 
-def makedumpfile(arch: str) -> Style:
+def makedumpfile(*, char_is_signed: bool | None) -> Style:
     """Further lines below the first; nothing for empty records.
 
-    Where C's char is signed (x86), bytes from 0x80 are printed sign-extended: \\xffffffc3.
+    Where C's char is signed, bytes from 0x80 are printed sign-extended: \\xffffffc3. Where that is not
+    known (None), they are not.
     """
-    char_is_signed = arch in ("x86_64", "i386")
 
     def style(record: Record) -> bytes:
         if record.nanoseconds is None:

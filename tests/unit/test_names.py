@@ -4,6 +4,7 @@ import pytest
 from elftools.elf.enums import ENUM_E_MACHINE
 
 from pykexec import names
+from tests.support.vmcore import Order
 
 _ELF_NAMES = {
     "x86_64": "X86_64",
@@ -75,6 +76,47 @@ def test_every_row_has_a_uname_of_its_own() -> None:
 @pytest.mark.parametrize("uname", ["", "x86_64\n", "vax", "armchair", "i786", "shell"])
 def test_other_machines_have_no_row(uname: str) -> None:
     assert names.of_uname(uname) is None
+
+
+@pytest.mark.parametrize(("uname", "name"), [("ppc64le", "ppc64le"), ("armv7l", "arm"), ("vax", "vax")])
+def test_what_has_no_row_keeps_its_name(uname: str, name: str) -> None:
+    assert names.name_of_uname(uname) == name
+
+
+@pytest.mark.parametrize(
+    ("said", "bits", "order", "name"),
+    [
+        ("ia32", 32, "little", "i386"),
+        ("x86_64", 64, "little", "x86_64"),
+        ("aarch64", 64, "little", "arm64"),
+        ("aarch64", 64, "big", "arm64be"),
+        ("ppc64", 64, "little", "ppc64le"),
+        ("ppc64", 64, "big", "ppc64"),
+        ("mips", 32, "big", "mips"),
+        ("mips", 64, "big", "mips64"),
+        ("s390x", 64, "big", "s390x"),
+        ("s390", 32, "big", None),
+    ],
+)
+def test_libkdumpfile(said: str, bits: int, order: Order, name: str | None) -> None:
+    """KDUMP_ARCH_* of its kdumpfile.h."""
+    found = names.of_kdumpfile(said, bits, order)
+    assert (found and found.name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("ppc64", ["ppc64", "ppc64le"]),
+        ("armbe", ["armbe", "arm"]),
+        ("x86_64", ["x86_64"]),
+        ("mips", ["mips"]),
+        ("riscv64", ["riscv64"]),
+        ("../arm64", []),
+    ],
+)
+def test_either_order(name: str, found: list[str]) -> None:
+    assert [row.name for row in names.of_either_order(name)] == found
 
 
 def test_every_row_is_found_by_what_its_elf_files_say() -> None:

@@ -80,19 +80,35 @@ def outcome(path: Path) -> str:
 # ELF
 
 
-@pytest.mark.parametrize("order", ["little", "big"])
 @pytest.mark.parametrize(
-    ("machine", "elf_class", "word"),
-    [("x86_64", 64, 8), ("i386", 32, 4), ("i386", 64, 4), ("arm", 32, 4), ("ppc64", 64, 8)],
+    ("machine", "elf_class", "order", "arch", "word"),
+    [
+        ("x86_64", 64, "little", "x86_64", 8),
+        ("x86_64", 32, "little", "x86_64", 8),  # kexec --elf32-core-headers
+        ("i386", 32, "little", "i386", 4),
+        ("i386", 64, "little", "i386", 4),
+        ("arm", 32, "little", "arm", 4),
+        ("arm", 32, "big", "armbe", 4),
+        ("ppc64", 64, "little", "ppc64le", 8),
+        ("ppc64", 64, "big", "ppc64", 8),
+        ("sh", 32, "little", "sh", 4),
+        ("sh", 32, "big", "sheb", 4),
+        ("mips", 32, "big", "mips", 4),
+        ("mips", 64, "little", "mips64", 8),
+        ("x86_64", 64, "big", "ELF machine 62", 8),
+        ("vax", 32, "little", "ELF machine 75", 4),
+    ],
 )
-def test_elf(open_dump: Open, machine: str, elf_class: int, word: int, order: vmcore.Order) -> None:
+def test_elf(
+    open_dump: Open, machine: str, elf_class: int, order: vmcore.Order, arch: str, word: int
+) -> None:
     low, high = noise(5000, 1), noise(3000, 2)
     parts = [Part(0x1000, low, 0xC0001000), Part(0x80000, high, 0xC0080000)]
     content = elf(
         parts, notes=vmcoreinfo_note(LINES, order), machine=machine, elf_class=elf_class, order=order
     )
     dump = open_dump(content)
-    assert (dump.arch, dump.word_size, dump.byte_order) == (machine, word, order)
+    assert (dump.arch, dump.word_size, dump.byte_order) == (arch, word, order)
     assert dump.vmcoreinfo.release == "6.1.0-test"
     assert dump.contents.damage == ()
     assert dump.memory == (Range.sized(0x1000, 5000), Range.sized(0x80000, 3000))
@@ -219,7 +235,12 @@ def unzstd(page: bytes) -> bytes:
         ("armv7l", "arm", 4, 8, 8, "little"),
         ("armv7l", "arm", 4, 8, 16, "little"),
         ("ppc64", "ppc64", 8, 8, 16, "big"),
+        ("ppc64le", "ppc64le", 8, 8, 16, "little"),
         ("s390x", "s390x", 8, 8, 16, "big"),
+        ("S390X", "s390x", 8, 8, 16, "big"),  # QEMU, target/s390x/cpu.h
+        ("sh4", "sh", 4, 4, 8, "little"),
+        ("ppc", "ppc", 4, 8, 16, "big"),
+        ("Unknown", "Unknown", 8, 8, 16, "little"),  # QEMU, dump/dump.c
     ],
 )
 def test_kdump(
@@ -788,6 +809,7 @@ def prstatus(arch: str, registers: int, word: int, at: int, pid: int, first: int
     ("arch", "registers", "word", "at", "pc", "sp"),
     [
         ("x86_64", 27, 8, 112, 16, 19),
+        ("riscv64", 32, 8, 112, 0, 2),
         ("arm64", 34, 8, 112, 32, 31),
         ("i386", 17, 4, 72, 12, 15),
         ("arm", 18, 4, 72, 15, 13),

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.kdump import makedumpfile
-from pykexec.vmcore import Dump, cli, diskdump, info, slabs
+from pykexec.vmcore import Dump, cli, diskdump, info, part, slabs
 from pykexec.vmcore.readers import Reader, Tools, readers
 from tests.support import vmcore
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
@@ -332,6 +332,33 @@ def test_programs_of_another_architecture(open_dump: Open) -> None:
     for each in readers(open_dump(WHOLE.build()), given).values():
         assert each.can_read is None
         assert "reads dumps of arm64" in each.problems[0]
+
+
+@pytest.mark.parametrize(("machine", "reads"), [("x86_64", True), ("loongarch64", None)])
+def test_programs_of_an_architecture_that_nothing_is_known_of(
+    open_dump: Open, machine: str, reads: bool | None
+) -> None:
+    memory = Part(0x1000, b"x" * 3 * PAGE, 0xFFFF_FFFF_8000_0000)
+    dump = open_dump(elf([memory], notes=vmcoreinfo_note(LINES), machine=machine))
+    found = readers(dump, replace(tools("1.7.2", (8, 0, 2)), arch=machine))
+    assert [each.can_read for each in found.values()] == [reads, reads]
+    for each in found.values():
+        assert reads or "in a dump of loongarch64 is not known here" in each.problems[0]
+
+
+@pytest.mark.parametrize("name", ["x86", "../arm64", "arm64.loader", "", "ELF machine 75"])
+def test_no_dump_says_what_is_imported(open_dump: Open, name: str) -> None:
+    dump = open_dump(replace(WHOLE, machine=name).build())
+    assert dump.part is part.UNKNOWN
+    assert dump.arch == (name or "unknown")
+
+
+def test_the_other_byte_order_has_the_same_registers(open_dump: Open) -> None:
+    little, big = (
+        open_dump(elf([], machine="arm", elf_class=32, order=order)) for order in ("little", "big")
+    )
+    assert (little.arch, big.arch) == ("arm", "armbe")
+    assert little.part.registers is big.part.registers is not None
 
 
 @pytest.mark.programs

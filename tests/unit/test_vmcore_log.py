@@ -425,15 +425,16 @@ def test_as_vmcore_dmesg_prints_it() -> None:
 
 
 def test_as_makedumpfile_prints_it() -> None:
-    assert styles.makedumpfile("arm64")(Record(SAMPLE, 4_861_863_999)) == (
+    assert styles.makedumpfile(char_is_signed=False)(Record(SAMPLE, 4_861_863_999)) == (
         rb"[    4.861863] tab"
         b"\t"
         rb"here \x1b[31m \xc3\xa4 end\x7f"
         b"\n               \n               last\n"
     )
-    assert rb"\xffffffc3\xffffffa4 end\x7f" in styles.makedumpfile("x86_64")(Record(SAMPLE, 1))
-    assert styles.makedumpfile("x86_64")(Record(b"", 1, is_empty=True)) == b""
-    assert styles.makedumpfile("x86_64")(Record(b"<6>as it is\n")) == b"<6>as it is\n"
+    signed = styles.makedumpfile(char_is_signed=True)
+    assert rb"\xffffffc3\xffffffa4 end\x7f" in signed(Record(SAMPLE, 1))
+    assert signed(Record(b"", 1, is_empty=True)) == b""
+    assert signed(Record(b"<6>as it is\n")) == b"<6>as it is\n"
 
 
 def test_a_log_can_be_read_twice() -> None:

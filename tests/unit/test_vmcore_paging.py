@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.arch.arm64 import vmcore as arm64_dumps
+from pykexec.arch.x86_64 import vmcore as x86_64_dumps
 from pykexec.vmcore import Dump, NotInDumpError, paging
+from pykexec.vmcore.part import Tables
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 from tests.support.vmcore import Kdump, Part, TableBuilder, pages_of
 
@@ -129,14 +132,14 @@ def test_arm64(tmp_path: Path, page_size: int, virtual_bits: int, levels: int, w
     assert dump.read_virtual((1 << 64) - (1 << virtual_bits) + 0x0800_0000, 6) == b"linear"
 
 
-Walk = tuple[Callable[[], TableBuilder], Callable[[int], paging.Tables], int]
+Walk = tuple[Callable[[], TableBuilder], Callable[[int], Tables], int]
 WALKS: dict[str, Walk] = {
-    "x86_64, 5 levels": (lambda: x86_64(5), lambda root: paging.X86Tables(root, 5), 52),
-    "4K": (lambda: arm64(4 * KIB, 48), lambda root: paging.ArmTables(root, 4 * KIB, 48, 48), 48),
+    "x86_64, 5 levels": (lambda: x86_64(5), lambda root: x86_64_dumps.PageTables(root, 5), 52),
+    "4K": (lambda: arm64(4 * KIB, 48), lambda root: arm64_dumps.PageTables(root, 4 * KIB, 48, 48), 48),
     **{
         f"{size // KIB}K, 52 bits": (
             lambda size=size: arm64(size, 52, wide=True),  # type: ignore[misc]
-            lambda root, size=size: paging.ArmTables(root, size, 52, 52),  # type: ignore[misc]
+            lambda root, size=size: arm64_dumps.PageTables(root, size, 52, 52),  # type: ignore[misc]
             52,
         )
         for size in (4 * KIB, 16 * KIB, 64 * KIB)
@@ -180,7 +183,7 @@ def test_a_kernel_for_52_bits_on_a_processor_with_48() -> None:
             "NUMBER(kimage_voffset)": hex((1 << 64) - GIB - tables.root),
             "SYMBOL(swapper_pg_dir)": f"{(1 << 64) - GIB:x}",
         }  # fmt: skip
-        found = paging.tables("arm64", VmcoreInfo(lines))
+        found = paging.tables(arm64_dumps.PART, VmcoreInfo(lines))
         assert found is not None
 
         def entry(address: int, memory: dict[int, bytearray] = tables.memory, size: int = page_size) -> int:
@@ -193,7 +196,7 @@ def test_a_kernel_for_52_bits_on_a_processor_with_48() -> None:
 def test_with_4k_pages_such_a_kernel_folds_its_top_table() -> None:
     tables = arm64(4 * KIB, 48)
     tables.map(0xFFFF_8000_1234_5000, 0x5000_0000)
-    found = paging.ArmTables(tables.root, 4 * KIB, 48, 52)
+    found = arm64_dumps.PageTables(tables.root, 4 * KIB, 48, 52)
     assert found.levels == 4
 
     def entry(address: int) -> int:

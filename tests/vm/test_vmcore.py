@@ -75,7 +75,7 @@ def as_vmcore_dmesg(dump: Dump) -> styles.Style:
 
 
 def as_makedumpfile(dump: Dump) -> styles.Style:
-    return styles.makedumpfile(dump.arch)
+    return styles.makedumpfile(char_is_signed=dump.part.char_is_signed)
 
 
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", KERNELS, FURTHER_KERNELS))

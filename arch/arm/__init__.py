@@ -1,0 +1,1 @@
+"""arm: its dumps. There is no loader yet."""

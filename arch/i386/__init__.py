@@ -1,0 +1,1 @@
+"""i386: its dumps. There is no loader yet."""

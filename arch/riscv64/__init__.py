@@ -1,0 +1,1 @@
+"""riscv64: its dumps. There is no loader yet."""

@@ -1,0 +1,1 @@
+"""s390x: its dumps. There is no loader yet."""
