@@ -1,4 +1,4 @@
-"""The order of versions, as boot loaders sort kernels by them."""
+"""Versions: their order, as boot loaders sort kernels by them, and what a release says of the kernel."""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +7,12 @@ _TILDE, _END, _MINUS, _CARET, _DOT, _LETTERS, _DIGITS = range(7)
 """What may come next in a version, the earliest first: "1~rc" comes before "1", that before "1-1"."""
 _MARKS = {"~": _TILDE, "-": _MINUS, "^": _CARET, ".": _DOT}
 _DIGITS_MAX = 4000  # int() refuses more than 4300
+
+
+def of_release(release: str) -> tuple[int, int] | None:
+    """Return the first two numbers of what `uname -r` says: what the kernel can do; None for other text."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", release, re.ASCII)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def version_key(version: str) -> tuple[tuple[int, int | str], ...]:

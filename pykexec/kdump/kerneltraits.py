@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from pykexec.memory import KIB, MIB
+from pykexec.versions import of_release
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ _ARM64_LOW_DEFAULT_SINCE = (6, 2)
 
 def traits(arch: str, release: str = "", command_line: str = "") -> KernelTraits:
     """The traits of a kernel by `uname -m` and `uname -r`; of a new one where `release` is empty."""
-    version = _version(release)
+    version = of_release(release)
     cma = version is None or version >= CMA_SINCE
     cma_since = _CMA_BESIDES_X86_SINCE.get(arch)
     honours_cma = cma_since is not None and (version is None or version >= cma_since)
@@ -84,11 +85,6 @@ def traits(arch: str, release: str = "", command_line: str = "") -> KernelTraits
         )
     knows_high = arch in ("riscv64", "loongarch64")
     return KernelTraits(knows_high=knows_high, knows_cma=cma, honours_cma=honours_cma)
-
-
-def _version(release: str) -> tuple[int, int] | None:
-    found = re.match(r"(\d{1,4})\.(\d{1,4})", release)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 def _swiotlb_size(command_line: str) -> int:

@@ -20,6 +20,7 @@ from pykexec.kdump.config.settings import Collector
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import KIB
+from pykexec.versions import of_release
 
 FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 """Where the program is looked for."""
@@ -56,8 +57,7 @@ class Kernel:
 
     @property
     def version(self) -> tuple[int, int]:
-        found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
-        return (int(found[1]), int(found[2])) if found else (0, 0)
+        return of_release(self.release) or (0, 0)
 
     @property
     def is_arm64(self) -> bool:

@@ -18,6 +18,7 @@ from pykexec.kdump.kerneltraits import KernelTraits, traits
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
+from pykexec.versions import of_release
 
 FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/platform/arm-smmu-*/uevent")
 """The files read besides those of `Machine`, for snapshots."""
@@ -208,9 +209,8 @@ def _tmpfs_percent(capture_line: str, release: str) -> int:
     values = {name_of(word): word.partition("=")[2] for word in parameters(capture_line)}
     if ("root" in values or "rootfstype" in values) and "tmpfs" not in values.get("rootfstype", ""):
         return 100
-    version = re.match(r"(\d{1,4})\.(\d{1,4})", release)
     size = re.search(r"(?:^|,)size=([1-9][0-9]?|100)%", values.get("initramfs_options", ""))
-    if size and version and (int(version[1]), int(version[2])) >= _INITRAMFS_OPTIONS_SINCE:
+    if size and (of_release(release) or (0, 0)) >= _INITRAMFS_OPTIONS_SINCE:
         return int(size[1])
     return TMPFS_PERCENT
 

@@ -13,7 +13,6 @@ from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import identify
 from pykexec.loader import plan_load
-from pykexec.machine.root import Folder
 from pykexec.plan import Purpose, Request
 from tests.support import systemd
 from tests.support.containers import ARM64_CONTAINERS, COMPRESSORS, X86_64_CONTAINERS
@@ -68,16 +67,16 @@ def test_real_kernels_tell_their_release(arch: Arch, version: str) -> None:
     ("arch", "version"), [(X86_64, "5.10"), (X86_64, "6.12"), (ARM64, "6.1"), (ARM64, "6.12")]
 )
 def test_real_configurations(arch: Arch, version: str) -> None:
-    """That beside the image, found by what the image says; Debian builds none into it."""
+    """That beside the image; Debian builds none into it."""
     kernel = Kernel.get(version, arch)
-    assert kernelconfig.from_image("kernel", FileData.open(kernel.image, "kernel").data) is None
+    file, _ = formats.unwrap(FileData.open(kernel.image, "kernel"))
+    assert kernelconfig.embedded("kernel", file.data) is None
     (config,) = (path for folder in kernel.folders for path in folder.glob("boot/config-*"))
-    found = kernelconfig.beside_image(Folder(config.parents[1]), kernel.release)
-    assert found is not None
+    found = kernelconfig.from_file(str(config), FileData.open(config, "configuration").data)
     lines = config.read_text().splitlines()
     for name in ("CONFIG_CRASH_DUMP", "CONFIG_KEXEC_FILE", "CONFIG_IKCONFIG", "CONFIG_RELOCATABLE"):
-        assert found.enabled(name) == (f"{name}=y" in lines or f"{name}=m" in lines)
         assert (found.get(name) == "n") == (f"# {name} is not set" in lines)
+        assert (found.get(name) in ("y", "m")) == (f"{name}=y" in lines or f"{name}=m" in lines)
 
 
 def grub_module() -> Path:

@@ -13,7 +13,7 @@ from pykexec import bootentries
 from pykexec.bootentries import BootEntry, RunningKernel
 from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Folder, Root
-from pykexec.versions import version_key
+from pykexec.versions import of_release, version_key
 from tests.support.bzimage import FakeBzImage
 from tests.support.pe import portable_executable
 
@@ -563,3 +563,20 @@ def test_an_entry_may_be_absurdly_long(disk: Disk) -> None:
     disk.entry("d", "linux /v\ninitrd " + "a" * 3000)
     disk.entry("e", "linux /" + "ö" * 200)
     assert len(disk.entries()) == 5
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [
+        ("6.1.0-50-amd64", (6, 1)),
+        ("5.15", (5, 15)),
+        ("6.18-rc3+", (6, 18)),
+        ("", None),
+        ("6", None),
+        ("v6.1", None),
+        ("12345.6", None),
+        ("\u0666.\u0661", None),
+    ],
+)
+def test_what_a_release_says(release: str, version: tuple[int, int] | None) -> None:
+    assert of_release(release) == version

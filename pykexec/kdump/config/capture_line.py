@@ -16,6 +16,7 @@ from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Dialect, Settings
 from pykexec.machine import Machine
 from pykexec.machine.text import read_text
+from pykexec.versions import of_release
 
 FACTS = (
     "proc/cpuinfo",
@@ -155,8 +156,7 @@ _FINDS_BOOT_CPU = (6, 9)  # commit 5c5682b9f87a
 
 def finds_boot_cpu(release: str) -> bool:
     """Whether a capture kernel of that release finds the boot CPU out by itself."""
-    found = re.match(r"(\d{1,4})\.(\d{1,4})", release)
-    return found is not None and (int(found[1]), int(found[2])) >= _FINDS_BOOT_CPU
+    return (of_release(release) or (0, 0)) >= _FINDS_BOOT_CPU
 
 
 def _boot_apic_id(machine: Machine, arch: str) -> int | None:

@@ -76,8 +76,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
     warnings: list[str] = []
     texts = {each.key: each.value for each in options.values()}
     failure, final = _actions(options)
-    # The empty value turns it off, no value leaves it on.
-    notify_off = variables.is_set("VMCORE_CREATION_NOTIFICATION")
+    _check_what_is_for_others(options, variables)
     return Settings(
         dialect=Dialect.FEDORA,
         files=tuple(f"/{name}" for name, text in ((CONF, conf), (SYSCONFIG, sysconfig)) if text is not None),
@@ -90,7 +89,6 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         final_action=final,
         kernel=_kernel(variables),
         command_line=_command_line(variables) if sysconfig is not None else CommandLinePolicy(append=None),
-        fadump_append=variables.text("FADUMP_COMMANDLINE_APPEND"),
         kexec_arguments=tuple(variables.text("KEXEC_ARGS").split()),
         hooks=Hooks(*(_program(options, f"kdump_{when}") for when in ("pre", "post", "emergency"))),
         extra_programs=_extra_programs(options),
@@ -98,12 +96,16 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         dracut_arguments=_dracut_arguments(options),
         rebuild=_rebuild(options),
         auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=False),
-        fence_arguments=_words(options, "fence_kdump_args"),
         fence_nodes=_fence_nodes(options),
-        notify=variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=not notify_off),
         log_levels=_log_levels(variables),
         warnings=(*warnings, *variables.unknown, *_warnings(options, variables)),
     )
+
+
+def _check_what_is_for_others(options: Mapping[str, _Option], variables: Variables) -> None:
+    """Raise ConfigError for values that make no sense to who acts on them, which pykdump does not."""
+    _words(options, "fence_kdump_args")
+    variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=True)
 
 
 # /etc/kdump.conf: KEY REST-OF-LINE, everything behind a # is comment

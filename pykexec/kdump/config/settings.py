@@ -245,7 +245,6 @@ class Settings:
     kernel: KernelChoice = KernelChoice()
     initrd: str = ""
     command_line: CommandLinePolicy = CommandLinePolicy()
-    fadump_append: str = ""
     kexec_arguments: tuple[str, ...] = ()
     hooks: Hooks = Hooks()
     extra_programs: tuple[str, ...] = ()
@@ -257,11 +256,9 @@ class Settings:
     auto_resize: bool = False
     """Shrink the reservation to what is needed, at boot."""
     fadump: bool = False
-    fence_arguments: tuple[str, ...] = ()
     fence_nodes: tuple[str, ...] = ()
     network: str = ""
     """openSUSE's KDUMP_NETCONFIG: DEVICE:MODE, or "auto"."""
-    notify: bool = True
     mail: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """openSUSE's settings for a notification by mail."""
     sysctl: str = ""

@@ -28,6 +28,7 @@ from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
 from pykexec.machine.text import FILE_MAX, LOG_MAX, read_end, read_number, read_text
 from pykexec.remembered import remembered
+from pykexec.versions import of_release
 
 LOG = "var/log/dmesg"
 """Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
@@ -139,8 +140,7 @@ class Facts:
     @remembered
     def version(self) -> tuple[int, int] | None:
         """The running kernel's."""
-        found = re.match(r"(\d{1,4})\.(\d{1,4})", self.release)
-        return (int(found[1]), int(found[2])) if found else None
+        return of_release(self.release)
 
     @remembered
     def words(self) -> tuple[str, ...]:
