@@ -148,9 +148,9 @@ def refuse(*_, **__):
 syscalls.kexec_load = syscalls.kexec_file_load = syscalls.kexec_unload = syscalls.kexec_file_unload = refuse
 Machine.live = lambda: Machine.from_snapshot(snapshot)
 real = loader._plan_load
-def plan(machine, request):
+def plan(machine, request, **how):
     os.truncate(initrd, 8192)
-    return real(machine, request)
+    return real(machine, request, **how)
 loader._plan_load = plan
 def elsewhere(work, count):
     thread = threading.Thread(target=work)

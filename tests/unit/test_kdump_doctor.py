@@ -138,6 +138,7 @@ SECOND = (
 )
 # One for each rule
 CONSOLE_LINES = [
+    "nvme 0000:00:01.0: probe with driver nvme failed with error -12",
     "Out of memory and no killable processes...",
     "Kernel panic - not syncing: x: Failed to allocate 8388608 bytes align=0x40",
     "nvme 0000:00:01.0: swiotlb buffer is full (sz: 327680 bytes), total 32768 (slots)",
