@@ -85,10 +85,13 @@ def identify(kernel: FileData, first: Arch | None = None) -> KernelFacts | None:
 
 
 def _of_another(kernel: FileData, first: Arch | None) -> KernelFacts | None:
-    for arch in all_architectures():
+    known = all_architectures()
+    for arch in known:
         if arch != first and (found := inspect(kernel, arch)):
             return found
-    return _by_header(kernel)
+    found = _by_header(kernel)
+    # What is for an architecture that does not take it for a kernel of its own is another kind of program.
+    return None if found is None or found.arch in [arch.name for arch in known] else found
 
 
 def _by_header(kernel: FileData) -> KernelFacts | None:
@@ -97,8 +100,8 @@ def _by_header(kernel: FileData) -> KernelFacts | None:
 
     if row := elf.architecture(kernel.data):
         return KernelFacts(row.name, "vmlinux", program=kernel.data)
-    found = pe.parse(kernel.path, kernel.data)
-    row = None if found is None else names.of_pe(found.machine)
+    program = pe.parse(kernel.path, kernel.data)
+    row = None if program is None else names.of_pe(program.machine)
     return None if row is None else KernelFacts(row.name, "Image")
 
 

@@ -130,7 +130,12 @@ def test_kernels_of_architectures_without_a_loader(data: bytes, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"text", bytes(5000), b"\x7fELF", b"MZ" + bytes(100), b"\x7fELF\2\1\1" + bytes(500)]
+    "data",
+    [
+        *(b"", b"text", bytes(5000), b"\x7fELF", b"MZ" + bytes(100), b"\x7fELF\2\1\1" + bytes(500)),
+        portable_executable([(".text", b"x")]),
+        portable_executable([(".text", b"x")], machine=0xAA64),
+    ],
 )
 def test_files_that_are_no_kernels(data: bytes) -> None:
     assert identify(file(data)) is None
