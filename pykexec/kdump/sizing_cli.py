@@ -40,7 +40,9 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     Whether there is room for it only the next boot can tell.
     """
     machine = chosen(snapshot)
-    line = machine.command_line if parameter is None else f"crashkernel={parameter}"
+    line = machine.command_line
+    if parameter is not None:
+        line = f"{crashkernel.PARAMETER}{parameter.removeprefix(crashkernel.PARAMETER)}"
     kernel = sizing.traits_of(machine)
     reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
@@ -69,7 +71,7 @@ def _resize(size: str, dry_run: bool) -> int:
     if 0 < clause.size < crashkernel.SMALLEST:
         raise UsageError(
             f"resize: {clause.size} bytes would be left, too little for any kernel",
-            hint=f"did you mean {clause.size}M?",
+            hint=crashkernel.why_so_small(clause.size),
         )
     plan = resize.resize(machine, clause.size)
     if dry_run or not plan.freed:
