@@ -41,8 +41,8 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     """
     machine = chosen(snapshot)
     line = machine.command_line
-    if parameter is not None:
-        line = f"{crashkernel.PARAMETER}{parameter.removeprefix(crashkernel.PARAMETER)}"
+    if parameter is not None:  # with the name, too, as it is copied from a command line
+        line = crashkernel.PARAMETER + parameter.removeprefix(crashkernel.PARAMETER)
     kernel = sizing.traits_of(machine)
     reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
