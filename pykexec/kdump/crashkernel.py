@@ -269,8 +269,11 @@ def size_text(size: int) -> str:
     return str(size)
 
 
-def _why_so_small(size: int) -> str:
-    return f"{size} is a number of bytes, as it has no unit: did you mean {size}M?"
+def why_so_small(size: int) -> str:
+    """What is probably wrong with a size that is less than any kernel needs."""
+    if size % 1024:
+        return f"{size} is a number of bytes, as it has no unit: did you mean {size}M?"
+    return f"{size_text(size)} is too little for any kernel: did you mean {size // 1024}M?"
 
 
 # What a kernel makes of a command line
@@ -440,7 +443,7 @@ def _with_others(found: Reservation, texts: Sequence[str], kernel: KernelTraits)
         if text not in counted
     ]
     sizes = (found.size, found.low_size if low else 0, cma_size)
-    notes += [_why_so_small(size) for size in sizes if 0 < size < SMALLEST]
+    notes += [why_so_small(size) for size in sizes if 0 < size < SMALLEST]
     return replace(found, cma_size=cma_size, notes=tuple(notes))
 
 

@@ -71,7 +71,7 @@ def _resize(size: str, dry_run: bool) -> int:
     if 0 < clause.size < crashkernel.SMALLEST:
         raise UsageError(
             f"resize: {clause.size} bytes would be left, too little for any kernel",
-            hint=f"did you mean {clause.size}M?",
+            hint=crashkernel.why_so_small(clause.size),
         )
     plan = resize.resize(machine, clause.size)
     if dry_run or not plan.freed:

@@ -43,6 +43,14 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert (told.out.splitlines()[0].split()[0], told.err) == ("Usage:", "")
 
 
+def test_crashkernel_takes_the_whole_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for parameter in ("192M", "crashkernel=192M"):
+        assert cli.exit_code(["crashkernel", parameter, "--machine", SNAPSHOT]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+
+
 def test_doctor_finds_that_nothing_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.exit_code(["doctor", "--machine", SNAPSHOT]) == 3
     told = capsys.readouterr().out
@@ -115,6 +123,7 @@ WRONG = [
     (["crashkernel", "256M crashkernel=auto", "--machine", SNAPSHOT], "column 1"),
     (["resize", "192M@16M"], "no size"),
     (["resize", "192"], "did you mean 192M?"),
+    (["resize", "192K"], "did you mean 192M?"),
     (["resize", "much"], "resize: 'much' is no size"),
     (["dmesg", "/no/such"], "/no/such"),
     (["info"], "Missing argument"),

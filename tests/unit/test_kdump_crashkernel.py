@@ -280,10 +280,17 @@ def test_cma_besides_x86(arch: str) -> None:
         ("crashkernel=512,high", 512),
         ("crashkernel=1G,high crashkernel=72,low", 72),
         ("crashkernel=1G crashkernel=512,cma", 512),
+        ("crashkernel=256K", 256),
     ],
 )
 def test_a_size_without_a_unit_is_asked_about(line: str, amount: int) -> None:
     assert f"did you mean {amount}M?" in " ".join(explain(line, 8 * GIB, NEW))
+
+
+def test_a_size_with_a_unit_is_not_said_to_have_none() -> None:
+    told = " ".join(explain("crashkernel=256K", 8 * GIB, NEW))
+    assert "256K is too little" in told
+    assert "no unit" not in told
 
 
 @pytest.mark.parametrize("line", ["crashkernel=1G,high crashkernel=0,low", "crashkernel=1M"])

@@ -159,6 +159,7 @@ CONSOLE_LINES = [
     "Can't allocate memory for the cache.",
     "Kdump: vmcore not initialized",
     "open_dump_memory: Can't open the dump memory(/proc/vmcore). No such file or directory",
+    "kworker/0:1: page allocation failure: order:5, mode:0xcc0(GFP_KERNEL)",
     "Host key verification failed.",
     "ssh: connect to host 192.0.2.1 port 22: No route to host",
     "pykdump: ssh: cannot log in to root@192.0.2.1, or not make /crash/1 there",

@@ -44,9 +44,8 @@ def _reserved(facts: Facts) -> Judgement:
     if not crashkernel.values(facts.machine.command_line):
         return _not_asked_for(facts, "nothing is reserved", "the kernel reserved 0 bytes")
     if size or 0 < expected.size < crashkernel.SMALLEST:
-        return _replaced(
-            facts, f"{size} bytes are reserved: crashkernel= has no unit", f"crashkernel={expected.text}"
-        )
+        why = "crashkernel= has no unit" if expected.size % 1024 else "that is too little for any kernel"
+        return _replaced(facts, f"{size} bytes are reserved: {why}", f"crashkernel={expected.text}")
     if expected.why_nothing:
         given = f"crashkernel={expected.text}" if expected.text else facts.machine.command_line
         return _replaced(facts, f"nothing is reserved: {expected.why_nothing}", given)
