@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from tests.support import strace
 from tests.support.bzimage import FakeBzImage
 from tools.lab import X86_64, images
 
@@ -124,7 +125,7 @@ class Lab:
 
 def calls(trace: str) -> Sequence[str]:
     """The calls of strace's output."""
-    found = re.findall(r"^\d+ +(\w+\(.*\)) += ", trace, re.MULTILINE)
+    found = (call.rpartition(" = ")[0] for call in strace.calls(trace))
     numberless = [
         re.sub(r"\b\d+(?=<)|(?<=socket:)\[\d+\]", "", call).replace("[]", "NULL") for call in found
     ]
