@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tools.lab import ledger
 from tools.lab.testing import FROM_PACKAGES
 
 # How long an example takes is for tests that ask for it: a busy machine takes as long as it likes.
@@ -47,8 +49,33 @@ class Programs:
                 raise AssertionError(f"{self._unmarked} starts {program} without pytest.mark.programs")
 
 
+class Times:
+    """Tells the ledger what each test took, and at the end says what the ledger has."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """With its fixtures, and the processes that it starts."""
+        started, cpu = time.monotonic(), _cpu_seconds()
+        result = yield
+        taken = {"seconds": time.monotonic() - started, "cpu": _cpu_seconds() - cpu}
+        ledger.note("test", **{"test": item.nodeid, **taken})
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Called where the tests are reported, not in each process that runs some."""
+        text = list(ledger.report(ledger.lines()))
+        if text:
+            terminalreporter.section("what it took")
+            terminalreporter.write("".join(f"{line}\n" for line in text))
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Called once, as an audit hook stays for good."""
     programs = Programs()
     config.pluginmanager.register(programs)
+    config.pluginmanager.register(Times())
     sys.addaudithook(programs.watch)

@@ -5,7 +5,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+
+from . import ledger
 
 _INTERVAL = 0.25
 
@@ -13,9 +15,16 @@ _INTERVAL = 0.25
 @contextmanager
 def step(title: str, detail: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Show that the enclosed step is under way, and for how long; `detail` is asked for more, repeatedly."""
-    if not sys.stderr.isatty():
-        yield
-        return
+    started = time.monotonic()
+    try:
+        with _shown(title, detail) if sys.stderr.isatty() else nullcontext():
+            yield
+    finally:
+        ledger.note("step", title=title, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def _shown(title: str, detail: Callable[[], str]) -> Iterator[None]:
     started, done = time.monotonic(), threading.Event()
 
     def show(text: str, end: str = "") -> None:

@@ -1,12 +1,9 @@
 """Running guests: a kernel with a job, and what the job, and the kernel after it, left behind."""
 
 import os
-import subprocess
-import tarfile
 import time
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +12,10 @@ from typing import Self
 from . import images
 from .arches import X86_64, Arch
 from .debian import fetch
+from .emulator import Emulator
 from .host import LabError, ensure_commands
 from .kernels import Kernel
+from .results import Stream
 
 PANIC = "echo c > /proc/sysrq-trigger"
 _TAIL_LINES = 40
@@ -129,14 +128,9 @@ class Running:
         ensure_commands({machine.arch.qemu: machine.arch.qemu_package})
         _write_image(machine.arch, guest, folder)
         os.mkfifo(folder / "go")
-        with (folder / "qemu.log").open("wb") as said:
-            self._process = subprocess.Popen(
-                # `timeout` ends the machine even if this process is no more there to do it.
-                ["timeout", "--kill-after=5", str(timeout + 10), *_command(machine, guest.kernel, folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            )
+        self._results = Stream(folder / "out.tar", folder / "out")
+        command = _command(machine, guest.kernel, folder)
+        self._emulator = Emulator(command, folder / "qemu.log", timeout + 10, start="booted")
 
     def __enter__(self) -> Self:
         return self
@@ -144,15 +138,14 @@ class Running:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
-        self._process.wait()
+        self._emulator.end()
         (self._folder / "initrd.img").unlink(missing_ok=True)
 
     def wait_for(self, stage: str) -> Stage:
         """The results of a job, as soon as the host has them, while the machine goes on. Raises LabError."""
         while not self._unpack().reached(stage):
             self._check_time()
-            if self._process.poll() is not None:
+            if self._emulator.poll() is not None:
                 break
             time.sleep(0.1)
         return self._unpack().stage(stage)
@@ -167,10 +160,10 @@ class Running:
 
     def wait(self) -> Result:
         """What came out of the machine, once it has ended by itself. Raises LabError when it does not."""
-        while self._process.poll() is None:
+        while self._emulator.poll() is None:
             self._check_time()
             time.sleep(0.05)
-        self._check_status(self._process.returncode)
+        self._check_status(self._emulator.status or 0)
         return self._unpack()
 
     def _check_status(self, status: int) -> None:
@@ -186,13 +179,7 @@ class Running:
             raise LabError(f"the machine did not end within {self._timeout:g} s\n{self._unpack().tail()}")
 
     def _unpack(self) -> Result:
-        """Unpack what has come through the port so far: tar streams, the last of them maybe not whole."""
-        stream = self._folder / "out.tar"
-        if stream.exists() and stream.stat().st_size > 0:
-            with suppress(tarfile.ReadError), tarfile.open(stream, ignore_zeros=True) as archive:
-                # Python 3.11.4 has it first.
-                archive.extraction_filter = getattr(tarfile, "data_filter", None)
-                archive.extractall(self._folder / "out")
+        self._results.unpack()
         return Result(self._folder, time.monotonic() - self._started)
 
 

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-from . import demo, ownkernel, progress
+from . import demo, ledger, ownkernel, progress
 from .arches import ARCHES
 from .host import PROJECT, LabError, ensure_commands
 from .kernels import SUITES
@@ -71,16 +73,22 @@ def main() -> int:
         return 0
     quick, further = "--quick" in arguments, "--all" in arguments
     selection = [argument for argument in arguments if argument not in ("--quick", "--all")]
-    try:
-        interpreter = _set_up(quick, further)
-    except LabError as error:
-        print(f"tools/test: {error}", file=sys.stderr)
-        return 1
+    with tempfile.NamedTemporaryFile(prefix="pykexec-ledger-") as file:
+        ledger.open_for_this_run(Path(file.name))
+        try:
+            return _run_tests(quick, further, selection)
+        except LabError as error:
+            print(f"tools/test: {error}", file=sys.stderr)
+            return 1
+
+
+def _run_tests(quick: bool, further: bool, selection: list[str]) -> int:
+    interpreter = _set_up(quick, further)
     checks = [] if selection else _checks(interpreter, quick)
     failed = [name for name, command in checks if not _passes(name, command)]
     if failed:
         print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
-    # pytest's closing line ends the output.
+    # Its closing line ends the output, behind what the ledger has.
     unmarked = _unmarked(quick, further or bool(selection))
     return _run([*_pytest(interpreter), *unmarked, *selection]) or len(failed)
 

@@ -1,0 +1,45 @@
+"""QEMU as a process: started with a time limit, watched, and asked at its end what it took."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import ledger
+
+
+class Emulator:
+    """A process of QEMU. `start` tells the ledger how the machine was started."""
+
+    def __init__(self, command: Sequence[str], log: Path, timeout: float, *, start: str) -> None:
+        self.status: int | None = None
+        """Its exit status, as subprocess has it, once it has ended."""
+        self._start = start
+        with log.open("wb") as said:
+            self._process = subprocess.Popen(
+                # `timeout` ends the machine even if this process is no more there to do it.
+                ["timeout", "--kill-after=5", f"{timeout:g}", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it runs."""
+        return self._wait(os.WNOHANG)
+
+    def end(self) -> None:
+        """End it, if it still runs."""
+        if self.poll() is None:
+            os.kill(self._process.pid, signal.SIGTERM)
+            self._wait(0)
+
+    def _wait(self, options: int) -> int | None:
+        if self.status is None:
+            # Not subprocess's own wait, which does not tell what the child took.
+            pid, status, usage = os.wait4(self._process.pid, options)
+            if pid:
+                self.status = self._process.returncode = os.waitstatus_to_exitcode(status)
+                ledger.note("machine", start=self._start, cpu=usage.ru_utime + usage.ru_stime)
+        return self.status
