@@ -27,5 +27,5 @@ def kernel() -> Kernel:
 
 @pytest.fixture
 def run_guest(tmp_path: Path) -> RunGuest:
-    """Runs a guest in a machine until that ends."""
-    return lambda guest, machine: run(machine, guest, tmp_path / "machine")
+    """Runs a guest in a machine until that ends; that machine may have booted for another case."""
+    return lambda guest, machine: run(machine, guest, tmp_path / "machine", saved=True)
