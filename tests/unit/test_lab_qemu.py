@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from tools.lab import Guest, Kernel, LabError, Machine, qemu, saves
+from tools.lab import Guest, Kernel, LabError, Machine, images, qemu, saves
 
 
 @pytest.fixture
@@ -19,7 +19,10 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PYKEXEC_LAB_LEDGER", raising=False)  # no machine of the lab's
     monkeypatch.setattr(qemu, "command", start)
     monkeypatch.setattr(saves, "command", start)
-    monkeypatch.setattr(qemu, "_write_image", lambda machine, guest, folder: None)
+    monkeypatch.setattr(qemu.Running, "_write_image", lambda running, *archives: None)
+    for name in ("first_system", "second_system"):
+        monkeypatch.setattr(images, name, lambda *arguments, **options: [])
+    monkeypatch.setattr(images, "job", lambda guest: b"")
     monkeypatch.setattr(qemu, "ensure_commands", lambda commands: None)
     return script
 
@@ -60,9 +63,8 @@ def test_a_saved_machine_that_is_refused_boots(
     """It is not tried again, and what it said is not taken for the other one's."""
     state = tmp_path / "state"
     state.mkdir()
-    (state / "memory").touch()
     (state / "console.log").write_text("saved")
-    monkeypatch.setattr(saves, "state", lambda machine, kernel: state)
+    monkeypatch.setattr(saves, "place", lambda machine, kernel: state)
     emulator.write_text(
         'case "$*" in *-incoming*) echo of another version >&2; exit 1;; esac; echo booted >> console.log'
     )

@@ -1,5 +1,6 @@
 """Running guests: a kernel with a job, and what the job, and the kernel after it, left behind."""
 
+import fcntl
 import os
 import time
 import warnings
@@ -11,12 +12,15 @@ from typing import Self
 
 from . import images, saves
 from .emulator import Emulator
-from .host import LabError, ensure_commands
+from .host import LabError, ensure_commands, locked
+from .kernels import Kernel
 from .machine import Guest, Machine, command
 from .results import Stream
 
 PANIC = "echo c > /proc/sysrq-trigger"
 _TAIL_LINES = 40
+_PIPE_SIZE = 1 << 20
+"""The most that Linux lets anyone have, by default."""
 
 
 class EmulatorDied(LabError):
@@ -86,7 +90,6 @@ class Running:
     ) -> None:
         self._folder = folder
         self._timeout = timeout
-        self._started = time.monotonic()
         self._results = Stream(folder / "out.tar", folder / "out")
         ensure_commands({machine.arch.qemu: machine.arch.qemu_package})
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,11 +98,14 @@ class Running:
         self._port = os.open(folder / "go", os.O_RDWR | os.O_NONBLOCK)
         self._to_guest = memoryview(b"")
         """What the guest is told, as far as the port has no room for it yet."""
-        state = saves.state(machine, guest.kernel) if saved and saves.fits(machine, guest) else None
-        self._emulator = (state and self._resumed(machine, guest, state)) or self._booted(machine, guest)
+        fcntl.fcntl(self._port, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self._started = time.monotonic()
+        waits = saved and saves.fits(machine, guest)
+        self._emulator = self._waiting(machine, guest) if waits else self._booted(machine, guest)
 
     def _booted(self, machine: Machine, guest: Guest) -> Emulator:
-        _write_image(machine, guest, self._folder)
+        second = images.second_system(guest.kernel, with_pykexec=guest.second_then is not None)
+        self._write_image(*images.first_system(guest.kernel, second), images.job(guest))
         return Emulator(
             command(machine, guest.kernel, self._folder),
             self._folder / "qemu.log",
@@ -107,14 +113,35 @@ class Running:
             start="booted",
         )
 
-    def _resumed(self, machine: Machine, guest: Guest, state: Path) -> Emulator | None:
-        try:
-            emulator = saves.resume(machine, guest.kernel, state, self._folder, self._timeout + 10)
-        except saves.NotResumed as error:
-            warnings.warn(f"a saved machine is of no use, and another one boots: {error}", stacklevel=2)
-            return None
+    def _waiting(self, machine: Machine, guest: Guest) -> Emulator:
+        """A machine that waited for a job, and gets this one: one that was saved, or will be."""
+        place = saves.place(machine, guest.kernel)
+        with locked(place):
+            emulator = None if place.exists() else self._saved(machine, guest.kernel, place)
+        if emulator is None:
+            try:
+                emulator = saves.resume(machine, guest.kernel, place, self._folder, self._timeout + 10)
+            except saves.NotResumed as error:
+                warnings.warn(f"a saved machine is of no use, and another one boots: {error}", stacklevel=2)
+                return self._booted(machine, guest)
         self._tell(b"%d\n" % time.time() + images.job(guest))
         return emulator
+
+    def _saved(self, machine: Machine, kernel: Kernel, place: Path) -> Emulator:
+        second = images.second_system(kernel, with_pykexec=False)
+        self._write_image(*images.first_system(kernel, second))
+        self._emulator = saves.start(machine, kernel, self._folder, self._timeout + 10)
+        try:
+            self.wait_for("ready")
+            saves.save(self._emulator, self._folder, place)
+        except BaseException:
+            self._emulator.end()
+            raise
+        return self._emulator
+
+    def _write_image(self, *archives: bytes) -> None:
+        with (self._folder / "initrd.img").open("wb") as image:
+            image.writelines(archives)
 
     def __enter__(self) -> Self:
         return self
@@ -200,9 +227,3 @@ def run(
         folder.rename(folder.with_name(f"{folder.name}-died"))
     with Running(machine, guest, folder, timeout, saved=saved) as running:
         return running.wait()
-
-
-def _write_image(machine: Machine, guest: Guest, folder: Path) -> None:
-    second = images.second_system(guest.kernel, with_pykexec=guest.second_then is not None)
-    with (folder / "initrd.img").open("wb") as image:
-        image.writelines((*images.first_system(guest.kernel, second), images.job(guest)))

@@ -8,19 +8,16 @@ import functools
 import shlex
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 from . import images, ledger
 from .emulator import Emulator
-from .host import CACHE, LabError, build_once, digest, run
+from .host import CACHE, LabError, digest, ensure_commands, run
 from .kernels import Kernel
 from .machine import Guest, Machine, command, firmware
 from .monitor import MonitorError
-from .results import Stream
 
-_MEMORY, _CONSOLE = "memory", "console.log"
-_BOOT_TIMEOUT = 300
+_MEMORY, _CONSOLE, _SAID = "memory.lz4", "console.log", "qemu.log"
 _SPEED = 1 << 40
 """No limit, in bytes a second."""
 
@@ -38,81 +35,67 @@ def fits(machine: Machine, guest: Guest) -> bool:
     return not machine.extra and not machine.parallel and guest.second_then is None
 
 
-def state(machine: Machine, kernel: Kernel) -> Path:
-    """The folder of the saved machine, booted if there is none yet. Raises LabError."""
+def place(machine: Machine, kernel: Kernel) -> Path:
+    """The folder of that machine when it is saved. Raises LabError."""
     system = images.first_system(kernel, images.second_system(kernel, with_pykexec=False))
     which = digest(kernel.release, *command(machine, kernel, Path()))
     bios = firmware(machine.arch).read_bytes() if machine.uefi else b""
     contents = digest(_version(machine.arch.qemu), kernel.image.read_bytes(), bios, *system)
-    name = f"{machine.arch.name}-{kernel.version}-{which}"
-    place = CACHE / "machines" / f"{name}-{contents}"
-    if not place.exists():
-        for old in place.parent.glob(f"{name}-*"):
-            shutil.rmtree(old, ignore_errors=True)
-
-    def save(target: Path) -> None:
-        target.mkdir()
-        with tempfile.TemporaryDirectory(dir=target) as scratch:
-            folder = Path(scratch)
-            (folder / "initrd.img").write_bytes(b"".join(system))
-            _save(machine, kernel, folder)
-            for name in (_MEMORY, _CONSOLE):
-                (folder / name).rename(target / name)
-
-    return build_once(place, save)
+    return CACHE / "machines" / f"{machine.arch.name}-{kernel.version}-{which}-{contents}"
 
 
-def resume(machine: Machine, kernel: Kernel, state: Path, folder: Path, timeout: float) -> Emulator:
-    """The machine of that state, as it goes on with its files in `folder`. Raises NotResumed."""
+def start(machine: Machine, kernel: Kernel, folder: Path, timeout: float) -> Emulator:
+    """A machine that boots, and can be saved."""
+    return Emulator(
+        [*command(machine, kernel, folder), "-qmp", "stdio"],
+        folder / _SAID,
+        timeout,
+        start="saved",
+        monitored=True,
+    )
+
+
+def save(emulator: Emulator, folder: Path, place: Path) -> None:
+    """Save a machine as it is now, instead of older ones of its kind; it then goes on. Raises LabError."""
+    ensure_commands({"lz4": "lz4"})
+    for old in place.parent.glob(f"{place.name.rpartition('-')[0]}-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+        state = Path(scratch, "state")
+        state.mkdir()
+        monitor = emulator.monitor()
+        monitor.execute("stop")
+        monitor.execute("migrate-set-parameters", **{"max-bandwidth": _SPEED})
+        monitor.execute("migrate", uri=f"exec:lz4 -q -1 -c > {shlex.quote(str(state / _MEMORY))}")
+        monitor.migrated()
+        shutil.copy(folder / _CONSOLE, state)
+        state.rename(place)
+        monitor.execute("cont")
+
+
+def resume(machine: Machine, kernel: Kernel, place: Path, folder: Path, timeout: float) -> Emulator:
+    """The machine that was saved there, as it goes on with its files in `folder`. Raises NotResumed."""
     (folder / "initrd.img").write_bytes(bytes(4096))  # all of memory is replaced, and what came of this
-    shutil.copy(state / _CONSOLE, folder)
     emulator = Emulator(
         [*command(machine, kernel, folder), "-qmp", "stdio", "-incoming", "defer"],
-        folder / "qemu.log",
+        folder / _SAID,
         timeout,
         start="resumed",
         monitored=True,
     )
     try:
+        shutil.copy(place / _CONSOLE, folder)
         monitor = emulator.monitor()
-        monitor.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(state / _MEMORY))}")
+        monitor.execute("migrate-incoming", uri=f"exec:lz4 -q -d -c {shlex.quote(str(place / _MEMORY))}")
         monitor.migrated()
         monitor.execute("cont")
-    except MonitorError as error:
+    except (MonitorError, OSError) as error:
         emulator.end()
-        (folder / _CONSOLE).unlink()
-        ledger.note("refused", state=state.name)
-        shutil.rmtree(state, ignore_errors=True)
-        said = (folder / "qemu.log").read_text(errors="replace")
-        raise NotResumed(f"{error}: {said}") from None
+        (folder / _CONSOLE).unlink(missing_ok=True)
+        ledger.note("refused", place=place.name)
+        shutil.rmtree(place, ignore_errors=True)
+        raise NotResumed(f"{error}: {(folder / _SAID).read_text(errors='replace')}") from None
     return emulator
-
-
-def _save(machine: Machine, kernel: Kernel, folder: Path) -> None:
-    """Boot the machine, and leave in `folder` its memory and what the console said."""
-    run(["mkfifo", folder / "go"], "making a pipe")
-    results = Stream(folder / "out.tar", folder / "out")
-    emulator = Emulator(
-        [*command(machine, kernel, folder), "-qmp", "stdio"],
-        folder / "qemu.log",
-        _BOOT_TIMEOUT,
-        start="saved",
-        monitored=True,
-    )
-    try:
-        monitor = emulator.monitor()
-        while not (folder / "out/ready/status").exists():
-            if emulator.poll() is not None:
-                console = (folder / _CONSOLE).read_text(errors="replace")
-                raise LabError(f"a machine that was to be saved did not boot:\n{console}")
-            time.sleep(0.1)
-            results.unpack()
-        monitor.execute("stop")
-        monitor.execute("migrate-set-parameters", **{"max-bandwidth": _SPEED})
-        monitor.execute("migrate", uri=f"exec:cat > {shlex.quote(str(folder / _MEMORY))}")
-        monitor.migrated()
-    finally:
-        emulator.end()
 
 
 @functools.cache
