@@ -133,6 +133,7 @@ def foreign(command: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150,
     deadline=None,

@@ -62,6 +62,7 @@ def test_a_full_disk_is_said(name: str, kernel: str) -> None:
     assert os.strerror(errno.ENOSPC) in told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plan", "crashkernel"])
 def test_closed_streams_change_nothing(name: str, kernel: str) -> None:
     expected = run(command(name, kernel))
