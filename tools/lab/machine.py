@@ -23,6 +23,8 @@ class Machine:
     """Start through UEFI firmware, and on arm64 with ACPI instead of a device tree."""
     parallel: bool = False
     """Run the CPUs side by side, for what is measured: see `_command` for what comes of it at times."""
+    disks: tuple[Path, ...] = ()
+    """Files that are its disks, vda and so on."""
     extra: tuple[str, ...] = ()
     """Further QEMU options."""
 
@@ -80,8 +82,14 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         "-kernel", os.fspath(kernel.image),
         "-initrd", os.fspath(folder / "initrd.img"),
         "-append", command_line,
+        *(option for number, disk in enumerate(machine.disks) for option in _drive(number, disk)),
         *machine.extra,
     ]  # fmt: skip
+
+
+def _drive(number: int, disk: Path) -> tuple[str, ...]:
+    drive = f"file={disk},if=none,id=disk{number},format=raw,cache=unsafe"
+    return ("-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}")
 
 
 def firmware(arch: Arch) -> Path:

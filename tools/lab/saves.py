@@ -8,6 +8,7 @@ import functools
 import shlex
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from . import images, ledger
@@ -29,7 +30,7 @@ class NotResumed(LabError):
 def fits(machine: Machine, guest: Guest) -> bool:
     """Whether a saved machine may be taken: where all that it is made of is in what is saved.
 
-    Not where there are further devices, which have files of their own, nor where the second kernel has
+    Not where there are further devices, which may have files of their own, nor where the second kernel has
     Python, whose large system comes with the first one's.
     """
     return not machine.extra and not machine.parallel and guest.second_then is None
@@ -38,7 +39,9 @@ def fits(machine: Machine, guest: Guest) -> bool:
 def place(machine: Machine, kernel: Kernel) -> Path:
     """The folder of that machine when it is saved. Raises LabError."""
     system = images.first_system(kernel, images.second_system(kernel, with_pykexec=False))
-    which = digest(kernel.release, *command(machine, kernel, Path()))
+    # Nothing of a disk is in a machine whose kernel has no driver yet: any other may take its place.
+    disks = tuple(Path(str(number)) for number, _ in enumerate(machine.disks))
+    which = digest(kernel.release, *command(replace(machine, disks=disks), kernel, Path()))
     bios = firmware(machine.arch).read_bytes() if machine.uefi else b""
     contents = digest(_version(machine.arch.qemu), kernel.image.read_bytes(), bios, *system)
     return CACHE / "machines" / f"{machine.arch.name}-{kernel.version}-{which}-{contents}"
