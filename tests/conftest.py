@@ -1,6 +1,7 @@
 """For all tests."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ def _cpu_seconds() -> float:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Called once, as an audit hook stays for good."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's job in the background ignores it, and so would what tests start and interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     programs = Programs()
     config.pluginmanager.register(programs)
     config.pluginmanager.register(Times())

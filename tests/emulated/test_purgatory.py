@@ -94,6 +94,7 @@ def test_an_intact_kernel_is_started_as_the_boot_protocol_wants(at: int) -> None
     assert outcome.port_writes == []
 
 
+@pytest.mark.slow
 @cpus
 def test_the_kernel_gets_the_cpu_as_purgatory_got_it(cpu: Cpu) -> None:
     outcome = start(cpu=cpu)
@@ -108,6 +109,7 @@ def test_the_cpu_hashes_where_it_can() -> None:
     assert CPUID in BLOB.image
 
 
+@pytest.mark.slow
 @cpus
 def test_damage_is_found_on_any_cpu(cpu: Cpu) -> None:
     address, content = CONTENTS["initrd"]
@@ -176,6 +178,7 @@ def test_low_memory_is_saved_after_verification_only() -> None:
     assert damaged.memory == {0x800000: bytes(len(LOW) + 16)}
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
@@ -196,6 +199,7 @@ def test_its_sha256_is_sha256(size: int, pattern: bytes, offset: int, cpu: Cpu) 
     assert bool(good.sha_instructions) == (cpu is SHA)
 
 
+@pytest.mark.slow
 def test_a_full_table() -> None:
     address, content = CONTENTS["kernel"]
     digest = Digest("kernel", address, len(content), hashlib.sha256(content).digest())

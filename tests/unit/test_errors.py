@@ -1,5 +1,6 @@
 """Errors are for people at terminals, whatever is in the files and names they are about."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from pykexec.files import FileData
 from pykexec.plan import FileLoadPlan, Purpose
 
 
+@pytest.mark.slow
 @given(st.text(), st.text())
 def test_two_lines_that_do_nothing_to_a_terminal(what: str, hint: str) -> None:
     error = PykexecError(what, hint=hint)

@@ -182,6 +182,7 @@ def test_frames_that_mean_nothing(name: str) -> None:
     assert unwrap(skipped[:6]) == (skipped[:6], "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPRESS)
 def test_streams_without_end_are_given_up(name: str) -> None:
     many = COMPRESS[name](b"") * 20_000
@@ -304,6 +305,7 @@ def test_damaged_elf(data: bytes, message: str) -> None:
         flattened(data)
 
 
+@pytest.mark.slow
 def test_a_small_bomb_costs_little() -> None:
     """300 KiB that unpack to 300 MiB: long before that it is clear that this is no kernel."""
     bomb = memoryview(gzip.compress(bytes(300 << 20), 9, mtime=0))

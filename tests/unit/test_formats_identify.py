@@ -133,6 +133,7 @@ def test_describe(data: bytes, expected: str | None) -> None:
     assert identify.describe(memoryview(data)) == expected
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(256 << 20), 9)
     stopwatch = Stopwatch()

@@ -1230,6 +1230,7 @@ def test_any_text_is_a_log(parts: list[str]) -> None:
         diagnose(parse(text[:cut]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [PANIC, BANNER, SECOND, "x" * 300 + "\n", "makedumpfile\r", "DMAR: ", "\x1b["]
 )

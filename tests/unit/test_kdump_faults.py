@@ -24,17 +24,16 @@ from tests.support.machines import unpacked, write
 
 _SOME = 25
 """How many faults an ordinary run meets; a longer one meets all."""
+_COUNTS = pytest.mark.parametrize(
+    "count",
+    [pytest.param(_SOME, id="some"), pytest.param(None, id="all", marks=pytest.mark.further)],
+)
 
 
 def _met(command: Callable[[], int], count: int | None) -> Iterator[Fault]:
     found = faults.possible(command)
     assert len(found) > _SOME
     yield from found if count is None else faults.spread(found, count)
-
-
-def _counts(all_of_them: pytest.MarkDecorator) -> pytest.MarkDecorator:
-    both = [pytest.param(_SOME, id="some"), pytest.param(None, id="all", marks=all_of_them)]
-    return pytest.mark.parametrize("count", both)
 
 
 def _judge_messages(ended: Ended, fault: Fault) -> None:
@@ -94,7 +93,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return made
 
 
-@_counts(pytest.mark.further)
+@_COUNTS
 def test_start(count: int | None, kernel: Kernel, tmp_path: Path) -> None:
     old = replace(_OLD, boot=receipt.boot_id())
 
@@ -137,7 +136,7 @@ def _contents(text: bytes) -> capture.Contents:
     return capture.Contents(to, tuple(entries))
 
 
-@_counts(pytest.mark.slow)
+@_COUNTS
 def test_image(count: int | None, tmp_path: Path) -> None:
     image = tmp_path / "lib/initrd"
     stamp = image.with_name("initrd.inputs")
@@ -179,7 +178,7 @@ def collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
-@_counts(pytest.mark.slow)
+@_COUNTS
 @pytest.mark.programs
 @pytest.mark.usefixtures("collector")
 def test_raw_dump(count: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from tools.lab import Guest, Kernel, LabError, Machine, qemu
+from tools.lab import Guest, Kernel, LabError, Machine, images, qemu, saves
 
 
 @pytest.fixture
@@ -14,10 +14,15 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = tmp_path / "emulator"
 
     def start(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
-        return ["sh", "-c", f"cd {folder} && . {script}"]
+        return ["sh", "-c", f"cd {folder} && . {script}", "sh"]
 
-    monkeypatch.setattr(qemu, "_command", start)
-    monkeypatch.setattr(qemu, "_write_image", lambda arch, guest, folder: folder.mkdir())
+    monkeypatch.delenv("PYKEXEC_LAB_LEDGER", raising=False)  # no machine of the lab's
+    monkeypatch.setattr(qemu, "command", start)
+    monkeypatch.setattr(saves, "command", start)
+    monkeypatch.setattr(qemu.Running, "_write_image", lambda running, *archives: None)
+    for name in ("first_system", "second_system"):
+        monkeypatch.setattr(images, name, lambda *arguments, **options: [])
+    monkeypatch.setattr(images, "job", lambda guest: b"")
     monkeypatch.setattr(qemu, "ensure_commands", lambda commands: None)
     return script
 
@@ -50,3 +55,21 @@ def test_an_emulator_that_complains_is_not_started_again(emulator: Path, tmp_pat
     with pytest.raises(LabError, match="QEMU ended with status 1: no such device"):
         _run(tmp_path / "machine")
     assert not (tmp_path / "machine-died").exists()
+
+
+def test_a_saved_machine_that_is_refused_boots(
+    emulator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not tried again, and what it said is not taken for the other one's."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "console.log").write_text("saved")
+    monkeypatch.setattr(saves, "place", lambda machine, kernel: state)
+    emulator.write_text(
+        'case "$*" in *-incoming*) echo of another version >&2; exit 1;; esac; echo booted >> console.log'
+    )
+    guest = Guest(cast(Kernel, None), "true")
+    with pytest.warns(UserWarning, match="(?s)another one boots: .*of another version"):
+        result = qemu.run(Machine(), guest, tmp_path / "machine", timeout=20, saved=True)
+    assert result.console == "booted\n"
+    assert not state.exists()

@@ -120,6 +120,7 @@ def test_damaged_iomem(text: str, message: str) -> None:
         iomem.parse(text)
 
 
+@pytest.mark.slow
 def test_a_very_long_iomem_is_read_in_linear_time() -> None:
     def text(count: int) -> str:
         return "".join(f"{i << 20:08x}-{(i << 20) + 0xFFFF:08x} : System RAM\n" for i in range(count))

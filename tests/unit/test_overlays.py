@@ -4,6 +4,7 @@ import contextlib
 import struct
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -60,6 +61,7 @@ def applied(base: bytes, change: bytes) -> DeviceTree:
     return tree
 
 
+@pytest.mark.slow
 def test_many_references_take_linear_time() -> None:
     few, lots = ([Blob(each).build() for each in many(count)] for count in (200, 2000))
     assert applied(*lots).get("/", "all") == struct.pack(">II", 7, 7) * 2000

@@ -868,6 +868,7 @@ def test_a_vmlinux_is_looked_at_like_any_kernel(bits: int, written: Written) -> 
     assert any("run out of memory" in each for each in warned(reserved))
 
 
+@pytest.mark.slow
 def test_a_reservation_that_is_too_small(written: Written) -> None:
     machine = snapshot(X86_64)
     reserved = sum(each.size for each in machine.iomem.crash_regions)

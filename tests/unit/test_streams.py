@@ -123,6 +123,7 @@ del file
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plan", "crashkernel"])
 def test_closed_streams_change_nothing(name: str, kernel: str) -> None:
     expected = run(command(name, kernel))

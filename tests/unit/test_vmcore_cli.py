@@ -101,6 +101,7 @@ def run_vmcore_dmesg(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
 
 
+@pytest.mark.slow
 def test_vmcore_dmesg(dump: Path, damaged: Path, tmp_path: Path) -> None:
     done = run_vmcore_dmesg(str(dump))
     assert (done.returncode, done.stdout, done.stderr) == (0, EXPECTED, b"")

@@ -362,6 +362,7 @@ def test_every_key_that_is_needed_is_named_when_it_is_missing(name: str) -> None
         KernelLog(dump_of(memory.parts(), {}))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(RINGS)), st.data())
 def test_any_damage_in_memory_is_survived(name: str, data: st.DataObject) -> None:
     memory = memory_for()

@@ -292,6 +292,7 @@ def test_removing_a_link_leaves_its_target(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["victim"]
 
 
+@pytest.mark.slow
 def test_whatever_fails_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     target = tmp_path / "folder/file"
     target.parent.mkdir()

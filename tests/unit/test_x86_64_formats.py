@@ -279,6 +279,7 @@ def test_options_for_other_formats(data: bytes, changes: dict[str, Any], message
 GOOD = [VMLINUX, VMLINUX32, MULTIBOOT, MULTIBOOT2]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(GOOD), st.data())
 def test_any_damage_is_read_or_refused_quickly(program: Program, data: st.DataObject) -> None:
     blob = bytearray(program.build())

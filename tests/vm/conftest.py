@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm import jobs
 from tools.lab import X86_64, Guest, Kernel, Machine, Result, run
 
 _LOADERS = {"pykexec": "pykexec -c", "kexec": "kexec -c"}
@@ -27,5 +28,5 @@ def kernel() -> Kernel:
 
 @pytest.fixture
 def run_guest(tmp_path: Path) -> RunGuest:
-    """Runs a guest in a machine until that ends."""
-    return lambda guest, machine: run(machine, guest, tmp_path / "machine")
+    """Runs a guest in a machine until that ends; that machine may have booted for another case."""
+    return lambda guest, machine: run(machine, guest, tmp_path / "machine", saved=jobs.SAVED)

@@ -1,5 +1,6 @@
 """Shell scripts that several cases run in a guest, and readers of what they bring out."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from tools.lab import X86_64, Arch, Kernel
 
 FURTHER = pytest.mark.further
+SAVED = os.environ.get("PYKEXEC_LAB_SAVED") == "1"
+"""Whether cases go on from machines that have booted before (tools/lab/saves.py): tools/test --saved."""
 _NONE: Mapping[Arch, Iterable[str]] = {}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.vm import jobs
 from tools.lab import Arch, Guest, Kernel, Machine, Result, run
 from tools.lab.debian import fetch
 
@@ -100,12 +101,9 @@ class Kdump:
             **{path: text.encode() for path, text in (self.configuration or fedora).items()},
             **self.files,
         }
-        disks = [
-            option for number, disk in enumerate((self.disk, *self.disks)) for option in _drive(number, disk)
-        ]
-        machine = Machine(self.arch, extra=(*disks, *self.devices))
+        machine = Machine(self.arch, disks=(self.disk, *self.disks), extra=self.devices)
         guest = Guest(self.kernel, job, then=then, files=files)
-        return run(machine, guest, self.folder / name, timeout=800)
+        return run(machine, guest, self.folder / name, timeout=800, saved=jobs.SAVED)
 
 
 def _unpacked(arch: Arch, packages: Iterable[str]) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
@@ -120,11 +118,6 @@ def _unpacked(arch: Arch, packages: Iterable[str]) -> tuple[Mapping[str, bytes],
             elif ".so." in path.name:
                 libraries[name] = path.read_bytes()
     return programs, libraries
-
-
-def _drive(number: int, disk: Path) -> tuple[str, ...]:
-    drive = f"file={disk},if=none,id=disk{number},format=raw,cache=unsafe"
-    return ("-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}")
 
 
 def openeuler_sysconfig(arch: Arch) -> str:

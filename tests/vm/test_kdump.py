@@ -55,7 +55,7 @@ def messages(console: str) -> list[str]:
 def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Path) -> None:
     """With openEuler's settings; makedumpfile reads the dump, and finds the log that was saved.
 
-    On 6.1, whose symbols are to be had, crash and drgn open it, too.
+    On x86_64's 6.1, whose symbols are to be had, crash and drgn open it, too.
     """
     kdump = Kdump(tmp_path, Kernel.get(version, arch))
     crash = kdump.crash()
@@ -80,8 +80,15 @@ def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Pat
     assert "armed:    yes, and proven: a test passed" in stage.read("state-armed")
     assert re.search(r"^panic +Kernel panic - not syncing: sysrq triggered crash", stage.read("info"), re.M)
     assert re.search(r"^makedumpfile +can read it", stage.read("info"), re.M)
-    if version == "6.1":
+    if (arch, version) == (X86_64, "6.1"):
         _opened_by_crash_and_drgn(kdump)
+
+
+@jobs.FURTHER  # crash is emulated, and takes longer than the machines do
+def test_an_arm64_dump_is_opened_by_crash_and_drgn(tmp_path: Path) -> None:
+    kdump = Kdump(tmp_path, Kernel.get("6.1", ARM64))
+    kdump.crash()
+    _opened_by_crash_and_drgn(kdump)
 
 
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", {}, {ARM64: ["7.2"]}))

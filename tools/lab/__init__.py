@@ -7,7 +7,8 @@ kept in the ignored folder .cache.
 from .arches import ARCHES, ARM64, X86_64, Arch
 from .host import LabError
 from .kernels import SUITES, Kernel
-from .qemu import PANIC, Guest, Machine, Result, Running, Stage, run
+from .machine import Guest, Machine
+from .qemu import PANIC, Result, Running, Stage, run
 
 __all__ = [
     "ARCHES",

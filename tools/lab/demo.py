@@ -13,7 +13,8 @@ from . import images, progress
 from .arches import ARCHES, Arch
 from .host import PROJECT, LabError, ensure_commands
 from .kernels import SUITES, Kernel
-from .qemu import PANIC, Guest, Machine, Result, Running
+from .machine import Guest, Machine
+from .qemu import PANIC, Result, Running
 
 _MARKER = "/marker"
 

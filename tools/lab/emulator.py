@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from . import ledger
+from .monitor import Monitor
 
 
 class Emulator:
     """A process of QEMU. `start` tells the ledger how the machine was started."""
 
-    def __init__(self, command: Sequence[str], log: Path, timeout: float, *, start: str) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, timeout: float, *, start: str, monitored: bool = False
+    ) -> None:
         self.status: int | None = None
         """Its exit status, as subprocess has it, once it has ended."""
         self._start = start
@@ -20,10 +24,17 @@ class Emulator:
             self._process = subprocess.Popen(
                 # `timeout` ends the machine even if this process is no more there to do it.
                 ["timeout", "--kill-after=5", f"{timeout:g}", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdin=subprocess.PIPE if monitored else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if monitored else said,
                 stderr=said,
+                text=True,
             )
+
+    def monitor(self) -> Monitor:
+        """Speak with a process that is monitored and has `-qmp stdio`. Raises MonitorError."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return Monitor(self._process.stdin, self._process.stdout)
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs."""
@@ -34,6 +45,10 @@ class Emulator:
         if self.poll() is None:
             os.kill(self._process.pid, signal.SIGTERM)
             self._wait(0)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def _wait(self, options: int) -> int | None:
         if self.status is None:

@@ -1,7 +1,7 @@
 """The initramfs images of the guests.
 
-An image is a concatenation of archives: a large one that is cached, the modules of the kernel at hand, the
-project's own code as it is in the working tree, and this run's jobs.
+An image is a concatenation of archives: a large one that is cached, the modules of the kernel at hand, and
+this run's job, with the project's own code as it is in the working tree.
 """
 
 import compileall
@@ -10,13 +10,15 @@ import py_compile
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from . import cpio
 from .arches import Arch
 from .debian import fetch
 from .host import CACHE, PROJECT, build_once, digest
+from .kernels import Kernel
+from .machine import Guest
 from .venv import pip_install
 
 _USERLAND = "bookworm"
@@ -86,13 +88,53 @@ def small(arch: Arch) -> bytes:
     return _cached(f"small-{arch.name}", build, *_SMALL)
 
 
-def second_system(arch: Arch, *, with_pykexec: bool) -> bytes:
+def first_system(kernel: Kernel, second: bytes) -> Sequence[bytes]:
+    """The archives of the system that loads another kernel, which waits for a job: see `job`.
+
+    With the kernel's own file, and `second`, which the job completes.
+    """
+    files = {f"/boot/vmlinuz-{kernel.release}": kernel.image.read_bytes(), "/boot/second.base": second}
+    return full(kernel.arch), kernel.modules(), cpio.archive([*_system("first"), *_files(files)])
+
+
+def second_system(kernel: Kernel, *, with_pykexec: bool) -> bytes:
     """The system of the kernel that is loaded: as small as what it has to do allows."""
-    return full(arch) + project() if with_pykexec else small(arch)
+    system = full(kernel.arch) + cpio.archive(_project()) if with_pykexec else small(kernel.arch)
+    return system + kernel.modules()
+
+
+def job(guest: Guest) -> bytes:
+    """The archive that gives a first system its job, with the project's code and the second's job."""
+    second = overlay("second", guest.second_job, guest.second_files, then=guest.second_then)
+    environment = f"export KERNEL=/boot/vmlinuz-{guest.kernel.release} SECOND_IMAGE={guest.second_image}\n"
+    files = {**guest.files, "/lab/second": second, "/lab/environment": environment.encode()}
+    return cpio.archive([*_project(), *_files(files), *_job(guest.job, guest.then)])
+
+
+def overlay(stage: str, job: str, files: Mapping[str, bytes], *, then: str | None = None) -> bytes:
+    """The archive that makes a system do something: `files` are by absolute path."""
+    return cpio.archive([*_system(stage), *_files(files), *_job(job, then)])
+
+
+def _system(stage: str) -> Iterable[cpio.Entry]:
+    yield from cpio.folders(["lab"])
+    yield cpio.file("init", Path(__file__).with_name("init").read_bytes(), executable=True)
+    yield cpio.file("lab/stage", stage)
+
+
+def _files(files: Mapping[str, bytes]) -> Iterable[cpio.Entry]:
+    yield from cpio.folders(str(Path(name.strip("/")).parent) for name in files)
+    yield from (cpio.file(name, data) for name, data in files.items())
+
+
+def _job(job: str, then: str | None) -> Iterable[cpio.Entry]:
+    yield cpio.file("lab/job", f"#!/bin/sh\n{job}\n", executable=True)
+    if then is not None:
+        yield cpio.file("lab/then", f"#!/bin/sh\n{then}\n", executable=True)
 
 
 @functools.cache
-def project() -> bytes:
+def _project() -> Sequence[cpio.Entry]:
     """The project's code as it was at the first call, and the commands `pykexec` and `pykdump`."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder, "pykexec")
@@ -100,7 +142,7 @@ def project() -> bytes:
         shutil.copytree(PROJECT / "pykexec", site, ignore=shutil.ignore_patterns("__pycache__"))
         _compile(site)
         commands = {"pykexec": "pykexec", "pykdump": "pykexec.kdump"}
-        entries = [
+        return [
             *cpio.folders([_DIST_PACKAGES, "usr/bin"]),
             *cpio.tree(Path(folder), _DIST_PACKAGES),
             *(
@@ -108,21 +150,6 @@ def project() -> bytes:
                 for name, module in commands.items()
             ),
         ]
-        return cpio.archive(entries)
-
-
-def overlay(stage: str, job: str, files: Mapping[str, bytes], *, then: str | None = None) -> bytes:
-    """The archive that makes a system do something: `files` are by absolute path."""
-    entries = [
-        *cpio.folders(["lab", *(str(Path(name.strip("/")).parent) for name in files)]),
-        *(cpio.file(name, data) for name, data in files.items()),
-        cpio.file("init", Path(__file__).with_name("init").read_bytes(), executable=True),
-        cpio.file("lab/stage", stage),
-        cpio.file("lab/job", f"#!/bin/sh\n{job}\n", executable=True),
-    ]
-    if then is not None:
-        entries.append(cpio.file("lab/then", f"#!/bin/sh\n{then}\n", executable=True))
-    return cpio.archive(entries)
 
 
 def _cached(name: str, build: Callable[[Path], None], *parts: str) -> bytes:

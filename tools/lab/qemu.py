@@ -1,67 +1,30 @@
 """Running guests: a kernel with a job, and what the job, and the kernel after it, left behind."""
 
+import fcntl
 import os
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from . import images
-from .arches import X86_64, Arch
-from .debian import fetch
+from . import images, saves
 from .emulator import Emulator
-from .host import LabError, ensure_commands
+from .host import LabError, ensure_commands, locked
 from .kernels import Kernel
+from .machine import Guest, Machine, command
 from .results import Stream
 
 PANIC = "echo c > /proc/sysrq-trigger"
 _TAIL_LINES = 40
+_PIPE_SIZE = 1 << 20
+"""The most that Linux lets anyone have, by default."""
 
 
 class EmulatorDied(LabError):
     """QEMU itself was ended by a signal: a defect of the emulator, which says nothing about the guest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """An emulated machine."""
-
-    arch: Arch = X86_64
-    memory: str = "1G"
-    cpus: int = 2
-    append: str = "crashkernel=256M"
-    """Added to the first kernel's command line."""
-    uefi: bool = False
-    """Start through UEFI firmware, and on arm64 with ACPI instead of a device tree."""
-    parallel: bool = False
-    """Run the CPUs side by side, for what is measured: see `_command` for what comes of it at times."""
-    extra: tuple[str, ...] = ()
-    """Further QEMU options."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """What runs in a machine: shell scripts, run as root, that leave their results in the folder $OUT.
-
-    `$KERNEL` is the path of the running kernel's own image, `$SECOND_IMAGE` that of an initramfs which runs
-    `second_job`, in whatever kernel it is booted by.
-    """
-
-    kernel: Kernel
-    job: str
-    then: str | None = None
-    """Goes over to the second kernel; runs when the job has succeeded and its results are with the host."""
-    second_job: str = "true"
-    second_files: Mapping[str, bytes] = field(default_factory=dict)
-    """Further files of the second kernel's system, by absolute path."""
-    second_then: str | None = None
-    """As `then`, for the second kernel, whose system then has Python and pykexec, too."""
-    second_image: str = "/boot/second.img"
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    """Further files of the first kernel's system, by absolute path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +80,68 @@ class Result:
 class Running:
     """A machine that is running; leaving the context ends it.
 
-    `folder` gets the console's text (console.log) and the results (out/). Raises LabError where the machine
+    `folder` gets the console's text (console.log) and the results (out/). With `saved` the machine may go on
+    from where one like it was saved, instead of booting: see saves.py. Raises LabError where the machine
     cannot be started.
     """
 
-    def __init__(self, machine: Machine, guest: Guest, folder: Path, timeout: float) -> None:
+    def __init__(
+        self, machine: Machine, guest: Guest, folder: Path, timeout: float, *, saved: bool = False
+    ) -> None:
         self._folder = folder
         self._timeout = timeout
-        self._started = time.monotonic()
-        ensure_commands({machine.arch.qemu: machine.arch.qemu_package})
-        _write_image(machine.arch, guest, folder)
-        os.mkfifo(folder / "go")
         self._results = Stream(folder / "out.tar", folder / "out")
-        command = _command(machine, guest.kernel, folder)
-        self._emulator = Emulator(command, folder / "qemu.log", timeout + 10, start="booted")
+        ensure_commands({machine.arch.qemu: machine.arch.qemu_package})
+        folder.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(folder / "go")
+        # Open for reading, too, so that neither this nor a write waits for QEMU.
+        self._port = os.open(folder / "go", os.O_RDWR | os.O_NONBLOCK)
+        self._to_guest = memoryview(b"")
+        """What the guest is told, as far as the port has no room for it yet."""
+        fcntl.fcntl(self._port, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self._started = time.monotonic()
+        waits = saved and saves.fits(machine, guest)
+        self._emulator = self._waiting(machine, guest) if waits else self._booted(machine, guest)
+
+    def _booted(self, machine: Machine, guest: Guest) -> Emulator:
+        second = images.second_system(guest.kernel, with_pykexec=guest.second_then is not None)
+        self._write_image(*images.first_system(guest.kernel, second), images.job(guest))
+        return Emulator(
+            command(machine, guest.kernel, self._folder),
+            self._folder / "qemu.log",
+            self._timeout + 10,
+            start="booted",
+        )
+
+    def _waiting(self, machine: Machine, guest: Guest) -> Emulator:
+        """A machine that waited for a job, and gets this one: one that was saved, or will be."""
+        place = saves.place(machine, guest.kernel)
+        with locked(place):
+            emulator = None if place.exists() else self._saved(machine, guest.kernel, place)
+        if emulator is None:
+            try:
+                emulator = saves.resume(machine, guest.kernel, place, self._folder, self._timeout + 10)
+            except saves.NotResumed as error:
+                warnings.warn(f"a saved machine is of no use, and another one boots: {error}", stacklevel=2)
+                return self._booted(machine, guest)
+        self._tell(b"%d\n" % time.time() + images.job(guest))
+        return emulator
+
+    def _saved(self, machine: Machine, kernel: Kernel, place: Path) -> Emulator:
+        second = images.second_system(kernel, with_pykexec=False)
+        self._write_image(*images.first_system(kernel, second))
+        self._emulator = saves.start(machine, kernel, self._folder, self._timeout + 10)
+        try:
+            self.wait_for("ready")
+            saves.save(self._emulator, self._folder, place)
+        except BaseException:
+            self._emulator.end()
+            raise
+        return self._emulator
+
+    def _write_image(self, *archives: bytes) -> None:
+        with (self._folder / "initrd.img").open("wb") as image:
+            image.writelines(archives)
 
     def __enter__(self) -> Self:
         return self
@@ -139,20 +150,21 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._emulator.end()
+        os.close(self._port)
         (self._folder / "initrd.img").unlink(missing_ok=True)
 
     def wait_for(self, stage: str) -> Stage:
         """The results of a job, as soon as the host has them, while the machine goes on. Raises LabError."""
-        while not self._unpack().reached(stage):
-            self._check_time()
-            if self._emulator.poll() is not None:
-                break
-            time.sleep(0.1)
-        return self._unpack().stage(stage)
+        while not self._unpack().reached(stage) and self._goes_on():
+            pass
+        result = self._unpack()
+        if not result.reached(stage):
+            self._check_status()
+        return result.stage(stage)
 
     def go(self) -> None:
         """Let a job go on that waits with `read -r < $GO`."""
-        (self._folder / "go").write_text("go\n")
+        self._tell(b"go\n")
 
     def last_line(self) -> str:
         """The newest line on the console."""
@@ -160,96 +172,58 @@ class Running:
 
     def wait(self) -> Result:
         """What came out of the machine, once it has ended by itself. Raises LabError when it does not."""
-        while self._emulator.poll() is None:
-            self._check_time()
-            time.sleep(0.05)
-        self._check_status(self._emulator.status or 0)
+        while self._goes_on():
+            pass
+        self._check_status()
         return self._unpack()
 
-    def _check_status(self, status: int) -> None:
-        if status == 0:
+    def _goes_on(self) -> bool:
+        """Whether the machine still runs, a moment later. Raises LabError when its time is over."""
+        if self._emulator.poll() is not None:
+            return False
+        if time.monotonic() - self._started > self._timeout:
+            raise LabError(f"the machine did not end within {self._timeout:g} s\n{self._unpack().tail()}")
+        self._tell(b"")
+        time.sleep(0.01 if self._to_guest else 0.05)
+        return True
+
+    def _check_status(self) -> None:
+        status = self._emulator.status
+        if not status:
             return
         # `timeout` dies of the signal that its command died of, as far as it can.
         error = EmulatorDied if status < 0 or status > 128 else LabError
         said = (self._folder / "qemu.log").read_text(errors="replace")
         raise error(f"QEMU ended with status {status}: {said}\n{self._unpack().tail()}")
 
-    def _check_time(self) -> None:
-        if time.monotonic() - self._started > self._timeout:
-            raise LabError(f"the machine did not end within {self._timeout:g} s\n{self._unpack().tail()}")
+    def _tell(self, text: bytes) -> None:
+        """Tell the guest this, after all that it was told before, as far as the port has room now."""
+        self._to_guest = memoryview(bytes(self._to_guest) + text) if text else self._to_guest
+        with suppress(BlockingIOError):
+            while self._to_guest:
+                self._to_guest = self._to_guest[os.write(self._port, self._to_guest) :]
 
     def _unpack(self) -> Result:
         self._results.unpack()
         return Result(self._folder, time.monotonic() - self._started)
 
 
-def run(machine: Machine, guest: Guest, folder: Path, *, timeout: float = 600) -> Result:
+def run(
+    machine: Machine, guest: Guest, folder: Path, *, timeout: float = 600, saved: bool = False
+) -> Result:
     """Run a guest until its machine ends by itself, as it does where a real one would reset.
 
-    That is when the last job is done, or when a kernel fails. Raises LabError after `timeout` seconds.
+    That is when the last job is done, or when a kernel fails. `saved` is as for Running. Raises LabError
+    after `timeout` seconds.
 
     QEMU 7.2 without KVM was seen to die of a SIGSEGV of its own, once in thousands of machines; such a
     machine is started a second time, with a warning. What the first left stays in a folder beside.
     """
     try:
-        with Running(machine, guest, folder, timeout) as running:
+        with Running(machine, guest, folder, timeout, saved=saved) as running:
             return running.wait()
     except EmulatorDied as error:
         warnings.warn(f"started again: {error}", stacklevel=2)
         folder.rename(folder.with_name(f"{folder.name}-died"))
-    with Running(machine, guest, folder, timeout) as running:
+    with Running(machine, guest, folder, timeout, saved=saved) as running:
         return running.wait()
-
-
-def _write_image(arch: Arch, guest: Guest, folder: Path) -> None:
-    modules = guest.kernel.modules()
-    second = images.second_system(arch, with_pykexec=guest.second_then is not None) + modules
-    second += images.overlay("second", guest.second_job, guest.second_files, then=guest.second_then)
-    files = {
-        **guest.files,
-        guest.second_image: second,
-        f"/boot/vmlinuz-{guest.kernel.release}": guest.kernel.image.read_bytes(),
-    }
-    variables = f"export KERNEL=/boot/vmlinuz-{guest.kernel.release} SECOND_IMAGE={guest.second_image}\n"
-    first = images.overlay("first", variables + guest.job, files, then=guest.then)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "initrd.img").open("wb") as image:
-        image.writelines((images.full(arch), modules, images.project(), first))
-
-
-def _command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
-    arch = machine.arch
-    command_line = f"console={arch.console} panic=-1 {machine.append}"
-    firmware = ("-bios", os.fspath(_firmware(arch))) if machine.uefi else ()
-    return [
-        arch.qemu,
-        *arch.machine,
-        # KVM may be there without working; software emulation works everywhere alike. All CPUs share a
-        # thread: with one each, QEMU 7.2 was seen to run text that the kernel had just patched as it was
-        # before (an int3 that nobody expected: a panic), or to die itself; and two machines at a time are no
-        # faster on two cores.
-        "-accel", f"tcg,thread={'multi' if machine.parallel else 'single'}",
-        "-m", machine.memory,
-        "-smp", str(machine.cpus),
-        *firmware,
-        "-nodefaults",
-        "-no-user-config",
-        "-no-reboot",
-        "-display", "none",
-        "-serial", f"file:{folder / 'console.log'}",
-        "-device", "virtio-serial-pci",
-        "-chardev", f"file,id=out,path={folder / 'out.tar'}",
-        "-device", "virtserialport,chardev=out,name=out",
-        "-chardev", f"pipe,id=go,path={folder / 'go'}",
-        "-device", "virtserialport,chardev=go,name=go",
-        "-kernel", os.fspath(kernel.image),
-        "-initrd", os.fspath(folder / "initrd.img"),
-        "-append", command_line,
-        *machine.extra,
-    ]  # fmt: skip
-
-
-def _firmware(arch: Arch) -> Path:
-    package, file = arch.uefi
-    (folder,) = fetch("bookworm", arch.debian, [package])
-    return folder / file

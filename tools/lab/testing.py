@@ -12,12 +12,13 @@ from .host import PROJECT, LabError, ensure_commands
 from .kernels import SUITES
 from .venv import lowest, of_suite, python
 
-_USAGE = """Usage: tools/test [--quick | --all] [PYTEST ARGUMENTS]
+_USAGE = """Usage: tools/test [--quick | --all] [--saved] [PYTEST ARGUMENTS]
 
 Without arguments, as CI runs it: style, types, the purgatory's build, and the tests.
 --quick  only what is fast and needs neither QEMU nor Debian packages; installs nothing
 --all    also the cases marked "further": what others show, on further kernels and machines, and what takes
          a kernel built for it; more than twice as long
+--saved  machines that have booted once are saved below .cache, and further cases go on from there
 With pytest arguments, such as -k crash-6.1: only the tests that they select.
 """
 _SLOW = ("tests/vm", "tests/differential", "tests/packaging")
@@ -82,7 +83,9 @@ def main() -> int:
         print(_USAGE, end="")
         return 0
     quick, further = "--quick" in arguments, "--all" in arguments
-    selection = [argument for argument in arguments if argument not in ("--quick", "--all")]
+    if "--saved" in arguments:
+        os.environ["PYKEXEC_LAB_SAVED"] = "1"  # tests/vm/jobs.py
+    selection = [each for each in arguments if each not in ("--quick", "--all", "--saved")]
     with tempfile.NamedTemporaryFile(prefix="pykexec-ledger-") as file:
         ledger.open_for_this_run(Path(file.name))
         try:

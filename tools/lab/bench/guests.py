@@ -12,7 +12,8 @@ from .. import demo, progress
 from ..arches import X86_64, Arch
 from ..host import LabError
 from ..kernels import Kernel
-from ..qemu import PANIC, Guest, Machine, Running, run
+from ..machine import Guest, Machine
+from ..qemu import PANIC, Running, run
 from .measure import MIB, compressed_file
 from .table import Row
 
