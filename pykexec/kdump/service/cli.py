@@ -241,7 +241,7 @@ def _say_state(machine: Machine) -> None:
     """What the last test has proven, and that there has been none."""
     try:
         found = state.read(machine)
-    except PykexecError as error:  # it is loaded all the same
+    except (PykexecError, OSError) as error:  # it is loaded all the same
         return _warn(str(error))
     print(f"pykdump: armed: {found.readiness.value}: {found.why}")
 
