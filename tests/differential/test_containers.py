@@ -69,7 +69,9 @@ def test_real_configurations(arch: Arch, version: str) -> None:
     kernel = Kernel.get(version, arch)
     file, _ = formats.unwrap(FileData.open(kernel.image, "kernel"))
     assert kernelconfig.embedded("kernel", file.data) is None
-    (config,) = (path for folder in kernel.folders for path in folder.glob("boot/config-*"))
+    # In /boot, and since Linux 7.x beside the modules.
+    places = ("boot/config-*", "usr/lib/modules/*/config")
+    (config,) = {path for folder in kernel.folders for place in places for path in folder.glob(place)}
     found = kernelconfig.from_file(str(config), FileData.open(config, "configuration").data)
     lines = config.read_text().splitlines()
     for name in ("CONFIG_CRASH_DUMP", "CONFIG_KEXEC_FILE", "CONFIG_IKCONFIG", "CONFIG_RELOCATABLE"):

@@ -78,6 +78,8 @@ DIFFERENT: Mapping[str, Outcomes] = {
         **_COMMON,
         **dict.fromkeys(("--console-vga", "--console-serial", "--serial-baud"), (FILE, LOAD, _CONSOLE)),
         **dict.fromkeys(("--noefi", "--pass-memmap-cmdline -p"), (FILE, LOAD, _DROPPED)),
+        # kernel/kexec.c, kimage_alloc_init(): of no use to kexec_load either.
+        "--entry -p": (FILE, REFUSED, "outside of the reservation; the C tool drops it"),
         "--entry-32bit": (REFUSED, LOAD, "the C tool finds no way to load it with kexec_file_load"),
         "--real-mode -l": (REFUSED, LOAD, "the C tool finds no way to load it with kexec_file_load"),
         "--real-mode -p": (REFUSED, REFUSED, "the BIOS would give it all of memory; 255 there"),

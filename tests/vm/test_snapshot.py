@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from pykexec import report
+from pykexec import loader, report
 from pykexec.files import FileData
-from pykexec.loader import plan_load
 from pykexec.machine import Machine as Facts
 from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
@@ -45,7 +44,7 @@ def test_plans_agree(machine: Machine, run_guest: RunGuest) -> None:
             append="quiet",
             seed=bytes(SEED_SIZE),
         )
-        elsewhere = json.loads(report.as_json(plan_load(facts, request)))
+        elsewhere = json.loads(report.as_json(loader.plan(facts, request)))
         there = json.loads(stage.read(f"{purpose.value}.json"))
         assert _comparable(elsewhere) == _comparable(there)
 
