@@ -4,23 +4,25 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import demo, ledger, ownkernel, progress
-from .arches import ARCHES
-from .host import PROJECT, LabError, ensure_commands
-from .kernels import SUITES
+from . import ledger, progress
+from .host import CACHE, PROJECT, LabError, ensure_commands, locked
 from .venv import python
 
-_USAGE = """Usage: tools/test [--quick | --all] [PYTEST ARGUMENTS]
+_USAGE = """Usage: tools/test [--quick | --all] [--fresh] [PYTEST ARGUMENTS]
 
 Without arguments, as CI runs it: style, types, the purgatory's build, and the tests.
 --quick  only what is fast and needs neither QEMU nor Debian packages; installs nothing
 --all    also the cases marked "further": what others show, on further kernels and machines, and what takes
          a kernel built for it; more than twice as long
-With pytest arguments, such as -k crash-6.1: only the tests that they select.
+--fresh  also the cases in machines that have passed on this machine with the same contents
+With pytest arguments, such as -k crash-6.1: only the tests that they select, and those always.
 """
-_SLOW = ("tests/vm", "tests/differential", "tests/packaging")
+SLOW = ("tests/vm", "tests/differential", "tests/packaging")
+"""Folders whose tests all run programs, and take seconds."""
 FROM_PACKAGES = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
@@ -71,42 +73,55 @@ def main() -> int:
     if arguments in (["-h"], ["--help"]):
         print(_USAGE, end="")
         return 0
-    quick, further = "--quick" in arguments, "--all" in arguments
-    selection = [argument for argument in arguments if argument not in ("--quick", "--all")]
+    options, selection = _Options.of(sys.argv[1:])
     with tempfile.NamedTemporaryFile(prefix="pykexec-ledger-") as file:
         ledger.open_for_this_run(Path(file.name))
         try:
-            return _run_tests(quick, further, selection)
+            return _run_tests(options, selection)
         except LabError as error:
             print(f"tools/test: {error}", file=sys.stderr)
             return 1
 
 
-def _run_tests(quick: bool, further: bool, selection: list[str]) -> int:
-    interpreter = _set_up(quick, further)
-    checks = [] if selection else _checks(interpreter, quick)
-    failed = [name for name, command in checks if not _passes(name, command)]
+@dataclass(frozen=True, slots=True)
+class _Options:
+    quick: bool
+    further: bool
+    fresh: bool
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> tuple["_Options", Sequence[str]]:
+        """The options, and what is for pytest."""
+        own = ("--quick", "--all", "--fresh")
+        given = (name in arguments for name in own)
+        return cls(*given), [argument for argument in arguments if argument not in own]
+
+
+def _run_tests(options: _Options, selection: Sequence[str]) -> int:
+    with progress.step("Setting up the virtual environment"):
+        interpreter = os.fspath(python())
+    failed = [] if selection else _failed_checks(interpreter, options.quick)
     if failed:
         print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
     # Its closing line ends the output, behind what the ledger has.
-    unmarked = _unmarked(quick, further or bool(selection))
-    return _run([*_pytest(interpreter), *unmarked, *selection]) or len(failed)
+    return _run([*_pytest(interpreter), *_chosen(options, selection)]) or len(failed)
 
 
-def _set_up(quick: bool, further: bool) -> str:
-    with progress.step("Setting up the virtual environment"):
-        interpreter = os.fspath(python())
+def _failed_checks(interpreter: str, quick: bool) -> list[str]:
     if not quick:
         with progress.step("Installing what the tests run"):
-            compiler = {"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"}
-            ensure_commands({**compiler, **FROM_PACKAGES})
-        for arch in ARCHES.values():
-            for version in SUITES:
-                demo.prepare(arch, version)
-        if further:  # else a test that wants it does that
-            with progress.step("Building a kernel that can be gone back to"):
-                ownkernel.jump_kernel()
-    return interpreter
+            install_programs()
+    return [name for name, command in _checks(interpreter, quick) if not _passes(name, command)]
+
+
+def install_programs() -> None:
+    """Install what those tests run that are not quick. Raises LabError.
+
+    Kernels and systems are fetched and built by the first test that needs them.
+    """
+    compiler = {"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"}
+    with locked(CACHE / "programs"):
+        ensure_commands({**compiler, **FROM_PACKAGES})
 
 
 def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
@@ -128,11 +143,13 @@ def _pytest(interpreter: str) -> list[str]:
     return [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"]
 
 
-def _unmarked(quick: bool, further: bool) -> list[str]:
+def _chosen(options: _Options, selection: Sequence[str]) -> list[str]:
     """Options that leave out what is not asked for. What is selected by name runs, whatever its marks."""
-    if quick:
-        return [*(f"--ignore={folder}" for folder in _SLOW), "-m", "not (programs or slow)"]
-    return [] if further else ["-m", "not further"]
+    if options.quick:
+        return [*(f"--ignore={folder}" for folder in SLOW), "-m", "not (programs or slow)", *selection]
+    if selection:
+        return ["--install", *selection]
+    return [*([] if options.fresh else ["--remember"]), *([] if options.further else ["-m", "not further"])]
 
 
 def _passes(name: str, command: list[str]) -> bool:
