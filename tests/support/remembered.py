@@ -65,8 +65,8 @@ class _Contents:
         """The file that is there if that case has passed with these contents."""
         names = [name for name in self._digests if _matters(Path(name), item.path, _arch(item))]
         parts = (f"{name} {self._digests[name]}" for name in names)
-        loader = os.environ.get("PYKEXEC_TEST_LOADER", "")
-        return _FOLDER / digest(item.nodeid, self._around, loader, *parts)
+        ways = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PYKEXEC_TEST_")]
+        return _FOLDER / digest(item.nodeid, self._around, *sorted(ways), *parts)
 
 
 def _files() -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Shell scripts that several cases run in a guest, and readers of what they bring out."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -71,12 +72,14 @@ vmcore-dmesg /proc/vmcore > "$OUT/dmesg.txt"
 """
 
 
-def capture(kernel: Kernel, *, saved: bool = True) -> str:
+def capture(kernel: Kernel, *, saved: bool | None = None) -> str:
     """Brings out the capture kernel's view, and the crashed kernel's log as another tool finds it.
 
-    `saved`: out of a dump by makedumpfile, where that knows the kernel.
+    `saved`: out of a dump by makedumpfile, where that knows the kernel. Such a dump takes as long as a boot:
+    cases that are about something else have it with `tools/test --all`.
     """
-    readable = saved and kernel.arch.makedumpfile_reads(kernel.version)
+    wanted = "PYKEXEC_TEST_ALL" in os.environ if saved is None else saved
+    readable = wanted and kernel.arch.makedumpfile_reads(kernel.version)
     return _LOOK_AROUND + (_MAKEDUMPFILE if readable else _VMCORE_DMESG)
 
 

@@ -17,7 +17,7 @@ _USAGE = """Usage: tools/test [--quick | --all] [--fresh] [PYTEST ARGUMENTS]
 Without arguments, as CI runs it: style, types, the purgatory's build, and the tests.
 --quick  only what is fast and needs neither QEMU nor Debian packages; installs nothing
 --all    also the cases marked "further": what others show, on further kernels and machines, and what takes
-         a kernel built for it; more than twice as long
+         a kernel built for it; and of each crash a dump; more than twice as long
 --fresh  also the cases in machines that have passed on this machine with the same contents
 With pytest arguments, such as -k crash-6.1: only the tests that they select, and those always.
 """
@@ -103,6 +103,8 @@ def _run_tests(options: _Options, selection: Sequence[str]) -> int:
     failed = [] if selection else _failed_checks(interpreter, options.quick)
     if failed:
         print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
+    if options.further:
+        os.environ["PYKEXEC_TEST_ALL"] = "1"
     # Its closing line ends the output, behind what the ledger has.
     return _run([*_pytest(interpreter), *_chosen(options, selection)]) or len(failed)
 
