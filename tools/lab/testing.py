@@ -148,7 +148,7 @@ def _pytest(interpreter: str) -> list[str]:
 def _chosen(options: _Options, selection: Sequence[str]) -> list[str]:
     """Options that leave out what is not asked for. What is selected by name runs, whatever its marks."""
     if options.quick:
-        return [*(f"--ignore={folder}" for folder in SLOW), "-m", "not (programs or slow)", *selection]
+        return [*(f"--ignore={folder}" for folder in SLOW), "-m", "not (programs or slow or further)", *selection]
     if selection:
         return ["--install", *selection]
     return [*([] if options.fresh else ["--remember"]), *([] if options.further else ["-m", "not further"])]
