@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tools.lab import ledger
-from tools.lab.testing import FROM_PACKAGES
+from tests.support.remembered import Remembered
+from tools.lab import LabError, ledger
+from tools.lab.testing import FROM_PACKAGES, SLOW, install_programs
 
 # How long an example takes is for tests that ask for it: a busy machine takes as long as it likes.
 settings.register_profile("any machine", deadline=None)
@@ -74,6 +75,29 @@ def _cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of tools/test."""
+    texts = {
+        "--remember": "leave out cases in machines that have passed with the same contents",
+        "--install": "install the Debian packages whose programs the tests run",
+    }
+    for name, text in texts.items():
+        parser.addoption(name, action="store_true", help=text)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Called in each process that runs tests."""
+    slow = [session.config.rootpath / folder for folder in SLOW]
+    if session.config.getoption("--install") and any(
+        item.get_closest_marker("programs") or any(item.path.is_relative_to(folder) for folder in slow)
+        for item in session.items
+    ):
+        try:
+            install_programs()
+        except LabError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Called once, as an audit hook stays for good."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -82,4 +106,5 @@ def pytest_configure(config: pytest.Config) -> None:
     programs = Programs()
     config.pluginmanager.register(programs)
     config.pluginmanager.register(Times())
+    config.pluginmanager.register(Remembered())
     sys.addaudithook(programs.watch)

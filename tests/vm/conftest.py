@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import jobs
 from tools.lab import X86_64, Guest, Kernel, Machine, Result, run
 
 _LOADERS = {"pykexec": "pykexec -c", "kexec": "kexec -c"}
@@ -29,4 +28,4 @@ def kernel() -> Kernel:
 @pytest.fixture
 def run_guest(tmp_path: Path) -> RunGuest:
     """Runs a guest in a machine until that ends; that machine may have booted for another case."""
-    return lambda guest, machine: run(machine, guest, tmp_path / "machine", saved=jobs.SAVED)
+    return lambda guest, machine: run(machine, guest, tmp_path / "machine", saved=True)

@@ -10,8 +10,6 @@ import pytest
 from tools.lab import X86_64, Arch, Kernel
 
 FURTHER = pytest.mark.further
-SAVED = os.environ.get("PYKEXEC_LAB_SAVED") == "1"
-"""Whether cases go on from machines that have booted before (tools/lab/saves.py): tools/test --saved."""
 _NONE: Mapping[Arch, Iterable[str]] = {}
 
 
@@ -74,12 +72,14 @@ vmcore-dmesg /proc/vmcore > "$OUT/dmesg.txt"
 """
 
 
-def capture(kernel: Kernel, *, saved: bool = True) -> str:
+def capture(kernel: Kernel, *, saved: bool | None = None) -> str:
     """Brings out the capture kernel's view, and the crashed kernel's log as another tool finds it.
 
-    `saved`: out of a dump by makedumpfile, where that knows the kernel.
+    `saved`: out of a dump by makedumpfile, where that knows the kernel. Such a dump takes as long as a boot:
+    cases that are about something else have it with `tools/test --all`.
     """
-    readable = saved and kernel.arch.makedumpfile_reads(kernel.version)
+    wanted = "PYKEXEC_TEST_ALL" in os.environ if saved is None else saved
+    readable = wanted and kernel.arch.makedumpfile_reads(kernel.version)
     return _LOOK_AROUND + (_MAKEDUMPFILE if readable else _VMCORE_DMESG)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.vm import jobs
 from tools.lab import Arch, Guest, Kernel, Machine, Result, run
 from tools.lab.debian import fetch
 
@@ -103,7 +102,7 @@ class Kdump:
         }
         machine = Machine(self.arch, disks=(self.disk, *self.disks), extra=self.devices)
         guest = Guest(self.kernel, job, then=then, files=files)
-        return run(machine, guest, self.folder / name, timeout=800, saved=jobs.SAVED)
+        return run(machine, guest, self.folder / name, timeout=800, saved=True)
 
 
 def _unpacked(arch: Arch, packages: Iterable[str]) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:

@@ -27,7 +27,7 @@ def crash(
     prepare: str = "",
     capture: str = "",
     files: Mapping[str, bytes] = _NO_FILES,
-    saved: bool = True,
+    saved: bool | None = None,
 ) -> Result:
     """Crash that machine; what the capture kernel brings out must be right.
 
@@ -58,7 +58,7 @@ def test_dump_holds_the_first_kernels_log(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
 ) -> None:
     """The other kernels' dumps are looked into in test_vmcore.py."""
-    crash(Kernel.get(version, arch), loader, run_guest, Machine(arch))
+    crash(Kernel.get(version, arch), loader, run_guest, Machine(arch), saved=True)
 
 
 def test_reservation_above_4g(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:

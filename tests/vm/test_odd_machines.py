@@ -51,7 +51,7 @@ def test_nodes_and_a_plugged_dimm(kernel: Kernel, loader: str, run_guest: RunGue
     append = "crashkernel=256M memmap=64M!768M"
     extra = (*_NODES, "pc-dimm,memdev=plugged,node=1")
     machine = Machine(memory="1G,slots=4,maxmem=8G", cpus=4, append=append, extra=extra)
-    result = crash(kernel, loader, run_guest, machine, capture=_HEAD)
+    result = crash(kernel, loader, run_guest, machine, capture=_HEAD, saved=True)
     iomem = result.stage("first").read("iomem")
     ram, reserved = (jobs.ranges(iomem, name) for name in ("System RAM", "Crash kernel"))
     assert jobs.ranges(iomem, "Persistent Memory (legacy)") == [range(768 * MIB, 832 * MIB)], iomem
@@ -86,7 +86,7 @@ def test_soft_reserved_memory_as_ram(kernel: Kernel, loader: str, run_guest: Run
     soft = f"memmap={len(place) >> 20}M%{place.start:#x}-1+0xefffffff"
     machine = Machine(append=f"crashkernel=192M {soft}")
     files = kernel.module_folder(["device_dax", "dax_hmem", "kmem"])
-    result = crash(kernel, loader, run_guest, machine, prepare=_KMEM, files=files, capture=_HEAD)
+    result = crash(kernel, loader, run_guest, machine, prepare=_KMEM, files=files, capture=_HEAD, saved=True)
     iomem = result.stage("first").read("iomem")
     assert jobs.ranges(iomem, "Soft Reserved") == [place], iomem
     names = ("System RAM", r"System RAM (kmem)")
@@ -111,7 +111,9 @@ def test_a_window_for_cxl_is_not_dumped(kernel: Kernel, loader: str, run_guest: 
     files = kernel.module_folder(["cxl_acpi"])
     machine = Machine(extra=_CXL)
     prepare = "modprobe cxl_acpi\n"
-    result = crash(kernel, loader, run_guest, machine, prepare=prepare, files=files, capture=_HEAD)
+    result = crash(
+        kernel, loader, run_guest, machine, prepare=prepare, files=files, capture=_HEAD, saved=True
+    )
     iomem = result.stage("first").read("iomem")
     assert jobs.ranges(iomem, "CXL Window 0"), iomem
     check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))
@@ -121,7 +123,9 @@ def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
     """On arm64 Linux 7.2 does not know crashkernel=SIZE,cma."""
     look = 'cp /sys/kernel/kexec/crash_cma_ranges "$OUT/cma"\n'
     machine = Machine(append="crashkernel=192M crashkernel=96M,cma")
-    result = crash(Kernel.get("7.2", X86_64), loader, run_guest, machine, prepare=look, capture=_HEAD)
+    result = crash(
+        Kernel.get("7.2", X86_64), loader, run_guest, machine, prepare=look, capture=_HEAD, saved=True
+    )
     told = (line.split("-") for line in result.stage("first").read("cma").split())
     cma = [range(int(start, 16), int(last, 16) + 1) for start, last in told]
     assert sum(map(len, cma)) == 96 * MIB
@@ -133,7 +137,7 @@ def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
 
 def test_arm64_pages_of_16k(loader: str, run_guest: RunGuest) -> None:
     kernel = Kernel.get("7.2", replace(ARM64, kernel_package="linux-image-arm64-16k"))
-    result = crash(kernel, loader, run_guest, Machine(ARM64), capture=_HEAD)
+    result = crash(kernel, loader, run_guest, Machine(ARM64), capture=_HEAD, saved=True)
     iomem = result.stage("first").read("iomem")
     check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))
 
@@ -179,7 +183,7 @@ def test_a_map_of_hundreds_and_of_thousands(
 ) -> None:
     """The second kernel knows each of the entries, and what it leaves when it crashes is all there."""
     third = images.small(kernel.arch) + kernel.modules()
-    third += images.overlay("third", jobs.capture(kernel) + _HEAD, {})
+    third += images.overlay("third", jobs.capture(kernel, saved=True) + _HEAD, {})
     line = "console=ttyS0 earlyprintk=ttyS0 panic=-1 "
     load = f'{loader} -l "$KERNEL" --initrd "$SECOND_IMAGE" --append "{line}crashkernel=256M"\n'
     guest = Guest(

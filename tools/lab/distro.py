@@ -7,7 +7,6 @@ Debian's packages; each machine works on a copy.
 import io
 import os
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from .arches import X86_64
 from .debian import mirror
+from .emulator import Emulator
 from .host import CACHE, PROJECT, LabError, build_once, digest, ensure_commands, run
 from .qemu import Result
 from .venv import pip_install
@@ -152,16 +152,12 @@ def boot(
         (after / "disk").rename(folder / "disk")
     _write_jobs(jobs, files or {}, folder / "jobs.tar")
     started = time.monotonic()
-    ended = subprocess.run(
-        ["timeout", "--kill-after=5", str(timeout), *_command(source, folder)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    emulator = Emulator(_command(source, folder), folder / "qemu.log", timeout, start="booted")
+    status = emulator.wait()
     result = Result(folder, time.monotonic() - started)
-    if ended.returncode != 0:
-        raise LabError(f"the machine did not end by itself: {ended.stderr}\n{result.tail()}")
+    if status != 0:
+        said = (folder / "qemu.log").read_text(errors="replace")
+        raise LabError(f"the machine did not end by itself: {said}\n{result.tail()}")
     with tarfile.open(folder / "out.tar", ignore_zeros=True) as archive:
         archive.extractall(folder / "out")
     return result

@@ -40,11 +40,17 @@ class Emulator:
         """The exit status, or None while it runs."""
         return self._wait(os.WNOHANG)
 
+    def wait(self) -> int:
+        """The exit status, when it has ended."""
+        self._wait(0)
+        assert self.status is not None
+        return self.status
+
     def end(self) -> None:
         """End it, if it still runs."""
         if self.poll() is None:
             os.kill(self._process.pid, signal.SIGTERM)
-            self._wait(0)
+            self.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(BrokenPipeError):

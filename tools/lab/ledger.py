@@ -53,6 +53,8 @@ def report(lines: Iterable[Line]) -> Iterator[str]:
     started = Counter(line["start"] for line in machines)
     if started:
         yield "Machines: " + ", ".join(f"{number} {start}" for start, number in sorted(started.items()))
+    for line in kinds["remembered"]:
+        yield f"Not run, as they passed before with the same contents: {line['count']} cases in machines"
     if kinds["refused"]:
         yield f"Saved machines that QEMU refused, so that others booted: {len(kinds['refused'])}"
 

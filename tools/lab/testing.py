@@ -4,24 +4,26 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import demo, ledger, ownkernel, progress
+from . import ledger, progress
 from .arches import ARCHES
-from .host import PROJECT, LabError, ensure_commands
-from .kernels import SUITES
+from .host import CACHE, PROJECT, LabError, ensure_commands, locked
 from .venv import lowest, of_suite, python
 
-_USAGE = """Usage: tools/test [--quick | --all] [--saved] [PYTEST ARGUMENTS]
+_USAGE = """Usage: tools/test [--quick | --all] [--fresh] [PYTEST ARGUMENTS]
 
 Without arguments, as CI runs it: style, types, the purgatory's build, and the tests.
 --quick  only what is fast and needs neither QEMU nor Debian packages; installs nothing
 --all    also the cases marked "further": what others show, on further kernels and machines, and what takes
-         a kernel built for it; more than twice as long
---saved  machines that have booted once are saved below .cache, and further cases go on from there
-With pytest arguments, such as -k crash-6.1: only the tests that they select.
+         a kernel built for it; and of each crash a dump; more than twice as long
+--fresh  also the cases in machines that have passed on this machine with the same contents
+With pytest arguments, such as -k crash-6.1: only the tests that they select, and those always.
 """
-_SLOW = ("tests/vm", "tests/differential", "tests/packaging")
+SLOW = ("tests/vm", "tests/differential", "tests/packaging")
+"""Folders whose tests all run programs, and take seconds."""
 FROM_PACKAGES = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
@@ -78,52 +80,64 @@ _TYPED = ("pykexec", "tools.lab", "tests")
 
 def main() -> int:
     """The command line of tools/test. Returns the exit status."""
-    arguments = sys.argv[1:]
-    if arguments in (["-h"], ["--help"]):
+    if sys.argv[1:] in (["-h"], ["--help"]):
         print(_USAGE, end="")
         return 0
-    quick, further = "--quick" in arguments, "--all" in arguments
-    if "--saved" in arguments:
-        os.environ["PYKEXEC_LAB_SAVED"] = "1"  # tests/vm/jobs.py
-    selection = [each for each in arguments if each not in ("--quick", "--all", "--saved")]
+    options, selection = _Options.of(sys.argv[1:])
     with tempfile.NamedTemporaryFile(prefix="pykexec-ledger-") as file:
         ledger.open_for_this_run(Path(file.name))
         try:
-            return _run_tests(quick, further, selection)
+            return _run_tests(options, selection)
         except LabError as error:
             print(f"tools/test: {error}", file=sys.stderr)
             return 1
 
 
-def _run_tests(quick: bool, further: bool, selection: list[str]) -> int:
-    interpreter = _set_up(quick, further)
-    checks = [] if selection else _checks(interpreter, quick)
-    if not (selection or quick):
-        checks += _lowest_versions()
-    failed = [name for name, command in checks if not _passes(name, command)]
-    if failed:
-        print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
-    # Its closing line ends the output, behind what the ledger has.
-    unmarked = _unmarked(quick, further or bool(selection))
-    return _run([*_pytest(interpreter), *unmarked, *selection]) or len(failed)
+@dataclass(frozen=True, slots=True)
+class _Options:
+    quick: bool
+    further: bool
+    fresh: bool
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> tuple["_Options", Sequence[str]]:
+        """The options, and what is for pytest."""
+        own = ("--quick", "--all", "--fresh")
+        given = (name in arguments for name in own)
+        return cls(*given), [argument for argument in arguments if argument not in own]
 
 
-def _set_up(quick: bool, further: bool) -> str:
+def _run_tests(options: _Options, selection: Sequence[str]) -> int:
     with progress.step("Setting up the virtual environment"):
         interpreter = os.fspath(python())
+    failed = [] if selection else _failed_checks(interpreter, options.quick)
+    if failed:
+        print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
+    if options.further:
+        os.environ["PYKEXEC_TEST_ALL"] = "1"
+    # Its closing line ends the output, behind what the ledger has.
+    return _run([*_pytest(interpreter), *_chosen(options, selection)]) or len(failed)
+
+
+def _failed_checks(interpreter: str, quick: bool) -> list[str]:
     if not quick:
         with progress.step("Installing what the tests run"):
-            compiler = {"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"}
-            ensure_commands({**compiler, **FROM_PACKAGES})
+            install_programs()
+    checks = _checks(interpreter, quick)
+    if not quick:
         with progress.step("Setting up the lowest versions"):
-            _lowest_versions()
-        for arch in ARCHES.values():
-            for version in SUITES:
-                demo.prepare(arch, version)
-        if further:  # else a test that wants it does that
-            with progress.step("Building a kernel that can be gone back to"):
-                ownkernel.jump_kernel()
-    return interpreter
+            checks += _lowest_versions()
+    return [name for name, command in checks if not _passes(name, command)]
+
+
+def install_programs() -> None:
+    """Install what those tests run that are not quick. Raises LabError.
+
+    Kernels and systems are fetched and built by the first test that needs them.
+    """
+    compiler = {"gcc": "gcc", "ld": "binutils", "/usr/include/stdio.h": "libc6-dev"}
+    with locked(CACHE / "programs"):
+        ensure_commands({**compiler, **FROM_PACKAGES})
 
 
 def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
@@ -158,11 +172,18 @@ def _pytest(interpreter: str) -> list[str]:
     return [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"]
 
 
-def _unmarked(quick: bool, further: bool) -> list[str]:
+def _chosen(options: _Options, selection: Sequence[str]) -> list[str]:
     """Options that leave out what is not asked for. What is selected by name runs, whatever its marks."""
-    if quick:
-        return [*(f"--ignore={folder}" for folder in _SLOW), "-m", "not (programs or slow)"]
-    return [] if further else ["-m", "not further"]
+    if options.quick:
+        return [
+            *(f"--ignore={folder}" for folder in SLOW),
+            "-m",
+            "not (programs or slow or further)",
+            *selection,
+        ]
+    if selection:
+        return ["--install", *selection]
+    return [*([] if options.fresh else ["--remember"]), *([] if options.further else ["-m", "not further"])]
 
 
 def _passes(name: str, command: list[str]) -> bool:
