@@ -16,9 +16,9 @@ from pykexec.bootpaths import (
     PARTITIONS,
     efi_variable,
     first_file,
+    listed,
     locate,
     parts_of,
-    shown,
     text,
     view,
     where_mounted,
@@ -138,10 +138,10 @@ def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
     UsageError where there is none.
     """
     if not known:
-        places = shown(
+        places = listed(
             f"{each}/{folder}" for each in PARTITIONS for folder in ("loader/entries", "EFI/Linux")
         )
-        raise UsageError("no boot entries", hint=f"looked in {places}, and for {shown(_GRUB_CONFIGS)}")
+        raise UsageError("no boot entries", hint=f"looked in {places}, and for {listed(_GRUB_CONFIGS)}")
     found = [entry for entry in known if _is_there(root, entry)]
     there = [entry for entry in found if entry.has_own_files] or found or known
     good = [entry for entry in there if entry.tries_left != 0]
@@ -420,7 +420,7 @@ def _grub_config(root: Root) -> str | None:
         if len(found) > 1:
             from pykexec.grubmenu import HINT
 
-            raise UsageError(f"GRUB has several configurations: {shown(found)}", hint=HINT)
+            raise UsageError(f"GRUB has several configurations: {listed(found)}", hint=HINT)
         if found:
             return found[0]
     return None

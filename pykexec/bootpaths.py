@@ -10,7 +10,7 @@ from io import BytesIO
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read
+from pykexec.machine.sysfs import read
 from pykexec.memory import KIB
 
 PARTITIONS = ("boot", "boot/efi", "efi")
@@ -109,6 +109,6 @@ def view(root: Root, path: str) -> memoryview:
             raise MachineError(f"cannot read /{path}: {error.strerror}") from error
 
 
-def shown(paths: Iterable[str]) -> str:
+def listed(paths: Iterable[str]) -> str:
     """For an error's text."""
     return ", ".join(f"/{path}" for path in paths)

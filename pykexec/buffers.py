@@ -23,7 +23,7 @@ class _PyBuffer(ctypes.Structure):
     )
 
 
-class HeldBuffer:
+class PinnedBuffer:
     """The bytes of a contiguous view, writable or not; they stay where they are as long as this lives.
 
     ctypes itself gives addresses of writable buffers only.

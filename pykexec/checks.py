@@ -151,7 +151,7 @@ def _text_beside(machine: Machine, release: str) -> str | None:
 
 
 _NEEDED_AT_LEAST = 20 * MIB
-"""What a running kernel takes besides its image: see pykexec.kdump.estimate."""
+"""What a running kernel takes besides its image: see pykexec.kdump.reservation.estimate."""
 _EXPANSION = 6
 """More than an initrd comes to when it is unpacked, whatever it is compressed with."""
 

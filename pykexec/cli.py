@@ -6,6 +6,7 @@ Only what an action needs is imported: ``-S``, ``-e`` and ``-u`` must be quick.
 
 from __future__ import annotations
 
+import enum
 import gc
 import os
 import sys
@@ -29,8 +30,13 @@ if TYPE_CHECKING:
 _NAME = "pykexec"
 _CANNOT_TELL = 255
 
-NOTHING, EXECUTE, SHUT_DOWN = "nothing", "execute", "shut down"
-"""What follows once a kernel is (or was) loaded."""
+
+class Afterwards(enum.Enum):
+    """What follows once a kernel is (or was) loaded."""
+
+    NOTHING = enum.auto()
+    EXECUTE = enum.auto()
+    SHUT_DOWN = enum.auto()
 
 
 class Task:
@@ -46,7 +52,7 @@ class Task:
         unload: bool = False,
         load: bool = False,
         plan_only: bool = False,
-        then: str = NOTHING,
+        then: Afterwards = Afterwards.NOTHING,
     ) -> None:
         self.purpose = purpose
         self.status = status
@@ -85,14 +91,14 @@ def resolve(options: Options) -> Task:
     return Task(purpose, load=loads, plan_only=plan_only, then=_then(options))
 
 
-def _then(options: Options) -> str:
+def _then(options: Options) -> Afterwards:
     if options.execute or options.force:
-        return EXECUTE
+        return Afterwards.EXECUTE
     if options.load or options.load_panic or options.snapshot is not None:
-        return NOTHING
+        return Afterwards.NOTHING
     if options.preserve_context or options.jump_back_helper:
-        return NOTHING
-    return SHUT_DOWN
+        return Afterwards.NOTHING
+    return Afterwards.SHUT_DOWN
 
 
 def _refuse_what_cannot_be(options: Options) -> None:
@@ -173,7 +179,7 @@ def exit_code(argv: Sequence[str]) -> int:
 def run(options: Options) -> int:
     """Do what the options ask for; the exit code."""
     if options.help or options.version or options.completion or options.manual:
-        return _show(options)
+        return _print_help(options)
     if options.debug:
         _tell_all()
     from pykexec.machine import Machine
@@ -197,7 +203,7 @@ def run(options: Options) -> int:
         from pykexec import loader
 
         loader.unload(task.purpose, machine, system_call=options.system_call)
-        _disown(machine, task.purpose)
+        _invalidate_receipt(machine, task.purpose)
         return 0
     if task.load:
         with streams.CutFiles(_NAME):
@@ -207,7 +213,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def _show(options: Options) -> int:
+def _print_help(options: Options) -> int:
     if options.version:
         print(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})")
         return 0
@@ -273,16 +279,16 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
 
     def ready(plan: FileLoadPlan | LoadPlan) -> None:
         _announce(plan, options)
-        _disown(machine, task.purpose)
+        _invalidate_receipt(machine, task.purpose)
 
     loader.load_request(machine, request, system_call, ready)
 
 
-def _disown(machine: Machine, purpose: Purpose) -> None:
+def _invalidate_receipt(machine: Machine, purpose: Purpose) -> None:
     if purpose is Purpose.CRASH:
-        from pykexec.ownership import disown
+        from pykexec.ownership import invalidate_receipt
 
-        disown(machine)
+        invalidate_receipt(machine)
 
 
 def system_call_of(options: Options) -> str:
@@ -446,12 +452,12 @@ def _announce(plan: FileLoadPlan | LoadPlan, options: Options) -> None:
         streams.complain(_NAME, f"warning: {warning}")
 
 
-def _go(machine: Machine, action: str, options: Options) -> None:
-    if action == NOTHING:
+def _go(machine: Machine, action: Afterwards, options: Options) -> None:
+    if action is Afterwards.NOTHING:
         return
     from pykexec import execute
 
-    if action == EXECUTE:
+    if action is Afterwards.EXECUTE:
         execute.execute(machine, sync=not options.no_sync, ifdown=not options.no_ifdown)
     else:
         execute.shut_down(machine)

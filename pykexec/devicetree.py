@@ -13,7 +13,7 @@ import fdt
 
 from pykexec.errors import DeviceTreeError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read
+from pykexec.machine.sysfs import read
 from pykexec.memory import MIB, Range
 
 _MAGIC = 0xD00DFEED

@@ -224,9 +224,9 @@ def _unreadable(plan: FileLoadPlan) -> Iterator[str]:
 
 
 def _invalid_files(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
-    from pykexec import fileload
+    from pykexec import kexec_file
 
-    if too_long := fileload.too_long(plan.kernel, _told(plan, machine), plan.command_line):
+    if too_long := kexec_file.too_long(plan.kernel, _told(plan, machine), plan.command_line):
         yield too_long
     if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
         yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"

@@ -87,10 +87,10 @@ def file_load(plan: FileLoadPlan, machine: Machine) -> None:
     Raises FileLoadUnavailable where kexec_load(2) may do it, and SystemCallError where that would be wrong
     or of no use (a signature that is refused stays refused). What then stays loaded is as with `load`.
     """
-    from pykexec import fileload
+    from pykexec import kexec_file
 
     try:
-        fileload.load(plan)
+        kexec_file.load(plan)
     except OSError as error:
         from pykexec import explain
 
@@ -107,13 +107,13 @@ def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileL
     request = _resolved(machine, request)
     if system_call == "load":
         return _plan_load(machine, request)
-    from pykexec import fileload
+    from pykexec import kexec_file
     from pykexec.values import replace
 
     files = _first_try(machine, request, system_call)
     if files is None:
         return _plan_load(machine, request)
-    doubts = fileload.doubts(machine, files.kernel)
+    doubts = kexec_file.doubts(machine, files.kernel)
     files = replace(files, warnings=(*files.warnings, *doubts))
     if system_call == "file" or _file_load_only(machine, request):
         return files
@@ -129,15 +129,15 @@ def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileL
 
 def _first_try(machine: Machine, request: Request, system_call: str) -> FileLoadPlan | None:
     """The plan for kexec_file_load(2), None where kexec_load(2) is called at once. Raises PykexecError."""
-    from pykexec import fileload
+    from pykexec import kexec_file
 
     if system_call == "load":
         return None
-    if system_call == "auto" and (unfit := fileload.unfit(request)):
+    if system_call == "auto" and (unfit := kexec_file.unfit(request)):
         log.debug("kexec_load it is: kexec_file_load cannot honour %s", ", ".join(unfit))
         return None
     try:
-        return fileload.plan(machine, request)
+        return kexec_file.plan(machine, request)
     except FileLoadUnavailable as error:
         if system_call == "file" or _file_load_only(machine, request):
             raise
@@ -193,9 +193,9 @@ def _resolved(machine: Machine, request: Request) -> Request:
     from pykexec import checks
 
     if not checks.is_plain(machine, request):
-        from pykexec import sources
+        from pykexec import resolve
 
-        request = sources.resolve(machine, request)
+        request = resolve.resolve(machine, request)
     warnings = checks.warnings(machine, request)
     if not warnings:
         return request
@@ -249,9 +249,9 @@ def _room_for(request: Request, missing: int) -> str:
 
 
 def _plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
-    from pykexec import fileload
+    from pykexec import kexec_file
 
-    return fileload.plan(machine, request)
+    return kexec_file.plan(machine, request)
 
 
 def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> None:

@@ -15,8 +15,8 @@ RECEIPT = "run/pykdump/loaded.json"
 """What pykdump says of what it has loaded, below the root."""
 
 
-def disown(machine: Machine) -> None:
-    """What is loaded for a crash from now on is not what pykdump has loaded before."""
+def invalidate_receipt(machine: Machine) -> None:
+    """Remove pykdump's receipt: what is loaded for a crash from now on is another kernel than its own."""
     if not isinstance(machine.root, Folder):
         return
     path = machine.root.path_of(RECEIPT)

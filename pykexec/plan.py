@@ -81,7 +81,7 @@ class Request:
 
     Raises UsageError for others, and for fields that contradict each other.
 
-    What is to be looked for, taken out of something, or put together, `sources.resolve` does first; the
+    What is to be looked for, taken out of something, or put together, `resolve.resolve` does first; the
     architectures' loaders see a kernel and at most one initrd.
     """
 
@@ -144,9 +144,9 @@ class Request:
     force_dtb: bool = False
     """Let the running kernel hand its device tree on where it does not do so by itself (kexec_file_load)."""
     container: str = ""
-    """What the kernel was taken out of ("EFI zboot, gzip"), as `sources.resolve` leaves it."""
+    """What the kernel was taken out of ("EFI zboot, gzip"), as `resolve.resolve` leaves it."""
     taken: tuple[str, ...] = ()
-    """What came from where, for people, as `sources.resolve` leaves it."""
+    """What came from where, for people, as `resolve.resolve` leaves it."""
     warnings: tuple[str, ...] = ()
     """What may be wrong with that."""
 

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 
 from pykexec.booting.kernel import release_of
-from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, locate, parts_of, shown, view
+from pykexec.bootpaths import PARTITIONS, efi_variable, first_file, listed, locate, parts_of, view
 from pykexec.errors import MachineError
 from pykexec.files import FileData
 from pykexec.formats import uki
 from pykexec.machine.root import Root
-from pykexec.machine.text import read_text
+from pykexec.machine.sysfs import read_text
 from pykexec.parameters import parameters
 from pykexec.values import dataclass
 
@@ -65,7 +65,7 @@ def _image(root: Root, release: str, command_line: str) -> tuple[str, str]:
     image = first_file(root, usual)
     if image is None:
         raise MachineError(
-            f"no image of the running kernel, {release}; looked for {shown(usual[:3])} and others",
+            f"no image of the running kernel, {release}; looked for {listed(usual[:3])} and others",
             hint="name the kernel's file",
         )
     return image, f"the running kernel's release, {release}"

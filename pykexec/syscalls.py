@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 
-from pykexec.buffers import HeldBuffer
+from pykexec.buffers import PinnedBuffer
 from pykexec.errors import PykexecError
 from pykexec.uapi import KEXEC_FILE_UNLOAD
 
@@ -58,7 +58,7 @@ def kexec_load(entry: int, segments: Sequence[Segment], flags: int, *, call: Sys
     """
     number = kexec_load_number(os.uname().machine, _POINTER_BITS)
     require_words(entry, segments, _POINTER_BITS)
-    held = [HeldBuffer(segment.data) for segment in segments]
+    held = [PinnedBuffer(segment.data) for segment in segments]
     table = (KexecSegment * len(segments))()
     for slot, segment, buffer in zip(table, segments, held, strict=True):
         slot.buf = buffer.address

@@ -7,7 +7,7 @@ from pykexec.arch.x86 import e820, layouts
 from pykexec.arch.x86.kernel import LinuxKernel
 from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
 from pykexec.machine.efi import EfiFacts
-from pykexec.machine.text import read_number
+from pykexec.machine.sysfs import read_number
 from pykexec.memory import KIB, MIB, MemoryKind, Range, TypedRange, align_up
 from pykexec.values import dataclass, replace
 

@@ -19,7 +19,7 @@ _MODULES = {
     ),
     "pykexec.vmcore.cli": ("dmesg", "info"),
     "pykexec.kdump.doctor.cli": ("doctor", "snapshot"),
-    "pykexec.kdump.sizing_cli": ("estimate", "crashkernel", "resize"),
+    "pykexec.kdump.reservation.sizing_cli": ("estimate", "crashkernel", "resize"),
 }  # fmt: skip
 """Where the commands are: each module has its own in `COMMANDS`."""
 

@@ -19,7 +19,7 @@ from pykexec.files import FileData
 from pykexec.kdump import programs
 from pykexec.kdump.config.settings import Collector
 from pykexec.machine import Machine
-from pykexec.machine.text import read_text
+from pykexec.machine.sysfs import read_text
 from pykexec.memory import KIB
 from pykexec.versions import of_release
 

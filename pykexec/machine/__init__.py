@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pykexec.errors import MachineError
-from pykexec.machine import text
+from pykexec.machine import sysfs
 from pykexec.machine.kexec_state import KexecState
 from pykexec.machine.root import Folder, Root
 from pykexec.parameters import name_of, parameters, value_of
@@ -111,14 +111,14 @@ class Machine:
 
     def read(self, path: str) -> bytes | None:
         """A file below the root ("sys/kernel/boot_params/data"), or None where there is none."""
-        return text.read(self.root, path)
+        return sysfs.read(self.root, path)
 
     @remembered
     def uname_machine(self) -> str:
         """What ``uname -m`` says there."""
         if self.is_live:
             return os.uname().machine
-        told = self._identity.get("machine") or text.read_text(self.root, "proc/sys/kernel/arch")
+        told = self._identity.get("machine") or sysfs.read_text(self.root, "proc/sys/kernel/arch")
         if told:
             return str(told)
         from pykexec import names
@@ -130,7 +130,7 @@ class Machine:
     @remembered
     def kernel_release(self) -> str:
         """What ``uname -r`` says there; empty when the snapshot does not tell."""
-        return text.read_text(self.root, "proc/sys/kernel/osrelease") or ""
+        return sysfs.read_text(self.root, "proc/sys/kernel/osrelease") or ""
 
     @remembered
     def page_size(self) -> int:
@@ -147,7 +147,7 @@ class Machine:
     @remembered
     def command_line(self) -> str:
         """The running kernel's."""
-        line = text.read(self.root, "proc/cmdline", _COMMAND_LINE_MAX)
+        line = sysfs.read(self.root, "proc/cmdline", _COMMAND_LINE_MAX)
         if line is None:
             raise MachineError("/proc/cmdline is missing")
         return os.fsdecode(line).rstrip("\n")
@@ -157,7 +157,7 @@ class Machine:
         """What lies where in physical memory."""
         from pykexec.machine import iomem
 
-        data = text.read(self.root, "proc/iomem")
+        data = sysfs.read(self.root, "proc/iomem")
         if data is None:
             raise MachineError("/proc/iomem is missing")
         return iomem.parse(data.decode("utf-8", "replace"))
@@ -211,13 +211,13 @@ class Machine:
     @property
     def has_secure_boot(self) -> bool:
         """Whether firmware starts signed kernels only. Looked at anew each time: a call of firmware."""
-        variable = text.read(self.root, _SECURE_BOOT) or b""
+        variable = sysfs.read(self.root, _SECURE_BOOT) or b""
         return variable[4:5] == b"\1"  # behind the attributes (Documentation/filesystems/efivarfs.rst)
 
     @remembered
     def framebuffer_driver(self) -> str | None:
         """Name of the driver of the first framebuffer."""
-        return text.read_text(self.root, "sys/class/graphics/fb0/name")
+        return sysfs.read_text(self.root, "sys/class/graphics/fb0/name")
 
     @property
     def hands_over(self) -> bool:
@@ -243,7 +243,7 @@ class Machine:
     @property
     def has_measured(self) -> bool:
         """Whether IMA keeps a list of measurements, with more in it than its first entry, of the boot."""
-        count = text.read_number(self.root, "sys/kernel/security/ima/runtime_measurements_count", 10)
+        count = sysfs.read_number(self.root, "sys/kernel/security/ima/runtime_measurements_count", 10)
         return count is not None and count > 1
 
     @property
@@ -265,4 +265,4 @@ class Machine:
 
     @remembered
     def _identity(self) -> dict[str, object]:
-        return text.read_object(self.root, IDENTITY) or {}
+        return sysfs.read_object(self.root, IDENTITY) or {}

@@ -2,7 +2,7 @@
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import number, read_number, read_text
+from pykexec.machine.sysfs import number, read_number, read_text
 from pykexec.values import dataclass
 
 _CPUS = "sys/devices/system/cpu"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import number, read_number, read_text
+from pykexec.machine.sysfs import number, read_number, read_text
 from pykexec.values import dataclass
 
 _EFI = "sys/firmware/efi"

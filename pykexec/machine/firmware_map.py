@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pykexec import log
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.sysfs import read_number, read_text
 from pykexec.memory import MemoryKind, MemoryMap, Range, TypedRange
 
 _FOLDER = "sys/firmware/memmap"

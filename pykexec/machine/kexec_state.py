@@ -2,7 +2,7 @@
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
-from pykexec.machine.text import read_number, read_text
+from pykexec.machine.sysfs import read_number, read_text
 from pykexec.purpose import Purpose
 
 

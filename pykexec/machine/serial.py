@@ -4,7 +4,7 @@ import enum
 
 from pykexec.errors import MachineError, UsageError
 from pykexec.machine.root import Root
-from pykexec.machine.text import number, read_number, read_text
+from pykexec.machine.sysfs import number, read_number, read_text
 from pykexec.parameters import name_of, parameters
 from pykexec.values import dataclass
 

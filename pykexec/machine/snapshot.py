@@ -12,7 +12,7 @@ from typing import IO, TypeVar
 
 from pykexec import redact, writing
 from pykexec.errors import FileError, MachineError
-from pykexec.machine import FACTS, IDENTITY, Machine, iomem, kcore, text
+from pykexec.machine import FACTS, IDENTITY, Machine, iomem, kcore, sysfs
 from pykexec.machine.root import Root
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Reader:
 
 
 def _read(root: Root, name: str) -> bytes | None:
-    return text.read_end(root, name, text.LOG_MAX) if name.startswith(_LOGS) else text.read(root, name)
+    return sysfs.read_end(root, name, sysfs.LOG_MAX) if name.startswith(_LOGS) else sysfs.read(root, name)
 
 
 _NAMED_MAX = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pykexec import cli, execute, loader, optionparser, options, privilege, syscalls
-from pykexec.cli import EXECUTE, NOTHING, SHUT_DOWN, resolve
+from pykexec.cli import Afterwards, resolve
 from pykexec.errors import PykexecError
 from pykexec.kdump.service import receipt as receipts
 from pykexec.machine import Machine
@@ -76,16 +76,16 @@ def parse(*argv: str) -> options.Options:
 
 
 LOADS = [
-    (("-l", "K"), Purpose.BOOT, NOTHING),
-    (("--load", "K"), Purpose.BOOT, NOTHING),
-    (("-p", "K"), Purpose.CRASH, NOTHING),
-    (("--load-panic", "K"), Purpose.CRASH, NOTHING),
-    (("-d", "-p", "K"), Purpose.CRASH, NOTHING),
-    (("-l", "-e", "K"), Purpose.BOOT, EXECUTE),
-    (("-f", "K"), Purpose.BOOT, EXECUTE),
-    (("-l", "-f", "K"), Purpose.BOOT, EXECUTE),
-    (("K",), Purpose.BOOT, SHUT_DOWN),
-    (("-c", "-i", "-p", "K"), Purpose.CRASH, NOTHING),
+    (("-l", "K"), Purpose.BOOT, Afterwards.NOTHING),
+    (("--load", "K"), Purpose.BOOT, Afterwards.NOTHING),
+    (("-p", "K"), Purpose.CRASH, Afterwards.NOTHING),
+    (("--load-panic", "K"), Purpose.CRASH, Afterwards.NOTHING),
+    (("-d", "-p", "K"), Purpose.CRASH, Afterwards.NOTHING),
+    (("-l", "-e", "K"), Purpose.BOOT, Afterwards.EXECUTE),
+    (("-f", "K"), Purpose.BOOT, Afterwards.EXECUTE),
+    (("-l", "-f", "K"), Purpose.BOOT, Afterwards.EXECUTE),
+    (("K",), Purpose.BOOT, Afterwards.SHUT_DOWN),
+    (("-c", "-i", "-p", "K"), Purpose.CRASH, Afterwards.NOTHING),
 ]
 OTHERS = [
     (("-u",), Purpose.BOOT, "unload"),
@@ -101,7 +101,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("argv", "purpose", "then"), LOADS)
-def test_loads_in_any_order(argv: tuple[str, ...], purpose: Purpose, then: str) -> None:
+def test_loads_in_any_order(argv: tuple[str, ...], purpose: Purpose, then: Afterwards) -> None:
     for order in itertools.permutations(argv):
         task = resolve(parse(*order))
         assert (task.load, task.unload, task.status) == (True, False, False)
@@ -113,7 +113,7 @@ def test_other_actions_in_any_order(argv: tuple[str, ...], purpose: Purpose, kin
     for order in itertools.permutations(argv):
         task = resolve(parse(*order))
         assert (task.unload, task.status) == (kind == "unload", kind == "status")
-        assert (task.load, task.purpose, task.then) == (False, purpose, NOTHING)
+        assert (task.load, task.purpose, task.then) == (False, purpose, Afterwards.NOTHING)
 
 
 HOW_TO_LOAD = [
@@ -133,7 +133,7 @@ HOW_TO_LOAD = [
 def test_executing_loads_nothing(argv: tuple[str, ...]) -> None:
     for order in itertools.permutations(argv):
         task = resolve(parse(*order))
-        assert (task.load, task.then) == (False, EXECUTE)
+        assert (task.load, task.then) == (False, Afterwards.EXECUTE)
 
 
 CONTRADICTIONS = [

@@ -20,19 +20,19 @@ from pykexec.kdump.capture import (
     Contents,
     Destination,
     Entry,
-    Way,
+    Transport,
     blockdevice,
     build,
     destination,
     image,
+    init_settings,
     layers,
     login,
-    script_settings,
     watchdog,
 )
 from pykexec.kdump.capture import network as networks
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import Layer
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
@@ -105,7 +105,7 @@ def test_a_volume_on_a_partition(sysfs: Path) -> None:
     assert found.stack.layers == (Layer("lvm", "my-group/root-2"),)
     assert found.drivers == ("virtio_blk", "virtio_pci")
     assert found.stack.modules == ("dm_mod",)
-    with pytest.raises(OutOfReach, match="a raw dump to dm-0, which is a volume or an array"):
+    with pytest.raises(Unsupported, match="a raw dump to dm-0, which is a volume or an array"):
         destination.raw(found, ())
 
 
@@ -125,11 +125,11 @@ def test_names_of_volumes(name: str, expected: str) -> None:
 def test_what_nothing_puts_together(sysfs: Path) -> None:
     dm = sysfs / "devices/virtual/block/dm-0/dm"
     (dm / "uuid").write_text("CRYPT-LUKS2-abc\n")
-    with pytest.raises(OutOfReach, match=r"putting together my--group-root--2 \(CRYPT\)"):
+    with pytest.raises(Unsupported, match=r"putting together my--group-root--2 \(CRYPT\)"):
         blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
     (sysfs / "devices/virtual/block/loop0").mkdir()
     _link(sysfs / "dev/block/7:0", sysfs / "devices/virtual/block/loop0")
-    with pytest.raises(OutOfReach, match="finding loop0 again, which is on no bus"):
+    with pytest.raises(Unsupported, match="finding loop0 again, which is on no bus"):
         blockdevice.describe("/dev/root", sysfs, "7:0")
     with pytest.raises(FileError, match="/dev/nothing: no such block device"):
         blockdevice.describe("/dev/nothing", sysfs)
@@ -142,7 +142,7 @@ def test_an_array_that_a_daemon_keeps(sysfs: Path) -> None:
     (array / "md/level").write_text("raid1\n")
     (array / "md/metadata_version").write_text("external:/md127/0\n")
     _link(sysfs / "devices/virtual/block/dm-0/slaves/md126", array)
-    with pytest.raises(OutOfReach, match=r"putting together md126, whose metadata \(IMSM, DDF\)"):
+    with pytest.raises(Unsupported, match=r"putting together md126, whose metadata \(IMSM, DDF\)"):
         blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
 
 
@@ -150,7 +150,7 @@ def test_volumes_in_circles(sysfs: Path) -> None:
     """No kernel has them; a snapshot may."""
     dm = sysfs / "devices/virtual/block/dm-0"
     _link(dm / "slaves/dm-0", dm)
-    with pytest.raises(OutOfReach, match="more than 8 devices"):
+    with pytest.raises(Unsupported, match="more than 8 devices"):
         blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
 
 
@@ -271,7 +271,7 @@ def test_mounts_that_are_none(line: str) -> None:
 def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text(_MOUNTS.strip())
-    with pytest.raises(OutOfReach, match=r"/var/tmp/x lies on tmpfs") as error:
+    with pytest.raises(Unsupported, match=r"/var/tmp/x lies on tmpfs") as error:
         destination.local("/var/tmp/x", tmp_path / "sys", tmp_path / "proc")
     assert "pykdump start --initrd FILE" in str(error.value)
 
@@ -279,13 +279,13 @@ def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
 @pytest.mark.programs
 def test_a_raw_dump_overwrites_nothing_that_is_mounted(sysfs: Path) -> None:
     mounted = mounts.parse_mounts(_MOUNTS.strip())
-    assert destination.raw(blockdevice.describe("/dev/root", sysfs, "254:19"), mounted).way is Way.RAW
+    assert destination.raw(blockdevice.describe("/dev/root", sysfs, "254:19"), mounted).way is Transport.RAW
     used = replace(blockdevice.describe("/dev/root", sysfs, "254:19"), number="254:17")
     with pytest.raises(FileError, match="would overwrite vdb3, which is mounted on /var/my dumps"):
         destination.raw(used, mounted)
     (sysfs / "vdb3").write_bytes(bytes(0x10000))
     unused = replace(used, number="254:19")
-    assert destination.raw(unused, mounted, sysfs).way is Way.RAW
+    assert destination.raw(unused, mounted, sysfs).way is Transport.RAW
     subprocess.run(["mkfs.ext4", "-q", "-F", sysfs / "vdb3", "512"], check=True)
     with pytest.raises(FileError, match="would overwrite the ext4 file system on vdb3"):
         destination.raw(unused, mounted, sysfs)
@@ -410,7 +410,7 @@ def test_firmware_that_is_there(index: Index, tmp_path: Path) -> None:
 # What the capture system is told
 
 _DISK = Destination(
-    Way.DISK,
+    Transport.DISK,
     "/crash",
     BlockDevice("vda", "/devices/x", 0, 5, ()),
     Superblock("ext4", "1234-5678", ""),
@@ -420,7 +420,7 @@ _NASTY = "a 'quoted' $(reboot) `name` \\ * é"
 
 def told(settings: Settings, to: Destination = _DISK) -> dict[str, str]:
     """What a shell that reads the file has in its variables afterwards."""
-    text = script_settings.render(settings, "6.1", to, None, "127.0.0.1")
+    text = init_settings.render(settings, "6.1", to, None, "127.0.0.1")
     done = subprocess.run(
         ["sh", "-uc", f"set -a\n{text}\nset +a\nexec env -0"],
         capture_output=True,
@@ -509,9 +509,9 @@ def test_how_many_old_dumps_stay(dialect: Dialect, kept: int, old: str) -> None:
     assert told(Settings(dialect, keep_old_dumps=kept))["KEEP_OLD"] == old
 
 
-_RAW = Destination(Way.RAW, "", BlockDevice("vdb3", "/devices/pci/x", 3, 2048, ()))
+_RAW = Destination(Transport.RAW, "", BlockDevice("vdb3", "/devices/pci/x", 3, 2048, ()))
 _SSH = Destination(
-    Way.SSH, "/d", network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()), remote="u"
+    Transport.SSH, "/d", network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()), remote="u"
 )
 
 
@@ -532,9 +532,9 @@ _SSH = Destination(
 )
 def test_the_collector(collector: Collector, to: Destination, name: str, command: str) -> None:
     settings = Settings(Dialect.FEDORA, collector=collector)
-    text = script_settings.render(settings, "6.1", to, None, "h")
+    text = init_settings.render(settings, "6.1", to, None, "h")
     assert f"VMCORE={name}\n" in text
-    streams = to.way is not Way.DISK or bool(collector.compress_with)
+    streams = to.way is not Transport.DISK or bool(collector.compress_with)
     function = "collect_stream" if streams else "collect"
     (body,) = (line for line in text.splitlines() if line.startswith(f"{function}() "))
     words = shlex.split(body.partition("{ ")[2].removesuffix("; }"))
@@ -554,7 +554,7 @@ def test_the_collector(collector: Collector, to: Destination, name: str, command
 )
 def test_collectors_that_are_refused(collector: Collector, to: Destination, what: str) -> None:
     with pytest.raises(Exception, match=what):
-        script_settings.render(Settings(Dialect.FEDORA, collector=collector), "6.1", to, None, "h")
+        init_settings.render(Settings(Dialect.FEDORA, collector=collector), "6.1", to, None, "h")
 
 
 # Logins

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.kdump.console_log import Stage, as_json, as_text, diagnose, parse, tail
-from pykexec.kdump.console_rules import RULES, Rule
+from pykexec.kdump.console.diagnosis import Stage, as_json, as_text, diagnose, parse, tail
+from pykexec.kdump.console.rules import RULES, Rule
 from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.stopwatch import Stopwatch

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.kdump.crashkernel import (
+from pykexec.kdump.reservation.crashkernel import (
     Clause,
     CrashkernelError,
     Form,
@@ -18,7 +18,7 @@ from pykexec.kdump.crashkernel import (
     size_text,
     values,
 )
-from pykexec.kdump.kerneltraits import KernelTraits, traits
+from pykexec.kdump.reservation.kerneltraits import KernelTraits, traits
 from pykexec.memory import GIB, KIB, MIB, Range
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import SNAPSHOTS, snapshot

@@ -19,13 +19,13 @@ import pytest
 from pykexec.arch import for_machine
 from pykexec.errors import FileError
 from pykexec.kdump import cli, config, doctor
-from pykexec.kdump.console_log import parse
-from pykexec.kdump.console_rules import RULES, Rule
-from pykexec.kdump.doctor import Facts, Finding, Places, Verdict, collect, kernel_log
-from pykexec.kdump.doctor.places import LISTING, Listing, descriptors
-from pykexec.machine import IDENTITY, Machine, iomem, kcore, text
+from pykexec.kdump.console.diagnosis import parse
+from pykexec.kdump.console.rules import RULES, Rule
+from pykexec.kdump.doctor import Facts, Finding, HostFiles, Verdict, collect, kernel_log
+from pykexec.kdump.doctor.hostfiles import LISTING, RecordedFiles, descriptors
+from pykexec.machine import IDENTITY, Machine, iomem, kcore, sysfs
 from pykexec.machine.snapshot import write_snapshot
-from pykexec.machine.text import read_object
+from pykexec.machine.sysfs import read_object
 from pykexec.memory import GIB
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -208,14 +208,14 @@ UP = SECOND + "[    1.9] Run /init as init process\n"
 SAVED = UP + "The dumpfile is saved to /var/crash/vmcore.\n"
 
 
-class EnoughRoom(Places):
+class EnoughRoom(HostFiles):
     """The files are the test's, but not how full the disk is."""
 
     def free(self, path: str) -> int | None:
         return 100 * GIB
 
 
-class FullDisk(Places):
+class FullDisk(HostFiles):
     def free(self, path: str) -> int | None:
         return 10 * MIB
 
@@ -226,7 +226,7 @@ def facts(
     *,
     base: str = "qemu-6.1-1g",
     console: str | None = SAVED,
-    places: type[Places] = EnoughRoom,
+    places: type[HostFiles] = EnoughRoom,
     old: str = "",
 ) -> Facts:
     files = {**HEALTHY, **changes}
@@ -296,7 +296,7 @@ class Case:
     """Part of the cause or the evidence."""
     base: str = "qemu-6.1-1g"
     console: str | None = SAVED
-    places: type[Places] = EnoughRoom
+    places: type[HostFiles] = EnoughRoom
     old: str = ""
     """An initramfs made older than what it is made of."""
 
@@ -1068,7 +1068,7 @@ def test_a_dump_with_no_place_to_go_to_is_not_armed(tmp_path: Path) -> None:
 def test_an_older_snapshot_does_not_tell_of_programs(tmp_path: Path) -> None:
     """Its listing has only what an older doctor asked for: what is not in it may well be there."""
     given = facts(tmp_path, OURS, console=None)
-    listing = Listing({"size": {}, "modified": {}, "free": {}})
+    listing = RecordedFiles({"size": {}, "modified": {}, "free": {}})
     (found,) = doctor.diagnose(Facts(given.machine, places=listing), ["V4"])
     assert found.verdict is Verdict.UNKNOWN
 
@@ -1379,13 +1379,13 @@ def test_a_snapshot_tells_as_much(tmp_path: Path) -> None:
     tree = tmp_path / "machine"
     tree.mkdir()
     changes: Files = {"usr/sbin/makedumpfile": None, **NOT_LOADED, "proc/sys/kernel/panic_on_oops": "0\n"}
-    given = facts(tree, changes, console=None, places=Places)
+    given = facts(tree, changes, console=None, places=HostFiles)
     tar = tmp_path / "machine.tar"
     write_snapshot(
         given.machine, tar, for_machine(given.machine).facts, collect.contents(given.machine, tree)
     )
     machine = Machine.from_snapshot(tar)
-    listing = Listing(read_object(machine.root, LISTING) or {})
+    listing = RecordedFiles(read_object(machine.root, LISTING) or {})
     here, there = doctor.diagnose(given), doctor.diagnose(Facts(machine, places=listing))
     for one, other in zip(here, there, strict=True):
         if one.id not in ("P2", "P14", "R8", "O3", "L1", "L4", "L5", "L6", "L8", "L10"):
@@ -1430,11 +1430,11 @@ def test_what_a_snapshot_would_hold(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("content", [{}, {"size": 1, "modified": {}, "free": {}}])
 def test_a_damaged_listing(content: dict[str, object]) -> None:
     with pytest.raises(FileError, match="damaged"):
-        Listing(content)
+        RecordedFiles(content)
 
 
 def test_a_listing_with_nonsense() -> None:
-    listing = Listing({"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}})
+    listing = RecordedFiles({"size": {"/a": "x"}, "modified": {"/a": []}, "free": {"/a": {}}})
     assert (listing.size("/a"), listing.modified("/a"), listing.free("/a")) == (None, None, None)
 
 
@@ -1514,7 +1514,7 @@ def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
         return call
 
-    for module, name in ((config, "read"), (kcore, "read"), (iomem, "parse"), (text, "read_object")):
+    for module, name in ((config, "read"), (kcore, "read"), (iomem, "parse"), (sysfs, "read_object")):
         monkeypatch.setattr(module, name, counted(f"{module.__name__}.{name}", getattr(module, name)))
     damaged: Files = {
         "etc/kdump.conf": "no such option\n",
@@ -1565,11 +1565,11 @@ def test_facts_of_the_catalogue_are_collected() -> None:
 def test_free_room_as_stat_tells_it(tmp_path: Path) -> None:
     done = subprocess.run(["stat", "-f", "-c", "%f %S", tmp_path], capture_output=True, check=True)
     blocks, size = map(int, done.stdout.split())
-    free = Places(tmp_path).free("/no/such/folder")
+    free = HostFiles(tmp_path).free("/no/such/folder")
     assert free is not None
     assert abs(free - blocks * size) < GIB, "others write, too"
-    assert Places(None).free("/") is None
-    assert Places(None).size("/etc/passwd") is None
+    assert HostFiles(None).free("/") is None
+    assert HostFiles(None).size("/etc/passwd") is None
 
 
 def test_processes_that_end_while_they_are_looked_at(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pykexec.kdump import crashkernel, doctor
-from pykexec.kdump.console_log import parse
-from pykexec.kdump.crashkernel import Clause, Form, render
-from pykexec.kdump.crashkernel import parse as parse_clause
-from pykexec.kdump.doctor import Facts, Finding, Places, commands
+from pykexec.kdump import doctor
+from pykexec.kdump.console.diagnosis import parse
+from pykexec.kdump.doctor import Facts, Finding, HostFiles, commands
 from pykexec.kdump.doctor.shell import Command, run, write
+from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation.crashkernel import Clause, Form, render
+from pykexec.kdump.reservation.crashkernel import parse as parse_clause
 from pykexec.machine import Machine
 from pykexec.memory import GIB, MIB
 from tests.support.machines import write as put
@@ -78,7 +79,7 @@ def machine_of(folder: Path, texts: dict[str, str], managers: tuple[str, ...]) -
     console = parse(
         f"[ 1.0] Kernel panic - not syncing: {t['console']}\n[ 1.1] Kdump: loaded {t['console']}\n"
     )
-    return Facts(Machine.from_snapshot(folder), places=Places(folder), console=console)
+    return Facts(Machine.from_snapshot(folder), places=HostFiles(folder), console=console)
 
 
 def configuration(kind: str, word: str) -> dict[str, str]:
@@ -221,7 +222,7 @@ def grub_machine(folder: Path, line: str) -> Facts:
     put(folder, "proc/iomem", "00001000-ffffffff : System RAM\n")
     put(folder, "proc/sys/kernel/arch", "x86_64")
     put(folder, "usr/sbin/update-grub", "x")
-    return Facts(Machine.from_snapshot(folder), places=Places(folder))
+    return Facts(Machine.from_snapshot(folder), places=HostFiles(folder))
 
 
 @settings(max_examples=15, deadline=None)
@@ -321,7 +322,7 @@ def test_remedies_have_an_effect(arch: str, release: str, memory: int, tmp_path:
         put(folder, "proc/modules", "mlx5_core 1000 1 - Live 0x0\n")
         if arch == "aarch64" or arch == "x86_64":
             put(folder, "pykexec-snapshot.json", f'{{"machine": "{arch}", "page_size": 4096}}')
-        facts = Facts(Machine.from_snapshot(folder), places=Places(folder))
+        facts = Facts(Machine.from_snapshot(folder), places=HostFiles(folder))
         for found in doctor.diagnose(facts):
             for text in parameters(f"{found.remedy}\n{found.command}"):
                 proposed += 1

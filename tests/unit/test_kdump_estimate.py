@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.initramfs import Addition, newc
-from pykexec.kdump import sizing
-from pykexec.kdump.estimate import Inputs, Unpacked, as_json, as_text, estimate
-from pykexec.kdump.resize import resize, resize_steps
-from pykexec.kdump.sizing import kernel_memory, read_inputs, unpacked
+from pykexec.kdump.reservation import sizing
+from pykexec.kdump.reservation.estimate import Inputs, Unpacked, as_json, as_text, estimate
+from pykexec.kdump.reservation.resize import resize, resize_steps
+from pykexec.kdump.reservation.sizing import kernel_memory, read_inputs, unpacked
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, Range
 from tests.support.arm64_image import FakeImage

@@ -131,7 +131,7 @@ def test_start(count: int | None, kernel: Kernel, tmp_path: Path) -> None:
 
 
 def _contents(text: bytes) -> capture.Contents:
-    to = capture.Destination(capture.Way.DISK, "/there")
+    to = capture.Destination(capture.Transport.DISK, "/there")
     entries = [capture.Entry(f"/{number}", text * 1000, 0o600) for number in range(5)]
     return capture.Contents(to, tuple(entries))
 

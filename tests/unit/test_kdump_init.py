@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.kdump import console_log
-from pykexec.kdump.capture import Destination, Way, script_settings
+from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.image import INIT
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
+from pykexec.kdump.console import diagnosis
 
 pytestmark = pytest.mark.programs
 
 _DISK = Destination(
-    Way.DISK, "/crash", BlockDevice("vda", "/devices/x", 0, 5, ()), Superblock("ext4", "1234-5678", "")
+    Transport.DISK, "/crash", BlockDevice("vda", "/devices/x", 0, 5, ()), Superblock("ext4", "1234-5678", "")
 )
 _SETTINGS = Settings(Dialect.FEDORA, collector=Collector(("makedumpfile", "-l")))
 _MEMORY = b"all of memory\n"
@@ -94,7 +94,7 @@ class Capture:
         (self.root / "proc/vmcore").write_bytes(_MEMORY)
         (self.root / "proc/uptime").write_text("100.00 90.00\n")
         (self.root / "proc/cmdline").write_text(f"{self.command_line}\n")
-        conf = script_settings.render(self.settings, "6.1", self.to, self.rescue, "host")
+        conf = init_settings.render(self.settings, "6.1", self.to, self.rescue, "host")
         (self.root / "etc/pykdump.conf").write_text(conf)
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
         text = INIT.read_text()
@@ -125,7 +125,7 @@ def diagnosed(said: Sequence[str]) -> str:
     """What doctor makes of it, on the console of a machine that crashed."""
     lines = "".join(f"pykdump: {line}\n" for line in said)
     crash = "Kernel panic - not syncing: x\nLinux version 6.1\nCommand line: elfcorehdr=0x1\n"
-    return console_log.diagnose(console_log.parse(crash + lines)).cause
+    return diagnosis.diagnose(diagnosis.parse(crash + lines)).cause
 
 
 def test_a_dump(tmp_path: Path) -> None:
@@ -183,7 +183,10 @@ def test_parameters_on_the_list(tmp_path: Path) -> None:
 
 
 _SSH = replace(
-    _DISK, way=Way.SSH, network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()), remote="u"
+    _DISK,
+    way=Transport.SSH,
+    network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()),
+    remote="u",
 )
 _GZIP = replace(_SETTINGS, collector=Collector(("makedumpfile",), compress_with="gzip"))
 _XZ = replace(_SETTINGS, collector=Collector(("makedumpfile",), compress_with="failing"))
@@ -198,10 +201,10 @@ def test_a_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dies", ["exit 1", "kill -9 $$", "kill -9 $PPID", ""])
-@pytest.mark.parametrize("way", [Way.DISK, Way.SSH])
-def test_half_a_stream_has_no_name(dies: str, way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [Transport.DISK, Transport.SSH])
+def test_half_a_stream_has_no_name(dies: str, way: Transport, tmp_path: Path) -> None:
     """Neither the end of a pipe nor the death of what writes to it says that all of it is there."""
-    to = _DISK if way is Way.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
     settings, replaced = (_GZIP, "") if dies else (_XZ, _FAILING)
     capture = Capture(tmp_path, settings, to, dies=dies, replaced=f"{replaced}\nfree_kib() {{ echo 0; }}")
     said = capture.run("main")
@@ -422,10 +425,10 @@ def test_a_makedumpfile_that_does_not_end(hangs: str, settings: Settings, tmp_pa
     assert still_running(tmp_path) == []
 
 
-@pytest.mark.parametrize("way", [Way.DISK, Way.SSH])
-def test_nothing_comes_to_its_end(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [Transport.DISK, Transport.SSH])
+def test_nothing_comes_to_its_end(way: Transport, tmp_path: Path) -> None:
     """Then there is the failure action; what was written until then stays."""
-    to = _DISK if way is Way.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
     hangs = f"cp() {{ {_SPIN}; }}\n"
     settings = replace(_SETTINGS, failure_action=Action.POWEROFF)
     capture = Capture(tmp_path, settings, to, dies=_SPIN, replaced=_FAST_CLOCK + _ROOM + hangs)
@@ -594,7 +597,7 @@ def test_a_gateway_outside_of_the_network(tmp_path: Path) -> None:
 
 
 def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:
-    nfs = replace(_SSH, way=Way.NFS, remote="/export", options="timeo=600,retrans=5")
+    nfs = replace(_SSH, way=Transport.NFS, remote="/export", options="timeo=600,retrans=5")
     mount = 'mount() { echo "$4" >> ROOT/tries; [ $(wc -l < ROOT/tries) -gt 5 ]; }'
     capture = Capture(tmp_path, to=nfs, replaced=_CLOCK + mount)
     assert "mounted" in capture.run("mount_nfs && echo mounted")

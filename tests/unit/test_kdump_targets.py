@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pykexec.errors import FileError, PykexecError
-from pykexec.kdump.capture import destination, image, network, script_settings
-from pykexec.kdump.capture.destination import Destination, Way
+from pykexec.kdump.capture import destination, image, init_settings, network
+from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.image import INIT
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, fedora, suse, targets
@@ -124,7 +124,7 @@ def test_what_is_written_arrives_or_is_refused(field: Field, text: str) -> None:
     hypothesis.assume(text.partition("#")[0].strip() == text or field.read.__code__.co_names[0] != "fedora")
     try:
         settings = field.read(text)
-        conf = script_settings.render(settings, "6.1", _resolved(settings), None, "h")
+        conf = init_settings.render(settings, "6.1", _resolved(settings), None, "h")
     except PykexecError:
         return
     for shell in SHELLS.values():
@@ -254,7 +254,7 @@ def test_values_that_no_configuration_made(make: Callable[[], object]) -> None:
 def test_folders_of_other_origin(text: str) -> None:
     """The table of mounts may have any names in it."""
     try:
-        found = Destination(Way.DISK, f"/{text}")
+        found = Destination(Transport.DISK, f"/{text}")
     except FileError:
         return
     assert found.folder == f"/{text}"
@@ -266,14 +266,14 @@ def test_folders_of_other_origin(text: str) -> None:
 def test_the_host_s_name_begins_a_folder_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=name))
     settings = Settings(Dialect.SUSE, host_tag="hostname")
-    to = Destination(Way.SSH, "/d", network=_ROUTE, remote="u")
+    to = Destination(Transport.SSH, "/d", network=_ROUTE, remote="u")
     if name in ("host", "(none)", "a.b-c"):
         assert image._host(settings, to) == name
         return
     with pytest.raises(FileError, match="the host's name, with which dumps' folders begin"):
         image._host(settings, to)
     with pytest.raises(ConfigError):
-        script_settings.render(settings, "6.1", to, None, name)
+        init_settings.render(settings, "6.1", to, None, name)
 
 
 @pytest.mark.programs
@@ -285,9 +285,9 @@ def test_ssh_takes_no_user_for_an_option(text: str) -> None:
         user = targets.User(text)
     except ConfigError:
         return
-    to = Destination(Way.SSH, "/d", network=_ROUTE, remote=user)
+    to = Destination(Transport.SSH, "/d", network=_ROUTE, remote=user)
     settings = Settings(Dialect.SUSE, target=Target(TargetKind.SSH, f"{user}@192.0.2.1"))
-    conf = script_settings.render(settings, "6.1", to, None, "h")
+    conf = init_settings.render(settings, "6.1", to, None, "h")
     init = INIT.read_text()
     start = init.index("on_server() {")
     function = init[start : init.index("\n}\n", start) + 3].replace("/root/key", "/dev/null")

@@ -31,7 +31,7 @@ from pykexec.machine import Machine, firmware_map, iomem, kcore
 from pykexec.machine.cpus import NoteArea
 from pykexec.machine.root import Folder, Root, unreadable
 from pykexec.machine.snapshot import glob, write_snapshot
-from pykexec.machine.text import read_end
+from pykexec.machine.sysfs import read_end
 from pykexec.memory import MemoryKind, Range
 from pykexec.plan import Purpose, Request
 from tests.support.bzimage import FakeBzImage

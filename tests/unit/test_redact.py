@@ -14,10 +14,10 @@ from pykexec.arch import for_machine
 from pykexec.kdump import config, doctor
 from pykexec.kdump.config import shell
 from pykexec.kdump.doctor import Facts, collect, redaction
-from pykexec.kdump.doctor.places import LISTING, Listing
+from pykexec.kdump.doctor.hostfiles import LISTING, RecordedFiles
 from pykexec.machine import Machine
 from pykexec.machine.snapshot import write_snapshot
-from pykexec.machine.text import read_object
+from pykexec.machine.sysfs import read_object
 from tests.support.dtb import Blob, Tree
 from tests.support.machines import unpacked, write
 from tests.support.stopwatch import Stopwatch
@@ -270,8 +270,8 @@ def test_no_secret_is_in_a_snapshot_and_doctor_says_the_same(name: str, tmp_path
     machine = unpacked("qemu-6.1-1g", top, {**COMMON, **MACHINES[name]})
     assert S.encode() not in written(machine, top, tmp_path / "m.tar")
     again = Machine.from_snapshot(tmp_path / "m.tar")
-    listing = Listing(read_object(again.root, LISTING) or {})
-    here = doctor.diagnose(Facts(machine, places=doctor.Places(top)))
+    listing = RecordedFiles(read_object(again.root, LISTING) or {})
+    here = doctor.diagnose(Facts(machine, places=doctor.HostFiles(top)))
     there = doctor.diagnose(Facts(again, places=listing))
     assert S not in doctor.as_text(here, everything=True)
     for one, other in zip(here, there, strict=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.kdump import console_log
+from pykexec.kdump.console import diagnosis
 from pykexec.vmcore import Dump, info
 from pykexec.vmcore.readers import Tools
 from tests.vm import jobs, servers
@@ -463,7 +463,7 @@ def test_a_watchdog_that_runs(tmp_path: Path) -> None:
 
 
 def _diagnosis(console: str) -> str:
-    return console_log.diagnose(console_log.parse(console)).finding
+    return diagnosis.diagnose(diagnosis.parse(console)).finding
 
 
 # What is kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.kdump.capture.destination import Destination, Way
+from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.image import Contents, Entry, build, contents
 
-__all__ = ["Contents", "Destination", "Entry", "Way", "build", "contents"]
+__all__ = ["Contents", "Destination", "Entry", "Transport", "build", "contents"]

@@ -54,7 +54,7 @@ class Superblock:
 def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -> BlockDevice:
     """The device with that path, or with that number ("8:1") where the path is none (/dev/root).
 
-    Raises FileError where there is no such device, OutOfReach for one that cannot be found or put together.
+    Raises FileError where there is no such device, Unsupported for one that cannot be found or put together.
     """
     number = _number(device) or number
     folder = sys / "dev/block" / (number or "none")

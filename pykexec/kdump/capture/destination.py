@@ -11,7 +11,7 @@ from pathlib import Path
 from pykexec.errors import FileError, MachineError
 from pykexec.kdump.capture import blockdevice, network
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
@@ -25,7 +25,7 @@ _SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"
 """What ssh itself would look for."""
 
 
-class Way(enum.Enum):
+class Transport(enum.Enum):
     """What has to be done to write there."""
 
     DISK = "disk"
@@ -38,7 +38,7 @@ class Way(enum.Enum):
 class Destination:
     """Where a dump goes."""
 
-    way: Way
+    way: Transport
     folder: str
     """In the file system that is mounted, or on the server; dumps get folders of their own in it."""
     device: BlockDevice | None = None
@@ -55,7 +55,7 @@ class Destination:
     def __post_init__(self) -> None:
         # A folder may come from the table of mounts, in which names have anything in them.
         _require("the folder for dumps", self.folder, AbsolutePath)
-        _require("where dumps go", self.remote, User if self.way is Way.SSH else AbsolutePath)
+        _require("where dumps go", self.remote, User if self.way is Transport.SSH else AbsolutePath)
 
     @property
     def stack(self) -> Stack:
@@ -69,13 +69,13 @@ class Destination:
         return (*device, *(self.network.drivers if self.network else ()))
 
     def __str__(self) -> str:
-        if self.way is Way.DISK and self.device and self.superblock:
+        if self.way is Transport.DISK and self.device and self.superblock:
             kind = self.superblock.type
             return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid})"
-        if self.way is Way.RAW and self.device:
+        if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
         server = self.network.server if self.network else ""
-        return f"{self.way.value} {server}:{self.remote if self.way is Way.NFS else ''}{self.folder}"
+        return f"{self.way.value} {server}:{self.remote if self.way is Transport.NFS else ''}{self.folder}"
 
 
 def _require(name: str, text: str, kind: type[str]) -> None:
@@ -101,7 +101,7 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         return _nfs(target, settings.path, sys, proc)
     if target.kind is TargetKind.SSH:
         return _ssh(target, settings.path, sys, proc)
-    raise OutOfReach(f"writing to a target of kind {target.kind.value}")
+    raise Unsupported(f"writing to a target of kind {target.kind.value}")
 
 
 def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
@@ -119,24 +119,24 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
-    """Raises OutOfReach for a path on a file system of a kind that the capture system cannot mount."""
+    """Raises Unsupported for a path on a file system of a kind that the capture system cannot mount."""
     if kind not in (*_DISK_FILESYSTEMS, *_NFS):
-        raise OutOfReach(
+        raise Unsupported(
             f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
             instead="set path to a folder on ext4, XFS or btrfs",
         )
 
 
 def require_type(kind: str) -> None:
-    """Raises OutOfReach for a configured file system of a kind that the capture system cannot mount."""
+    """Raises Unsupported for a configured file system of a kind that the capture system cannot mount."""
     if kind not in _DISK_FILESYSTEMS:
-        raise OutOfReach(f"mounting {kind}")
+        raise Unsupported(f"mounting {kind}")
 
 
 def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) -> Destination:
     """The device itself. Raises PykexecError for one that must not be overwritten."""
     if device.stack.layers:
-        raise OutOfReach(f"a raw dump to {device.name}, which is a volume or an array")
+        raise Unsupported(f"a raw dump to {device.name}, which is a volume or an array")
     for mount in mounts:
         if mount.number == device.number:
             raise FileError(
@@ -149,7 +149,7 @@ def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) 
             f"a raw dump would overwrite the {held.type} file system on {device.name}",
             hint=f"name the file system: {held.type} UUID={held.uuid}; or, if it may go: wipefs -a DEVICE",
         )
-    return Destination(Way.RAW, "", device)
+    return Destination(Transport.RAW, "", device)
 
 
 def _mounts(proc: Path) -> Sequence[Mount]:
@@ -173,12 +173,12 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
             f"{place} has no ext2, ext3, ext4, XFS or btrfs on it", hint="name another, or a folder of one"
         )
     if superblock.devices != 1:
-        raise OutOfReach(f"finding all {superblock.devices} devices of the btrfs on {place}")
+        raise Unsupported(f"finding all {superblock.devices} devices of the btrfs on {place}")
     if superblock.type != wanted and not {superblock.type, wanted} <= {"ext2", "ext3", "ext4"}:
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
     # The folder is counted from the top of all subvolumes, as mountinfo does.
     options = "subvolid=5" if superblock.type == "btrfs" else ""
-    return Destination(Way.DISK, folder, device, superblock, options)
+    return Destination(Transport.DISK, folder, device, superblock, options)
 
 
 def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:
@@ -188,15 +188,15 @@ def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     options = f"timeo={told.get('NFS_TIMEO', '600')},retrans={told.get('NFS_RETRANS', '5')}"
     if target.port:
         options += f",port={target.port}"
-    return Destination(Way.NFS, folder, options=options, remote=export.folder, network=way)
+    return Destination(Transport.NFS, folder, options=options, remote=export.folder, network=way)
 
 
 def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     login = Login(target.address)
     if target.password:
-        raise OutOfReach("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
+        raise Unsupported("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
     if ("protocol", "sftp") in target.options:
-        raise OutOfReach("writing by sftp", instead="write ssh://, for a server that runs commands")
+        raise Unsupported("writing by sftp", instead="write ssh://, for a server that runs commands")
     keys = [target.ssh_key] if target.ssh_key else _SSH_KEYS
     key = next((each for each in keys if Path(each).is_file()), None)
     if key is None:
@@ -206,4 +206,4 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
         )
     way = network.route_to(login.host.bare, sys, proc)
     port = target.port or SSH_PORT
-    return Destination(Way.SSH, path, remote=login.user, network=way, ssh_key=key, port=port)
+    return Destination(Transport.SSH, path, remote=login.user, network=way, ssh_key=key, port=port)

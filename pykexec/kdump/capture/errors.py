@@ -5,7 +5,7 @@ from __future__ import annotations
 from pykexec.errors import PykexecError
 
 
-class OutOfReach(PykexecError):
+class Unsupported(PykexecError):
     """The settings ask for something that pykdump's own capture image cannot do."""
 
     exit_code = 1

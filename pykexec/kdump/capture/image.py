@@ -14,9 +14,9 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
 from pykexec.kdump import programs as installed
-from pykexec.kdump.capture import destination, login, script_settings, watchdog
-from pykexec.kdump.capture.destination import Destination, Way
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture import destination, init_settings, login, watchdog
+from pykexec.kdump.capture.destination import Destination, Transport
+from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.modules import Index, canonical
 from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
@@ -79,10 +79,10 @@ def contents(settings: Settings, release: str) -> Contents:
     """
     refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
-    root = destination.local(settings.path) if script_settings.needs_root(settings) else None
+    root = destination.local(settings.path) if init_settings.needs_root(settings) else None
     watchdogs = watchdog.running()
     host = _host(settings, to)
-    text = script_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
+    text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
     programs = _programs(settings, [each for each in (to, root) if each])
     entries = [
         Entry("/init", INIT, 0o755),
@@ -100,7 +100,7 @@ def contents(settings: Settings, release: str) -> Contents:
 
 
 def refuse_what_cannot_be(settings: Settings) -> None:
-    """Raises OutOfReach for settings that such an image cannot follow on any machine."""
+    """Raises Unsupported for settings that such an image cannot follow on any machine."""
     unfit = {
         "fence_kdump_nodes": bool(settings.fence_nodes),
         "kdump_emergency": bool(settings.hooks.emergency),
@@ -108,7 +108,7 @@ def refuse_what_cannot_be(settings: Settings) -> None:
     }
     for name, wanted in unfit.items():
         if wanted:
-            raise OutOfReach(name)
+            raise Unsupported(name)
 
 
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
@@ -149,7 +149,7 @@ _ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
 def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
     """Programs by path in the image, with the interpreters of scripts. Raises FileError."""
     wanted: dict[str, Path] = {}
-    ssh = any(to.way is Way.SSH for to in destinations)
+    ssh = any(to.way is Transport.SSH for to in destinations)
     assemblers = [layer.kind for to in destinations for layer in to.stack.layers]
     for name in program_names(settings, ssh=ssh, assemblers=assemblers):
         if name == "busybox":
@@ -215,7 +215,7 @@ def _libraries(programs: dict[str, Path], *, threads: bool) -> Sequence[Path]:
 
 
 def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
-    if to.way is not Way.SSH:
+    if to.way is not Transport.SSH:
         return
     key = Path(to.ssh_key)
     known = [Path(each) for each in login.KNOWN_HOSTS if Path(each).is_file()]
@@ -277,7 +277,7 @@ def _wanted_modules(
             kind = each.superblock.type
             # ext4's driver does ext2 and ext3, too.
             wanted.append("ext4" if kind in ("ext2", "ext3") and not index.has(kind) else kind)
-        if each.way is Way.NFS:
+        if each.way is Transport.NFS:
             wanted.append(_NFS_MODULES[0])
             optional += _NFS_MODULES[1:]
     return [*wanted, *settings.extra_modules], optional

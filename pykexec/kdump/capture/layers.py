@@ -11,7 +11,7 @@ from typing import TypeVar
 from pykexec import children
 from pykexec.children import ChildError
 from pykexec.errors import FileError
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.errors import Unsupported
 
 # drivers/md: what a volume may be besides linear and striped, which dm-mod has itself.
 _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
@@ -50,7 +50,7 @@ NOTHING = Stack()
 
 
 def below(folder: Path) -> Stack:
-    """What a block device in sysfs is made of. Raises OutOfReach for what is neither LVM nor RAID."""
+    """What a block device in sysfs is made of. Raises Unsupported for what is neither LVM nor RAID."""
     parts = list(_walk(folder, 0))
     return Stack(
         _once(part.layers for part in parts),
@@ -68,20 +68,20 @@ def _once(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
 def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stack]:
     """From the disks up."""
     if depth > _DEPTH_MAX:
-        raise OutOfReach(f"{folder.name}: more than {_DEPTH_MAX} devices one on the other")
+        raise Unsupported(f"{folder.name}: more than {_DEPTH_MAX} devices one on the other")
     # A partition of an array has what the array has.
     base = folder.parent if (folder / "partition").exists() else folder
     volume, array = (base / "dm").is_dir(), (base / "md").is_dir()
     if not volume and not array:
         if "/virtual/" in f"{base}/" and not base.name.startswith("nvme"):
-            raise OutOfReach(f"finding {base.name} again, which is on no bus")
+            raise Unsupported(f"finding {base.name} again, which is on no bus")
         yield Stack(disks=(folder,))
         return
     for slave in sorted((base / "slaves").glob("*")):
         yield from _walk(slave.resolve(), depth + 1, in_volume=volume)
     if array:
         if attribute(base / "md/metadata_version").startswith("external:"):  # mdmon(8)
-            raise OutOfReach(
+            raise Unsupported(
                 f"putting together {base.name}, whose metadata (IMSM, DDF) a daemon writes",
                 instead="name another file system as target",
             )
@@ -90,7 +90,7 @@ def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stac
         return
     kind = attribute(base / "dm/uuid").partition("-")[0]
     if kind != "LVM":
-        raise OutOfReach(
+        raise Unsupported(
             f"putting together {attribute(base / 'dm/name') or base.name} ({kind or 'device mapper'})",
             instead="name another file system as target",
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pykexec.errors import PykexecError
 from pykexec.kdump.capture.blockdevice import drivers_above
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.errors import Unsupported
 
 _SIOCGIFCONF, _SIOCGIFNETMASK = 0x8912, 0x891B  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("=16sHxx4s16x")  # include/uapi/linux/if.h, with a struct sockaddr_in
@@ -45,7 +45,7 @@ def route_to(host: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) ->
     name, address = interface_with(source)
     folder = (sys / "class/net" / name).resolve()
     if not (folder / "device").exists():
-        raise OutOfReach(
+        raise Unsupported(
             f"{host} is reached through {name}, which is no card (a bridge, bond, VLAN or tunnel)"
         )
     return Network(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Action, Dialect, Settings, Target, TargetKind
-from pykexec.machine import text
+from pykexec.machine import sysfs
 from pykexec.machine.root import Root
 
 __all__ = [
@@ -87,7 +87,7 @@ def _exists(root: Root, path: str) -> bool:
 
 
 def _text(root: Root, path: str) -> str | None:
-    data = text.read(root, path)
+    data = sysfs.read(root, path)
     if data is None:
         return None
     try:

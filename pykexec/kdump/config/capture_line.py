@@ -14,7 +14,7 @@ from pykexec.errors import UsageError
 from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Dialect, Settings
 from pykexec.machine import Machine
-from pykexec.machine.text import read_text
+from pykexec.machine.sysfs import read_text
 from pykexec.parameters import name_of, parameters
 from pykexec.versions import of_release
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from pykexec import redact
 from pykexec.errors import PykexecError, printable
-from pykexec.kdump.console_log import Ending, as_object
+from pykexec.kdump.console.diagnosis import Ending, as_object
 from pykexec.kdump.doctor import (
     blocker,
     capture,
@@ -26,7 +26,7 @@ from pykexec.kdump.doctor import (
 )
 from pykexec.kdump.doctor.facts import FACTS, Facts
 from pykexec.kdump.doctor.finding import Check, Finding, Judgement, Stage, Verdict, unknown
-from pykexec.kdump.doctor.places import Places
+from pykexec.kdump.doctor.hostfiles import HostFiles
 
 __all__ = [
     "CATALOGUE",
@@ -34,7 +34,7 @@ __all__ = [
     "SCHEMA",
     "Facts",
     "Finding",
-    "Places",
+    "HostFiles",
     "Stage",
     "Verdict",
     "as_json",

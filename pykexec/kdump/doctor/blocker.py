@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pykexec.kdump.console_log import Ending
+from pykexec.kdump.console.diagnosis import Ending
 from pykexec.kdump.doctor.finding import Finding, Verdict
 
 # Each may be the cause of those behind it, which will be gone with it.

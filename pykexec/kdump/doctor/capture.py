@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from pykexec.kdump.config.capture_line import finds_boot_cpu
 from pykexec.kdump.config.settings import Dialect
-from pykexec.kdump.console_log import Stage as Reached
-from pykexec.kdump.console_log import shown
-from pykexec.kdump.console_rules import RULES
+from pykexec.kdump.console.diagnosis import Stage as Reached
+from pykexec.kdump.console.diagnosis import shown
+from pykexec.kdump.console.rules import RULES
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.parameters import name_of

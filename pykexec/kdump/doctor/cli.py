@@ -11,12 +11,13 @@ from pathlib import Path
 import click
 
 from pykexec.errors import FileError, UsageError, printable
-from pykexec.kdump import console_log, doctor
+from pykexec.kdump import doctor
+from pykexec.kdump.console import diagnosis
 from pykexec.kdump.doctor.facts import Facts
-from pykexec.kdump.doctor.places import LISTING, Listing, Places
+from pykexec.kdump.doctor.hostfiles import LISTING, HostFiles, RecordedFiles
 from pykexec.kdump.options import JSON, MACHINE, chosen
 from pykexec.machine import IDENTITY, Machine
-from pykexec.machine.text import read_object
+from pykexec.machine.sysfs import read_object
 
 
 @click.command("doctor")
@@ -41,17 +42,17 @@ def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json
     """
     if console is None:
         return _examine(snapshot, None, everything=everything, as_json=as_json)
-    ending = console_log.diagnose(log := _console(console))
+    ending = diagnosis.diagnose(log := _console(console))
     if snapshot is not None:
         return _examine(snapshot, log, everything=everything, as_json=as_json)
-    print(console_log.as_json(ending) if as_json else console_log.as_text(ending), end="")
-    saved = ending.stage is console_log.Stage.SAVED
-    nothing_told = ending.stage in (console_log.Stage.NO_CRASH, console_log.Stage.UNKNOWN)
+    print(diagnosis.as_json(ending) if as_json else diagnosis.as_text(ending), end="")
+    saved = ending.stage is diagnosis.Stage.SAVED
+    nothing_told = ending.stage in (diagnosis.Stage.NO_CRASH, diagnosis.Stage.UNKNOWN)
     return 0 if saved else 1 if nothing_told else 3
 
 
 def _examine(
-    snapshot: str | None, log: console_log.ConsoleLog | None, *, everything: bool, as_json: bool
+    snapshot: str | None, log: diagnosis.ConsoleLog | None, *, everything: bool, as_json: bool
 ) -> int:
     machine = chosen(snapshot)
     facts = Facts(machine, places=_places(snapshot, machine), console=log)
@@ -60,7 +61,7 @@ def _examine(
         print(doctor.as_json(found, ending=ending), end="")
     else:
         if ending is not None:
-            print(console_log.as_text(ending))
+            print(diagnosis.as_text(ending))
         print(doctor.as_text(found, everything=everything, ending=ending), end="")
     return doctor.exit_code(found)
 
@@ -97,26 +98,26 @@ def _snapshot(file: str | None, only_list: bool) -> int:
 COMMANDS = (_doctor, _snapshot)
 
 
-def _places(snapshot: str | None, machine: Machine) -> Places:
+def _places(snapshot: str | None, machine: Machine) -> HostFiles:
     if snapshot is None:
-        return Places("/")
+        return HostFiles("/")
     listing = read_object(machine.root, LISTING)
     if listing is not None:
-        return Listing(listing)
+        return RecordedFiles(listing)
     # A folder is a whole system's, or an unpacked snapshot.
     is_system = Path(snapshot).is_dir() and not Path(snapshot, IDENTITY).exists()
-    return Places(snapshot if is_system else None)
+    return HostFiles(snapshot if is_system else None)
 
 
-def _console(path: str) -> console_log.ConsoleLog:
+def _console(path: str) -> diagnosis.ConsoleLog:
     try:
         if path == "-":
-            return console_log.parse(*console_log.tail(sys.stdin.buffer))
+            return diagnosis.parse(*diagnosis.tail(sys.stdin.buffer))
         with Path(path).open("rb") as file:
             if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
                 raise UsageError(
                     f"{path} is a device, which has no end", hint="capture what it says in a file"
                 )
-            return console_log.parse(*console_log.tail(file))
+            return diagnosis.parse(*diagnosis.tail(file))
     except OSError as error:
         raise FileError(f"cannot read the console log {path}: {error.strerror}") from error

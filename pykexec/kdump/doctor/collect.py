@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pykexec.kdump import doctor
 from pykexec.kdump.doctor import redaction
 from pykexec.kdump.doctor.facts import FACTS, LOG, Facts
-from pykexec.kdump.doctor.places import LISTING, Recorder
+from pykexec.kdump.doctor.hostfiles import LISTING, RecordingFiles
 from pykexec.machine import Machine
 from pykexec.machine.snapshot import Reader
-from pykexec.machine.text import LOG_MAX
+from pykexec.machine.sysfs import LOG_MAX
 
 
 def contents(machine: Machine, top: str | os.PathLike[str] = "/") -> Iterator[tuple[str, bytes]]:
@@ -19,7 +19,7 @@ def contents(machine: Machine, top: str | os.PathLike[str] = "/") -> Iterator[tu
 
     `top` is the machine's root folder. Raises MachineError, in the end, for what may not be read.
     """
-    places = Recorder(top)
+    places = RecordingFiles(top)
     facts = Facts(machine, places=places)
     doctor.diagnose(facts)
     yield LISTING, redaction.fact(LISTING, places.as_json().encode())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from pykexec.kdump import crashkernel, programs
-from pykexec.kdump.crashkernel import Clause
+from pykexec.kdump import programs
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command, run, write
+from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation.crashkernel import Clause
 
 START = run("pykdump", "start")
 REBOOT = run("reboot")

@@ -13,20 +13,21 @@ from pykexec.arch import find
 from pykexec.booting.kernel import release_of
 from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
-from pykexec.kdump import config, crashkernel, kerneltraits, sizing
+from pykexec.kdump import config
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.capture_line import CaptureLine
 from pykexec.kdump.config.settings import KernelChoice, Settings
-from pykexec.kdump.console_log import ConsoleLog, Ending, diagnose
+from pykexec.kdump.console.diagnosis import ConsoleLog, Ending, diagnose
+from pykexec.kdump.doctor.hostfiles import HostFiles
 from pykexec.kdump.doctor.kernel_log import read_kernel_log
-from pykexec.kdump.doctor.places import Places
-from pykexec.kdump.estimate import Estimate, estimate
 from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.mounts import innermost, unescaped
+from pykexec.kdump.reservation import crashkernel, kerneltraits, sizing
+from pykexec.kdump.reservation.estimate import Estimate, estimate
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
-from pykexec.machine.text import FILE_MAX, LOG_MAX, read_end, read_number, read_text
+from pykexec.machine.sysfs import FILE_MAX, LOG_MAX, read_end, read_number, read_text
 from pykexec.parameters import parameters
 from pykexec.remembered import remembered
 from pykexec.versions import of_release
@@ -115,13 +116,13 @@ class Facts:
         self,
         machine: Machine,
         *,
-        places: Places | None = None,
+        places: HostFiles | None = None,
         console: ConsoleLog | None = None,
         log: str | None = None,
     ) -> None:
         """`console` is the log of a crash, `log` the running kernel's, where it is not in the snapshot."""
         self.machine = machine
-        self.places = places or Places("/" if machine.is_live else None)
+        self.places = places or HostFiles("/" if machine.is_live else None)
         self.console = console
         self._log = log
 

@@ -11,7 +11,6 @@ from pykexec.errors import FileError, ImageError, PykexecError
 from pykexec.formats import identify as formats
 from pykexec.formats import unwrap
 from pykexec.kdump.config.settings import Dialect, TargetKind
-from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
@@ -19,7 +18,8 @@ from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, un
 from pykexec.kdump.doctor.reservation import more
 from pykexec.kdump.doctor.shell import run
 from pykexec.kdump.files import STATE
-from pykexec.kdump.sizing import kernel_memory
+from pykexec.kdump.reservation.crashkernel import size_text
+from pykexec.kdump.reservation.sizing import kernel_memory
 from pykexec.memory import MIB, align_up
 
 _FILES_UNKNOWN = "the kernel or the initramfs to be loaded is not known"

@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 
 from pykexec.errors import PykexecError
-from pykexec.kdump.crashkernel import size_text
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.doctor.load import encrypted_target, key_is_handed_over, not_encrypted
 from pykexec.kdump.doctor.reservation import with_low
-from pykexec.kdump.sizing import unpacked
+from pykexec.kdump.reservation.crashkernel import size_text
+from pykexec.kdump.reservation.sizing import unpacked
 from pykexec.memory import GIB, MIB
 from pykexec.parameters import name_of
 

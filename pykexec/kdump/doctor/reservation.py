@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from pykexec.crash import cma_ranges
 from pykexec.errors import PykexecError
-from pykexec.kdump import crashkernel
-from pykexec.kdump.crashkernel import Clause, Form, size_text
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command
-from pykexec.kdump.estimate import FEDORA, FEDORA_64K, FEDORA_SME
-from pykexec.kdump.sizing import MLX5, SMMU_64K
+from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation.crashkernel import Clause, Form, size_text
+from pykexec.kdump.reservation.estimate import FEDORA, FEDORA_64K, FEDORA_SME
+from pykexec.kdump.reservation.sizing import MLX5, SMMU_64K
 from pykexec.memory import GIB, KIB, MIB, Range
 
 

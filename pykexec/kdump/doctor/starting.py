@@ -9,7 +9,7 @@ from functools import partial
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import programs
 from pykexec.kdump.capture import contents, destination, image
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.config.settings import Settings, TargetKind
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
@@ -115,7 +115,7 @@ def target_mount(facts: Facts, settings: Settings) -> Mount | None:
 
 
 def _require_mountable(facts: Facts, settings: Settings) -> None:
-    """Raises OutOfReach for a target whose file system our own image cannot mount."""
+    """Raises Unsupported for a target whose file system our own image cannot mount."""
     mount = target_mount(facts, settings)
     kind = settings.target.kind
     if kind is TargetKind.LOCAL and mount is not None:
@@ -123,7 +123,7 @@ def _require_mountable(facts: Facts, settings: Settings) -> None:
     if kind is TargetKind.FILESYSTEM:
         destination.require_type(settings.target.filesystem)
     if mount is not None and mount.type == "btrfs" and (devices := _btrfs_devices(facts, mount)) > 1:
-        raise OutOfReach(f"finding all {devices} devices of the btrfs on {mount.source}")
+        raise Unsupported(f"finding all {devices} devices of the btrfs on {mount.source}")
 
 
 def _btrfs_devices(facts: Facts, mount: Mount) -> int:
@@ -156,7 +156,7 @@ def file_system(facts: Facts) -> Judgement:
         # What else it says than that it is out of reach (V4) may be so only for who looks now.
         if facts.machine.is_live and os.geteuid() == 0:
             return fine(str(destination.resolve(settings)))
-    except OutOfReach as error:
+    except Unsupported as error:
         hopeless = mount is not None and (mount.type in _NOWHERE or mount.type.startswith("fuse"))
         if not image_is_ours(facts) and not hopeless:
             return unknown(f"what another's capture image can do is not known, but {error.what}")

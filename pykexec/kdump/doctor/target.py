@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pykexec.errors import FileError
 from pykexec.kdump.capture import login
 from pykexec.kdump.config.settings import Action, Target, TargetKind
-from pykexec.kdump.console_log import Stage as Reached
-from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.console.diagnosis import Stage as Reached
 from pykexec.kdump.doctor import commands, starting
 from pykexec.kdump.doctor.capture import ended_with, seen
 from pykexec.kdump.doctor.facts import Facts, Mount
@@ -17,6 +16,7 @@ from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown,
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command, is_operand, run
 from pykexec.kdump.doctor.tools import makedumpfile_fit
 from pykexec.kdump.dumpsize import expected_size
+from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.memory import GIB, MIB
 
 

@@ -20,7 +20,7 @@ from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
-from pykexec.machine.text import read_number
+from pykexec.machine.sysfs import read_number
 from pykexec.plan import FileLoadPlan, LoadPlan, Request
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose

@@ -21,7 +21,7 @@ from pykexec.kdump.service.dumps import Dump
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.trial import Outcome
 from pykexec.machine import Machine
-from pykexec.machine.text import read_text
+from pykexec.machine.sysfs import read_text
 from pykexec.memory import MIB
 from pykexec.purpose import Purpose
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pykexec import cli, explain, fileload, loader, optionparser, privilege, report, syscalls
+from pykexec import cli, explain, kexec_file, loader, optionparser, privilege, report, syscalls
 from pykexec.errors import (
     FileLoadUnavailable,
     ImageError,
@@ -592,13 +592,13 @@ def test_kernels_that_know_no_executable_bit_of_files_in_memory(monkeypatch: pyt
         return create(name, flags)
 
     monkeypatch.setattr(os, "memfd_create", old)
-    descriptor = fileload._descriptor(FileData.from_bytes("kernel", KERNEL), "kernel")
+    descriptor = kexec_file._descriptor(FileData.from_bytes("kernel", KERNEL), "kernel")
     assert asked == [0x8, 0]
     assert os.pread(descriptor.number, 1 << 20, 0) == KERNEL
 
 
 def test_the_sealed_file_cannot_be_changed(tmp_path: Path) -> None:
-    descriptor = fileload._descriptor(FileData.from_bytes("kernel", KERNEL), "kernel")
+    descriptor = kexec_file._descriptor(FileData.from_bytes("kernel", KERNEL), "kernel")
     with pytest.raises(PermissionError):
         os.write(descriptor.number, b"x")
 
@@ -673,7 +673,7 @@ def test_options_and_requests_agree_on_what_a_file_load_takes(tmp_path: Path) ->
         purpose = [] if words[0].startswith("--load") else purposes
         options = optionparser.parse([*purpose, *words, *kernel])
         assert cli.system_call_of(options) == "load"
-        found = fileload.unfit(cli.request_of(options, cli.resolve(options).purpose, machine))
+        found = kexec_file.unfit(cli.request_of(options, cli.resolve(options).purpose, machine))
         assert found, argv
         fields |= {*found}
     assert fields == BY_REQUEST

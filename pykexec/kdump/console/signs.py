@@ -2,7 +2,7 @@
 
 They are regular expressions, searched in one line each. The wordings are those of the kernel (with the file
 they come from), of makedumpfile, systemd, dracut, initramfs-tools, mkinitcpio and the kdump scripts of the
-distributions. What they lead to is in `console_rules`.
+distributions. What they lead to is in `rules`.
 """
 
 from __future__ import annotations

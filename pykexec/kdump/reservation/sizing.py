@@ -11,11 +11,11 @@ from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
-from pykexec.kdump import crashkernel
-from pykexec.kdump.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked
-from pykexec.kdump.kerneltraits import KernelTraits, traits
+from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked
+from pykexec.kdump.reservation.kerneltraits import KernelTraits, traits
 from pykexec.machine import Machine
-from pykexec.machine.text import read_text
+from pykexec.machine.sysfs import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
 from pykexec.parameters import name_of, parameters
 from pykexec.versions import of_release

@@ -12,7 +12,7 @@ from pykexec.errors import FileError
 from pykexec.files import FileData
 
 LISTING = "pykdump-places.json"
-"""Where a snapshot has a `Recorder`'s answers."""
+"""Where a snapshot has a `RecordingFiles`'s answers."""
 
 
 def descriptors(proc: Path) -> Iterator[Path]:
@@ -24,7 +24,7 @@ def descriptors(proc: Path) -> Iterator[Path]:
             continue
 
 
-class Places:
+class HostFiles:
     """Files by absolute path, below a root; of a snapshot, which has none of them, nothing is known."""
 
     def __init__(self, top: str | os.PathLike[str] | None) -> None:
@@ -106,7 +106,7 @@ class Places:
         return (self._top or Path("/")) / path.lstrip("/")
 
 
-class Recorder(Places):
+class RecordingFiles(HostFiles):
     """Remembers what it was asked, and what it answered, for a snapshot."""
 
     def __init__(self, top: str | os.PathLike[str]) -> None:
@@ -133,8 +133,8 @@ class Recorder(Places):
         )
 
 
-class Listing(Places):
-    """What a `Recorder` remembered; of other files nothing is there."""
+class RecordedFiles(HostFiles):
+    """What a `RecordingFiles` remembered; of other files nothing is there."""
 
     def __init__(self, content: Mapping[str, object]) -> None:
         """Raises FileError for an object that is none of a recorder's."""

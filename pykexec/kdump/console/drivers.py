@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pykexec.kdump import console_signs as signs
-from pykexec.kdump.console_lines import Line
+from pykexec.kdump.console import signs as signs
+from pykexec.kdump.console.lines import Line
 
 _MODULE = re.compile(signs.MODULE)
 _PLACE = re.compile(signs.PLACE)
@@ -104,7 +104,7 @@ def listed(troubles: Iterable[Trouble]) -> str:
 
 
 def keep_out(modules: Sequence[str]) -> str:
-    """How to keep modules out of the capture kernel; `console_signs` takes plain names only."""
+    """How to keep modules out of the capture kernel; `signs` takes plain names only."""
     return (
         f"where the dump does not need {' or '.join(modules)}, keep it out: append"
         f" modprobe.blacklist={','.join(modules)} (KDUMP_COMMANDLINE_APPEND, KDUMP_CMDLINE_APPEND), or"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pykexec.errors import PykexecError
 from pykexec.kdump.capture import login
 from pykexec.kdump.capture.blockdevice import UUID_AT
-from pykexec.kdump.capture.destination import Destination, Way
-from pykexec.kdump.capture.errors import OutOfReach
+from pykexec.kdump.capture.destination import Destination, Transport
+from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
 from pykexec.kdump.config.targets import FileName
@@ -76,9 +76,9 @@ def _function(name: str, values: dict[str, str]) -> Iterator[str]:
 def _target(to: Destination) -> dict[str, str]:
     device, superblock, network = to.device, to.superblock, to.network
     # Nothing is written to a whole file system by its place, nor to a bare device by its content.
-    bare = device if to.way is Way.RAW else None
+    bare = device if to.way is Transport.RAW else None
     # Where a file system and its clone are there, it is the one at that place.
-    single = device if to.way is Way.DISK and not to.stack.layers else None
+    single = device if to.way is Transport.DISK and not to.stack.layers else None
     return {
         "WAY": to.way.value,
         "FOLDER": to.folder,
@@ -116,7 +116,7 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "KNOWN_TO_FIT": str(int(_is_trusted(settings.collector))),
         "FREE_KIB": str(settings.free_space // KIB),
         "KEEP_OLD": _old_dumps(settings),
-        "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way is Way.SSH else "",
+        "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way is Transport.SSH else "",
     }
 
 
@@ -143,8 +143,8 @@ def _old_dumps(settings: Settings) -> str:
     return str(max(kept - 1 if settings.dialect is Dialect.DEBIAN else kept, 0))
 
 
-def _streams(collector: Collector, way: Way) -> bool:
-    return way in (Way.RAW, Way.SSH) or bool(collector.compress_with)
+def _streams(collector: Collector, way: Transport) -> bool:
+    return way in (Transport.RAW, Transport.SSH) or bool(collector.compress_with)
 
 
 def _is_makedumpfile(collector: Collector) -> bool:
@@ -156,14 +156,14 @@ def _is_trusted(collector: Collector) -> bool:
     return collector.is_known_to_fit or not _is_makedumpfile(collector)
 
 
-def _file_name(collector: Collector, way: Way) -> str:
+def _file_name(collector: Collector, way: Transport) -> str:
     flat = ".flat" if _streams(collector, way) and _is_makedumpfile(collector) else ""
     return f"vmcore{flat}{_SUFFIXES.get(collector.compress_with, '')}"
 
 
-def _collect(collector: Collector, way: Way) -> Iterator[str]:
+def _collect(collector: Collector, way: Transport) -> Iterator[str]:
     if collector.command:
-        raise OutOfReach("running KDUMP_TRANSFER's own command", instead="leave KDUMP_TRANSFER empty")
+        raise Unsupported("running KDUMP_TRANSFER's own command", instead="leave KDUMP_TRANSFER empty")
     # In the image programs are on the path, wherever they lie here.
     words = [collector.program.rpartition("/")[2], *collector.words[1:]]
     copies = words[0] in ("cp", "scp", "dd", "cat")

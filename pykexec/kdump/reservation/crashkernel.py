@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pykexec.errors import PykexecError
-from pykexec.kdump.kerneltraits import CMA_SINCE, KernelTraits
+from pykexec.kdump.reservation.kerneltraits import CMA_SINCE, KernelTraits
 from pykexec.memory import GIB, MIB, Range, align_up
 
 PARAMETER = "crashkernel="

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec import checks, cli, initramfs, loader, optionparser, options, report, sources, syscalls
+from pykexec import checks, cli, initramfs, loader, optionparser, options, report, resolve, syscalls
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import FileError, ImageError, MachineError, PykexecError, UsageError
 from pykexec.files import FileData
@@ -92,7 +92,7 @@ def request_for(path: Path | None, **settings: Any) -> Request:
 
 
 def resolved(machine: Machine, path: Path | None, **settings: Any) -> Request:
-    return sources.resolve(machine, request_for(path, **settings))
+    return resolve.resolve(machine, request_for(path, **settings))
 
 
 def as_told(machine: Machine, *argv: str | Path) -> LoadPlan | FileLoadPlan:
@@ -202,7 +202,7 @@ def test_what_is_taken_out_is_given_to_the_kernel_in_memory(
 def test_the_users_own_files_stay_themselves(written: Written) -> None:
     kernel, initrd = written("vmlinuz", KERNEL), written("initrd", b"\x1f\x8b\x08")
     entered = request_for(kernel, initrd=initrd)
-    found = sources.resolve(snapshot(X86_64), entered)
+    found = resolve.resolve(snapshot(X86_64), entered)
     assert found.kernel.descriptor is entered.kernel.descriptor
     assert found.initrd is not None
     assert entered.initrd is not None
@@ -767,7 +767,7 @@ def test_a_multiboot_kernel_takes_no_initrd(tmp_path: Path) -> None:
     machine = unpacked(X86_64, tmp_path / "root", EFI)
     header = struct.pack("<III", 0x1BADB002, 0, -0x1BADB002 & 0xFFFFFFFF)
     request = Request(FileData.from_bytes("multiboot", header + bytes(4000)))
-    assert sources.resolve(machine, request).initrd is None
+    assert resolve.resolve(machine, request).initrd is None
 
 
 # Looked at before a load

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import BinaryIO
 
-from pykexec.kdump import console_signs as signs
+from pykexec.kdump.console import signs as signs
 
 _LINE_MAX = 2000
 

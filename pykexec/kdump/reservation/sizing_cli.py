@@ -7,8 +7,8 @@ import click
 from pykexec import writing
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
-from pykexec.kdump import crashkernel, estimate, resize, sizing
 from pykexec.kdump.options import JSON, MACHINE, chosen
+from pykexec.kdump.reservation import crashkernel, estimate, resize, sizing
 from pykexec.machine import Machine
 
 

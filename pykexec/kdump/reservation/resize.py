@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pykexec.errors import UsageError
-from pykexec.kdump.crashkernel import size_text
+from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.machine import Machine
 from pykexec.memory import MIB, Range, align_down, align_up
 

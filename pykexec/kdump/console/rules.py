@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from pykexec.kdump.console_signs import LOCKUP, OOPS, PANIC, UNSUPPORTED, USERLAND, WRITING
+from pykexec.kdump.console.signs import LOCKUP, OOPS, PANIC, UNSUPPORTED, USERLAND, WRITING
 
 PANIC_WITHOUT_MEMORY = r"Kernel panic - not syncing: .*[Ff]ailed to allocate .*bytes"
 
@@ -40,7 +40,7 @@ class Blame(enum.Enum):
     TRACE = enum.auto()
     """In what the kernel says of its registers and its stack."""
     DRIVERS = enum.auto()
-    """In what drivers say of their devices (`console_signs.DRIVERS`)."""
+    """In what drivers say of their devices (`signs.DRIVERS`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pykexec.errors import UsageError
-from pykexec.kdump import crashkernel
-from pykexec.kdump.crashkernel import size_text
-from pykexec.kdump.kerneltraits import traits
+from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation.crashkernel import size_text
+from pykexec.kdump.reservation.kerneltraits import traits
 from pykexec.memory import KIB, MIB, align_up
 
 SCHEMA = 1

@@ -1,7 +1,7 @@
 """Where a capture stopped, read from the console's log of a machine that crashed.
 
 Such a log may begin anywhere, hold several boots, and be cut or garbled by the crash. The last crash counts.
-What its lines mean is in `console_rules`, the wordings are in `console_signs`.
+What its lines mean is in `rules`, the wordings are in `signs`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pykexec.kdump import console_drivers as drivers
-from pykexec.kdump import console_signs as signs
-from pykexec.kdump.console_lines import ConsoleLog, Line, parse, tail
-from pykexec.kdump.console_rules import NEWER_MAKEDUMPFILE, RULES, Blame, Rule, Stage
+from pykexec.kdump.console import drivers as drivers
+from pykexec.kdump.console import signs as signs
+from pykexec.kdump.console.lines import ConsoleLog, Line, parse, tail
+from pykexec.kdump.console.rules import NEWER_MAKEDUMPFILE, RULES, Blame, Rule, Stage
 
 __all__ = [
     "SCHEMA",
