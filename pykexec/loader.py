@@ -1,6 +1,6 @@
 """The main path: a request becomes a plan, a plan is loaded; what is loaded can be unloaded.
 
-What a function needs, it imports: unloading shall not wait for all that planning needs.
+Functions import what they need, so that unloading does not pay for the planner.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ def plan_load(machine: Machine, request: Request) -> LoadPlan:
     return _plan_load(machine, _resolved(machine, request))
 
 
-def plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
-    """Decide what to ask of kexec_file_load(2), which does the rest itself.
+def load(plan: FileLoadPlan | LoadPlan, machine: Machine) -> None:
+    """Hand the plan to the running kernel by the system call that it is for.
 
-    Raises PykexecError when the request cannot be fulfilled that way.
+    Raises SystemCallError, which says why; FileLoadUnavailable where kexec_load(2) may do what
+    kexec_file_load(2) did not. A kernel loaded before for a boot then stays loaded; one for a crash may be
+    gone: the running kernel frees it before it looks at the segments. Raises PykexecError where one of the
+    plan's files has changed meanwhile.
     """
-    return _plan_file_load(machine, _resolved(machine, request))
+    from pykexec.plan import LoadPlan
+
+    if isinstance(plan, LoadPlan):
+        _load_segments(plan, machine)
+    else:
+        _load_files(plan, machine)
+    _require_unchanged(plan, machine)
 
 
-def load(plan: LoadPlan, machine: Machine) -> None:
-    """Hand the plan to the running kernel with kexec_load(2); it replaces what was loaded for that purpose.
-
-    Raises SystemCallError, which says why. A kernel loaded before for a boot then stays loaded; one for a
-    crash may be gone: the running kernel frees it before it looks at the segments. Raises PykexecError where
-    a file of the plan has changed meanwhile.
-    """
+def _load_segments(plan: LoadPlan, machine: Machine) -> None:
     from pykexec import syscalls
 
     log.debug("kexec_load: entry = %#x flags = %#x", plan.entry, plan.flags)
@@ -53,11 +56,24 @@ def load(plan: LoadPlan, machine: Machine) -> None:
 
         _tell_segments(plan)
         raise explain.explain_load_failure(error.errno or 0, plan, machine) from error
-    _require_unchanged(plan, machine)
+
+
+def _load_files(plan: FileLoadPlan, machine: Machine) -> None:
+    from pykexec import kexec_file
+
+    try:
+        kexec_file.load(plan)
+    except OSError as error:
+        from pykexec import explain
+
+        raise explain.explain_file_load_failure(error.errno or 0, plan, machine) from error
 
 
 def _require_unchanged(plan: FileLoadPlan | LoadPlan, machine: Machine) -> None:
-    """A file that was written anew meanwhile was loaded half old and half new: purgatory would refuse it."""
+    """Unload what was made of a file that was written anew meanwhile: half old, half new.
+
+    Purgatory would refuse to start it. Raises PykexecError, where there is such a file.
+    """
     for file in plan.files:
         if not file.has_changed:
             continue
@@ -71,7 +87,7 @@ def _require_unchanged(plan: FileLoadPlan | LoadPlan, machine: Machine) -> None:
 
 
 def _tell_segments(plan: LoadPlan) -> None:
-    """As the C tool does after a refusal."""
+    """Tell each segment, as the C tool does after a refusal."""
     log.debug("entry       = %#x flags = %#x", plan.entry, plan.flags)
     log.debug("nr_segments = %d", len(plan.segments))
     for index, segment in enumerate(plan.segments):
@@ -79,23 +95,6 @@ def _tell_segments(plan: LoadPlan) -> None:
         log.debug("segment[%d].bufsz = %#x", index, segment.data.nbytes)
         log.debug("segment[%d].mem   = %#x", index, segment.address)
         log.debug("segment[%d].memsz = %#x", index, segment.memsz)
-
-
-def file_load(plan: FileLoadPlan, machine: Machine) -> None:
-    """Hand the plan to the running kernel with kexec_file_load(2).
-
-    Raises FileLoadUnavailable where kexec_load(2) may do it, and SystemCallError where that would be wrong
-    or of no use (a signature that is refused stays refused). What then stays loaded is as with `load`.
-    """
-    from pykexec import kexec_file
-
-    try:
-        kexec_file.load(plan)
-    except OSError as error:
-        from pykexec import explain
-
-        raise explain.explain_file_load_failure(error.errno or 0, plan, machine) from error
-    _require_unchanged(plan, machine)
 
 
 def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileLoadPlan | LoadPlan:
@@ -128,7 +127,10 @@ def plan(machine: Machine, request: Request, system_call: str = "auto") -> FileL
 
 
 def _first_try(machine: Machine, request: Request, system_call: str) -> FileLoadPlan | None:
-    """The plan for kexec_file_load(2), None where kexec_load(2) is called at once. Raises PykexecError."""
+    """Return the plan for kexec_file_load(2); None where kexec_load(2) is called at once.
+
+    Raises PykexecError.
+    """
     from pykexec import kexec_file
 
     if system_call == "load":
@@ -151,7 +153,7 @@ def load_request(
     system_call: str = "auto",
     announce: Callable[[FileLoadPlan | LoadPlan], None] | None = None,
 ) -> FileLoadPlan | LoadPlan:
-    """Plan and load in one go; the plan that was used, which `announce` sees before it is loaded.
+    """Plan and load in one go. Return the plan that was used, which `announce` sees before it is loaded.
 
     `system_call` is "file" (kexec_file_load), "load" (kexec_load) or "auto": the second where the first
     cannot. Raises PykexecError.
@@ -174,7 +176,7 @@ def _load_resolved(
     if files is not None:
         announce(files)
         try:
-            file_load(files, machine)
+            load(files, machine)
             return files
         except FileLoadUnavailable as error:
             if system_call == "file" or _file_load_only(machine, request):
@@ -187,7 +189,7 @@ def _load_resolved(
 
 
 def _resolved(machine: Machine, request: Request) -> Request:
-    """What the loaders take, with what is to be said of it."""
+    """Return the request as the loaders take it: plain files, and what is to be said of them."""
     if request.jump_back is not None:  # which takes no files
         return request
     from pykexec import checks
@@ -207,7 +209,7 @@ def _resolved(machine: Machine, request: Request) -> Request:
 def _plan_load(
     machine: Machine, request: Request, *, tried_first: str | None = None, says_losses: bool = True
 ) -> LoadPlan:
-    """The plan for kexec_load(2); it warns of what that loses, or has it in `losses`."""
+    """Return the plan for kexec_load(2); it warns of what that loses, or has it in `losses`."""
     from pykexec.booting import part
 
     _keep_handover(machine, request.purpose)
@@ -237,7 +239,7 @@ def _plan_load(
 
 
 def _room_for(request: Request, missing: int) -> str:
-    """What to do about a segment that found no place."""
+    """Return what to do about a segment that found no place."""
     from pykexec.plan import ADDRESS_SPACE
 
     small = f"{missing:#x} bytes too small" if missing else "too small as it is divided"
@@ -246,12 +248,6 @@ def _room_for(request: Request, missing: int) -> str:
     if request.purpose is Purpose.CRASH:
         return f"the reservation is {small}; raise crashkernel=, or take a smaller initrd"
     return f"the largest piece of free memory is {small}; take a smaller initrd, or try -s"
-
-
-def _plan_file_load(machine: Machine, request: Request) -> FileLoadPlan:
-    from pykexec import kexec_file
-
-    return kexec_file.plan(machine, request)
 
 
 def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> None:
@@ -278,18 +274,18 @@ def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> 
 
 
 def status(purpose: Purpose, machine: Machine) -> bool | None:
-    """Whether a kernel is loaded for that purpose; None when the running kernel does not say."""
+    """Return whether a kernel is loaded for that purpose; None when the running kernel does not say."""
     state = machine.kexec_state
     return state.crash_loaded if purpose is Purpose.CRASH else state.loaded
 
 
 def hands_over(machine: Machine, purpose: Purpose) -> bool:
-    """Whether the running kernel keeps state for the next one (KHO), which kexec_load(2) would drop."""
+    """Return whether the running kernel keeps state for the next one (KHO): kexec_load(2) would drop it."""
     return purpose is Purpose.BOOT and machine.hands_over
 
 
 def _file_load_only(machine: Machine, request: Request) -> bool:
-    """Whether kexec_load(2) would lose something that was asked for."""
+    """Return whether kexec_load(2) would lose something that was asked for."""
     from pykexec import arch
 
     forced = request.force_dtb and "force_dtb" not in arch.for_machine(machine).honours
@@ -306,7 +302,7 @@ def _keep_handover(machine: Machine, purpose: Purpose) -> None:
 
 
 def _check(plan: LoadPlan, machine: Machine) -> None:
-    """Raises PlacementError for what the running kernel would refuse."""
+    """Refuse what the running kernel would refuse. Raises PlacementError."""
     from pykexec import arch
     from pykexec.booting import segmentcheck
 

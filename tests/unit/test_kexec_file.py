@@ -103,7 +103,7 @@ def request_for(folder: Path, content: bytes = KERNEL, **settings: Any) -> Reque
 def test_the_kernel_gets_the_users_own_file(tmp_path: Path, kernel: FakeKernel, machine: Machine) -> None:
     (tmp_path / "initrd").write_bytes(b"070701")
     request = request_for(tmp_path, initrd=tmp_path / "initrd")
-    loader.file_load(loader.plan_file_load(machine, request), machine)
+    loader.load(loader.plan(machine, request, "file"), machine)
     status = (tmp_path / "vmlinuz").stat()
     assert kernel.inode == (status.st_dev, status.st_ino)
     assert (kernel.kernel, kernel.initrd, kernel.line) == (KERNEL, b"070701", b"a b\0")
@@ -114,7 +114,7 @@ def test_what_is_compressed_becomes_a_sealed_file_in_memory(
     tmp_path: Path, kernel: FakeKernel, machine: Machine
 ) -> None:
     request = request_for(tmp_path, gzip.compress(KERNEL, mtime=0), append=None)
-    loader.file_load(loader.plan_file_load(machine, request), machine)
+    loader.load(loader.plan(machine, request, "file"), machine)
     assert kernel.kernel == KERNEL
     assert kernel.line == b"\0"
 
@@ -192,7 +192,7 @@ FLAGS = [
 def test_flags(
     tmp_path: Path, kernel: FakeKernel, machine: Machine, settings: dict[str, Any], flags: int
 ) -> None:
-    loader.file_load(loader.plan_file_load(machine, request_for(tmp_path, **settings)), machine)
+    loader.load(loader.plan(machine, request_for(tmp_path, **settings), "file"), machine)
     assert kernel.flags == [flags]
 
 
@@ -242,7 +242,7 @@ def test_too_small_a_reservation_says_by_how_much(tmp_path: Path, machine: Machi
     big = FileData.from_bytes("initrd", memoryview(bytes(region.size + 0x123456)))
     request = replace(request_for(tmp_path, purpose=Purpose.CRASH), initrd=big)
     error = explain.explain_file_load_failure(
-        errno.EADDRNOTAVAIL, loader.plan_file_load(machine, request), machine
+        errno.EADDRNOTAVAIL, kexec_file.plan(machine, request), machine
     )
     assert f"{0x123456 + len(KERNEL):#x} more than the reservation" in str(error)
 
@@ -305,7 +305,7 @@ def test_what_it_cannot_be_told_is_refused(
     tmp_path: Path, machine: Machine, settings: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError, match=f"cannot honour: {next(iter(settings))}"):
-        loader.plan_file_load(machine, request_for(tmp_path, **settings))
+        loader.plan(machine, request_for(tmp_path, **settings), "file")
 
 
 @pytest.mark.parametrize("settings", UNFIT)
@@ -631,7 +631,7 @@ def test_core_headers_that_nobody_updates() -> None:
         request = Request(FileData.from_bytes("K", KERNEL), Purpose.CRASH, hotplug=hotplug)
         expected = pytest.raises(PykexecError, match="--hotplug: the running kernel updates no core headers")
         with expected if hotplug else nullcontext():
-            loader.plan_file_load(machine, request)
+            loader.plan(machine, request, "file")
 
 
 BY_OPTION = {

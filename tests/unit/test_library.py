@@ -15,7 +15,7 @@ from pykexec import syscalls
 from pykexec.errors import PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.initramfs import Addition
-from pykexec.loader import plan_file_load, plan_load
+from pykexec.loader import plan, plan_load
 from pykexec.machine import Machine
 from pykexec.memory import Range
 from pykexec.plan import Console, Module, Purpose, Request
@@ -79,9 +79,9 @@ def test_any_request_is_planned_or_refused(
     machine: str, kernel: FileData, purpose: Purpose, names: list[str], data: st.DataObject
 ) -> None:
     asked = {name: data.draw(st.sampled_from(FIELDS[name]), name) for name in names}
-    for plan in (plan_load, plan_file_load):
+    for system_call in ("auto", "load", "file"):
         with contextlib.suppress(PykexecError):
-            plan(snapshot(machine), Request(kernel=kernel, purpose=purpose, **asked))
+            plan(snapshot(machine), Request(kernel=kernel, purpose=purpose, **asked), system_call)
 
 
 @pytest.mark.parametrize(
