@@ -142,8 +142,7 @@ class Request:
     debug: bool = False
     """Whether the running kernel logs how it loads (kexec_file_load only)."""
     no_cma: bool = False
-    """Whether the running kernel keeps segments out of CMA memory (kexec_file_load; kexec_load never uses
-    CMA memory)."""
+    """Whether the running kernel has to leave CMA memory alone (kexec_file_load; kexec_load always does)."""
     force_dtb: bool = False
     """Whether the running kernel hands its device tree on even if it usually does not (kexec_file_load)."""
     container: str = ""
