@@ -314,7 +314,7 @@ def system_call_of(options: Options) -> str:
 
 def _without_meaning_for_file_loads(options: Options) -> Iterator[table.Option]:
     given = options.given()
-    if options.format in ("uki", "fit"):  # which are opened first, whoever loads what is in them
+    if options.format in ("uki", "fit"):  # opened before any load, whichever call is used
         given.discard("format")
     for option in table.OPTIONS:
         counts = options.load_panic or not option.only_for_crashes

@@ -13,7 +13,7 @@ class CrashMemory:
     """The memory of a crash load, from /proc/iomem; all addresses are physical."""
 
     reserved: tuple[Range, ...]
-    """What crashkernel= reserved, ascending: all of it is the capture kernel's RAM."""
+    """The ranges that crashkernel= reserved, ascending: all of it is the capture kernel's RAM."""
     dumped: RangeSet
     """All System RAM that belongs to the crashed kernel."""
     cma: tuple[Range, ...] = ()

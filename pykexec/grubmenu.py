@@ -99,7 +99,7 @@ class MenuEntry:
 
     @property
     def step(self) -> str:
-        """Its part of the path by which GRUB knows it."""
+        """Its part of GRUB's path to it."""
         return self.id.replace(">", ">>")
 
 
@@ -109,19 +109,19 @@ class _State:
     def __init__(self) -> None:
         self.variables: dict[str, str] = {}
         self.unknown: dict[str, str] = {}
-        """The places that made variables something that only GRUB knows."""
+        """The places that gave a variable a value that only GRUB knows."""
         self.exported: set[str] = set()
         self.functions: dict[str, tuple[str, tuple[Node, ...]]] = {}
-        """With the file of each."""
+        """The functions, each with the file it is from."""
         self.entries: list[MenuEntry] = []
         self.lost = ""
-        """The place of a command with which all may be different; empty for none."""
+        """The place of a command after which everything may be different; empty for none."""
         self.kernel: tuple[str, str] | None = None
         """Path and options."""
         self.initrds: tuple[str, ...] = ()
         self.device_tree = ""
         self.doubt = ""
-        """The place of what decides on these three, and only GRUB knows; empty for none."""
+        """The place of what decides on these three where only GRUB knows that; empty for none."""
         self.file_system = ""
         self.other = ""
         """A command that loads something else."""

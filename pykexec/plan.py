@@ -138,7 +138,7 @@ class Request:
     memmap_parameters: bool = False
     """Whether a crash kernel gets its memory map on its command line, too (--pass-memmap-cmdline)."""
     console: Console = Console()
-    """Where purgatory writes its messages."""
+    """Settings of the console for purgatory's messages."""
     debug: bool = False
     """Whether the running kernel logs how it loads (kexec_file_load only)."""
     no_cma: bool = False

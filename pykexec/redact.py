@@ -47,7 +47,7 @@ _PATTERNS = (
     ),
     # root=, netroot=iscsi:USER:PASSWORD:...@..., dracut.cmdline(7)
     re.compile(r"(\biscsi:[^\s:@]*:)((?:(?!\biscsi:)\S){1,1000})(?=@)"),
-    # GRUB's password and password_pbkdf2, and other words of that kind with a value behind a blank
+    # GRUB's password and password_pbkdf2, and similar words with a value after a blank
     re.compile(rf"(?im)({_COMMAND_BEGINS}#?[ \t]*\w{{0,80}}passw\w{{0,80}}[ \t]+)([^\s=](?:\\\n|.)*)$"),
     # Commands: --password VALUE, and -u USER:PASSWORD of curl(1) or USER,PASSWORD of lftp(1)
     re.compile(rf"((?<![\w-])--[\w-]{{0,80}}(?:{_NAMES})[\w-]{{0,80}}[ \t]{{1,80}})({_VALUE})"),
@@ -147,7 +147,7 @@ def _tree(given: bytes) -> bytes | None:
     try:
         chosen = dict(DeviceTree(given, _TREE).nodes()).get("/chosen", {})
     except DeviceTreeError:
-        return None  # where the command line is in it cannot be told
+        return None  # nothing tells where the command line is
     for name, value in chosen.items():
         safe = bytes(len(value)) if name in _SEEDS else _same_length(value)
         if safe != value:

@@ -19,9 +19,9 @@ def as_text(plan: LoadPlan | FileLoadPlan) -> str:
 
 
 def as_json(plan: LoadPlan | FileLoadPlan) -> str:
-    """Return the plan as a JSON object: addresses and sizes are integers, ends exclusive, contents digests.
+    """Return the plan as one JSON object.
 
-    The digests are SHA-256.
+    Addresses and sizes are integers, ends are exclusive, contents are given by their SHA-256.
     """
     content = _file_object(plan) if isinstance(plan, FileLoadPlan) else _object(plan)
     return json.dumps(content, indent=2) + "\n"

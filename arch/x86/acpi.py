@@ -6,7 +6,7 @@ from pykexec.machine import Machine
 
 _MEMORY = "/dev/mem"
 _SIGNATURE = b"RSD PTR "
-_SIZE_1, _SIZE_2, _SIZE_MAX = 20, 36, 4096  # ACPI 1.0, from 2.0 on; more than any
+_SIZE_1, _SIZE_2, _SIZE_MAX = 20, 36, 4096  # sizes of ACPI 1.0, of 2.0 and later; a limit
 
 
 def read_rsdp(machine: Machine, address: int) -> bytes | None:

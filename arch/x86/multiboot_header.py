@@ -44,7 +44,7 @@ _FROM_FILE_START = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """Where a kernel may be moved to (tag "relocatable"): physical addresses, in bytes."""
+    """The addresses to which a kernel may be moved (tag "relocatable"): physical, in bytes."""
 
     lowest: int
     end: int

@@ -77,8 +77,9 @@ def inspect(kernel: FileData, arch: Arch) -> KernelFacts | None:
 def identify(kernel: FileData, first: Arch | None = None) -> KernelFacts | None:
     """Return the facts of a kernel for any architecture; None for a file that is not known as a kernel.
 
-    `first` is tried before all others, because some kernels run on several architectures. For an
-    architecture without a loader only name and format are known. Raises ImageError for a damaged kernel.
+    `first` is tried before all others, because some kernels run on several architectures. Of an architecture
+    without a loader only the name, the format and an ELF file's contents are known. Raises ImageError for a
+    damaged kernel.
     """
     found = None if first is None else inspect(kernel, first)
     return found or _of_another(kernel, first)

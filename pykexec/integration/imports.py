@@ -21,7 +21,7 @@ from pykexec.errors import PykexecError
 PACKAGE = Path(__file__).parent.parent
 """The folder of this package."""
 
-# The source imports it by a computed name, because older type checkers do not know the module.
+# Imported through __import__(), because older type checkers do not know the module.
 _BY_NAME = ("compression.zstd",)
 
 _TIMEOUT = 60.0
