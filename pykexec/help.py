@@ -1,4 +1,4 @@
-"""``pykexec --help``, from the table of options."""
+"""The text of ``pykexec --help``, made from the table of options."""
 
 import click
 
@@ -22,7 +22,7 @@ _GROUPS = (ACTIONS, LOADING, SYSTEM_CALL, STARTING, GENERAL, OURS, X86, IGNORED)
 
 
 def text() -> str:
-    """The whole text; its first line is kexec-tools', for scripts that look there."""
+    """Return the whole text. Its first line is kexec-tools', for scripts that look for it."""
     formatter = click.HelpFormatter(width=_WIDTH)
     formatter.write(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})\n")
     formatter.write_usage("pykexec", "[OPTIONS] [KERNEL]")

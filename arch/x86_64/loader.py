@@ -1,4 +1,4 @@
-"""Which of the formats a kernel is in, and so who plans its load."""
+"""Find a kernel's format, and plan its load with that format's planner."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,7 +22,7 @@ class _Format:
 
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
-    """A plan for that request on that machine. Raises PykexecError."""
+    """Return a plan for that request on that machine. Raises PykexecError."""
     if request.jump_back is not None:
         from pykexec.arch.x86 import jump
 
@@ -33,7 +33,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         matches = FORMATS[request.format].matches(file.data) if request.format in FORMATS else False
         require(file.path, request.format, request.format if matches else found, ARCH.formats)
         found = request.format
-    # A file of no known format is most likely meant to be a bzImage: let that say what it lacks.
+    # A file of unknown format is most likely meant to be a bzImage; that parser says what is missing.
     chosen = found or "bzImage64"
     for option, given in (("--entry-32bit", request.entry_32bit), ("--real-mode", request.real_mode)):
         if given and not chosen.startswith("bzImage"):
@@ -58,7 +58,7 @@ def _has_64bit_entry(data: memoryview) -> bool:
     return bzimage.matches(data) and bzimage.has_64bit_entry(data)
 
 
-# What only one format needs is imported when that format is met.
+# Each format's module is imported only when a file is checked for it.
 
 
 def _is_multiboot1(data: memoryview) -> bool:
@@ -112,12 +112,12 @@ def _vmlinux32(machine: Machine, request: Request, file: FileData) -> LoadPlan:
 FORMATS: Mapping[str, _Format] = {
     "bzImage64": _Format(_has_64bit_entry, _bzimage),
     "bzImage": _Format(bzimage.matches, _bzimage),
-    # An ELF file with a Multiboot header in it is a Multiboot kernel, a Linux kernel has none.
+    # An ELF file with a Multiboot header is a Multiboot kernel; Linux kernels have none.
     "multiboot2-x86": _Format(_is_multiboot2, _multiboot2),
     "multiboot-x86": _Format(_is_multiboot1, _multiboot1),
     "elf-x86_64": _Format(_is_elf64, _vmlinux64),
     "elf-x86": _Format(_is_elf32, _vmlinux32),
 }
-"""By kexec-tools' names (kexec -t), in the order in which they are tried."""
+"""The formats by kexec-tools' names (kexec -t), in the order in which they are tried."""
 
 PART = LoaderPart(plan)

@@ -1,4 +1,4 @@
-"""Where purgatory writes, on machines whose UARTs have their registers in memory."""
+"""Purgatory's console on machines whose UARTs have their registers in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS: Mapping[Registers, ConsoleKind] = {
 def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Console:
     """Return the console for a kernel with that command line.
 
-    Raises UsageError where one is asked for that purgatory cannot use.
+    Raises UsageError where the request asks for a console that purgatory cannot use.
     """
     wanted = request.console
     port = machine.console_for(line, wanted.port)
@@ -40,7 +40,7 @@ def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Consol
 def _console(port: SerialPort | None) -> purgatory.Console:
     """Return the console of that UART if purgatory has a driver for it, else none.
 
-    Purgatory is not told of others: what it reads and writes there may reset or stop the CPU.
+    Purgatory must not touch other UARTs: reads and writes there may reset or stop the CPU.
     """
     if port is None or not port.iomem_base or port.registers not in _KINDS:
         return purgatory.NO_CONSOLE

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Load:
-    """A PT_LOAD header and its bytes; what is None is as the bytes have it."""
+    """A PT_LOAD header and its bytes; None means what the bytes imply."""
 
     address: int
     data: bytes = b""
@@ -19,7 +19,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Program:
-    """An ELF file; `count` and `size` are what its header says of its program headers."""
+    """An ELF file; `count` and `size` are the header's statements about its program headers."""
 
     loads: Sequence[Load]
     entry: int
@@ -27,7 +27,7 @@ class Program:
     machine: int = 62
     kind: int = 2
     more: Sequence[int] = field(default=())
-    """Types of further, empty program headers."""
+    """The types of further, empty program headers."""
     count: int | None = None
     size: int | None = None
 
@@ -61,13 +61,16 @@ class Program:
 
 
 def multiboot1(flags: int = 0, *addresses: int, checksum: int | None = None) -> bytes:
-    """A header of version 1; `addresses` are header_addr, load_addr, load_end_addr, bss_end_addr, entry."""
+    """Return a header of version 1.
+
+    `addresses` are header_addr, load_addr, load_end_addr, bss_end_addr, entry.
+    """
     total = -(0x1BADB002 + flags) & 0xFFFFFFFF if checksum is None else checksum
     return struct.pack(f"<{3 + len(addresses)}I", 0x1BADB002, flags, total, *addresses)
 
 
 def multiboot2(*tags: tuple[int, int, bytes], architecture: int = 0, length: int | None = None) -> bytes:
-    """A header of version 2 with (type, flags, content) tags and the one that ends them."""
+    """Return a header of version 2 with (type, flags, content) tags and the end tag."""
     content = b"".join(
         (struct.pack("<HHI", kind, flags, 8 + len(data)) + data).ljust((15 + len(data)) // 8 * 8, b"\0")
         for kind, flags, data in (*tags, (0, 0, b""))
