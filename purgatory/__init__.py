@@ -230,8 +230,8 @@ def build(
 ) -> bytes:
     """Return the blob's image with its parameter block filled in.
 
-    `jump_to` is the physical address of the kernel's entry point. `arguments` are the registers there by the
-    architecture's boot protocol (RSI, x0). Without `digests` nothing is verified.
+    `jump_to` is the physical address of the kernel's entry point. `arguments` are the values of registers
+    there, by the architecture's boot protocol (RSI, x0). Without `digests` nothing is verified.
 
     `called` says that the new kernel can jump back to the old one (kexec jump), which has left the address
     on its stack. Purgatory writes that address at `jump_back_digits` (physical; 0: nowhere) as 16

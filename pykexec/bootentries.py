@@ -318,7 +318,7 @@ class _Fields:
                 self._lines.setdefault(key, []).append(value[0].strip() if value else "")
 
     def last(self, key: str) -> str:
-        """Return the value of a key that should occur once, else its last one; "" where it is missing."""
+        """Return the last value of a key that should occur once; "" where it is missing."""
         return self._variables.expand(self._lines.get(key, [""])[-1])
 
     def all(self, key: str) -> str:
@@ -475,7 +475,7 @@ class _GrubFiles:
 
 
 def _require_mounted(root: Root, choice: "Choice", file_system: str) -> None:
-    """Raise UsageError if an entry's files are on a file system that /etc/fstab has not on / or /boot.
+    """Raise UsageError if an entry's files are on a file system that /etc/fstab does not put on / or /boot.
 
     An entry for another system may name files by paths that exist here, too.
     """
@@ -537,7 +537,7 @@ def _matches(pattern: str, entry: BootEntry) -> bool:
 
 
 def _sorted(found: Iterable[BootEntry]) -> list[BootEntry]:
-    """Sort by the rules of "Sorting". Sorts are stable, so the least important key is sorted by first."""
+    """Sort by the rules of "Sorting". Sorts are stable, so the least important key comes first."""
     ordered = sorted(found, key=lambda entry: version_key(entry.id), reverse=True)
     with_key = [entry for entry in ordered if entry.sort_key]
     with_key.sort(key=lambda entry: version_key(entry.version), reverse=True)

@@ -92,7 +92,7 @@ class DeviceTreeError(MachineError):
 
 
 class NoCrashMemoryError(MachineError):
-    """A crash kernel shall be loaded, but the running kernel has reserved no memory for one."""
+    """The running kernel has reserved no memory, so it cannot hold a crash kernel."""
 
     exit_code = 1
 

@@ -130,8 +130,7 @@ class Request:
     """Whether to tell the new kernel about EFI's tables and services (false: --noefi)."""
     preserve_context: bool = False
     """Whether to lend the new kernel the memory in `within`, so that it can jump back
-    (--load-preserve-context).
-    """
+    (--load-preserve-context)."""
     jump_back: int | None = None
     """The physical address where another kernel waits: load the way back to it instead of a kernel
     (--load-jump-back-helper)."""

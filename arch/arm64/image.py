@@ -87,7 +87,10 @@ def parse(file: FileData) -> TreeKernel:
 
 
 def _require_whole(path: str, data: memoryview) -> None:
-    """Raise ImageError for a truncated file: the EFI stub's PE header tells its length."""
+    """Raise ImageError for a truncated file.
+
+    image_size counts more than the file's bytes; the EFI stub's PE header tells the file's length.
+    """
     stub = pe.parse(path, data)
     if stub is not None and stub.end > data.nbytes:
         raise ImageError(

@@ -54,7 +54,10 @@ class PageTables:
         return -(-(virtual_bits - page_shift) // (page_shift - 3))
 
     def _address(self, entry: int) -> int:
-        """Return a descriptor's output address; with 52 bits some of them are in formerly unused places."""
+        """Return a descriptor's output address.
+
+        With 52 bits, some of its bits are in places that were not used before.
+        """
         if self.page_size == 64 * KIB:
             return entry & 0xFFFF_FFFF_0000 | (entry >> 12 & 0xF) << 48
         if self.virtual_bits > 48:  # FEAT_LPA2

@@ -102,7 +102,7 @@ def rsdp_address(machine: Machine, running: RunningBootParams) -> int:
 
 
 def efi_to_hand_over(machine: Machine, kernel: LinuxKernel, running: RunningBootParams) -> EfiFacts | None:
-    """Return the EFI facts if the new kernel can take over the runtime services, which needs all of them."""
+    """Return the EFI facts if the new kernel can take over the runtime services; None otherwise."""
     efi = machine.efi
     if efi is None or running is None or not kernel.takes_efi or not efi.runtime_map:
         return None

@@ -66,7 +66,7 @@ _MEMMAP_SIGNS = {
     MemoryKind.ACPI_NVS: "#",
     MemoryKind.PERSISTENT_LEGACY: "!",
 }
-"""The kinds that memmap= can spell (Documentation/admin-guide/kernel-parameters.txt); others stay out."""
+"""The kinds memmap= can spell (Documentation/admin-guide/kernel-parameters.txt); the rest is reserved."""
 
 
 def memmap_parameters(memory_map: MemoryMap) -> str:

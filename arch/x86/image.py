@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pykexec.files import FileData
 
 _FILE_LOAD_ADDS = 31
-"""The NUL, and MAX_ELFCOREHDR_STR_LEN, which a boot keeps free, too (kexec-bzimage64.c)."""
+"""The NUL, and MAX_ELFCOREHDR_STR_LEN, which the kernel keeps free for a boot, too (kexec-bzimage64.c)."""
 
 
 _VMLINUX = {"x86_64": "elf-x86_64", "i386": "elf-x86"}

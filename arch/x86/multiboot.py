@@ -24,7 +24,7 @@ _INFORMATION = "information"
 _FIRST_PAGE_END = 4 * KIB
 _PAGE = 4 * KIB
 _MODULE_SEGMENTS_MAX = 6
-"""So many modules get segments of their own. If there are more, the last ones share a segment, because a
+"""At most so many modules get segments of their own. If there are more, the last ones share one, because a
 load has at most KEXEC_SEGMENT_MAX segments."""
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _MODULE_SIZE_MAX = 1 * GIB

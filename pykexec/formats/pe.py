@@ -1,4 +1,7 @@
-"""Portable Executables, which kernels with an EFI stub are (Microsoft's PE format, "COFF file header")."""
+"""Read Portable Executables, for instance kernels with an EFI stub.
+
+Microsoft's PE format, "COFF file header".
+"""
 
 import struct
 

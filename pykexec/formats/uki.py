@@ -307,7 +307,7 @@ def _text(path: str, section: str, data: memoryview) -> str:
 
 
 def _first_compatible(where: str, data: memoryview) -> str | None:
-    """Return the first string, the only one that names the machine (src/boot/devicetree.c)."""
+    """Return the first string: it alone names the machine, others name its kin (src/boot/devicetree.c)."""
     from pykexec.devicetree import DeviceTree
 
     try:

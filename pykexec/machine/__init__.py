@@ -237,9 +237,7 @@ class Machine:
 
     @property
     def can_hand_over(self) -> bool:
-        """Whether the kernel shows that KHO is on, even if only by its build
-        (KEXEC_HANDOVER_ENABLE_DEFAULT).
-        """
+        """Whether the kernel shows that KHO is on, perhaps by default (KEXEC_HANDOVER_ENABLE_DEFAULT)."""
         return bool(self.root.names("sys/kernel/debug/kho/out"))
 
     @property

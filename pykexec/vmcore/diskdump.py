@@ -79,7 +79,7 @@ class Checked(NamedTuple):
     saved: int
     """The number of pages in the dump."""
     looked_at: int
-    """The number of pages whose place was checked, and the beginning and end of their packed data."""
+    """The number of pages whose place was checked, with the beginning and the end of their packed data."""
     unpacked: int
     """The number of pages that were unpacked."""
     damaged: int

@@ -202,7 +202,7 @@ def _unlzo(data: bytes, size: int) -> bytes:
 def _lzo_length(data: bytes, position: int, bits: int, mask: int) -> tuple[int, int]:
     """Return a length and the position after it.
 
-    One that does not fit its bits goes on in bytes: zeros count 255.
+    A length that does not fit its bits goes on in bytes: each zero counts 255.
     """
     if bits:
         return bits, position

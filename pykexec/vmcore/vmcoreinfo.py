@@ -70,7 +70,7 @@ class VmcoreInfo:
     def address(self, name: str) -> int | None:
         """Return a constant that is an address, as 64 bits.
 
-        It is read as by `number`, and may be negative.
+        It is read as by `number`; a negative one wraps around.
         """
         value = self.number(name)
         return None if value is None else value & ((1 << 64) - 1)
