@@ -44,14 +44,14 @@ MEASURED = [
         Inputs("x86_64", GIB, 51 * MIB, Unpacked(11921264, 11921264, 200), drivers=0), 92, 96, id="x86_64"
     ),
     pytest.param(
-        Inputs("aarch64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0),
+        Inputs("arm64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0),
         64,
         80,
         id="arm64-cma=0",
     ),
     # With CMA's 64 MiB set aside, memory ran out at 112M.
     pytest.param(
-        Inputs("aarch64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0, cma=64 * MIB),
+        Inputs("arm64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0, cma=64 * MIB),
         112,
         128,
         id="arm64",
@@ -92,7 +92,7 @@ def test_each_input_has_its_term() -> None:
     assert size(replace(PLAIN, threads=4), "threads") > 0
     assert size(replace(PLAIN, encrypted_memory=True), "swiotlb") == 64 * MIB
     assert size(replace(PLAIN, cpus=32), "CPUs") == 32 * size(PLAIN, "CPUs")
-    large_pages = replace(PLAIN, arch="aarch64", page_size=64 * KIB)
+    large_pages = replace(PLAIN, arch="arm64", page_size=64 * KIB)
     assert size(large_pages, "running kernel") - size(PLAIN, "running kernel") >= 80 * MIB
 
 
@@ -120,7 +120,7 @@ SIZES = st.integers(0, 1 << 40)
 def test_more_never_needs_less(
     total: int, kernel: int, initrd: int, cpus: int, page: int, percent: int
 ) -> None:
-    small = Inputs("aarch64", total, kernel, Unpacked(initrd, initrd, 10), page, cpus, tmpfs_percent=percent)
+    small = Inputs("arm64", total, kernel, Unpacked(initrd, initrd, 10), page, cpus, tmpfs_percent=percent)
     before = estimate(small)
     for larger in (
         replace(small, total_memory=total + GIB),
@@ -163,8 +163,8 @@ def test_absurd_inputs(bad: dict[str, int]) -> None:
         (replace(PLAIN, total_memory=64 * GIB), "Fedora, RHEL", 512 * MIB),
         (replace(PLAIN, encrypted_memory=True), "Fedora, RHEL", 320 * MIB),
         # 2G-4G:256M,4G-64G:320M,64G-:576M; +100M with pages of 64 KiB
-        (replace(PLAIN, arch="aarch64"), "Fedora, RHEL", 320 * MIB),
-        (replace(PLAIN, arch="aarch64", page_size=65536), "Fedora, RHEL", 420 * MIB),
+        (replace(PLAIN, arch="arm64"), "Fedora, RHEL", 320 * MIB),
+        (replace(PLAIN, arch="arm64", page_size=65536), "Fedora, RHEL", 420 * MIB),
         (PLAIN, "Debian", 128 * MIB),
         (PLAIN, "Fedora CoreOS", 300 * MIB),
     ],

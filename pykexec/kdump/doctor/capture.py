@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pykexec.kdump.config.capture_line import finds_boot_cpu
+from pykexec.arch.x86.kdump import finds_boot_cpu
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.console.diagnosis import Stage as Reached
 from pykexec.kdump.console.diagnosis import shown
@@ -119,7 +119,7 @@ def _trampoline(facts: Facts) -> Judgement:
 def _boot_cpu(facts: Facts) -> Judgement:
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
-    if facts.arch == "aarch64":
+    if facts.arch == "arm64":
         return fine("any CPU can start another one (PSCI)")
     if finds_boot_cpu(facts.capture_release):
         return fine(f"Linux {facts.capture_release} finds the boot CPU out by itself")
@@ -137,12 +137,12 @@ def _boot_cpu(facts: Facts) -> Judgement:
     )
 
 
-_X86 = ("x86_64", "i686", "i586", "i486", "i386")
+_X86 = ("x86_64", "i386")
 
 
 def _irqpoll(facts: Facts) -> Judgement:
     vendors = [facts.text(f"sys/class/dmi/id/{name}_vendor") or "" for name in ("sys", "bios")]
-    if facts.arch != "aarch64" or not any("Amazon" in vendor for vendor in vendors):
+    if facts.arch != "arm64" or not any("Amazon" in vendor for vendor in vendors):
         return fine("this is no AWS Graviton")
     return _without(
         facts, ["irqpoll"], "irqpoll breaks hot-unplug of PCI devices on AWS Graviton", _TAKE_AWAY
@@ -267,14 +267,14 @@ def _memory_encryption(facts: Facts) -> Judgement:
     )
 
 
-_ENCRYPTION_IS_LOGGED = ("x86_64", "aarch64")  # as what the pattern looks for; arm64 has neither
+_ENCRYPTION_IS_LOGGED = ("x86_64", "arm64")  # as what the pattern looks for; arm64 has neither
 
 
 def _its(facts: Facts) -> Judgement:
     """The first kernel's LPI tables cannot be moved once they are in use; only EFI passes them on."""
     if facts.arch in _X86:
         return fine("no GIC: this is no Arm machine")
-    if facts.arch != "aarch64":
+    if facts.arch != "arm64":
         return unknown(f"what interrupt controllers {facts.arch} has is not known")
     its = _its_nodes(facts)
     if its is None:

@@ -211,7 +211,7 @@ def _vmcore(facts: Facts) -> Judgement:
 
 
 def _relocatable(facts: Facts) -> Judgement:
-    if facts.arch == "aarch64":
+    if facts.arch == "arm64":
         return fine("arm64 kernels run anywhere")  # Documentation/arch/arm64/booting.rst
     if facts.arch != "x86_64" and "CONFIG_RELOCATABLE" not in (facts.kernel_config or {}):
         return unknown(f"what a {facts.arch} kernel has to be built with to run elsewhere is not known")

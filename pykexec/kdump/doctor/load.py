@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from pykexec.arch import find, for_machine
+from pykexec.arch import for_machine
 from pykexec.booting.kernel import identify, inspect
 from pykexec.errors import FileError, ImageError, PykexecError
 from pykexec.formats import identify as formats
@@ -76,7 +76,7 @@ def _fits(facts: Facts) -> Judgement:
         return unknown(_FILES_UNKNOWN)
     if not regions:
         return unknown("nothing is reserved")
-    needed = kernel_memory(kernel, find(facts.arch)) + initrd.size + _BESIDES
+    needed = kernel_memory(kernel, facts.loads_for) + initrd.size + _BESIDES
     room = max(region.size for region in regions)
     evidence = f"kernel and initramfs take {-(-needed // MIB)}M, the reservation has {size_text(room)}"
     if needed <= room:
@@ -116,7 +116,7 @@ def _format(facts: Facts) -> Judgement:
         return wrong("the kernel cannot be unpacked", *said(error), remedy="install it again")
     shown = f"{file.path}: {formats.describe(file.data)}"
     shown += f", packed as {wrappings}" if wrappings else ""
-    arch = find(facts.arch)
+    arch = facts.loads_for
     if arch is None:
         return unknown(f"{shown}; what kernels {facts.arch} has is not known")
     try:
@@ -139,7 +139,7 @@ def _line_length(facts: Facts) -> Judgement:
     line = facts.capture_text
     if line is None:
         return unknown(facts.unconfigured)
-    arch = find(facts.arch)
+    arch = facts.loads_for
     if arch is None:
         return unknown(f"how long a command line kernels for {facts.arch} take is not known")
     if facts.kernel_file is None:

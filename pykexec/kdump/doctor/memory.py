@@ -53,8 +53,8 @@ def _low_memory(facts: Facts) -> Judgement:
     low = [region for region in regions if region.start < 4 * GIB]
     if not regions:
         return unknown("nothing is reserved")
-    if not facts.has_low_part:
-        return unknown(facts.no_low_part)
+    if not facts.part.has_low_memory:
+        return unknown(facts.no_low_memory)
     if len(regions) == 1:
         return fine(f"all of the reservation is in one place: {regions[0]}")
     size = sum(region.size for region in low)
@@ -185,7 +185,7 @@ def _device_memory(facts: Facts) -> Judgement:
     megabytes = (facts.kernel_config or {}).get("CONFIG_CMA_SIZE_MBYTES")
     if facts.kernel_config is not None and megabytes in (None, "0"):
         return fine("the kernel sets no CMA aside")
-    if facts.arch != "aarch64" and megabytes is None:
+    if facts.arch != "arm64" and megabytes is None:
         return unknown(f"whether kernels for {facts.arch} set CMA aside is not known")
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
