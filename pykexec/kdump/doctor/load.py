@@ -15,6 +15,7 @@ from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
+from pykexec.kdump.doctor.part import of_architecture
 from pykexec.kdump.doctor.reservation import more
 from pykexec.kdump.doctor.shell import run
 from pykexec.kdump.files import STATE
@@ -88,22 +89,6 @@ def _fits(facts: Facts) -> Judgement:
         evidence,
         remedy=remedy,
         command=command,
-    )
-
-
-def _cpus_leave(facts: Facts) -> Judgement:
-    line = facts.log_line(r"Can't kexec: CPUs are stuck in the kernel")
-    root, folder = facts.machine.root, "proc/device-tree/cpus"
-    methods = {(facts.text(f"{folder}/{cpu}/enable-method") or "").strip("\0") for cpu in root.names(folder)}
-    if line is None and "spin-table" not in methods:
-        known = sorted(filter(None, methods))
-        if facts.arch == "x86_64" or known:
-            return fine(*known, "no CPU that cannot be taken offline is known of")
-        return unknown("neither the device tree nor the kernel's log tells how CPUs are stopped")
-    return wrong(
-        "the firmware has no way to stop CPUs (no PSCI): another kernel cannot be started for a reboot",
-        line or f"/{folder}: enable-method is spin-table",
-        remedy="reboot through the firmware; for crashes, boot with nr_cpus=1 or newer firmware",
     )
 
 
@@ -447,9 +432,12 @@ def _initrd_is_new(facts: Facts) -> Judgement:
 _BUILDERS = ("pykdump start", "kdumpctl rebuild", "mkdumprd -f", "kdump-config symlinks VERSION")
 
 
+_CPUS_LEAVE = of_architecture("L2", "whether CPUs of {arch} can be stopped is not known")
+
+
 CHECKS = (
     Check("L1", Stage.LOAD, "kernel and initramfs fit the reservation", _fits),
-    Check("L2", Stage.LOAD, "CPUs can be stopped", _cpus_leave),
+    Check("L2", Stage.LOAD, "CPUs can be stopped", _CPUS_LEAVE),
     Check("L4", Stage.LOAD, "the kernel is one, and for this machine", _format),
     Check("L5", Stage.LOAD, "the command line is short enough", _line_length),
     Check("L6", Stage.LOAD, "there is memory to load with", _memory),
