@@ -213,3 +213,17 @@ def test_facts_of_a_machine(tmp_path: Path) -> None:
     assert not read_facts(Machine.from_snapshot(tmp_path)).boot_cpu, "it finds it out by itself"
     write(tmp_path, "proc/sys/kernel/arch", "aarch64\n")
     assert read_facts(Machine.from_snapshot(tmp_path)).fedora_removes == ("irqpoll",)
+
+
+@pytest.mark.parametrize("uname", ["riscv64", "sh4", "of the future"])
+def test_what_is_not_known_of_an_architecture_adds_nothing(uname: str, tmp_path: Path) -> None:
+    write(tmp_path, "proc/cmdline", "ro irqpoll notsc console=hvc0\n")
+    write(tmp_path, "proc/cpuinfo", CPUINFO)
+    write(tmp_path, "proc/sys/kernel/arch", f"{uname}\n")
+    write(tmp_path, "proc/sys/kernel/osrelease", "6.1.0-50\n")
+    write(tmp_path, "sys/class/dmi/id/sys_vendor", "Amazon EC2\n")
+    found = read_facts(Machine.from_snapshot(tmp_path))
+    assert (found.boot_cpu, found.fedora_removes) == ("", ())
+    line = build(suse.read(""), found).text
+    assert line.startswith("ro irqpoll notsc console=hvc0 sysrq=yes")
+    assert line.endswith("rd.udev.children-max=8 panic=1")

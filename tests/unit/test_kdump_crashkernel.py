@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.errors import MachineError
 from pykexec.kdump.reservation.crashkernel import (
     Clause,
     CrashkernelError,
@@ -264,6 +265,39 @@ def test_what_was_reserved_shows_what_the_kernel_knows() -> None:
     assert reservation(cma, 8 * GIB, observed(support("x86_64", "6.12.0-160000-default"), cma, [LOW])).size
     with_cma = observed(support("ppc64le", "6.19.0"), cma, [LOW], has_cma=True)
     assert reservation(cma, 8 * GIB, with_cma).cma_size == GIB
+
+
+# "sh" has a name and no folder with a part for kdump.
+@pytest.mark.parametrize("arch", ["sh", "of the future"])
+def test_what_kernels_of_an_architecture_support_is_not_guessed(arch: str) -> None:
+    kernel = support(arch)
+    told = explain("crashkernel=2G-:256M", 8 * GIB, kernel)
+    assert told[0] == "8G of memory is in the range 2G-: 256M (0x10000000 bytes)", "the same on all"
+    assert told[1:] == ("where it comes to lie is not known for this architecture",)
+    with pytest.raises(MachineError, match="SIZE,high is not known"):
+        reservation("crashkernel=1G,high", 8 * GIB, kernel)
+    with pytest.raises(MachineError, match="SIZE,high is not known"):
+        counting("crashkernel=1G,high", kernel)
+    cma = reservation("crashkernel=256M crashkernel=1G,cma", 8 * GIB, kernel)
+    assert cma.cma_size == 0
+    assert "not known" in cma.notes[0]
+
+
+def test_what_was_reserved_is_evidence_on_any_architecture() -> None:
+    line = "crashkernel=1G,high"
+    found = reservation(line, 64 * GIB, observed(support("of the future"), line, [LOW, HIGH]))
+    assert (found.size, found.low_size) == (GIB, 256 * MIB)
+
+
+@pytest.mark.parametrize("arch", ["ppc64le", "s390x"])
+def test_architectures_without_high(arch: str) -> None:
+    """They call parse_crashkernel() with no place for what SIZE,high says."""
+    assert "does not know" in reservation("crashkernel=1G,high", 8 * GIB, support(arch)).why_nothing
+
+
+def test_riscv64_learned_it_over_time() -> None:
+    assert reserved("crashkernel=512M,high", kernel=support("riscv64", "6.6.0")) == 0
+    assert reserved("crashkernel=512M,high", kernel=support("riscv64", "6.7.0")) == 512 * MIB
 
 
 @pytest.mark.parametrize("arch", ["arm64", "riscv64"])

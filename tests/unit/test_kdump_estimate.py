@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import lz4.frame
 import pytest
@@ -184,6 +185,20 @@ def test_reports() -> None:
     content = json.loads(as_json(result))
     assert content["needed"] == sum(each["size"] for each in content["terms"])
     assert content["crashkernel"] == result.parameter
+
+
+def test_what_is_not_known_of_an_architecture_is_named() -> None:
+    machine, kernel = snapshot("qemu-6.1-1g"), FileData.from_bytes("vmlinuz", FakeBzImage().build())
+    assert read_inputs(snapshot("qemu-6.1-1g"), kernel, None, "").not_known == ()
+    with patch.object(Machine, "uname_machine", "of the future"):
+        inputs = read_inputs(machine, kernel, None, "nr_cpus=1")
+        told = read_inputs(machine, kernel, None, "cma=0")
+    assert inputs.cma == 0
+    text = as_text(estimate(inputs))
+    assert "not counted, as it is not known for of the future: what kernels set aside" in text
+    assert "Fedora, RHEL" not in text
+    assert "what kernels set aside for devices (CMA)" in json.loads(as_json(estimate(inputs)))["left_out"]
+    assert "CMA" not in "".join(told.not_known), "as the command line says it"
 
 
 SENTENCE = re.compile(
