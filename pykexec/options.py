@@ -193,7 +193,10 @@ def _serial(name: str, text: str) -> str:
     if text.startswith(("0x", "0X")) and number(name, text) >= 1 << 16:
         raise UsageError(f"Bad serial port base {text!r}", hint="I/O ports end at 0xffff")
     if not text.startswith(("tty", "0x", "0X")):
-        raise UsageError(f"Bad serial port base {text!r}", hint="give ttyS0, ttyAMA0 or an I/O port: 0x3f8")
+        raise UsageError(
+            f"Bad serial port base {text!r}",
+            hint="give a terminal, such as ttyS0, or an I/O port: 0x3f8",
+        )
     return text
 
 

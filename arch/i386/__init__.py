@@ -1,1 +1,1 @@
-"""i386: its dumps. There is no loader yet."""
+"""i386: its dumps, and what pykdump knows of it. There is no loader yet."""

@@ -10,7 +10,7 @@ from pykexec.arch.x86.kernel import Entry
 from pykexec.booting.context import ELFCOREHDR, Context
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
-from pykexec.machine.serial import FIRST_PORT
+from pykexec.machine.serial import SerialPort
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
 from pykexec.plan import Layout, LoadPlan, Purpose, Request, Segment
 from pykexec.purgatory import ConsoleKind
@@ -25,6 +25,8 @@ _REACH = {Entry.LONG: Range(0, 1 << 64), Entry.PROTECTED: BELOW_4G, Entry.REAL: 
 
 _BACKUP = "backup"
 _UART_CLOCK = 115200  # baud at divisor 1, on a PC
+_FIRST_PORT = SerialPort("ttyS0", io_port=0x3F8, iomem_base=0, reg_shift=0)
+"""Where every PC has it (arch/x86/include/asm/serial.h)."""
 
 
 class Leave(enum.IntEnum):
@@ -222,7 +224,7 @@ def console(machine: Machine, request: Request, line: str) -> purgatory.Console:
     if port is None or not port.io_port:
         if wanted.port is not None:
             raise UsageError(f"--serial={wanted.port} has no I/O port, and purgatory uses no other")
-        port = FIRST_PORT if wanted.serial else None
+        port = _FIRST_PORT if wanted.serial else None
     if port is None:
         return purgatory.Console(vga=wanted.vga)
     divisor = _UART_CLOCK // wanted.baud if wanted.baud else 0

@@ -34,7 +34,7 @@ def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Consol
         which = f"--serial={port.name}" if wanted.port else f"--console-serial: {port.name}"
         lack = "is not known to be a PL011 or an 8250" if port.iomem_base else "has no registers in memory"
         what = f"{which} {lack}, and purgatory uses no others"
-    raise UsageError(what, hint="name a PL011 or an 8250 with registers in memory: --serial=ttyAMA0")
+    raise UsageError(what, hint="name a PL011 or an 8250 with registers in memory: --serial=PORT")
 
 
 def _console(port: SerialPort | None) -> purgatory.Console:

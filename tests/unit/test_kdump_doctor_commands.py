@@ -326,7 +326,7 @@ def test_remedies_have_an_effect(arch: str, release: str, memory: int, tmp_path:
         for found in doctor.diagnose(facts):
             for text in parameters(f"{found.remedy}\n{found.command}"):
                 proposed += 1
-                told = crashkernel.reservation(text, facts.total_memory, facts.traits)
+                told = crashkernel.reservation(text, facts.total_memory, facts.support)
                 asked = parse_clause(crashkernel.values(text)[0])
                 assert told.size == asked.size > 0, (line, reserved, found, told)
                 assert not told.notes, (line, reserved, found, told)
