@@ -346,9 +346,9 @@ def _overlaid(given: FileData, overlays: Sequence[FileData]) -> FileData:
     from pykexec import overlays as changes
     from pykexec.devicetree import DeviceTree
 
-    tree = DeviceTree(bytes(given.data), given.path)
+    tree = DeviceTree(given.data, given.path)
     for each in overlays:
-        changes.apply(tree, DeviceTree(bytes(each.data), each.path), each.path)
+        changes.apply(tree, DeviceTree(each.data, each.path), each.path)
     return FileData.from_bytes(given.path, tree.to_bytes(), [given, *overlays])
 
 
@@ -361,7 +361,7 @@ def _completed(given: FileData, running: bytes | None) -> FileData:
         return given
     from pykexec.devicetree import DeviceTree
 
-    tree, told = DeviceTree(bytes(given.data), given.path), DeviceTree(running, f"/{_TREE}")
+    tree, told = DeviceTree(given.data, given.path), DeviceTree(running, f"/{_TREE}")
     nodes = dict(told.nodes())
     memory = {path: node for path, node in nodes.items() if _is_memory(node)}
     if memory and tree.cells != told.cells:

@@ -47,13 +47,8 @@ _ITS = b"arm,gic-v3-its\0"
 
 def _its_nodes(facts: Facts) -> list[str] | None:
     """Return paths in the device tree; a machine with ACPI has a tree that says nothing of its GIC."""
-    folder = "proc/device-tree"
-    data = facts.machine.read("sys/firmware/fdt")
-    if data is not None:
-        tree = DeviceTree(data, "/sys/firmware/fdt")
-    elif facts.machine.root.names(folder):
-        tree = DeviceTree.from_folder(facts.machine.root, folder)
-    else:
+    tree = DeviceTree.running(facts.machine.root)
+    if tree is None:
         return None
     return [path for path, properties in tree.nodes() if _ITS in properties.get("compatible", b"")]
 

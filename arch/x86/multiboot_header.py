@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import elf, multiboot
+from pykexec.formats import elf, elfheader, multiboot
 from pykexec.formats.elf import Piece
 from pykexec.memory import GIB, KIB, Placement
 from pykexec.values import dataclass
@@ -210,10 +210,13 @@ def _by_address(
 
 
 def _by_elf(path: str, data: memoryview) -> tuple[Iterable[Piece], int]:
-    if not elf.is_elf(data):
+    encoding = elfheader.encoding(data)
+    if encoding is None:
         raise ImageError(
             f"{path}: a Multiboot kernel that is no ELF file must have load addresses in its header"
         )
+    if encoding.order != "little":
+        raise ImageError(f"{path}: a Multiboot kernel in a big-endian ELF file, which is not for a PC")
     program = elf.parse(path, data)
     return program.pieces, program.physical_entry()
 

@@ -86,9 +86,7 @@ def _multiboot2(machine: Machine, request: Request, file: FileData) -> LoadPlan:
 
 
 def _is_elf64(data: memoryview) -> bool:
-    from pykexec.formats import elf
-
-    return elf.is_elf(data, "EM_X86_64")
+    return _is_for(data, "x86_64")
 
 
 def _vmlinux64(machine: Machine, request: Request, file: FileData) -> LoadPlan:
@@ -98,9 +96,14 @@ def _vmlinux64(machine: Machine, request: Request, file: FileData) -> LoadPlan:
 
 
 def _is_elf32(data: memoryview) -> bool:
+    return _is_for(data, "i386")
+
+
+def _is_for(data: memoryview, name: str) -> bool:
     from pykexec.formats import elf
 
-    return elf.is_elf(data, "EM_386")
+    row = elf.architecture(data)
+    return row is not None and row.name == name
 
 
 def _vmlinux32(machine: Machine, request: Request, file: FileData) -> LoadPlan:

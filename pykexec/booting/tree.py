@@ -3,14 +3,12 @@
 import os
 from collections.abc import Sequence
 
-from pykexec.devicetree import DeviceTree
+from pykexec.devicetree import FIRMWARE_TREE, UNPACKED_TREE, DeviceTree
 from pykexec.errors import DeviceTreeError, MachineError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB, Range, align_up
 
-FIRMWARE_TREE = "sys/firmware/fdt"
-UNPACKED_TREE = "proc/device-tree"
 SIZE_MAX = 2 * MIB  # booting.rst, "Setup the device tree"
 
 _CHOSEN = "/chosen"
@@ -33,12 +31,10 @@ def read_tree(machine: Machine, given: FileData | None) -> DeviceTree:
     Raises MachineError when there is none.
     """
     if given is not None:
-        return DeviceTree(bytes(given.data), given.path)
-    data = machine.read(FIRMWARE_TREE)
-    if data is not None:
-        return DeviceTree(data, f"/{FIRMWARE_TREE}")
-    if machine.root.names(UNPACKED_TREE):
-        return DeviceTree.from_folder(machine.root, UNPACKED_TREE)
+        return DeviceTree(given.data, given.path)
+    tree = DeviceTree.running(machine.root)
+    if tree is not None:
+        return tree
     raise MachineError(
         f"there is no device tree: neither /{FIRMWARE_TREE} nor /{UNPACKED_TREE}",
         hint="give one with --dtb",

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pykexec import names
 from pykexec.errors import ImageError
-from pykexec.formats import magic, multiboot, pe
+from pykexec.formats import elfheader, magic, multiboot, pe
 from pykexec.memory import KIB, MIB
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pykexec.names import ByteOrder
 
 _SAMPLE = 64 * KIB
 _PIECES_MAX = 1 * MIB
@@ -45,7 +42,6 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
 )
 """Offset, bytes and meaning, from each format's own specification; file(1) has them, too."""
 
-_ELF_CLASSES = {1: "32-bit ", 2: "64-bit "}
 _ELF_TYPES = {1: "object file", 2: "executable", 3: "program or library", 4: "core dump"}
 _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0x38, b"ARM\x64", "an arm64 Image"),  # Documentation/arch/arm64/booting.rst
@@ -81,13 +77,13 @@ def _nothing(data: memoryview) -> str | None:
 
 
 def _elf(data: memoryview) -> str | None:
-    if bytes(data[:4]) != b"\x7fELF" or data.nbytes < 20:
+    if bytes(data[:4]) != elfheader.MAGIC or data.nbytes < elfheader.IDENT_SIZE:
         return None
-    from pykexec.formats import elf
-
-    order: ByteOrder = "big" if data[5] == 2 else "little"
-    kind, machine = (int.from_bytes(data[at : at + 2], order) for at in (16, 18))
-    row = elf.architecture(data)
+    encoding = elfheader.encoding(data)
+    if encoding is None or data.nbytes < encoding.header_size:
+        return "a damaged ELF file"
+    header = encoding.header(data)
+    kind, row = header.type, names.of_elf(header.machine, encoding.bits, encoding.order)
     what = _ELF_TYPES.get(kind, "ELF file")
     # Modules of both kinds are object files with a section of that name.
     if kind == 1 and _has_name(data, b"\0.modinfo\0"):
@@ -96,12 +92,11 @@ def _elf(data: memoryview) -> str | None:
         what = "GRUB module"
     elif kind != 4 and _multiboot(data):
         what = f"Multiboot {what}"
-    bits = _ELF_CLASSES.get(data[4], "")
-    if order == "big" and row is not None and row.elf.order is None:
+    bits = f"{encoding.bits}-bit"
+    if encoding.order == "big" and row is not None and row.elf.order is None:
         bits = f"big-endian {bits}"
-    article = "an" if (bits or what)[0] in "aeioE" else "a"
     prefix = "" if "ELF" in what else "ELF "
-    return f"{article} {bits}{prefix}{what} for {row.name if row else _elf_name(machine)}"
+    return f"a {bits} {prefix}{what} for {row.name if row else _elf_name(header.machine)}"
 
 
 def _elf_name(machine: int) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pykexec.errors import DeviceTreeError, ImageError
-from pykexec.formats import flattree, pe
+from pykexec.devicetree import flattened
+from pykexec.errors import ImageError
+from pykexec.formats import pe
 from pykexec.formats.bundle import Bundle
 from pykexec.memory import KIB
 
@@ -284,7 +285,7 @@ def _changed(
         given = _fitting_tree(addon.path, addon.device_trees, compatible)
         if given is None:
             continue
-        if flattree.is_overlay(addon.path, given):
+        if _is_overlay(addon.path, given):
             overlays.append(given)
         else:
             tree, overlays = given, []
@@ -306,15 +307,16 @@ def _text(path: str, section: str, data: memoryview) -> str:
     return bytes(data).partition(b"\0")[0].decode("utf-8", "surrogateescape").strip()
 
 
+def _is_overlay(where: str, data: memoryview) -> bool:
+    """Return whether this is no tree, but changes to one. Raises ImageError when it is damaged."""
+    root = flattened.read(data, where, error=ImageError).root
+    return any("__overlay__" in each.by_name for each in root.children)
+
+
 def _first_compatible(where: str, data: memoryview) -> str | None:
     """Return the first string: it alone names the machine, others name its kin (src/boot/devicetree.c)."""
-    from pykexec.devicetree import DeviceTree
-
-    try:
-        value = DeviceTree(bytes(data), where).get("/", "compatible")
-    except DeviceTreeError as error:
-        raise ImageError(error.what) from error
-    return None if value is None else value.partition(b"\0")[0].decode("latin-1")
+    value = flattened.read(data, where, error=ImageError).root.properties.get("compatible")
+    return None if value is None else bytes(value).partition(b"\0")[0].decode("latin-1")
 
 
 def _without_padding(path: str, kernel: memoryview) -> memoryview:

@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from os import PathLike
 from typing import NamedTuple, Protocol, Self
 
+from pykexec.formats import elfheader
 from pykexec.memory import Range
 from pykexec.vmcore import diskdump, elf, flattened, library, others, paging
 from pykexec.vmcore.diskdump import Checked
@@ -267,7 +268,7 @@ def _recognise(sources: Sequence[PlainFile]) -> Format:
         if not all(each.read_at(0, 8) == diskdump.SIGNATURE for each in unpacked):
             raise DumpError("several files, but not all are parts of a dump made with makedumpfile --split")
         return diskdump.SplitDump(unpacked)
-    if head.startswith(elf.MAGIC):
+    if head.startswith(elfheader.MAGIC):
         return elf.ElfDump(first)
     if head.startswith(diskdump.SIGNATURE):
         return diskdump.CompressedDump(first)

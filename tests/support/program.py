@@ -25,6 +25,7 @@ class Program:
     entry: int
     bits: int = 64
     machine: int = 62
+    order: str = "<"
     kind: int = 2
     more: Sequence[int] = field(default=())
     """The types of further, empty program headers."""
@@ -46,13 +47,13 @@ class Program:
                 numbers = (1, 7, place, virtual, load.address, filesz, memsz, load.align)
             else:
                 numbers = (1, place, virtual, load.address, filesz, memsz, 7, load.align)
-            rows += struct.pack("<IIQQQQQQ" if wide else "<8I", *numbers)
+            rows += struct.pack(self.order + ("IIQQQQQQ" if wide else "8I"), *numbers)
             content += load.data
         for kind in self.more:
-            rows += struct.pack("<I", kind).ljust(row_size, b"\0")
-        ident = bytes([*b"\x7fELF", 2 if wide else 1, 1, 1]).ljust(16, b"\0")
+            rows += struct.pack(f"{self.order}I", kind).ljust(row_size, b"\0")
+        ident = bytes([*b"\x7fELF", 2 if wide else 1, 1 if self.order == "<" else 2, 1]).ljust(16, b"\0")
         header = struct.pack(
-            "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH",
+            self.order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH"),
             *(self.kind, self.machine, 1, self.entry, header_size, 0, 0, header_size),
             *(row_size if self.size is None else self.size, count if self.count is None else self.count),
             *(0, 0, 0),
