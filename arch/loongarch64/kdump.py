@@ -11,10 +11,9 @@ _HIGH_SINCE = (6, 8)  # which brought kernel/crash_reserve.c's way
 
 def _crashkernel(release: str, _: str) -> CrashkernelSupport:
     if not is_since(_HIGH_SINCE, release):
-        return CrashkernelSupport(knows_high=False, honours_cma=False)
+        return CrashkernelSupport(knows_high=False)
     return CrashkernelSupport(
         knows_high=True,
-        honours_cma=False,
         falls_back_high=True,
         alignment=2 * MIB,  # CRASH_ALIGN (asm/crash_reserve.h)
         default_low=DEFAULT_LOW,

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pykexec import names
+from pykexec import arch, names
 
 _ROOT = Path(__file__).parents[2]
 
@@ -102,6 +104,16 @@ def test_nothing_else_names_an_architecture() -> None:
     assert {path: which for path, which in found.items() if which} == {
         path: which for path, (which, _) in _ALLOWED.items()
     }, "move it into the folder, or take it off the list"
+
+
+_SHARED_FOLDER = "x86"
+
+
+@given(st.text() | st.sampled_from([_SHARED_FOLDER, "__init__", "x86_64.loader", "..os", "a/b", "\0"]))
+def test_what_a_foreign_machine_calls_itself_imports_nothing(name: str) -> None:
+    known = {row.name for row in names.ALL}
+    for kind in ("vmcore", "kdump", "doctor", "explain"):
+        assert arch.part_of(name, kind, None) is None or name in known
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class Facts:
         """The architecture, where there is a loader for it."""
         return find(self.machine.uname_machine)
 
-    @property
+    @remembered
     def part(self) -> KdumpPart:
         """What kdump knows of the architecture."""
         return part_of(self.arch)
