@@ -35,7 +35,7 @@ def text() -> str:
             formatter.write_dl([_row(option) for option in OPTIONS if option.group == group], col_max=38)
     with formatter.section("Types of kernel (-t)"):
         formatter.write_dl([(arch.name, ", ".join(arch.formats)) for arch in all_architectures()])
-    formatter.write("\nLong options may be abbreviated, but for those not in kexec-tools.\n")
+    formatter.write("\nLong options may be abbreviated, except those that kexec-tools does not have.\n")
     formatter.write(
         "Exit status: 0 done; 1 wrong usage, or nothing reserved or loaded; 253 -s cannot; 255 failed.\n"
     )

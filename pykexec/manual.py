@@ -66,7 +66,7 @@ _DESCRIPTION = (
     "Loading and starting kernels takes the capability CAP_SYS_BOOT.",
 )
 _ABBREVIATIONS = (
-    "Long options may be abbreviated as long as they stay unambiguous, but for those under"
+    "Long options may be abbreviated as long as they stay unambiguous, except those under"
     f' "{OURS}". An argument may follow after a space or after =.'
 )
 

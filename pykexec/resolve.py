@@ -227,7 +227,7 @@ def _unpacked(machine: Machine, request: Request, found: _Found) -> _Found:
         if formats.is_bundle(found.kernel):
             what = identify.describe(found.kernel.data)
             raise ImageError(
-                f"{found.kernel.path}: {found.container}, in it {what}: one of them is too many"
+                f"{found.kernel.path}: {found.container}, in it {what}: a kernel cannot be wrapped in both"
             )
     elif request.format in checks.BUNDLES:
         what = identify.describe(found.kernel.data) or "of no known type"
@@ -298,7 +298,7 @@ def _initrd(machine: Machine, request: Request, found: _Found) -> tuple[FileData
     names = [*found.parts, *(each.path for each in parts[len(found.initrds) :])]
     nothing = not request.additions and not any(map(checks.has_content, parts))
     if nothing and _wants_an_initrd(machine, request, found):
-        note = "an empty initrd, lest the new kernel take the one that this kernel was handed through EFI"
+        note = "an empty initrd: without one, the new kernel would take what EFI handed to this one"
         return FileData.from_bytes("an empty initramfs", initramfs.empty()), [note]
     if len(parts) == 1 and not request.additions:
         return parts[0], [f"initrd: {names[0]}"] if found.initrds else []

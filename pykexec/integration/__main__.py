@@ -35,7 +35,7 @@ _DOCUMENTATION = click.option(
 _PROGRAM = click.option(
     "--program",
     type=click.Path(path_type=Path),
-    help="What kexec shall be, if not the pykexec of this Python.",
+    help="The program to install as kexec, instead of this Python's pykexec.",
 )
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 

@@ -80,7 +80,9 @@ class Wanted:
     def _check(self) -> None:
         """Raise UsageError for an option that would change nothing."""
         if self.program is not None and not self.alternatives:
-            raise UsageError("--program says what kexec shall be", hint="give --alternatives, too")
+            raise UsageError(
+                "--program names the program to install as kexec", hint="give --alternatives, too"
+            )
         if self.program is not None and self.static:
             raise UsageError("--program and --static name two programs", hint="give one of them")
         places = self.dracut or self.initramfs_tools or self.alternatives

@@ -68,7 +68,8 @@ FACTS = (
 
 _COMMAND_LINE_MAX = 128 << 10
 """COMMAND_LINE_SIZE, 8192 at most, and bootconfig's additions (include/linux/bootconfig.h: XBC_DATA_MAX)."""
-_PAGE_SIZES = ("4096", "16384", "65536")  # arch/arm64/Kconfig
+_PAGE_SIZES = tuple(str(1 << shift) for shift in range(12, 19))
+"""4 KiB to 256 KiB: arch/Kconfig, PAGE_SHIFT."""
 BOOT_FRAMEBUFFER_DRIVERS = frozenset(
     {"EFI VGA", "VESA VGA", "simple", "simpledrm", "simpledrmdrmfb", "efidrmdrmfb", "vesadrmdrmfb"}
 )
