@@ -68,8 +68,8 @@ FACTS = (
 
 _COMMAND_LINE_MAX = 128 << 10
 """COMMAND_LINE_SIZE, 8192 at most, and bootconfig's additions (include/linux/bootconfig.h: XBC_DATA_MAX)."""
-_PAGE_SIZES = tuple(str(1 << shift) for shift in range(12, 19))
-"""4 KiB to 256 KiB: arch/Kconfig, PAGE_SHIFT."""
+PAGE_SIZES = tuple(1 << shift for shift in range(12, 19))
+"""What Linux has, in bytes: arch/Kconfig, PAGE_SHIFT."""
 BOOT_FRAMEBUFFER_DRIVERS = frozenset(
     {"EFI VGA", "VESA VGA", "simple", "simpledrm", "simpledrmdrmfb", "efidrmdrmfb", "vesadrmdrmfb"}
 )
@@ -141,7 +141,7 @@ class Machine:
         told = self._identity.get("page_size") or self.kcore.vmcoreinfo.get("PAGESIZE")
         if told is None:
             raise MachineError(f"the snapshot does not tell the page size: no {IDENTITY}, no VMCOREINFO")
-        if str(told) not in _PAGE_SIZES:
+        if str(told) not in map(str, PAGE_SIZES):
             raise MachineError(f"the snapshot tells of pages of {str(told)[:40]} bytes, which no kernel has")
         return int(str(told))
 

@@ -139,7 +139,7 @@ def test_more_never_needs_less(
     "bad",
     [
         {"page_size": 0},
-        {"page_size": 8192},
+        {"page_size": 12288},
         {"cpus": 0},
         {"cpus": 1 << 30},
         {"threads": -1},
@@ -421,6 +421,19 @@ def test_inputs_of_the_command_line(line: str, name: str, value: int, tmp_path: 
 def test_initramfs_options_since_6_18(tmp_path: Path) -> None:
     changes: dict[str, str | bytes | None] = {"proc/sys/kernel/osrelease": "6.18.1"}
     assert inputs_of(tmp_path, changes, "initramfs_options=mode=755,size=90%").tmpfs_percent == 90
+
+
+@pytest.mark.parametrize("page_size", [8, 256])
+def test_pages_that_were_not_measured(page_size: int, tmp_path: Path) -> None:
+    changes: dict[str, str | bytes | None] = {
+        "pykexec-snapshot.json": f'{{"page_size": {page_size * KIB}, "machine": "sh4"}}',
+        "proc/modules": "mlx5_core 4096 1 - Live 0x0\n",
+    }
+    small = {"proc/modules": changes["proc/modules"]}
+    found, less = (
+        estimate(inputs_of(tmp_path / name, each, "")) for name, each in (("a", changes), ("b", small))
+    )
+    assert found.needed > less.needed
 
 
 def test_hungry_hardware(tmp_path: Path) -> None:

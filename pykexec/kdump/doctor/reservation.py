@@ -14,6 +14,7 @@ from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown,
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.crashkernel import Clause, Form, size_text
+from pykexec.kdump.reservation.estimate import for_pages
 from pykexec.kdump.reservation.sizing import MLX5, SMMU_64K
 from pykexec.memory import GIB, KIB, MIB, Range
 
@@ -315,7 +316,7 @@ def _hungry(facts: Facts) -> Iterator[tuple[str, int]]:
         if any(name.startswith("arm-smmu-") for name in facts.machine.root.names("sys/devices/platform")):
             yield "an SMMU with pages of 64 KiB", SMMU_64K
     if "mlx5_core" in (facts.modules or ()):
-        yield "mlx5_core", MLX5[page]
+        yield "mlx5_core", for_pages(MLX5, page)
     if fedora is not None and facts.part.encryption and facts.log_line(facts.part.encryption):
         yield "AMD memory encryption", fedora.more_for_encryption
 

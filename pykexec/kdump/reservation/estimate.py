@@ -8,7 +8,7 @@ a dump that is missing costs more than memory that is reserved in vain.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pykexec.errors import UsageError
@@ -16,6 +16,7 @@ from pykexec.kdump.part import Fedora, part_of
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.kdump.reservation.support import support
+from pykexec.machine import PAGE_SIZES
 from pykexec.memory import KIB, MIB, align_up
 
 SCHEMA = 1
@@ -45,6 +46,14 @@ _ROUND = 16 * MIB
 TMPFS_PERCENT = 50
 """The share of memory that a tmpfs without size= may fill (mm/shmem.c)."""
 DRIVERS_UNKNOWN = 24 * MIB
+
+
+def for_pages(measured: Mapping[int, int], page_size: int) -> int:
+    """Return what was measured with pages of that size in bytes.
+
+    That is the value of the next larger pages where that size was not measured, of the largest at most.
+    """
+    return measured[min((size for size in measured if size >= page_size), default=max(measured))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +165,10 @@ def estimate(inputs: Inputs) -> Estimate:
 
 
 def _require_sense(inputs: Inputs) -> None:
-    if inputs.page_size not in _RUNNING_KERNEL:
-        raise UsageError(f"no page size: {inputs.page_size}", hint="it is 4096, 16384 or 65536")
+    if inputs.page_size not in PAGE_SIZES:
+        raise UsageError(
+            f"no page size: {inputs.page_size}", hint="it is a power of two from 4096 to 262144"
+        )
     if not 0 < inputs.cpus <= 1 << 16 or not 0 <= inputs.threads <= 1 << 16:
         raise UsageError(f"no number of CPUs or threads: {inputs.cpus}, {inputs.threads}")
     if not 0 < inputs.tmpfs_percent <= 100:
@@ -174,7 +185,7 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
     files = inputs.initrd.contents + inputs.initrd.entries * _INODE
     yield Term("initrd", inputs.initrd.size, "the file, until it is unpacked")
     yield Term("its contents", files, f"{inputs.initrd.entries} files in memory, and their inodes")
-    yield Term("running kernel", _RUNNING_KERNEL[inputs.page_size], "slabs, page tables, threads")
+    yield Term("running kernel", for_pages(_RUNNING_KERNEL, inputs.page_size), "slabs, page tables, threads")
     yield Term("CPUs", inputs.cpus * _PER_CPU, f"per-CPU data of {inputs.cpus}")
     yield Term("drivers", inputs.drivers, inputs.drivers_why)
     yield Term("programs", _PROGRAMS, "init, udev, shell, makedumpfile")
@@ -193,7 +204,7 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
         yield Term("CMA", inputs.cma, "set aside for devices; cma=0 on its command line saves it")
     # The unpacked files must fit into the share of memory that a tmpfs may fill.
     available = files * 100 // inputs.tmpfs_percent
-    rest = inputs.initrd.size + _RUNNING_KERNEL[inputs.page_size] + inputs.drivers + _PROGRAMS
+    rest = inputs.initrd.size + for_pages(_RUNNING_KERNEL, inputs.page_size) + inputs.drivers + _PROGRAMS
     if available > files + rest:
         yield Term(
             "tmpfs limit",

@@ -14,7 +14,7 @@ from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
 from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation import crashkernel
-from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked
+from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
 from pykexec.kdump.reservation.support import CrashkernelSupport, support
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
@@ -223,7 +223,7 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
         size = min(code, _MODULES_MAX) + _DRIVER_BUFFERS
         why = "the modules loaded now, and buffers of devices"
     if machine.root.names("sys/bus/pci/drivers/mlx5_core") or re.search(r"^mlx5_core ", modules or "", re.M):
-        size += MLX5[page_size]
+        size += for_pages(MLX5, page_size)
         why += ", more for mlx5"
     smmu = [each for each in machine.root.names("sys/devices/platform") if each.startswith("arm-smmu-")]
     if smmu and page_size == 64 * KIB:
