@@ -1,9 +1,9 @@
 """Device trees as blobs (Devicetree Specification, chapter 5): the one reader, and the one writer.
 
 The reader checks every offset before it uses it. It copies no value: what it returns are parts of what it is
-given. The `fdt` library's own reader is not used: it drops empty strings from string lists, knows no NOP
-tags, which the running kernel leaves in /sys/firmware/fdt, and trusts every offset. Of its writer the header
-is used. What it makes of nodes takes quadratic time, and lacks properties with some names.
+given. The `fdt` library's own reader is not used: it knows no NOP tags, which the running kernel leaves in
+/sys/firmware/fdt, and trusts every offset. Of its writer the header is used. What it makes of nodes takes
+quadratic time, and lacks properties with some names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WORD, _SIZE_AND_NAME = struct.Struct(">I"), struct.Struct(">II")
 _VERSION, _COMPATIBLE_VERSION = 17, 16
 _BEGIN_NODE, _END_NODE, _PROPERTY, _NOP, _END = 1, 2, 3, 4, 9
 _TAGS_MAX = 1 << 19
-"""Of which twice as many as there may be nodes and properties are NOPs."""
+"""More than twice what so many nodes and properties take; others are NOPs."""
 _RESERVATIONS_MAX = 1 << 12
 _NAME_MAX = 128
 """The specification allows names of 31 characters; those of labels, in /__symbols__, are longer."""
@@ -72,12 +72,13 @@ class _Reader:
         self._names: dict[int, str] = {}  # of properties, by where they stand in the strings block
 
     def blob(self, size_max: int | None) -> Blob:
-        if not matches(self._data) or len(self._data) < _HEADER.size:
-            raise self._damaged("no device tree (magic d00dfeed), or one cut off within its header")
-        fields = _HEADER.unpack_from(self._data)
-        _, total, struct_at, strings_at, reserved_at, version, compatible, boot_cpu, strings_size, size = (
-            fields
-        )
+        start = bytes(self._data[: len(DEVICE_TREE)])
+        if len(self._data) < _HEADER.size and DEVICE_TREE.startswith(start):
+            raise self._damaged("no device tree, or one cut off within its header")
+        if start != DEVICE_TREE:
+            raise self._damaged("no device tree (magic d00dfeed)")
+        _, total, struct_at, strings_at, reserved_at, *rest = _HEADER.unpack_from(self._data)
+        version, compatible, boot_cpu, strings_size, size = rest
         self._require_known(total, version, compatible, size_max)
         if version < _VERSION:
             size = max(total - struct_at, 0)  # no field says where in the rest it ends
@@ -116,7 +117,7 @@ class _Reader:
         raise self._damaged("its memory reservations do not end")
 
     def _root(self) -> Node:
-        """Raises struct.error where the structure block ends within."""
+        """Return the root node. Raises struct.error where the structure block ends within."""
         limits = Limits(self._where, self._error)
         top = Node("")
         above, path_lengths = [top], [0]
@@ -155,7 +156,8 @@ class _Reader:
         return node, _aligned(position + len(name) + 1)
 
     def _read_property(self, node: Node, position: int) -> int:
-        """Of properties with one name the first counts (drivers/of/base.c __of_find_property())."""
+        """Return where the next tag is. Of properties with one name the first counts, as in the kernel
+        (drivers/of/base.c __of_find_property())."""
         size, name_at = _SIZE_AND_NAME.unpack_from(self._struct, position)
         start = position + _SIZE_AND_NAME.size
         name = self._names.get(name_at) or self._name(self._strings, name_at)

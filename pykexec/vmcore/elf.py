@@ -164,15 +164,13 @@ class ElfDump:
             raise DumpError(f"{self.name}: truncated in the ELF header", status=3)
         if not ident.startswith(MAGIC):
             raise DumpError(f"{self.name}: not an ELF file", status=4)
-        for place, known, what, status in _IDENT_FIELDS:
-            if ident[place] not in known:
-                raise DumpError(
-                    f"{self.name}: damaged ELF header: {what} {ident[place]} at offset {place}",
-                    status=status,
-                )
         encoding = elfheader.encoding(ident)
-        assert encoding is not None
-        return encoding
+        if encoding is not None:
+            return encoding
+        place, _, what, status = next(each for each in _IDENT_FIELDS if ident[each[0]] not in each[1])
+        raise DumpError(
+            f"{self.name}: damaged ELF header: {what} {ident[place]} at offset {place}", status=status
+        )
 
     def _file_header(self) -> Header:
         data = self._source.read_at(0, self._encoding.header_size)
