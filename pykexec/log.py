@@ -13,7 +13,7 @@ def debug(message: str, *arguments: object) -> None:
 
 
 class Told:
-    """While this is in force, standard error has each step, as a line that starts with the program's name."""
+    """While this is in force, standard error has each step, as a line that begins with its name."""
 
     def __init__(self, program: str) -> None:
         self._program = program
