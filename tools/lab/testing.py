@@ -172,13 +172,14 @@ def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
 
 def _lowest_versions() -> list[tuple[str, list[str]]]:
     runs = (
-        (f"lowest versions with {_NEWER}'s Python", of_suite(_NEWER, architecture()), NEWER_PYTHON),
-        ("lowest versions", lowest(), COMMAND_LINES),
+        (f"lowest versions with {_NEWER}'s Python", of_suite(_NEWER, architecture()), _QUICK, NEWER_PYTHON),
+        ("lowest versions", lowest(), "not (programs or further)", COMMAND_LINES),
     )
     # What failed there did not fail here; and what is deprecated in what is old is no news.
-    options = ("-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning", "-m", _QUICK)
+    options = ("-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning")
     return [
-        (name, [os.fspath(program), "-m", "pytest", "-q", *options, *tests]) for name, program, tests in runs
+        (name, [os.fspath(program), "-m", "pytest", "-q", *options, "-m", marks, *tests])
+        for name, program, marks, tests in runs
     ]
 
 
