@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.effort import examples
 from tests.support.remembered import Remembered
 from tools.lab import LabError, ledger
 from tools.lab.testing import FROM_PACKAGES, SLOW, install_programs
 
 # How long an example takes is for tests that ask for it: a busy machine takes as long as it likes.
-settings.register_profile("any machine", deadline=None)
+settings.register_profile("any machine", deadline=None, max_examples=examples(100))
 settings.load_profile("any machine")
 
 _PURE = [Path(__file__).parent / folder for folder in ("unit", "emulated")]
