@@ -279,6 +279,7 @@ def test_values_take_little_memory_together() -> None:
         "B=$",
     ],
 )
+@pytest.mark.slow
 def test_long_files_take_linear_time(line: str) -> None:
     def parse(count: int) -> None:
         with contextlib.suppress(ConfigError):
@@ -339,6 +340,7 @@ def test_many_values_made_of_a_long_one() -> None:
         shell.parse(text, "/f")
 
 
+@pytest.mark.slow
 def test_a_long_file_is_refused_or_read_at_once() -> None:
     stopwatch = Stopwatch()
     with pytest.raises(ConfigError, match="more than 262144 characters"):

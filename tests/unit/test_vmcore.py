@@ -198,6 +198,7 @@ def test_an_absurd_number_of_segments(open_dump: Open) -> None:
         open_dump(bytes(content))
 
 
+@pytest.mark.slow
 def test_many_empty_notes_are_refused(open_dump: Open) -> None:
     dump = open_dump(elf([], notes=struct.pack("<III", 0, 0, 7) * 200_000))
     stopwatch = Stopwatch()
