@@ -301,6 +301,7 @@ for _ in range(60):
         (structure(BEGIN * 2_000_000), "nested more than 64 deep"),
     ],
 )
+@pytest.mark.slow
 def test_trees_that_no_board_has(blob: bytes, message: str) -> None:
     stopwatch = Stopwatch()
     with pytest.raises(DeviceTreeError, match=message):
