@@ -41,12 +41,12 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     """
     machine = chosen(snapshot)
     line = machine.command_line
-    if parameter is not None:  # with the name, too, as it is copied from a command line
+    if parameter is not None:  # with the name, too, as copied from a command line
         line = crashkernel.PARAMETER + parameter.removeprefix(crashkernel.PARAMETER)
     kernel = sizing.support_of(machine)
     reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
-        # A kernel that has reserved something understood what it was told.
+        # A kernel that has reserved memory understood its parameter.
         if parameter is not None or not reserved:
             crashkernel.parse(text)
     total = machine.iomem.system_ram.size
