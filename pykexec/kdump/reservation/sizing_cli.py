@@ -79,7 +79,7 @@ def _resize(size: str, dry_run: bool) -> int:
         return 0
     if plan.unload_first:
         raise UsageError(
-            "a crash kernel is loaded, and the kernel will not shrink below it",
+            "a crash kernel is loaded, and as long as one is, the kernel does not shrink its memory",
             hint="pykexec -p -u, then resize, then load it again",
         )
     _write(plan.path, f"{plan.value}\n")
