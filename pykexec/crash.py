@@ -1,5 +1,7 @@
 """What crash loads have in common on all architectures: the memory to dump, and where it was mapped."""
 
+from collections.abc import Iterable
+
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import MachineError, NoCrashMemoryError
 from pykexec.machine import Machine
@@ -25,8 +27,9 @@ class CrashMemory:
         return self.reserved[-1]
 
 
-def survey(machine: Machine) -> CrashMemory:
-    """Find out what there is. Raises NoCrashMemoryError when nothing was reserved."""
+def survey(machine: Machine, firmware: Iterable[Range] = ()) -> CrashMemory:
+    """Find out what there is; `firmware` is RAM that no kernel may read. Raises NoCrashMemoryError when
+    nothing was reserved."""
     reserved = machine.iomem.crash_regions
     if not reserved:
         raise NoCrashMemoryError(
@@ -34,7 +37,7 @@ def survey(machine: Machine) -> CrashMemory:
             hint="boot with crashkernel=SIZE on the kernel command line, for instance crashkernel=256M",
         )
     cma = cma_ranges(machine)
-    return CrashMemory(reserved, machine.iomem.system_ram.minus([*reserved, *cma]), cma)
+    return CrashMemory(reserved, machine.iomem.system_ram.minus([*reserved, *cma, *firmware]), cma)
 
 
 _CMA = ("sys/kernel/kexec/crash_cma_ranges", "sys/kernel/kexec_crash_cma_ranges")

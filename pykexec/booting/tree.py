@@ -34,15 +34,23 @@ def read_tree(machine: Machine, given: FileData | None) -> DeviceTree:
     """
     if given is not None:
         return DeviceTree(bytes(given.data), given.path)
+    tree = of_machine(machine)
+    if tree is not None:
+        return tree
+    raise MachineError(
+        f"there is no device tree: neither /{FIRMWARE_TREE} nor /{UNPACKED_TREE}",
+        hint="give one with --dtb",
+    )
+
+
+def of_machine(machine: Machine) -> DeviceTree | None:
+    """Return the device tree the running kernel was given, else what /proc/device-tree shows, if any."""
     data = machine.read(FIRMWARE_TREE)
     if data is not None:
         return DeviceTree(data, f"/{FIRMWARE_TREE}")
     if machine.root.names(UNPACKED_TREE):
         return DeviceTree.from_folder(machine.root, UNPACKED_TREE)
-    raise MachineError(
-        f"there is no device tree: neither /{FIRMWARE_TREE} nor /{UNPACKED_TREE}",
-        hint="give one with --dtb",
-    )
+    return None
 
 
 def not_handed_on(machine: Machine, tree: DeviceTree) -> list[str]:
