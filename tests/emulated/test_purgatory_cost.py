@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from pykexec.purgatory import Digest
-from tests.emulated import machine, test_purgatory, test_purgatory_arm64, test_purgatory_riscv64
+from tests.emulated import machine, test_purgatory, test_purgatory_arm64
 from tests.emulated.arm64 import PLAIN, Cpu, Level
 
 pytestmark = pytest.mark.slow
@@ -35,16 +35,6 @@ def arm64(size: int, cpu: Cpu) -> int:
     return outcome.instructions
 
 
-def riscv64(size: int) -> int:
-    """The same."""
-    content = bytes(size)
-    digest = Digest("data", 0x84000000, size, hashlib.sha256(content).digest())
-    contents = {"kernel": test_purgatory_riscv64.CONTENTS["kernel"], "data": (digest.address, content)}
-    outcome = test_purgatory_riscv64.start(digests=(digest,), contents=contents, counted=True)
-    assert outcome.jumped
-    return outcome.instructions
-
-
 def x86_64_per_byte(cpu: machine.Cpu) -> float:
     return (x86_64(_LARGE, cpu) - x86_64(_SMALL, cpu)) / (_LARGE - _SMALL)
 
@@ -61,7 +51,6 @@ def test_instructions_per_byte() -> None:
     assert x86_64_per_byte(machine.PLAIN) < 46
     assert arm64_per_byte(PLAIN) < 1.8
     assert arm64_per_byte(NO_SHA) < 29
-    assert (riscv64(_LARGE) - riscv64(_SMALL)) / (_LARGE - _SMALL) < 53
 
 
 @pytest.mark.parametrize("level", Level)

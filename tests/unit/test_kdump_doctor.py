@@ -516,7 +516,7 @@ CASES = [
     Case("L2", {"proc/device-tree/cpus/cpu@0/enable-method": b"spin-table\0"}, "spin-table"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: b"hello, world\n" * 100}, "no kernel"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([(".text", b"x")])}, "no kernel"),
-    Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([], machine=0x5064)}, "another architecture"),
+    Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([], machine=0x200)}, "another architecture"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=0).build()}, "damaged"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: FakeImage().build()}, "another architecture"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: b"\x1f\x8b\x08" + bytes(100)}, "cannot be unpacked"),
@@ -1229,7 +1229,7 @@ OF_AN_ARCHITECTURE = ("P12", "R4", "L2", "L4", "L5", "L10", "B7", "B15", "B17", 
 
 
 @pytest.mark.parametrize(
-    "arch", ["riscv64", "loongarch64", "ppc64le", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"]
+    "arch", ["loongarch64", "ppc64le", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"]
 )
 def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Path) -> None:
     """The same files, which now are evidence of nothing but what they say."""
@@ -1241,7 +1241,7 @@ def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Pa
     }
     found = judged(tmp_path, {**changes, "run/pykdump/loaded.json": None})
     fine = {name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.FINE}
-    with_low_part = {"R4", "O2"} if arch in ("riscv64", "loongarch64") else set()
+    with_low_part = {"R4", "O2"} if arch == "loongarch64" else set()
     assert fine - {"O8", "B17"} == with_low_part
     assert found["O8"].verdict is Verdict.FINE, "the kernel's configuration has no CMA, which is evidence"
     assert (found["B17"].verdict is Verdict.FINE) == (arch == "i686"), "a PC has no GIC"
@@ -1498,9 +1498,9 @@ def test_how_long_a_command_line_a_packed_kernel_takes(
 
 
 def test_how_long_a_command_line_another_machine_takes(tmp_path: Path) -> None:
-    given = facts(tmp_path, {"pykexec-snapshot.json": '{"machine": "riscv64", "page_size": 4096}'})
+    given = facts(tmp_path, {"pykexec-snapshot.json": '{"machine": "mips64", "page_size": 4096}'})
     found = finding(doctor.diagnose(given, only=["L5"]), "L5")
-    assert (found.verdict, "riscv64" in found.cause) == (Verdict.UNKNOWN, True)
+    assert (found.verdict, "mips64" in found.cause) == (Verdict.UNKNOWN, True)
 
 
 def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

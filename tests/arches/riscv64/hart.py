@@ -1,7 +1,7 @@
-"""A bare riscv64 hart under Unicorn, as the old kernel leaves it when it enters purgatory, and its firmware."""
+"""A bare riscv64 hart under Unicorn, as the old kernel leaves it on entry to purgatory, and its firmware."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from unicorn.riscv_const import (
     UC_CPU_RISCV64_BASE64,
@@ -49,6 +49,15 @@ class Firmware:
     legacy: bool = True
     error: int = 0
     """What its probe answers besides."""
+
+    @property
+    def consoles(self) -> set[tuple[int, int]]:
+        """The calls that write."""
+        there = {DEBUG_CONSOLE_WRITE_BYTE: self.debug_console, LEGACY_PUTCHAR: self.legacy}
+        return {call for call, is_there in there.items() if is_there}
+
+
+NEW = Firmware()
 
 
 @dataclass
@@ -174,17 +183,12 @@ class _Devices:
         if call == SYSTEM_RESET:
             self.resets.append((first, second))
             uc.emu_stop()
-        elif call == DEBUG_CONSOLE_WRITE_BYTE and self._firmware.debug_console:
-            self._put(call, first)
-        elif call == LEGACY_PUTCHAR and self._firmware.legacy:
-            self._put(call, first)
+        elif call in self._firmware.consoles:
+            self.consoles.add(call)
+            self.written.append(first)
         else:
             return _NOT_SUPPORTED, 0
         return 0, 0
-
-    def _put(self, call: tuple[int, int], byte: int) -> None:
-        self.consoles.add(call)
-        self.written.append(byte)
 
     def _block(self, uc: Uc, address: int, _size: int, _user: object) -> None:
         if address == self._kernel:

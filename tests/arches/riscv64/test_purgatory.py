@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 
 from pykexec import purgatory
 from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
-from tests.emulated.riscv64 import (
+from tests.arches.riscv64.hart import (
     DEBUG_CONSOLE_WRITE_BYTE,
     HART,
     LEGACY_PUTCHAR,
+    NEW,
     UART,
     Firmware,
     Outcome,
     run,
 )
+from tests.emulated.machine import PLAIN
+from tests.emulated.test_purgatory_cost import x86_64_per_byte
 
 BLOB = purgatory.load_blob("riscv64")
 PURGATORY = 0x8A000000
@@ -42,7 +45,7 @@ def start(
     contents: dict[str, tuple[int, bytes]] | None = None,
     digests: Sequence[Digest] | None = None,
     uart: tuple[Console, int, int] = MMIO,
-    firmware: Firmware = Firmware(),
+    firmware: Firmware = NEW,
     backup: Backup | None = None,
     counted: bool = False,
 ) -> Outcome:
@@ -90,7 +93,7 @@ def test_the_entry_point_can_be_a_trap_vector() -> None:
 @pytest.mark.parametrize(
     ("firmware", "call"),
     [
-        (Firmware(), DEBUG_CONSOLE_WRITE_BYTE),
+        (NEW, DEBUG_CONSOLE_WRITE_BYTE),
         (Firmware(legacy=False), DEBUG_CONSOLE_WRITE_BYTE),
         (Firmware(debug_console=False), LEGACY_PUTCHAR),
         (Firmware(debug_console=False, error=-2), LEGACY_PUTCHAR),
@@ -105,9 +108,9 @@ def test_firmware_writes_by_the_call_that_it_has(firmware: Firmware, call: tuple
 @pytest.mark.parametrize(
     ("uart", "firmware"),
     [
-        (SILENT, Firmware()),
+        (SILENT, NEW),
         (SBI, Firmware(debug_console=False, legacy=False)),
-        ((Console(ConsoleKind.UART_8250_PORT, UART), 0, 0), Firmware()),
+        ((Console(ConsoleKind.UART_8250_PORT, UART), 0, 0), NEW),
     ],
 )
 def test_without_a_console_it_says_nothing(uart: tuple[Console, int, int], firmware: Firmware) -> None:
@@ -167,3 +170,20 @@ def test_memory_that_may_not_be_read_ends_in_a_reset() -> None:
 
 def test_without_digests_nothing_is_verified() -> None:
     assert start(contents={**CONTENTS, "initrd": (0x84000000, b"x")}, digests=()).jumped
+
+
+def _instructions(size: int) -> int:
+    content = bytes(size)
+    digest = Digest("data", 0x84000000, size, hashlib.sha256(content).digest())
+    contents = {"kernel": CONTENTS["kernel"], "data": (digest.address, content)}
+    outcome = start(digests=(digest,), contents=contents, counted=True)
+    assert outcome.jumped
+    return outcome.instructions
+
+
+@pytest.mark.slow
+def test_instructions_per_byte() -> None:
+    """Of the base instruction set, which cannot rotate, not many more than of x86_64's."""
+    small, large = 4096, 20480
+    per_byte = (_instructions(large) - _instructions(small)) / (large - small)
+    assert per_byte < 1.2 * x86_64_per_byte(PLAIN)
