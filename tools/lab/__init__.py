@@ -6,6 +6,7 @@ kept in the ignored folder .cache.
 
 from .arches import ARCHES, Arch
 from .arches.arm64 import ARCH as ARM64
+from .arches.riscv64 import ARCH as RISCV64
 from .arches.x86_64 import ARCH as X86_64
 from .host import LabError
 from .kernels import Kernel
@@ -16,6 +17,7 @@ __all__ = [
     "ARCHES",
     "ARM64",
     "PANIC",
+    "RISCV64",
     "X86_64",
     "Arch",
     "Guest",
