@@ -180,8 +180,13 @@ def run(options: Options) -> int:
     """Do what the options ask for; the exit code."""
     if options.help or options.version or options.completion or options.manual:
         return _print_help(options)
-    if options.debug:
-        _tell_all()
+    if not options.debug:
+        return _run(options)
+    with log.Told(_NAME):
+        return _run(options)
+
+
+def _run(options: Options) -> int:
     from pykexec.machine import Machine
 
     if options.print_crash_size:
@@ -226,12 +231,6 @@ def _print_help(options: Options) -> int:
 
     print(manual.completion(options.completion) if options.completion else manual.page(), end="")
     return 0
-
-
-def _tell_all() -> None:
-    import logging
-
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format="pykexec: %(message)s", force=True)
 
 
 def _require_privilege(machine: Machine) -> None:

@@ -245,5 +245,8 @@ class CutFiles:
 
 def abandon(stream: TextIO | None) -> None:
     """The interpreter flushes its streams at the end: what cannot be written must not fail once more."""
-    if stream is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    try:
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError:
+        pass  # no descriptor left, or no /dev: who wrote is not told of that

@@ -205,6 +205,25 @@ def test_the_streams_are_as_before(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "\\x1b\n"
 
 
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EMFILE, errno.ENOENT])
+def test_a_full_disk_where_nothing_can_be_opened(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written goes nowhere; that /dev/null cannot be had, either, is no news."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    with Path("/dev/full").open("w") as full:
+        stream = streams.PrintableStream(full)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", refuse)
+            print("told", file=stream, flush=True)
+            monkeypatch.setattr(sys, "stderr", full)
+            streams.complain("program", "told")
+        assert stream.failure is not None
+        assert stream.failure.errno == errno.ENOSPC
+        streams.abandon(full)
+
+
 def test_a_process_without_memory(kernel: str, tmp_path: Path) -> None:
     """An initrd put together of a large file, in an address space that is too small for it."""
     large = tmp_path / "large"
