@@ -9,13 +9,7 @@ from . import Arch, Qemu
 ARCH = Arch(
     name="riscv64",
     debian="riscv64",
-    qemu=Qemu(
-        "qemu-system-riscv64",
-        {
-            "qemu-system-riscv64": "qemu-system-misc",
-            "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin": "opensbi",
-        },
-    ),
+    qemu=Qemu("qemu-system-riscv64", {"qemu-system-riscv64": "qemu-system-misc"}),
     machine=("-M", "virt"),
     console="ttyS0",
     early_console="earlycon",
