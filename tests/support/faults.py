@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import enum
 import errno
+import importlib
 import io
 import os
 import signal
@@ -64,16 +65,27 @@ class Ended:
 
 
 def possible(command: Callable[[], int]) -> list[Fault]:
-    """Run the command without a fault, and return all that could go wrong in it."""
+    """Run the command without a fault, and return all that could go wrong in it.
+
+    What it imports is imported here, too: most of what a child takes was to do that each time.
+    """
     write = os.write
-    with tempfile.TemporaryFile() as calls:
+    with tempfile.TemporaryFile() as calls, tempfile.TemporaryFile() as modules:
 
         def record(call: str, _: int) -> None:
             write(calls.fileno(), f"{call}\n".encode())
 
-        ended = _run(command, record)
+        def told() -> int:
+            status = command()
+            write(modules.fileno(), "\n".join(sys.modules).encode())
+            return status
+
+        ended = _run(told, record)
         names = _content(calls).split()
+        imported = _content(modules).split()
     assert ended.status == 0, ended
+    for name in imported:
+        importlib.import_module(name)
     return [Fault(kind, place, call) for place, call in enumerate(names) for kind in _kinds(call)]
 
 

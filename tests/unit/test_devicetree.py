@@ -229,6 +229,7 @@ for _ in range(60):
         (Blob({"x" * 1000: {}}).build(), "a node's name does not end"),
     ],
 )
+@pytest.mark.slow
 def test_trees_that_no_board_has(blob: bytes, message: str) -> None:
     stopwatch = Stopwatch()
     with pytest.raises(DeviceTreeError, match=message):

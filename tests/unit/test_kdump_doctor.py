@@ -1468,6 +1468,7 @@ def test_damaged_json_in_a_snapshot(
         ("proc/sys/kernel/osrelease", "6."),
     ],
 )
+@pytest.mark.slow
 def test_facts_of_any_size(path: str, piece: str, tmp_path: Path) -> None:
     """15 MiB of each: a few KiB of a packed snapshot."""
     machine = unpacked("qemu-6.1-1g", tmp_path, {path: piece * (15 * MIB // len(piece))})

@@ -315,6 +315,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
+@pytest.mark.slow
 def test_large_files_in_a_small_archive(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of them is kept, and what has no end is not waited for."""
     monkeypatch.setattr(sizing, "_ALWAYS_ALLOWED", 16 * MIB)

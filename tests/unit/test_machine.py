@@ -702,6 +702,7 @@ def test_packed_archives_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.slow
 def test_deep_names_take_no_room(form: int, tmp_path: Path) -> None:
     """Each of these names has 2,000 folders above it: a table of them is 4 MiB a name."""
     packed = io.BytesIO()

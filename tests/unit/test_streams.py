@@ -70,7 +70,9 @@ def failed(name: str) -> int:
     return 1 if _COMMANDS[name][0] == "pykexec.kdump" else 255
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
+@pytest.mark.parametrize(
+    "name", [name if name in _WAYS[:2] else pytest.param(name, marks=pytest.mark.slow) for name in _COMMANDS]
+)
 def test_a_full_disk_is_said(name: str, kernel: str) -> None:
     done = run(command(name, kernel), ">/dev/full")
     assert done.returncode == failed(name)
@@ -80,6 +82,7 @@ def test_a_full_disk_is_said(name: str, kernel: str) -> None:
     assert os.strerror(errno.ENOSPC) in told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _WAYS)
 def test_a_terminal_that_is_gone(name: str, kernel: str) -> None:
     """Its other end is closed: each write is an I/O error (pty(7))."""
@@ -92,6 +95,7 @@ def test_a_terminal_that_is_gone(name: str, kernel: str) -> None:
     assert f"cannot write the output: {os.strerror(errno.EIO)}" in done.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _WAYS)
 def test_a_reader_that_has_seen_enough(name: str, kernel: str) -> None:
     reader, writer = os.pipe()

@@ -69,21 +69,21 @@ FROM_PACKAGES = {
 }
 """What the tests run, by the Debian package that has it."""
 
-_PARSED = ("tests/unit/test_cli.py", "tests/unit/test_options.py", "tests/unit/test_kdump_cli.py")
+_PARSED = (
+    *("tests/unit/test_cli.py", "tests/unit/test_options.py", "tests/unit/test_kdump_cli.py"),
+    "tests/unit/test_manual.py::test_page_of_pykdump_has_what_its_help_has",
+)
 COMMAND_LINES = (
     *_PARSED,
-    *("tests/unit/test_manual.py", "tests/unit/test_streams.py", "tests/unit/test_installation.py"),
+    "tests/unit/test_manual.py::test_zsh_finds_what_is_installed",
+    *("tests/unit/test_streams.py", "tests/unit/test_installation.py"),
 )
 """What also runs with the lowest versions that pyproject.toml allows.
 
 What the libraries do differently shows in command lines.
 """
 _NEWER = "trixie"
-NEWER_PYTHON = (
-    *_PARSED,
-    "tests/unit/test_manual.py",
-    "tests/unit/test_streams.py::test_without_arguments_there_is_help",
-)
+NEWER_PYTHON = (*_PARSED, "tests/unit/test_streams.py::test_without_arguments_there_is_help")
 """What also runs with them on a newer Python, which they were not made for."""
 
 _TYPED = ("pykexec", "tools.lab", "tests")
@@ -176,7 +176,7 @@ def _lowest_versions() -> list[tuple[str, list[str]]]:
         ("lowest versions", lowest(), COMMAND_LINES),
     )
     # What failed there did not fail here; and what is deprecated in what is old is no news.
-    options = ("-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning", "-m", _QUICK)
+    options = ("-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning", "-m", "not further")
     return [
         (name, [os.fspath(program), "-m", "pytest", "-q", *options, *tests]) for name, program, tests in runs
     ]

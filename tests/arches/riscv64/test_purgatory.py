@@ -21,6 +21,7 @@ from tests.arches.riscv64.hart import (
 )
 from tests.emulated.machine import PLAIN
 from tests.emulated.test_purgatory_cost import x86_64_per_byte
+from tests.support.effort import examples
 
 BLOB = purgatory.load_blob("riscv64")
 PURGATORY = 0x8A000000
@@ -133,7 +134,7 @@ def test_damage_is_found_and_named(uart: tuple[Console, int, int], name: str) ->
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(CONTENTS)))
@@ -147,7 +148,7 @@ def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> Non
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
     st.binary(max_size=9),
