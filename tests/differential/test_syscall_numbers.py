@@ -28,7 +28,11 @@ def test_numbers_are_those_of_the_kernel_headers(machine: str, bits: int, header
 
 @pytest.mark.parametrize(
     ("arch", "header"),
-    [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("arm64", "asm-generic/unistd.h")],
+    [
+        ("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"),
+        ("arm64", "asm-generic/unistd.h"),
+        ("riscv64", "asm-generic/unistd.h"),
+    ],
 )
 def test_the_helpers_numbers_are_those_of_the_kernel_headers(arch: str, header: str) -> None:
     purgatory = PROJECT / "pykexec/purgatory"

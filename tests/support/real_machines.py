@@ -4,7 +4,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class RealMachine:
     linear_base: int
     text: tuple[int, int, int]
     cma: Sequence[tuple[int, int]]
+    protected: Sequence[tuple[int, int]]
 
 
 def read(path: Path) -> RealMachine:
@@ -47,7 +48,16 @@ def read(path: Path) -> RealMachine:
         linear[0] - linear[1],
         text,
         [(int(first, 16), int(last, 16)) for first, last in (each.split("-") for each in cma)],
+        list(_protected(files)),
     )
+
+
+def _protected(files: dict[str, bytes]) -> Iterator[tuple[int, int]]:
+    """As the kernel shows it unpacked, in cells of 64 bits."""
+    for path, data in files.items():
+        if re.fullmatch(r"proc/device-tree/reserved-memory/mmode_resv[^/]*/reg", path):
+            first, size = int.from_bytes(data[:8]), int.from_bytes(data[8:])
+            yield first, first + size - 1
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

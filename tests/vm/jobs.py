@@ -94,7 +94,8 @@ echo "{marker}" > /dev/kmsg
 
 
 def capture_command_line(marker: str, kernel: Kernel) -> str:
-    return f"console={kernel.arch.console} panic=-1 nr_cpus=1 irqpoll reset_devices marker={marker}"
+    line = f"console={kernel.arch.console} panic=-1 nr_cpus=1 irqpoll reset_devices marker={marker}"
+    return " ".join(filter(None, (line, kernel.arch.capture)))
 
 
 def ranges(iomem: str, name: str) -> list[range]:

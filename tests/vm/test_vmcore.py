@@ -30,6 +30,7 @@ from tests.support.vmcore_log import PHYSICAL, Characters, Lockless, Memory, Rec
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Stage
+from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch
 from tools.lab.host import PROJECT
 
@@ -206,7 +207,11 @@ assert count > 200
 
 @pytest.mark.parametrize(
     ("arch", "version", "levels"),
-    [pytest.param(ARM64, "7.2", 5, id="arm64-7.2"), pytest.param(X86_64, "6.12", 5, id="x86_64-6.12")],
+    [
+        pytest.param(ARM64, "7.2", 5, id="arm64-7.2"),
+        pytest.param(X86_64, "6.12", 5, id="x86_64-6.12"),
+        jobs.further(RISCV64, "7.2", 4, id="riscv64-7.2"),
+    ],
 )
 def test_proc_vmcore_and_page_tables(
     arch: Arch, version: str, levels: int, loader: str, run_guest: RunGuest
