@@ -75,6 +75,11 @@ class Target:
     """Further ones for purgatory."""
     forbidden: Mapping[str, str] = field(default_factory=dict)
     """Patterns that may not occur in an instruction of purgatory, and what they stand for."""
+    compiler: str = "gcc"
+    """The compiler's name behind the prefix."""
+    unpacked: Sequence[str] = ()
+    """All packages of the suite that the tools take, where they cannot be installed on the release that the
+    laboratory runs on: then they are unpacked into the cache."""
     vector_registers: str | None = None
     """A pattern of vector registers, where there are some."""
     vector_users: Collection[str] = ()
@@ -100,12 +105,24 @@ def _target(path: Path) -> Target:
 def find_tool(target: Target, tool: str) -> str:
     """The cross tool, or the native one where that is the same. Raises BuildError without either."""
     is_native = target.prefix.partition("-")[0] == os.uname().machine
-    for name in (target.prefix + tool, tool if is_native else ""):
-        if name and shutil.which(name):
-            return name
-    raise BuildError(
-        f"{target.prefix}{tool} is missing: apt-get install {target.package} (of Debian {target.suite})"
-    )
+    name = target.prefix + (target.compiler if tool == "gcc" else tool)
+    for each in (name, tool if is_native else ""):
+        if each and shutil.which(each):
+            return each
+    if target.unpacked:
+        return _unpacked(target, name)
+    raise BuildError(f"{name} is missing: apt-get install {target.package} (of Debian {target.suite})")
+
+
+def _unpacked(target: Target, name: str) -> str:
+    # Not at the head: who has the tools needs no laboratory. The scripts see only their own folder.
+    sys.path.append(str(PROJECT))
+    from tools.lab import debian, host
+
+    try:
+        return str(debian.programs(target.suite, debian.architecture(), target.unpacked) / name)
+    except host.LabError as error:
+        raise BuildError(str(error)) from error
 
 
 def run(command: Sequence[str], folder: Path) -> str:

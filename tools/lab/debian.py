@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .host import CACHE, LabError, build_once, locked, run
+from .host import CACHE, LabError, build_once, digest, locked, run
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _STORE = CACHE / "debian"
@@ -108,6 +108,36 @@ def interpreter(suite: str, architecture: str) -> Path:
         wrapper.chmod(0o755)
 
     return build_once(CACHE / "pythons" / f"{suite}-{architecture}", build) / "bin/python3"
+
+
+def programs(suite: str, architecture: str, packages: Iterable[str]) -> Path:
+    """The folder with what these packages of a suite have in /usr/bin, as programs for this system.
+
+    Among the packages is all that the programs are linked to, also the suite's C library. Raises LabError.
+    """
+    names = sorted(packages)
+    key = f"{suite}-{architecture}-{digest(*names)}"
+
+    def build(target: Path) -> None:
+        for package in fetch(suite, architecture, names):
+            shutil.copytree(package / "usr", target / "usr", dirs_exist_ok=True, symlinks=True)
+        (linker,) = target.glob("usr/lib/*-linux-gnu/ld-linux*.so.*")
+        final = (CACHE / "programs").resolve() / key
+        for path in [each for each in target.glob("usr/**/*") if _is_program(each)]:
+            real = path.rename(path.with_name(f"{path.name}.real"))
+            here, its = (final / each.relative_to(target) for each in (real, linker))
+            path.write_text(_WRAPPER.format(linker=its, libraries=its.parent, program=here))
+            path.chmod(0o755)
+
+    return build_once(CACHE / "programs" / key, build) / "usr/bin"
+
+
+def _is_program(path: Path) -> bool:
+    """Whether it is a program in machine code, and no link to one, and no library."""
+    if path.is_symlink() or not path.is_file() or ".so" in path.name or not path.stat().st_mode & 0o100:
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 @functools.cache
