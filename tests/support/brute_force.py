@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 
 from pykexec.devicetree import DeviceTree
 from pykexec.plan import LoadPlan, Purpose
-from tests.support.odd_machines import CRASH, KIB, MIB, WITH_TREE, OddMachine
+from tests.support.odd_machines import BY_LINE, CRASH, KIB, MIB, WITH_TREE, Line, OddMachine
 from tests.support.real_machines import RealMachine
 
 Machine = OddMachine | RealMachine
@@ -81,15 +81,25 @@ class Truth:
             return False
         if self.is_firmwares(address):
             return False
+        if self._machine.arch in BY_LINE and address < 2 * MIB:
+            return False
         # The last of these not on x86: a loaded crash kernel may be unmapped.
         nested = (
             "reserved",
             "Reserved",
             "ACPI Tables",
-            *([CRASH] if self._machine.arch in WITH_TREE else []),
+            *([CRASH] if self._machine.arch in (*WITH_TREE, *BY_LINE) else []),
         )
         return any(each.name == "System RAM" and not each.depth for each in lines) and not any(
-            each.name in nested for each in lines if each.depth
+            each.name in nested for each in lines if each.depth and not self._is_own(each)
+        )
+
+    def _is_own(self, reserved: Line) -> bool:
+        """Whether that is the end of the running kernel's image, which is made of whole 64 KiB there."""
+        if self._machine.arch not in BY_LINE or reserved.last // (64 * KIB) != reserved.first // (64 * KIB):
+            return False
+        return any(
+            each.last + 1 == reserved.first for each in self._machine.lines if each.name == "Kernel bss"
         )
 
     def pieces(self, *others: Iterable[Piece]) -> Iterator[int]:
@@ -115,6 +125,8 @@ def check(machine: Machine, plan: LoadPlan) -> None:
         _check_core(machine, truth, plan)
     if machine.arch in WITH_TREE:
         _check_tree(machine, truth, plan)
+    elif machine.arch in BY_LINE:
+        _check_line(truth, plan)
     else:
         _check_e820(truth, plan)
 
@@ -142,8 +154,10 @@ def _check_core(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
     headers = [segment.header for segment in elf.iter_segments()]
     notes = [each for each in headers if each["p_type"] == "PT_NOTE"]
     assert [each["p_paddr"] for each in notes[:-1]] == list(machine.notes)
-    text, *parts = [each for each in headers if each["p_type"] == "PT_LOAD"]
-    assert (text["p_vaddr"], text["p_paddr"], text["p_memsz"]) == machine.text
+    parts = [each for each in headers if each["p_type"] == "PT_LOAD"]
+    if machine.arch not in BY_LINE:  # there the kernel runs in the linear map
+        text, *parts = parts
+        assert (text["p_vaddr"], text["p_paddr"], text["p_memsz"]) == machine.text
     covered = [(each["p_paddr"], each["p_paddr"] + each["p_memsz"]) for each in parts]
     for address in truth.pieces(covered):
         times = sum(start <= address < end for start, end in covered)
@@ -200,3 +214,35 @@ def _check_tree(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
     for address in truth.pieces(told):
         times = sum(start <= address < end for start, end in told)
         assert times == (truth.is_reserved(address) or truth.is_cma(address))
+
+
+def _check_line(truth: Truth, plan: LoadPlan) -> None:
+    """Check what a kernel is told by its command line: initrd=, elfcorehdr= and mem=."""
+    told: dict[str, list[str]] = {}
+    for word in plan.command_line.split():
+        name, _, value = word.partition("=")
+        told.setdefault(name, []).append(value)
+    segments = {each.name: each for each in plan.segments}
+    initrd = segments.get("initrd")
+    assert told.get("initrd", []) == ([] if initrd is None else [f"{initrd.address},{initrd.data.nbytes}"])
+    if plan.purpose is Purpose.BOOT:
+        assert "mem" not in told
+        assert "elfcorehdr" not in told
+        return
+    core = segments["elfcorehdr"]
+    ((start, end),) = _sized(told["elfcorehdr"])
+    assert start == core.address
+    assert core.data.nbytes <= end - start <= core.memsz
+    usable = _sized(told["mem"])
+    for address in truth.pieces(usable):
+        times = sum(start <= address < end for start, end in usable)
+        assert times == (truth.is_reserved(address) or truth.is_cma(address))
+
+
+def _sized(values: Sequence[str]) -> list[Piece]:
+    """Read SIZE@START, in KiB each."""
+    pieces = (each.split("@") for each in values)
+    numbers = [
+        (int(size.removesuffix("K")) * KIB, int(start.removesuffix("K")) * KIB) for size, start in pieces
+    ]
+    return [(start, start + size) for size, start in numbers]

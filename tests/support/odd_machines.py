@@ -105,9 +105,11 @@ class OddMachine:
         return Machine(Memory(self.files()))
 
 
-_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243, "loongarch64": 258}
 WITH_TREE = ("aarch64", "riscv64")
 """What boots with a device tree."""
+BY_LINE = ("loongarch64",)
+"""What boots with a command line alone."""
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",
     "Persistent Memory (legacy)", "Soft Reserved", "Unusable memory",
@@ -205,6 +207,36 @@ def riscv64(*lines: Line, size: int = 2 * GIB, crash: int = 0xA0000000, **settin
     return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
 
 
+def loongarch64(
+    *lines: Line, size: int = 2 * GIB, crash: int = 0xA0000000, **settings: object
+) -> OddMachine:
+    """Return a loongarch64 machine with those lines, too.
+
+    It has 256 MiB of RAM with the kernel in it, and RAM from 2 GiB on, with 256 MiB reserved at `crash`.
+    """
+    main = [
+        line(0, 256 * MIB, RAM),
+        line(0, 2 * MIB, "Reserved", 1),
+        line(0x200000, 0x1100000, "Kernel code", 1),
+        line(0x1300000, 0x813A00, "Kernel data", 1),
+        line(0x1B13A00, 0xEB470, "Kernel bss", 1),
+        line(0x1BFEE70, 0x1190, "Reserved", 1),
+        line(0x1C00000, 0xC4000, "Reserved", 1),
+        line(0x80000000, size, RAM),
+        line(0x80000000, 128 * MIB, "Reserved", 1),
+        line(crash, 256 * MIB, CRASH, 1),
+    ]
+    values: dict[str, object] = {
+        "arch": "loongarch64",
+        "page_size": 16384,
+        "linear_base": 0x9000000000000000,
+        "text": (0x9000000000000000, 0, 256 * MIB),
+        "firmware": False,
+        **settings,
+    }
+    return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
+
+
 def _pieces(first: int, count: int, size: int, step: int, name: str = RAM) -> list[Line]:
     return [line(first + number * step, size, name) for number in range(count)]
 
@@ -273,6 +305,11 @@ ODD = {
         protected=[(0x80000000, 0x8003FFFF), (0x80040000, 0x8007FFFF), (0x120000000, 0x12000FFFF)],
     ),
     "riscv64-5-level": riscv64(line(TIB, 16 * GIB, RAM), linear_base=0xFF60000000000000 - 0x80000000),
+    "loongarch64-4k-pages": loongarch64(page_size=4096),
+    "loongarch64-low-and-high": loongarch64(line(4 * GIB, 8 * GIB, RAM), line(6 * GIB, GIB, CRASH, 1)),
+    "loongarch64-cma": loongarch64(
+        line(4 * GIB, 8 * GIB, RAM), cma=[(8 * GIB, 8 * GIB + 256 * MIB - 1), (0x90000000, 0x93FFFFFF)]
+    ),
     "arm64-cma": arm64(
         line(4 * GIB, 8 * GIB, RAM),
         line(6 * GIB, GIB, CRASH, 1),

@@ -108,7 +108,7 @@ def test_a_kernel_that_does_not_tell_its_memory_gets_enough() -> None:
     [
         # include/uapi/linux/elf-em.h
         (vmlinux(50), "ia64"),
-        (vmlinux(258), "loongarch64"),
+        (vmlinux(258, 32), "loongarch32"),
         (vmlinux(21), "ppc64le"),
         (vmlinux(40, 32), "arm"),
         (vmlinux(42, 32), "sh"),
@@ -116,7 +116,7 @@ def test_a_kernel_that_does_not_tell_its_memory_gets_enough() -> None:
         (vmlinux(20, 32, ">"), "ppc"),
         # Microsoft's PE format, "Machine types"
         (portable_executable([(".text", b"x")], machine=0x200), "ia64"),
-        (portable_executable([(".text", b"x")], machine=0x6264), "loongarch64"),
+        (portable_executable([(".text", b"x")], machine=0x6232), "loongarch32"),
         (portable_executable([(".text", b"x")], machine=0x1C2), "arm"),
     ],
 )

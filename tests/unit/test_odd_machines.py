@@ -12,6 +12,7 @@ from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine as Facts
 from pykexec.plan import Purpose, Request
+from tests.arches.loongarch64 import images as loongarch64_images
 from tests.arches.riscv64 import images as riscv64_images
 from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
@@ -29,6 +30,7 @@ from tests.support.odd_machines import (
     OddMachine,
     arm64,
     line,
+    loongarch64,
     riscv64,
     x86,
 )
@@ -37,6 +39,7 @@ KERNELS = {
     "x86_64": FileData.from_bytes("vmlinuz", FakeBzImage().build()),
     "aarch64": FileData.from_bytes("Image", FakeImage().build()),
     "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
+    "loongarch64": FileData.from_bytes("vmlinux.efi", loongarch64_images.FakeImage().build()),
 }
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)
 
@@ -73,13 +76,20 @@ KINDS = {
     ],
     "aarch64": [*([RAM] * 5), *PLUGGED, "System RAM (virtio_mem)", "reserved"],
     "riscv64": [*([RAM] * 5), "System RAM (virtio_mem)", "Reserved"],
+    "loongarch64": [*([RAM] * 5), "System RAM (virtio_mem)", "Reserved"],
 }
-WITHIN = {"x86_64": ["Reserved", "GART"], "aarch64": ["reserved"], "riscv64": ["Reserved"]}
+WITHIN = {
+    "x86_64": ["Reserved", "GART"],
+    "aarch64": ["reserved"],
+    "riscv64": ["Reserved"],
+    "loongarch64": ["Reserved"],
+}
 """What is set apart in RAM, besides reservations for a crash kernel."""
 MAKERS: Mapping[str, tuple[Callable[..., OddMachine], int]] = {
     "x86_64": (x86, 2 * GIB),
     "aarch64": (arm64, 0xC0000000),
     "riscv64": (riscv64, 4 * GIB),
+    "loongarch64": (loongarch64, 4 * GIB),
 }
 """And the first address behind the memory that a machine has anyway."""
 SIZES = st.integers(1, 64).map(lambda count: count * 64 * KIB)
@@ -122,7 +132,8 @@ def machines(draw: st.DrawFn) -> OddMachine:
     # The one that takes segments is the highest.
     at += 64 * KIB
     lines += [line(at, GIB, RAM), line(at + 64 * MIB, 256 * MIB, CRASH, 1)]
-    page_size = draw(st.sampled_from([4 * KIB, 16 * KIB, 64 * KIB])) if arch == "aarch64" else 4 * KIB
+    sizes = [4 * KIB, 16 * KIB, 64 * KIB] if arch in ("aarch64", "loongarch64") else [4 * KIB]
+    page_size = draw(st.sampled_from(sizes))
     return make(*lines, page_size=page_size, cma=cma, cpus=draw(st.sets(st.integers(0, 300), min_size=1)))
 
 

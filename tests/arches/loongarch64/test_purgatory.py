@@ -1,0 +1,116 @@
+"""The shipped loongarch64 purgatory, executed by QEMU."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pykexec import purgatory
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
+from tests.arches.loongarch64.board import (
+    CACHED,
+    EFI,
+    OLD_WINDOW,
+    RESET_REGISTER,
+    RESET_VALUE,
+    SYSTEM_TABLE,
+    UART,
+    UNCACHED,
+    Outcome,
+    kernel_code_size,
+    run,
+)
+from tests.emulated.machine import PLAIN
+from tests.emulated.test_purgatory_cost import x86_64_per_byte
+
+pytestmark = pytest.mark.programs
+
+BLOB = purgatory.load_blob("loongarch64")
+PURGATORY, KERNEL, LINE = 0x8000000, 0x400000, 0x7000000
+CONTENTS = {
+    "initrd": (0x4000000, bytes(range(256)) * 33 + b"tail"),
+    "cmdline": (LINE, b"kexec quiet".ljust(4096, b"\0")),
+    "odd": (0x5000001, b"odd" * 1001),
+}
+CONSOLE = Console(ConsoleKind.UART_8250_MMIO, UNCACHED | UART)
+STARTS = "purgatory: verifying 3 regions\r\npurgatory: starting the kernel\r\n"
+
+
+def start(
+    folder: Path,
+    *,
+    at: int = PURGATORY,
+    contents: dict[str, tuple[int, bytes]] | None = None,
+    digests: Sequence[Digest] | None = None,
+    console: Console = CONSOLE,
+    backup: Backup | None = None,
+) -> Outcome:
+    regions = [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
+    image = purgatory.build(
+        BLOB,
+        jump_to=KERNEL,
+        arguments=(LINE, UNCACHED | RESET_REGISTER),
+        digests=purgatory.digest_regions(regions) if digests is None else digests,
+        console=console,
+        backup=backup,
+        reset=1 << 8 | RESET_VALUE,
+    )
+    memory = dict((contents or CONTENTS).values())
+    memory[at] = image.ljust(BLOB.memsz, b"\0")
+    return run(memory, at + BLOB.entry_offset, KERNEL, folder)
+
+
+@pytest.mark.parametrize("at", [PURGATORY, 0x9_7C4000])
+def test_an_intact_kernel_is_started_as_the_boot_protocol_wants(at: int, tmp_path: Path) -> None:
+    outcome = start(tmp_path, at=at)
+    assert outcome.serial == STARTS
+    assert outcome.kernel is not None
+    *arguments, stack, window = outcome.kernel
+    assert arguments == [EFI, CACHED | LINE, SYSTEM_TABLE]
+    assert CACHED | at <= stack <= CACHED | at + BLOB.memsz
+    assert window == OLD_WINDOW
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_damage_is_found_and_named(name: str, tmp_path: Path) -> None:
+    address, content = CONTENTS[name]
+    damaged = content[:-1] + bytes([content[-1] ^ 1])
+    outcome = start(tmp_path, contents={**CONTENTS, name: (address, damaged)})
+    assert outcome.kernel is None
+    assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
+    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert outcome.serial.endswith("purgatory: resetting the machine\r\n")
+
+
+def test_without_a_console_it_says_nothing(tmp_path: Path) -> None:
+    outcome = start(tmp_path, console=Console())
+    assert outcome.kernel is not None
+    assert outcome.serial == ""
+
+
+def test_without_digests_nothing_is_verified(tmp_path: Path) -> None:
+    contents = {**CONTENTS, "initrd": (0x4000000, b"x")}
+    assert start(tmp_path, contents=contents, digests=()).kernel is not None
+
+
+def test_the_kernels_own_bytes_are_verified(tmp_path: Path) -> None:
+    """With those of the program that stands for it."""
+    content = bytes(64)
+    place = KERNEL + kernel_code_size()
+    digest = Digest("kernel", place, len(content), hashlib.sha256(content).digest())
+    assert start(tmp_path, digests=[digest], contents={"kernel": (place, content)}).kernel is not None
+
+
+def _ticks(size: int, folder: Path) -> int:
+    content = bytes(size)
+    digest = Digest("data", 0x4000000, size, hashlib.sha256(content).digest())
+    outcome = start(folder, digests=(digest,), contents={"data": (digest.address, content)})
+    assert outcome.kernel is not None
+    return 10 * outcome.ticks
+
+
+def test_instructions_per_byte(tmp_path: Path) -> None:
+    small, large = 4096, 20480
+    per_byte = (_ticks(large, tmp_path) - _ticks(small, tmp_path)) / (large - small)
+    assert 10 < per_byte < 1.2 * x86_64_per_byte(PLAIN)
