@@ -98,6 +98,12 @@ def capture_command_line(marker: str, kernel: Kernel) -> str:
     return " ".join(filter(None, (line, kernel.arch.capture)))
 
 
+def own_words(arch: Arch, command_line: str) -> str:
+    """A kernel's command line without what the loader tells it there."""
+    words = command_line.strip().split(" ")
+    return " ".join(each for each in words if each.partition("=")[0] not in arch.told_by_line)
+
+
 def ranges(iomem: str, name: str) -> list[range]:
     """The physical addresses of all entries of /proc/iomem with that name, adjacent ones joined.
 

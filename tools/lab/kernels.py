@@ -11,7 +11,7 @@ from pathlib import Path
 from . import cpio
 from .arches import Arch
 from .debian import fetch_kernel
-from .host import LabError, ensure_commands, run
+from .host import LabError, build_once, ensure_commands, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,24 @@ class Kernel:
         if len(images) != 1 or len(releases) != 1:
             raise LabError(f"the packages of Linux {version} hold not one kernel, but {images}, {releases}")
         return cls(arch, version, releases.pop(), images[0], folders)
+
+    def for_emulator(self) -> Path:
+        """The file that QEMU boots. Raises LabError."""
+        if not self.arch.boots_unpacked:
+            return self.image
+
+        # Not at the head: only what runs machines has pykexec's own dependencies.
+        from pykexec import formats
+        from pykexec.errors import PykexecError
+        from pykexec.files import FileData
+
+        def build(target: Path) -> None:
+            try:
+                target.write_bytes(formats.unwrap(FileData.open(self.image, "kernel"))[0].data)
+            except PykexecError as error:
+                raise LabError(f"{self.image} cannot be unpacked: {error}") from error
+
+        return build_once(self.image.with_name(f"unpacked-{self.image.name}"), build)
 
     def modules(self) -> bytes:
         """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""

@@ -82,7 +82,7 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         "-device", "virtserialport,chardev=out,name=out",
         "-chardev", f"pipe,id=go,path={folder / 'go'}",
         "-device", "virtserialport,chardev=go,name=go",
-        "-kernel", os.fspath(kernel.image),
+        "-kernel", os.fspath(kernel.for_emulator()),
         "-initrd", os.fspath(folder / "initrd.img"),
         "-append", command_line,
         *(option for number, disk in enumerate(machine.disks) for option in _drive(number, disk, bus)),

@@ -38,6 +38,8 @@ class Arch:
     """The physical address at which the machine's memory begins."""
     kernels: Mapping[str, Package] = field(hash=False)
     """The packages that depend on the newest kernel of a suite, by version, such as "6.1"."""
+    boots_unpacked: bool = False
+    """Whether QEMU takes only what is in a kernel's EFI zboot."""
     userland: Userland = BOOKWORM
     serial: tuple[str, ...] = ("-serial", "chardev:console")
     """QEMU options that put the console, chardev `console`, where the kernel expects it."""
@@ -49,6 +51,8 @@ class Arch:
     """UEFI firmware, for machines that are to have it."""
     capture: str = ""
     """What a capture kernel has in its command line besides, to do with the memory that it gets here."""
+    told_by_line: tuple[str, ...] = ()
+    """The parameters by which a loader tells a kernel what others are told in other ways."""
     can_be_saved: bool = True
     """Whether the emulator goes on with a saved machine."""
     no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
