@@ -20,4 +20,9 @@ def _crashkernel(release: str, _: str) -> CrashkernelSupport:
     )
 
 
-PART = KdumpPart(crashkernel=_crashkernel, has_low_memory=True)
+PART = KdumpPart(
+    crashkernel=_crashkernel,
+    has_low_memory=True,
+    cma=128 * MIB,  # CONFIG_CMA_SIZE_MBYTES in Debian's kernel
+    section_size=512 * MIB,
+)

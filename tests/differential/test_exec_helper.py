@@ -133,7 +133,11 @@ def calls(trace: str) -> Sequence[str]:
     return [call for call in numberless if call.startswith(_GUARDED) or "SIOCSIF" in call]
 
 
-EMULATORS = {"arm64": "qemu-aarch64-static", "riscv64": "qemu-riscv64-static"}
+EMULATORS = {
+    "arm64": "qemu-aarch64-static",
+    "loongarch64": "qemu-loongarch64-static",
+    "riscv64": "qemu-riscv64-static",
+}
 """What runs the helper for another architecture than this machine's."""
 ALL = ("helper", *EMULATORS)
 

@@ -64,6 +64,16 @@ def test_second_kernel_has_what_it_was_given(
 
 
 @jobs.FURTHER
+def test_loongarch64_with_an_early_console(loader: str, run_guest: RunGuest) -> None:
+    """It takes the end of memory before the kernel reads where its initrd is."""
+    kernel, content = Kernel.get("7.2", LOONGARCH64), secrets.token_bytes(1 << 20)
+    line = f"console=ttyS0 panic=-1 {LOONGARCH64.early_console}"
+    guest = Guest(kernel, _load(loader, line), f"{loader} -e", _LOOK_AROUND, {"/content": content})
+    second = run_guest(guest, Machine(LOONGARCH64, append="")).stage("second")
+    assert second.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
+
+
+@jobs.FURTHER
 @pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     kernel = Kernel.get("6.1", arch)

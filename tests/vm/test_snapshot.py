@@ -12,6 +12,7 @@ from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
+from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
@@ -27,6 +28,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), "6.1", id="arm64-6G-high"
         ),
         pytest.param(Machine(RISCV64), "7.2", id="riscv64"),
+        jobs.further(Machine(LOONGARCH64), "7.2", id="loongarch64"),
     ],
 )
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:
