@@ -6,6 +6,7 @@ import re
 import struct
 
 from pykexec.arch.loongarch64 import ARCH
+from pykexec.arch.loongarch64.windows import physical
 from pykexec.booting.kernel import ImagePart, KernelFacts
 from pykexec.errors import ImageError
 from pykexec.files import FileData
@@ -27,11 +28,6 @@ _NAMES_MAX = 64 * KIB
 
 LINE_SIZE, _LINE_SIZE_BEFORE, _SINCE = 4096, 512, (6, 17)
 """COMMAND_LINE_SIZE in arch/loongarch/include/uapi/asm/setup.h, and in include/uapi/asm-generic/setup.h."""
-
-
-def physical(address: int) -> int:
-    """Return where that is in memory: the windows of the kernel are in the high bits (asm/addrspace.h)."""
-    return address & (1 << 48) - 1
 
 
 def line_size(release: str | None) -> int:

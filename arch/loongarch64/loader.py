@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pykexec import command_line, crash, elfcore, formats
 from pykexec.arch.loongarch64 import ARCH, acpi, image
 from pykexec.arch.loongarch64.image import Kernel
+from pykexec.arch.loongarch64.windows import CACHED, UNCACHED
 from pykexec.booting import consoles, treeload
 from pykexec.booting import formats as types
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
@@ -27,8 +28,6 @@ _OF_THIS_LOAD = ("kexec", "kexec_file", "initrd")
 _OF_A_CAPTURE = ("mem",)
 """What in the running kernel's command line came with its own load; the second in a capture kernel's."""
 
-_UNCACHED, _CACHED = 0x8 << 60, 0x9 << 60
-"""The windows in which kernels have all physical memory (asm/addrspace.h)."""
 _ALIGNMENT = 2 * MIB
 _IMAGE_ALIGNMENT = 64 * KIB  # vmlinux.lds.S, PECOFF_SEGMENT_ALIGN
 _TOP = 2 * MIB
@@ -61,8 +60,8 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     entry = context.fill_purgatory(
         blob,
         jump_to=start + kernel.entry,
-        arguments=(layout.range(_CMDLINE).start, _UNCACHED | reset.address if reset else 0),
-        console=replace(console, base=_UNCACHED | console.base) if console.base else console,
+        arguments=(layout.range(_CMDLINE).start, UNCACHED | reset.address if reset else 0),
+        console=replace(console, base=UNCACHED | console.base) if console.base else console,
         reset=_RESET_BY_REGISTER | reset.value if reset else 0,
     )
     return context.finish(
@@ -128,9 +127,11 @@ def _linear_map(machine: Machine, memory: CrashMemory) -> Sequence[MemoryPart]:
 
     Without /proc/kcore that is the window of all kernels. Raises MachineError.
     """
-    if machine.root.open(kcore.PATH) is not None:
-        return crash.linear_map(machine, memory)
-    return [MemoryPart(each.start, _CACHED | each.start, each.size) for each in memory.dumped]
+    file = machine.root.open(kcore.PATH)
+    if file is None:
+        return [MemoryPart(each.start, CACHED | each.start, each.size) for each in memory.dumped]
+    file.close()
+    return crash.linear_map(machine, memory)
 
 
 def _line(

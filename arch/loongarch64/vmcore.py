@@ -1,6 +1,17 @@
 """What dumps of loongarch64 are like."""
 
-from pykexec.vmcore.part import Registers, VmcorePart
+from pykexec.arch.loongarch64 import windows
+from pykexec.vmcore.paging import to_page_end
+from pykexec.vmcore.part import Place, Registers, VmcorePart
+from pykexec.vmcore.vmcoreinfo import VmcoreInfo
+
+
+def _in_window(info: VmcoreInfo, virtual: int) -> Place | None:
+    """The kernel, too, runs where all physical memory is mapped."""
+    if not windows.covers(virtual):
+        return None
+    return Place(windows.physical(virtual), to_page_end(info, virtual))
+
 
 PART = VmcorePart(
     registers=Registers(
@@ -9,5 +20,6 @@ PART = VmcorePart(
         pc="era",
         sp="sp",
     ),
+    image=_in_window,
     char_is_signed=True,
 )

@@ -161,6 +161,17 @@ def test_damaged_image_does_not_run(
     assert any(re.search(rf"\b{region}\b", line) for line in _purgatory_lines(after)), result.tail()
 
 
+@jobs.FURTHER
+def test_loongarch64_keeps_a_capture_kernels_command_line(loader: str, run_guest: RunGuest) -> None:
+    """The running kernel has room for one, and any later load writes its own there."""
+    kernel, marker = Kernel.get("7.2", LOONGARCH64), secrets.token_hex(8)
+    later = f'{loader} -l "$KERNEL" --initrd "$SECOND_IMAGE" --append not-this-one\n'
+    job = jobs.crash_load(loader, marker, kernel) + later
+    result = run_guest(Guest(kernel, job, PANIC, jobs.capture(kernel)), Machine(LOONGARCH64))
+    assert jobs.capture_command_line(marker, kernel) in result.stage("second").read("cmdline")
+    assert "sysrq triggered crash" in result.stage("second").read("dmesg.txt")
+
+
 def _damage(memory: Path, reserved: range, content: bytes) -> None:
     """Flip one bit of the copy of `content` in the reserved memory."""
     with memory.open("r+b") as file, mmap.mmap(file.fileno(), memory.stat().st_size) as view:

@@ -53,6 +53,9 @@ class Arch:
     """What a capture kernel has in its command line besides, to do with the memory that it gets here."""
     told_by_line: tuple[str, ...] = ()
     """The parameters by which a loader tells a kernel what others are told in other ways."""
+    needs_threads: bool = False
+    """Whether each processor takes a thread of its own: a kernel's others ask without end whether they may
+    start, and keep the one that runs from most of a common thread's time."""
     can_be_saved: bool = True
     """Whether the emulator goes on with a saved machine."""
     no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
