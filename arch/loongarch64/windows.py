@@ -1,4 +1,4 @@
-"""The windows in which kernels have all physical memory: the highest bits of an address (asm/addrspace.h)."""
+"""The windows in which kernels have all physical memory: the highest bits of addresses (asm/addrspace.h)."""
 
 UNCACHED, CACHED, _WRITE_COMBINING = 0x8 << 60, 0x9 << 60, 0xA << 60
 _PHYSICAL = (1 << 48) - 1
