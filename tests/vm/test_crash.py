@@ -56,7 +56,7 @@ def crash(
 
 @pytest.mark.parametrize(
     ("arch", "version"),
-    jobs.cases("crash", {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"]}, {RISCV64: ["6.12"]}),
+    jobs.cases("crash", {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["6.12"]}, {RISCV64: ["7.2"]}),
 )
 def test_dump_holds_the_first_kernels_log(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
