@@ -20,9 +20,16 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 @pytest.mark.parametrize(
     "machine",
     [
-        jobs.further(Machine(), id="1G"),
-        pytest.param(Machine(memory="6G", append="crashkernel=256M,high", cpus=4), id="6G-high"),
+        pytest.param(Machine(), id="1G"),
+        pytest.param(Machine(memory="6G", append="crashkernel=256M,high"), id="6G-high"),
+        jobs.further(
+            Machine(memory="6G", append="crashkernel=256M,high", cpus=4), id="6G-high-4-processors"
+        ),
         pytest.param(
+            Machine(ARM64, memory="6G", append="crashkernel=512M,high crashkernel=128M,low"),
+            id="arm64-6G-high-low",
+        ),
+        jobs.further(
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), id="arm64-6G-high"
         ),
     ],
