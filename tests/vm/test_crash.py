@@ -106,7 +106,7 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
     crash(Kernel.get("6.1", ARM64), loader, run_guest, machine)
 
 
-@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
+@pytest.mark.parametrize("arch", [jobs.further(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     """The capture kernel can call the firmware, and knows of Secure Boot what the first one knew."""
     kernel = Kernel.get("6.1", arch)

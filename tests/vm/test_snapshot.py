@@ -21,9 +21,17 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 @pytest.mark.parametrize(
     ("machine", "version"),
     [
-        jobs.further(Machine(), "6.1", id="1G"),
-        pytest.param(Machine(memory="6G", append="crashkernel=256M,high", cpus=4), "6.1", id="6G-high"),
+        pytest.param(Machine(), "6.1", id="1G"),
+        pytest.param(Machine(memory="6G", append="crashkernel=256M,high"), "6.1", id="6G-high"),
+        jobs.further(
+            Machine(memory="6G", append="crashkernel=256M,high", cpus=4), "6.1", id="6G-high-4-processors"
+        ),
         pytest.param(
+            Machine(ARM64, memory="6G", append="crashkernel=512M,high crashkernel=128M,low"),
+            "6.1",
+            id="arm64-6G-high-low",
+        ),
+        jobs.further(
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), "6.1", id="arm64-6G-high"
         ),
         pytest.param(Machine(RISCV64), "7.2", id="riscv64"),
