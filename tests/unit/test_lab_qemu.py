@@ -23,7 +23,6 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("first_system", "second_system"):
         monkeypatch.setattr(images, name, lambda *arguments, **options: [])
     monkeypatch.setattr(images, "job", lambda guest: b"")
-    monkeypatch.setattr(qemu, "ensure_commands", lambda commands: None)
     return script
 
 

@@ -79,7 +79,7 @@ def capture(kernel: Kernel, *, saved: bool | None = None) -> str:
     cases that are about something else have it with `tools/test --all`.
     """
     wanted = "PYKEXEC_TEST_ALL" in os.environ if saved is None else saved
-    readable = wanted and kernel.arch.makedumpfile_reads(kernel.version)
+    readable = wanted and kernel.version not in kernel.arch.no_dump
     return _LOOK_AROUND + (_MAKEDUMPFILE if readable else _VMCORE_DMESG)
 
 

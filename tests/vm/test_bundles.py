@@ -14,6 +14,7 @@ from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, images, run
 from tools.lab.debian import fetch
+from tools.lab.machine import emulator
 
 ARCHES = [pytest.param(X86_64, id="x86_64"), jobs.further(ARM64, id="arm64")]
 _LOOK = 'set -e\ncp /proc/cmdline "$OUT"\n'
@@ -68,7 +69,7 @@ _ITS = """/dts-v1/;
 
 def board(kernel: Kernel, path: Path, model: str) -> Path:
     """The machine's device tree with another model, as boards have them: without the size of the memory."""
-    command = [kernel.arch.qemu, *kernel.arch.machine, "-machine", f"dumpdtb={path}"]
+    command = [*emulator(kernel.arch), *kernel.arch.machine, "-machine", f"dumpdtb={path}"]
     subprocess.run([*command, "-m", "1G", "-smp", "2"], check=True, stderr=subprocess.DEVNULL)
     subprocess.run(["fdtput", "-d", path, "/memory@40000000", "reg"], check=True)
     subprocess.run(["fdtput", "-t", "s", path, "/", "model", model], check=True)

@@ -15,8 +15,12 @@ from tests.support.multiboot import Told
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import PANIC, X86_64, Guest, Kernel, Machine, Result, images, run
+from tools.lab.machine import emulator
+from tools.lab.packages import Package
 
-I386 = dataclasses.replace(X86_64, name="i386", debian="i386", kernel_package="linux-image-686")
+I386 = dataclasses.replace(
+    X86_64, name="i386", debian="i386", kernels={"6.1": Package("bookworm", "linux-image-686")}
+)
 """Debian's kernels for 32-bit processors without PAE: run by the same machine, with their own system."""
 
 PLAIN = Machine(append="")
@@ -226,7 +230,7 @@ def bare_machine(folder: Path, *options: str) -> Told:
     """What such a kernel says when QEMU, or what QEMU boots, has started it."""
     folder.mkdir()
     console = folder / "console.log"
-    command = [X86_64.qemu, *X86_64.machine, "-accel", "tcg,thread=single", "-m", "1G", "-smp", "2"]
+    command = [*emulator(X86_64), *X86_64.machine, "-accel", "tcg,thread=single", "-m", "1G", "-smp", "2"]
     command += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     command += ["-serial", f"file:{console}", *options]
     subprocess.run(command, check=True, timeout=60)

@@ -11,6 +11,7 @@ from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tests.vm.test_crash import crash
 from tools.lab import ARM64, PANIC, X86_64, Guest, Kernel, Machine, Result, images
+from tools.lab.packages import kernels
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 _HEAD = 'dd if=/proc/vmcore of="$OUT/vmcore.head" bs=64k count=4\n'
@@ -136,7 +137,7 @@ def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
 
 
 def test_arm64_pages_of_16k(loader: str, run_guest: RunGuest) -> None:
-    kernel = Kernel.get("7.2", replace(ARM64, kernel_package="linux-image-arm64-16k"))
+    kernel = Kernel.get("7.2", replace(ARM64, kernels=kernels("linux-image-arm64-16k")))
     result = crash(kernel, loader, run_guest, Machine(ARM64), capture=_HEAD, saved=True)
     iomem = result.stage("first").read("iomem")
     check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))

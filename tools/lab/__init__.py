@@ -4,9 +4,11 @@ Needs nothing but the standard library; packages, kernels and images are fetched
 kept in the ignored folder .cache.
 """
 
-from .arches import ARCHES, ARM64, X86_64, Arch
+from .arches import ARCHES, Arch
+from .arches.arm64 import ARCH as ARM64
+from .arches.x86_64 import ARCH as X86_64
 from .host import LabError
-from .kernels import SUITES, Kernel
+from .kernels import Kernel
 from .machine import Guest, Machine
 from .qemu import PANIC, Result, Running, Stage, run
 
@@ -14,7 +16,6 @@ __all__ = [
     "ARCHES",
     "ARM64",
     "PANIC",
-    "SUITES",
     "X86_64",
     "Arch",
     "Guest",

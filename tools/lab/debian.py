@@ -111,6 +111,12 @@ def interpreter(suite: str, architecture: str) -> Path:
 
 
 @functools.cache
+def architecture() -> str:
+    """Debian's name for this machine's architecture."""
+    return run(["dpkg", "--print-architecture"], "asking dpkg for its architecture").strip()
+
+
+@functools.cache
 def _apt(suite: str, architecture: str) -> Sequence[str]:
     """An apt-get command with state of its own for that suite, its lists brought up to date."""
     state = _STORE / "apt" / f"{suite}-{architecture}"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from . import images, progress
 from .arches import ARCHES, Arch
-from .host import PROJECT, LabError, ensure_commands
-from .kernels import SUITES, Kernel
-from .machine import Guest, Machine
+from .host import PROJECT, LabError
+from .kernels import Kernel
+from .machine import Guest, Machine, emulator
 from .qemu import PANIC, Result, Running
 
 _MARKER = "/marker"
@@ -48,7 +48,8 @@ def main() -> int:
     parser.add_argument(
         "--arch", choices=sorted(ARCHES), default="x86_64", help="the machine's architecture"
     )
-    parser.add_argument("--kernel", choices=SUITES, default="6.1", help="Debian's kernel of that version")
+    versions = {version: None for arch in ARCHES.values() for version in arch.kernels}
+    parser.add_argument("--kernel", choices=versions, default="6.1", help="Debian's kernel of that version")
     options = parser.parse_args()
     demonstration = _boot if options.boot else _crash
     try:
@@ -62,10 +63,11 @@ def main() -> int:
 
 
 def _crash(arch: Arch, version: str) -> None:
-    if not arch.makedumpfile_reads(version):
+    if version in arch.no_dump:
+        readable = next(version for version in arch.kernels if version not in arch.no_dump)
         raise LabError(
-            f"makedumpfile reads no dump of Linux {version} on {arch.name}: 52-bit virtual addresses with"
-            " pages of 4 KiB\nTake --kernel 6.1, or --boot."
+            f"makedumpfile reads no dump of Linux {version} on {arch.name}: {arch.no_dump[version]}"
+            f"\nTake --kernel {readable}, or --boot."
         )
     kernel = prepare(arch, version)
     guest = Guest(
@@ -119,7 +121,7 @@ def _boot(arch: Arch, version: str) -> None:
 def prepare(arch: Arch, version: str) -> Kernel:
     """Fetch and build what a run needs. Raises LabError."""
     with progress.step("Setting up the emulator"):
-        ensure_commands({arch.qemu: arch.qemu_package})
+        emulator(arch)
     with progress.step(f"Fetching Debian's Linux {version} for {arch.name}"):
         kernel = Kernel.get(version, arch)
     with progress.step("Building the guest's system"):

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .arches import X86_64
+from .arches.x86_64 import ARCH as X86_64
 from .debian import mirror
 from .emulator import Emulator
 from .host import CACHE, PROJECT, LabError, build_once, digest, ensure_commands, run
+from .machine import emulator
 from .qemu import Result
 from .venv import pip_install
 
@@ -32,7 +33,7 @@ _PACKAGES = (
 _SITE = "usr/lib/python3/dist-packages"
 _DISK_SIZE = "1400M"
 _COMMANDS = {
-    X86_64.qemu: X86_64.qemu_package,
+    **X86_64.qemu.packages,
     "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
     "mkfs.ext4": "e2fsprogs",
@@ -257,7 +258,7 @@ def _without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 def _command(source: System, folder: Path) -> Sequence[str]:
     return [
-        X86_64.qemu,
+        *emulator(X86_64),
         *X86_64.machine,
         # MiB. When it is full, all translated code is thrown away: else what the first kernel left behind in
         # the pages that the second one writes to slows that down, to a quarter at times.

@@ -6,6 +6,7 @@ this run's job, with the project's own code as it is in the working tree.
 
 import compileall
 import functools
+import os
 import py_compile
 import shutil
 import tempfile
@@ -19,28 +20,17 @@ from .debian import fetch
 from .host import CACHE, PROJECT, build_once, digest
 from .kernels import Kernel
 from .machine import Guest
+from .packages import Package
 from .venv import pip_install
 
-_USERLAND = "bookworm"
-_SMALL = (
-    "busybox-static", "libbz2-1.0", "libc6", "libdw1", "libelf1", "liblzma5", "liblzo2-2", "libgcc-s1",
-    "libsnappy1v5", "libstdc++6", "libzstd1", "makedumpfile", "zlib1g",
-    "kexec-tools",  # vmcore-dmesg
-)  # fmt: skip
-# What the C kexec, to compare with, is linked to.
-_XEN = (
-    "libxencall1", "libxendevicemodel1", "libxenevtchn1", "libxenforeignmemory1",
-    "libxengnttab1", "libxenmisc4.17", "libxentoolcore1", "libxentoollog1",
-)  # fmt: skip
-_FULL = (
-    *_SMALL, *_XEN, "libexpat1", "libffi8", "libpython3.11-minimal", "libpython3.11-stdlib",
-    "libssl3", "python3.11-minimal",
-)  # fmt: skip
 _DIST_PACKAGES = "usr/lib/python3/dist-packages"
 _USELESS = (
-    "etc", "lib/systemd", "usr/lib/*/gconv", "usr/lib/python3.11/distutils", "usr/lib/python3.11/lib2to3",
-    "usr/lib/python3.11/pydoc_data", "usr/lib/python3.11/unittest", "usr/lib/xen-*", "usr/share", "var",
+    "etc", "lib/systemd", "usr/lib/*/gconv", "usr/lib/python3.*/distutils", "usr/lib/python3.*/lib2to3",
+    "usr/lib/python3.*/pydoc_data", "usr/lib/python3.*/unittest", "usr/lib/systemd", "usr/lib/xen-*",
+    "usr/share", "var",
 )  # fmt: skip
+_OUTSIDE_USR = ("usr/bin/busybox", "usr/lib*/ld-*.so*", "usr/lib/*-linux-*/ld-*.so*")
+"""What programs name without /usr; since trixie, packages have nothing there themselves."""
 
 
 def full(arch: Arch) -> bytes:
@@ -51,17 +41,19 @@ def full(arch: Arch) -> bytes:
     def build(target: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             pip_install(requirements, "--no-compile", "--target", f"{folder}/{_DIST_PACKAGES}")
-            _install(fetch(_USERLAND, arch.debian, _FULL), Path(folder))
-            Path(folder, "usr/bin/python3").symlink_to("python3.11")
+            _install(arch, (*arch.userland.small, *arch.userland.full), Path(folder))
+            Path(folder, "usr/bin/python3").symlink_to(f"python{arch.userland.python}")
             _compile(Path(folder))
             target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
 
-    return _cached(f"full-{arch.name}", build, *_FULL, *requirements)
+    return _cached(f"full-{arch.name}", build, repr(arch.userland), *requirements)
 
 
 def kexec_tools(arch: Arch) -> tuple[Path, list[Path]]:
     """The C kexec for a comparison on this machine: the program, and the folders of its libraries."""
-    packages = fetch(_USERLAND, arch.debian, ("kexec-tools", *_XEN))
+    wanted = [each for each in arch.userland.full if each.name.startswith("libxen")]
+    tool = next(each for each in arch.userland.small if each.name == "kexec-tools")
+    packages = _fetch(arch, (tool, *wanted))
     libraries = sorted({path.parent for package in packages for path in package.rglob("lib*.so.*")})
     return packages[0] / "sbin/kexec", libraries
 
@@ -69,7 +61,8 @@ def kexec_tools(arch: Arch) -> tuple[Path, list[Path]]:
 def newest_kexec_tools(arch: Arch) -> tuple[Path, list[Path], Path]:
     """The same of the newest version that Debian has, with the C library's program loader: it needs a newer
     C library than this machine's."""
-    xen = (name.replace("4.17", "4.20") for name in _XEN)
+    linked = (each.name for each in arch.userland.full if each.name.startswith("libxen"))
+    xen = (name.replace("4.17", "4.20") for name in linked)
     names = ("kexec-tools", "libc6", "liblzma5", "libzstd1", "zlib1g", *xen)
     packages = fetch("sid", arch.debian, names)
     libraries = sorted({path.parent for package in packages for path in package.rglob("lib*.so.*")})
@@ -82,10 +75,10 @@ def small(arch: Arch) -> bytes:
 
     def build(target: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            _install(fetch(_USERLAND, arch.debian, _SMALL), Path(folder))
+            _install(arch, arch.userland.small, Path(folder))
             target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
 
-    return _cached(f"small-{arch.name}", build, *_SMALL)
+    return _cached(f"small-{arch.name}", build, repr(arch.userland.small))
 
 
 def first_system(kernel: Kernel, second: bytes) -> Sequence[bytes]:
@@ -158,11 +151,20 @@ def _cached(name: str, build: Callable[[Path], None], *parts: str) -> bytes:
     return build_once(CACHE / "images" / f"{name}-{key}.cpio", build).read_bytes()
 
 
-def _install(packages: Iterable[Path], folder: Path) -> None:
-    for package in packages:
+def _fetch(arch: Arch, packages: Iterable[Package]) -> list[Path]:
+    return [path for each in packages for path in fetch(each.suite, arch.debian, [each.name])]
+
+
+def _install(arch: Arch, packages: Iterable[Package], folder: Path) -> None:
+    for package in _fetch(arch, packages):
         shutil.copytree(package, folder, symlinks=True, dirs_exist_ok=True)
-    for path in (found for pattern in _USELESS for found in folder.glob(pattern)):
+    for path in [found for pattern in _USELESS for found in folder.glob(pattern)]:
         shutil.rmtree(path)
+    for path in [found for pattern in _OUTSIDE_USR for found in folder.glob(pattern)]:
+        link = folder / path.relative_to(folder / "usr")
+        if not os.path.lexists(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(Path("/", path.relative_to(folder)))
 
 
 def _compile(folder: Path) -> None:

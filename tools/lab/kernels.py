@@ -13,11 +13,6 @@ from .arches import Arch
 from .debian import fetch_kernel
 from .host import LabError, ensure_commands, run
 
-SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
-"""Which of Debian's suites has which kernel. Sid moves on: what it had when first asked is kept."""
-
-_MODULES = ("virtio_pci", "virtio_console")
-
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -25,7 +20,7 @@ class Kernel:
 
     arch: Arch
     version: str
-    """The key in `SUITES`, such as "6.1"."""
+    """Its key in the architecture's `kernels`, such as "6.1"."""
     release: str
     """As `uname -r` says it."""
     image: Path
@@ -35,7 +30,11 @@ class Kernel:
     @classmethod
     def get(cls, version: str, arch: Arch) -> "Kernel":
         """The kernel of that version, fetched if need be. Raises LabError."""
-        folders = tuple(fetch_kernel(SUITES[version], arch.debian, arch.kernel_package))
+        if version not in arch.kernels:
+            there = ", ".join(arch.kernels)
+            raise LabError(f"Debian has no Linux {version} for {arch.name} that the lab knows, but {there}")
+        package = arch.kernels[version]
+        folders = tuple(fetch_kernel(package.suite, arch.debian, package.name))
         releases = {path.name for folder in folders for path in folder.glob("**/lib/modules/*")}
         # In /boot, and since Linux 7.x beside the modules.
         images = [path for folder in folders for path in folder.rglob("vmlinu[xz]*") if path.is_file()]
@@ -45,7 +44,7 @@ class Kernel:
 
     def modules(self) -> bytes:
         """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""
-        order = self._closure(_MODULES, self._module_files())
+        order = self._closure((self.arch.virtio[1], "virtio_console"), self._module_files())
         entries = [
             *cpio.folders(["lib/modules"]),
             cpio.file("lib/modules.order", "".join(f"{name}.ko\n" for name in order)),

@@ -1,12 +1,14 @@
 """What is run: a machine, as QEMU is told of it, and the guest in it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .arches import X86_64, Arch
-from .debian import fetch
+from .arches import Arch
+from .arches.x86_64 import ARCH as X86_64
+from .debian import architecture, fetch
+from .host import LabError, ensure_commands
 from .kernels import Kernel
 
 
@@ -55,9 +57,10 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
     """QEMU's command line for a machine whose files are in `folder`. Raises LabError."""
     arch = machine.arch
     command_line = f"console={arch.console} panic=-1 {machine.append}"
-    bios = ("-bios", os.fspath(firmware(arch))) if machine.uefi else ()
+    bios = firmware(machine)
+    bus, _ = arch.virtio
     return [
-        arch.qemu,
+        *emulator(arch),
         *arch.machine,
         # KVM may be there without working; software emulation works everywhere alike. All CPUs share a
         # thread: with one each, QEMU 7.2 was seen to run text that the kernel had just patched as it was
@@ -66,15 +69,15 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         "-accel", f"tcg,thread={'multi' if machine.parallel else 'single'}",
         "-m", machine.memory,
         "-smp", str(machine.cpus),
-        *bios,
+        *(("-bios", os.fspath(bios)) if bios is not None else ()),
         "-nodefaults",
         "-no-user-config",
         "-no-reboot",
         "-display", "none",
         # What is there stays: a saved machine goes on with the console's text of its boot.
         "-chardev", f"file,id=console,path={folder / 'console.log'},append=on",
-        "-serial", "chardev:console",
-        "-device", "virtio-serial-pci",
+        *arch.serial,
+        "-device", f"virtio-serial-{bus}",
         "-chardev", f"file,id=out,path={folder / 'out.tar'}",
         "-device", "virtserialport,chardev=out,name=out",
         "-chardev", f"pipe,id=go,path={folder / 'go'}",
@@ -82,18 +85,38 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         "-kernel", os.fspath(kernel.image),
         "-initrd", os.fspath(folder / "initrd.img"),
         "-append", command_line,
-        *(option for number, disk in enumerate(machine.disks) for option in _drive(number, disk)),
+        *(option for number, disk in enumerate(machine.disks) for option in _drive(number, disk, bus)),
         *machine.extra,
     ]  # fmt: skip
 
 
-def _drive(number: int, disk: Path) -> tuple[str, ...]:
+def _drive(number: int, disk: Path, bus: str) -> tuple[str, ...]:
     drive = f"file={disk},if=none,id=disk{number},format=raw,cache=unsafe"
-    return ("-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}")
+    return ("-drive", drive, "-device", f"virtio-blk-{bus},drive=disk{number}")
 
 
-def firmware(arch: Arch) -> Path:
-    """The UEFI firmware of machines that have one. Raises LabError."""
-    package, file = arch.uefi
-    (folder,) = fetch("bookworm", arch.debian, [package])
-    return folder / file
+def emulator(arch: Arch) -> Sequence[str]:
+    """The emulator's command, installed or fetched if need be. Raises LabError."""
+    qemu = arch.qemu
+    if qemu.suite is None:
+        ensure_commands(qemu.packages)
+        return [qemu.command]
+    folders = fetch(qemu.suite, architecture(), sorted(set(qemu.packages.values())))
+    programs = [path for folder in folders if (path := folder / "usr/bin" / qemu.command).exists()]
+    if not programs:
+        names = ", ".join(qemu.packages.values())
+        raise LabError(f"there is no {qemu.command} in {qemu.suite}'s {names}")
+    data = [folder for folder in folders if (folder / "usr/share/qemu").exists()]
+    return [str(programs[0]), *(word for each in data for word in ("-L", f"{each}/usr/share/qemu"))]
+
+
+def firmware(machine: Machine) -> Path | None:
+    """The firmware that the machine starts with, where that is not QEMU's own. Raises LabError."""
+    arch = machine.arch
+    wanted = arch.uefi if machine.uefi else arch.bios
+    if wanted is None:
+        if machine.uefi:
+            raise LabError(f"the lab knows no UEFI firmware for {arch.name}")
+        return None
+    (folder,) = fetch(wanted.package.suite, arch.debian, [wanted.package.name])
+    return folder / wanted.path

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arches import X86_64
+from .arches.x86_64 import ARCH as X86_64
 from .debian import fetch_file
 from .host import CACHE, build_once, digest, ensure_commands, run
 from .kernels import Kernel

@@ -12,7 +12,7 @@ from typing import Self
 
 from . import images, saves
 from .emulator import Emulator
-from .host import LabError, ensure_commands, locked
+from .host import LabError, locked
 from .kernels import Kernel
 from .machine import Guest, Machine, command
 from .results import Stream
@@ -91,7 +91,6 @@ class Running:
         self._folder = folder
         self._timeout = timeout
         self._results = Stream(folder / "out.tar", folder / "out")
-        ensure_commands({machine.arch.qemu: machine.arch.qemu_package})
         folder.mkdir(parents=True, exist_ok=True)
         os.mkfifo(folder / "go")
         # Open for reading, too, so that neither this nor a write waits for QEMU.

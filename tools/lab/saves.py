@@ -15,7 +15,7 @@ from . import images, ledger
 from .emulator import Emulator
 from .host import CACHE, LabError, digest, ensure_commands, run
 from .kernels import Kernel
-from .machine import Guest, Machine, command, firmware
+from .machine import Guest, Machine, command, emulator, firmware
 from .monitor import MonitorError
 
 _MEMORY, _CONSOLE, _SAID = "memory.lz4", "console.log", "qemu.log"
@@ -42,8 +42,9 @@ def place(machine: Machine, kernel: Kernel) -> Path:
     # Nothing of a disk is in a machine whose kernel has no driver yet: any other may take its place.
     disks = tuple(Path(str(number)) for number, _ in enumerate(machine.disks))
     which = digest(kernel.release, *command(replace(machine, disks=disks), kernel, Path()))
-    bios = firmware(machine.arch).read_bytes() if machine.uefi else b""
-    contents = digest(_version(machine.arch.qemu), kernel.image.read_bytes(), bios, *system)
+    bios = firmware(machine)
+    parts = (kernel.image.read_bytes(), bios.read_bytes() if bios is not None else b"", *system)
+    contents = digest(_version(emulator(machine.arch)[0]), *parts)
     return CACHE / "machines" / f"{machine.arch.name}-{kernel.version}-{which}-{contents}"
 
 

@@ -25,7 +25,6 @@ With pytest arguments, such as -k crash-6.1: only the tests that they select, an
 SLOW = ("tests/vm", "tests/differential", "tests/packaging")
 """Folders whose tests all run programs, and take seconds."""
 FROM_PACKAGES = {
-    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
     "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so": "nfs-ganesha-vfs",
     "busybox": "busybox",
@@ -53,7 +52,6 @@ FROM_PACKAGES = {
     "mkimage": "u-boot-tools",
     "mkinitramfs": "initramfs-tools-core",
     "openssl": "openssl",
-    "qemu-aarch64-static": "qemu-user-static",
     "sbsign": "sbsigntool",
     "shellcheck": "shellcheck",
     "ssh-keygen": "openssh-client",
@@ -63,6 +61,7 @@ FROM_PACKAGES = {
     "xz": "xz-utils",
     "zsh": "zsh",
     "zstd": "zstd",
+    **{name: package for arch in ARCHES.values() for name, package in arch.programs.items()},
 }
 """What the tests run, by the Debian package that has it."""
 

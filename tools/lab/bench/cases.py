@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..arches import ARM64, X86_64
+from ..arches.arm64 import ARCH as ARM64
+from ..arches.x86_64 import ARCH as X86_64
 from ..kernels import Kernel
 from . import guests, instructions, machines
 from .measure import MIB, bare_python, compressed_file, kexec, measure, pykexec

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .. import demo, progress
-from ..arches import X86_64, Arch
+from ..arches import Arch
+from ..arches.x86_64 import ARCH as X86_64
 from ..host import LabError
 from ..kernels import Kernel
 from ..machine import Guest, Machine
@@ -47,8 +48,6 @@ with open(os.environ["OUT"] + "/seconds.json", "w") as file:
 """
 
 _INITRD_PADDING = 32 * MIB
-_EARLY = {"x86_64": "earlyprintk=serial,ttyS0,115200", "arm64": "earlycon"}
-"""Makes the capture kernel write as soon as it runs."""
 _PANIC_LOAD = """
 set -e
 {loader} -c -p "$KERNEL" --initrd="$SECOND_IMAGE" --append="console={console} {early} panic=-1 nr_cpus=1"
@@ -94,7 +93,7 @@ def panic(arch: Arch) -> Callable[[str, int], Iterator[Row]]:
 
 def _panic(arch: Arch, kernel: Kernel, loader: str) -> float:
     """Seconds between two pieces of text on the console, as this machine's clock has them."""
-    job = _PANIC_LOAD.format(loader=loader, console=arch.console, early=_EARLY[arch.name])
+    job = _PANIC_LOAD.format(loader=loader, console=arch.console, early=arch.early_console)
     padding = {"/padding": compressed_file(_INITRD_PADDING).read_bytes()}
     # It waits, so that the clock does not start late.
     guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', second_files=padding)

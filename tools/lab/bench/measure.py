@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from .. import progress
-from ..arches import X86_64
+from ..arches.x86_64 import ARCH as X86_64
 from ..host import CACHE, PROJECT, LabError, build_once
 from ..images import kexec_tools
 from ..venv import python

@@ -1,0 +1,64 @@
+"""What differs between the architectures that the lab can emulate: a file each, with its `ARCH`."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..packages import BOOKWORM, File, Package, Userland
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """An emulator of Debian's."""
+
+    command: str
+    packages: Mapping[str, str] = field(hash=False)
+    """The packages that it takes, by commands or files of them."""
+    suite: str | None = None
+    """Where they are taken from and unpacked into the cache; None: they are installed on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """One architecture: its emulator and its Debian packages."""
+
+    name: str
+    """The name of its folder in arch/."""
+    debian: str
+    """Debian's name for the architecture."""
+    qemu: Qemu
+    machine: tuple[str, ...]
+    """QEMU options that make the machine, without memory, processors and devices."""
+    console: str
+    """The serial console's name in a kernel command line."""
+    early_console: str
+    """What makes a kernel write as soon as it runs, in its command line."""
+    ram_start: int
+    """The physical address at which the machine's memory begins."""
+    kernels: Mapping[str, Package] = field(hash=False)
+    """The packages that depend on the newest kernel of a suite, by version, such as "6.1"."""
+    userland: Userland = BOOKWORM
+    serial: tuple[str, ...] = ("-serial", "chardev:console")
+    """QEMU options that put the console, chardev `console`, where the kernel expects it."""
+    virtio: tuple[str, str] = ("pci", "virtio_pci")
+    """How the names of QEMU's virtio devices end, and the kernel's module for their bus."""
+    bios: File | None = None
+    """Firmware that each machine starts with, where that is not QEMU's own."""
+    uefi: File | None = None
+    """UEFI firmware, for machines that are to have it."""
+    no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Why makedumpfile reads no dump of a kernel, by version."""
+    programs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What tests of this architecture run, or take, by commands or files, with their Debian packages."""
+
+
+def find(name: str) -> Arch:
+    """The architecture of that name, which must have a file here."""
+    arch = importlib.import_module(f"{__name__}.{name}").ARCH
+    assert isinstance(arch, Arch)
+    return arch
+
+
+ARCHES = {name: find(name) for name in sorted(module.name for module in pkgutil.iter_modules(__path__))}
+"""All there are, by name."""

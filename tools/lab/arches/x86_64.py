@@ -1,0 +1,16 @@
+"""PCs of 64 bits."""
+
+from ..packages import File, Package, kernels
+from . import Arch, Qemu
+
+ARCH = Arch(
+    name="x86_64",
+    debian="amd64",
+    qemu=Qemu("qemu-system-x86_64", {"qemu-system-x86_64": "qemu-system-x86"}),
+    machine=("-M", "q35", "-cpu", "max"),
+    console="ttyS0",
+    early_console="earlyprintk=serial,ttyS0,115200",
+    ram_start=0,
+    kernels=kernels("linux-image-cloud-amd64"),
+    uefi=File(Package("bookworm", "ovmf"), "usr/share/ovmf/OVMF.fd"),
+)
