@@ -19,7 +19,7 @@ from tools.lab.testing import FROM_PACKAGES, SLOW, install_programs
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-_PURE = [Path(__file__).parent / folder for folder in ("unit", "emulated")]
+_PURE = [Path(__file__).parent / folder for folder in ("unit", "emulated", "arches")]
 _NAMES = frozenset(Path(name).name for name in FROM_PACKAGES)
 
 

@@ -45,6 +45,7 @@ strace -f -y -qq -s 4096 -o "$1/trace" -e trace=$2 $3 -- $4 > "$1/stdout" 2> "$1
 ip -o link > "$1/links"
 exit ${status:-0}
 """
+HELPERS = ("helper", "arm64", "i386")
 _GUARDED = ("sync", "reboot", "kexec_load", "kexec_file_load")
 _TRACED = ",".join([*_GUARDED, "ioctl", "socket"])
 
@@ -144,6 +145,7 @@ def lab(tmp_path: Path) -> Lab:
         tmp_path,
         {
             "helper": str(PREBUILT / "x86_64.elf"),
+            "i386": str(PREBUILT / "i386.elf"),
             "arm64": f"qemu-aarch64-static {PREBUILT / 'arm64.elf'}",
             "pykexec": f"env PYTHONPATH={PROJECT} {sys.executable} -m pykexec",
             "C": f"env LD_LIBRARY_PATH={folders} {c_tool}",
@@ -183,8 +185,9 @@ def test_execute(options: list[str], down: bool, lab: Lab) -> None:
     assert until_jump == [until_jump[0]] * len(until_jump)
     assert any('"first", ifr_flags=IFF_BROADCAST|IFF_MULTICAST}' in call for call in until_jump[0]) is down
     # The C tool leaves them down.
-    assert done["helper"].calls == done["pykexec"].calls == done["arm64"].calls
-    assert done["helper"].up == done["pykexec"].up == done["arm64"].up == ["first"]
+    for program in (*HELPERS, "pykexec"):
+        assert done[program].calls == done["helper"].calls
+        assert done[program].up == ["first"]
 
 
 def test_interfaces_without_sysfs(lab: Lab) -> None:
@@ -195,7 +198,7 @@ def test_interfaces_without_sysfs(lab: Lab) -> None:
     assert without.calls == with_sysfs.calls
 
 
-@pytest.mark.parametrize("program", ["helper", "arm64"])
+@pytest.mark.parametrize("program", HELPERS)
 def test_the_list_of_interfaces_is_opened_as_a_folder(program: str, lab: Lab) -> None:
     """The flag for that is another number on each architecture, and means something else on the next."""
     replace(lab, traced=("openat",)).run(program, "-e", sys=LOADED, results=REFUSED)
@@ -204,11 +207,22 @@ def test_the_list_of_interfaces_is_opened_as_a_folder(program: str, lab: Lab) ->
     assert [set(each.split("|")) & {"O_DIRECT", "O_DIRECTORY"} for each in flags] == [{"O_DIRECTORY"}]
 
 
-@pytest.mark.parametrize("program", ["helper", "arm64", "pykexec", "C"])
+@pytest.mark.parametrize("program", [*HELPERS, "pykexec", "C"])
 def test_nothing_is_touched_when_nothing_is_loaded(program: str, lab: Lab) -> None:
     done = lab.run(program, "-e", sys=NOTHING)
     assert (done.status, done.calls, done.up) == (1, [], ["first"])
     assert "Nothing has been loaded!" in done.stderr
+
+
+def test_where_there_is_no_kexec_file_load(lab: Lab) -> None:
+    """No i386 kernel has it: what takes it is refused, and unloading goes the other way."""
+    refused = lab.run("i386", *lab.named(["-l", "{kernel}"]), sys=NOTHING)
+    assert (refused.status, refused.calls) == (253, [])
+    assert "syscall kexec_file_load not available" in refused.stderr
+    unloaded = lab.run("i386", "-p", "-u", sys=LOADED)
+    assert unloaded.status == 0
+    (call,) = unloaded.calls
+    assert call == "kexec_load(NULL, 0, NULL, KEXEC_ARCH_DEFAULT|KEXEC_ON_CRASH)"
 
 
 def test_newer_paths_come_first(lab: Lab) -> None:
@@ -402,7 +416,7 @@ WRONG: list[tuple[list[str], str]] = [
 @pytest.mark.parametrize(("options", "message"), WRONG)
 def test_wrong_usage(options: list[str], message: str, lab: Lab) -> None:
     """Nothing is done, and two lines say why."""
-    for program in ("helper", "arm64"):
+    for program in HELPERS:
         done = lab.run(program, *lab.named(options), sys=LOADED)
         assert (done.status, done.calls) == (1, [])
         assert done.stderr.startswith(f"kexec: {message}")
@@ -416,9 +430,9 @@ def test_no_kernel(lab: Lab) -> None:
 
 
 def test_version_and_help(lab: Lab) -> None:
-    first = [lab.run(program, "-v").stdout.split() for program in ("helper", "arm64", "pykexec")]
-    assert first[0][:2] == first[1][:2] == first[2][:2]
-    for program in ("helper", "arm64"):
+    first = [lab.run(program, "-v").stdout.split() for program in (*HELPERS, "pykexec")]
+    assert all(each[:2] == first[0][:2] for each in first)
+    for program in HELPERS:
         shown = lab.run(program, "-l", "--help", "--and-nothing-after-it-matters")
         assert (shown.status, shown.stderr, shown.calls) == (0, "", [])
         assert shown.stdout.startswith("Usage: kexec")
@@ -431,7 +445,7 @@ def test_long_words_are_cut_off(lab: Lab) -> None:
     assert len(done.stderr) == 1024
 
 
-@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.parametrize("arch", ["x86_64", "arm64", "i386"])
 @pytest.mark.parametrize("name", ["kexec", "vmcore-dmesg"])
 def test_the_program_beside_it_is_run_as_long_as_there_is_one(name: str, arch: str, tmp_path: Path) -> None:
     """With its words and its environment; through a link, too, as update-alternatives makes it."""
