@@ -28,7 +28,7 @@ _UART_CLOCK = 115200  # baud at divisor 1, on a PC
 
 
 class Leave(enum.IntEnum):
-    """How purgatory leaves, as purgatory/x86_64/entry.S takes it."""
+    """How purgatory leaves, as purgatory/*/entry.S takes it."""
 
     LONG = 0
     PROTECTED = 1
@@ -52,7 +52,7 @@ class Jump:
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """As purgatory/x86_64/entry.S takes them."""
+        """As purgatory/*/entry.S takes them."""
         return self.rsi, self.rbx, self.rax, _LEAVE[self.entry]
 
 
@@ -156,7 +156,8 @@ def _prepare_crash(arch: Arch, machine: Machine, request: Request) -> Preparatio
         context.layout.fill(_BACKUP, b"")
         in_use.append(context.layout.range(_BACKUP))
         backup = purgatory.Backup(saved.start, place, saved.size)
-    headers = crash.core_headers(arch, machine, memory, backup.destination if backup else None)
+    saved_at = backup.destination if backup else None
+    headers = crash.core_headers(arch, machine, memory, saved_at, request.core_header_bits)
     elfcorehdr = context.place_core_headers(headers).start
     in_use.append(context.layout.range(ELFCOREHDR))
     memory_map = crash.capture_memory_map(memory, machine.iomem, in_use)

@@ -9,7 +9,8 @@ from pykexec.machine import Machine
 FOLDER = Path(__file__).parent.parent / "machines"
 SNAPSHOTS = sorted(path.stem for path in FOLDER.glob("*.tar"))
 ARM64_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-arm64-")]
-X86_64_SNAPSHOTS = [name for name in SNAPSHOTS if name not in ARM64_SNAPSHOTS]
+I386_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-i386-")]
+X86_64_SNAPSHOTS = [name for name in SNAPSHOTS if name[len("qemu-")].isdigit()]
 
 
 def snapshot(name: str) -> Machine:

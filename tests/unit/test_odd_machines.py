@@ -19,6 +19,7 @@ from tests.support.odd_machines import CRASH, GIB, KIB, MIB, ODD, RAM, Line, Odd
 
 KERNELS = {
     "x86_64": FileData.from_bytes("vmlinuz", FakeBzImage().build()),
+    "i686": FileData.from_bytes("vmlinuz", FakeBzImage(xloadflags=4).build()),
     "aarch64": FileData.from_bytes("Image", FakeImage().build()),
 }
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)

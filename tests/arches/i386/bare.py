@@ -1,4 +1,4 @@
-"""A bare i386 machine under Unicorn, as relocate_kernel_32.S leaves it: protected mode, no paging, no tables."""
+"""A bare i386 machine under Unicorn, as relocate_kernel_32.S leaves it: protected mode, no paging."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
