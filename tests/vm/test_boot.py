@@ -12,7 +12,7 @@ import pytest
 from tests.support.zboot import zboot
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine, images
+from tools.lab import ARM64, I386, X86_64, Arch, Guest, Kernel, Machine, images
 from tools.lab.debian import fetch
 
 _LOOK_AROUND = """
@@ -33,7 +33,9 @@ cp /proc/meminfo /proc/iomem "$OUT"
 @pytest.mark.parametrize(
     ("arch", "version"),
     jobs.cases(
-        "boot", {X86_64: ["5.10", "7.2"], ARM64: ["7.2"]}, {X86_64: ["6.1", "6.12"], ARM64: ["5.10", "6.1"]}
+        "boot",
+        {X86_64: ["5.10", "7.2"], ARM64: ["7.2"], I386: ["6.1"]},
+        {X86_64: ["6.1", "6.12"], ARM64: ["5.10", "6.1"], I386: ["6.1-686"]},
     ),
 )
 def test_second_kernel_has_what_it_was_given(

@@ -12,7 +12,7 @@ import pytest
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, Running
+from tools.lab import ARM64, I386, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, Running
 
 _EL2 = ("-machine", "virtualization=on")
 _NO_FILES: Mapping[str, bytes] = {}
@@ -53,7 +53,10 @@ def crash(
     return result
 
 
-@pytest.mark.parametrize(("arch", "version"), jobs.cases("crash", {X86_64: ["6.1"], ARM64: ["6.12"]}))
+@pytest.mark.parametrize(
+    ("arch", "version"),
+    jobs.cases("crash", {X86_64: ["6.1"], ARM64: ["6.12"], I386: ["6.1"]}, {I386: ["6.1-686"]}),
+)
 def test_dump_holds_the_first_kernels_log(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
 ) -> None:
@@ -68,6 +71,13 @@ def test_reservation_above_4g(kernel: Kernel, loader: str, run_guest: RunGuest) 
     # The capture kernel lives in the high part, not only in the low one that is there for DMA.
     used = jobs.ranges(result.stage("second").read("iomem"), "System RAM")
     assert any(part.start in high and part.stop - 1 in high for part in used)
+
+
+@jobs.FURTHER
+def test_i386_memory_above_4g(loader: str, run_guest: RunGuest) -> None:
+    """Only core headers of 64 bits can tell of it."""
+    machine = Machine(I386, memory="6G")
+    crash(Kernel.get("6.1", I386), loader, run_guest, machine, saved=True)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +130,7 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     [
         pytest.param(X86_64, "kernel", (), id="kernel"),
         jobs.further(X86_64, "initrd", (), id="initrd"),
+        pytest.param(I386, "kernel", (), id="i386-kernel"),
         jobs.further(ARM64, "kernel", (), id="arm64-kernel"),
         pytest.param(ARM64, "initrd", _EL2, id="arm64-el2-initrd"),
     ],

@@ -11,7 +11,7 @@ from pykexec.machine import Machine as Facts
 from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, Guest, Kernel, Machine
+from tools.lab import ARM64, I386, Guest, Kernel, Machine
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
 _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
@@ -25,6 +25,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         pytest.param(
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), id="arm64-6G-high"
         ),
+        jobs.further(Machine(I386, memory="6G", cpus=4), id="i386-6G"),
     ],
 )
 def test_plans_agree(machine: Machine, run_guest: RunGuest) -> None:
