@@ -85,8 +85,11 @@ def part(arch: Arch, kind: str, default: P) -> P:
 
 
 def part_of(name: str, kind: str, default: P) -> P:
-    """Return the same by a name of `names`: there may be no loader, as for the machine of a foreign dump."""
-    module = _module(f"{name}.{kind}")
+    """Return the same by our name: there may be no loader, as for the machine of a foreign dump.
+
+    `default` for a name that `names` does not have, as where a snapshot tells of an unknown machine.
+    """
+    module = _module(f"{name}.{kind}") if any(row.name == name for row in names.ALL) else None
     return default if module is None else module.PART  # type: ignore[attr-defined]
 
 

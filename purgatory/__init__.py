@@ -1,7 +1,7 @@
 """Purgatory: the code that runs between the two kernels. This is its Python half.
 
 The machine code is a prebuilt ELF file for each architecture (``prebuilt/``, built by
-``tools/build-purgatory``), position-independent and without relocations: it is copied to where it shall run,
+``tools/build-purgatory``), position-independent and without relocations. It is copied to where it runs,
 after its parameter block has been filled in. It compares every region with its digest and then starts the
 kernel, or says on the console which region is damaged and resets the machine.
 """
@@ -40,11 +40,11 @@ _SIZE = PARAMS.sizeof() + _REGIONS_MAX * REGION.sizeof()
 
 _PAGE = 4 * KIB  # purgatory hashes aligned data faster
 _PART_SIZE = 4 * MIB
-"""At least: what is smaller is not worth dividing."""
+"""The least size of a part: smaller ones are not worth dividing."""
 
 
 class ConsoleKind(enum.IntEnum):
-    """How purgatory writes (the enum in common/params.h)."""
+    """The devices to which purgatory can write (the enum in common/params.h)."""
 
     NONE = 0
     UART_8250_PORT = 1
@@ -52,31 +52,31 @@ class ConsoleKind(enum.IntEnum):
     UART_8250_MMIO = 3
     UART_8250_MMIO32 = 4
     FIRMWARE = 5
-    """Whatever the firmware writes to, called as the architecture has it."""
+    """The firmware's own console, called as the architecture does it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Where purgatory writes."""
+    """The console to which purgatory writes."""
 
     kind: ConsoleKind = ConsoleKind.NONE
     base: int = 0
-    """I/O port, or physical address."""
+    """An I/O port, or a physical address."""
     shift: int = 0
-    """Registers lie 1 << shift bytes apart."""
+    """Registers are 1 << shift bytes apart."""
     divisor: int = 0
-    """Of an 8250's clock, to set its speed; 0: it stays as it is."""
+    """The divisor of an 8250's clock, which sets its speed; 0: the speed stays."""
     vga: bool = False
     """Whether to write to the VGA text screen as well (x86)."""
 
 
 NO_CONSOLE = Console()
-"""Purgatory then says nothing."""
+"""Purgatory then writes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Bytes to verify: where they lie (physical) and what they were when they were loaded."""
+    """Bytes to verify: where they lie (physical) and their contents at load time."""
 
     name: str
     address: int
@@ -95,7 +95,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """Memory to copy away before the kernel is started; physical addresses, size in bytes."""
+    """Memory to copy away before the kernel starts; addresses are physical, the size in bytes."""
 
     source: int
     destination: int
@@ -107,10 +107,10 @@ class Blob:
     """The machine code of one architecture, ready to be copied."""
 
     encoding: Encoding
-    """Its word size and byte order."""
+    """The word size and byte order."""
     image: bytes
     memsz: int
-    """Bytes it takes in memory, its stack included."""
+    """The bytes it takes in memory, including its stack."""
     alignment: int
     entry_offset: int
     params_offset: int
@@ -142,7 +142,8 @@ def load_blob(arch_name: str) -> Blob:
     image = file[segment.offset : segment.offset + segment.file_size]
     if len(image) < segment.file_size:
         raise _unusable(path, f"truncated: {len(image)} of {segment.file_size} bytes to load")
-    # The block begins with numbers that occur nowhere else, in purgatories this version can fill in.
+    # The block begins with numbers that occur nowhere else, in every purgatory that this version can fill
+    # in.
     start = b"".join(number.to_bytes(4, encoding.order) for number in (_MAGIC, _VERSION, _SIZE))
     params = image.find(start)
     if (elfheader.encoding(file), header.machine) != (encoding, elf.machine) or params < 0:
@@ -159,18 +160,18 @@ def _unusable(path: str, why: str) -> PurgatoryError:
 
 def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
     """Hash the regions' data, on all cores. Raises PurgatoryError when the table cannot hold them."""
-    import hashlib  # not for those that only load a blob
+    import hashlib  # imported late: loading a blob does not need it
 
     parts = _parts(regions)
     found: dict[int, bytes] = {}
-    # The large ones first, so that no core is left with one of them in the end.
+    # Large parts first, so that no core has one left at the end.
     rest = iter(sorted(range(len(parts)), key=lambda index: -parts[index].data.nbytes))
 
     def work() -> None:
         for index in rest:  # next() of a list's iterator is atomic
             found[index] = hashlib.sha256(parts[index].data).digest()
 
-    # The interpreter lock is released while something is hashed.
+    # The interpreter lock is released while data is hashed.
     others = _start(work, min(_cores(), len(parts)) - 1)
     work()
     for thread in others:
@@ -181,7 +182,7 @@ def digest_regions(regions: Sequence[Region]) -> tuple[Digest, ...]:
 
 
 def _start(work: Callable[[], None], count: int) -> list[threading.Thread]:
-    """Start so many threads, or as many as the limits on processes leave room for."""
+    """Start so many threads, or as many as the limits on processes allow."""
     threads: list[threading.Thread] = []
     for _ in range(count):
         thread = threading.Thread(target=work)
@@ -198,10 +199,13 @@ def _cores() -> int:
 
 
 def _parts(regions: Sequence[Region]) -> list[Region]:
-    """Return the rows of purgatory's table: large regions get several, to be work for all cores."""
+    """Return the rows of purgatory's table. Large regions get several rows, as work for all cores.
+
+    Raises PurgatoryError for too many regions.
+    """
     if len(regions) > _REGIONS_MAX:
         raise PurgatoryError(f"{len(regions)} regions to verify; purgatory's table holds {_REGIONS_MAX}")
-    # Each region's last part may be a smaller one.
+    # Each region's last part may be smaller.
     whole_parts = max(1, _REGIONS_MAX - len(regions))
     total = sum(region.data.nbytes for region in regions)
     size = max(_PART_SIZE, align_up(-(-total // whole_parts), _PAGE))
@@ -226,15 +230,16 @@ def build(
 ) -> bytes:
     """Return the blob's image with its parameter block filled in.
 
-    `jump_to` is the physical address of the kernel's entry point, `arguments` what the architecture's boot
-    protocol wants in registers there (RSI, x0). Without `digests` nothing is verified.
+    `jump_to` is the physical address of the kernel's entry point. `arguments` are the values of registers
+    there, by the architecture's boot protocol (RSI, x0). Without `digests` nothing is verified.
 
-    `called` says that the old kernel can be gone back to (kexec jump): it has left on its stack where. At
-    `jump_back_digits` (physical; 0: nowhere) that is written as 16 hexadecimal digits. `reset` says how to
-    reset the machine, in the architecture's own numbers, where it leaves a choice.
+    `called` says that the new kernel can jump back to the old one (kexec jump), which has left the address
+    on its stack. Purgatory writes that address at `jump_back_digits` (physical; 0: nowhere) as 16
+    hexadecimal digits. `reset` is how to reset the machine, as the architecture's own number, where it has a
+    choice.
 
-    Raises PurgatoryError when a region's name is too long, and for an address that has more bits than one of
-    the blob's.
+    Raises PurgatoryError when a region's name is too long, or an address has more bits than the blob's
+    addresses.
     """
     saved = backup or Backup(0, 0, 0)
     _require_words(

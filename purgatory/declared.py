@@ -1,4 +1,4 @@
-"""The parameter block: struct params and struct region of common/params.h, in the byte order of the machine.
+"""The parameter block: struct params and struct region of common/params.h, in the machine's byte order.
 
 After a change: tools/compile-layouts.
 """

@@ -1,8 +1,8 @@
 """What a boot loader would start: Boot Loader Specification entries, unified kernel images, GRUB's menu.
 
 https://uapi-group.org/specifications/specs/boot_loader_specification/: type 1 entries are text files that
-name a kernel, type 2 entries are unified kernel images. Everything is read below one root, nothing is
-changed; paths are relative to that root, as `Root` takes them.
+name a kernel, type 2 entries are unified kernel images. Everything is read below one root; nothing is
+changed. Paths are relative to that root, as `Root` takes them.
 """
 
 import difflib
@@ -50,7 +50,7 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 @dataclass(frozen=True, slots=True)
 class BootEntry:
-    """A kernel that can be booted, and what belongs to it; paths are relative to the root."""
+    """A kernel that can be booted, with its files and options; paths are relative to the root."""
 
     id: str
     """The file's name without its suffix and boot counter."""
@@ -64,22 +64,22 @@ class BootEntry:
     sort_key: str = ""
     initrds: tuple[str, ...] = ()
     options: str = ""
-    """The command line; of a unified kernel image what takes the place of its own."""
+    """The command line; for a unified kernel image the one that replaces its own."""
     device_tree: str | None = None
     overlays: tuple[str, ...] = ()
     """Device tree overlays."""
     extras: tuple[str, ...] = ()
-    """What else a unified kernel image gets: add-ons, credentials, system extensions."""
+    """Further files that a unified kernel image gets: add-ons, credentials, system extensions."""
     profile: str | None = None
-    """Of a unified kernel image: its number or ID."""
+    """The number or ID of a unified kernel image's profile."""
     is_image: bool = False
     """Whether it is a type 2 entry: a unified kernel image without a .conf file."""
     tries_left: int | None = None
-    """Under boot counting; 0 for an entry that has failed too often."""
+    """The tries left under boot counting; 0 for an entry that has failed too often."""
     has_own_files: bool = True
-    """Whether those it names were found by their whole paths; else some may be another entry's."""
+    """Whether its files were found by their whole paths; if not, some may belong to another entry."""
     notes: tuple[str, ...] = ()
-    """What may be wrong with it."""
+    """Remarks on what may be wrong with it."""
 
     @property
     def file_name(self) -> str:
@@ -88,24 +88,25 @@ class BootEntry:
 
 
 def entries(root: Root, machine: str) -> list[BootEntry]:
-    """All entries for that machine (``uname -m``), the preferred one first ("Sorting").
+    """Return all entries for that machine (``uname -m``), the preferred one first ("Sorting").
 
-    Files that name no kernel are left out, as the specification has it. Raises MachineError when a folder or
+    Files that name no kernel are left out, as the specification says. Raises MachineError when a folder or
     file cannot be read.
     """
     variables = _Variables(root)
     found: dict[str, BootEntry] = {}
     for partition in PARTITIONS:
         for entry in (*_texts(root, partition, machine, variables), *_images(root, partition, machine)):
-            # A partition may be mounted in two places, or one of them be a link to the other.
+            # A partition may be mounted in two places, or one place may be a link to the other.
             found.setdefault(entry.file_name, entry)
     return _sorted(found.values())
 
 
 def find(known: Sequence[BootEntry], wanted: str) -> BootEntry:
-    """By ID, with or without suffix and boot counter, else by title or version if only one has it.
+    """Return the entry with this ID, with or without suffix and boot counter, or with this title or version.
 
-    ``ID@PROFILE`` is a profile of a unified kernel image. Raises UsageError, with the nearest IDs.
+    A title or version counts only if a single entry has it. ``ID@PROFILE`` is a profile of a unified kernel
+    image. Raises UsageError, with the nearest IDs.
     """
     name, _, profile = wanted.rpartition("@")
     for entry in known:
@@ -131,10 +132,10 @@ def _unknown(wanted: str, ids: Sequence[str]) -> UsageError:
 
 
 def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
-    """The entry that a reboot would start; `known` are the `entries`.
+    """Return the entry that a reboot would start; `known` is the result of `entries`.
 
-    In the order of what decides: the EFI variables and the loader.conf of systemd-boot, which leaves out
-    entries without a file, GRUB's environment block, and else the first of the sorted entries. Raises
+    These decide, in this order: the EFI variables and the loader.conf of systemd-boot (which leaves out
+    entries without a file), GRUB's environment block, and else the first of the sorted entries. Raises
     UsageError where there is none.
     """
     if not known:
@@ -155,9 +156,9 @@ def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
 
 
 def running(root: Root, known: Sequence[BootEntry], release: str) -> BootEntry | None:
-    """The entry that systemd-boot has started, if its kernel is the running one (``uname -r``).
+    """Return the entry that systemd-boot has started, if its kernel is the running one (``uname -r``).
 
-    After a kexec that need not be so: the EFI variable outlives it.
+    After a kexec it may be another one: the EFI variable outlives the kexec.
     """
     selected = efi_variable(root, "LoaderEntrySelected")
     entry = _first_match([selected], known) if selected else None
@@ -172,7 +173,7 @@ def running(root: Root, known: Sequence[BootEntry], release: str) -> BootEntry |
 
 
 def addons(root: Root, image: str) -> list[str]:
-    """The add-ons that apply to a unified kernel image, in their order: those for all images, its own.
+    """Return the add-ons of a unified kernel image in their order: those for all images, then its own.
 
     Raises MachineError when a folder cannot be read.
     """
@@ -182,7 +183,7 @@ def addons(root: Root, image: str) -> list[str]:
 
 
 def companions(root: Root, image: str) -> list[str]:
-    """What else systemd's stub hands on with that image, through its initrd: credentials and extensions.
+    """Return the credentials and extensions that systemd's stub adds to the initrd of that image.
 
     systemd-stub(7), "Companion files". Raises MachineError when a folder cannot be read.
     """
@@ -199,14 +200,14 @@ def _partition_of(image: str) -> str | None:
 
 
 def _shown_names(root: Root, folder: str) -> Iterator[str]:
-    """Without hidden ones, as systemd-boot has it (src/boot/efi/boot.c)."""
+    """Yield a folder's names except hidden ones, as systemd-boot does (src/boot/efi/boot.c)."""
     return (name for name in root.names(folder) if not name.startswith("."))
 
 
 def _texts(root: Root, partition: str, machine: str, variables: "_Variables") -> Iterator[BootEntry]:
     folder = f"{partition}/loader/entries"
     row = of_uname(machine)
-    native = row.efi if row and row.efi else machine  # "architecture" is EFI's name
+    native = row.efi if row and row.efi else machine  # the key "architecture" has EFI's name
     for name in [each for each in _shown_names(root, folder) if each.endswith(".conf")][:_ENTRIES_MAX]:
         fields = _Fields(text(root, f"{folder}/{name}"), variables)
         if fields.last("architecture").lower() in ("", native):
@@ -245,7 +246,7 @@ def _from_fields(root: Root, partition: str, path: str, fields: "_Fields") -> Bo
 
 
 class _Locator:
-    """Finds files that an entry names on a partition, and notes which it found by part of their path."""
+    """Finds the files that an entry names on a partition; notes those it found by a part of their path."""
 
     def __init__(self, root: Root, partition: str) -> None:
         self._root, self._partition = root, partition
@@ -276,7 +277,7 @@ def _images(root: Root, partition: str, machine: str) -> Iterator[BootEntry]:
 
 
 def _from_image(root: Root, path: str, machine: str) -> BootEntry | None:
-    """None for what is no image for that machine: EFI/Linux may have anything in it."""
+    """Return the entry for an image; None if it is none for that machine: EFI/Linux may hold any file."""
     try:
         image = uki.parse(f"/{path}", view(root, path))
         release = uki.properties(image.text(".osrel") or "")
@@ -300,13 +301,13 @@ def _from_image(root: Root, path: str, machine: str) -> BootEntry | None:
 
 
 def _counted(name: str) -> tuple[str, int | None]:
-    """A name without its boot counter, and how many tries are left."""
+    """Return a name without its boot counter, and how many tries are left."""
     counter = _COUNTER.search(name)
     return (name[: counter.start()], int(counter[1])) if counter else (name, None)
 
 
 class _Fields:
-    """The keys of an entry; each may be there more than once."""
+    """The keys of an entry; a key may occur more than once."""
 
     def __init__(self, content: str, variables: "_Variables") -> None:
         self._variables = variables
@@ -317,33 +318,33 @@ class _Fields:
                 self._lines.setdefault(key, []).append(value[0].strip() if value else "")
 
     def last(self, key: str) -> str:
-        """The value that counts of a key that should be there once; empty where it is missing."""
+        """Return the last value of a key that should occur once; "" where it is missing."""
         return self._variables.expand(self._lines.get(key, [""])[-1])
 
     def all(self, key: str) -> str:
-        """All values of a key, joined."""
+        """Return all values of a key, joined by blanks."""
         return self._variables.expand(" ".join(self._lines.get(key, [])))
 
     def notes(self) -> Iterator[str]:
-        """A note for each variable that is not set."""
+        """Yield a note for each variable that is not set."""
         return self._variables.missing(line for lines in self._lines.values() for line in lines)
 
 
 class _Variables:
-    """What ``$name`` in an entry stands for: GRUB's environment block, else what its configuration sets.
+    """The values of ``$name`` in an entry: from GRUB's environment block, else from its configuration.
 
-    GRUB alone knows variables: without it they are no variables.
+    Only GRUB expands variables: where there is no GRUB, ``$name`` is plain text.
     """
 
     def __init__(self, root: Root) -> None:
         self._root = root
 
     def expand(self, line: str) -> str:
-        """As GRUB does it: a variable that is not set is empty."""
+        """Return the line with its variables expanded as GRUB does: a variable that is not set is empty."""
         return _VARIABLE.sub(self._value, line).strip() if "$" in line else line
 
     def missing(self, lines: Iterable[str]) -> Iterator[str]:
-        """A note for each variable that has no value."""
+        """Yield a note for each variable that has no value."""
         names = {one or other for line in lines for one, other in _VARIABLE.findall(line)}
         for name in sorted(names - {"grub_users"}):
             if self._has_grub and name not in self._values:
@@ -367,7 +368,7 @@ def _config(root: Root, path: str) -> str:
 
 
 def _grub_environment(root: Root) -> dict[str, str]:
-    """The variables in the environment blocks there are; of two values that in /boot wins."""
+    """Return the variables of all environment blocks; where two differ, the one in /boot wins."""
     values: dict[str, str] = {}
     vendors = [f"boot/efi/EFI/{name}/grubenv" for name in root.names("boot/efi/EFI")]
     for path in (*vendors, *_GRUBENVS):
@@ -385,11 +386,11 @@ def _environment_block(root: Root, path: str) -> dict[str, str]:
 
 
 def of_grub(root: Root, wanted: str | None = None) -> BootEntry | None:
-    """An entry of GRUB's menu; None where GRUB has no configuration.
+    """Return an entry of GRUB's menu; None where GRUB has no configuration.
 
-    `wanted` is its ID, its title, or its path in the menu (SUBMENU>ENTRY, each also as a number); None for
-    the one that a reboot would start. Raises UsageError where there is no such entry, or what it loads
-    depends on more than files tell.
+    `wanted` is its ID, its title, or its path in the menu (SUBMENU>ENTRY, each also as a number). None means
+    the entry that a reboot would start. Raises UsageError where there is no such entry, or where what it
+    loads depends on more than files tell.
     """
     path = _grub_config(root)
     if path is None:
@@ -444,14 +445,14 @@ def _named(script: "Script", wanted: str) -> "Choice":
 
 
 class _GrubFiles:
-    """Files that GRUB's configuration names: beside it, or where they are mounted."""
+    """The files that GRUB's configuration names: beside it, or where their file system is mounted."""
 
     def __init__(self, root: Root, config: str) -> None:
         self._root = root
         self._folder = config.rpartition("/")[0]
 
     def _path(self, path: str) -> str | None:
-        """As `locate` finds kernels, but by whole paths only: a script of the same name is another."""
+        """Find a file as `locate` finds kernels, but by its whole path: another script may have its name."""
         own = "/".join(parts_of(path))
         if own.startswith(f"{self._folder}/"):
             return first_file(self._root, [own])
@@ -474,9 +475,9 @@ class _GrubFiles:
 
 
 def _require_mounted(root: Root, choice: "Choice", file_system: str) -> None:
-    """Raise UsageError for an entry whose files are on another file system than /etc/fstab has for them.
+    """Raise UsageError if an entry's files are on a file system that /etc/fstab does not put on / or /boot.
 
-    An entry for another system may name files as they are called here, too.
+    An entry for another system may name files by paths that exist here, too.
     """
     sources = [
         words[0].replace('"', "")
@@ -496,7 +497,7 @@ def _is_there(root: Root, entry: BootEntry) -> bool:
 
 
 def _preferences(root: Root, name: str) -> Iterator[str]:
-    """IDs, or patterns for them, that systemd-boot is told by that name, the one that counts most first."""
+    """Yield the IDs or patterns that systemd-boot gets under that name, the most important first."""
     wanted = [efi_variable(root, f"LoaderEntry{name}")]
     for partition in PARTITIONS if name != "OneShot" else ():
         wanted.append(
@@ -513,7 +514,7 @@ def _of_grub(root: Root, known: Sequence[BootEntry]) -> BootEntry | None:
     for saved in filter(None, (environment.get("next_entry"), environment.get("saved_entry"))):
         if entry := _first_match([saved], known):
             return entry
-        # It may count its menu's entries instead.
+        # GRUB may have saved the entry's number in its menu instead.
         if re.fullmatch("[0-9]{1,4}", saved) and int(saved) < len(known):
             return known[int(saved)]
     return None
@@ -536,7 +537,7 @@ def _matches(pattern: str, entry: BootEntry) -> bool:
 
 
 def _sorted(found: Iterable[BootEntry]) -> list[BootEntry]:
-    """By what "Sorting" lists: sorts keep the order of equals, so what decides least comes first."""
+    """Sort by the rules of "Sorting". Sorts are stable, so the least important key comes first."""
     ordered = sorted(found, key=lambda entry: version_key(entry.id), reverse=True)
     with_key = [entry for entry in ordered if entry.sort_key]
     with_key.sort(key=lambda entry: version_key(entry.version), reverse=True)

@@ -1,4 +1,4 @@
-"""Files that boot loaders name: found below a root, wherever their partition is mounted.
+"""Find the files that boot loaders name, below a root, wherever their partition is mounted.
 
 Paths are relative to the root, as `Root` takes them.
 """
@@ -14,20 +14,21 @@ from pykexec.machine.sysfs import read
 from pykexec.memory import KIB
 
 PARTITIONS = ("boot", "boot/efi", "efi")
-"""Where the boot partition and the EFI system partition are mounted."""
+"""The folders where the boot partition and the EFI system partition are mounted."""
 
 _LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"  # https://systemd.io/BOOT_LOADER_INTERFACE
 _EFIVARS = "sys/firmware/efi/efivars"
 _TEXT_MAX = 64 * KIB
 _DEPTH_MAX = 8
-_PATH_MAX, _NAME_MAX = 1000, 250  # what file systems can have, less what a folder takes
+_PATH_MAX, _NAME_MAX = 1000, 250  # the limits of file systems, less the length of a folder
 
 
 def locate(root: Root, partitions: Sequence[str], path: str) -> str | None:
-    """A file that a boot loader names, by a path that counts from where it sees the root.
+    """Return where a file is that a boot loader names; None where there is no file.
 
-    That is the partition's root; for GRUB the file system's, of which our root or a partition may be a
-    folder or a subvolume, so that the path begins with parts we do not see. None where there is no file.
+    The boot loader's path starts at the root of its partition. With GRUB it starts at the root of the file
+    system. Our root or a partition may be a folder or subvolume of that, so the path may begin with parts
+    that we do not see.
     """
     parts = parts_of(path)
     encoded = [part.encode("utf-8", "surrogateescape") for part in parts]
@@ -43,8 +44,11 @@ def _candidates(parts: Sequence[str], partitions: Sequence[str]) -> Iterator[str
 
 
 def where_mounted(root: Root, path: str) -> Iterator[str]:
-    """Where files are that a boot loader names by their whole path, which begins with the folder (of a
-    subvolume, say) that is mounted there: /@/boot/vmlinuz is boot/vmlinuz where /@ is the root."""
+    """Yield the places of a file that a boot loader names by its path from the root of the file system.
+
+    That path begins with the folder that is mounted (of a subvolume, say): /@/boot/vmlinuz is boot/vmlinuz
+    where /@ is mounted on the root.
+    """
     parts = parts_of(path)
     # proc_pid_mountinfo(5): the fourth word is the folder, the fifth where it is mounted.
     for line in text(root, "proc/self/mountinfo").splitlines():
@@ -55,12 +59,12 @@ def where_mounted(root: Root, path: str) -> Iterator[str]:
 
 
 def parts_of(path: str) -> list[str]:
-    """The names in a path; EFI separates them with backslashes."""
+    """Return the names in a path; EFI separates them with backslashes."""
     return [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
 
 
 def first_file(root: Root, paths: Iterable[str]) -> str | None:
-    """The first of these that is a file. Raises MachineError for one that cannot be opened."""
+    """Return the first of these paths that is a file. Raises MachineError for one that cannot be opened."""
     for path in paths:
         file = root.open(path)
         if file is not None:
@@ -70,19 +74,19 @@ def first_file(root: Root, paths: Iterable[str]) -> str | None:
 
 
 def efi_variable(root: Root, name: str) -> str | None:
-    """A text variable of the boot loader interface; None where it is not set, or empty."""
+    """Return a text variable of the boot loader interface; None where it is not set, or empty."""
     value = read(root, f"{_EFIVARS}/{name}-{_LOADER}")
     # Four bytes of attributes (Documentation/filesystems/efivarfs.rst), then UTF-16 with a NUL.
     return value[4:].decode("utf-16-le", "replace").partition("\0")[0] or None if value else None
 
 
 def text(root: Root, path: str, size_max: int = _TEXT_MAX) -> str:
-    """The beginning of a file's text; empty where there is no file. Raises MachineError."""
+    """Return the beginning of a file as text; "" where there is no file. Raises MachineError."""
     return head(root, path, size_max).decode("utf-8", "replace")
 
 
 def head(root: Root, path: str, size: int = _TEXT_MAX) -> bytes:
-    """The beginning of a file; empty where there is no file. Raises MachineError."""
+    """Return the beginning of a file; b"" where there is no file. Raises MachineError."""
     file = root.open(path)
     if file is None:
         return b""
@@ -94,7 +98,7 @@ def head(root: Root, path: str, size: int = _TEXT_MAX) -> bytes:
 
 
 def view(root: Root, path: str) -> memoryview:
-    """A whole file, mapped where there is one to map; empty where there is no file. Raises MachineError."""
+    """Return a whole file, mapped if it is on a disk; empty where there is no file. Raises MachineError."""
     file = root.open(path)
     if file is None:
         return memoryview(b"")
@@ -110,5 +114,5 @@ def view(root: Root, path: str) -> memoryview:
 
 
 def listed(paths: Iterable[str]) -> str:
-    """For an error's text."""
+    """Return the paths as an error's text lists them."""
     return ", ".join(f"/{path}" for path in paths)

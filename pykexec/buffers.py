@@ -24,7 +24,7 @@ class _PyBuffer(ctypes.Structure):
 
 
 class PinnedBuffer:
-    """The bytes of a contiguous view, writable or not; they stay where they are as long as this lives.
+    """The bytes of a contiguous view, writable or not; their address is fixed as long as this object lives.
 
     ctypes itself gives addresses of writable buffers only.
     """

@@ -38,7 +38,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=pass_fds,
-            # What it starts ends with it; and it has no terminal to ask on.
+            # A session of its own: what it starts can be killed with it, and it has no terminal to ask on.
             start_new_session=True,
         )
     except OSError as error:
@@ -51,7 +51,7 @@ def run(
             f"{shlex.join(command)[:_SHOWN_MAX]} did not end within {seconds:g} seconds",
             hint=f"try it by hand: {program} may wait for a disk, a server, or a lock",
         ) from None
-    except BaseException:  # such as Ctrl-C, which only our own group gets
+    except BaseException:  # for instance Ctrl-C, which only our own group gets
         _kill(child)
         raise
     return subprocess.CompletedProcess(command, child.returncode, out, err)
@@ -63,6 +63,6 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
     for stream in (child.stdout, child.stderr):
         if stream is not None:
             stream.close()
-    # What waits for a disk that is gone (state D) ends only when the kernel lets it.
+    # A process that waits for a disk that is gone (state D) ends only when the kernel lets it.
     with suppress(subprocess.TimeoutExpired):
         child.wait(_LAST_WAIT)

@@ -1,7 +1,7 @@
 """``pykexec``: the command line, with the options of ``kexec``.
 
-Parsing comes first, then `resolve` decides what all options together ask for; their order does not matter.
-Only what an action needs is imported: ``-S``, ``-e`` and ``-u`` must be quick.
+Options are parsed first; then `resolve` decides what all of them together ask for. Their order does not
+matter. Functions import what they need, because ``-S``, ``-e`` and ``-u`` must be quick.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CANNOT_TELL = 255
 
 
 class Afterwards(enum.Enum):
-    """What follows once a kernel is (or was) loaded."""
+    """The step that follows a load."""
 
     NOTHING = enum.auto()
     EXECUTE = enum.auto()
@@ -40,7 +40,7 @@ class Afterwards(enum.Enum):
 
 
 class Task:
-    """What the options together ask for."""
+    """The work that all options together ask for."""
 
     __slots__ = ("load", "plan_only", "purpose", "status", "then", "unload")
 
@@ -63,7 +63,7 @@ class Task:
 
 
 def resolve(options: Options) -> Task:
-    """Decide what to do. Raises UsageError, naming the options, for what cannot go together."""
+    """Return what to do. Raises UsageError, which names the options, where they contradict each other."""
     purpose = Purpose.CRASH if options.load_panic else Purpose.BOOT
     if options.status:
         if options.snapshot is not None:
@@ -111,7 +111,7 @@ def _fields_for(*purposes: str) -> list[str]:
 
 
 def _refuse_what_is_for_loads(options: Options, but: str = "") -> None:
-    """An option that cannot be honoured is an error; one that says how to load asks for nothing here."""
+    """Raise UsageError for an option that only a load can honour; log those that make no difference."""
     given = options.given()
     for field in _fields_for(table.KERNEL, table.PLAN):
         if field in given and field != but:
@@ -122,7 +122,7 @@ def _refuse_what_is_for_loads(options: Options, but: str = "") -> None:
 
 
 def _mention(options: Options, fields: Sequence[str]) -> None:
-    """A word on options that make no difference here."""
+    """Log the options that make no difference here."""
     given = options.given()
     for field in fields:
         if field in given:
@@ -147,7 +147,7 @@ _CONTRADICTIONS = (
     ("preserve_context", "load_panic"),
     ("preserve_context", "unload"),
     *(("jump_back_helper", other) for other in ("kernel", "load_panic", "unload", "preserve_context")),
-    # Nothing that is said of a kernel tells of the way back to one that waits.
+    # Options that describe a kernel say nothing about the way back to one that waits.
     *(("jump_back_helper", other) for other in (*_fields_for(table.KERNEL), "format")),
 )
 
@@ -165,23 +165,28 @@ def _spelled(field: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the scripts; exits with kexec's exit codes."""
-    # This process plans once and ends: looking for garbage would take a third of the time of a large plan.
+    """Run the command line and exit with kexec's exit codes. The entry point of the scripts."""
+    # This process plans once and ends. Garbage collection would take a third of the time of a large plan.
     gc.disable()
     sys.exit(exit_code(sys.argv[1:] if argv is None else argv))
 
 
 def exit_code(argv: Sequence[str]) -> int:
-    """Run, turning every expected failure into one or two lines and a number."""
+    """Run the command line and return its exit code. An expected failure becomes one or two lines."""
     return streams.exit_code(_NAME, lambda: run(optionparser.parse(argv)))
 
 
 def run(options: Options) -> int:
-    """Do what the options ask for; the exit code."""
+    """Do what the options ask for, and return the exit code."""
     if options.help or options.version or options.completion or options.manual:
         return _print_help(options)
-    if options.debug:
-        _tell_all()
+    if not options.debug:
+        return _run(options)
+    with log.Told(_NAME):
+        return _run(options)
+
+
+def _run(options: Options) -> int:
     from pykexec.machine import Machine
 
     if options.print_crash_size:
@@ -228,14 +233,8 @@ def _print_help(options: Options) -> int:
     return 0
 
 
-def _tell_all() -> None:
-    import logging
-
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format="pykexec: %(message)s", force=True)
-
-
 def _require_privilege(machine: Machine) -> None:
-    """Before any work, and before anything is touched."""
+    """Raise PykexecError without CAP_SYS_BOOT, before any work is done and anything is touched."""
     from pykexec.privilege import may_boot
 
     if not may_boot(machine):
@@ -270,7 +269,7 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
     if task.purpose is Purpose.CRASH:
         from pykexec import crash
 
-        crash.survey(machine)  # without a reservation no file matters
+        crash.survey(machine)  # fails early: without a reservation no file matters
     system_call = system_call_of(options)
     request = request_of(options, task.purpose, machine)
     if task.plan_only:
@@ -292,7 +291,10 @@ def _invalidate_receipt(machine: Machine, purpose: Purpose) -> None:
 
 
 def system_call_of(options: Options) -> str:
-    """The system call to use: "file", "load", or "auto" for either. Raises UsageError where -s cannot."""
+    """Return the system call to use: "file", "load", or "auto" for either.
+
+    Raises UsageError where -s cannot be honoured.
+    """
     unfit = [each.field for each in _without_meaning_for_file_loads(options)]
     if options.system_call == "file" and unfit:
         raise UsageError(
@@ -311,7 +313,7 @@ def system_call_of(options: Options) -> str:
 
 def _without_meaning_for_file_loads(options: Options) -> Iterator[table.Option]:
     given = options.given()
-    if options.format in ("uki", "fit"):  # which are opened first, whoever loads what is in them
+    if options.format in ("uki", "fit"):  # opened before any load, whichever call is used
         given.discard("format")
     for option in table.OPTIONS:
         counts = options.load_panic or not option.only_for_crashes
@@ -320,7 +322,7 @@ def _without_meaning_for_file_loads(options: Options) -> Iterator[table.Option]:
 
 
 def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
-    """What to load. Raises UsageError, and FileError for a file that cannot be read."""
+    """Return what to load. Raises UsageError, and FileError for a file that cannot be read."""
     from pykexec.plan import Console, Request
 
     return Request.from_paths(
@@ -359,7 +361,10 @@ def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
 
 
 def _jump_back(options: Options, machine: Machine) -> int:
-    """Where the other kernel waits; purgatory has written that into this one's command line."""
+    """Return the physical address where the other kernel waits. Raises UsageError where it is not known.
+
+    Purgatory has written it into this kernel's command line.
+    """
     if options.entry is not None:
         return options.entry
     from pykexec import command_line
@@ -378,7 +383,10 @@ _RETAINED_INITRD = "sys/firmware/initrd"
 
 
 def _initrd(options: Options, machine: Machine) -> str | None:
-    """The initrd's path; with --reuseinitrd that of the running kernel's (init/initramfs.c, since 6.6)."""
+    """Return the initrd's path; with --reuseinitrd the running kernel's (init/initramfs.c, since 6.6).
+
+    Raises UsageError where the running kernel does not show its initrd.
+    """
     if not options.reuse_initrd:
         return options.initrd
     from pykexec.parameters import parameters
@@ -435,12 +443,12 @@ def _seed() -> bytes | None:
 
     try:
         return os.getrandom(SEED_SIZE, os.GRND_NONBLOCK)
-    except BlockingIOError:  # early in the boot there is none to give
+    except BlockingIOError:  # early in the boot there are no random numbers yet
         return None
 
 
 def _announce(plan: FileLoadPlan | LoadPlan, options: Options) -> None:
-    """Show the plan, where it was asked for, and what to know about it."""
+    """Print the plan where that was asked for, and its warnings."""
     if options.json or options.dry_run or options.machine or options.debug:
         from pykexec import report
 

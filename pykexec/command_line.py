@@ -1,4 +1,4 @@
-"""The kernel's command line: what to reuse of the running one."""
+"""The kernel's command line: which parameters of the running one a load reuses."""
 
 import os
 
@@ -9,24 +9,24 @@ from pykexec.plan import Purpose, Request
 __all__ = ["JUMP_BACK_ENTRY", "for_request", "name_of", "parameters", "value_of", "without"]
 
 JUMP_BACK_ENTRY = "kexec_jump_back_entry"
-"""What tells a kernel's user space where the kernel before it waits to be gone back to."""
+"""The parameter that tells a kernel's user space where the previous kernel waits for the jump back."""
 
 _OF_THIS_BOOT: tuple[str, ...] = ("BOOT_IMAGE", JUMP_BACK_ENTRY, "elfcorehdr")
 """Written by the boot loader or by kexec for the running kernel alone; wrong for the next one."""
 
 _OF_A_MACHINE_NOT_YET_CRASHED: tuple[str, ...] = ("crashkernel",)
-"""A capture kernel lives in that reservation; it must not make one of its own."""
+"""A capture kernel lives in that reservation; it must not make its own."""
 
 
 def without(command_line: str, names: tuple[str, ...]) -> str:
-    """The command line less every parameter of one of these names."""
+    """Return the command line without the parameters of these names."""
     return " ".join(each for each in parameters(command_line) if name_of(each) not in names)
 
 
 def for_request(request: Request, running: str) -> str:
-    """The command line the request asks for; `running` is that of the running kernel.
+    """Return the command line that the request asks for; `running` is the running kernel's.
 
-    Raises UsageError for one with a NUL character in it, or one that is no text.
+    Raises UsageError if it has a NUL character in it, or is no text.
     """
     parts = []
     if request.reuse_command_line:

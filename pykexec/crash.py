@@ -1,4 +1,4 @@
-"""What crash loads have in common on all architectures: the memory to dump, and where it was mapped."""
+"""What crash loads share on all architectures: which memory to dump, and where the kernel had mapped it."""
 
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import MachineError, NoCrashMemoryError
@@ -10,14 +10,14 @@ from pykexec.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CrashMemory:
-    """Memory as /proc/iomem tells it; all physical."""
+    """The memory of a crash load, from /proc/iomem; all addresses are physical."""
 
     reserved: tuple[Range, ...]
-    """What crashkernel= set aside, ascending: all of it is the capture kernel's RAM."""
+    """The ranges that crashkernel= reserved, ascending: all of it is the capture kernel's RAM."""
     dumped: RangeSet
     """All System RAM that belongs to the crashed kernel."""
     cma: tuple[Range, ...] = ()
-    """RAM for the capture kernel besides, ascending; until then user space has it, so it is not dumped."""
+    """More RAM for the capture kernel, ascending. User space uses it until a crash, so it is not dumped."""
 
     @property
     def load(self) -> Range:
@@ -26,7 +26,7 @@ class CrashMemory:
 
 
 def survey(machine: Machine) -> CrashMemory:
-    """Find out what there is. Raises NoCrashMemoryError when nothing was reserved."""
+    """Return the memory of a crash load. Raises NoCrashMemoryError when nothing was reserved."""
     reserved = machine.iomem.crash_regions
     if not reserved:
         raise NoCrashMemoryError(
@@ -41,7 +41,7 @@ _CMA = ("sys/kernel/kexec/crash_cma_ranges", "sys/kernel/kexec_crash_cma_ranges"
 
 
 def cma_ranges(machine: Machine) -> tuple[Range, ...]:
-    """What crashkernel=SIZE,cma set aside (kernel/kexec_core.c crash_cma_ranges_show)."""
+    """Return the physical ranges of crashkernel=SIZE,cma (kernel/kexec_core.c crash_cma_ranges_show)."""
     for path in _CMA:
         data = machine.read(path)
         if data is not None:
@@ -50,7 +50,7 @@ def cma_ranges(machine: Machine) -> tuple[Range, ...]:
 
 
 def kernel_text(machine: Machine) -> MemoryPart:
-    """The mapping the crashed kernel ran from. Raises MachineError when it cannot be told."""
+    """Return the mapping that the crashed kernel ran from. Raises MachineError when it is not known."""
     code = machine.iomem.find("Kernel code")
     if len(code) != 1:
         raise MachineError(f'/proc/iomem has {len(code)} entries "Kernel code", a running kernel has one')
@@ -65,7 +65,7 @@ def kernel_text(machine: Machine) -> MemoryPart:
 
 
 def linear_map(machine: Machine, memory: CrashMemory) -> list[MemoryPart]:
-    """All dumped memory as the crashed kernel's linear map has it, then what is not in that (highmem).
+    """Return all dumped memory as the crashed kernel's linear map has it, then what that lacks (highmem).
 
     Raises MachineError.
     """
@@ -82,7 +82,7 @@ def linear_map(machine: Machine, memory: CrashMemory) -> list[MemoryPart]:
 
 
 def core_headers_room(machine: Machine, headers: bytes, *, hotplug: bool) -> int:
-    """Bytes to reserve for the core headers: with `hotplug` as many as the running kernel may write there.
+    """Return the bytes to reserve for core headers: with `hotplug` as many as the running kernel may write.
 
     Raises MachineError where the running kernel does not update them.
     """
@@ -90,9 +90,9 @@ def core_headers_room(machine: Machine, headers: bytes, *, hotplug: bool) -> int
 
 
 def updated_headers_size(machine: Machine) -> int:
-    """Bytes that the running kernel wants for core headers which it updates itself (--hotplug).
+    """Return how many bytes the running kernel needs for core headers that it updates itself (--hotplug).
 
-    Raises MachineError where it does not.
+    Raises MachineError where it does not update them.
     """
     wanted = machine.kexec_state.elfcorehdr_size
     if not wanted:
@@ -104,7 +104,7 @@ def updated_headers_size(machine: Machine) -> int:
 
 
 def warnings(machine: Machine) -> list[str]:
-    """What will be missing from the dump."""
+    """Return what will be missing from the dump."""
     found = []
     if machine.vmcoreinfo is None:
         found.append("/sys/kernel/vmcoreinfo is missing: makedumpfile will not be able to read the dump")

@@ -1,7 +1,7 @@
 """The one family of exceptions.
 
-Every error a user can cause or meet is a `PykexecError`: it says what was wrong and where, may carry a hint
-that says what to do, and knows the exit code that the C ``kexec`` gives in the same situation, because
+Every error that a user can cause or meet is a `PykexecError`. It says what was wrong and where, may carry a
+hint that says what to do, and has the exit code that the C ``kexec`` gives in the same situation, because
 scripts look at it (255: the load failed, 1: usage or a precondition).
 """
 
@@ -12,9 +12,9 @@ _HEAD, _TAIL = 600, 300
 
 
 def printable(text: str) -> str:
-    """The text in one line that does nothing to a terminal: what is unprintable as Python escapes it.
+    """Return the text as one line that does nothing to a terminal: unprintable characters are escaped.
 
-    Names of files, and names and texts in them, may have anything in them.
+    They are escaped as in Python. File names, and names and texts in files, may contain any character.
     """
     if text.isprintable():
         return text
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 
 
 def printable_text(text: str) -> str:
-    """The same for several lines: newlines and tabs stay."""
+    """Escape unprintable characters as `printable` does, but keep newlines and tabs."""
     if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(each if each.isprintable() or each in "\n\t" else _escaped(each) for each in text)
@@ -35,7 +35,7 @@ def _escaped(character: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Both ends of what is too long: the place is at the beginning, the fault at the end."""
+    """Return both ends of a text that is too long: the place is at its beginning, the fault at its end."""
     line = printable(text)
     return line if len(line) <= _LINE_MAX else f"{line[:_HEAD]} ... {line[-_TAIL:]}"
 
@@ -46,10 +46,10 @@ def privilege_hint(error: OSError) -> str | None:
 
 
 class PykexecError(Exception):
-    """Base of all errors pykexec raises on purpose.
+    """The base of all errors that pykexec raises on purpose.
 
-    `what` names the fault and its place (a file and offset, an option, a path below /proc or /sys);
-    `hint`, when given, says what to do about it. Both are made single lines, whatever is in them.
+    `what` names the fault and its place (a file and offset, an option, a path below /proc or /sys). `hint`,
+    when given, says what to do about it. Both are made single lines, whatever they contain.
     """
 
     exit_code = 255
@@ -60,7 +60,7 @@ class PykexecError(Exception):
         super().__init__(self.what)
 
     def add_hint(self, text: str) -> None:
-        """Say that, too, after what the hint says so far."""
+        """Append a text to the hint."""
         self.hint = _line(f"{self.hint}; {text}" if self.hint else text)
 
     def __str__(self) -> str:
@@ -92,13 +92,16 @@ class DeviceTreeError(MachineError):
 
 
 class NoCrashMemoryError(MachineError):
-    """A crash kernel was to be loaded, but the running kernel has reserved no memory for one."""
+    """The running kernel has reserved no memory, so it cannot hold a crash kernel."""
 
     exit_code = 1
 
 
 class PlacementError(PykexecError):
-    """There is no room for a segment where it has to go; `missing` bytes at least, where that is known."""
+    """There is no room for a segment where it has to go.
+
+    At least `missing` bytes are missing; 0: not known.
+    """
 
     exit_code = 1
 
@@ -108,11 +111,11 @@ class PlacementError(PykexecError):
 
 
 class PurgatoryError(PykexecError):
-    """The purgatory blob is missing, does not fit this version, or cannot hold what it is asked to."""
+    """The purgatory blob is missing, does not fit this version, or cannot hold what it has to."""
 
 
 class SystemCallError(PykexecError):
-    """The kernel refused; `errno` is its answer, the text says what that means here."""
+    """The kernel refused. `errno` is its answer; the text says what that means here."""
 
     def __init__(self, what: str, *, errno: int, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
@@ -120,6 +123,6 @@ class SystemCallError(PykexecError):
 
 
 class FileLoadUnavailable(SystemCallError):
-    """kexec_file_load was demanded, and is not there or cannot load such a kernel."""
+    """kexec_file_load was asked for, but it is missing or cannot load such a kernel."""
 
     exit_code = 253

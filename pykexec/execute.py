@@ -1,4 +1,4 @@
-"""The way down: leave the running kernel for the loaded one."""
+"""Leave the running kernel for the loaded one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IFREQ = struct.Struct("16sH22x")
 
 
 def require_loaded(machine: Machine) -> None:
-    """Raise UsageError when the kernel says that nothing is loaded, or shows that it has no kexec."""
+    """Raise UsageError when the kernel says that nothing is loaded, or has no kexec."""
     loaded = machine.kexec_state.loaded
     if loaded is None and machine.root.names("sys/kernel"):
         raise UsageError(
@@ -32,9 +32,9 @@ def require_loaded(machine: Machine) -> None:
 
 
 def execute(machine: Machine, *, sync: bool = True, ifdown: bool = True) -> None:
-    """Start the loaded kernel without a shutdown; returns where that has jumped back (kexec jump).
+    """Start the loaded kernel without a shutdown. Returns only when that kernel jumps back (kexec jump).
 
-    Raises UsageError when nothing is loaded, before anything is touched, and SystemCallError, with the
+    Raises UsageError when nothing is loaded, before anything is touched. Raises SystemCallError with the
     network interfaces up again.
     """
     require_loaded(machine)
@@ -53,7 +53,7 @@ def execute(machine: Machine, *, sync: bool = True, ifdown: bool = True) -> None
 
 
 def shutdown_command(root: str | os.PathLike[str] = "/") -> Sequence[str]:
-    """The command that shuts this system down and then starts the loaded kernel.
+    """Return the command that shuts this system down and then starts the loaded kernel.
 
     `systemctl kexec` where systemd runs; elsewhere `shutdown -r now`, whose init scripts call ``kexec -e``.
     Raises PykexecError where there is neither.
@@ -84,9 +84,9 @@ def shut_down(machine: Machine) -> None:
 
 
 def take_interfaces_down() -> Sequence[str]:
-    """Clear IFF_UP on all network interfaces but the loopback, so that no card writes to memory any more.
+    """Clear IFF_UP on all network interfaces except the loopback, so that no card writes to memory any more.
 
-    Returns the names of those that were up. What goes wrong is logged, and stops nothing.
+    Return the names of those that were up. Failures are logged and stop nothing.
     """
     import socket
 
@@ -105,7 +105,7 @@ def put_interfaces_up(names: Sequence[str]) -> None:
 
 
 def _change_flags(names: Sequence[str], change: Callable[[int], int]) -> Sequence[str]:
-    """Apply the change to each interface's flags; the names of those it made a difference to."""
+    """Apply the change to each interface's flags; return the names of those whose flags it changed."""
     changed: list[str] = []
     if not names:
         return changed

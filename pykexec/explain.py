@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import errno as e
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
-from pykexec.arch import for_machine
+from pykexec.arch import for_machine, part_of
 from pykexec.booting import segmentcheck
 from pykexec.errors import FileLoadUnavailable, MachineError, SystemCallError
 from pykexec.machine import Machine
 from pykexec.memory import KIB, Range
+from pykexec.names import name_of_uname
 from pykexec.plan import FileLoadPlan, LoadPlan
 from pykexec.privilege import may_boot, process_status
 from pykexec.purpose import Purpose
@@ -27,7 +28,7 @@ from pykexec.uapi import (
     KEXEC_PRESERVE_CONTEXT,
     KEXEC_UPDATE_ELFCOREHDR,
 )
-from pykexec.values import replace
+from pykexec.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,21 @@ _SECCOMP_MODE_FILTER = "2"  # include/uapi/linux/seccomp.h
 _FALL_BACK = (e.ENOSYS, e.EINVAL, e.ENOEXEC, e.ENOTSUP)
 """What kexec_file_load answers where kexec_load may still do it. Not among them: what says that a signature
 is missing or wrong, which must not be got around."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainPart:
+    """What an architecture's kernels refuse for reasons of their own (arch/<name>/explain.py)."""
+
+    causes: Callable[[int, Purpose, Machine], Iterator[str]]
+    """Yields what may be the cause of an errno, the most certain first."""
+
+
+def _no_causes(_: int, __: Purpose, ___: Machine) -> Iterator[str]:
+    return iter(())
+
+
+UNKNOWN = ExplainPart(_no_causes)
 
 
 def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> SystemCallError:
@@ -51,7 +67,7 @@ def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> System
         e.EINVAL: _invalid(plan, machine),
         e.ENOMEM: _no_memory(plan, machine),
         e.ENOSYS: _no_system_call(machine),
-        e.ENOTSUP: _not_on_this_machine(machine),
+        e.ENOTSUP: _not_on_this_machine(plan.purpose, machine),
     }
     return _error("kexec_load failed", errno, causes)
 
@@ -76,7 +92,7 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
         e.EIO: _unreadable(plan),
         e.EINVAL: _invalid_files(plan, machine),
         e.ENOEXEC: _unknown_format(plan),
-        e.ENOTSUP: _not_on_this_machine(machine),
+        e.ENOTSUP: _not_on_this_machine(plan.purpose, machine),
         e.ENOMEM: _no_memory_for_files(plan),
         e.ENOSYS: _no_file_call(machine),
         e.ETXTBSY: _being_written(plan),
@@ -348,14 +364,8 @@ def _not_handed_over(machine: Machine) -> Iterator[str]:
         yield "the kernel's state could not be handed over (KHO, dmesg says more); try again"
 
 
-def _not_on_this_machine(machine: Machine) -> Iterator[str]:
-    # arch/x86/kernel/machine_kexec_64.c machine_kexec_prepare(): an erratum of CPUs whose firmware gave keys
-    # to TDX, whatever the kernel does with them. Linux 7.2 can turn the TDX module off.
-    if machine.uname_machine == "x86_64":
-        yield (
-            "kexec is off on this machine, as where firmware has TDX on and the CPU has the erratum"
-            " tdx_pw_mce (dmesg says why); turn TDX off in the firmware, or take Linux 7.2 or later"
-        )
+def _not_on_this_machine(purpose: Purpose, machine: Machine) -> Iterator[str]:
+    yield from _of_architecture(e.ENOTSUP, purpose, machine)
     yield "the running kernel does not do this on this machine; the kernel's log says why"
 
 
@@ -364,15 +374,13 @@ def _file_gone(files: str) -> Iterator[str]:
 
 
 def _busy_to_load(purpose: Purpose, machine: Machine) -> Iterator[str]:
-    """arch/arm64/kernel/machine_kexec.c machine_kexec_prepare(): cpus_are_stuck_in_kernel()."""
-    cpus = "proc/device-tree/cpus"
-    methods = [machine.read(f"{cpus}/{each}/enable-method") or b"" for each in machine.root.names(cpus)]
-    if purpose is Purpose.BOOT and b"spin-table\0" in methods:
-        yield (
-            "this board's firmware cannot stop CPUs (enable-method spin-table), so that its kernel starts no"
-            " other one; reboot it through the firmware"
-        )
+    yield from _of_architecture(e.EBUSY, purpose, machine)
     yield from _busy()
+
+
+def _of_architecture(errno: int, purpose: Purpose, machine: Machine) -> Iterator[str]:
+    own = part_of(name_of_uname(machine.uname_machine), "explain", UNKNOWN)
+    return own.causes(errno, purpose, machine)
 
 
 def _busy() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Files named by the user: opened once, mapped, not copied."""
+"""Files that the user names: opened once and mapped, not copied."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _READ_MAX = 4 << 30
-"""What is no file on a disk is read into memory: more than an initrd can have is not."""
+"""The most bytes that are read into memory from a file that cannot be mapped: an initrd cannot be larger."""
 _PIECE = 1 << 20
 _NULL = os.makedev(1, 3)
-"""/dev/null (Documentation/admin-guide/devices.txt), by which some say that there is no initrd."""
+"""/dev/null (Documentation/admin-guide/devices.txt). Some users name it to say that there is no initrd."""
 
 
 class Descriptor:
@@ -32,7 +32,7 @@ class Descriptor:
 
     @property
     def has_changed(self) -> bool:
-        """Whether somebody has written to the file since, or cut it."""
+        """Whether somebody has written to the file or cut it since it was opened."""
         return self._stamp() != self._at_first
 
     def _stamp(self) -> tuple[int, int]:
@@ -43,11 +43,11 @@ class Descriptor:
         try:
             os.close(self.number)
         except OSError:
-            return  # of a disk or server that fails now: what was read is read
+            return  # a disk or server that fails now; the data has been read
 
 
 def _read(descriptor: int, name: str) -> bytes:
-    """All there is in what cannot be mapped. Raises OSError, and FileError where it does not end."""
+    """Read a file that cannot be mapped to its end. Raises OSError, and FileError where it does not end."""
     data = bytearray()
     with open(descriptor, "rb", closefd=False, buffering=0) as file:
         while piece := file.read(_PIECE):
@@ -61,8 +61,8 @@ def _read(descriptor: int, name: str) -> bytes:
 class FileData:
     """A file's name and its bytes.
 
-    A regular file's `data` is a private mapping that cannot be written to: a large initrd costs address
-    space, and neither memory nor the promise of it (vm.overcommit_memory).
+    The `data` of a regular file is a private, read-only mapping. So a large initrd takes address space only,
+    and neither memory nor a reservation of it (vm.overcommit_memory).
     """
 
     path: str
@@ -71,14 +71,14 @@ class FileData:
     """The open file, for kexec_file_load: its extended attributes may hold a signature (IMA). None where the
     bytes are not those of a file."""
     sources: tuple[Descriptor, ...] = field(default=(), repr=False, compare=False)
-    """The open files that the bytes are a part of, or were made of."""
+    """The open files that the bytes are a part of, or were made from."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], what: str) -> FileData:
         """Map the file; `what` ("kernel", "initrd") names it in errors.
 
-        A pipe is read to its end, a disk is mapped like a file. Raises FileError when it cannot be opened or
-        read, or does not end.
+        A pipe is read to its end, a disk is mapped like a file. Raises FileError when the file cannot be
+        opened or read, or does not end.
         """
         name = os.fspath(path)
         try:
@@ -91,7 +91,7 @@ class FileData:
             if size and (is_disk or stat.S_ISREG(status.st_mode)):
                 try:
                     mapped = mmap.mmap(descriptor.number, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
-                    # Of a disk kexec_file_load(2) does not read.
+                    # kexec_file_load(2) does not read disks.
                     return cls(name, memoryview(mapped), None if is_disk else descriptor, (descriptor,))
                 except OSError as error:
                     if error.errno != errno.ENODEV:  # as sysfs answers for /sys/firmware/initrd
@@ -107,15 +107,15 @@ class FileData:
     def from_bytes(
         cls, path: str, data: bytes | bytearray | memoryview, of: Iterable[FileData] = ()
     ) -> FileData:
-        """Bytes in memory, made of those files, under the name errors shall give them."""
+        """Return bytes in memory that were made from the files `of`; errors name them `path`."""
         return cls(path, memoryview(data), sources=tuple(each for file in of for each in file.sources))
 
     @property
     def has_changed(self) -> bool:
-        """Whether a file is not any more as it was opened; the mapping then has some of both."""
+        """Whether a file has changed since it was opened; the mapping then has a mixture of both."""
         return any(each.has_changed for each in self.sources)
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
+        """The length in bytes."""
         return self.data.nbytes

@@ -1,8 +1,9 @@
-"""GRUB's menu as its configuration makes it, and the entry that it would start.
+"""GRUB's menu as its configuration makes it, and the entry that GRUB would start.
 
-The configuration is a script. What it does to variables and to the menu is followed as far as files and the
-text itself tell. Where it depends on more (what a probe finds, a key that is held), both ways are gone: what
-they have in common is known, and all else is refused with its place if the choice of a kernel depends on it.
+The configuration is a script. Its effects on variables and on the menu are followed as far as files and the
+text itself tell. Where it depends on more (the result of a probe, a key that is held), both branches are
+followed. What they have in common is known. The rest is refused, with its place, if the choice of a kernel
+depends on it.
 """
 
 import operator
@@ -19,8 +20,8 @@ __all__ = ["HINT", "Choice", "Files", "Kernel", "MenuEntry", "Script"]
 
 HINT = "give the kernel by name, or take the running one's: --reuse-kernel"
 _SOMETHING = "\0"
-"""In a value: what only GRUB knows. No script has this character in it."""
-# grub-core/normal/main.c, features[]: what every GRUB 2 of the last ten years sets
+"""Stands in a value for what only GRUB knows. No script has this character in it."""
+# grub-core/normal/main.c, features[]: every GRUB 2 of the last ten years sets these
 _FEATURES = (
     *("200_final", "all_video_module", "chainloader_bpb", "default_font_path", "menuentry_id", "ntldr"),
     *("menuentry_options", "platform_search_hint", "timeout_style"),
@@ -34,12 +35,12 @@ _OTHER_LOADERS = re.compile(
     "|(?:kfreebsd|knetbsd|kopenbsd|xnu_kernel|xnu_kernel64)(?:_.*)?"
 )
 _LEAVES = ("break", "continue", "eval", "exit", "halt", "normal", "normal_exit", "reboot", "return", "shift")
-"""Commands after which nothing is sure."""
+"""Commands after which nothing is certain."""
 _TESTS = ("[", "test", "echo")
 _SETTING = ("decrement", "hwmatch", "increment", "read")
-"""Commands that give values to variables among their arguments (hwmatch: to $match)."""
+"""Commands that give values to the variables among their arguments (hwmatch: to $match)."""
 _UNNEEDED = ("vt_handoff",)
-"""Variables that a command line can do without: Ubuntu's, which decides what is shown while it boots."""
+"""Variables that a command line can do without: Ubuntu's, which sets what the screen shows during a boot."""
 _ENTRY_OPTIONS_WITH_VALUE = ("--class", "--users", "--hotkey", "--source", "--id")
 _DEVICE = re.compile(r"\([^()]*\)")
 _NUMBER = re.compile("-?[0-9]{1,9}")
@@ -49,20 +50,20 @@ _ROUNDS_MAX = 8
 _TEST_MAX = 64
 _VALUE_MAX = 4096
 _WORK_MAX = 50_000
-"""Commands that are gone through, and variables that are copied."""
+"""The most commands to follow and variables to copy."""
 _FILE_WORK, _CHARACTERS_A_COMMAND = 100, 16
-"""What looking for a file, and reading it, is reckoned as."""
+"""The cost of looking for a file, and of reading it."""
 
 
 class Files(Protocol):
-    """Files that a script names; paths are absolute, without the device."""
+    """The files that a script names; paths are absolute, without the device."""
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         ...
 
     def text(self, path: str) -> str:
-        """Return the text of a file; empty where there is none."""
+        """Return the text of a file; "" where there is none."""
         ...
 
     def environment(self, path: str) -> Mapping[str, str]:
@@ -72,14 +73,14 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What an entry loads; paths are as GRUB takes them, without the device."""
+    """The files and options that an entry loads; paths are as GRUB takes them, without the device."""
 
     path: str
     options: str
     initrds: tuple[str, ...]
     device_tree: str
     file_system: str
-    """The UUID that GRUB looks for to find the files; empty where it does not look."""
+    """The UUID by which GRUB searches for the files; empty where it does not search."""
     notes: tuple[str, ...]
 
 
@@ -90,37 +91,37 @@ class MenuEntry:
     title: str
     id: str
     place: str
-    """File and line."""
+    """Its file and line."""
     body: tuple[Node, ...]
     is_submenu: bool
     condition: str = ""
-    """The place of what decides whether there is such an entry, and only GRUB knows; empty for none."""
+    """The place of the condition for this entry, where only GRUB knows whether it holds; else empty."""
 
     @property
     def step(self) -> str:
-        """Its part of the path that GRUB knows it by."""
+        """Its part of GRUB's path to it."""
         return self.id.replace(">", ">>")
 
 
 class _State:
-    """What a script has done so far."""
+    """The effects of a script so far."""
 
     def __init__(self) -> None:
         self.variables: dict[str, str] = {}
         self.unknown: dict[str, str] = {}
-        """The places that made variables something that only GRUB knows."""
+        """The places that gave a variable a value that only GRUB knows."""
         self.exported: set[str] = set()
         self.functions: dict[str, tuple[str, tuple[Node, ...]]] = {}
-        """With the file of each."""
+        """The functions, each with the file it is from."""
         self.entries: list[MenuEntry] = []
         self.lost = ""
-        """The place of a command with which all may be different; empty for none."""
+        """The place of a command after which everything may be different; empty for none."""
         self.kernel: tuple[str, str] | None = None
         """Path and options."""
         self.initrds: tuple[str, ...] = ()
         self.device_tree = ""
         self.doubt = ""
-        """The place of what decides on these three, and only GRUB knows; empty for none."""
+        """The place of what decides on these three where only GRUB knows that; empty for none."""
         self.file_system = ""
         self.other = ""
         """A command that loads something else."""
@@ -149,9 +150,9 @@ class _State:
         self.lost = self.lost or place
 
     def merge(self, others: Sequence["_State"], known: int, place: str) -> None:
-        """Take what is true whichever of these states it is; what decides is at `place`.
+        """Keep what is true in all of these states; the condition between them is at `place`.
 
-        `known` entries were there before.
+        The first `known` entries were there before the condition.
         """
         states = [self, *others]
         for name in {name for each in states for name in each.variables}:
@@ -176,21 +177,21 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An entry of the menu or of a submenu."""
+    """An entry of the menu or of a submenu, and the state in which GRUB starts it."""
 
     path: str
-    """As GRUB knows it: SUBMENU>ENTRY."""
+    """Its path as GRUB knows it: SUBMENU>ENTRY."""
     entry: MenuEntry
     state: _State
-    """In which it would be started."""
+    """The state in which it would be started."""
     notes: tuple[str, ...] = ()
 
 
 class Script:
-    """A configuration, gone through."""
+    """A configuration that has been followed to its end."""
 
     def __init__(self, path: str, files: Files, *, is_efi: bool) -> None:
-        """Raise UsageError with file and line for what is not understood."""
+        """Follow the configuration. Raises UsageError with file and line for what is not understood."""
         self._file = path
         self._files = files
         self._left = _WORK_MAX
@@ -205,10 +206,10 @@ class Script:
         self._source(path, state)
         self._state = state
 
-    # what is chosen
+    # choosing an entry
 
     def all(self) -> Iterator[Choice]:
-        """Every entry that is no submenu."""
+        """Yield every entry that is no submenu."""
         yield from self._below(self._state, "", 0)
 
     def _below(self, state: _State, above: str, depth: int) -> Iterator[Choice]:
@@ -220,11 +221,11 @@ class Script:
                 yield from self._below(self._opened(state, entry), f"{path}>", depth + 1)
 
     def at(self, path: str) -> Choice:
-        """The entry at a path as GRUB has it, of titles, IDs or numbers. Raises UsageError."""
+        """Return the entry at a path of titles, IDs or numbers, as GRUB writes it. Raises UsageError."""
         return self._chosen(self._state, path, "", 0)
 
     def default(self) -> Choice:
-        """The entry that GRUB starts by itself. Raises UsageError."""
+        """Return the entry that GRUB starts by itself. Raises UsageError."""
         wanted = self._state.get("default")
         if self._state.lost or _SOMETHING in wanted:
             place = self._state.lost or self._state.unknown["default"]
@@ -239,7 +240,7 @@ class Script:
         index, notes = self._index(state, first)
         entry = state.entries[index]
         before = next((each.condition for each in state.entries[:index] if each.condition), "")
-        # By its name it is found wherever it stands.
+        # A name finds the entry wherever it stands; a number depends on the entries before it.
         condition = entry.condition or ("" if first in (entry.id, entry.title) else before)
         if state.lost or condition:
             what = "which entry this is depends on a condition that only GRUB knows"
@@ -254,7 +255,7 @@ class Script:
         return replace(found, notes=(*notes, *found.notes))
 
     def _index(self, state: _State, wanted: str) -> tuple[int, tuple[str, ...]]:
-        """As get_entry_number() of grub-core/normal/menu.c finds it."""
+        """Return an entry's index and notes, found as by get_entry_number() (grub-core/normal/menu.c)."""
         if re.fullmatch("0|[1-9][0-9]{0,4}", wanted):
             index = int(wanted)
         elif re.match("[0-9]", wanted):
@@ -268,7 +269,7 @@ class Script:
         return 0, (f"{_shown(wanted)} is not in GRUB's menu, which takes the first entry then",)
 
     def _opened(self, state: _State, entry: MenuEntry) -> _State:
-        """The state of a submenu, which has those variables that were exported."""
+        """Return the state of a submenu, which keeps only exported variables."""
         inner = state.copy()
         inner.entries = []
         for name, value in state.variables.items():
@@ -283,7 +284,10 @@ class Script:
         self._file = file
 
     def kernel(self, choice: Choice) -> Kernel:
-        """What an entry loads. Raises UsageError where that is no Linux kernel, or only GRUB knows."""
+        """Return what an entry loads.
+
+        Raises UsageError if that is no Linux kernel, or only GRUB knows it.
+        """
         entry, state = choice.entry, choice.state.copy()
         state.kernel, state.initrds, state.device_tree, state.doubt, state.other = None, (), "", "", ""
         self._enter(entry, state)
@@ -298,7 +302,7 @@ class Script:
         notes = tuple(f"${name} is left out: only GRUB knows it" for name in state.left_out)
         return Kernel(path, options, state.initrds, state.device_tree, state.file_system, notes)
 
-    # what is done
+    # running commands
 
     def _place(self, line: int) -> str:
         return f"{self._file}:{line}"
@@ -309,7 +313,7 @@ class Script:
             raise _refused(self._file, "a script that does as much as this is not followed")
 
     def _source(self, path: str, state: _State) -> None:
-        """Go through a file, if it is there."""
+        """Follow a file, if it exists."""
         text = self._files.text(path)
         self._spend(len(text) // _CHARACTERS_A_COMMAND + _FILE_WORK)
         if _SOMETHING in text:
@@ -354,7 +358,7 @@ class Script:
             state.merge(ways, known, self._place(node.line))
 
     def _loop(self, node: Loop, state: _State) -> None:
-        """Follow a loop until another round changes nothing of what is known; its rounds are not counted."""
+        """Follow a loop until another round changes nothing that is known. Rounds are not counted."""
         place, known = self._place(node.line), len(state.entries)
         if node.words:
             state.set(node.words[0].keyword, _SOMETHING, place)
@@ -488,7 +492,7 @@ class Script:
         by_uuid = {"--fs-uuid", "-u"} & {*arguments}
         state.file_system = plain[-1] if by_uuid and plain and _SOMETHING not in plain[-1] else ""
 
-    # what things are worth
+    # expanding words and evaluating conditions
 
     def _all_expanded(
         self, words: Sequence[Word], state: _State, *, may_leave_out: bool = False
@@ -496,7 +500,7 @@ class Script:
         return [each for word in words for each in self._expanded(word, state, may_leave_out)]
 
     def _expanded(self, word: Word, state: _State, may_leave_out: bool) -> list[str]:
-        """The words that one becomes: variables outside of quotes are split at blanks."""
+        """Return the words that one word becomes: unquoted variables are split at blanks."""
         found: list[str] = []
         current: str | None = None
         for part in word.parts:
@@ -517,7 +521,10 @@ class Script:
         return found if current is None else [*found, current]
 
     def _holds(self, node: Node, state: _State) -> bool | None:
-        """Whether a condition holds; None where only GRUB knows. It may do something, too."""
+        """Return whether a condition holds; None where only GRUB knows.
+
+        It is run, as it may have effects.
+        """
         self._run([node], state)
         if not isinstance(node, Command):
             return None
@@ -529,7 +536,7 @@ class Script:
         return self._test(words[1:]) if words[:1] == ["test"] else None
 
     def _test(self, words: list[str]) -> bool | None:
-        """test(1), as far as configurations have it: no parentheses."""
+        """Evaluate test(1) as far as configurations use it: without parentheses."""
         if len(words) > _TEST_MAX:
             return None
         for joint, decisive in (("-o", True), ("-a", False)):
@@ -567,7 +574,7 @@ def _compared(one: str, by: str, other: str) -> bool | None:
 
 
 def _take_note_of_variables(words: Sequence[str], state: _State, place: str) -> None:
-    """Variables that a command sets to what it finds have values that only GRUB knows."""
+    """Mark the variables that a command sets to what it finds: only GRUB knows their values."""
     if words[0] in _TESTS:
         return
     for word, following in zip(words, [*words[1:], ""], strict=True):
@@ -580,7 +587,7 @@ def _take_note_of_variables(words: Sequence[str], state: _State, place: str) -> 
 
 
 def _quoted(word: str) -> str:
-    """An argument as it gets onto the kernel's command line (grub-core/lib/cmdline.c)."""
+    """Quote an argument as GRUB does for the kernel's command line (grub-core/lib/cmdline.c)."""
     escaped = re.sub(r"([\\'\"])", r"\\\1", word)
     return f'"{escaped}"' if " " in word else escaped
 

@@ -1,6 +1,6 @@
-"""The language of GRUB's configuration, read into a tree; nothing is run.
+"""Parse the language of GRUB's configuration into a tree; nothing is run.
 
-GRUB manual, "Writing full configuration files directly"; the words are those of grub-core/script/yylex.l.
+GRUB manual, "Writing full configuration files directly"; words are split as in grub-core/script/yylex.l.
 """
 
 import re
@@ -19,7 +19,7 @@ _BLANKS = re.compile(r"(?:[ \t]|\\\n)+")
 _COMMENT = re.compile(r"#[^\n]*")
 _DEPTH_MAX = 64
 _WORDS_MAX = 50_000
-"""Ten times as many as a menu of sixty kernels has."""
+"""Ten times as many as the menu of sixty kernels has."""
 _MARKS = "\n;{}|&<>"
 _LOOPS = ("for", "while", "until")
 
@@ -29,21 +29,21 @@ class Part:
     """A piece of a word."""
 
     text: str
-    """Of a variable: its name."""
+    """The text; of a variable its name."""
     is_variable: bool = False
     is_quoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word before variables get their values."""
+    """A word whose variables have not been replaced by their values."""
 
     parts: tuple[Part, ...]
     line: int
 
     @property
     def keyword(self) -> str:
-        """The word, if it is all plain text; else nothing."""
+        """The word, if all of it is plain text; else ""."""
         (first, *more) = self.parts
         return "" if more or first.is_variable or first.is_quoted else first.text
 
@@ -58,7 +58,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """Conditions, each with what is done where it is the first that holds; what is done if none does."""
+    """Conditions, each with the commands to run if it is the first that holds; those for no condition."""
 
     branches: tuple[tuple[tuple["Node", ...], tuple["Node", ...]], ...]
     otherwise: tuple["Node", ...]
@@ -67,17 +67,17 @@ class If:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """for, while or until."""
+    """A for, while or until loop."""
 
     words: tuple[Word, ...]
-    """All before the body."""
+    """All words before the body."""
     body: tuple["Node", ...]
     line: int
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A definition."""
+    """The definition of a function."""
 
     name: str
     body: tuple["Node", ...]
@@ -86,7 +86,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Menu:
-    """menuentry or submenu."""
+    """A menuentry or submenu."""
 
     words: tuple[Word, ...]
     body: tuple["Node", ...]
@@ -98,7 +98,7 @@ Node = Command | If | Loop | Function | Menu
 
 
 def parse(text: str, file: str) -> tuple[Node, ...]:
-    """Read the text of `file`. Raises UsageError with the line for what is not understood."""
+    """Return the commands in the text of `file`. Raises UsageError with the line that is not understood."""
     reader = _Reader(_Words(text, file))
     nodes = reader.nodes()
     if reader.next is not None:
@@ -107,7 +107,7 @@ def parse(text: str, file: str) -> tuple[Node, ...]:
 
 
 class _Words:
-    """Splits a text into words, and marks between them: newlines and other characters of their own."""
+    """Splits a text into words and the marks between them: newlines and other special characters."""
 
     def __init__(self, text: str, file: str) -> None:
         self._text = text
@@ -135,7 +135,7 @@ class _Words:
         return found
 
     def next(self) -> "Word | str | None":
-        """The next word or mark; None at the end."""
+        """Return the next word or mark; None at the end."""
         while self._match(_BLANKS) or self._match(_COMMENT):
             pass
         mark = self._text[self._at : self._at + 1]
@@ -154,7 +154,7 @@ class _Words:
         return Word(tuple(parts), line)
 
     def _take(self, parts: list[Part]) -> bool:
-        """Add the next pieces of a word; whether there were some."""
+        """Add the next pieces of a word; return whether there were any."""
         character = self._text[self._at : self._at + 1]
         if plain := self._match(_PLAIN):
             parts.append(Part(plain[0]))
@@ -209,7 +209,7 @@ class _Words:
 
 
 class _Reader:
-    """Puts words together."""
+    """Puts words together to commands."""
 
     def __init__(self, words: _Words) -> None:
         self._words = words
@@ -227,7 +227,7 @@ class _Reader:
         return self.next.keyword if isinstance(self.next, Word) else ""
 
     def nodes(self, *ends: str) -> tuple[Node, ...]:
-        """All up to one of these keywords or marks, or up to what cannot begin a command."""
+        """Return all commands up to one of these keywords, or up to what cannot begin a command."""
         self._depth += 1
         if self._depth > _DEPTH_MAX:
             raise self.error(f"blocks within blocks, {_DEPTH_MAX} deep")
@@ -273,7 +273,7 @@ class _Reader:
         body = self._block()
         if keyword in ("menuentry", "submenu"):
             return Menu(words[1:], body, keyword == "submenu", line)
-        return Command(words, line)  # as openSUSE's hiddenentry, which is not in the menu
+        return Command(words, line)  # like openSUSE's hiddenentry, which is not in the menu
 
     def _arguments(self) -> tuple[Word, ...]:
         words: list[Word] = []

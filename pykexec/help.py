@@ -1,4 +1,4 @@
-"""``pykexec --help``, from the table of options."""
+"""The text of ``pykexec --help``, made from the table of options."""
 
 import click
 
@@ -22,7 +22,7 @@ _GROUPS = (ACTIONS, LOADING, SYSTEM_CALL, STARTING, GENERAL, OURS, X86, IGNORED)
 
 
 def text() -> str:
-    """The whole text; its first line is kexec-tools', for scripts that look there."""
+    """Return the whole text. Its first line is kexec-tools', for scripts that look for it."""
     formatter = click.HelpFormatter(width=_WIDTH)
     formatter.write(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})\n")
     formatter.write_usage("pykexec", "[OPTIONS] [KERNEL]")
@@ -35,7 +35,7 @@ def text() -> str:
             formatter.write_dl([_row(option) for option in OPTIONS if option.group == group], col_max=38)
     with formatter.section("Types of kernel (-t)"):
         formatter.write_dl([(arch.name, ", ".join(arch.formats)) for arch in all_architectures()])
-    formatter.write("\nLong options may be abbreviated, but for those not in kexec-tools.\n")
+    formatter.write("\nLong options may be abbreviated, except those that kexec-tools does not have.\n")
     formatter.write(
         "Exit status: 0 done; 1 wrong usage, or nothing reserved or loaded; 253 -s cannot; 255 failed.\n"
     )

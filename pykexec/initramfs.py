@@ -1,7 +1,7 @@
-"""What the new kernel unpacks as its first root: several archives made one, files put in, sizes told.
+"""The archives that the new kernel unpacks as its first root: join them, add files, tell their sizes.
 
 An initramfs is a chain of cpio archives, each compressed or not
-(Documentation/driver-api/early-userspace/buffer-format.rst); later files replace earlier ones.
+(Documentation/driver-api/early-userspace/buffer-format.rst). Later files replace earlier ones.
 """
 
 import enum
@@ -18,9 +18,9 @@ from pykexec.memory import GIB, KIB, MIB, align_up
 from pykexec.values import dataclass
 
 PADDING = 512
-"""Between two archives. The kernel would be content with multiples of 4 (init/initramfs.c write_buffer,
-lib/earlycpio.c); but this is the block in which cpio(1) pads its archives and reads, so that one call after
-another still finds each archive in the chain."""
+"""The alignment of each archive, in bytes. The kernel needs multiples of 4 only (init/initramfs.c
+write_buffer, lib/earlycpio.c). But cpio(1) pads its archives to this block and reads in such blocks, so that
+repeated calls find every archive in the chain."""
 
 _HEADER = 110
 _ENTRIES_MAX = 1 << 18
@@ -28,7 +28,7 @@ _ZEROS_MAX = 64 * MIB
 _NAME_MAX = 4096  # PATH_MAX
 _TRAILER = b"TRAILER!!!"
 _EARLY = (b"kernel/x86/microcode/", b"kernel/firmware/acpi/")
-"""What the kernel looks for before it unpacks anything, in uncompressed archives at the very beginning
+"""Files that the kernel looks for before it unpacks anything, in uncompressed archives at the very beginning
 (Documentation/arch/x86/microcode.rst, Documentation/admin-guide/acpi/initrd_table_override.rst)."""
 _EARLY_COMPANIONS = (b".", b"early_cpio", b"kernel")  # dracut marks its archive with a file of that name
 _MAY_BE_LINKS = frozenset(
@@ -39,12 +39,12 @@ _MAY_BE_LINKS = frozenset(
     )
 )
 _FOLDER_MODES = {"root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777}
-"""The kernel gives a folder that is there already the mode of its last entry (init/initramfs.c do_name)."""
+"""Modes other than 0755. The last entry of a folder sets its mode (init/initramfs.c do_name)."""
 _SAMPLE = 64 * KIB
 
 
 class Kind(enum.Enum):
-    """What the first bytes of an initramfs are."""
+    """What an initramfs begins with."""
 
     CPIO = "a cpio archive"
     COMPRESSED = "compressed"
@@ -54,19 +54,19 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What can be told of an initramfs without unpacking it."""
+    """What an initramfs tells without being unpacked."""
 
     kind: Kind
     description: str
-    """Such as "cpio archive, then zstd"."""
+    """A text such as "cpio archive, then zstd"."""
     compression: str | None
-    """Of what comes behind the uncompressed archives."""
+    """The compression of what follows the uncompressed archives; None where nothing compressed follows."""
     unpacked: int | None
-    """Bytes it takes in memory, roughly; None where it does not tell."""
+    """The bytes it takes in memory, roughly; None where it does not tell."""
     has_early_files: bool
     """Whether it begins with microcode or ACPI tables for the kernel."""
     warning: str | None = None
-    """Why the kernel will most likely not unpack it."""
+    """Why the kernel will most likely not unpack it; None if nothing speaks against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,17 @@ class Addition:
     """A file to put into an initramfs."""
 
     path: str
-    """Where, without a leading slash."""
+    """Its path in the initramfs, without a leading slash."""
     data: memoryview
     mode: int = 0o644
-    """Permissions."""
+    """The permissions."""
 
 
 def assemble(parts: Sequence[memoryview], additions: Sequence[Addition] = ()) -> memoryview:
-    """One initramfs of several, in their order; early files come first, wherever they were.
+    """Join several initramfs in their order; early files come first, wherever they were.
 
-    A single one without additions is returned as it is. Additions come last, so that they replace what has
-    their names. Raises UsageError for an addition with an impossible path.
+    A single one without additions is returned as it is. Additions come last, so that they replace files of
+    the same name. Raises UsageError for an addition with an impossible path.
     """
     if len(parts) == 1 and not additions:
         return parts[0]
@@ -100,15 +100,15 @@ def assemble(parts: Sequence[memoryview], additions: Sequence[Addition] = ()) ->
 
 
 def empty() -> bytes:
-    """An initramfs without any file."""
+    """Return an initramfs without any file."""
     return newc(())
 
 
 def newc(additions: Iterable[Addition], *, alone: bool = True) -> bytes:
-    """A cpio archive of these files and the folders they are in, always the same for the same files.
+    """Return a cpio archive of these files and their folders; the same files always make the same bytes.
 
-    With `alone` false it goes behind another archive: folders that are symbolic links in many an initramfs
-    (/lib to usr/lib) are then left to that one, because the kernel would replace the link by an empty folder
+    With `alone` false the archive follows another one. Then it leaves out folders that are symbolic links in
+    many an initramfs (/lib to usr/lib), because the kernel would replace the link by an empty folder
     (init/initramfs.c clean_path). Raises UsageError for an impossible path.
     """
     files = {_checked_path(each.path): each for each in additions}
@@ -131,9 +131,9 @@ def newc(additions: Iterable[Addition], *, alone: bool = True) -> bytes:
 
 
 def read_addition(text: str) -> Addition:
-    """SOURCE:DESTINATION, a file here and its path in the initramfs.
+    """Read the file that SOURCE:DESTINATION names: its path here and its path in the initramfs.
 
-    Raises UsageError for what is not of this form, FileError when the file cannot be read.
+    Raises UsageError for a text of another form, FileError when the file cannot be read.
     """
     source, colon, destination = text.rpartition(":")
     if not colon or not source:
@@ -151,7 +151,7 @@ def read_addition(text: str) -> Addition:
 
 
 def inspect(data: memoryview) -> Contents:
-    """Look at an initramfs: its archives' headers, and the beginning and end of what is compressed.
+    """Look at an initramfs: its archives' headers, and the beginning and end of its compressed part.
 
     Never raises: what is not understood is `Kind.UNKNOWN`, with a warning.
     """
@@ -194,7 +194,7 @@ class _Chain:
     files: int
     size: int
     is_whole: bool
-    """Whether the last one has the entry that ends it."""
+    """Whether the last archive has the entry that ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class _Entry:
     name: bytes
     size: int
     end: int
-    """Where the next entry begins."""
+    """The offset of the next entry."""
 
 
 def _walk(data: memoryview) -> _Chain:
@@ -225,7 +225,7 @@ def _walk(data: memoryview) -> _Chain:
 
 
 def _entry(data: memoryview, at: int) -> _Entry:
-    """The file whose header is there. Raises ImageError."""
+    """Return the file whose header is at that offset. Raises ImageError."""
     header = bytes(data[at : at + _HEADER])
     if not re.fullmatch(rb"07070[12][0-9A-Fa-f]{104}", header):
         raise ImageError(f"damaged or truncated initramfs: no cpio header at offset {at:#x}")
@@ -239,7 +239,7 @@ def _entry(data: memoryview, at: int) -> _Entry:
 
 
 def _behind_zeros(data: memoryview, at: int) -> int:
-    """Where the next archive may begin; zeros without end are not followed."""
+    """Return where the next archive may begin, after zeros; at most `_ZEROS_MAX` of them are skipped."""
     limit = at + _ZEROS_MAX
     while at < min(data.nbytes, limit):
         piece = bytes(data[at : at + _SAMPLE])
@@ -251,7 +251,7 @@ def _behind_zeros(data: memoryview, at: int) -> int:
 
 
 def _early_end(data: memoryview) -> int:
-    """Where the uncompressed archives end that hold early files and nothing else; 0 where there are none."""
+    """Return the end of the uncompressed archives that hold only early files; 0 where there are none."""
     end = at = 0
     found = False
     try:
@@ -265,7 +265,7 @@ def _early_end(data: memoryview) -> int:
             if not entry.name.startswith(b"kernel/") and entry.name not in _EARLY_COMPANIONS:
                 break
     except ImageError:
-        pass  # inspect() says so
+        pass  # inspect() reports the damage
     return min(end, data.nbytes) if found else 0
 
 
@@ -278,7 +278,7 @@ def _concatenated(pieces: Sequence[memoryview]) -> memoryview:
         end = start + piece.nbytes
     if not end:
         return memoryview(b"")
-    # Not bytes, which would be there twice while they are joined: this may be hundreds of MiB.
+    # Joining bytes would hold everything twice, and this may be hundreds of MiB.
     joined = memoryview(mmap.mmap(-1, end))
     for start, piece in zip(places, pieces, strict=True):
         joined[start : start + piece.nbytes] = piece
@@ -316,20 +316,20 @@ def _split(path: str) -> list[str]:
 
 
 def _packed_size(data: memoryview, name: str) -> int | None:
-    """What compressed data says of its size once unpacked."""
+    """Return the unpacked size that compressed data states, in bytes; None where it states none."""
     tell = {"gzip": _gzip_size, "xz": _xz_size, "lzma": _lzma_size, "zstd": _zstd_size, "lz4": _lz4_size}
     return tell[name](data) if name in tell else None
 
 
 def _gzip_size(data: memoryview) -> int | None:
-    """RFC 1952: the last four bytes (ISIZE); wrong for several members, or with padding behind."""
+    """Return the last four bytes (ISIZE, RFC 1952); wrong for several members, or with padding behind."""
     size = int.from_bytes(data[-4:], "little")
     # Deflate cannot do better than 1:1032, and hardly worse than 1:1.
     return size if data.nbytes * 9 // 10 - 64 <= size <= data.nbytes * 1032 else None
 
 
 def _xz_size(data: memoryview) -> int | None:
-    """The .xz file format, 2.1.2 and 4: the footer gives the size of the index, that the blocks' sizes."""
+    """Add the blocks' sizes from the index, whose size is in the footer (.xz file format, 2.1.2 and 4)."""
     end = data.nbytes - len(data[-_SAMPLE:]) + len(bytes(data[-_SAMPLE:]).rstrip(b"\0"))
     footer = bytes(data[end - 12 : end]) if end >= 32 else b""
     if footer[10:] != b"YZ":
@@ -355,13 +355,13 @@ def _multibyte_integers(data: bytes) -> Iterator[int]:
 
 
 def _lzma_size(data: memoryview) -> int | None:
-    """lzma-file-format.txt: eight bytes at offset 5, all ones when unknown."""
+    """Return the eight bytes at offset 5 (lzma-file-format.txt); all ones mean that the size is unknown."""
     size = int.from_bytes(data[5:13], "little")
     return size if size < 1 << 48 else None
 
 
 def _zstd_size(data: memoryview) -> int | None:
-    """RFC 8878, 3.1.1.1: Frame_Content_Size, if the first frame has one."""
+    """Return Frame_Content_Size (RFC 8878, 3.1.1.1), if the first frame has one."""
     descriptor = data[4] if data.nbytes > 4 else 0
     is_single_segment = bool(descriptor & 0x20)
     width = (int(is_single_segment), 2, 4, 8)[descriptor >> 6]
@@ -372,7 +372,7 @@ def _zstd_size(data: memoryview) -> int | None:
 
 
 def _lz4_size(data: memoryview) -> int | None:
-    """lz4_Frame_format.md: Content Size, if FLG says that it is there; the legacy frame has none."""
+    """Return Content Size (lz4_Frame_format.md), if FLG says that there is one; legacy frames have none."""
     if bytes(data[:4]) != b"\x04\x22\x4d\x18" or data.nbytes < 15 or not data[4] & 0x08:
         return None
     return int.from_bytes(data[6:14], "little")

@@ -1,4 +1,4 @@
-"""How a kernel was built: the .config that lies in it (CONFIG_IKCONFIG)."""
+"""How a kernel was built: its .config, as a file or in the kernel itself (CONFIG_IKCONFIG)."""
 
 import re
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ _LINE = re.compile(r"^(CONFIG_\w+)=(.*)$|^# (CONFIG_\w+) is not set$", re.M)
 
 
 def parse(source: str, text: str) -> Mapping[str, str]:
-    """Return the options of a .config by their names: "y", "m", a number, a string without its quotes.
+    """Return the options of a .config by their names: "y", "m", a number, or a string without its quotes.
 
-    "n" is what is expressly not set; an option that the kernel does not know, or whose conditions are not
-    met, is missing. Raises ImageError for what has not one option in it.
+    "n" means that the option is expressly not set. An option is missing if the kernel does not know it, or
+    its conditions are not met. Raises ImageError for a text without any option.
     """
     options: dict[str, str] = {}
     for name, value, unset in _LINE.findall(text):
@@ -32,7 +32,7 @@ def parse(source: str, text: str) -> Mapping[str, str]:
 
 
 def from_file(source: str, data: memoryview) -> Mapping[str, str]:
-    """Read a configuration, compressed (/proc/config.gz) or not. Raises ImageError for another file."""
+    """Read a configuration, compressed (/proc/config.gz) or not. Raises ImageError for any other file."""
     packed = magic.compression(data)
     if packed:
         raw = b"".join(compression.pieces(source, data, packed, _TEXT_MAX))
@@ -44,7 +44,7 @@ def from_file(source: str, data: memoryview) -> Mapping[str, str]:
 
 
 def embedded(source: str, data: memoryview) -> Mapping[str, str] | None:
-    """What lies open in these bytes, as of a kernel that is unpacked; None where there is none.
+    """Return the configuration in the bytes of an unpacked kernel; None where there is none.
 
     Raises ImageError when it is damaged.
     """

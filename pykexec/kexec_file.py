@@ -1,4 +1,4 @@
-"""Loads through kexec_file_load(2): the kernel places, builds and verifies; we give it files and flags."""
+"""Load through kexec_file_load(2): we give the kernel files and flags; it places, builds and verifies."""
 
 from __future__ import annotations
 
@@ -39,19 +39,20 @@ def unfit(request: Request) -> list[str]:
 
 
 def plan(machine: Machine, request: Request) -> FileLoadPlan:
-    """What to pass to kexec_file_load(2).
+    """Return what to pass to kexec_file_load(2).
 
-    Raises UsageError for what it cannot be told, MachineError where core headers shall be updated and the
-    running kernel does not do that, ImageError for a damaged kernel (the running one looks at
-    no more than its header), and FileLoadUnavailable where no kernel of the architecture has this call, and
-    for what it would refuse where that would cost a loaded crash kernel, or a load that counts.
+    Raises UsageError for a request that it has no argument for, MachineError where core headers have to be
+    updated but the running kernel does not do that, and ImageError for a damaged kernel (the running kernel
+    looks only at its header). Raises FileLoadUnavailable where no kernel of the architecture has this call,
+    and for a kernel that it would refuse, if that would cost a loaded crash kernel, or a load where the
+    number of loads is limited.
     """
     if names := unfit(request):
         raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
     if request.hotplug and request.purpose is Purpose.CRASH:
         from pykexec import crash
 
-        crash.updated_headers_size(machine)  # which takes no flag here, but a kernel that does it
+        crash.updated_headers_size(machine)  # raises where the kernel does not do it; the call has no flag
     _require_call(machine)
     kernel, _ = formats.unwrap(request.kernel)
     line = command_line.for_request(request, machine.command_line)
@@ -65,7 +66,7 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
         KEXEC_FILE_NO_INITRAMFS: initrd is None,
-        # A kernel that does not know that flag is asked again, which would count.
+        # A kernel that does not know that flag is asked again, and both calls would count.
         KEXEC_FILE_DEBUG: request.debug and not counts,
         KEXEC_FILE_NO_CMA: request.no_cma,
         KEXEC_FILE_FORCE_DTB: request.force_dtb,
@@ -97,7 +98,7 @@ def _unavailable(number: int, why: str) -> FileLoadUnavailable:
 
 
 def doubts(machine: Machine, kernel: FileData) -> list[str]:
-    """Why the running kernel will most likely not load that by itself."""
+    """Return why the running kernel will most likely not load that kernel by itself; empty if it may."""
     if _is_known(*_facts(machine, kernel)):
         return []
     from pykexec.formats import identify
@@ -107,7 +108,7 @@ def doubts(machine: Machine, kernel: FileData) -> list[str]:
 
 
 def _facts(machine: Machine, kernel: FileData) -> tuple[Arch | None, KernelFacts | None]:
-    """The machine's architecture, and what a kernel for it tells. Raises ImageError for a damaged one."""
+    """Return the machine's architecture, and a kernel's facts. Raises ImageError for a damaged kernel."""
     from pykexec import arch
     from pykexec.booting import kernel as kernels
 
@@ -116,13 +117,15 @@ def _facts(machine: Machine, kernel: FileData) -> tuple[Arch | None, KernelFacts
 
 
 def _is_known(arch: Arch | None, facts: KernelFacts | None) -> bool:
-    """Whether it is in the format that the running kernel loads, as far as that is known."""
+    """Return whether the running kernel loads that format; true where this is not known."""
     return arch is None or (facts is not None and facts.is_for_file_load)
 
 
 def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *, is_known: bool) -> None:
-    """The running kernel counts a load, and forgets a loaded crash kernel, before it looks at the new one
-    (kernel/kexec_file.c): what it is going to refuse must not reach it. Raises FileLoadUnavailable.
+    """Raise FileLoadUnavailable for a kernel that the running one is going to refuse.
+
+    The running kernel counts a load, and forgets a loaded crash kernel, before it looks at the new one
+    (kernel/kexec_file.c). So such a kernel must not reach it.
     """
     number, why = errno.EINVAL, too_long(kernel, facts, line)
     if not is_known:
@@ -133,7 +136,7 @@ def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *,
 
 
 def too_long(kernel: FileData, facts: KernelFacts | None, line: str) -> str | None:
-    """Why a kernel does not take that command line from kexec_file_load(2); None: it does, or may."""
+    """Return why that command line is too long for kexec_file_load(2); None where it may fit."""
     if facts is None or facts.file_load_adds is None or facts.line_limit is None:
         return None
     size = len(os.fsencode(line)) + facts.file_load_adds
@@ -165,7 +168,7 @@ def _call(kernel: Descriptor, initrd: Descriptor | None, line: bytes, flags: int
 
 
 def _descriptor(file: FileData, name: str) -> Descriptor:
-    """The file as it was opened, or its contents as a file in memory where there is none.
+    """Return the file as it was opened; where it was not opened, its contents as a file in memory.
 
     Raises OSError.
     """
@@ -185,7 +188,7 @@ _MFD_NOEXEC_SEAL = 0x8  # include/uapi/linux/memfd.h, Linux 6.3
 def _memory_file(name: str) -> Descriptor:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        # With vm.memfd_noexec=2 only such a file can be had.
+        # With vm.memfd_noexec=2 the kernel makes only such files.
         return Descriptor(os.memfd_create(name, flags | _MFD_NOEXEC_SEAL))
     except OSError as error:
         if error.errno != errno.EINVAL:

@@ -12,11 +12,11 @@ from pykexec.options import OPTIONS, OURS, Option
 
 _FORMAT_OPTION = "format"
 _DATE = "2026-11-28"
-"""When what is written here was last changed."""
+"""The date of the last change to the texts below."""
 
 
 def page(options: Sequence[Option] = OPTIONS) -> str:
-    """The manual page, in roff with the macros of man(7)."""
+    """Return the manual page, in roff with the macros of man(7)."""
     lines = [
         roff.comment("Made from the table of options: pykexec --man"),
         roff.title("pykexec", _DATE, __version__),
@@ -66,7 +66,7 @@ _DESCRIPTION = (
     "Loading and starting kernels takes the capability CAP_SYS_BOOT.",
 )
 _ABBREVIATIONS = (
-    "Long options may be abbreviated as long as they stay unambiguous, but for those under"
+    "Long options may be abbreviated as long as they stay unambiguous, except those under"
     f' "{OURS}". An argument may follow after a space or after =.'
 )
 
@@ -152,14 +152,14 @@ def _types() -> Iterator[str]:
 
 
 def completion(shell: str, options: Sequence[Option] = OPTIONS) -> str:
-    """The completion script for that shell. Raises UsageError for one that is none of `SHELLS`."""
+    """Return the completion script for that shell. Raises UsageError for a shell that is not in `SHELLS`."""
     if shell not in SHELLS:
         raise UsageError(f"no completion for {shell}", hint=f"there is one for: {', '.join(SHELLS)}")
     return SHELLS[shell](options)
 
 
 def _choices(option: Option) -> Sequence[str]:
-    """The words its argument can be, where these are known."""
+    """Return the words that its argument can be, where these are known."""
     if option.field == _FORMAT_OPTION:
         return list(dict.fromkeys(each for arch in all_architectures() for each in arch.formats))
     return option.choices
@@ -171,7 +171,7 @@ def _takes_file(option: Option) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """For all three shells."""
+    """Quote a text for all three shells."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
@@ -237,7 +237,7 @@ def _zsh(options: Sequence[Option]) -> str:
 
 
 def _zsh_specs(option: Option) -> Iterator[str]:
-    """One for each name; a name rules the others out, for they are the same option."""
+    """Yield a specification for each name. Each excludes the option's other names."""
     text = re.sub(r"([\[\]\\])", r"\\\1", option.help)
     others = "*" if option.repeats else f"({' '.join(option.names)})"
     for name in option.names:
@@ -277,4 +277,4 @@ def _fish_quoted(text: str) -> str:
 
 
 SHELLS: Mapping[str, Callable[[Sequence[Option]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
-"""What there are completions for."""
+"""The completion script's function for each shell."""

@@ -1,7 +1,7 @@
-"""Ranges of physical memory, sets of them, typed maps of them, and finding room in them.
+"""Ranges of physical memory, sets of them, typed maps of them, and the search for free room in them.
 
 A `Range` is half-open, ``[start, end)``, in bytes. Inclusive ends exist only in the text of /proc/iomem and
-in the files of /sys/firmware/memmap, and are converted where those are parsed.
+in the files of /sys/firmware/memmap; the parsers convert them.
 """
 
 import bisect
@@ -18,18 +18,18 @@ GIB = 1 << 30
 
 
 def align_up(value: int, alignment: int) -> int:
-    """The smallest multiple of `alignment` (any positive number) that is not below `value`."""
+    """Return the smallest multiple of `alignment` (any positive number) that is not below `value`."""
     return -(-value // alignment) * alignment
 
 
 def align_down(value: int, alignment: int) -> int:
-    """The largest multiple of `alignment` (any positive number) that is not above `value`."""
+    """Return the largest multiple of `alignment` (any positive number) that is not above `value`."""
     return value // alignment * alignment
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Range:
-    """The addresses from `start` up to, but not including, `end`. May be empty, never negative."""
+    """The addresses from `start` up to, but not including, `end`. It may be empty, never negative."""
 
     start: int
     end: int
@@ -40,12 +40,12 @@ class Range:
 
     @classmethod
     def sized(cls, start: int, size: int) -> "Range":
-        """The `size` bytes that begin at `start`."""
+        """Return the range of `size` bytes that begins at `start`."""
         return cls(start, start + size)
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return self.end - self.start
 
     def __bool__(self) -> bool:
@@ -55,31 +55,31 @@ class Range:
         return self.start <= address < self.end
 
     def covers(self, other: "Range") -> bool:
-        """Whether every address of `other` is in this range (an empty range is in every range)."""
+        """Return whether every address of `other` is in this range (an empty range is in every range)."""
         return not other or (self.start <= other.start and other.end <= self.end)
 
     def overlaps(self, other: "Range") -> bool:
-        """Whether the two have an address in common."""
+        """Return whether the two have an address in common."""
         return bool(self and other) and self.start < other.end and other.start < self.end
 
     def intersect(self, other: "Range") -> "Range":
-        """The addresses in both; an empty range where there are none."""
+        """Return the addresses in both; an empty range where there are none."""
         start = max(self.start, other.start)
         return Range(start, max(start, min(self.end, other.end)))
 
     def aligned_inwards(self, alignment: int) -> "Range":
-        """The largest part of this range whose two ends are multiples of `alignment`."""
+        """Return the largest part of this range whose two ends are multiples of `alignment`."""
         if self.start % alignment == self.end % alignment == 0:
             return self
         start = align_up(self.start, alignment)
         return Range(start, max(start, align_down(self.end, alignment)))
 
     def aligned_outwards(self, alignment: int) -> "Range":
-        """The smallest range around this one whose two ends are multiples of `alignment`."""
+        """Return the smallest range around this one whose two ends are multiples of `alignment`."""
         return Range(align_down(self.start, alignment), align_up(self.end, alignment))
 
     def __str__(self) -> str:
-        """As /proc/iomem writes it: hexadecimal, the end inclusive."""
+        """Return the range as /proc/iomem writes it: hexadecimal, the end inclusive."""
         return f"{self.start:08x}-{self.end - 1:08x}" if self else f"{self.start:08x}-(empty)"
 
 
@@ -87,8 +87,8 @@ class Range:
 class RangeSet:
     """A set of addresses, kept as sorted ranges that neither overlap nor touch.
 
-    Build it from any ranges; adjacent and overlapping ones are merged, empty ones dropped. All operations
-    give new sets and take time linear in the number of ranges.
+    It can be built from any ranges: adjacent and overlapping ones are merged, empty ones dropped. Operations
+    return new sets, in time linear in the number of ranges.
     """
 
     ranges: tuple[Range, ...] = field(default=())
@@ -107,37 +107,37 @@ class RangeSet:
 
     @property
     def size(self) -> int:
-        """How many bytes are in the set."""
+        """The number of bytes in the set."""
         return sum(each.size for each in self.ranges)
 
     def covers(self, part: Range) -> bool:
-        """Whether every address of `part` is in the set."""
+        """Return whether every address of `part` is in the set."""
         if not part:
             return True
         index = bisect.bisect_right(self.ranges, part.start, key=attrgetter("start")) - 1
         return index >= 0 and self.ranges[index].covers(part)
 
     def union(self, other: Iterable[Range]) -> "RangeSet":
-        """The addresses in either."""
+        """Return the addresses in either."""
         return RangeSet((*self.ranges, *other))
 
     def intersect(self, other: Iterable[Range]) -> "RangeSet":
-        """The addresses in both."""
+        """Return the addresses in both."""
         theirs = other if isinstance(other, RangeSet) else RangeSet(other)
         return _in_order(_intersections(self.ranges, theirs.ranges))
 
     def minus(self, other: Iterable[Range]) -> "RangeSet":
-        """The addresses in this set only."""
+        """Return the addresses that are only in this set."""
         theirs = other if isinstance(other, RangeSet) else RangeSet(other)
         return _in_order(_differences(self.ranges, theirs.ranges))
 
     def aligned_inwards(self, alignment: int) -> "RangeSet":
-        """Every range cut to whole multiples of `alignment`; what is left of too small ones is nothing."""
+        """Return every range cut to whole multiples of `alignment`; ranges that are too small vanish."""
         return RangeSet(each.aligned_inwards(alignment) for each in self.ranges)
 
 
 def _in_order(ranges: Iterable[Range]) -> RangeSet:
-    """A set of ranges that are sorted and apart already, as parts of sets are."""
+    """Return a set of ranges that are already sorted and apart, as parts of sets are."""
     result = RangeSet()
     object.__setattr__(result, "ranges", tuple(ranges))
     return result
@@ -187,7 +187,7 @@ def _differences(ours: tuple[Range, ...], theirs: tuple[Range, ...]) -> Iterator
 
 
 class Placement(enum.Enum):
-    """Which of the places that fit is taken."""
+    """Which of the places that fit to take."""
 
     LOWEST = "lowest"
     HIGHEST = "highest"
@@ -196,9 +196,9 @@ class Placement(enum.Enum):
 def find_hole(
     free: RangeSet, size: int, alignment: int, *, within: Range, placement: Placement
 ) -> int | None:
-    """An aligned start address at which `size` bytes lie wholly in `free` and in `within`, or None.
+    """Return an aligned address at which `size` bytes lie wholly in `free` and in `within`, or None.
 
-    `size` must be positive; `alignment` is any positive number (a page, 2 MiB, ...).
+    `size` must be positive. `alignment` is any positive number (a page, 2 MiB, ...).
     """
     if size <= 0 or alignment <= 0:
         raise ValueError(f"no hole has size {size:#x} and alignment {alignment:#x}")
@@ -215,7 +215,7 @@ def find_hole(
 
 
 class MemoryKind(enum.Enum):
-    """What a range of physical memory is, as firmware and the kernel tell it."""
+    """The use of a range of physical memory, by the names of firmware and the kernel."""
 
     RAM = "System RAM"
     RESERVED = "Reserved"
@@ -229,7 +229,7 @@ class MemoryKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class TypedRange:
-    """A range of physical memory and what it is."""
+    """A range of physical memory and its kind."""
 
     range: Range
     kind: MemoryKind = field(compare=False)
@@ -240,10 +240,10 @@ class TypedRange:
 
 @dataclass(frozen=True, slots=True)
 class MemoryMap:
-    """Typed ranges in ascending order, none overlapping another, neighbours of one kind merged.
+    """Typed ranges in ascending order that do not overlap; neighbours of one kind are merged.
 
-    Where the given ranges overlap, the one of the more restrictive kind keeps the addresses: memory which
-    any source calls reserved must not be handed out as RAM.
+    Where given ranges overlap, RAM gives way to every other kind: memory which any source calls reserved
+    must not be handed out as RAM. Among the other kinds the one that was given first keeps the addresses.
     """
 
     entries: tuple[TypedRange, ...] = ()
@@ -258,12 +258,12 @@ class MemoryMap:
         return len(self.entries)
 
     def of(self, *kinds: MemoryKind) -> RangeSet:
-        """All addresses of these kinds."""
+        """Return all addresses of these kinds."""
         return RangeSet(entry.range for entry in self.entries if entry.kind in kinds)
 
     @property
     def ram(self) -> RangeSet:
-        """What an operating system may use as it likes."""
+        """The memory that an operating system may use as it likes."""
         return self.of(MemoryKind.RAM)
 
 
@@ -275,7 +275,7 @@ def _without_overlaps(entries: Iterable[TypedRange]) -> list[TypedRange]:
 
 
 def _joined(ordered: list[TypedRange]) -> list[TypedRange]:
-    """Neighbours of one kind that touch become one."""
+    """Merge neighbours of one kind that touch."""
     result: list[TypedRange] = []
     for entry in ordered:
         last = result[-1] if result else None
@@ -287,16 +287,16 @@ def _joined(ordered: list[TypedRange]) -> list[TypedRange]:
 
 
 def _sorted_out(entries: list[TypedRange]) -> list[TypedRange]:
-    """Every address goes to one kind; the ranges of each kind are merged."""
+    """Give every address to one kind, and merge the ranges of each kind."""
     by_kind: dict[MemoryKind, list[Range]] = {}
     for entry in entries:
         by_kind.setdefault(entry.kind, []).append(entry.range)
     taken = RangeSet()
     result: list[TypedRange] = []
-    # RAM gives way to everything else; among the others the order of the source decides.
+    # RAM gives way to everything else; among the others the order in the source decides.
     for kind in sorted(by_kind, key=lambda kind: kind is MemoryKind.RAM):
         own = RangeSet(by_kind[kind]).minus(taken)
         result.extend(TypedRange(each, kind) for each in own)
-        if kind is not MemoryKind.RAM:  # which is the last, and has the most ranges
+        if kind is not MemoryKind.RAM:  # RAM is the last, and has the most ranges
             taken = taken.union(own)
     return sorted(result, key=attrgetter("range.start"))

@@ -1,7 +1,7 @@
-"""What Linux and its neighbours call the architectures: closed tables, for all that have kexec or dumps.
+"""The architectures' names in Linux and its neighbours: complete tables for all that have kexec or dumps.
 
-Inside the project an architecture has one name, that of its folder below arch/. What uname, ELF, PE, EFI and
-U-Boot say is turned into that name here, at the border, and nowhere else.
+Inside the project an architecture has one name, that of its folder below arch/. Names from uname, ELF, PE,
+EFI and U-Boot are turned into that name here, at the border, and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """How an architecture's kernels, core files and dumps are written down."""
+    """The ELF properties of an architecture's kernels, core files and dumps."""
 
     machine: int
     """EM_* (include/uapi/linux/elf-em.h); kexec_load(2) takes it in the high half of its flags, too."""
     bits: int
-    """Of an address and a long: 32 or 64."""
+    """The width of an address and of a long: 32 or 64."""
     order: ByteOrder | None
-    """None where kernels of both orders have the same name."""
+    """The byte order; None where kernels of both orders have the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchNames:
-    """An architecture by all its names."""
+    """All names of one architecture."""
 
     name: str
-    """Ours: that of its folder."""
+    """Our name: that of its folder."""
     uname: str
-    """What `uname -m` says: words, in which a * stands for anything."""
+    """The words that `uname -m` prints; a * stands for any characters."""
     elf: Elf
     kexec_load: int | None = None
     """The system call's number for a process of the kernel's own word size
     (arch/*/kernel/syscalls/syscall*.tbl, scripts/syscall.tbl); None where there is no kexec."""
     kexec_file_load: int | None = None
-    """None where no kernel for it has this call."""
+    """The number of this system call; None where no kernel of this architecture has it."""
     pe: tuple[int, ...] = ()
     """IMAGE_FILE_MACHINE_* (PE format, "Machine types")."""
     efi: str = ""
@@ -50,11 +50,11 @@ class ArchNames:
     long_long_alignment: int = 8
     """Bytes to which the ABI aligns a 64-bit number in a structure."""
     kdumpfile: str = ""
-    """libkdumpfile's name (KDUMP_ARCH_*), where that is none of uname's."""
+    """libkdumpfile's name (KDUMP_ARCH_*), where it is none of uname's."""
 
     @property
     def usual_uname(self) -> str:
-        """One of what `uname -m` says: for machines that only other facts tell of."""
+        """One of the words that `uname -m` prints, for machines that are known by other facts only."""
         return self.uname.split()[0].replace("*", "7")
 
 
@@ -119,11 +119,11 @@ ALL = (
     ArchNames("csky", "csky", Elf(252, 32, "little"), long_long_alignment=4),
     ArchNames("hexagon", "hexagon", Elf(164, 32, "little")),
 )
-"""Each has one row. Where several would do for a neighbour's name, the first is meant."""
+"""One row for each architecture. Where several rows fit a name from outside, the first is meant."""
 
 
 def named(name: str) -> ArchNames:
-    """Return the row of that name of ours. Raises KeyError where there is none."""
+    """Return the row with our name `name`. Raises KeyError where there is none."""
     for each in ALL:
         if each.name == name:
             return each
@@ -131,12 +131,12 @@ def named(name: str) -> ArchNames:
 
 
 def of_uname(machine: str) -> ArchNames | None:
-    """Return the row for what `uname -m` says; None for what Linux has no kexec and no dumps on."""
+    """Return the row for what `uname -m` prints; None where Linux has neither kexec nor dumps."""
     return next((each for each in ALL if any(_is_like(machine, word) for word in each.uname.split())), None)
 
 
 def name_of_uname(machine: str) -> str:
-    """Return our name for what `uname -m` says; that itself where it has no row."""
+    """Return our name for what `uname -m` prints; that text itself where it has no row."""
     row = of_uname(machine)
     return machine if row is None else row.name
 
@@ -150,22 +150,23 @@ def _is_like(text: str, pattern: str) -> bool:
 
 
 def of_elf(machine: int, bits: int, order: ByteOrder) -> ArchNames | None:
-    """Return the row of an ELF file's e_machine, class and byte order.
+    """Return the row for an ELF file's e_machine, class and byte order.
 
-    The dump of a 32-bit machine with much memory is of class 64: then the machine alone decides.
+    The dump of a 32-bit machine with much memory has class 64. So where no row has that class, e_machine and
+    byte order decide.
     """
     found = [each for each in ALL if each.elf.machine == machine and each.elf.order in (order, None)]
     return next((each for each in found if each.elf.bits == bits), next(iter(found), None))
 
 
 def of_kdumpfile(name: str, bits: int, order: ByteOrder) -> ArchNames | None:
-    """Return the row for libkdumpfile's name, which is one for both byte orders and at times both words."""
+    """Return the row for libkdumpfile's name, which covers both byte orders and at times both word sizes."""
     row = next((each for each in ALL if each.kdumpfile == name), None) or of_uname(name)
     return row and (of_elf(row.elf.machine, bits, order) or row)
 
 
 def of_either_order(name: str) -> tuple[ArchNames, ...]:
-    """Return the row of that name of ours, then those that only their byte order tells from it."""
+    """Return the row with our name `name`, then those that differ from it only in byte order."""
     own = [each for each in ALL if each.name == name]
     return *own, *(each for each in ALL for row in own if each != row and _is_alike(each.elf, row.elf))
 
@@ -175,10 +176,10 @@ def _is_alike(one: Elf, other: Elf) -> bool:
 
 
 def of_pe(machine: int) -> ArchNames | None:
-    """Return the row of a PE file's machine type."""
+    """Return the row for a PE file's machine type."""
     return next((each for each in ALL if machine in each.pe), None)
 
 
 def of_u_boot(number: int) -> tuple[ArchNames, ...]:
-    """Return the rows of the architecture in a uImage header, which may leave word size and order open."""
+    """Return the rows for the architecture in a uImage header, which may leave word size and order open."""
     return tuple(each for each in ALL if each.u_boot == number)

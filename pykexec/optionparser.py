@@ -1,4 +1,4 @@
-"""A command line read as getopt_long(3) reads it, and click does not.
+"""Parse a command line as getopt_long(3) does, which click cannot.
 
 Abbreviated names, ``-ldS``, ``--name value`` and ``--name=value``, operands anywhere.
 """
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def parse(arguments: Sequence[str], options: Sequence[Option] = OPTIONS) -> Options:
-    """The options given, as getopt_long(3) reads them. What follows -h or -v is not looked at.
+    """Return the given options, read as getopt_long(3) reads them. Nothing after -h or -v is looked at.
 
-    Raises UsageError for what is no option, or lacks an argument or has one too many.
+    Raises UsageError for an unknown option, a missing argument, or one too many.
     """
     given: dict[str, object] = {}
     operands: list[str] = []
@@ -51,7 +51,7 @@ def _take_long(word: str, words: Iterator[str], given: dict[str, object], option
 def _take_short(
     word: str, words: Iterator[str], given: dict[str, object], options: Sequence[Option]
 ) -> None:
-    """A cluster such as -ldS; the rest of it is the argument of an option that wants one."""
+    """Read a cluster such as -ldS; the rest of it is the argument of an option that takes one."""
     for index, letter in enumerate(word[1:], 2):
         name = f"-{letter}"
         option = next((each for each in options if name in each.names), None)
@@ -81,7 +81,7 @@ def _take(
 
 
 def _named(name: str, options: Sequence[Option]) -> Option:
-    """The option of that name, or of the only names that begin so."""
+    """Return the option of that name, or the only one whose name begins with it. Raises UsageError."""
     for option in options:
         if name in option.names:
             return option

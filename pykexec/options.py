@@ -1,6 +1,6 @@
-"""The options: one table, from which the parser, ``--help``, the manual page and the completions are made.
+"""The one table of options, from which the parser, ``--help``, the manual page and the completions are made.
 
-What starts quickly stays out of here: no dataclasses, enum, re, typing.
+It imports nothing slow (dataclasses, enum, re, typing), because ``-S`` and ``-e`` must be quick.
 """
 
 from __future__ import annotations
@@ -52,33 +52,34 @@ class Option:
         special: str | None = None,
     ) -> None:
         self.names = tuple(names.split())
-        """As typed, the shorter ones first."""
+        """The names as typed, the shorter ones first."""
         self.field = field
-        """The attribute of `Options` that takes it."""
+        """The attribute of `Options` that it sets."""
         self.help = help
         self.group = group
-        """The heading it stands under."""
+        """The heading under which it is listed."""
         self.metavar = metavar
-        """Stands for its argument; None: it has none."""
+        """The name of its argument in texts; None: it has no argument."""
         self.value = value
-        """What an option without an argument sets."""
+        """The value that an option without an argument sets."""
         self.convert = convert
-        """Makes a value of the option's name and the argument's text; raises UsageError."""
+        """Makes a value from the option's name and the argument's text; raises UsageError."""
         self.choices = tuple(choices)
         self.repeats = repeats
         """Each use adds an argument; otherwise the last one wins."""
         self.is_for = _IS_FOR.get(group, "") if is_for is None else is_for
-        """KERNEL, PLAN, LOAD; "" for what is not for loads alone."""
+        """KERNEL, PLAN or LOAD; "" for an option that is not only for loads."""
         self.request = request or field
-        """The field of `plan.Request` that it sets, perhaps one within that: "console.vga"."""
+        """The field of `plan.Request` that it sets, perhaps one inside it: "console.vga"."""
         self.needs_kexec_load = needs_kexec_load
-        """kexec_file_load(2) has no argument for it."""
+        """Whether kexec_file_load(2) has no argument for it."""
         self.only_for_crashes = only_for_crashes
-        """It makes no difference for a boot."""
+        """Whether it makes no difference for a boot."""
         self.special = special
-        """The name in `plan.SPECIAL`, where only some architectures can honour it."""
+        """Its name in `plan.SPECIAL`, where only some architectures can honour it."""
         self.ours = group == OURS
-        """Unknown to kexec-tools; never abbreviated, so that all of its abbreviations stay unambiguous."""
+        """Whether kexec-tools does not know it. Such options cannot be abbreviated, so kexec-tools'
+        abbreviations stay unambiguous."""
 
     @property
     def takes_file(self) -> bool:
@@ -86,14 +87,14 @@ class Option:
 
     @property
     def spelling(self) -> str:
-        """How to speak of it: the short name of what it does, the long name of how."""
+        """The name to use in messages: the short one for an action, the long one for other options."""
         if self.group == ACTIONS:
             return self.names[0]
         return next(name for name in self.names if name.startswith("--"))
 
 
 class Options:
-    """The command line, parsed but not judged: an attribute for each field, with its default."""
+    """The parsed command line: an attribute for each field, with its default. `cli.resolve` checks it."""
 
     kernel: str | None = None
     # What to do.
@@ -162,7 +163,7 @@ class Options:
         self.__dict__.update(given)
 
     def given(self) -> set[str]:
-        """The fields that are not at their defaults."""
+        """Return the fields that are not at their defaults."""
         return {name for name, value in self.__dict__.items() if value != getattr(self.__class__, name)}
 
 
@@ -170,7 +171,7 @@ _DIGITS_MAX = 100  # int() raises for thousands
 
 
 def number(name: str, text: str) -> int:
-    """A number as C writes it: 0x10, 020, 16 (strtoul with base 0)."""
+    """Return the number in a text as C writes it: 0x10, 020, 16 (strtoul with base 0). Raises UsageError."""
     digits, base, allowed = text, 10, "0123456789"
     if text[:2] in ("0x", "0X"):
         digits, base, allowed = text[2:], 16, "0123456789abcdefABCDEF"
@@ -188,11 +189,14 @@ _BAUD_MAX = 115200
 
 
 def _serial(name: str, text: str) -> str:
-    """A serial port: a terminal's name, or an I/O port as a hexadecimal number."""
+    """Check a serial port: a terminal's name, or an I/O port as a hexadecimal number. Raises UsageError."""
     if text.startswith(("0x", "0X")) and number(name, text) >= 1 << 16:
         raise UsageError(f"Bad serial port base {text!r}", hint="I/O ports end at 0xffff")
     if not text.startswith(("tty", "0x", "0X")):
-        raise UsageError(f"Bad serial port base {text!r}", hint="give ttyS0, ttyAMA0 or an I/O port: 0x3f8")
+        raise UsageError(
+            f"Bad serial port base {text!r}",
+            hint="give a terminal, such as ttyS0, or an I/O port: 0x3f8",
+        )
     return text
 
 
@@ -210,8 +214,9 @@ ACTIONS, LOADING, SYSTEM_CALL, STARTING = "Actions", "What to load", "How to loa
 X86, GENERAL, OURS, IGNORED = "x86", "General", "Not in kexec-tools", "For other kernels and machines"
 
 KERNEL, PLAN, LOAD = "kernel", "plan", "load"
-"""What an option speaks of. Where nothing is loaded, the first two are an error; of the last no notice is
-taken there: scripts give the same options to the load and to the start."""
+"""What an option is about: the kernel, the plan, or how to load. Where nothing is loaded, an option of the
+first two kinds is an error, one of the last is ignored: scripts give the same options to the load and to the
+start."""
 _IS_FOR = {LOADING: KERNEL, OURS: KERNEL, SYSTEM_CALL: LOAD, X86: LOAD, IGNORED: LOAD}
 
 _NOTHING_HERE = "Accepted; it has no meaning for the kernels and machines pykexec knows."
@@ -566,12 +571,12 @@ OPTIONS: tuple[Option, ...] = (
 
 
 def spelling(field: str) -> str:
-    """How to speak of the option that sets that field."""
+    """Return the name to use in messages for the option that sets that field."""
     return next(option.spelling for option in OPTIONS if option.field == field)
 
 
 def spelling_of(field: str, value: object) -> str:
-    """The same, where several options set the field to different values."""
+    """Return the same where several options set the field, each to its own value."""
     return next(
         option.spelling for option in OPTIONS if option.field == field and option.value in (value, True)
     )

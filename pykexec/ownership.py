@@ -1,4 +1,4 @@
-"""Whose the loaded crash kernel is. `pykexec -p -u` asks for it, so that nothing slow is imported here."""
+"""Who has loaded the crash kernel. `pykexec -p -u` needs this, so nothing slow is imported here."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from pykexec.machine import Machine
 
 RECEIPT = "run/pykdump/loaded.json"
-"""What pykdump says of what it has loaded, below the root."""
+"""The file, below the root, in which pykdump says what it has loaded."""
 
 
 def invalidate_receipt(machine: Machine) -> None:
-    """Remove pykdump's receipt: what is loaded for a crash from now on is another kernel than its own."""
+    """Remove pykdump's receipt: from now on another kernel than pykdump's is loaded for a crash."""
     if not isinstance(machine.root, Folder):
         return
     path = machine.root.path_of(RECEIPT)
     try:
-        os.lstat(path)  # a load that is none of pykdump's business changes no file
+        os.lstat(path)  # a load that does not concern pykdump changes no file
         os.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
         return

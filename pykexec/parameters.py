@@ -1,4 +1,4 @@
-"""A kernel command line's parameters, told apart as the kernel does."""
+"""The parameters of a kernel command line, split as the kernel does."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def parameters(command_line: str) -> Iterator[str]:
 
 
 def name_of(parameter: str) -> str:
-    """What stands before the first ``=``, without quotes: the name the kernel looks for."""
+    """Return what stands before the first ``=``, without quotes: the name that the kernel looks for."""
     return parameter.partition("=")[0].strip('"')
 
 
 def value_of(name: str, command_line: str) -> str | None:
-    """What stands behind ``name=``, the last time it is there; None where it is not."""
+    """Return what stands after the last ``name=``; None where there is none."""
     values = [each.partition("=")[2] for each in parameters(command_line) if name_of(each) == name]
     return values[-1] if values else None

@@ -1,4 +1,4 @@
-"""What is asked for (`Request`) and what shall be done (`LoadPlan`): plain values, no I/O."""
+"""What the user asks for (`Request`) and what will be done (`LoadPlan`): plain values, no I/O."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 ADDRESS_SPACE = Range(0, 1 << 64)
 
 SEED_SIZE = 64
-"""Bytes of randomness a request may carry."""
+"""The bytes of randomness that a request may carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,21 @@ class Module:
     text: str
 
 
-_BAUD_MAX = 115200  # of a 16550, whose divisor has 16 bits
+_BAUD_MAX = 115200  # the limit of a 16550, whose divisor has 16 bits
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What --serial, --serial-baud, --console-serial and --console-vga say of purgatory's messages."""
+    """Where purgatory's messages go: --serial, --serial-baud, --console-serial and --console-vga."""
 
     port: str | None = None
-    """A terminal's name or an I/O port as a hexadecimal number; None: the new kernel's serial console."""
+    """A terminal's name, or an I/O port as a hexadecimal number; None: the new kernel's serial console."""
     baud: int | None = None
-    """None: the speed is left as it is."""
+    """The speed; None: it stays as it is."""
     vga: bool = False
-    """To the VGA text screen as well."""
+    """Whether to write to the VGA text screen as well."""
     serial: bool = False
-    """To a serial port, also where the new kernel has no console on one."""
+    """Whether to write to a serial port even where the new kernel has no console on one."""
 
     def __post_init__(self) -> None:
         if self.baud is not None and not 2 <= self.baud <= _BAUD_MAX:
@@ -77,83 +77,84 @@ _NOT_NAMED = FileData("", memoryview(b""))
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A kernel to load, and how. Addresses are physical, and of 64 bits.
+    """A kernel to load, and how. Addresses are physical, and have 64 bits.
 
-    Raises UsageError for others, and for fields that contradict each other.
+    Raises UsageError for other addresses, and for fields that contradict each other.
 
-    What is to be looked for, taken out of something, or put together, `resolve.resolve` does first; the
-    architectures' loaders see a kernel and at most one initrd.
+    `resolve.resolve` first looks for files, opens containers and joins initrds. So the architectures'
+    loaders get a kernel and at most one initrd.
     """
 
     kernel: FileData = _NOT_NAMED
-    """A kernel, or something with a kernel in it; empty where `entry_id` or `reuse_kernel` says which."""
+    """A kernel, or a container with a kernel in it; empty where `entry_id` or `reuse_kernel` names it."""
     purpose: Purpose = Purpose.BOOT
     initrd: FileData | None = None
-    """Instead of the one that comes with the kernel, if one does (--initrd)."""
+    """An initrd that replaces the one that comes with the kernel, if one does (--initrd)."""
     initrds: tuple[FileData, ...] = ()
-    """Further ones, behind `initrd` or what comes with the kernel (--add-initrd)."""
+    """Further initrds, after `initrd` or the one that comes with the kernel (--add-initrd)."""
     additions: tuple[Addition, ...] = ()
     """Files to put into the initramfs (--initrd-file)."""
     entry_id: str | None = None
-    """A boot loader's entry, by its ID, title or version, or "default" (--entry-id)."""
+    """A boot loader's entry: its ID, title or version, or "default" (--entry-id)."""
     reuse_kernel: bool = False
-    """The running kernel's own file and initrd (--reuse-kernel)."""
+    """Whether to load the running kernel's own file and initrd (--reuse-kernel)."""
     profile: str | None = None
-    """Of a unified kernel image a profile, of a FIT image a configuration (--profile); None: its default."""
+    """A unified kernel image's profile, or a FIT image's configuration (--profile); None: its default."""
     device_tree: FileData | None = None
-    """Instead of the running kernel's (--dtb)."""
+    """A device tree that replaces the running kernel's (--dtb)."""
     append: str | None = None
-    """The command line, or with `reuse_command_line` what is added to it. Without both the kernel gets the
-    one that comes with it, if one does."""
+    """The command line; with `reuse_command_line` the text to add to the running kernel's. Without both the
+    kernel gets the command line that comes with it, if one does."""
     reuse_command_line: bool = False
-    """Start from the running kernel's command line, less what belongs to this boot only."""
+    """Whether to start from the running kernel's command line, without what belongs to this boot only."""
     within: Range = ADDRESS_SPACE
-    """No segment may lie outside (--mem-min, --mem-max)."""
+    """The addresses that segments may have (--mem-min, --mem-max)."""
     entry: int | None = None
-    """Physical address to enter instead of purgatory's (--entry)."""
+    """The physical address to enter instead of purgatory's (--entry)."""
     skip_checks: bool = False
-    """Purgatory starts the kernel without comparing digests (-i)."""
+    """Whether purgatory starts the kernel without comparing digests (-i)."""
     seed: bytes | None = None
-    """Fresh random bytes (`SEED_SIZE`) for the new kernel's generator; None gives it none. An input like any
-    other, so that planning stays a pure function."""
+    """Fresh random bytes (`SEED_SIZE`) for the new kernel's generator; None: it gets none. It is an input
+    like any other, so that planning stays a pure function."""
     format: str | None = None
-    """Take the kernel for this format and no other (--type); the names are the architecture's."""
+    """The only format to take the kernel for (--type), by the architecture's name for it."""
     entry_32bit: bool = False
-    """Enter a bzImage through its 32-bit entry (--entry-32bit)."""
+    """Whether to enter a bzImage through its 32-bit entry (--entry-32bit)."""
     real_mode: bool = False
-    """Enter a bzImage through its 16-bit entry (--real-mode)."""
+    """Whether to enter a bzImage through its 16-bit entry (--real-mode)."""
     modules: tuple[Module, ...] = ()
-    """For a Multiboot kernel (--module)."""
+    """Modules for a Multiboot kernel (--module)."""
     hotplug: bool = False
-    """Let the running kernel rewrite the core headers when CPUs or memory come and go (--hotplug)."""
+    """Whether the running kernel rewrites the core headers when CPUs or memory come and go (--hotplug)."""
     hand_over_efi: bool = True
-    """Tell the new kernel of EFI's tables and services (without --noefi)."""
+    """Whether to tell the new kernel about EFI's tables and services (false: --noefi)."""
     preserve_context: bool = False
-    """Lend the new kernel the memory in `within`, from where it can come back (--load-preserve-context)."""
+    """Whether to lend the new kernel the memory in `within`, so that it can jump back
+    (--load-preserve-context)."""
     jump_back: int | None = None
-    """Load no kernel, but the way back to the one that waits at this physical address
+    """The physical address where another kernel waits: load the way back to it instead of a kernel
     (--load-jump-back-helper)."""
     core_header_bits: int | None = None
     """Of a crash kernel's core headers, where the architecture leaves a choice (--elf64-core-headers)."""
     memmap_parameters: bool = False
-    """A crash kernel finds its memory map on its command line too (--pass-memmap-cmdline)."""
+    """Whether a crash kernel gets its memory map on its command line, too (--pass-memmap-cmdline)."""
     console: Console = Console()
-    """Where purgatory writes its messages."""
+    """Settings of the console for purgatory's messages."""
     debug: bool = False
-    """Let the running kernel log how it loads (kexec_file_load only)."""
+    """Whether the running kernel logs how it loads (kexec_file_load only)."""
     no_cma: bool = False
-    """Let the running kernel not put segments into CMA memory (kexec_file_load; kexec_load never does)."""
+    """Whether the running kernel has to leave CMA memory alone (kexec_file_load; kexec_load always does)."""
     force_dtb: bool = False
-    """Let the running kernel hand its device tree on where it does not do so by itself (kexec_file_load)."""
+    """Whether the running kernel hands its device tree on even if it usually does not (kexec_file_load)."""
     container: str = ""
-    """What the kernel was taken out of ("EFI zboot, gzip"), as `resolve.resolve` leaves it."""
+    """The container that the kernel was taken out of ("EFI zboot, gzip"), set by `resolve.resolve`."""
     taken: tuple[str, ...] = ()
-    """What came from where, for people, as `resolve.resolve` leaves it."""
+    """Notes for people on what came from where, set by `resolve.resolve`."""
     warnings: tuple[str, ...] = ()
-    """What may be wrong with that."""
+    """Notes for people on what may be wrong with the request."""
 
     def asks(self, option: Option) -> bool:
-        """Return whether what that option sets is not as it is without it."""
+        """Return whether the request differs from the default in what that option sets."""
         mine: object = self
         default: object = _DEFAULTS
         for name in option.request.split("."):
@@ -162,7 +163,7 @@ class Request:
 
     @property
     def files(self) -> tuple[FileData, ...]:
-        """All that is to be loaded, as far as it has been looked for."""
+        """All files to load, as far as they are known."""
         named = (self.kernel, self.initrd, *self.initrds, self.device_tree)
         return (*(each for each in named if each is not None), *(each.data for each in self.modules))
 
@@ -181,7 +182,7 @@ class Request:
         device_tree: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> Request:
-        """A request for files on disk; `settings` are the other fields.
+        """Return a request for files on disk; `settings` are the other fields.
 
         Raises FileError where a file cannot be read.
         """
@@ -199,7 +200,7 @@ _DEFAULTS = Request()
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """What is said of an option that only some architectures can honour, where it cannot be."""
+    """The error for an option that only some architectures can honour, for the others."""
 
     refusal: str = "{option} is for x86; this machine is {arch}"
     """{option} stands for its name, {arch} for the machine's architecture."""
@@ -224,59 +225,59 @@ SPECIAL: Mapping[str, Special] = {
         "leave out -c and what needs it",
     ),
 }
-"""By the names that `Arch.honours` and the rows of `options` have for them."""
+"""The errors, by the names of the options in `Arch.honours` and in the rows of `options`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes for a place in physical memory, and why that place."""
+    """Bytes for a place in physical memory, and the reason for that place."""
 
     name: str
     address: int
-    """Physical, page-aligned."""
+    """The physical address, page-aligned."""
     memsz: int
-    """Bytes of memory it takes, whole pages; what is beyond `data` is zero."""
+    """The bytes of memory it takes, whole pages; what is beyond `data` is zero."""
     data: memoryview = field(repr=False)
     why: str
 
     @property
     def range(self) -> Range:
-        """The physical memory it takes."""
+        """The physical memory that it takes."""
         return Range.sized(self.address, self.memsz)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """All that kexec_load(2) needs, and all a reader wants to know about it."""
+    """All that kexec_load(2) needs, and what people want to know about it."""
 
     arch: str
     purpose: Purpose
     image: str
-    """Path of the kernel."""
+    """The path of the kernel."""
     image_format: str
     initrd: str | None
     command_line: str
     entry: int
-    """Physical address at which the running kernel jumps."""
+    """The physical address to which the running kernel jumps."""
     flags: int
     """kexec_load's flags: KEXEC_ON_CRASH and the architecture in the high half."""
     segments: tuple[Segment, ...]
-    """In ascending order of address."""
+    """The segments, in ascending order of address."""
     memory_map: tuple[TypedRange, ...] = ()
-    """What the loaded kernel is told about memory (physical)."""
+    """The physical memory that the loaded kernel is told about."""
     warnings: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
-    """What kexec_file_load(2) would hand on to the new kernel and this does not, where `warnings` do not say
-    it: "IMA's list of measurements"."""
+    """What kexec_file_load(2) would hand on to the new kernel and this load does not, such as "IMA's list of
+    measurements", as far as `warnings` do not say so."""
     tried_first: str | None = None
-    """The system call that is tried before this plan is used, if any."""
+    """The system call that is tried before this plan is used; None if there is none."""
     taken: tuple[str, ...] = ()
-    """What came from where, if not from the files that were named."""
+    """Notes on what did not come from the files that were named."""
     files: tuple[FileData, ...] = field(default=(), repr=False, compare=False)
-    """What the segments' contents were made of."""
+    """The files that the segments' contents were made from."""
 
     def segment(self, name: str) -> Segment:
-        """The segment of that name. Raises KeyError when there is none."""
+        """Return the segment of that name. Raises KeyError when there is none."""
         for segment in self.segments:
             if segment.name == name:
                 return segment
@@ -285,36 +286,36 @@ class LoadPlan:
 
 @dataclass(frozen=True, slots=True)
 class FileLoadPlan:
-    """All that kexec_file_load(2) needs; where things go is then the running kernel's business."""
+    """All that kexec_file_load(2) needs; the running kernel decides where things go."""
 
     arch: str
-    """What ``uname -m`` says."""
+    """The machine as ``uname -m`` names it."""
     purpose: Purpose
     kernel: FileData
-    """As the kernel shall see it: out of its compression or container."""
+    """The kernel as the running one gets it: without compression or container."""
     initrd: FileData | None
     command_line: str
     flags: int
-    """KEXEC_FILE_*."""
+    """KEXEC_FILE_* flags."""
     warnings: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
-    """What came from where, if not from the files that were named."""
+    """Notes on what did not come from the files that were named."""
 
     @property
     def files(self) -> tuple[FileData, ...]:
-        """What the running kernel reads."""
+        """The files that the running kernel reads."""
         return (self.kernel,) if self.initrd is None else (self.kernel, self.initrd)
 
 
 class Layout:
     """Places segments one after the other in free memory, then takes their contents.
 
-    Placing and filling are two steps because contents name addresses: the boot parameters point at the
+    Placing and filling are two steps because contents contain addresses: the boot parameters point at the
     initrd, and purgatory holds the digest of everything else.
     """
 
     def __init__(self, free: RangeSet, *, page_size: int, end: int = ADDRESS_SPACE.end) -> None:
-        """`free` is the memory that may be used (physical); `page_size`, in bytes, the running kernel's.
+        """Start with `free`, physical memory that may be used; `page_size` (bytes) is the running kernel's.
 
         `end` is the first address that no segment can have (`Arch.address_end`), nor end at: in the running
         kernel's words that is 0.
@@ -350,12 +351,15 @@ class Layout:
         return address
 
     def shrink(self, name: str, leading: int) -> None:
-        """Leave the first `leading` bytes (whole pages) of a place empty; nothing else goes there."""
+        """Leave the first `leading` bytes (whole pages) of a place empty; no other segment gets them."""
         place, why = self._places[name]
         self._places[name] = Range(place.start + leading, place.end), why
 
     def fill(self, name: str, data: memoryview | bytes) -> None:
-        """Give the contents of a placed segment; shorter than its place means zeros follow."""
+        """Set the contents of a placed segment; zeros follow if they are shorter than the place.
+
+        Raises PlacementError where they are longer.
+        """
         place, _ = self._places[name]
         view = memoryview(data).cast("B")
         if view.nbytes > place.size:
@@ -363,19 +367,19 @@ class Layout:
         self._data[name] = view
 
     def range(self, name: str) -> Range:
-        """Where a segment lies (physical)."""
+        """Return where a segment lies (physical)."""
         return self._places[name][0]
 
     def data(self, name: str) -> memoryview:
-        """What a segment was filled with."""
+        """Return the contents of a segment."""
         return self._data[name]
 
     def names(self) -> list[str]:
-        """The segments placed so far, in ascending order of address."""
+        """Return the segments placed so far, in ascending order of address."""
         return sorted(self._places, key=lambda name: self._places[name][0])
 
     def segments(self) -> tuple[Segment, ...]:
-        """The finished segments, in ascending order of address."""
+        """Return the finished segments, in ascending order of address."""
         return tuple(
             Segment(name, place.start, place.size, self._data[name], why)
             for name in self.names()

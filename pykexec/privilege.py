@@ -1,4 +1,4 @@
-"""Whether this process may load and start kernels at all."""
+"""Check whether this process may load and start kernels at all."""
 
 import os
 
@@ -10,7 +10,7 @@ _INITIAL_UID_MAP = ["0", "0", str((1 << 32) - 1)]  # user_namespaces(7)
 
 
 def may_boot(machine: Machine) -> bool:
-    """Whether this process has CAP_SYS_BOOT (and not only in a user namespace), which all of kexec needs.
+    """Return whether this process has CAP_SYS_BOOT, and not only in a user namespace; all of kexec needs it.
 
     Raises MachineError for capabilities that make no sense.
     """
@@ -25,9 +25,9 @@ def may_boot(machine: Machine) -> bool:
 
 
 def require_no_xen(machine: Machine) -> None:
-    """Raise PykexecError in a Xen control domain, where kernels are the hypervisor's to load.
+    """Raise PykexecError in a Xen control domain, where the hypervisor loads kernels.
 
-    The system calls there would load one that is never started.
+    The system calls there would load a kernel that is never started.
     """
     if "control_d" in _text(machine, "proc/xen/capabilities"):
         raise PykexecError(
@@ -37,13 +37,13 @@ def require_no_xen(machine: Machine) -> None:
 
 
 def process_status(machine: Machine) -> dict[str, str]:
-    """/proc/self/status by name."""
+    """Return the fields of /proc/self/status by name."""
     lines = (line.partition(":") for line in _text(machine, "proc/self/status").splitlines())
     return {name: value.strip() for name, _, value in lines}
 
 
 def _text(machine: Machine, path: str) -> str:
-    """A file's text; empty where it cannot be read."""
+    """Return a file's text; "" where it cannot be read."""
     try:
         return (machine.read(path) or b"").decode("utf-8", "replace")
     except MachineError:

@@ -1,4 +1,4 @@
-"""What a kernel is loaded for."""
+"""The purpose of a load: a boot or a crash."""
 
 import enum
 
@@ -7,6 +7,6 @@ class Purpose(enum.Enum):
     """What a kernel is loaded for."""
 
     BOOT = "boot"
-    """To be started by reboot(LINUX_REBOOT_CMD_KEXEC)."""
+    """Started by reboot(LINUX_REBOOT_CMD_KEXEC)."""
     CRASH = "crash"
-    """To be started when the running kernel panics; it lives in the memory reserved by crashkernel=."""
+    """Started when the running kernel panics; it lives in the memory that crashkernel= reserved."""

@@ -1,7 +1,7 @@
-"""Fixed structures, compiled: what `tools/compile-layouts` makes of those declared with construct.
+"""Binary structures, compiled: `tools/compile-layouts` makes them from those declared with construct.
 
-The declarations (``declared.py`` beside each ``compiled.py``) are what people read and change. Importing
-construct for them would take longer than a whole load: at run time `struct` does the same work.
+People read and change the declarations (``declared.py`` beside each ``compiled.py``). Importing construct
+for them would take longer than a whole load; at run time `struct` does the same work.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pykexec.names import ByteOrder
 
 _OF_THE_MACHINE = "="
-"""Instead of a byte order at the beginning of a layout: each call says which."""
+"""Stands at the beginning of a layout instead of a byte order: each call says which order."""
 
 
 def _compiled(layout: str) -> Mapping[ByteOrder | None, struct.Struct]:
-    """Return the layout for each byte order that may be given; for None where it has a fixed one."""
+    """Return the layout for each byte order a caller may give; for None where the layout has a fixed one."""
     if not layout.startswith(_OF_THE_MACHINE):
         return {None: struct.Struct(layout)}
     fields = layout.removeprefix(_OF_THE_MACHINE)
@@ -41,7 +41,7 @@ class Fields(dict):  # type: ignore[type-arg]
 
 
 class Numbers:
-    """An array of numbers; `layout` in the notation of `struct`."""
+    """An array of numbers; `layout` is in the notation of `struct`."""
 
     def __init__(self, layout: str) -> None:
         self._structs = _compiled(layout)
@@ -71,14 +71,14 @@ class Records:
 
 
 class Record:
-    """A structure; `layout` in the notation of `struct`, with a name for each value in it.
+    """A structure; `layout` is in the notation of `struct`, and `names` has a name for each value in it.
 
     "=" at the beginning of the layout stands for the byte order of the machine that the structure is for
-    (not of the one this runs on, as in `struct`): such a structure takes an `order` to be parsed and built,
-    and no other does.
+    (not, as in `struct`, of the one this runs on). Such a structure needs an `order` to be parsed and built;
+    no other takes one.
 
-    `inner` says which of its strings of bytes are structures or arrays themselves, `constants` which
-    numbers never vary.
+    `inner` names the byte strings that are structures or arrays themselves; `constants` names the numbers
+    that never vary.
     """
 
     def __init__(
@@ -94,22 +94,25 @@ class Record:
         self._constants = constants or {}
 
     def sizeof(self) -> int:
-        """Bytes it takes."""
+        """Return its size in bytes."""
         return next(iter(self._structs.values())).size
 
     def parse(self, data: bytes | bytearray | memoryview, order: ByteOrder | None = None) -> Any:
-        """The values at the beginning of `data`. Raises struct.error when that is too short."""
+        """Return the values at the beginning of `data`. Raises struct.error when it is too short."""
         fields = Fields(zip(self._names, self._structs[order].unpack_from(data), strict=True))
         for name, layout in self._inner.items():
             fields[name] = layout.parse(fields[name], order)
         return fields
 
     def build(self, values: Mapping[str, Any], order: ByteOrder | None = None) -> bytes:
-        """The structure with these values. Raises KeyError, ValueError, struct.error if they do not fit."""
+        """Return the structure with these values.
+
+        Raises KeyError, ValueError or struct.error if they do not fit.
+        """
         plain = [self._plain(name, values, order) for name in self._names]
         layout = self._structs[order]
         packed = layout.pack(*plain)
-        if list(layout.unpack(packed)) != plain:  # struct cuts and pads strings to length
+        if list(layout.unpack(packed)) != plain:  # struct cuts and pads strings without a word
             raise ValueError("a value is longer or shorter than its field")
         return packed
 

@@ -1,4 +1,4 @@
-"""A property computed once, whatever came of it: `functools.cached_property` forgets failures."""
+"""A property that is computed once, even if it fails: `functools.cached_property` forgets failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FAILURES = "_remembered_failures"
 
 
 class _Remembered:
-    """Keeps the value in the instance, where it is found before this; and a PykexecError beside it."""
+    """Keeps the value in the instance's __dict__, where it is found first, and a PykexecError beside it."""
 
     def __init__(self, compute: Callable[[Any], object]) -> None:
         self.__doc__ = compute.__doc__
@@ -36,7 +36,7 @@ class _Remembered:
 
 
 def _copy(error: PykexecError) -> PykexecError:
-    """Of its own, as whoever catches one may add to it; and without the frames that a traceback keeps."""
+    """Return a copy, because whoever catches it may add to it, without the frames that a traceback keeps."""
     made = error.__class__.__new__(error.__class__, *error.args)
     made.__dict__.update(error.__dict__)
     return made

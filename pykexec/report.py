@@ -1,4 +1,4 @@
-"""A plan for people (text) and for programs (JSON)."""
+"""Show a plan to people (text) and to programs (JSON)."""
 
 import hashlib
 import json
@@ -9,17 +9,20 @@ from pykexec.memory import Range
 from pykexec.plan import KEXEC_ON_CRASH, FileLoadPlan, LoadPlan
 
 SCHEMA = 1
-"""Version of the JSON form; raised when a key changes its meaning or goes away."""
+"""The version of the JSON form; it is raised when a key changes its meaning or goes away."""
 
 
 def as_text(plan: LoadPlan | FileLoadPlan) -> str:
-    """The plan as lines to read: sizes in bytes, addresses physical and as /proc/iomem writes them."""
+    """Return the plan as lines: sizes in bytes, addresses physical and as /proc/iomem writes them."""
     lines = _file_lines(plan) if isinstance(plan, FileLoadPlan) else _lines(plan)
     return "\n".join(map(printable, lines)) + "\n"
 
 
 def as_json(plan: LoadPlan | FileLoadPlan) -> str:
-    """The plan as one JSON object: addresses and sizes as integers, ends exclusive, contents as SHA-256."""
+    """Return the plan as one JSON object.
+
+    Addresses and sizes are integers, ends are exclusive, contents are given by their SHA-256.
+    """
     content = _file_object(plan) if isinstance(plan, FileLoadPlan) else _object(plan)
     return json.dumps(content, indent=2) + "\n"
 

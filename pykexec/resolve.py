@@ -1,7 +1,7 @@
-"""Where kernel, initrds, command line and device tree come from, if not from files named one by one.
+"""Turn a request into a plain one: a kernel without containers, at most one initrd, one command line.
 
-Boot entries, the running kernel's files, containers with more than a kernel in them, several initrds: all of
-that becomes a plain request, with a note of what was taken from where.
+Boot entries, the running kernel's files, containers with more than a kernel, and several initrds become such
+a request, with a note of what was taken from where.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from pykexec.plan import Purpose, Request
 from pykexec.values import dataclass, field, replace
 
 DEFAULT = "default"
-"""The name under which --entry-id knows the entry that a reboot would start."""
+"""The name by which --entry-id knows the entry that a reboot would start."""
 
 _TREE = "sys/firmware/fdt"
 _COMPATIBLE = "proc/device-tree/compatible"
 _OF_THE_RESERVATION = ("crashkernel",)
 _OF_EFI = "linux,uefi-"
-"""In /chosen: Documentation/arch/arm/uefi.rst, and distributions' linux,uefi-secure-boot."""
+"""Begins properties of /chosen: Documentation/arch/arm/uefi.rst; distributions' linux,uefi-secure-boot."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A kernel, and what comes with it."""
+    """A kernel, and the files that come with it."""
 
     kernel: FileData
     where: str = ""
-    """What it all comes from, for people."""
+    """The source of all of it, for people."""
     initrds: tuple[FileData, ...] = ()
     command_line: str | None = None
     device_tree: FileData | None = None
     overlays: tuple[FileData, ...] = ()
-    """Changes to it."""
+    """Overlays for the device tree."""
     profile: str | None = None
     addons: tuple[FileData, ...] = ()
     container: str = ""
     taken: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     parts: tuple[str, ...] = field(default=())
-    """Names of the initrds."""
+    """The names of the initrds."""
 
 
 def resolve(machine: Machine, request: Request) -> Request:
-    """The same request, naming a kernel out of its containers and at most one initrd.
+    """Return the same request with a kernel out of its containers and at most one initrd.
 
     Reads facts of the machine and files, changes nothing. Raises PykexecError where something is missing,
     damaged, or not what it should be.
@@ -133,7 +133,7 @@ def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
 def _entry(machine: Machine, wanted: str) -> BootEntry:
     known = bootentries.entries(machine.root, machine.uname_machine)
     is_default = wanted == DEFAULT and not any(wanted in (entry.id, entry.file_name) for entry in known)
-    # Where there are files of entries, GRUB's menu is made of them.
+    # Where there are entry files, GRUB's menu is made from them.
     found = None if known else bootentries.of_grub(machine.root, None if is_default else wanted)
     if found:
         return found
@@ -160,7 +160,7 @@ def _doubts(entry: BootEntry) -> Iterator[str]:
 
 
 def _without(root: Root, path: str, kernel: FileData, extras: Sequence[str] = ()) -> Iterator[str]:
-    """What systemd's stub would hand on with an image, and pykexec does not."""
+    """Yield a warning about what systemd's stub would hand on with an image and pykexec does not."""
     if not magic.may_be_bundle(kernel.data):
         return
     found = [
@@ -191,7 +191,7 @@ def _of_running(machine: Machine, request: Request) -> _Found:
 
 
 def _running(machine: Machine) -> RunningKernel:
-    """As the boot loader says it, or by the usual names."""
+    """Find the running kernel as the boot loader names it, or by the usual names."""
     root, release, line = machine.root, machine.kernel_release, machine.command_line
     if "BOOT_IMAGE" not in line:  # which GRUB sets, and systemd-boot does not
         known = bootentries.entries(root, machine.uname_machine)
@@ -203,7 +203,7 @@ def _running(machine: Machine) -> RunningKernel:
 
 
 def _file(root: Root, path: str, what: str) -> FileData:
-    """A file below the root, as if it had been named. Raises FileError where there is none."""
+    """Open a file below the root as if the user had named it. Raises FileError where there is none."""
     if isinstance(root, Folder):
         return replace(FileData.open(root.path_of(path), what), path=f"/{path}")
     if first_file(root, [path]) is None:
@@ -212,7 +212,7 @@ def _file(root: Root, path: str, what: str) -> FileData:
 
 
 def _addons(root: Root, path: str, kernel: FileData) -> tuple[FileData, ...]:
-    """Those for that kernel, if it can have some; they are looked for where its file is."""
+    """Return the add-ons of a kernel, if it can have any; they are looked for beside its file."""
     if not magic.may_be_bundle(kernel.data):
         return ()
     names = bootentries.addons(root, path.lstrip("/"))
@@ -220,14 +220,14 @@ def _addons(root: Root, path: str, kernel: FileData) -> tuple[FileData, ...]:
 
 
 def _unpacked(machine: Machine, request: Request, found: _Found) -> _Found:
-    """With the kernel out of its containers, and what else is in these."""
+    """Return the kernel out of its containers, with everything else that is in these."""
     found = _unwrapped(found)
     if formats.is_bundle(found.kernel) or found.profile is not None:
         found = _unwrapped(_opened(machine, request, found))
         if formats.is_bundle(found.kernel):
             what = identify.describe(found.kernel.data)
             raise ImageError(
-                f"{found.kernel.path}: {found.container}, in it {what}: one of them is too many"
+                f"{found.kernel.path}: {found.container}, in it {what}: a kernel cannot be wrapped in both"
             )
     elif request.format in checks.BUNDLES:
         what = identify.describe(found.kernel.data) or "of no known type"
@@ -236,7 +236,7 @@ def _unpacked(machine: Machine, request: Request, found: _Found) -> _Found:
 
 
 def _unwrapped(found: _Found) -> _Found:
-    """Out of what holds a kernel and nothing else."""
+    """Take the kernel out of containers that hold nothing else."""
     if not magic.is_wrapped(found.kernel.data):
         return found
     kernel, wrappings = formats.unwrap(found.kernel, keep_bundles=True)
@@ -261,8 +261,8 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
     notes += [f"add-on {each.path}" for each in found.addons]
     embedded = bundle.initrds
     if embedded and request.initrd is not None and request.purpose is Purpose.CRASH:
-        # kdumpctl loads the installed image with a capture kernel's initrd: with both of them in it, the
-        # reservation would hold what is only of use to a usual boot.
+        # kdumpctl loads the installed image with a capture kernel's initrd. With both initrds the
+        # reservation would hold what only a usual boot needs.
         notes.append(f"not the initrd in {path}: {request.initrd.path} is given instead")
         embedded = ()
     tree, overlays = found.device_tree, found.overlays
@@ -287,18 +287,18 @@ def _opened(machine: Machine, request: Request, found: _Found) -> _Found:
 
 
 def _compatible(machine: Machine) -> list[str]:
-    """The names of the machine in its device tree, the most specific first."""
+    """Return the machine's names in its device tree, the most specific first."""
     data = machine.read(_COMPATIBLE)
     return data.decode("latin-1").rstrip("\0").split("\0") if data else []
 
 
 def _initrd(machine: Machine, request: Request, found: _Found) -> tuple[FileData | None, list[str]]:
-    """One initrd of all there are, and a note of what it was made of."""
+    """Return one initrd made of all there are, and notes on its parts."""
     parts = [*found.initrds, *([request.initrd] if request.initrd else []), *request.initrds]
     names = [*found.parts, *(each.path for each in parts[len(found.initrds) :])]
     nothing = not request.additions and not any(map(checks.has_content, parts))
     if nothing and _wants_an_initrd(machine, request, found):
-        note = "an empty initrd, lest the new kernel take the one that this kernel was handed through EFI"
+        note = "an empty initrd: without one, the new kernel would take what EFI handed to this one"
         return FileData.from_bytes("an empty initramfs", initramfs.empty()), [note]
     if len(parts) == 1 and not request.additions:
         return parts[0], [f"initrd: {names[0]}"] if found.initrds else []
@@ -312,15 +312,15 @@ def _initrd(machine: Machine, request: Request, found: _Found) -> tuple[FileData
 
 
 def _wants_an_initrd(machine: Machine, request: Request, found: _Found) -> bool:
-    """Whether it has to be told of an initrd, because otherwise it would find one of its own."""
+    """Return whether the kernel must get an initrd, because it would find an old one otherwise."""
     if request.modules or not checks.has_stale_initrd(machine, request):
         return False
-    # Of all that can be loaded only Multiboot kernels are not Linux.
+    # Of all kernels that can be loaded only Multiboot kernels are not Linux.
     return "Multiboot" not in (identify.describe(found.kernel.data) or "")
 
 
 def _command_line(request: Request, found: _Found) -> tuple[str | None, list[str]]:
-    """That of --append and --reuse-cmdline, else the one that came with the kernel."""
+    """Return the command line of --append and --reuse-cmdline, else the one that came with the kernel."""
     if found.command_line is None or request.append is not None or request.reuse_command_line:
         return request.append, []
     line = found.command_line
@@ -346,14 +346,14 @@ def _overlaid(given: FileData, overlays: Sequence[FileData]) -> FileData:
     from pykexec import overlays as changes
     from pykexec.devicetree import DeviceTree
 
-    tree = DeviceTree(bytes(given.data), given.path)
+    tree = DeviceTree(given.data, given.path)
     for each in overlays:
-        changes.apply(tree, DeviceTree(bytes(each.data), each.path), each.path)
+        changes.apply(tree, DeviceTree(each.data, each.path), each.path)
     return FileData.from_bytes(given.path, tree.to_bytes(), [given, *overlays])
 
 
 def _completed(given: FileData, running: bytes | None) -> FileData:
-    """A board's tree with what firmware adds to it before a kernel sees it: memory, and where EFI is.
+    """Add to a board's device tree what firmware adds before a kernel sees it: memory, and where EFI is.
 
     Devicetree Specification, 3.4 "/memory node"; U-Boot's fdt_fixup_memory.
     """
@@ -361,7 +361,7 @@ def _completed(given: FileData, running: bytes | None) -> FileData:
         return given
     from pykexec.devicetree import DeviceTree
 
-    tree, told = DeviceTree(bytes(given.data), given.path), DeviceTree(running, f"/{_TREE}")
+    tree, told = DeviceTree(given.data, given.path), DeviceTree(running, f"/{_TREE}")
     nodes = dict(told.nodes())
     memory = {path: node for path, node in nodes.items() if _is_memory(node)}
     if memory and tree.cells != told.cells:

@@ -1,4 +1,4 @@
-"""The files from which the running kernel was booted."""
+"""Find the files from which the running kernel was booted."""
 
 import re
 from collections.abc import Iterator
@@ -20,28 +20,28 @@ _INITRD_NAMES = (
     ("initramfs", ""),  # Alpine
     ("initrd", ".img"),  # Mageia
 )
-"""What stands before and behind the version in an initrd's name."""
+"""The text before and after the version in an initrd's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningKernel:
-    """The files from which the running kernel was most likely booted; paths relative to the root."""
+    """The files from which the running kernel was most likely booted; paths are relative to the root."""
 
     kernel: str
     """A kernel, or a unified kernel image."""
     initrds: tuple[str, ...]
-    """Empty where none belongs to the kernel, or it is in the image."""
+    """Empty where none belongs to the kernel, or where it is in the image."""
     why: str
     """How the kernel was found."""
     profile: str | None = None
-    """Of a unified kernel image: its number or ID, where that is known."""
+    """A unified kernel image's profile: its number or ID, where that is known."""
 
 
 def running_kernel(root: Root, release: str, command_line: str) -> RunningKernel:
-    """The image and initrd of the running kernel, by its release (``uname -r``) and command line.
+    """Find the running kernel's image and initrd by its release (``uname -r``) and command line.
 
-    What the boot loader says counts more than names, unless the file has been replaced since. Raises
-    MachineError, which lists where it was looked for.
+    The boot loader's information counts more than names, unless the file has been replaced since. Raises
+    MachineError, which lists the places that were searched.
     """
     image, why = _image(root, release, command_line)
     initrds = tuple(_initrd_parameters(root, command_line)) or tuple(_initrd_of(root, image, release))
@@ -49,7 +49,7 @@ def running_kernel(root: Root, release: str, command_line: str) -> RunningKernel
 
 
 def _image(root: Root, release: str, command_line: str) -> tuple[str, str]:
-    """Its path, and where that comes from."""
+    """Return the image's path, and why it is that one."""
     for word in parameters(command_line):
         name, _, value = word.partition("=")
         if name == "BOOT_IMAGE":
@@ -72,13 +72,13 @@ def _image(root: Root, release: str, command_line: str) -> tuple[str, str]:
 
 
 def _fits(root: Root, image: str, release: str) -> bool:
-    """Whether the image may be the running kernel's: another release says that it has been replaced."""
+    """Return whether the image may be the running kernel's. If its release differs, it has been replaced."""
     found = release_of(FileData(image, view(root, image)))
     return found is None or found == release
 
 
 def _usual_images(root: Root, release: str) -> Iterator[str]:
-    """Where distributions put them, and where kernel-install does."""
+    """Yield the paths where distributions and kernel-install put images."""
     for name in ("vmlinuz", "vmlinux", "Image", "kernel", "zImage"):
         yield f"boot/{name}-{release}"
     for folder in ("usr/lib/modules", "lib/modules"):
@@ -91,16 +91,16 @@ def _usual_images(root: Root, release: str) -> Iterator[str]:
 
 
 def _initrd_parameters(root: Root, command_line: str) -> Iterator[str]:
-    """The EFI stub's ``initrd=``, by which boot loaders name files on the partition."""
+    """Yield the files of the EFI stub's ``initrd=``, by which boot loaders name files on the partition."""
     for word in parameters(command_line):
         name, _, value = word.partition("=")
-        # Of the other kind is initrd=ADDRESS,SIZE, which early firmware writes.
+        # The other form, initrd=ADDRESS,SIZE, is written by early firmware.
         if name == "initrd" and not value[:1].isdigit() and (path := locate(root, PARTITIONS, value)):
             yield path
 
 
 def _initrd_of(root: Root, image: str, release: str) -> Iterator[str]:
-    """The one that belongs to the image by its name; none is no error, kernels need none."""
+    """Yield the initrd that belongs to the image by its name, if there is one; kernels need none."""
     if uki.matches(view(root, image)):
         return
     *folder, name = parts_of(image)

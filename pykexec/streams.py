@@ -1,4 +1,4 @@
-"""What a command does with its streams, and what becomes of its failures: one or two lines and a number."""
+"""How a command ends: printable output, one or two lines for a failure, and an exit code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     import click
 
 _SIGBUS = 7  # include/uapi/asm-generic/signal.h, and x86's; importing the name takes longer
-_INTERRUPTED = 128 + 2  # as a shell tells a SIGINT
+_INTERRUPTED = 128 + 2  # the exit code that shells give for SIGINT
 _OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class PrintableStream:
-    """A text stream that lets nothing pass which a terminal would act on, whoever the text comes from.
+    """A text stream that escapes everything a terminal would act on, whoever the text comes from.
 
-    A write that fails does not stop what is being done: the rest goes nowhere, and `failure` keeps why.
-    What is no text, or has made itself safe, asks for `unfiltered`.
+    A write that fails does not stop the command: the rest of the output is dropped, and `failure` keeps the
+    error. Output that is no text, or that is already safe, goes to `unfiltered`.
     """
 
     def __init__(self, beneath: TextIO) -> None:
@@ -34,7 +34,7 @@ class PrintableStream:
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write the text; what is unprintable in it as Python escapes it."""
+        """Write the text; unprintable characters are escaped as in Python."""
         try:
             self.beneath.write(printable_text(text))
         except OSError as error:
@@ -42,19 +42,19 @@ class PrintableStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write each of them."""
+        """Write each of the lines."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand on what is buffered."""
+        """Write out what is buffered."""
         try:
             self.beneath.flush()
         except OSError as error:
             self._give_up(error)
 
     def fileno(self) -> int:
-        """Return the descriptor's number."""
+        """Return the number of the descriptor."""
         return self.beneath.fileno()
 
     def isatty(self) -> bool:
@@ -63,12 +63,12 @@ class PrintableStream:
 
     @property
     def encoding(self) -> str:
-        """How text becomes bytes."""
+        """The encoding of the stream."""
         return self.beneath.encoding
 
     @property
     def errors(self) -> str | None:
-        """What becomes of text that has no bytes there."""
+        """The handling of characters that the encoding does not have."""
         return self.beneath.errors
 
     def _give_up(self, error: OSError) -> None:
@@ -77,7 +77,7 @@ class PrintableStream:
 
 
 class _PrintableBytes:
-    """Where click writes text that it has made bytes of."""
+    """The binary side of the stream: click writes encoded text here."""
 
     closed = False
 
@@ -102,12 +102,12 @@ class _PrintableBytes:
 
 
 def unfiltered(stream: TextIO) -> TextIO:
-    """Return the stream itself, for what is no text, or has nothing of others in it."""
+    """Return the stream itself, for output that is no text, or has no text of others in it."""
     return stream.beneath if isinstance(stream, PrintableStream) else stream
 
 
 def complain(program: str, what: str, hint: str | None = None) -> None:
-    """Write to standard error, if it is there: what is done does not depend on who listens."""
+    """Write a message to standard error, if there is one. Failures are ignored: the work goes on."""
     lines = [f"{program}: {printable(what)}"]
     if hint:
         lines.append(f"{' ' * len(program)}  {printable(hint)}")
@@ -119,10 +119,10 @@ def complain(program: str, what: str, hint: str | None = None) -> None:
 
 
 def exit_code(program: str, work: Callable[[], int], failed: int | None = None) -> int:
-    """Do the work of that program and return the exit status, `work`'s or that of an expected failure.
+    """Do a program's work and return the exit code: `work`'s, or that of an expected failure.
 
-    `failed` is the status of every failure; without it each error has its own, as the C ``kexec``'s do.
-    All that is printed meanwhile is printable (see `PrintableStream`).
+    `failed` is the code of every failure; without it each error has its own, as in the C ``kexec``. All
+    output meanwhile is printable (see `PrintableStream`).
     """
     before = sys.stdout, sys.stderr
     output, sys.stderr = _printable_stream(sys.stdout), _printable_stream(sys.stderr)
@@ -137,7 +137,7 @@ def _printable_stream(stream: TextIO) -> TextIO:
     if stream is None or isinstance(stream, PrintableStream):
         return stream
     reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:  # there may be letters that its encoding does not have
+    if reconfigure is not None:  # the text may have letters that its encoding lacks
         reconfigure(errors="backslashreplace")
     return PrintableStream(stream)  # type: ignore[return-value] # all of TextIO that is used
 
@@ -166,7 +166,7 @@ def _status(program: str, work: Callable[[], int], failed: int | None) -> int:
 
 
 def _with_output(program: str, output: TextIO, status: int, failed: int | None) -> int:
-    """Flush the output, and return the status of the work and of that."""
+    """Flush the output; return the code of the work, or of a failed output."""
     if not isinstance(output, PrintableStream):
         return status
     output.flush()
@@ -186,9 +186,9 @@ def click_exit_code(
     prefix: str = "",
     failed: int | None = None,
 ) -> int:
-    """The same for a group of click's, whose commands return their status; wrong usage is one line, too.
+    """Do the same for a click group, whose commands return their exit code; wrong usage is one line, too.
 
-    `prefix` is what messages begin with, if not the program's name.
+    `prefix` begins each message; without it the program's name does.
     """
     import click
 
@@ -197,7 +197,7 @@ def click_exit_code(
             status = int(group.main(list(arguments), prog_name=program, standalone_mode=False) or 0)
             return status if arguments else UsageError.exit_code  # click before 8.2 has printed the help
         except click.ClickException as error:
-            if not arguments:  # since then the help is an error's message
+            if not arguments:  # since click 8.2 the help is an error's message
                 print(error.format_message())
                 return UsageError.exit_code
             what = " ".join(error.format_message().split())
@@ -205,7 +205,7 @@ def click_exit_code(
             raise UsageError(what, hint=f"see {asked} --help") from error
         except click.Abort:
             raise KeyboardInterrupt from None
-        except SystemExit as end:  # what click answers to EPIPE, and to a shell that asks for completions
+        except SystemExit as end:  # click's answer to EPIPE, and to a shell that asks for completions
             return end.code if isinstance(end.code, int) else 0
 
     with CutFiles(prefix or program, failed):
@@ -213,10 +213,10 @@ def click_exit_code(
 
 
 class CutFiles:
-    """While this is in force, a mapped file that somebody cuts ends the process with a word.
+    """While active, ends the process with a message when somebody cuts a mapped file.
 
-    The kernel's word for it, SIGBUS, comes in the middle of whatever reads the file: a handler of Python's
-    own would wait for that to go on, which it never does.
+    The kernel then sends SIGBUS in the middle of the code that reads the file. A Python signal handler would
+    run only after that code, which never gets on.
     """
 
     def __init__(self, program: str, status: int | None = None) -> None:
@@ -238,12 +238,15 @@ class CutFiles:
         self._signal(_SIGBUS, ctypes.c_void_p(self._before))
 
     def _tell(self, _: int) -> None:
-        self._told.acquire()  # never released: of threads that read at the same time, the first one tells
+        self._told.acquire()  # never released: where several threads read, the first one tells
         os.write(2, self._text)
         os._exit(self._status)
 
 
 def abandon(stream: TextIO | None) -> None:
-    """The interpreter flushes its streams at the end: what cannot be written must not fail once more."""
-    if stream is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    """Send the rest of a stream to /dev/null, so that the interpreter's flush at exit cannot fail again."""
+    try:
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError:
+        pass  # no descriptor left, or no /dev: who wrote is not told of that

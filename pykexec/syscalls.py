@@ -1,4 +1,4 @@
-"""The system calls, through ctypes: they raise OSError with the errno, which explain.py explains."""
+"""The system calls, through ctypes. They raise OSError with the errno; explain.py says what it means."""
 
 from __future__ import annotations
 
@@ -95,17 +95,20 @@ def kexec_file_unload(flags: int, *, call: SystemCall = _syscall) -> None:
 
 
 def reboot_kexec() -> None:
-    """Jump into the loaded kernel, now. Returns where that has jumped back (kexec jump). Raises OSError."""
+    """Jump into the loaded kernel now.
+
+    Returns only when that kernel jumps back (kexec jump). Raises OSError.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.reboot(ctypes.c_int(LINUX_REBOOT_CMD_KEXEC)) != 0:
         raise _last_error()
 
 
 def kexec_load_number(machine: str, pointer_bits: int) -> int:
-    """Return the number of kexec_load where ``uname -m`` is `machine`.
+    """Return the number of kexec_load on the machine that ``uname -m`` calls `machine`.
 
-    Raises PykexecError where there is none for processes with pointers of so many bits: a 32-bit process
-    numbers calls otherwise than the 64-bit kernel it runs on, and kexec from there is not supported.
+    Raises PykexecError where it has no number for processes with pointers of so many bits. A 32-bit process
+    has other numbers than the 64-bit kernel it runs on; kexec from there is not supported.
     """
     row = _native(machine, pointer_bits)
     if row is None or row.kexec_load is None:
@@ -117,8 +120,8 @@ def kexec_load_number(machine: str, pointer_bits: int) -> int:
 
 
 def _native(machine: str, pointer_bits: int) -> ArchNames | None:
-    """Return the row of that machine, if a process of that word size is one of its own."""
-    from pykexec import names  # not for a jump, which needs no number
+    """Return the row of that machine, if the word size is that of its kernel."""
+    from pykexec import names  # imported here because a jump needs no number
 
     row = names.of_uname(machine)
     return row if row is not None and row.elf.bits == pointer_bits else None
@@ -127,7 +130,7 @@ def _native(machine: str, pointer_bits: int) -> ArchNames | None:
 def require_words(entry: int, segments: Sequence[Segment], word_bits: int) -> None:
     """Raise PykexecError for an address or size that a word of so many bits cannot hold.
 
-    ctypes would cut it, and the kernel load to somewhere else.
+    ctypes would cut it, and the kernel would load to another place.
     """
     end = 1 << word_bits
     beyond = f"beyond the addresses of a {word_bits}-bit process"

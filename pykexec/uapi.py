@@ -1,4 +1,4 @@
-"""Numbers of the kernel's interface: include/uapi/linux/kexec.h."""
+"""The flags and limits of the kernel's interface: include/uapi/linux/kexec.h."""
 
 KEXEC_ON_CRASH = 0x1
 KEXEC_PRESERVE_CONTEXT = 0x2

@@ -1,9 +1,8 @@
-"""`dataclass`, as far as values need it, without what importing `dataclasses` and compiling a dozen methods
-for each class takes: a third of a whole load.
+"""A small `dataclass` for frozen values: importing and compiling the standard one costs a third of a load.
 
 Fields, defaults, equality, hash, repr, order and pickling are those of the standard library's (the tests
-compare them), and its `replace`, `fields` and `asdict` take these classes too. Only frozen classes, no
-default factories, no keyword-only fields, no class variables. Type checkers see the original.
+compare them), and its `replace`, `fields` and `asdict` take these classes too. Classes must be frozen; there
+are no default factories, keyword-only fields or class variables. Type checkers see the original.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Field:
-    """What the class body says of a field beyond its name."""
+    """The settings of a field in the class body."""
 
     __slots__ = ("compare", "default", "repr")
 
@@ -28,7 +27,7 @@ class _Field:
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """For the original's field()."""
+        """The arguments for the original's field()."""
         named = {"repr": self.repr, "compare": self.compare}
         return named if self.default is _REQUIRED else {**named, "default": self.default}
 
@@ -42,7 +41,7 @@ def _field(*, default: object = _REQUIRED, repr: bool = True, compare: bool = Tr
 
 
 def _replace(value: Any, /, **changes: Any) -> Any:
-    """The same value but for these fields."""
+    """Return the value with these fields changed."""
     kept = {name: getattr(value, name) for name in getattr(value, _FIELDS) if name not in changes}
     return value.__class__(**kept, **changes)
 
@@ -72,19 +71,22 @@ def _dataclass(*, frozen: bool, slots: bool = False, order: bool = False) -> Cal
 
 
 def _declared(cls: type[Any]) -> Iterator[tuple[str, _Field]]:
-    # Through the class: since Python 3.14 its namespace has them only once they are asked for (PEP 649). Its
-    # own, never a base's: so since 3.10.
+    # Read through the class: since Python 3.14 its namespace has annotations only once they are asked for
+    # (PEP 649). They are its own, never a base's, since 3.10.
     for name in cls.__annotations__:
         given = vars(cls).get(name, _REQUIRED)
         yield name, given if isinstance(given, _Field) else _Field(given, True, True)
 
 
 _OFTEN = 50
-"""Compiling takes as long as that many calls of what need not be compiled, about."""
+"""Compiling an initializer takes about as long as so many calls of one that is not compiled."""
 
 
 def _initializer(cls: type[Any], fields: Mapping[str, _Field]) -> Callable[..., None]:
-    """Compiled when it has been called often: most classes have a few instances, some a hundred thousand."""
+    """Return an initializer that compiles itself when it has been called often.
+
+    Most classes have a few instances, some a hundred thousand.
+    """
     names = tuple(fields)
     defaults = {name: each.default for name, each in fields.items() if each.default is not _REQUIRED}
     is_checked = hasattr(cls, "__post_init__")
@@ -101,7 +103,7 @@ def _initializer(cls: type[Any], fields: Mapping[str, _Field]) -> Callable[..., 
         if calls == _OFTEN or not fits:
             compiled = _compiled(cls, fields)
             setattr(cls, "__init__", compiled)  # noqa: B010
-            return compiled(self, *values, **named)  # which says what does not fit
+            return compiled(self, *values, **named)  # raises the TypeError that says what does not fit
         for name in names:
             object.__setattr__(self, name, chosen[name])
         if is_checked:
@@ -179,7 +181,7 @@ def _tuple_getter(names: list[str]) -> Callable[[object], tuple[object, ...]]:
 
 
 class _ForTheOriginal:
-    """What `dataclasses` knows a dataclass by, made when it is asked for."""
+    """The attribute by which `dataclasses` knows a dataclass, made when it is asked for."""
 
     def __get__(self, instance: object, owner: type[Any]) -> dict[str, Any]:
         import dataclasses

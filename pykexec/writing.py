@@ -23,7 +23,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_BYTES = 4
 _OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_NAME_KEPT = 100  # of a file's name in that of its unfinished copy: NAME_MAX is 255 bytes
+_NAME_KEPT = 100  # the part of a file's name in that of its unfinished copy: NAME_MAX is 255 bytes
 
 
 def write_file(
@@ -34,7 +34,7 @@ def write_file(
     root: str | os.PathLike[str] = "/",
     durable: bool = True,
 ) -> None:
-    """Write a file of those contents; see `new_file`."""
+    """Write a file with these contents; see `new_file`."""
     with new_file(path, mode=mode, root=root, durable=durable) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
@@ -83,7 +83,7 @@ def new_file(
 
 
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
-    """Remove what writers of a file have left that were killed. Nobody may be writing it meanwhile."""
+    """Remove what killed writers of a file have left. Nobody may be writing it meanwhile."""
     place = _absolute(path)
     begin = f".{place.name[:_NAME_KEPT]}."
     with suppress(OSError), opened_folder(place.parent) as folder:
@@ -93,7 +93,7 @@ def remove_unfinished(path: str | os.PathLike[str]) -> None:
 
 
 def make_private_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder that is for its owner alone (0700), whatever the umask; one that is there becomes so.
+    """Make a folder that is for its owner alone (0700), whatever the umask; change an existing one so.
 
     Raises FileError where it cannot be made, or belongs to somebody else.
     """
@@ -116,7 +116,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
 
 
 def write_value(path: str | os.PathLike[str], text: str, *, root: str | os.PathLike[str] = "/") -> None:
-    """Write to a file that is there, as those of /proc, /sys and /dev are: it is not made, cut or replaced.
+    """Write to an existing file, such as those of /proc, /sys and /dev: it is not made, cut or replaced.
 
     It lies below `root`. Raises FileError.
     """
@@ -156,7 +156,7 @@ def make_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = 
 
 
 def remove_empty_folder(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
-    """Remove a folder below `root` in which nothing is, if it is there. Raises FileError."""
+    """Remove a folder below `root` if it exists and is empty. Raises FileError."""
     place = _absolute(path)
     try:
         with opened_folder(place.parent, Path(root)) as folder:
@@ -206,11 +206,11 @@ def write_link(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What has a certain name."""
+    """The file, folder or link of a certain name."""
 
     status: os.stat_result
     link: str | None
-    """What it points to, where it is a link."""
+    """The target, where it is a link."""
 
 
 def look(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> Found | None:
@@ -253,7 +253,7 @@ def read_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/
 
 
 def check_file(path: str | os.PathLike[str], *, root: str | os.PathLike[str] = "/") -> None:
-    """Raises the FileError that `new_file` would raise, as far as that can be told without writing."""
+    """Raise the FileError that `new_file` would raise, as far as that is known without writing."""
     place = _absolute(path)
     try:
         with opened_folder(place.parent, Path(root)) as folder:
@@ -280,7 +280,7 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def _require_file(place: Path, folder: int) -> None:
-    """Raises FileError where something else than a regular file has the name."""
+    """Raise FileError where something other than a regular file has the name."""
     try:
         mode = os.stat(place.name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -300,7 +300,7 @@ def _failure(what: str, error: OSError) -> FileError:
 
 @contextmanager
 def opened_folder(path: Path, root: Path = Path("/"), *, make: bool = False) -> Iterator[int]:
-    """Open a folder below a root, as it would be found by a process that has this root.
+    """Open a folder below a root, as a process with this root would find it.
 
     `make`: missing folders are made. Raises OSError, and FileError where the path leads out of the root.
     """
@@ -337,7 +337,7 @@ def opened_folder(path: Path, root: Path = Path("/"), *, make: bool = False) -> 
 
 @contextmanager
 def opened_below(name: str, folder: int) -> Iterator[int]:
-    """Open a folder in a folder that is open; a link is not followed. Raises OSError."""
+    """Open a folder in an open folder; a link is not followed. Raises OSError."""
     descriptor = os.open(name, _FOLDER, dir_fd=folder)
     try:
         yield descriptor
@@ -347,10 +347,10 @@ def opened_below(name: str, folder: int) -> Iterator[int]:
 
 @contextmanager
 def opened_file(name: str, folder: int) -> Iterator[BinaryIO]:
-    """Open a regular file in a folder that is open, to read it.
+    """Open a regular file in an open folder, to read it.
 
-    A link is not followed, and nobody is waited for who would write to a pipe. Raises OSError, and FileError
-    for what is no regular file.
+    A link is not followed, and a pipe without a writer does not block. Raises OSError, and FileError for
+    anything but a regular file.
     """
     with os.fdopen(os.open(name, _OLD_FILE, dir_fd=folder), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -372,10 +372,10 @@ def _open_below(name: str, folder: int, *, make: bool) -> int:
 
 
 def _link_target(name: str, folder: int) -> str | None:
-    """Return what a link points to; None for what is no link.
+    """Return what a link points to; None for anything else.
 
-    Raises FileError for a link that somebody else has put into a folder that all may write to, which the
-    kernel would not follow either (fs/namei.c, may_follow_link()).
+    Raises FileError for a link that somebody else has put into a folder where everybody may write. The
+    kernel would not follow it either (fs/namei.c, may_follow_link()).
     """
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)

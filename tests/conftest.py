@@ -1,8 +1,10 @@
 """For all tests."""
 
 import os
+import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +13,35 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.effort import examples
 from tests.support.remembered import Remembered
 from tools.lab import LabError, ledger
 from tools.lab.testing import FROM_PACKAGES, SLOW, install_programs
 
 # How long an example takes is for tests that ask for it: a busy machine takes as long as it likes.
-settings.register_profile("any machine", deadline=None)
+settings.register_profile("any machine", deadline=None, max_examples=examples(100))
 settings.load_profile("any machine")
 
 _PURE = [Path(__file__).parent / folder for folder in ("unit", "emulated", "arches")]
+_MEMORY = Path("/dev/shm")
 _NAMES = frozenset(Path(name).name for name in FROM_PACKAGES)
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the test; of those that make many small files, in memory.
+
+    On a disk each file takes half a millisecond of the kernel's time, many times as long as there.
+    """
+    if not (_is_pure(request.path) and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)):
+        yield tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
+        return
+    with tempfile.TemporaryDirectory(dir=_MEMORY, prefix="pykexec-test-") as folder:
+        yield Path(folder)
+
+
+def _is_pure(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _PURE)
 
 
 class Programs:
@@ -35,8 +56,9 @@ class Programs:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Remember whose the programs are that start now."""
-        pure = any(item.path.is_relative_to(folder) for folder in _PURE)
-        self._unmarked = item.nodeid if pure and not item.get_closest_marker("programs") else ""
+        self._unmarked = (
+            item.nodeid if _is_pure(item.path) and not item.get_closest_marker("programs") else ""
+        )
         result = yield
         self._unmarked = ""
         return result

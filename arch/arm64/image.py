@@ -1,4 +1,7 @@
-"""Image: the arm64 kernel as it runs, behind a header of 64 bytes (booting.rst, "Call the kernel image")."""
+"""Read Images: the arm64 kernel as it runs, after a header of 64 bytes.
+
+Documentation/arch/arm64/booting.rst, "Call the kernel image".
+"""
 
 from pykexec.arch.arm64 import ARCH
 from pykexec.arch.arm64.compiled import HEADER
@@ -15,20 +18,20 @@ _IMAGE_SIZE_MAX = 1 << 40
 
 
 _PAGE_SIZES = (None, 4 * KIB, 16 * KIB, 64 * KIB)
-"""Of the kernel, in bytes, by flags, bits 1-2."""
+"""The kernel's page size in bytes, by bits 1-2 of flags."""
 _ALIGNMENT = 2 * MIB
-"""booting.rst, "Call the kernel image": of what lies text_offset below it."""
+"""booting.rst, "Call the kernel image": the alignment of the address text_offset below the Image."""
 COMMAND_LINE_LIMIT = 2047
-"""COMMAND_LINE_SIZE in arch/arm64/include/uapi/asm/setup.h, less the NUL."""
+"""COMMAND_LINE_SIZE in arch/arm64/include/uapi/asm/setup.h, without the NUL."""
 
 
 def matches(data: memoryview) -> bool:
-    """Whether this is one, good or bad."""
+    """Return whether this is an Image, sound or not."""
     return data.nbytes >= HEADER.sizeof() and bytes(data[0x38:0x3C]) == _MAGIC
 
 
 def is_vmlinux(data: memoryview) -> bool:
-    """Whether this is an ELF file for arm64, little-endian."""
+    """Return whether this is a little-endian ELF file for arm64."""
     if bytes(data[:4]) != b"\x7fELF":
         return False
     from pykexec.formats import elf
@@ -38,7 +41,7 @@ def is_vmlinux(data: memoryview) -> bool:
 
 
 def parse(file: FileData) -> TreeKernel:
-    """Read and check an Image, or the vmlinux one is made of. Raises ImageError."""
+    """Read and check an Image, or the vmlinux that an Image is made from. Raises ImageError."""
     path, data = file.path, file.data
     kind, type_ = "arm64 Image", "Image"
     if is_vmlinux(data):
@@ -84,7 +87,10 @@ def parse(file: FileData) -> TreeKernel:
 
 
 def _require_whole(path: str, data: memoryview) -> None:
-    """image_size counts more than the file's bytes; the EFI stub's PE header tells the file's length."""
+    """Raise ImageError for a truncated file.
+
+    image_size counts more than the file's bytes; the EFI stub's PE header tells the file's length.
+    """
     stub = pe.parse(path, data)
     if stub is not None and stub.end > data.nbytes:
         raise ImageError(
@@ -94,7 +100,7 @@ def _require_whole(path: str, data: memoryview) -> None:
 
 
 def inspect(kernel: FileData) -> KernelFacts | None:
-    """Return what a kernel tells; None for another file. Raises ImageError for a damaged one."""
+    """Return the facts of a kernel; None for another file. Raises ImageError for a damaged kernel."""
     if is_vmlinux(kernel.data):
         from pykexec.formats import elf
 

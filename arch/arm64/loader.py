@@ -1,4 +1,4 @@
-"""Plans for arm64 kernels: what of the loader with a device tree is arm64's own."""
+"""Plans for arm64 kernels: the arm64 part of the loader with a device tree."""
 
 from pykexec.arch.arm64 import ARCH, image, psci
 from pykexec.booting import treeload
@@ -39,13 +39,13 @@ def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[st
         and machine.framebuffer_driver in BOOT_FRAMEBUFFER_DRIVERS
         and not _has(tree, b"simple-framebuffer")
     ):
-        # The stub tells the first kernel alone, or that erases what it was told: init_screen_info() in
-        # drivers/firmware/efi/efi-init.c. With ACPI nothing else tells of one.
+        # The stub tells only the first kernel, or that one erases what it was told: init_screen_info() in
+        # drivers/firmware/efi/efi-init.c. With ACPI nothing else describes the framebuffer.
         found.append(
             f"the new kernel will have no console on the screen ({machine.framebuffer_driver}): on arm64 a"
             " kernel that EFI did not start is not told of EFI's framebuffer"
         )
-    # The ITS goes on using the tables the first kernel gave it; only EFI reserves them for the second.
+    # The ITS goes on using the tables that the first kernel gave it; only EFI reserves them for the second.
     if not context.is_crash and machine.efi is None and _has(tree, b"arm,gic-v3-its"):
         found.append(
             "there is a GICv3 ITS and no EFI to hand on its tables: it may overwrite the new kernel's memory"
@@ -54,7 +54,7 @@ def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[st
 
 
 def _has(tree: DeviceTree, compatible: bytes) -> bool:
-    """Return whether it has such a device."""
+    """Return whether the tree has such a device."""
     return any(compatible + b"\0" in properties.get("compatible", b"") for _, properties in tree.nodes())
 
 

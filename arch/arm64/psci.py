@@ -1,4 +1,4 @@
-"""How this machine is reset: PSCI through a hypervisor call or a secure monitor call."""
+"""How this machine is reset: by PSCI through a hypervisor call or a secure monitor call."""
 
 import enum
 
@@ -13,7 +13,7 @@ _PSCI_USE_HVC = 1 << 1
 
 
 class ResetMethod(enum.IntEnum):
-    """How purgatory resets, as purgatory/arm64/arm64.h has it."""
+    """How purgatory resets the machine, as in purgatory/arm64/arm64.h."""
 
     DEFAULT = 0
     PSCI_HVC = 1
@@ -21,7 +21,7 @@ class ResetMethod(enum.IntEnum):
 
 
 def reset_method(machine: Machine, tree: DeviceTree) -> ResetMethod:
-    """From the device tree's /psci, else from ACPI's FADT; DEFAULT where neither tells."""
+    """Return the method from the device tree's /psci, else from ACPI's FADT; DEFAULT where neither tells."""
     methods = {b"hvc\0": ResetMethod.PSCI_HVC, b"smc\0": ResetMethod.PSCI_SMC}
     told = tree.get("/psci", "method")
     if told in methods:

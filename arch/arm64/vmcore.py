@@ -1,4 +1,4 @@
-"""What dumps of arm64 are like."""
+"""The properties of arm64's dumps."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,20 @@ from pykexec.vmcore.part import Place, ReadEntry, Registers, VmcorePart
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
 _BITS_MIN, _BITS_MAX = 36, 52
-"""What virtual addresses can have (arch/arm64/Kconfig, ARM64_VA_BITS)."""
+"""The limits of the width of virtual addresses (arch/arm64/Kconfig, ARM64_VA_BITS)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageTables:
-    """Tables of any granule (Arm ARM, D8; arch/arm64/include/asm/pgtable-hwdef.h)."""
+    """Page tables of any granule (Arm ARM, D8; arch/arm64/include/asm/pgtable-hwdef.h)."""
 
     root: int
-    """Physical address of swapper_pg_dir."""
+    """The physical address of swapper_pg_dir."""
     page_size: int
     virtual_bits: int
-    """That the processor uses: 64 - TCR_EL1.T1SZ."""
+    """The width that the processor uses: 64 - TCR_EL1.T1SZ."""
     table_bits: int
-    """That the kernel was built for (VA_BITS). Its top table is that large where it can be."""
+    """The width that the kernel was built for (VA_BITS); the top table has the size for it where it can."""
 
     @property
     def levels(self) -> int:
@@ -36,8 +36,8 @@ class PageTables:
         for level in reversed(range(self.levels)):
             shift = page_shift + index_bits * level
             bits = index_bits
-            # The top table of a kernel for 52 bits keeps its size on a processor with 48: the entries in use
-            # are the last ones then (TTBR1_BADDR_4852_OFFSET).
+            # The top table of a kernel for 52 bits keeps its size on a processor with 48. Then the last
+            # entries are in use (TTBR1_BADDR_4852_OFFSET).
             if level == self.levels - 1 and self._levels_for(self.table_bits) == self.levels:
                 bits = min(index_bits, self.table_bits - shift)
             entry = read_entry(table + (virtual >> shift & ((1 << bits) - 1)) * 8)
@@ -54,7 +54,10 @@ class PageTables:
         return -(-(virtual_bits - page_shift) // (page_shift - 3))
 
     def _address(self, entry: int) -> int:
-        """Return a descriptor's output address: with 52 bits some of it stands in places not used before."""
+        """Return a descriptor's output address.
+
+        With 52 bits, some of its bits are in places that were not used before.
+        """
         if self.page_size == 64 * KIB:
             return entry & 0xFFFF_FFFF_0000 | (entry >> 12 & 0xF) << 48
         if self.virtual_bits > 48:  # FEAT_LPA2
@@ -102,7 +105,7 @@ def _keeps_crash(info: VmcoreInfo) -> str | None:
 PART = VmcorePart(
     registers=Registers(" ".join((*(f"x{n}" for n in range(31)), "sp", "pc", "pstate")), pc="pc", sp="sp"),
     image=_image,
-    is_image_bounded=False,  # the formula holds for modules and everything else above it, too
+    is_image_bounded=False,  # the formula covers modules and all else above, too
     linear_start=_linear_start,
     tables=_tables,
     needed_lines=("NUMBER(VA_BITS)", "NUMBER(kimage_voffset)", "NUMBER(PHYS_OFFSET)"),

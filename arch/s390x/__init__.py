@@ -1,1 +1,1 @@
-"""s390x: its dumps. There is no loader yet."""
+"""s390x: its dumps, and what pykdump knows of it. There is no loader yet."""

@@ -1,4 +1,4 @@
-"""ACPI's root pointer (RSDP), for kernels that are to be given it (ACPI specification, 5.2.5.3)."""
+"""Read ACPI's root pointer (RSDP), for kernels that need it (ACPI specification, 5.2.5.3)."""
 
 import os
 
@@ -6,13 +6,14 @@ from pykexec.machine import Machine
 
 _MEMORY = "/dev/mem"
 _SIGNATURE = b"RSD PTR "
-_SIZE_1, _SIZE_2, _SIZE_MAX = 20, 36, 4096  # of ACPI 1.0, from 2.0 on, and of what is none
+_SIZE_1, _SIZE_2, _SIZE_MAX = 20, 36, 4096  # sizes of ACPI 1.0, of 2.0 and later; a limit
 
 
 def read_rsdp(machine: Machine, address: int) -> bytes | None:
-    """The structure at that physical address; None where it cannot be read, or is none.
+    """Return the RSDP at that physical address; None where it cannot be read, or is none.
 
-    No file below /proc or /sys has it, only memory itself: a snapshot does not, and lockdown forbids it.
+    It is in no file below /proc or /sys, only in memory: a snapshot does not have it, and lockdown forbids
+    it.
     """
     if not machine.is_live or not address:
         return None
@@ -30,9 +31,10 @@ def read_rsdp(machine: Machine, address: int) -> bytes | None:
 
 
 def checked(data: bytes) -> bytes | None:
-    """As much of the data as is an RSDP whose checksums are right; None when it is none.
+    """Return the part of the data that is an RSDP with correct checksums; None when it is none.
 
-    From ACPI 2.0 on there are two, and a kernel wants both (acpi_tb_validate_rsdp(), acpica/tbxfroot.c).
+    From ACPI 2.0 on there are two checksums; a kernel wants both (acpi_tb_validate_rsdp(),
+    acpica/tbxfroot.c).
     """
     if len(data) < _SIZE_1 or data[:8] != _SIGNATURE or sum(data[:_SIZE_1]) & 0xFF:
         return None

@@ -1,4 +1,4 @@
-"""The parameter segment: boot_params ("zero page"), the command line, and the setup_data behind them."""
+"""Build the parameter segment: boot_params ("zero page"), the command line, and then the setup_data."""
 
 import struct
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ _RUNNING_SETUP_DATA = "sys/kernel/boot_params/setup_data"
 
 COMMAND_LINE_OFFSET = 0x1000
 _RNG_SEED_SIZE = 32
-# boot.rst: the versions of the protocol with which these fields came.
+# boot.rst: the protocol versions that introduced these fields.
 _WITH_COMMAND_LINE_POINTER, _WITH_SETUP_DATA = 0x0202, 0x0209
 _OLD_COMMAND_LINE_MAGIC = 0xA33F
 _PAGE = 4 * KIB
 
-# VIDEO_TYPE_* in include/uapi/linux/screen_info.h: not a framebuffer, not even text.
+# VIDEO_TYPE_* in include/uapi/linux/screen_info.h: neither a framebuffer nor text.
 _NO_VIDEO = 0
 _ORIG_VIDEO_IS_VGA = 0x0F
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What the new kernel is told; addresses physical."""
+    """What the new kernel is told; addresses are physical."""
 
     command_line: bytes
     memory_map: Sequence[TypedRange]
@@ -43,16 +43,16 @@ class Handover:
     seed: bytes | None
 
     def with_initrd(self, initrd: Range | None) -> "Handover":
-        """The same, now that it is known where the initrd lies."""
+        """Return the same with the initrd's place, once it is known."""
         return replace(self, initrd=initrd)
 
 
 def read_running(machine: Machine) -> RunningBootParams:
-    """The boot_params the running kernel was started with, where it shows them."""
+    """Return the boot_params of the running kernel; None where it does not show them."""
     data = machine.read(RUNNING_BOOT_PARAMS)
     if data is None or len(data) < layouts.BOOT_PARAMS.sizeof():
         return None
-    # The boot loader's sentinel is of no interest here, and need not be zero.
+    # The boot loader's sentinel does not matter here, and need not be zero.
     clean = bytearray(data[: layouts.BOOT_PARAMS.sizeof()])
     clean[0x1EF] = 0
     return layouts.BOOT_PARAMS.parse(bytes(clean))
@@ -62,11 +62,11 @@ _HANDED_OVER = {
     layouts.SETUP_IMA: "IMA's list of measurements",
     layouts.SETUP_KEXEC_KHO: "state kept by KHO",
 }
-"""What kexec_file_load gives to one kernel (arch/x86/kernel/kexec-bzimage64.c)."""
+"""What kexec_file_load gives to one kernel only (arch/x86/kernel/kexec-bzimage64.c)."""
 
 
 def not_handed_on(machine: Machine) -> list[str]:
-    """What the running kernel has, or was given by the one before it, and the next one will not be given."""
+    """Return what the running kernel has, or got from the one before, and the next kernel will not get."""
     names = machine.root.names(_RUNNING_SETUP_DATA)
     kinds = {read_number(machine.root, f"{_RUNNING_SETUP_DATA}/{name}/type") for name in names}
     kinds |= {layouts.SETUP_IMA} if machine.has_measured else set()
@@ -74,10 +74,10 @@ def not_handed_on(machine: Machine) -> list[str]:
 
 
 def screen_info(running: RunningBootParams, framebuffer_driver: str | None) -> bytes:
-    """The running kernel's screen_info as long as it still describes the screen.
+    """Return the running kernel's screen_info, as long as it describes the screen.
 
-    A driver for the real hardware has set another mode, and the framebuffer the firmware left is gone: then
-    the new kernel must not draw to it.
+    A driver for the real hardware sets another mode, and the framebuffer that the firmware left is gone.
+    Then the new kernel must not draw to it.
     """
     if running is None:
         return _text_mode(is_vga=1)
@@ -94,7 +94,7 @@ def _text_mode(is_vga: int) -> bytes:
 
 
 def rsdp_address(machine: Machine, running: RunningBootParams) -> int:
-    """Physical address of ACPI's root pointer, 0 when neither boot_params nor EFI tells it."""
+    """Return the physical address of ACPI's root pointer; 0 when neither boot_params nor EFI tells it."""
     if running is not None and running.acpi_rsdp_addr:
         return int(running.acpi_rsdp_addr)
     tables = machine.efi.systab if machine.efi else {}
@@ -102,7 +102,7 @@ def rsdp_address(machine: Machine, running: RunningBootParams) -> int:
 
 
 def efi_to_hand_over(machine: Machine, kernel: LinuxKernel, running: RunningBootParams) -> EfiFacts | None:
-    """EFI facts when the new kernel can take over the runtime services, which takes all of these."""
+    """Return the EFI facts if the new kernel can take over the runtime services; None otherwise."""
     efi = machine.efi
     if efi is None or running is None or not kernel.takes_efi or not efi.runtime_map:
         return None
@@ -113,7 +113,7 @@ def efi_to_hand_over(machine: Machine, kernel: LinuxKernel, running: RunningBoot
 
 
 def build(address: int, kernel: LinuxKernel, handover: Handover) -> bytes:
-    """The contents of the parameter segment at that address; their size does not depend on it."""
+    """Return the contents of the parameter segment at that address; their size does not depend on it."""
     command_line = handover.command_line + b"\0"
     efi_map_at = align_up(COMMAND_LINE_OFFSET + len(command_line), 16)
     efi_map = _efi_memory_map(handover.efi) if handover.efi else b""
@@ -126,7 +126,7 @@ def build(address: int, kernel: LinuxKernel, handover: Handover) -> bytes:
         handover, header, address, efi_map=Range.sized(address + efi_map_at, len(efi_map))
     )
     if kernel.protocol < _WITH_COMMAND_LINE_POINTER:
-        # Within screen_info: cl_magic, and cl_offset from the start of boot_params.
+        # In screen_info: cl_magic, and cl_offset from the start of boot_params.
         struct.pack_into("<HH", block, 0x20, _OLD_COMMAND_LINE_MAGIC, COMMAND_LINE_OFFSET)
     block[COMMAND_LINE_OFFSET : COMMAND_LINE_OFFSET + len(command_line)] = command_line
     block[efi_map_at : efi_map_at + len(efi_map)] = efi_map
@@ -171,13 +171,13 @@ def _zero_page(handover: Handover, header: layouts.Parsed, address: int, *, efi_
     page = bytearray(layouts.BOOT_PARAMS.build(fields))
     table = e820.pack(entries)
     page[0x2D0 : 0x2D0 + len(table)] = table
-    # screen_info.ext_mem_k, a field of the memory map's by history
+    # screen_info.ext_mem_k, which for historical reasons belongs to the memory map
     struct.pack_into("<H", page, 0x02, ext_mem_k)
     return bytes(page)
 
 
 def _inherit(fields: layouts.Parsed, running: layouts.Parsed) -> None:
-    """What firmware found out and nobody can ask it again."""
+    """Copy what firmware found out and cannot be asked again."""
     for name in ("ist_info", "edid_info", "secure_boot", "eddbuf", "eddbuf_entries"):
         setattr(fields, name, getattr(running, name))
     fields.edd_mbr_sig_buffer = running.edd_mbr_sig_buffer
@@ -185,7 +185,7 @@ def _inherit(fields: layouts.Parsed, running: layouts.Parsed) -> None:
 
 
 def _memory_above_1m(memory_map: Sequence[TypedRange]) -> tuple[int, int]:
-    """(alt_mem_k, ext_mem_k): KiB of RAM that begin at 1 MiB, for kernels that distrust the e820 table."""
+    """Return (alt_mem_k, ext_mem_k): KiB of RAM from 1 MiB on, for kernels that distrust the e820 table."""
     for entry in memory_map:
         if entry.kind is MemoryKind.RAM and MIB in entry.range:
             kib = (entry.range.end - MIB) // KIB
@@ -210,7 +210,7 @@ def _setup_data(handover: Handover) -> list[tuple[int, bytes]]:
 
 
 def _setup_data_chain(address: int, nodes: Sequence[tuple[int, bytes]]) -> bytes:
-    """struct setup_data one behind the other, each naming the address of the next."""
+    """Return struct setup_data one after the other, each with the address of the next."""
     chain = bytearray()
     for index, (kind, data) in enumerate(nodes):
         size = align_up(layouts.SETUP_DATA.sizeof() + len(data), 16)
@@ -221,7 +221,7 @@ def _setup_data_chain(address: int, nodes: Sequence[tuple[int, bytes]]) -> bytes
 
 
 def _efi_memory_map(efi: EfiFacts) -> bytes:
-    """The runtime regions at the first kernel's virtual addresses: SetVirtualAddressMap() works once."""
+    """Return runtime regions at the first kernel's virtual addresses: SetVirtualAddressMap() works once."""
     return b"".join(
         layouts.EFI_MEMORY_DESC.build(
             {

@@ -1,6 +1,7 @@
-"""bzImage: a real-mode setup part with the setup header in it, and the kernel proper behind that.
+"""Read bzImages: a real-mode setup part that contains the setup header, then the kernel proper.
 
-Numbers without a source are of Documentation/arch/x86/boot.rst, as are the versions in which fields came.
+Numbers without a source are from Documentation/arch/x86/boot.rst, as are the versions that introduced
+fields.
 """
 
 from pykexec.arch.x86 import layouts
@@ -13,13 +14,13 @@ from pykexec.values import dataclass
 _SECTOR = 512
 _SETUP_SECTS_DEFAULT = 4
 _ENTRY_64 = 0x200
-"""Offset of startup_64 in the kernel proper ("64-bit boot protocol")."""
+"""The offset of startup_64 in the kernel proper ("64-bit boot protocol")."""
 _ADDRESS_SPACE_END = 1 << 64
 
 _LOAD_ADDRESS = 1 * MIB
-"""Where a kernel that cannot be moved is loaded; it moves itself on from there."""
+"""The load address of a kernel that cannot be moved; it moves itself from there."""
 _LOW_MEMORY_32BIT = 896 * MIB
-"""A 32-bit kernel runs where it was loaded, in memory it maps for good (MAXMEM with the usual 3:1 split)."""
+"""A 32-bit kernel runs where it was loaded, in memory that it maps for good (MAXMEM, usual 3:1 split)."""
 _INITRD_END_DEFAULT = 0x38000000
 _COMMAND_LINE_LIMIT_DEFAULT = 255
 
@@ -30,17 +31,17 @@ _WITH_INITRD_LIMIT, _WITH_INIT_SIZE, _WITH_XLOADFLAGS = 0x0203, 0x020A, 0x020C
 
 
 def matches(data: memoryview) -> bool:
-    """Whether this is one, good or bad."""
+    """Return whether this is a bzImage, sound or not."""
     return bytes(data[0x202:0x206]) == b"HdrS" and bytes(data[0x1FE:0x200]) == b"\x55\xaa"
 
 
 def has_64bit_entry(data: memoryview) -> bool:
-    """Whether that bzImage can be entered in long mode, wherever it and its data lie."""
+    """Return whether a bzImage can be entered in long mode, wherever it and its data lie."""
     return _lacks_64bit_entry(layouts.SETUP_HEADER.parse(_header_bytes(data))) is None
 
 
 def release(data: memoryview) -> str | None:
-    """Return the first word of its version string ("kernel_version", less 0x200); None for one without."""
+    """Return the first word of the version string ("kernel_version", less 0x200); None without one."""
     offset = int.from_bytes(data[0x20E:0x210], "little")
     if not offset:
         return None
@@ -49,10 +50,10 @@ def release(data: memoryview) -> str | None:
 
 
 def parse(file: FileData, entry: Entry | None = None, machine: str = "") -> LinuxKernel:
-    """Read and check a bzImage, to be entered that way, or (None) the best it has.
+    """Read and check a bzImage for that entry; None means the best it has.
 
-    `machine` names the architecture that it is for, in messages. Raises ImageError naming file, offset and
-    remedy.
+    `machine` names the architecture that it is for, in messages. Raises ImageError, which names file, offset
+    and remedy.
     """
     path, data = file.path, file.data
     _require_signature(path, data, machine)
@@ -122,7 +123,7 @@ def _bits(header: layouts.Parsed) -> int | None:
 
 
 def _lacks_64bit_entry(header: layouts.Parsed) -> str | None:
-    """What stands against entering it in long mode."""
+    """Return why it cannot be entered in long mode; None if it can."""
     if header.version < _WITH_XLOADFLAGS:
         return (
             f"boot protocol {header.version >> 8}.{header.version & 0xFF:02} at offset 0x206"
@@ -137,7 +138,7 @@ def _lacks_64bit_entry(header: layouts.Parsed) -> str | None:
 
 def _kernel_part(path: str, data: memoryview, header: layouts.Parsed) -> memoryview:
     start = ((header.setup_sects or _SETUP_SECTS_DEFAULT) + 1) * _SECTOR
-    # Before 2.04 the field had 16 bits, which a bzImage's size does not fit into.
+    # Before 2.04 the field had 16 bits, too few for a bzImage's size.
     size = header.syssize * 16 if header.version >= _WITH_SYSSIZE else 1
     if size == 0:
         raise _damaged(path, 0x1F4, "syssize is 0, there is no kernel behind the setup part")
@@ -171,21 +172,23 @@ def _room(header: layouts.Parsed, image: memoryview, entry: Entry) -> _Room:
     size = align_up(header.init_size if tells_size else _unpacked_size(image), 4 * KIB)
     preferred = header.pref_address if tells_size else 0
     if relocatable:
-        # Below its preferred address the decompressor would first move itself up, over whatever is there.
+        # Below its preferred address the decompressor would first move itself up, over whatever lies there.
         lowest = max(_LOAD_ADDRESS, preferred)
         end = max(lowest, _kernel_end(header, entry))
         return _Room(Range(lowest, end), size, header.kernel_alignment, relocatable=True)
     if entry is Entry.LONG:
         return _Room(Range.sized(preferred, size), size, header.kernel_alignment, relocatable=False)
-    # It moves itself from there to its preferred address: nothing else may be in either place.
+    # It moves itself from there to its preferred address: nothing else may lie in either place.
     moved = Range.sized(max(preferred, _LOAD_ADDRESS), size)
     window = Range(_LOAD_ADDRESS, max(moved.end, align_up(_LOAD_ADDRESS + image.nbytes, 4 * KIB)))
     return _Room(window, window.size, 4 * KIB, relocatable=False)
 
 
 def _unpacked_size(image: memoryview) -> int:
-    """A generous guess where the header does not tell: old kernels unpack to four times their size at most,
-    and need their .bss and the compressed kernel besides."""
+    """Return a generous guess where the header does not tell the size.
+
+    Old kernels unpack to four times their size at most, and need their .bss and the compressed kernel, too.
+    """
     return 5 * image.nbytes + 16 * MIB
 
 
@@ -198,7 +201,7 @@ def _kernel_end(header: layouts.Parsed, entry: Entry) -> int:
 
 
 def _initrd_end(header: layouts.Parsed, entry: Entry) -> int:
-    # initrd_addr_max binds kernels without XLF_CAN_BE_LOADED_ABOVE_4G only, and their 32-bit entry
+    # initrd_addr_max applies only to kernels without XLF_CAN_BE_LOADED_ABOVE_4G, and to 32-bit entries
     # (ramdisk_image and ext_ramdisk_image).
     if entry is Entry.LONG:
         return _ADDRESS_SPACE_END
@@ -206,7 +209,7 @@ def _initrd_end(header: layouts.Parsed, entry: Entry) -> int:
 
 
 def _header_bytes(data: memoryview) -> bytes:
-    """The setup header ends where the jump at 0x200 lands ("the real-mode kernel header")."""
+    """Return the setup header, which ends where the jump at 0x200 lands ("the real-mode kernel header")."""
     end = 0x202 + data[0x201] if data.nbytes > 0x201 else 0
     raw = bytes(data[layouts.SETUP_HEADER_OFFSET : end])
     size: int = layouts.SETUP_HEADER.sizeof()

@@ -1,4 +1,4 @@
-"""The boot protocol's structures, by the names of arch/x86/include/uapi/asm/bootparam.h and boot.rst.
+"""The boot protocol's structures, with the names of arch/x86/include/uapi/asm/bootparam.h and boot.rst.
 
 After a change: tools/compile-layouts.
 """
@@ -103,8 +103,8 @@ BOOT_PARAMS = Struct(
     "kbd_status" / Int8ul,
     "secure_boot" / Int8ul,  # 0x1ec
     Padding(2),
-    # A loader that did not clear the fields it does not know leaves this one non-zero, and the kernel then
-    # ignores them (sanitize_boot_params()).
+    # A loader that does not clear unknown fields leaves this one non-zero; the kernel then ignores them
+    # (sanitize_boot_params()).
     "sentinel" / Const(0, Int8ul),  # 0x1ef
     Padding(1),
     "hdr" / SETUP_HEADER,  # 0x1f1

@@ -1,4 +1,4 @@
-"""Memory maps as the x86 boot protocol spells them."""
+"""Write memory maps as the x86 boot protocol does."""
 
 import struct
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _ENTRY = struct.Struct("<QQI")
 
 
 def pack(entries: Iterable[TypedRange]) -> bytes:
-    """The entries as an array of struct boot_e820_entry. Raises MachineError when one is all there is."""
+    """Return an array of struct boot_e820_entry. Raises MachineError for a range of all addresses."""
     try:
         return b"".join(_ENTRY.pack(e.range.start, e.range.size, TYPES[e.kind]) for e in entries)
     except struct.error:

@@ -1,4 +1,4 @@
-"""What files of kernels for x86 tell: bzImages, and the vmlinux they are made of."""
+"""The facts in files of x86 kernels: bzImages, and the vmlinux they are made from."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from pykexec.files import FileData
 
 _FILE_LOAD_ADDS = 31
-"""The NUL, and MAX_ELFCOREHDR_STR_LEN, which is kept free for a boot, too (kexec-bzimage64.c)."""
+"""The NUL, and MAX_ELFCOREHDR_STR_LEN, which the kernel keeps free for a boot, too (kexec-bzimage64.c)."""
 
 
 _VMLINUX = {"x86_64": "elf-x86_64", "i386": "elf-x86"}
 
 
 def inspect(kernel: FileData, arch: str) -> KernelFacts | None:
-    """Return what a kernel tells; None for another file. Raises ImageError for a damaged one.
+    """Return the facts of a kernel; None for another file. Raises ImageError for a damaged kernel.
 
-    What is not for x86_64 alone is taken for a kernel of `arch`, which asks.
+    A kernel that is not for x86_64 alone is taken for one of `arch`, which asks.
     """
     if bzimage.matches(kernel.data):
         return _bzimage(kernel, arch)
-    # Imported where it is needed: most kernels are bzImages.
+    # Imported late, because most kernels are bzImages.
     from pykexec.formats import multiboot
 
-    # An ELF file with a Multiboot header in it is a Multiboot kernel, a Linux kernel has none.
+    # An ELF file with a Multiboot header is a Multiboot kernel; Linux kernels have none.
     if multiboot.find2(kernel.data) is not None:
         return KernelFacts(arch, "multiboot2-x86")
     if multiboot.find1(kernel.data) is not None:

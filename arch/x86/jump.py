@@ -1,8 +1,8 @@
-"""kexec jump: a kernel in memory that the running one lends it, and the way back.
+"""kexec jump: start a kernel in memory that the running one lends it, and jump back.
 
-The running kernel exchanges the pages of all segments for those of the new kernel when it starts that, and
-again when it is come back to (KEXEC_PRESERVE_CONTEXT, swap_pages in arch/x86/kernel/relocate_kernel_64.S).
-So all that the new kernel may write to has to be a segment.
+The running kernel swaps the pages of all segments for the new kernel's when it starts that, and again after
+the jump back (KEXEC_PRESERVE_CONTEXT, swap_pages in arch/x86/kernel/relocate_kernel_64.S). So all memory
+that the new kernel may write to must be in segments.
 """
 
 import struct
@@ -26,9 +26,9 @@ _TABLES = "page_tables"
 
 
 def survey(machine: Machine, within: Range) -> CrashMemory:
-    """What of memory the new kernel gets (`reserved`), and what the running one keeps (`dumped`).
+    """Return which memory the new kernel gets (`reserved`), and which the running one keeps (`dumped`).
 
-    Raises UsageError where `within` has no end, PlacementError where it holds too much.
+    Raises UsageError where `within` has no end, PlacementError where it holds too much or too little.
     """
     if within.end == ADDRESS_SPACE.end:
         raise UsageError(
@@ -47,9 +47,9 @@ def survey(machine: Machine, within: Range) -> CrashMemory:
 
 
 def core_headers(arch: Arch, machine: Machine, memory: CrashMemory) -> bytes:
-    """ELF core headers for what stays where it is. Raises MachineError.
+    """Return ELF core headers for the memory that stays where it is. Raises MachineError.
 
-    Empty where none of the notes stays: a kernel reads no headers without (fs/proc/vmcore.c).
+    They are empty where none of the notes stays: a kernel reads no headers without notes (fs/proc/vmcore.c).
     """
 
     def stays(address: int, size: int) -> bool:
@@ -67,16 +67,16 @@ def core_headers(arch: Arch, machine: Machine, memory: CrashMemory) -> bytes:
 
 
 def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Segments without contents for what of the lent memory is in none yet."""
+    """Yield segments without contents for the lent memory that is in no segment yet."""
     for each in lent.minus([segment.range for segment in segments]):
         yield Segment("lent", each.start, each.size, memoryview(b""), "free memory of the new kernel")
 
 
 def plan_back(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
-    """A plan to go back to the kernel that waits at `request.jump_back`. Raises PykexecError.
+    """Return a plan to jump back to the kernel that waits at `request.jump_back`. Raises PykexecError.
 
-    On x86_64 that is not mapped in the page tables which the running kernel leaves with, unless its own
-    memory is near (init_pgtable() in arch/x86/kernel/machine_kexec_64.c): purgatory brings page tables.
+    On x86_64 the page tables with which the running kernel leaves do not map that kernel, unless its own
+    memory is near (init_pgtable() in arch/x86/kernel/machine_kexec_64.c). So purgatory brings its own.
     """
     address = request.jump_back or 0
     end = min(_ADDRESSES_END, arch.address_end)
@@ -120,9 +120,9 @@ def plan_back(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
     )
 
 
-# Intel SDM volume 3, 4.5: bits of entries, and how many there are.
+# Intel SDM volume 3, 4.5: bits of entries, and their number in a table.
 _PRESENT_WRITABLE = 0x63
-"""And accessed and dirty, so that the CPU leaves them as they were digested."""
+"""Also accessed and dirty, so that the CPU does not change what was digested."""
 _LARGE_PAGE = 0x80
 _ENTRIES = 512
 _FOUR_LEVELS_END = 1 << 48
@@ -131,18 +131,18 @@ _ADDRESSES_END = 1 << 52
 
 @dataclass(frozen=True, slots=True)
 class PageTables:
-    """Page tables that map memory to where it is."""
+    """Page tables that map memory to its own addresses."""
 
     image: bytes
     four_levels: int
-    """Physical address of the top one where there are four levels of them."""
+    """The physical address of the top table for four levels."""
     five_levels: int
 
 
 def identity_map(address: int, ranges: Iterable[Range]) -> PageTables:
-    """Page tables to lie at `address`, for every GiB that is touched by one of the ranges (all physical)."""
+    """Return page tables, to lie at `address`, for every GiB that one of the ranges touches (physical)."""
     gibs = {at for each in ranges for at in range(align_down(each.start, GIB), each.end, GIB)}
-    # A table of level n has entries of 2^(12 + 9 (n - 1)) bytes each; one is named by its level and number.
+    # A table of level n has entries of 2^(12 + 9 (n - 1)) bytes each. Its name is its level and number.
     names = sorted({(level, at >> (12 + 9 * level)) for level in (2, 3, 4, 5) for at in gibs}, reverse=True)
     places = {name: address + _PAGE * index for index, name in enumerate(names)}
     image = b"".join(struct.pack(f"<{_ENTRIES}Q", *_entries(name, places)) for name in names)

@@ -1,4 +1,7 @@
-"""The boot protocol's structures, by the names of arch/x86/include/uapi/asm/bootparam.h and boot.rst."""
+"""The boot protocol's structures and constants, named as in bootparam.h and boot.rst.
+
+arch/x86/include/uapi/asm/bootparam.h, Documentation/arch/x86/boot.rst.
+"""
 
 from pykexec.arch.x86.compiled import (
     BOOT_PARAMS,

@@ -1,4 +1,4 @@
-"""Plans for Linux kernels: where kernel, initrd and boot parameters go."""
+"""Plans for Linux kernels on x86: where kernel, initrd and boot parameters go."""
 
 import os
 
@@ -21,13 +21,13 @@ _JUMP_BACK_DIGITS = 16
 
 
 def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
-    """A plan to load that kernel. Raises PykexecError."""
+    """Return a plan to load that kernel. Raises PykexecError."""
     if request.modules:
         raise UsageError("--module is for Multiboot kernels; a Linux kernel takes an --initrd")
     warnings = _capture_warnings(arch, machine, kernel) if request.purpose is Purpose.CRASH else []
     warnings += _paging_warnings(machine, kernel)
     running = boot_params.read_running(machine)
-    # Kernels of 32 bits neither leave EFI's services so that they can be taken over, nor take them.
+    # Only x86_64's kernels leave EFI's services so that another one can take them over.
     takes_efi = request.hand_over_efi and arch.names.elf.bits == 64
     efi = boot_params.efi_to_hand_over(machine, kernel, running) if takes_efi else None
     base = preparation.prepare(arch, machine, request)
@@ -37,7 +37,7 @@ def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) ->
     handover = _handover(base, running, efi, line, kernel)
     layout = base.layout
     if not kernel.relocatable:
-        place_kernel(layout, kernel)  # before anything else takes the only place it has
+        place_kernel(layout, kernel)  # before another segment takes the only place it has
     blob = preparation.place_purgatory(base, kernel.entry)
     _place_parameters(layout, kernel, handover)
     if kernel.relocatable:
@@ -64,12 +64,15 @@ def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) ->
 
 
 def _jump_back_digits(parameters: int, line: str) -> int:
-    """Where in memory the last digits of the command line are."""
+    """Return the physical address of the command line's last digits."""
     return parameters + boot_params.COMMAND_LINE_OFFSET + len(os.fsencode(line)) - _JUMP_BACK_DIGITS
 
 
 def _capture_warnings(arch: Arch, machine: Machine, kernel: LinuxKernel) -> list[str]:
-    """Raises ImageError for one that cannot run in the crash region."""
+    """Return warnings about a capture kernel.
+
+    Raises ImageError for one that cannot run in the crash region.
+    """
     if not kernel.relocatable and not crash.survey(machine).load.covers(kernel.window):
         raise ImageError(
             f"{kernel.path}: {_why_fixed(kernel)}, so it cannot run in the crash region",
@@ -78,7 +81,7 @@ def _capture_warnings(arch: Arch, machine: Machine, kernel: LinuxKernel) -> list
     own = arch.names.elf.bits
     if kernel.bits in (None, own):
         return []
-    if own == 32:  # of these the other way round alone: vmcore_elf_check_arch_cross, asm/kexec.h
+    if own == 32:  # only the other way round: vmcore_elf_check_arch_cross, arch/x86/include/asm/kexec.h
         return [f"{kernel.path} is a 64-bit kernel, which reads no core headers of a 32-bit one: no dump"]
     return [f"{kernel.path} is a 32-bit kernel, whose programs do not read a 64-bit kernel's dump"]
 
@@ -90,7 +93,10 @@ def _why_fixed(kernel: LinuxKernel) -> str:
 
 
 def _paging_warnings(machine: Machine, kernel: LinuxKernel) -> list[str]:
-    """The page tables purgatory runs on stay active at the kernel's 64-bit entry."""
+    """Check five-level paging: purgatory's page tables stay active at the kernel's 64-bit entry.
+
+    Raises ImageError for a kernel that cannot be entered so.
+    """
     if kernel.entry is not Entry.LONG or kernel.takes_5level_paging or not _five_levels(machine):
         return []
     remedy = "boot the running kernel with no5lvl, or take a bzImage of Linux 4.14 or later"
@@ -126,7 +132,7 @@ def _command_line(
 
 
 def checked_command_line(line: str, kernel: LinuxKernel) -> str:
-    """The same, if that kernel takes it. Raises ImageError."""
+    """Return the command line unchanged. Raises ImageError where the kernel cannot take it."""
     if what := line_overflow(line, kernel.command_line_limit, kernel.path):
         raise ImageError(what, hint=SHORTEN)
     return line
@@ -155,7 +161,7 @@ def _place_parameters(layout: Layout, kernel: LinuxKernel, handover: Handover) -
 
 
 def place_kernel(layout: Layout, kernel: LinuxKernel) -> None:
-    """Give the kernel its place, at `KERNEL`. Raises PlacementError."""
+    """Place and fill the kernel's segment, `KERNEL`. Raises PlacementError."""
     if kernel.relocatable:
         why = f"init_size bytes, aligned to {kernel.alignment:#x}, not below {kernel.window.start:#x}"
     else:
@@ -172,7 +178,7 @@ def place_kernel(layout: Layout, kernel: LinuxKernel) -> None:
 
 
 def place_initrd(base: Preparation, kernel: LinuxKernel) -> Range | None:
-    """Where the initrd lies; None where there is none. Raises PlacementError."""
+    """Place the initrd and return where it lies; None where there is none. Raises PlacementError."""
     end = kernel.initrd_window.end
     why = "anywhere; the kernel takes it above 4 GiB too" if end == 1 << 64 else f"below {end:#x}"
     return base.context.place_initrd(kernel.initrd_window, Placement.HIGHEST, why)

@@ -1,4 +1,4 @@
-"""Which of an architecture's formats a kernel is in, and so who plans its load."""
+"""Find which of an architecture's formats a kernel has, and plan its load with that format's planner."""
 
 from collections.abc import Callable, Mapping
 
@@ -21,7 +21,7 @@ class _Format:
 
 
 def plan(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
-    """A plan for that request on that machine. Raises PykexecError."""
+    """Return a plan for that request on that machine. Raises PykexecError."""
     if request.jump_back is not None:
         from pykexec.arch.x86 import jump
 
@@ -33,7 +33,7 @@ def plan(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
         matches = known[request.format].matches(file.data) if request.format in known else False
         require(file.path, request.format, request.format if matches else found, arch.formats)
         found = request.format
-    # A file of no known format is most likely meant to be a bzImage: let that say what it lacks.
+    # A file of unknown format is most likely meant to be a bzImage; that parser says what is missing.
     chosen = found or "bzImage"
     for option, given in (("--entry-32bit", request.entry_32bit), ("--real-mode", request.real_mode)):
         if given and not chosen.startswith("bzImage"):
@@ -55,7 +55,7 @@ def _has_64bit_entry(data: memoryview) -> bool:
     return bzimage.matches(data) and bzimage.has_64bit_entry(data)
 
 
-# What only one format needs is imported when that format is met.
+# Each format's module is imported only when a file is checked for it.
 
 
 def _is_multiboot1(data: memoryview) -> bool:
@@ -83,9 +83,7 @@ def _multiboot2(arch: Arch, machine: Machine, request: Request, file: FileData) 
 
 
 def _is_elf64(data: memoryview) -> bool:
-    from pykexec.formats import elf
-
-    return elf.is_elf(data, "EM_X86_64")
+    return _is_for(data, "x86_64")
 
 
 def _vmlinux64(arch: Arch, machine: Machine, request: Request, file: FileData) -> LoadPlan:
@@ -95,9 +93,14 @@ def _vmlinux64(arch: Arch, machine: Machine, request: Request, file: FileData) -
 
 
 def _is_elf32(data: memoryview) -> bool:
+    return _is_for(data, "i386")
+
+
+def _is_for(data: memoryview, name: str) -> bool:
     from pykexec.formats import elf
 
-    return elf.is_elf(data, "EM_386")
+    row = elf.architecture(data)
+    return row is not None and row.name == name
 
 
 def _vmlinux32(arch: Arch, machine: Machine, request: Request, file: FileData) -> LoadPlan:
@@ -109,10 +112,10 @@ def _vmlinux32(arch: Arch, machine: Machine, request: Request, file: FileData) -
 _FORMATS: Mapping[str, _Format] = {
     "bzImage64": _Format(_has_64bit_entry, _bzimage),
     "bzImage": _Format(bzimage.matches, _bzimage),
-    # An ELF file with a Multiboot header in it is a Multiboot kernel, a Linux kernel has none.
+    # An ELF file with a Multiboot header is a Multiboot kernel; Linux kernels have none.
     "multiboot2-x86": _Format(_is_multiboot2, _multiboot2),
     "multiboot-x86": _Format(_is_multiboot1, _multiboot1),
     "elf-x86_64": _Format(_is_elf64, _vmlinux64),
     "elf-x86": _Format(_is_elf32, _vmlinux32),
 }
-"""By kexec-tools' names (kexec -t); an architecture's are tried in its own order."""
+"""The formats by kexec-tools' names (kexec -t); an architecture tries its own, in its own order."""

@@ -24,19 +24,19 @@ _INFORMATION = "information"
 _FIRST_PAGE_END = 4 * KIB
 _PAGE = 4 * KIB
 _MODULE_SEGMENTS_MAX = 6
-"""So many modules are loaded from where they are; further ones are copied together, for a load has but
-KEXEC_SEGMENT_MAX segments."""
+"""At most so many modules get segments of their own. If there are more, the last ones share one, because a
+load has at most KEXEC_SEGMENT_MAX segments."""
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _MODULE_SIZE_MAX = 1 * GIB
 
 
 def plan(arch: Arch, machine: Machine, request: Request, kernel: MultibootKernel) -> LoadPlan:
-    """A plan to load that kernel. Raises PykexecError."""
+    """Return a plan to load that kernel. Raises PykexecError."""
     if request.initrd is not None:
         raise UsageError("--initrd is for Linux kernels; a Multiboot kernel takes --module")
     if request.preserve_context:
         raise UsageError(f"--load-preserve-context is for Linux kernels; {kernel.path} is none")
-    # Such a kernel may have been linked to low memory; everything else stays out of it.
+    # The kernel may be linked to low memory; everything else stays out of it.
     base = preparation.prepare(arch, machine, request, lowest=_FIRST_PAGE_END)
     base.require_below_4g(f"{kernel.path}, a Multiboot kernel,")
     shift = _place_kernel(base, kernel)
@@ -72,7 +72,7 @@ def plan(arch: Arch, machine: Machine, request: Request, kernel: MultibootKernel
 
 
 def _acpi_warnings(root_pointer: int, rsdp: bytes | None) -> list[str]:
-    """A pointer at a known address, as UEFI gives it, lies where a search from 1 MiB down finds nothing."""
+    """Warn where the kernel may not find ACPI: UEFI's pointer is not where a search below 1 MiB looks."""
     if not root_pointer or rsdp:
         return []
     return [
@@ -82,13 +82,13 @@ def _acpi_warnings(root_pointer: int, rsdp: bytes | None) -> list[str]:
 
 
 def _command_line(base: Preparation, kernel: MultibootKernel) -> str:
-    """Version 1's begins with the kernel's name, by custom."""
+    """Return the command line; version 1's begins with the kernel's name, by custom."""
     words = [base.command_line, base.crash_parameters]
     return " ".join(filter(None, [kernel.path if kernel.version == 1 else "", *words]))
 
 
 def _place_kernel(base: Preparation, kernel: MultibootKernel) -> int:
-    """Give the kernel its room; how far it was moved from where it was linked."""
+    """Place the kernel; return by how many bytes it was moved from where it was linked."""
     if kernel.relocation:
         (piece,) = kernel.pieces
         address = base.layout.place(
@@ -140,7 +140,7 @@ class _Unpacked:
 
 
 def _place_modules(base: Preparation, modules: Sequence[Module]) -> list[LoadedModule]:
-    """Give the modules their room, each on a page of its own, from the lowest place on."""
+    """Place the modules, each on a page of its own, from the lowest place on."""
     unpacked = [_Unpacked(_unpack(each.data), os.fsencode(each.text)) for each in modules]
     placed: list[LoadedModule] = []
     for number, group in enumerate(_grouped(unpacked), 1):
@@ -175,7 +175,10 @@ def _joined(group: Sequence[_Unpacked], sizes: Sequence[int]) -> memoryview:
 
 
 def _unpack(file: FileData) -> memoryview:
-    """A module out of its gzip compression, as GRUB loads it; all members of it."""
+    """Return a module out of its gzip compression with all its members, as GRUB loads it.
+
+    Raises ImageError.
+    """
     if bytes(file.data[:3]) != _GZIP_MAGIC:
         return file.data
     try:

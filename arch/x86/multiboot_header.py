@@ -1,7 +1,7 @@
-"""Multiboot kernels, versions 1 and 2: what their headers ask for, and what is to be loaded.
+"""Read Multiboot kernels, versions 1 and 2: what their headers ask for, and what to load.
 
-Names and numbers are those of the two specifications, section 3.1
-(gnu.org/software/grub/manual). A header lies near the beginning of any kind of file, mostly an ELF one.
+Names and numbers are those of the two specifications, section 3.1 (gnu.org/software/grub/manual). A header
+lies near the beginning of any kind of file, usually an ELF file.
 """
 
 import struct
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import elf, multiboot
+from pykexec.formats import elf, elfheader, multiboot
 from pykexec.formats.elf import Piece
 from pykexec.memory import GIB, KIB, Placement
 from pykexec.values import dataclass
@@ -29,7 +29,7 @@ _END, _INFORMATION_REQUEST, _ADDRESS, _ENTRY_ADDRESS, _CONSOLE, _FRAMEBUFFER = r
 _MODULE_ALIGN, _EFI_BOOT_SERVICES, _ENTRY_EFI32, _ENTRY_EFI64, _RELOCATABLE = range(6, 11)
 _NAMES_2 = {_EFI_BOOT_SERVICES: "EFI boot services"}
 _IGNORED_2 = {_CONSOLE, _MODULE_ALIGN, _ENTRY_EFI32, _ENTRY_EFI64}
-"""What is so anyway, or is about being started by EFI itself."""
+"""Tags for what is done anyway, or for a start by EFI itself."""
 
 _INFORMATION = {
     1: "command line", 2: "boot loader name", 3: "modules", 4: "basic memory information",
@@ -44,7 +44,7 @@ _FROM_FILE_START = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """Where a kernel may be moved to (tag "relocatable"): physical addresses, bytes."""
+    """The addresses to which a kernel may be moved (tag "relocatable"): physical, in bytes."""
 
     lowest: int
     end: int
@@ -54,14 +54,14 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True)
 class MultibootKernel:
-    """A kernel checked to be loadable; addresses physical."""
+    """A kernel that has been checked; addresses are physical."""
 
     path: str
     version: int
     pieces: tuple[Piece, ...]
-    """In whole pages, ascending; a single one where the kernel can be moved."""
+    """In whole pages, ascending; only one where the kernel can be moved."""
     entry: int
-    """As the kernel was linked: it moves along with the kernel."""
+    """The entry point as linked: it moves along with the kernel."""
     relocation: Relocation | None = None
 
 
@@ -74,7 +74,7 @@ def is_multiboot2(data: memoryview) -> bool:
 
 
 def parse1(file: FileData) -> MultibootKernel:
-    """Read and check a version 1 kernel. Raises ImageError naming what it asks for in vain."""
+    """Read and check a version 1 kernel. Raises ImageError, which names what it cannot get."""
     path, data = file.path, file.data
     offset = multiboot.find1(data)
     if offset is None:
@@ -97,7 +97,7 @@ def parse1(file: FileData) -> MultibootKernel:
 
 
 def parse2(file: FileData) -> MultibootKernel:
-    """Read and check a version 2 kernel. Raises ImageError naming what it asks for in vain."""
+    """Read and check a version 2 kernel. Raises ImageError, which names what it cannot get."""
     path, data = file.path, file.data
     offset = multiboot.find2(data)
     if offset is None:
@@ -125,7 +125,7 @@ def parse2(file: FileData) -> MultibootKernel:
 
 
 def _tags(path: str, data: memoryview, offset: int, length: int) -> Iterator[tuple[int, int, bytes]]:
-    """Type, flags and contents of each tag, up to the end tag."""
+    """Yield type, flags and contents of each tag, up to the end tag. Raises ImageError."""
     end = offset + length
     if end > min(data.nbytes, multiboot.SEARCH_2):
         raise ImageError(
@@ -144,7 +144,7 @@ def _tags(path: str, data: memoryview, offset: int, length: int) -> Iterator[tup
 
 
 def _check_tag(path: str, kind: int, flags: int, content: bytes) -> None:
-    """Refuse what the kernel cannot do without and does not get."""
+    """Raise ImageError for a tag that the kernel requires and does not get."""
     if flags & _OPTIONAL or kind in _IGNORED_2 or kind in (_ADDRESS, _ENTRY_ADDRESS, _RELOCATABLE):
         return
     if kind == _INFORMATION_REQUEST:
@@ -191,7 +191,7 @@ def _by_address(
     load_end_addr: int,
     bss_end_addr: int,
 ) -> Piece:
-    """What the header's own addresses say, whatever kind of file it is in."""
+    """Return the piece that the header's own addresses describe, whatever kind of file it is in."""
     start = 0 if load_addr == _FROM_FILE_START else header_offset - (header_addr - load_addr)
     address = header_addr - header_offset if load_addr == _FROM_FILE_START else load_addr
     if not 0 <= start <= header_offset or address < 0:
@@ -210,10 +210,13 @@ def _by_address(
 
 
 def _by_elf(path: str, data: memoryview) -> tuple[Iterable[Piece], int]:
-    if not elf.is_elf(data):
+    encoding = elfheader.encoding(data)
+    if encoding is None:
         raise ImageError(
             f"{path}: a Multiboot kernel that is no ELF file must have load addresses in its header"
         )
+    if encoding.order != "little":
+        raise ImageError(f"{path}: a Multiboot kernel in a big-endian ELF file, which is not for a PC")
     program = elf.parse(path, data)
     return program.pieces, program.physical_entry()
 

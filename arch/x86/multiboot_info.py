@@ -1,4 +1,4 @@
-"""What a Multiboot kernel is told: the information structure of version 1, the tags of version 2.
+"""The information for a Multiboot kernel: the structure of version 1, the tags of version 2.
 
 Names and numbers are those of the specifications' sections "Boot information format".
 """
@@ -13,7 +13,7 @@ from pykexec.values import dataclass
 LOADER_NAME = f"pykexec {__version__}".encode()
 
 MAGIC_1, MAGIC_2 = 0x2BADB002, 0x36D76289
-"""What EAX holds at the entry."""
+"""The value of EAX at the entry."""
 
 _KINDS = {
     MemoryKind.RAM: 1,
@@ -33,9 +33,9 @@ _INFO_1 = struct.Struct("<III4xIII16xII12xI4x16xQIIIBB6s4x")
 _MODULE_1 = struct.Struct("<III4x")
 _MAP_ENTRY_1 = struct.Struct("<IQQI")
 _MAP_ENTRY_2 = struct.Struct("<QQI4x")
-_RSDP_1_SIZE = 20  # of ACPI 1.0
+_RSDP_1_SIZE = 20  # ACPI 1.0's
 
-_RGB, _TEXT = 1, 2  # a framebuffer's types
+_RGB, _TEXT = 1, 2  # types of a framebuffer
 _TEXT_MEMORY = 0xB8000
 
 # include/uapi/linux/screen_info.h
@@ -45,22 +45,22 @@ _VIDEO_CAPABILITY_64BIT_BASE = 1 << 1
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """A framebuffer, or a text screen (sizes then in characters)."""
+    """A framebuffer, or a text screen (whose sizes are in characters)."""
 
     address: int
     pitch: int
     width: int
     height: int
     depth: int
-    """Bits for a pixel or a character."""
+    """The bits of a pixel or a character."""
     kind: int
     colors: bytes = bytes(6)
-    """Position and size of red, green, blue; nothing for text."""
+    """Position and size of red, green, blue; unused for text."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModule:
-    """A module in its place (physical)."""
+    """A module where it lies (physical)."""
 
     range: Range
     text: bytes
@@ -68,7 +68,7 @@ class LoadedModule:
 
 @dataclass(frozen=True, slots=True)
 class Information:
-    """All that is told."""
+    """All that the kernel is told."""
 
     command_line: bytes
     memory_map: Sequence[TypedRange]
@@ -77,16 +77,16 @@ class Information:
     rsdp: bytes | None = None
     """ACPI's root pointer itself, not its address."""
     load_base: int | None = None
-    """Where the kernel was loaded (version 2)."""
+    """The address where the kernel was loaded (version 2)."""
 
 
 def build(version: int, address: int, information: Information) -> bytes:
-    """The structure for that version, to lie at `address`; its size does not depend on that."""
+    """Return the structure for that version, to lie at `address`; its size does not depend on that."""
     return _build1(address, information) if version == 1 else _build2(information)
 
 
 def screen_of(screen_info: bytes) -> Screen | None:
-    """What struct screen_info describes, if anything."""
+    """Return the screen that struct screen_info describes; None where it describes none."""
     kind, width, height, depth, base = screen_info[0x0F], *struct.unpack_from("<HHHI", screen_info, 0x12)
     if kind in (_VIDEO_TYPE_VLFB, _VIDEO_TYPE_EFI) and width and height:
         pitch, *fields = struct.unpack_from("<H6B", screen_info, 0x24)
@@ -102,9 +102,9 @@ def screen_of(screen_info: bytes) -> Screen | None:
 
 
 def _memory(memory_map: Sequence[TypedRange]) -> tuple[int, int]:
-    """(mem_lower, mem_upper): KiB of RAM from 0 and from 1 MiB on."""
+    """Return (mem_lower, mem_upper): KiB of RAM from 0 and from 1 MiB on."""
     ram = RangeSet(entry.range for entry in memory_map if entry.kind is MemoryKind.RAM)
-    # The running kernel keeps the very first page to itself.
+    # The running kernel keeps the first page for itself.
     first = next((each for each in ram if each.start <= 4 * KIB), Range(0, 0))
     upper = next((each for each in ram if MIB in each), Range(MIB, MIB))
     return min(first.end // KIB, _LOWER_MEMORY_MAX), min((upper.end - MIB) // KIB, _U32_MAX)

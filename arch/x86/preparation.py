@@ -1,4 +1,4 @@
-"""What every load on x86 stands on, whatever is loaded: free memory, the map to tell, and purgatory."""
+"""The basis of every load on x86: free memory, the new kernel's memory map, and purgatory."""
 
 import enum
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pykexec.arch.x86.kernel import Entry
 from pykexec.booting.context import ELFCOREHDR, Context
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
-from pykexec.machine.serial import FIRST_PORT
+from pykexec.machine.serial import SerialPort
 from pykexec.memory import GIB, KIB, MIB, MemoryMap, Range, RangeSet
 from pykexec.plan import Layout, LoadPlan, Purpose, Request, Segment
 from pykexec.purgatory import ConsoleKind
@@ -18,17 +18,19 @@ from pykexec.values import dataclass
 
 ABOVE_LOW_MEMORY = Range(MIB, 1 << 64)
 BELOW_4G = Range(MIB, 4 * GIB)
-"""What code without paging reaches, less low memory."""
+"""The memory that code without paging reaches, without low memory."""
 LOW_MEMORY = Range(4 * KIB, 640 * KIB)
-"""What code in real mode reaches, less the BIOS's interrupt vectors and variables."""
+"""The memory that code in real mode reaches, without the BIOS's interrupt vectors and variables."""
 _REACH = {Entry.LONG: Range(0, 1 << 64), Entry.PROTECTED: BELOW_4G, Entry.REAL: LOW_MEMORY}
 
 _BACKUP = "backup"
 _UART_CLOCK = 115200  # baud at divisor 1, on a PC
+_FIRST_PORT = SerialPort("ttyS0", io_port=0x3F8, iomem_base=0, reg_shift=0)
+"""Where every PC has it (arch/x86/include/asm/serial.h)."""
 
 
 class Leave(enum.IntEnum):
-    """How purgatory leaves, as purgatory/*/entry.S takes it."""
+    """The ways in which purgatory leaves, as in purgatory/*/entry.S."""
 
     LONG = 0
     PROTECTED = 1
@@ -42,7 +44,7 @@ _LEAVE = {Entry.LONG: Leave.LONG, Entry.PROTECTED: Leave.PROTECTED, Entry.REAL: 
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """How purgatory leaves: where it jumps to, in which mode, and what is then in registers."""
+    """Purgatory's last jump: its target, the processor mode, and the registers."""
 
     address: int
     entry: Entry
@@ -52,23 +54,23 @@ class Jump:
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """As purgatory/*/entry.S takes them."""
+        """The arguments in the order of purgatory/*/entry.S."""
         return self.rsi, self.rbx, self.rax, _LEAVE[self.entry]
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A machine made ready for a load; for a crash load with the core headers in their place."""
+    """A machine that is ready for a load; for a crash load the core headers are in place."""
 
     context: Context
     usable: RangeSet
-    """What the layout began with."""
+    """The memory that the layout began with."""
     memory_map: MemoryMap
-    """To tell the new kernel."""
+    """The memory map for the new kernel."""
     backup: purgatory.Backup | None = None
     elfcorehdr: int | None = None
     lent: RangeSet = RangeSet()
-    """What a kernel that can come back gets of memory, all of which has to be in segments."""
+    """The memory lent to a kernel that can jump back; all of it must be in segments."""
 
     @property
     def machine(self) -> Machine:
@@ -84,19 +86,19 @@ class Preparation:
 
     @property
     def command_line(self) -> str:
-        """What the request asks for."""
+        """The command line that the request asks for."""
         return command_line.for_request(self.request, self.machine.command_line)
 
     @property
     def crash_parameters(self) -> str:
-        """What the command line has to say besides, of a kernel that is told of another one's memory."""
+        """The further parameters of a kernel that gets another kernel's core headers; "" without these."""
         if self.elfcorehdr is None:
             return ""
         maps = [crash.memmap_parameters(self.memory_map)] if self.request.memmap_parameters else []
         return " ".join([f"elfcorehdr={self.elfcorehdr // KIB}K", *maps])
 
     def require_below_4g(self, what: str) -> None:
-        """Raise PlacementError where there is no memory that code without paging reaches."""
+        """Raise PlacementError where no usable memory can be reached without paging."""
         if self.usable.intersect([BELOW_4G]):
             return
         raise PlacementError(
@@ -119,10 +121,10 @@ def prepare(arch: Arch, machine: Machine, request: Request, *, lowest: int = MIB
 
 
 def free_memory(machine: Machine) -> RangeSet:
-    """What a kernel may be given that is booted now (physical).
+    """Return the memory for a kernel that is booted now (physical).
 
-    The firmware's map may promise memory which the running kernel has since taken for itself
-    (efi_mem_reserve(): TPM event log, ESRT) or was told not to touch (mem=).
+    The firmware's map may promise memory that the running kernel has since taken for itself
+    (efi_mem_reserve(): TPM event log, ESRT) or must not touch (mem=).
     """
     return machine.boot_memory_map.ram.intersect(machine.iomem.memory_map.ram)
 
@@ -165,7 +167,10 @@ def _prepare_crash(arch: Arch, machine: Machine, request: Request) -> Preparatio
 
 
 def place_purgatory(base: Preparation, entry: Entry) -> purgatory.Blob:
-    """Give purgatory its room, from where it can enter a kernel that way."""
+    """Reserve purgatory's room where it can enter a kernel that way.
+
+    Raises PlacementError, PurgatoryError.
+    """
     return base.context.place_purgatory(_REACH[entry])
 
 
@@ -180,9 +185,9 @@ def finish(
     warnings: Sequence[str] = (),
     losses: Sequence[str] = (),
 ) -> LoadPlan:
-    """The plan, once all else is in its place. Raises PykexecError.
+    """Fill purgatory, which must come last, and return the plan. Raises PykexecError.
 
-    At `jump_back_digits` (physical) purgatory writes where the running kernel can be gone back to.
+    At `jump_back_digits` (physical) purgatory writes the address for jumping back to the running kernel.
     """
     entry = base.context.fill_purgatory(
         blob,
@@ -214,13 +219,13 @@ def _segments(base: Preparation) -> tuple[Segment, ...]:
 
 
 def console(machine: Machine, request: Request, line: str) -> purgatory.Console:
-    """Where purgatory writes, for a kernel with that command line."""
+    """Return purgatory's console, for a kernel with that command line. Raises UsageError."""
     wanted = request.console
     port = machine.console_for(line, wanted.port)
     if port is None or not port.io_port:
         if wanted.port is not None:
             raise UsageError(f"--serial={wanted.port} has no I/O port, and purgatory uses no other")
-        port = FIRST_PORT if wanted.serial else None
+        port = _FIRST_PORT if wanted.serial else None
     if port is None:
         return purgatory.Console(vga=wanted.vga)
     divisor = _UART_CLOCK // wanted.baud if wanted.baud else 0

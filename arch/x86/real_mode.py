@@ -1,7 +1,7 @@
-"""bzImages through their 16-bit entry: their setup code runs first, and asks the BIOS about the machine.
+"""Start bzImages through their 16-bit entry: their setup code runs first, and asks the BIOS for facts.
 
-Numbers without a source are of Documentation/arch/x86/boot.rst, "Sample Boot Configuration" and "Running the
-Kernel".
+Numbers without a source are from Documentation/arch/x86/boot.rst, "Sample Boot Configuration" and "Running
+the Kernel".
 """
 
 import os
@@ -18,18 +18,18 @@ from pykexec.plan import LoadPlan, Purpose, Request
 
 _SETUP = "setup"
 _SIZE = 64 * KIB
-"""Of a segment: setup code, heap and stack, and behind them the command line."""
+"""The size of a segment: setup code, heap and stack, then the command line."""
 _HEAP_END = 0xE000
 _SETUP_END_MAX = 0x8000
-"""Legacy kernels expect their stack and heap above."""
+"""Legacy kernels expect their stack and heap above this."""
 _CAN_USE_HEAP = 1 << 7
 _ENTRY_SEGMENT = 0x20
-"""The entry point is that many paragraphs behind the setup code's first byte."""
+"""The entry point is so many paragraphs after the setup code's first byte."""
 _WITH_COMMAND_LINE_POINTER = 0x0202
 
 
 def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) -> LoadPlan:
-    """A plan to start that kernel in real mode. Raises PykexecError."""
+    """Return a plan to start that kernel in real mode. Raises PykexecError."""
     _refuse(machine, request, kernel)
     base = preparation.prepare(arch, machine, request, lowest=LOW_MEMORY.start)
     base.require_below_4g(f"{kernel.path}, entered through its 16-bit entry,")
@@ -57,7 +57,7 @@ def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) ->
 
 
 def far_pointer(segment: int, offset: int) -> int:
-    """As a far return takes it from the stack."""
+    """Return a far pointer as a far return takes it from the stack."""
     return segment << 16 | offset
 
 
@@ -81,7 +81,7 @@ def _refuse(machine: Machine, request: Request, kernel: LinuxKernel) -> None:
 
 
 def _setup_segment(kernel: LinuxKernel, address: int, start: int, initrd: Range | None, line: str) -> bytes:
-    """The setup code and the command line; `address` is the segment's, `start` the kernel's."""
+    """Return setup code and command line; `address` is the segment's, `start` the kernel's (physical)."""
     header = layouts.SETUP_HEADER.parse(kernel.setup_header)
     header.type_of_loader = layouts.KEXEC_LOADER_ID
     header.loadflags |= _CAN_USE_HEAP
@@ -92,7 +92,7 @@ def _setup_segment(kernel: LinuxKernel, address: int, start: int, initrd: Range 
         header.ramdisk_image, header.ramdisk_size = initrd.start, initrd.size
     segment = bytearray(_SIZE)
     segment[: kernel.setup.nbytes] = kernel.setup
-    # Behind this kernel's header, where the jump at 0x200 lands, its code begins.
+    # This kernel's header ends where the jump at 0x200 lands; there its code begins.
     end = 0x202 + kernel.setup[0x201]
     built = layouts.SETUP_HEADER.build(header)[: end - layouts.SETUP_HEADER_OFFSET]
     segment[layouts.SETUP_HEADER_OFFSET : layouts.SETUP_HEADER_OFFSET + len(built)] = built

@@ -1,7 +1,7 @@
-"""vmlinux: a Linux kernel as the linker made it, entered without the decompressor of a bzImage.
+"""Read vmlinux: a Linux kernel as linked, entered without the decompressor of a bzImage.
 
-It carries no setup header: what that would tell is known from the kernel's version, or from how such kernels
-are built. What the decompressor does is missed: nothing is randomised (KASLR).
+It has no setup header. Its contents are known from the kernel's version, or from how such kernels are built.
+Without the decompressor nothing is randomised (KASLR).
 """
 
 import re
@@ -17,12 +17,12 @@ _BANNER = re.compile(rb"Linux version ((\d{1,3})\.(\d{1,5})[!-~]{0,64}) ")
 """linux_banner, init/version.c"""
 _PROTOCOL = 0x020F
 COMMAND_LINE_LIMIT = 2047
-"""COMMAND_LINE_SIZE in arch/x86/include/asm/setup.h, less the NUL."""
+"""COMMAND_LINE_SIZE in arch/x86/include/asm/setup.h, without the NUL."""
 _LARGE_PAGE = 2 * MIB
 """__startup_64() in arch/x86/kernel/head64.c moves the kernel's page tables by whole PMDs."""
 _WITH_EFI_SETUP_DATA = (3, 14)
 _WITH_5_LEVELS_ALWAYS = (6, 17)
-"""From then on CONFIG_X86_5LEVEL is no choice any more."""
+"""From this version on CONFIG_X86_5LEVEL is no longer an option."""
 _SIZE_MAX = 1024 * MIB  # KERNEL_IMAGE_SIZE in arch/x86/include/asm/page_64_types.h
 _LOW_MEMORY_32BIT = 896 * MIB
 _INITRD_END_32BIT = 0x38000000
@@ -31,8 +31,8 @@ _INITRD_END_32BIT = 0x38000000
 def parse_64bit(file: FileData) -> LinuxKernel:
     """Read and check an x86_64 vmlinux. Raises ImageError.
 
-    All of them can be moved: startup_64 adjusts the page tables to where it finds itself, whether or not
-    CONFIG_RELOCATABLE is set, which is about the decompressor.
+    All of them can be moved: startup_64 adjusts the page tables to where it runs, even without
+    CONFIG_RELOCATABLE, which concerns the decompressor.
     """
     whole, program, release, version = _read(file)
     if whole.address % _LARGE_PAGE:
@@ -109,7 +109,10 @@ def _read(file: FileData) -> tuple[elf.Piece, elf.Program, str, tuple[int, int]]
 
 
 def _entry_offset(path: str, whole: elf.Piece, program: elf.Program) -> int:
-    """e_entry is a physical address (phys_startup_64, phys_startup_32 in the linker script)."""
+    """Return the distance of e_entry from the first byte.
+
+    e_entry is a physical address (phys_startup_64, phys_startup_32 in the linker script). Raises ImageError.
+    """
     if program.entry not in whole.range:
         raise ImageError(f"{path}: its entry point {program.entry:#x} is outside of what is loaded")
     return program.entry - whole.address

@@ -1,4 +1,4 @@
-"""What files of kernels for x86_64 tell."""
+"""The facts in files of kernels for x86_64."""
 
 from pykexec.arch.x86 import image
 from pykexec.arch.x86_64 import ARCH
@@ -7,7 +7,7 @@ from pykexec.files import FileData
 
 
 def inspect(kernel: FileData) -> KernelFacts | None:
-    """Return what a kernel tells; None for another file. Raises ImageError for a damaged one."""
+    """Return the facts of a kernel; None for another file. Raises ImageError for a damaged kernel."""
     return image.inspect(kernel, ARCH.name)
 
 

@@ -1,4 +1,4 @@
-"""What dumps of x86_64 are like."""
+"""The properties of x86_64's dumps."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,21 @@ from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 _START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 """__START_KERNEL_map, arch/x86/include/asm/page_64_types.h."""
 _KERNEL_IMAGE_SIZE = 512 << 20
-"""Where VMCOREINFO does not have it: before Linux 4.13, and without KASLR."""
+"""The value where VMCOREINFO does not have it: before Linux 4.13, and without KASLR."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageTables:
-    """Tables of 4 or 5 levels (Intel SDM volume 3, chapter 4; arch/x86/include/asm/pgtable_64_types.h)."""
+    """Page tables of 4 or 5 levels.
+
+    Intel SDM volume 3, chapter 4; arch/x86/include/asm/pgtable_64_types.h.
+    """
 
     root: int
-    """Physical address of swapper_pg_dir."""
+    """The physical address of swapper_pg_dir."""
     levels: int
     encrypted: int = 0
-    """The bit that marks encrypted pages (AMD's SME) and is no part of the address."""
+    """The bit that marks encrypted pages (AMD's SME); it is no part of the address."""
 
     def translate(self, virtual: int, read_entry: ReadEntry) -> Place | None:
         """Return where a virtual address is; None where nothing is mapped. Raises DumpError."""

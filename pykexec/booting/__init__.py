@@ -1,1 +1,1 @@
-"""What the architectures' loaders share. It imports no architecture; what differs comes in as a value."""
+"""What the architectures' loaders share. It imports no architecture; differences come in as values."""

@@ -1,4 +1,4 @@
-"""Where purgatory writes, on machines whose UARTs have their registers in memory."""
+"""Purgatory's console on machines whose UARTs have their registers in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS: Mapping[Registers, ConsoleKind] = {
 def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Console:
     """Return the console for a kernel with that command line.
 
-    Raises UsageError where one is asked for that purgatory cannot use.
+    Raises UsageError where the request asks for a console that purgatory cannot use.
     """
     wanted = request.console
     port = machine.console_for(line, wanted.port)
@@ -34,13 +34,13 @@ def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Consol
         which = f"--serial={port.name}" if wanted.port else f"--console-serial: {port.name}"
         lack = "is not known to be a PL011 or an 8250" if port.iomem_base else "has no registers in memory"
         what = f"{which} {lack}, and purgatory uses no others"
-    raise UsageError(what, hint="name a PL011 or an 8250 with registers in memory: --serial=ttyAMA0")
+    raise UsageError(what, hint="name a PL011 or an 8250 with registers in memory: --serial=PORT")
 
 
 def _console(port: SerialPort | None) -> purgatory.Console:
     """Return the console of that UART if purgatory has a driver for it, else none.
 
-    Purgatory is not told of others: what it reads and writes there may reset or stop the CPU.
+    Purgatory must not touch other UARTs: reads and writes there may reset or stop the CPU.
     """
     if port is None or not port.iomem_base or port.registers not in _KINDS:
         return purgatory.NO_CONSOLE

@@ -1,4 +1,4 @@
-"""What every load stands on: a machine, a request, the places of segments; and the plan made of them."""
+"""The state of a load that a loader builds up: machine, request, segments; and the plan made of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KERNEL, INITRD, PURGATORY, ELFCOREHDR = "kernel", "initrd", "purgatory", "elfcor
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A machine that is made ready for one load."""
+    """One load on one machine: places and fills the segments that all loaders have."""
 
     arch: Arch
     machine: Machine
@@ -32,7 +32,7 @@ class Context:
 
     @classmethod
     def begin(cls, arch: Arch, machine: Machine, request: Request, free: RangeSet) -> Context:
-        """Return one with nothing placed yet, in what of that free memory (physical) the request allows."""
+        """Return a context with nothing placed, in the part of `free` (physical) that the request allows."""
         usable = free.intersect([request.within])
         layout = Layout(usable, page_size=machine.page_size, end=arch.address_end)
         return cls(arch, machine, request, layout)
@@ -45,7 +45,7 @@ class Context:
     def place_core_headers(
         self, headers: bytes, why: str = "describes the crashed kernel's memory"
     ) -> Range:
-        """Place and fill the core headers' segment; return where they lie, without the room behind them.
+        """Place and fill the core headers' segment; return where they lie, without the spare room behind.
 
         Raises PlacementError, and MachineError where the running kernel does not update them (--hotplug).
         """
@@ -69,7 +69,7 @@ class Context:
     def place_purgatory(
         self, within: Range = ADDRESS_SPACE, placement: Placement = Placement.HIGHEST
     ) -> purgatory.Blob:
-        """Give purgatory its room. Raises PlacementError, PurgatoryError."""
+        """Reserve purgatory's room and return its blob. Raises PlacementError, PurgatoryError."""
         blob = purgatory.load_blob(self.arch.name)
         self.layout.place(
             PURGATORY,
@@ -90,9 +90,9 @@ class Context:
         console: purgatory.Console,
         **further: Any,
     ) -> int:
-        """Fill purgatory in, once all else is in its place; return its entry point (physical).
+        """Fill purgatory after all other segments; return its entry point (physical).
 
-        `further` is what `purgatory.build` takes besides. Raises PurgatoryError.
+        `further` are more arguments of `purgatory.build`. Raises PurgatoryError.
         """
         image = purgatory.build(
             blob,
@@ -106,7 +106,7 @@ class Context:
         return self.layout.range(PURGATORY).start + blob.entry_offset
 
     def _regions(self) -> list[purgatory.Region]:
-        """All that purgatory verifies: what was loaded, but for what the running kernel rewrites."""
+        """Return what purgatory verifies: all segments but itself and what the running kernel rewrites."""
         layout = self.layout
         changing = {PURGATORY, ELFCOREHDR} if self.request.hotplug else {PURGATORY}
         return [
@@ -126,7 +126,7 @@ class Context:
         warnings: Sequence[str] = (),
         losses: Sequence[str] = (),
     ) -> LoadPlan:
-        """Return the plan. `entry` is purgatory's, `segments` are the layout's if not given.
+        """Return the plan. `entry` is purgatory's; without `segments` the layout's are taken.
 
         `losses` is what only kexec_file_load would give to the next kernel.
         """
@@ -165,4 +165,4 @@ def line_overflow(line: str, limit: int, whose: str) -> str | None:
 
 
 SHORTEN = "shorten --append, or leave out --reuse-cmdline"
-"""What to do about that."""
+"""The hint for a command line that is too long."""

@@ -1,4 +1,4 @@
-"""Which of its architecture's formats a kernel is in (-t)."""
+"""Check the format that the user asks for (-t) against the file's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pykexec.errors import ImageError, UsageError
 
 
 def require(path: str, wanted: str | None, found: str | None, known: Sequence[str]) -> None:
-    """Hold the format that is asked for against what the file is; the names are kexec-tools'.
+    """Compare the format that is asked for with the file's; the names are kexec-tools'.
 
-    Raises UsageError for a format that is none of those known, ImageError where the file is in another one.
+    Raises UsageError for a format that is not in `known`, ImageError where the file has another one.
     """
     if wanted in (None, found):
         return

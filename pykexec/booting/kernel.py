@@ -1,4 +1,4 @@
-"""What a kernel's file tells of it: one answer for loads, warnings, sizing and doctor."""
+"""What a kernel's file says about it: one answer for loads, warnings, sizing and the doctor."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KernelFacts:
-    """A kernel out of all containers and compression. None: the file does not tell."""
+    """The facts in the file of a kernel without container and compression. None: the file does not tell."""
 
     arch: str
-    """Our name for what it runs on."""
+    """Our name for the architecture it runs on."""
     format: str
     """kexec-tools' name for the file's type (-t)."""
     memory: int | None = None
-    """Bytes from its first one on that must be free when it starts."""
+    """The bytes, from its first one on, that must be free memory when it starts."""
     line_limit: int | None = None
-    """Bytes of the longest command line it takes, without the NUL."""
+    """The length in bytes of the longest command line it takes, without the NUL."""
     is_for_file_load: bool = False
     """Whether a running kernel of this architecture loads such a file with kexec_file_load(2)."""
     file_load_adds: int | None = None
-    """Bytes that kexec_file_load(2) counts besides the command line's when it holds that against
-    `line_limit`; None where it does not compare them."""
+    """The bytes that kexec_file_load(2) adds to the command line's length before it compares it with
+    `line_limit`; None where it does not compare."""
     version: str | None = None
     """The release, where a header has it."""
     program: memoryview | None = field(default=None, repr=False)
-    """What can be searched for texts of the kernel; None where it is still compressed, as in a bzImage."""
+    """The bytes in which to search for texts of the kernel; None where it is compressed, as in a bzImage."""
 
     @property
     def release(self) -> str | None:
-        """As `uname -r` will say it. Reads `program`, which takes some milliseconds."""
+        """The release that `uname -r` will show. Reads `program`, which takes some milliseconds."""
         return self.version or (None if self.program is None else _banner(self.program))
 
 
@@ -53,7 +53,7 @@ class ImagePart:
     """An architecture's kernels (arch/<name>/image.py)."""
 
     inspect: Callable[[FileData], KernelFacts | None]
-    """Return what a file tells that is a kernel for this architecture; None for another file.
+    """Return the facts of a kernel for this architecture; None for another file.
 
     Raises ImageError for a damaged one.
     """
@@ -67,7 +67,7 @@ UNKNOWN = ImagePart(_cannot_tell)
 
 
 def inspect(kernel: FileData, arch: Arch) -> KernelFacts | None:
-    """Return what a kernel for that architecture tells; None where it is none, or cannot be understood.
+    """Return the facts of a kernel for that architecture; None where it is none, or is not understood.
 
     `kernel` is out of its containers (`formats.unwrap`). Raises ImageError for a damaged one.
     """
@@ -75,10 +75,11 @@ def inspect(kernel: FileData, arch: Arch) -> KernelFacts | None:
 
 
 def identify(kernel: FileData, first: Arch | None = None) -> KernelFacts | None:
-    """Return what a kernel of any architecture tells; None for a file that is not known for a kernel.
+    """Return the facts of a kernel for any architecture; None for a file that is not known as a kernel.
 
-    `first` is asked before all others: some kernels run on more than one architecture. Of an architecture
-    without a loader only the name is told. Raises ImageError for a damaged kernel.
+    `first` is tried before all others, because some kernels run on several architectures. Of an architecture
+    without a loader only the name, the format and an ELF file's contents are known. Raises ImageError for a
+    damaged kernel.
     """
     found = None if first is None else inspect(kernel, first)
     return found or _of_another(kernel, first)
@@ -90,7 +91,7 @@ def _of_another(kernel: FileData, first: Arch | None) -> KernelFacts | None:
         if arch != first and (found := inspect(kernel, arch)):
             return found
     found = _by_header(kernel)
-    # What is for an architecture that does not take it for a kernel of its own is another kind of program.
+    # An architecture with a loader has refused it above: so it is some other kind of program.
     return None if found is None or found.arch in [arch.name for arch in known] else found
 
 
@@ -106,7 +107,7 @@ def _by_header(kernel: FileData) -> KernelFacts | None:
 
 
 def told(kernel: FileData, first: Arch | None = None) -> KernelFacts | None:
-    """Return what `identify` does, and None for a damaged kernel, of which whoever loads it speaks."""
+    """Return what `identify` does; None for a damaged kernel, about which the loader complains."""
     try:
         return identify(kernel, first)
     except ImageError:
@@ -114,11 +115,11 @@ def told(kernel: FileData, first: Arch | None = None) -> KernelFacts | None:
 
 
 def release_of(kernel: FileData, first: Arch | None = None) -> str | None:
-    """Return what `uname -r` will say under that kernel; None where the file does not tell."""
+    """Return what `uname -r` will show under that kernel; None where the file does not tell."""
     facts = told(kernel, first)
     return None if facts is None else facts.release
 
 
 def memory_of(kernel: FileData, facts: KernelFacts | None) -> int:
-    """Return the bytes it takes where it runs; those of the file where it does not tell."""
+    """Return the bytes of memory the kernel takes where it runs; the file's size where it does not tell."""
     return kernel.size if facts is None or facts.memory is None else facts.memory

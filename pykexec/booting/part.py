@@ -1,4 +1,4 @@
-"""What the main path asks of an architecture: a plan."""
+"""The part of an architecture that the main path uses: its loader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LoaderPart:
     """An architecture's loader (arch/<name>/loader.py)."""
 
     plan: Callable[[Machine, Request], LoadPlan]
-    """Decide what goes where. Raises PykexecError; has no side effect."""
+    """Decide what goes where, without side effects. Raises PykexecError."""
 
 
 def _no_loader(machine: Machine, _: Request) -> LoadPlan:
@@ -29,14 +29,14 @@ def _no_loader(machine: Machine, _: Request) -> LoadPlan:
 
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
-    """Return the plan of the machine's architecture. Raises PykexecError."""
+    """Return the plan that the machine's architecture makes. Raises PykexecError."""
     arch = for_machine(machine)
     _require_honoured(arch, request)
     return part(arch, "loader", LoaderPart(_no_loader)).plan(machine, request)
 
 
 def _require_honoured(arch: Arch, request: Request) -> None:
-    """Raises UsageError for what is asked for and has no meaning on that architecture."""
+    """Raise UsageError for an option that has no meaning on that architecture."""
     options = {option.special: option for option in OPTIONS}
     for name, special in SPECIAL.items():
         option = options[name]

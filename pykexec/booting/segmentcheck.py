@@ -1,4 +1,4 @@
-"""The rules by which the running kernel takes or refuses the segments of kexec_load(2), as a pure function.
+"""The rules by which the running kernel accepts the segments of kexec_load(2), as a pure function.
 
 kernel/kexec.c and kernel/kexec_core.c, sanity_check_segment_list(): the rules, their order and their errno.
 """
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the rules depend on besides the plan."""
+    """The properties of the machine that the rules depend on."""
 
     page_size: int
-    """Bytes in a page of the running kernel."""
+    """The size in bytes of the running kernel's pages."""
     memory: int
-    """Bytes of RAM that the running kernel counts."""
+    """The bytes of RAM that the running kernel counts."""
     address_end: int
-    """The first physical address that it does not reach."""
+    """The first physical address that it cannot reach."""
     region: Range | None
-    """The reservation that takes a crash kernel (crashk_res); None where there is none."""
+    """The reservation for the crash kernel's segments (crashk_res); None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,14 @@ class Refusal:
 
     errno: int
     what: str
-    """Names the segment; for people."""
+    """What is wrong with which segment, for people."""
 
 
 def limits(machine: Machine, arch: Arch) -> Limits:
-    """Return those that plans are made by. Raises MachineError.
+    """Return the limits that plans are made by. Raises MachineError.
 
-    No kernel counts more RAM than /proc/iomem has besides reservations: what is refused by this, it refuses.
+    No kernel counts more RAM than /proc/iomem has outside reservations. So the kernel refuses whatever this
+    limit refuses.
     """
     regions = machine.iomem.crash_regions
     return Limits(
@@ -59,7 +60,7 @@ def limits(machine: Machine, arch: Arch) -> Limits:
 
 
 def refusals(plan: LoadPlan, limits: Limits) -> Iterator[Refusal]:
-    """Yield the rules that the plan breaks, in the order in which the kernel looks."""
+    """Yield the rules that the plan breaks, in the order in which the kernel checks them."""
     is_crash = plan.purpose is Purpose.CRASH
     if len(plan.segments) > KEXEC_SEGMENT_MAX:
         what = f"{len(plan.segments)} segments; the kernel takes {KEXEC_SEGMENT_MAX} at most"
@@ -87,13 +88,13 @@ def _places(segments: tuple[Segment, ...], limits: Limits) -> Iterator[Refusal]:
         if each.address % limits.page_size or each.memsz % limits.page_size:
             what = f"segment {each.name} {each.range} is not made of whole pages of {limits.page_size}"
             yield Refusal(errno.EADDRNOTAVAIL, what)
-        if each.range.end >= limits.address_end:  # in the kernel's words, its end is 0 there
+        if each.range.end >= limits.address_end:  # the kernel sees the end 0 there
             what = f"segment {each.name} {each.range} does not end below {limits.address_end:#x}"
             yield Refusal(errno.EADDRNOTAVAIL, what)
 
 
 def _overlaps(segments: tuple[Segment, ...]) -> Iterator[Refusal]:
-    """One that has no memory overlaps another, too, if it lies within that."""
+    """Yield segments that overlap. A segment of no size overlaps another if it lies inside that."""
     highest: Segment | None = None
     for each in sorted(segments, key=lambda segment: (segment.address, segment.memsz)):
         if highest and each.address < highest.range.end and highest.address < each.range.end:

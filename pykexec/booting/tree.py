@@ -1,16 +1,14 @@
-"""The device tree for the next kernel: the running one's, with /chosen rewritten."""
+"""The device tree for the next kernel: the running kernel's, with /chosen rewritten."""
 
 import os
 from collections.abc import Sequence
 
-from pykexec.devicetree import DeviceTree
+from pykexec.devicetree import FIRMWARE_TREE, UNPACKED_TREE, DeviceTree
 from pykexec.errors import DeviceTreeError, MachineError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB, Range, align_up
 
-FIRMWARE_TREE = "sys/firmware/fdt"
-UNPACKED_TREE = "proc/device-tree"
 SIZE_MAX = 2 * MIB  # booting.rst, "Setup the device tree"
 
 _CHOSEN = "/chosen"
@@ -21,24 +19,22 @@ _HANDED_OVER = {
     "linux,kho-fdt": "state kept by KHO",
     "linux,kho-scratch": "memory kept for KHO",
 }
-"""What kexec_file_load gives to one kernel, in memory that has other uses since (drivers/of/kexec.c)."""
+"""What kexec_file_load gives to one kernel; its memory has other uses by now (drivers/of/kexec.c)."""
 _PAGE_MAX = 64 * KIB
 _KASLR_SEED_SIZE = 8
 _RNG_SEED_SIZE = 32
 
 
 def read_tree(machine: Machine, given: FileData | None) -> DeviceTree:
-    """The device tree given, else the one the running kernel was given, else what /proc/device-tree shows.
+    """Return the given device tree, else the one the running kernel got, else that in /proc/device-tree.
 
     Raises MachineError when there is none.
     """
     if given is not None:
-        return DeviceTree(bytes(given.data), given.path)
-    data = machine.read(FIRMWARE_TREE)
-    if data is not None:
-        return DeviceTree(data, f"/{FIRMWARE_TREE}")
-    if machine.root.names(UNPACKED_TREE):
-        return DeviceTree.from_folder(machine.root, UNPACKED_TREE)
+        return DeviceTree(given.data, given.path)
+    tree = DeviceTree.running(machine.root)
+    if tree is not None:
+        return tree
     raise MachineError(
         f"there is no device tree: neither /{FIRMWARE_TREE} nor /{UNPACKED_TREE}",
         hint="give one with --dtb",
@@ -46,7 +42,7 @@ def read_tree(machine: Machine, given: FileData | None) -> DeviceTree:
 
 
 def not_handed_on(machine: Machine, tree: DeviceTree) -> list[str]:
-    """What the running kernel has, or was given by the one before it, and the next one will not be given."""
+    """Return what the running kernel has, or got from the one before, and the next kernel will not get."""
     has = {name for name in _HANDED_OVER if tree.get(_CHOSEN, name) is not None}
     has |= {_IMA} if machine.has_measured else set()
     return [what for name, what in _HANDED_OVER.items() if name in has]
@@ -61,10 +57,10 @@ def rewrite(
     elfcorehdr: Range | None = None,
     usable: Sequence[Range] = (),
 ) -> bytes:
-    """The blob with its /chosen set for this load; ranges are physical.
+    """Return the blob with /chosen set for this load; ranges are physical.
 
-    `elfcorehdr` and `usable`, in its order, make it a capture kernel's. What an earlier load left there is
-    taken out. Raises DeviceTreeError when something does not fit.
+    `elfcorehdr` and `usable` (whose order is kept) make it a capture kernel's. Properties of an earlier load
+    are removed. Raises DeviceTreeError when something does not fit.
     """
     tree.set(_CHOSEN, "bootargs", os.fsencode(command_line) + b"\0")
     _set_initrd(tree, initrd)
@@ -82,9 +78,10 @@ def rewrite(
 
 
 def _set_initrd(tree: DeviceTree, initrd: Range | None) -> None:
-    """Addresses of the running kernel's initrd would make the next one unpack whatever is there now.
+    """Replace the initrd's addresses: with the old ones the next kernel would unpack whatever is there now.
 
-    Nor must its memory stay reserved for good, which firmware does in whole pages (drivers/of/kexec.c).
+    The old initrd's memory must not stay reserved either; firmware reserves it in whole pages
+    (drivers/of/kexec.c).
     """
     names = "linux,initrd-start", "linux,initrd-end"
     start, end = (int.from_bytes(tree.get(_CHOSEN, name) or b"") for name in names)
@@ -98,7 +95,7 @@ def _set_initrd(tree: DeviceTree, initrd: Range | None) -> None:
 
 
 def _set_seeds(tree: DeviceTree, seed: bytes | None) -> None:
-    """A seed is for one boot; without fresh bytes the next kernel gets none."""
+    """Replace the seeds. A seed is for one boot; without fresh bytes the next kernel gets none."""
     tree.remove(_CHOSEN, "kaslr-seed")
     tree.remove(_CHOSEN, "rng-seed")
     if seed is not None:

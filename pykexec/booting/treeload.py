@@ -1,4 +1,4 @@
-"""The loader of all architectures whose kernels are started with a device tree; what differs is a value.
+"""The loader of all architectures whose kernels boot with a device tree; the differences are values.
 
 It places kernel, initrd, tree, purgatory and, for a crash, core headers.
 """
@@ -24,25 +24,25 @@ from pykexec.values import dataclass
 
 _DTB = "dtb"
 _STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
-"""Entries within System RAM that a new kernel may overwrite; all others are reserved for somebody."""
+"""Entries within System RAM that a new kernel may overwrite; all others are reserved for some purpose."""
 
 
 @dataclass(frozen=True, slots=True)
 class TreeKernel:
-    """A kernel as this loader sees it; sizes in bytes."""
+    """A kernel as this loader needs it; sizes are in bytes."""
 
     path: str
     data: memoryview
     offset: int
-    """From a multiple of `alignment` to where it must be loaded; what lies below belongs to it."""
+    """From a multiple of `alignment` to the load address; the memory between them belongs to the kernel."""
     memory_size: int
-    """From there, what must be free memory."""
+    """The memory that must be free from the load address on."""
     alignment: int
     type: str
-    """By kexec-tools' names (-t), if it came in no container."""
+    """kexec-tools' name of its format (-t), for a kernel that came in no container."""
     description: str
     page_size: int | None = None
-    """None where it does not tell."""
+    """The size of its pages; None where it does not tell."""
 
 
 def _no_warnings(*_: object) -> Sequence[str]:
@@ -55,20 +55,20 @@ def _default_reset(*_: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TreeBoot:
-    """What differs between the architectures."""
+    """The differences between the architectures."""
 
     arch: Arch
     parse: Callable[[FileData], TreeKernel]
     """Read and check a kernel. Raises ImageError."""
     initrd_window: Callable[[Range], Range]
-    """Where the initrd may lie, for a kernel that lies there (physical)."""
+    """Return where the initrd may lie, for a kernel in that range (physical)."""
     initrd_why: str
     arguments: Callable[[int, int], tuple[int, ...]]
-    """What purgatory hands over in registers, of the addresses of tree and kernel."""
+    """Return what purgatory hands over in registers, from the addresses of tree and kernel."""
     command_line_limit: int
-    """Bytes without the NUL."""
+    """The longest command line, in bytes without the NUL."""
     reset: Callable[[Machine, DeviceTree], int] = _default_reset
-    """How purgatory resets the machine, in the architecture's own numbers."""
+    """Return how purgatory resets the machine, as the architecture's own number."""
     warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
 
 
@@ -115,16 +115,17 @@ _CONTAINER_TYPES = {"uImage": "uImage", "EFI zboot": "vmlinuz"}
 
 
 def _type(request: Request, wrapping: str, kernel: TreeKernel) -> str:
-    """A container is a type of its own."""
+    """Return the kernel's type; a container is a type of its own."""
     layers = ", ".join(filter(None, (request.container, wrapping))).split(", ")
     return next((_CONTAINER_TYPES[each] for each in layers if each in _CONTAINER_TYPES), kernel.type)
 
 
 def free_memory(machine: Machine) -> RangeSet:
-    """Return RAM less what must stay: firmware's tables, and what devices go on writing to.
+    """Return RAM without what must stay: firmware's tables, and what devices go on writing to.
 
-    The crash region too: a kernel that is loaded there is unmapped (arch_kexec_protect_crashkres()), and
-    the copy of the page tables that a normal load is put in its place with lacks it.
+    The crash region must stay, too: once a kernel is loaded there, it is unmapped
+    (arch_kexec_protect_crashkres()). The copy of the page tables with which a normal load is put into its
+    place then lacks it.
     """
     reserved = (
         entry.range for entry in machine.iomem.entries if entry.depth > 0 and entry.name not in _STAYS_IN_RAM
@@ -143,7 +144,10 @@ def _core_headers(context: Context, memory: CrashMemory) -> bytes:
 
 
 def _place_kernel(context: Context, kernel: TreeKernel) -> None:
-    """What lies between the aligned address and the kernel belongs to it: it may use that memory."""
+    """Place the kernel with the memory between the aligned address and the kernel, which it may use.
+
+    Raises PlacementError, and ImageError for an offset that is no multiple of the page size.
+    """
     page_size = context.machine.page_size
     if kernel.offset % page_size:
         raise ImageError(
@@ -185,13 +189,16 @@ def _place_tree(
 
 
 def _usable(memory: CrashMemory) -> list[Range]:
-    """High first: older capture kernels read the first range only, and all of them take the second for low
-    memory (drivers/of/fdt.c)."""
+    """Return the capture kernel's memory, high ranges first.
+
+    Older capture kernels read the first range only, and all of them take the second for low memory
+    (drivers/of/fdt.c).
+    """
     return [*reversed(memory.reserved), *memory.cma]
 
 
 def _memory_map(machine: Machine, memory: CrashMemory | None) -> Sequence[TypedRange]:
-    """What linux,usable-memory-range leaves of memory, or all RAM."""
+    """Return the memory that linux,usable-memory-range leaves, or all RAM."""
     if memory is None:
         return machine.iomem.memory_map.entries
     return [TypedRange(each, MemoryKind.RAM) for each in sorted(_usable(memory))]

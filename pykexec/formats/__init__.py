@@ -1,4 +1,4 @@
-"""Containers a kernel comes in on any architecture: what is in them, found by their first bytes."""
+"""Containers of kernels on any architecture, recognised by their first bytes, and what is in them."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ _NESTING_MAX = 4
 
 
 def unwrap(file: FileData, *, keep_bundles: bool = False) -> tuple[FileData, str]:
-    """The kernel inside, and the names of what it was wrapped in ("EFI zboot, gzip"); empty for a bare one.
+    """Return the kernel inside, and the names of its containers ("EFI zboot, gzip"); "" for a bare kernel.
 
-    Of a container that holds more than a kernel, what `open_bundle` finds without being told more; with
-    `keep_bundles` that is left closed. Raises ImageError for a damaged container.
+    A container that holds more than a kernel is opened as by `open_bundle` without further arguments. With
+    `keep_bundles` it stays closed. Raises ImageError for a damaged container.
     """
     wrappings: list[str] = []
     for _ in range(_NESTING_MAX + 1):
@@ -31,7 +31,7 @@ def unwrap(file: FileData, *, keep_bundles: bool = False) -> tuple[FileData, str
 
 
 def is_bundle(file: FileData) -> bool:
-    """Whether this has more in it than a kernel: a unified kernel image, or a FIT image."""
+    """Return whether the file has more in it than a kernel: a unified kernel image, or a FIT image."""
     return _bundle_kind(file.data) is not None
 
 
@@ -44,12 +44,12 @@ def open_bundle(
     options: str | None = None,
     secure_boot: bool = False,
 ) -> Bundle:
-    """The kernel in such a container, and what belongs to it.
+    """Return the kernel in such a container, and what belongs to it.
 
-    `choice` names a profile (number, ID or title) or a configuration, None is the default; `compatible` has
-    the strings of the machine's device tree, `addons` are files as `uki.addon_names` finds and orders them;
-    `options` are a boot loader's, which take the place of its command line, see `uki.Uki.select`.
-    Raises ImageError for a damaged container, an unknown choice, and a file that is no such container.
+    `choice` names a profile (number, ID or title) or a configuration; None is the default. `compatible` has
+    the strings of the machine's device tree. `addons` are files in the order of `uki.addon_names`. `options`
+    are a boot loader's; they replace the container's command line, see `uki.Uki.select`. Raises ImageError
+    for a damaged container, an unknown choice, and a file that is no such container.
     """
     kind = _bundle_kind(file.data)
     if kind == "uki":
@@ -73,7 +73,7 @@ def open_bundle(
 
 
 def _open(file: FileData) -> tuple[bytes | memoryview, str] | None:
-    """One layer less, and that layer's name."""
+    """Remove the outermost container; return its contents and its name. None where there is none."""
     path, data = file.path, file.data
     if packed := magic.compression(data):
         from pykexec.formats import compression

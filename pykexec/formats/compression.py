@@ -4,10 +4,10 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
 
 from pykexec.errors import ImageError
 from pykexec.formats import magic, zstd
+from pykexec.formats.decompressor import Decompressor
 from pykexec.memory import KIB, MIB
 
 _SIZE_MAX = 1024 * MIB
@@ -17,18 +17,6 @@ _STEP = 4 * MIB
 _STEP_OF_MANY = 64 * KIB
 _STREAMS_MAX = 16384
 """Pieces of 64 KiB, which is the least that tools make, of so much."""
-
-
-class Decompressor(Protocol):
-    """Of one stream, bit by bit: as bz2, lzma, lz4 and Python's own zstd have it; others are made to fit."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes | None: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
 class _Gzip:

@@ -1,4 +1,4 @@
-"""Headers of containers.
+"""Headers of containers, declared with construct.
 
 After a change: tools/compile-layouts.
 """
@@ -11,7 +11,7 @@ ZBOOT = Struct(  # libstub/zboot-header.S
     "payload_offset" / Int32ul,
     "payload_size" / Int32ul,
     Padding(8),
-    Padding(32),  # the compression's name, which its first bytes tell as well
+    Padding(32),  # the compression's name; its first bytes tell it, too
 )
 UIMAGE = Struct(  # U-Boot's include/image.h
     "magic" / Bytes(4),

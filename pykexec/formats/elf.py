@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-
-from elftools.common.exceptions import ELFParseError
-from elftools.common.utils import struct_parse
-from elftools.elf.enums import ENUM_E_MACHINE
-from elftools.elf.structs import ELFStructs
 
 from pykexec import names
 from pykexec.errors import ImageError
+from pykexec.formats import elfheader
+from pykexec.formats.elfheader import ET_DYN, ET_EXEC, PT_INTERP, PT_LOAD
 from pykexec.memory import KIB, MIB, Range, align_down, align_up
 from pykexec.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pykexec.names import ArchNames, ByteOrder
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pykexec.formats.elfheader import Encoding, Header, ProgramHeader
+    from pykexec.names import ArchNames
 
 _PAGE = 4 * KIB
 _SEGMENTS_MAX = 256  # a kernel has about five
 _ALIGNMENT_MAX = 1024 * MIB
 _PADDING_MAX = 64 * MIB
-_BITS = {1: 32, 2: 64}  # EI_CLASS
-_LITTLE_ENDIAN = 1  # EI_DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,39 +63,30 @@ class Program:
         return self.entry
 
 
-def is_elf(data: memoryview, machine: str | None = None) -> bool:
-    """Whether this is an ELF file, and for that machine ("EM_386")."""
-    if bytes(data[:4]) != b"\x7fELF" or data.nbytes < 20:
-        return False
-    return machine is None or int.from_bytes(data[18:20], "little") == ENUM_E_MACHINE[machine]
-
-
 def architecture(data: memoryview) -> ArchNames | None:
     """Return what an ELF file is for; None for another file, and for what Linux has no name for."""
-    if not is_elf(data):
+    encoding = elfheader.encoding(data)
+    if encoding is None or data.nbytes < encoding.header_size:
         return None
-    order: ByteOrder = "little" if data[5] == _LITTLE_ENDIAN else "big"
-    return names.of_elf(int.from_bytes(data[18:20], order), _BITS.get(data[4], 0), order)
+    return names.of_elf(encoding.header(data).machine, encoding.bits, encoding.order)
 
 
 def parse(path: str, data: memoryview) -> Program:
-    """Read and check a little-endian executable of either class. Raises ImageError."""
-    ident = bytes(data[:7])
-    if ident[:4] != b"\x7fELF" or len(ident) < 7:
-        raise ImageError(f"{path}: not an ELF file")
-    if ident[4] not in _BITS or ident[5] != _LITTLE_ENDIAN or ident[6] != 1:
+    """Read and check an executable of either class and byte order. Raises ImageError."""
+    encoding = elfheader.encoding(data)
+    if encoding is None:
         raise ImageError(
-            f"{path}: not a little-endian ELF file (class, byte order, version {ident[4:7].hex()})"
+            f"{path}: not an ELF file, or of a kind that is not known ({bytes(data[:7]).hex()})"
         )
-    structs = ELFStructs(little_endian=True, elfclass=_BITS[ident[4]])
-    structs.create_basic_structs()
-    structs.create_advanced_structs()
-    header = _read(path, "ELF header", structs.Elf_Ehdr, data, 0)
-    if header.e_type not in ("ET_EXEC", "ET_DYN"):
+    if data.nbytes < encoding.header_size:
+        raise ImageError(f"{path}: truncated: {data.nbytes} bytes, and an ELF header takes more")
+    header = encoding.header(data)
+    if header.type not in (ET_EXEC, ET_DYN):
         from pykexec.formats import identify
 
-        raise ImageError(f"{path}: {identify.describe(data)}, but no executable one ({header.e_type})")
-    pieces = sorted(_pieces(path, data, structs, header), key=lambda each: each[0].address)
+        what = identify.describe(data)
+        raise ImageError(f"{path}: {what}, but no executable one (e_type {header.type})")
+    pieces = sorted(_pieces(path, data, encoding, header), key=lambda each: each[0].address)
     if not pieces:
         raise ImageError(f"{path}: an ELF file without anything to load")
     for (before, _), (after, _) in itertools.pairwise(pieces):
@@ -109,48 +95,41 @@ def parse(path: str, data: memoryview) -> Program:
     if sum(piece.data.nbytes for piece, _ in pieces) > 2 * data.nbytes:
         raise ImageError(f"{path}: damaged ELF file: its segments have more in them than the file")
     alignment = max(align for _, align in pieces)
-    return Program(tuple(piece for piece, _ in pieces), int(header.e_entry), alignment)
+    return Program(tuple(piece for piece, _ in pieces), header.entry, alignment)
 
 
-def _pieces(path: str, data: memoryview, structs: Any, header: Any) -> Iterator[tuple[Piece, int]]:
-    """The loadable segments and their alignments."""
-    offset, count, size = int(header.e_phoff), int(header.e_phnum), int(header.e_phentsize)
-    if count > _SEGMENTS_MAX or (count and size != structs.Elf_Phdr.sizeof()):
-        raise ImageError(f"{path}: damaged ELF file: {count} program headers of {size} bytes at {offset:#x}")
-    for index in range(count):
-        phdr = _read(path, f"program header {index}", structs.Elf_Phdr, data, offset + index * size)
-        if phdr.p_type == "PT_INTERP":
+def _pieces(path: str, data: memoryview, encoding: Encoding, header: Header) -> Iterator[tuple[Piece, int]]:
+    """Yield the loadable segments and their alignments."""
+    start, count, size = header.program_headers_at, header.program_header_count, header.program_header_size
+    if count > _SEGMENTS_MAX or (count and size != encoding.program_header_size):
+        raise ImageError(f"{path}: damaged ELF file: {count} program headers of {size} bytes at {start:#x}")
+    if start + count * size > data.nbytes:
+        raise ImageError(f"{path}: truncated: no room for its {count} program headers at {start:#x}")
+    for index, segment in enumerate(encoding.program_headers(data, header)):
+        if segment.type == PT_INTERP:
             raise ImageError(
                 f"{path}: a program for the running system (it names an interpreter), no kernel"
             )
-        if phdr.p_type == "PT_LOAD" and phdr.p_memsz:
-            alignment = max(int(phdr.p_align), 1)
+        if segment.type == PT_LOAD and segment.memory_size:
+            alignment = max(segment.alignment, 1)
             if alignment & (alignment - 1) or alignment > _ALIGNMENT_MAX:
                 raise ImageError(f"{path}: damaged ELF file: segment {index} is aligned to {alignment:#x}")
-            yield _piece(path, index, data, phdr), alignment
+            yield _piece(path, f"segment {index}", data, encoding, segment), alignment
 
 
-def _piece(path: str, index: int, data: memoryview, phdr: Any) -> Piece:
-    names = ("p_offset", "p_filesz", "p_paddr", "p_memsz", "p_vaddr")
-    offset, filesz, address, memsz, virtual = (int(getattr(phdr, name)) for name in names)
-    if filesz > memsz:
-        raise ImageError(f"{path}: damaged ELF file: segment {index} has {filesz} bytes for {memsz}")
-    if address + memsz > 1 << 64:
-        raise ImageError(f"{path}: damaged ELF file: segment {index} ends beyond the last address")
-    if filesz and offset + filesz > data.nbytes:
+def _piece(path: str, what: str, data: memoryview, encoding: Encoding, segment: ProgramHeader) -> Piece:
+    in_file, in_memory = segment.file_size, segment.memory_size
+    if in_file > in_memory:
+        raise ImageError(f"{path}: damaged ELF file: {what} has {in_file} bytes for {in_memory}")
+    if segment.physical + in_memory > 1 << encoding.bits:
+        raise ImageError(f"{path}: damaged ELF file: {what} ends beyond the last address")
+    end = segment.offset + in_file
+    if in_file and end > data.nbytes:
         raise ImageError(
-            f"{path}: truncated: {data.nbytes} bytes, but segment {index} ends at {offset + filesz}",
+            f"{path}: truncated: {data.nbytes} bytes, but {what} ends at {end}",
             hint="copy or install the kernel again",
         )
-    return Piece(address, data[offset : offset + filesz], memsz, virtual)
-
-
-def _read(path: str, what: str, struct: Any, data: memoryview, offset: int) -> Any:
-    size = struct.sizeof()
-    try:
-        return struct_parse(struct, io.BytesIO(data[offset : offset + size]), 0)
-    except ELFParseError as error:
-        raise ImageError(f"{path}: truncated: no room for its {what} at {offset:#x}") from error
+    return Piece(segment.physical, data[segment.offset : end], in_memory, segment.virtual)
 
 
 def flatten(path: str, pieces: Sequence[Piece]) -> Piece:

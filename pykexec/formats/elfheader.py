@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
     from pykexec.names import ByteOrder, Elf
 
+    Row = tuple[int, int, int, int, int, int, int, int]
+    """A program header's fields, in the order that `ProgramHeader` has them in."""
+
 MAGIC = b"\x7fELF"
 IDENT_SIZE = 16
-ET_CORE = 4
-PT_LOAD = 1
-PT_NOTE = 4
+ET_EXEC, ET_DYN, ET_CORE = 2, 3, 4
+PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
 PF_RWX = 7
 PN_XNUM = 0xFFFF
 """As e_phnum: there are more program headers than that can count."""
@@ -38,12 +40,14 @@ class Header:
     """ET_*."""
     machine: int
     """EM_*."""
+    version: int
     entry: int
     flags: int
     program_headers_at: int
     program_header_size: int
     program_header_count: int
     section_headers_at: int
+    section_header_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +94,35 @@ class Encoding:
     def header(self, data: bytes | memoryview) -> Header:
         """Return the file header at the beginning of `data`. Raises struct.error when that ends within."""
         fields = self._struct(_HEADER).unpack_from(data, IDENT_SIZE)
-        type_, machine, _, entry, phoff, shoff, flags, _, phentsize, phnum, *_ = fields
-        return Header(type_, machine, entry, flags, phoff, phentsize, phnum, shoff)
+        type_, machine, version, entry, phoff, shoff, flags, _, phentsize, phnum, _, shnum, _ = fields
+        return Header(type_, machine, version, entry, flags, phoff, phentsize, phnum, shoff, shnum)
+
+    def without_sections(self, data: bytes | memoryview) -> bytes:
+        """Return the file header of `data` as if no section header were there. Raises as `header` does."""
+        layout = self._struct(_HEADER)
+        *fields, _, _ = layout.unpack_from(data, IDENT_SIZE)  # shnum, shstrndx
+        fields[5] = 0  # shoff
+        return bytes(data[:IDENT_SIZE]) + layout.pack(*fields, 0, 0)
 
     def program_headers(self, data: bytes | memoryview, header: Header) -> Iterator[ProgramHeader]:
         """Yield the program headers of the file that `data` is. Raises struct.error when it ends within."""
-        row = self._struct(_PROGRAM_HEADER)
+        layout = self._struct(_PROGRAM_HEADER)
         for index in range(header.program_header_count):
             at = header.program_headers_at + index * header.program_header_size
-            fields = row.unpack(data[at : at + row.size])
-            if self.bits == 32:  # p_flags stands elsewhere there
-                kind, *places, flags, alignment = fields
-                fields = (kind, flags, *places, alignment)
-            yield ProgramHeader(*fields)
+            yield ProgramHeader(*self._row(layout.unpack(data[at : at + layout.size])))
+
+    def rows(self, table: bytes | memoryview) -> Iterator[Row]:
+        """Yield the program headers that a table is made of: as tuples, for some files have a million.
+
+        Raises struct.error when the table ends within one.
+        """
+        return map(self._row, self._struct(_PROGRAM_HEADER).iter_unpack(table))
+
+    def _row(self, fields: Row) -> Row:
+        if self.bits == 64:
+            return fields
+        kind, offset, virtual, physical, file_size, memory_size, flags, alignment = fields
+        return kind, flags, offset, virtual, physical, file_size, memory_size, alignment
 
     def build(self, type: int, machine: int, program_headers: Sequence[ProgramHeader]) -> bytes:
         """Return a file header, and the program headers behind it.

@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pykexec.errors import ImageError
-from pykexec.formats import compression, flattree
+from pykexec.devicetree import flattened
+from pykexec.devicetree.node import Node
+from pykexec.errors import DeviceTreeError, ImageError
+from pykexec.formats import compression
 from pykexec.formats.bundle import Bundle
-from pykexec.formats.flattree import Node
-from pykexec.memory import MIB, align_up
+from pykexec.memory import KIB, MIB, align_up
 
 _HASHES: Mapping[str, Callable[[memoryview], bytes]] = {
     "crc32": lambda data: zlib.crc32(data).to_bytes(4),
@@ -28,6 +29,8 @@ _COMPRESSIONS = {"lzo": "lzop"}
 _TREE_MAX = 16 * MIB
 """Of all trees and overlays of a configuration together."""
 _TREES_MAX = 64
+_TEXT_MAX = 64 * KIB
+"""Longer than any command line or list of machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,9 @@ class Fit:
         Raises ImageError when a part is missing, damaged, or of the wrong kind.
         """
         name = self.find(wanted, compatible=compatible)
-        chosen = self._configurations.children[name]
+        chosen = self._configurations.by_name[name]
         kernels, ramdisks = (
-            [self._image(each, name, role, kinds, unpack=unpack) for each in chosen.texts(role)[:1]]
+            [self._image(each, name, role, kinds, unpack=unpack) for each in self._texts(chosen, role)[:1]]
             for role, kinds, unpack in (
                 ("kernel", ("kernel", "kernel_noload"), True),
                 # A kernel unpacks its initrd itself; U-Boot leaves it packed, whatever `compression` says.
@@ -96,12 +99,12 @@ class Fit:
         )
         if not kernels:
             raise ImageError(f"{self.path}: its configuration {name} has no kernel")
-        trees = self._trees(chosen.texts("fdt"), name)
+        trees = self._trees(self._texts(chosen, "fdt"), name)
         return Bundle(
             format=f"FIT image, configuration {name}",
             kernel=kernels[0],
             initrds=tuple(ramdisks),
-            command_line=chosen.text("bootargs"),
+            command_line=self._text(chosen, "bootargs"),
             device_tree=trees[0] if trees else None,
             overlays=tuple(trees[1:]),
             notes=(*self._other_machine(chosen, name, compatible), *self._left_out(chosen, name)),
@@ -129,20 +132,21 @@ class Fit:
         size_max: int | None = None,
     ) -> memoryview:
         where = f"{self.path}: /images/{name}"
-        node = self._images.children.get(name)
+        node = self._images.by_name.get(name)
         if node is None:
             raise ImageError(f"{where} is missing, the {role} of the configuration {configuration}")
-        if (kind := node.text("type")) not in kinds:
+        if (kind := self._text(node, "type")) not in kinds:
             raise ImageError(f"{where}: a {kind or 'thing of no type'}, not a {role}")
-        if role == "kernel" and node.text("os") not in (None, "linux"):
-            raise ImageError(f"{where}: a kernel of {node.text('os')}, not of Linux")
-        if any(each.startswith("cipher") for each in node.children):
+        system = self._text(node, "os")
+        if role == "kernel" and system not in (None, "linux"):
+            raise ImageError(f"{where}: a kernel of {system}, not of Linux")
+        if any(each.name.startswith("cipher") for each in node.children):
             raise ImageError(f"{where}: encrypted, which only U-Boot can undo")
         data = self._contents(where, node)
         if size_max is not None and data.nbytes > size_max:
             raise ImageError(f"{where}: {data.nbytes} bytes, which no {role} has")
-        _compare_hashes(where, node, data)
-        packed = node.text("compression") or "none"
+        self._compare_hashes(where, node, data)
+        packed = self._text(node, "compression") or "none"
         if packed == "none" or not unpack:
             return data
         packed = _COMPRESSIONS.get(packed, packed)
@@ -150,8 +154,10 @@ class Fit:
 
     def _contents(self, where: str, node: Node) -> memoryview:
         if "data" in node.properties:
-            return node.properties["data"]
-        size, offset, position = map(node.number, ("data-size", "data-offset", "data-position"))
+            return memoryview(node.properties["data"])
+        size, offset, position = (
+            _number(node, name) for name in ("data-size", "data-offset", "data-position")
+        )
         if position is None and offset is not None:
             position = self._external + offset
         if position is None or size is None:
@@ -164,59 +170,90 @@ class Fit:
         return self._data[position : position + size]
 
     def _other_machine(self, chosen: Node, name: str, compatible: Sequence[str]) -> Iterator[str]:
-        machines = chosen.texts("compatible")
+        machines = self._texts(chosen, "compatible")
         if machines and compatible and not set(machines) & set(compatible):
             yield f"{self.path}: its configuration {name} is for {machines[0]}, this is {compatible[0]}"
 
     def _left_out(self, chosen: Node, name: str) -> Iterator[str]:
         used = [(f"/configurations/{name}", chosen)]
         for role in ("kernel", "ramdisk", "fdt"):
-            images = [each for each in chosen.texts(role) if each in self._images.children]
-            used += [(f"/images/{each}", self._images.children[each]) for each in images]
+            images = [each for each in self._texts(chosen, role) if each in self._images.by_name]
+            used += [(f"/images/{each}", self._images.by_name[each]) for each in images]
         for where, node in used:
-            if any(each.startswith("signature") for each in node.children):
+            if any(each.name.startswith("signature") for each in node.children):
                 yield f"{self.path}: {where} is signed; pykexec does not check that"
-        for what in chosen.texts("loadables"):
+        for what in self._texts(chosen, "loadables"):
             yield f"{self.path}: /images/{what} of the configuration {name} is left out"
+
+    def _compare_hashes(self, where: str, node: Node, data: memoryview) -> None:
+        found: dict[str, bytes] = {}  # by algorithm: each takes its time once, however often it is there
+        for each in node.children:
+            if not each.name.startswith("hash") or "uboot-ignore" in each.properties:
+                continue
+            algorithm, value = self._text(each, "algo") or "no algo", each.properties.get("value")
+            compute = _HASHES.get(algorithm)
+            if compute is None or value is None:
+                raise ImageError(f"{where}/{each.name}: a hash that cannot be checked ({algorithm})")
+            if algorithm not in found:
+                found[algorithm] = compute(data)
+            if found[algorithm] != value:
+                raise ImageError(f"{where}: damaged: its {algorithm} is another than {each.name} says")
+
+    def _text(self, node: Node, name: str) -> str | None:
+        return _text(self.path, node, name)
+
+    def _texts(self, node: Node, name: str) -> list[str]:
+        return _texts(self.path, node, name)
 
 
 def matches(data: memoryview) -> bool:
     """Whether this is a FIT image, good or bad, and not a machine's device tree."""
-    if not flattree.matches(data):
+    if not flattened.matches(data):
         return False
     try:
-        root = flattree.parse("", data)
-    except ImageError:
+        root = flattened.read(data, "").root
+    except DeviceTreeError:
         return False
-    return "images" in root.children
+    return "images" in root.by_name
 
 
 def parse(path: str, data: memoryview) -> Fit:
     """Read an image. Raises ImageError when it is none, or damaged."""
-    root = flattree.parse(path, data)
-    images, configurations = root.children.get("images"), root.children.get("configurations")
+    blob = flattened.read(data, path, error=ImageError)
+    images, configurations = map(blob.root.by_name.get, ("images", "configurations"))
     if images is None:
         raise ImageError(f"{path}: a device tree without /images: no FIT image")
     if configurations is None or not configurations.children:
         raise ImageError(f"{path}: a FIT image without /configurations: nothing says what boots together")
     found = tuple(
-        Configuration(name, node.text("description") or "", tuple(node.texts("compatible")))
-        for name, node in configurations.children.items()
+        Configuration(name, _text(path, node, "description") or "", tuple(_texts(path, node, "compatible")))
+        for name, node in configurations.by_name.items()
     )
-    external = align_up(flattree.total_size(path, data), 4)
-    return Fit(path, found, configurations.text("default"), data, external, images, configurations)
+    external = align_up(blob.size, 4)
+    return Fit(path, found, _text(path, configurations, "default"), data, external, images, configurations)
 
 
-def _compare_hashes(where: str, node: Node, data: memoryview) -> None:
-    found: dict[str, bytes] = {}  # by algorithm: each takes its time once, however often it is there
-    for name, each in node.children.items():
-        if not name.startswith("hash") or "uboot-ignore" in each.properties:
-            continue
-        algorithm, value = each.text("algo") or "no algo", each.properties.get("value")
-        compute = _HASHES.get(algorithm)
-        if compute is None or value is None:
-            raise ImageError(f"{where}/{name}: a hash that cannot be checked ({algorithm})")
-        if algorithm not in found:
-            found[algorithm] = compute(data)
-        if found[algorithm] != value:
-            raise ImageError(f"{where}: damaged: its {algorithm} is another than {name} says")
+def _text(path: str, node: Node, name: str) -> str | None:
+    """Return the first string of a property; None without it. Raises ImageError for a very long one."""
+    value = _strings(path, node, name)
+    return None if value is None else value.partition("\0")[0]
+
+
+def _texts(path: str, node: Node, name: str) -> list[str]:
+    """Return all strings of a property. Raises ImageError when they are very long."""
+    return [each for each in (_strings(path, node, name) or "").split("\0") if each]
+
+
+def _strings(path: str, node: Node, name: str) -> str | None:
+    value = node.properties.get(name)
+    if value is None:
+        return None
+    if len(value) > _TEXT_MAX:
+        raise ImageError(f"{path}: damaged: {len(value)} bytes of text in a property {name}")
+    return bytes(value).decode("utf-8", "surrogateescape")
+
+
+def _number(node: Node, name: str) -> int | None:
+    """Return a property of 32 bits; None where there is none."""
+    value = node.properties.get(name)
+    return int.from_bytes(value) if value is not None and len(value) == 4 else None

@@ -1,16 +1,13 @@
-"""Saying what a file is that turned out not to be the kernel it should be."""
+"""Describe a file that is not the kernel it should be."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from pykexec import names
 from pykexec.errors import ImageError
-from pykexec.formats import magic, multiboot, pe
+from pykexec.formats import elfheader, magic, multiboot, pe
 from pykexec.memory import KIB, MIB
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pykexec.names import ByteOrder
 
 _SAMPLE = 64 * KIB
 _PIECES_MAX = 1 * MIB
@@ -43,9 +40,8 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1f\x9d", "data of compress(1), which kernels do not know"),
     (0, b"\x02\xb0\xad\x1b", "a Multiboot header without a kernel"),
 )
-"""Offset, bytes and meaning; each format's own specification, as file(1) has them too."""
+"""Offset, bytes and meaning, from each format's own specification; file(1) has them, too."""
 
-_ELF_CLASSES = {1: "32-bit ", 2: "64-bit "}
 _ELF_TYPES = {1: "object file", 2: "executable", 3: "program or library", 4: "core dump"}
 _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0x38, b"ARM\x64", "an arm64 Image"),  # Documentation/arch/arm64/booting.rst
@@ -56,9 +52,9 @@ _IMAGES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def unknown(path: str, data: memoryview, lack: str, machine: str = "") -> ImageError:
-    """The error for a file that is no kernel, in the words by which the C tool's is searched for.
+    """Return the error for a file that is no kernel, with the C tool's words, which users search for.
 
-    `lack` is what a kernel of that machine (without it: of any) would have.
+    `lack` is what a kernel of that machine would have; without `machine`, what any kernel would have.
     """
     what = describe(data)
     which = f", which is {what}" if what else ""
@@ -70,7 +66,7 @@ def unknown(path: str, data: memoryview, lack: str, machine: str = "") -> ImageE
 
 
 def describe(data: memoryview) -> str | None:
-    """Such as "an EFI executable for arm64"; None for what is not known."""
+    """Return a description such as "an EFI executable for arm64"; None for an unknown file."""
     return next((found for ask in _QUESTIONS if (found := ask(data))), None)
 
 
@@ -81,31 +77,30 @@ def _nothing(data: memoryview) -> str | None:
 
 
 def _elf(data: memoryview) -> str | None:
-    if bytes(data[:4]) != b"\x7fELF" or data.nbytes < 20:
+    if bytes(data[:4]) != elfheader.MAGIC or data.nbytes < elfheader.IDENT_SIZE:
         return None
-    from pykexec.formats import elf
-
-    order: ByteOrder = "big" if data[5] == 2 else "little"
-    kind, machine = (int.from_bytes(data[at : at + 2], order) for at in (16, 18))
-    row = elf.architecture(data)
+    encoding = elfheader.encoding(data)
+    if encoding is None or data.nbytes < encoding.header_size:
+        return "a damaged ELF file"
+    header = encoding.header(data)
+    kind, row = header.type, names.of_elf(header.machine, encoding.bits, encoding.order)
     what = _ELF_TYPES.get(kind, "ELF file")
-    # Both kinds of module are object files with a section of that name.
+    # Modules of both kinds are object files with a section of that name.
     if kind == 1 and _has_name(data, b"\0.modinfo\0"):
         what = "kernel module"
     elif kind == 1 and _has_name(data, b"\0.modname\0"):
         what = "GRUB module"
     elif kind != 4 and _multiboot(data):
         what = f"Multiboot {what}"
-    bits = _ELF_CLASSES.get(data[4], "")
-    if order == "big" and row is not None and row.elf.order is None:
+    bits = f"{encoding.bits}-bit"
+    if encoding.order == "big" and row is not None and row.elf.order is None:
         bits = f"big-endian {bits}"
-    article = "an" if (bits or what)[0] in "aeioE" else "a"
     prefix = "" if "ELF" in what else "ELF "
-    return f"{article} {bits}{prefix}{what} for {row.name if row else _elf_name(machine)}"
+    return f"a {bits} {prefix}{what} for {row.name if row else _elf_name(header.machine)}"
 
 
 def _elf_name(machine: int) -> str:
-    """Of what runs no Linux, or has neither kexec nor dumps."""
+    """Return the name of an architecture that runs no Linux, or has neither kexec nor dumps."""
     from elftools.elf.enums import ENUM_E_MACHINE
 
     found = (name for name, number in ENUM_E_MACHINE.items() if number == machine)
@@ -113,7 +108,7 @@ def _elf_name(machine: int) -> str:
 
 
 def _has_name(data: memoryview, name: bytes) -> bool:
-    """Whether the table of section names, which is near the end, has that one."""
+    """Return whether the table of section names, which is near the end, has that name."""
     return name in bytes(data[-_PIECES_MAX:])
 
 
@@ -166,7 +161,7 @@ def _cpio(data: memoryview) -> str | None:
 
 
 def _compressed(data: memoryview) -> str | None:
-    """What is inside, as far as its beginning tells."""
+    """Describe compressed data and, as far as its beginning tells, what is inside."""
     name = magic.compression(data)
     if name is None:
         return None
@@ -210,7 +205,7 @@ def _text(data: memoryview) -> str | None:
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # otherwise a character that the sample cuts through
+        if error.start < len(head) - 3:  # otherwise the sample cuts a character
             return None
         text = head[: error.start].decode()
     if not all(each.isprintable() or each.isspace() for each in text):
@@ -234,4 +229,4 @@ _QUESTIONS: tuple[Callable[[memoryview], str | None], ...] = (
     _boot_sector,
     _text,
 )
-"""The most telling first: an arm64 Image may be an EFI executable too, a bzImage has a boot sector."""
+"""The most specific first: an arm64 Image may be an EFI executable, too, and a bzImage has a boot sector."""

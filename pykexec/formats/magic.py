@@ -1,4 +1,4 @@
-"""The first bytes by which a kernel's wrapping is known; what unwraps it is imported when met."""
+"""The first bytes of a kernel's containers; the code that opens one is imported only when it is met."""
 
 COMPRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("gzip", b"\x1f\x8b\x08"),
@@ -7,16 +7,16 @@ COMPRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("bzip2", b"BZh"),
     ("zstd", b"\x28\xb5\x2f\xfd"),
     ("lz4", b"\x04\x22\x4d\x18"),
-    ("lz4", b"\x02\x21\x4c\x18"),  # the legacy frame, which kernels and initramfs are made with (lz4 -l)
+    ("lz4", b"\x02\x21\x4c\x18"),  # legacy frames, as made by lz4 -l for kernels and initramfs
     ("lzop", b"\x89LZO\0\r\n\x1a\n"),
 )
 UIMAGE = b"\x27\x05\x19\x56"
 DEVICE_TREE = b"\xd0\x0d\xfe\xed"
 CPIO = (b"070701", b"070702")
-"""The newc format, without and with checksums: what a kernel unpacks (init/initramfs.c)."""
+"""The newc format, without and with checksums: the formats a kernel unpacks (init/initramfs.c)."""
 
 _PE_HEADERS_MAX = 24 + 0x10000 + 96 * 40
-"""Both headers and the table of sections, of which there are 96 at most (Microsoft's PE format)."""
+"""Both headers and the table of at most 96 sections (Microsoft's PE format)."""
 
 
 _SKIPPABLE = b"\x2a\x4d\x18"
@@ -24,7 +24,7 @@ _SKIPPABLE_MAX = 16
 
 
 def behind_skippable(data: memoryview) -> memoryview:
-    """Without the frames at the beginning that mean nothing (RFC 8878, 3.1.2), which pzstd writes."""
+    """Return the data after skippable frames (RFC 8878, 3.1.2), which mean nothing; pzstd writes them."""
     for _ in range(_SKIPPABLE_MAX):
         if bytes(data[1:4]) != _SKIPPABLE or data[0] >> 4 != 5:
             break
@@ -33,7 +33,7 @@ def behind_skippable(data: memoryview) -> memoryview:
 
 
 def compression(data: memoryview) -> str | None:
-    """The compression's name, or None for what is not compressed."""
+    """Return the compression's name; None for data that is not compressed."""
     data = behind_skippable(data)
     for name, magic in COMPRESSIONS:
         if bytes(data[: len(magic)]) == magic:
@@ -42,7 +42,7 @@ def compression(data: memoryview) -> str | None:
 
 
 def may_be_bundle(data: memoryview) -> bool:
-    """Whether this begins as a unified kernel image, or a FIT image, does; what is one begins so."""
+    """Return whether the data begins like a unified kernel image or a FIT image; all of these begin so."""
     if bytes(data[:4]) == DEVICE_TREE:
         return True
     if bytes(data[:2]) != b"MZ":
@@ -52,10 +52,10 @@ def may_be_bundle(data: memoryview) -> bool:
 
 
 def is_wrapped(data: memoryview) -> bool:
-    """Whether this is compressed, or a container with nothing but a kernel in it."""
+    """Return whether the data is compressed, or a container with nothing but a kernel in it."""
     return compression(data) is not None or is_zboot(data) or bytes(data[:4]) == UIMAGE
 
 
 def is_zboot(data: memoryview) -> bool:
-    """Whether this is an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S)."""
+    """Return whether the data is an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S)."""
     return bytes(data[:2]) == b"MZ" and bytes(data[4:8]) == b"zimg"

@@ -1,7 +1,7 @@
-"""Where a Multiboot header stands in a file of any kind.
+"""Find a Multiboot header in a file of any kind.
 
-Both specifications, section 3.1 (gnu.org/software/grub/manual): near the beginning, aligned, its first words
-a magic number, others and what makes their sum zero.
+Both specifications, section 3.1 (gnu.org/software/grub/manual): it is near the beginning and aligned. Its
+first words are a magic number, others, and one that makes their sum zero.
 """
 
 import struct
@@ -13,17 +13,17 @@ HEADER_2 = struct.Struct("<IIII")  # magic, architecture, header_length, checksu
 
 
 def find1(data: memoryview) -> int | None:
-    """The offset of version 1's header, None where there is none."""
+    """Return the offset of version 1's header; None where there is none."""
     return _find(bytes(data[:SEARCH_1]), _MAGIC_1, _ALIGN_1, HEADER_1)
 
 
 def find2(data: memoryview) -> int | None:
-    """The offset of version 2's header, None where there is none."""
+    """Return the offset of version 2's header; None where there is none."""
     return _find(bytes(data[:SEARCH_2]), _MAGIC_2, ALIGN_2, HEADER_2)
 
 
 def _find(head: bytes, magic: int, alignment: int, header: struct.Struct) -> int | None:
-    """The first one: the magic number alone may be there by chance, the sum must be zero."""
+    """Return the offset of the first header. The magic may occur by chance, so the sum must be zero, too."""
     wanted = magic.to_bytes(4, "little")
     offset = head.find(wanted)
     while 0 <= offset <= len(head) - header.size:

@@ -1,4 +1,7 @@
-"""Portable Executables: what an EFI stub makes of a kernel (Microsoft's PE format, "COFF file header")."""
+"""Read Portable Executables, for instance kernels with an EFI stub.
+
+Microsoft's PE format, "COFF file header".
+"""
 
 import struct
 
@@ -8,7 +11,7 @@ from pykexec.values import dataclass
 
 _COFF_HEADER = struct.Struct("<4sHHIIIHH")
 _SECTION_HEADER = struct.Struct("<8sIIII16x")
-_SECTIONS_MAX = 96  # what the format allows
+_SECTIONS_MAX = 96  # the format's limit
 _PE32_PLUS = 0x20B
 _SUBSYSTEM = 68  # in the optional header, PE32 and PE32+ alike
 _CERTIFICATES = 4  # index of the "Certificate Table" among the data directories, 8 bytes each
@@ -18,7 +21,7 @@ _EFI_SUBSYSTEMS = range(10, 14)  # "Windows subsystem": EFI application, two kin
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section: its name, and where its bytes are in the file."""
+    """A section: its name, and the place of its bytes in the file."""
 
     name: str
     offset: int
@@ -27,45 +30,48 @@ class Section:
 
     @property
     def filled(self) -> int:
-        """How many bytes of it are contents: the file pads them to its alignment, memory with zeros."""
+        """The number of bytes with contents: the file pads them to its alignment, memory with zeros."""
         return min(self.size, self.virtual_size)
 
 
 @dataclass(frozen=True, slots=True)
 class PortableExecutable:
-    """The headers of one; sizes and offsets in bytes."""
+    """The headers of a Portable Executable; sizes and offsets are in bytes."""
 
     machine: int
     """IMAGE_FILE_MACHINE_*: 0x8664 is x86-64, 0xaa64 is arm64."""
     sections: tuple[Section, ...]
     subsystem: int = 0
     signature_end: int = 0
-    """Where the certificates with which it is signed end, and so the file; 0 for one that is not signed."""
+    """The end of the certificates, and so of the file; 0 for a file that is not signed."""
 
     @property
     def end(self) -> int:
-        """The file's length, at the least."""
+        """The least length of the file."""
         return max((section.offset + section.size for section in self.sections), default=0)
 
     @property
     def is_efi(self) -> bool:
-        """Whether it is for EFI, not for Windows."""
+        """Whether it is for EFI and not for Windows."""
         return self.subsystem in _EFI_SUBSYSTEMS
 
     @property
     def machine_name(self) -> str:
-        """Such as "x86_64", for people."""
+        """The architecture's name for people, such as "x86_64"."""
         return machine_name(self.machine)
 
 
 def machine_name(machine: int) -> str:
-    """Return what that IMAGE_FILE_MACHINE_* ("Machine types") is called, for people."""
+    """Return the name for people of an IMAGE_FILE_MACHINE_* ("Machine types")."""
     row = of_pe(machine)
     return f"machine {machine:#x}" if row is None else row.name
 
 
 def parse(path: str, data: memoryview) -> PortableExecutable | None:
-    """The headers of a PE file, None for another one. Raises ImageError when they are damaged or cut off."""
+    """Return the headers of a PE file; None for another file.
+
+    Raises ImageError when they are damaged or cut.
+    """
     if bytes(data[:2]) != b"MZ" or data.nbytes < 0x40:
         return None
     start = int.from_bytes(data[0x3C:0x40], "little")

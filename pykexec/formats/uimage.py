@@ -1,4 +1,4 @@
-"""uImage: U-Boot's legacy image, a header of 64 bytes before the contents (its include/image.h)."""
+"""uImage, U-Boot's legacy image: a header of 64 bytes, then the contents (its include/image.h)."""
 
 import zlib
 
@@ -23,7 +23,7 @@ _SYSTEMS = {1: "OpenBSD", 2: "NetBSD", 3: "FreeBSD", 5: "Linux", 14: "VxWorks", 
 
 
 def contents(path: str, data: memoryview) -> memoryview:
-    """What is behind the header, both checksums compared. Raises ImageError."""
+    """Return what follows the header, after comparing both checksums. Raises ImageError."""
     size = UIMAGE.sizeof()
     if data.nbytes < size:
         raise ImageError(f"{path}: truncated within its uImage header")
@@ -44,7 +44,7 @@ def contents(path: str, data: memoryview) -> memoryview:
 
 
 def describe(data: memoryview) -> str:
-    """Such as "a uImage with a ramdisk of Linux for arm64"; `data` has a header at least."""
+    """Return a description such as "a uImage with a ramdisk of Linux for arm64"; `data` has a header."""
     header = UIMAGE.parse(data)
     kind = _TYPES.get(header.type, f"content of type {header.type}")
     system = _SYSTEMS.get(header.os, f"system {header.os}")

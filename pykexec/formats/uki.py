@@ -1,7 +1,7 @@
 """Unified kernel images: a PE file whose sections are a kernel, its initrds and its command line.
 
-The format: https://uapi-group.org/specifications/specs/unified_kernel_image/; what its words leave open is
-done as systemd's stub does it (src/boot/pe.c, stub.c), which is what these images boot with.
+The format: https://uapi-group.org/specifications/specs/unified_kernel_image/. What the text leaves open is
+done as in systemd's stub (src/boot/pe.c, stub.c), with which these images boot.
 """
 
 import re
@@ -10,17 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pykexec.errors import DeviceTreeError, ImageError
-from pykexec.formats import flattree, pe
+from pykexec.devicetree import flattened
+from pykexec.errors import ImageError
+from pykexec.formats import pe
 from pykexec.formats.bundle import Bundle
 from pykexec.memory import KIB
 
 _ADDON = (".cmdline", ".dtb", ".dtbauto", ".initrd", ".ucode")
 """An add-on has at least one of these."""
 _READ = (".linux", ".osrel", ".uname", ".sbat", ".profile", *_ADDON)
-"""All other sections are the stub's own affair."""
+"""The sections to read; all others concern only the stub."""
 _TEXT_MAX = 64 * KIB
-_ALIGNMENT_MAX = 64 * KIB  # what FileAlignment can be (Microsoft's PE format)
+_ALIGNMENT_MAX = 64 * KIB  # the largest FileAlignment (Microsoft's PE format)
 _PROFILE = ".profile"
 
 
@@ -38,7 +39,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Addon:
-    """What a ``*.addon.efi`` adds to an image."""
+    """The contents of a ``*.addon.efi``, which adds to an image."""
 
     path: str
     machine: int
@@ -46,9 +47,9 @@ class Addon:
     initrd: memoryview | None
     microcode: memoryview | None
     device_trees: tuple[tuple[str, memoryview], ...]
-    """Its .dtb and .dtbauto sections."""
+    """The .dtb and .dtbauto sections."""
     release: str | None
-    """The only kernel it is for (.uname); None: for any."""
+    """The only kernel release it is for (.uname); None: any."""
 
 
 _Part = tuple[str, memoryview]
@@ -56,23 +57,23 @@ _Part = tuple[str, memoryview]
 
 @dataclass(frozen=True, slots=True)
 class Uki:
-    """An image's parts; the views are parts of the file."""
+    """The parts of an image; the views are parts of the file."""
 
     path: str
     machine: int
     """IMAGE_FILE_MACHINE_*."""
     profiles: tuple[Profile, ...]
-    """Empty for an image that has only one way to be booted."""
+    """Empty for an image that can be booted in one way only."""
     _base: tuple[_Part, ...] = field(repr=False)
     _of_profiles: tuple[tuple[_Part, ...], ...] = field(repr=False)
 
     @property
     def machine_name(self) -> str:
-        """Such as "x86_64", for people."""
+        """The architecture's name for people, such as "x86_64"."""
         return pe.machine_name(self.machine)
 
     def text(self, section: str, profile: int = 0) -> str | None:
-        """A section's text, without what pads it: .cmdline, .osrel, .uname, .sbat; None where it is missing.
+        """Return the text of .cmdline, .osrel, .uname or .sbat without padding; None where it is missing.
 
         Raises ImageError when it is longer than any such text.
         """
@@ -80,11 +81,14 @@ class Uki:
         return None if found is None else _text(self.path, section, found)
 
     def section(self, name: str, profile: int = 0) -> memoryview | None:
-        """A section's bytes in that profile: its own, or those all profiles share."""
+        """Return a section's bytes in that profile: the profile's own, or those that all profiles share."""
         return next((data for each, data in self._parts(profile) if each == name), None)
 
     def find_profile(self, wanted: str | int | None) -> Profile:
-        """By number, ID or title; None is the one booted by default. Raises ImageError for an unknown."""
+        """Return a profile by number, ID or title; None means the default.
+
+        Raises ImageError for an unknown one.
+        """
         if wanted is None:
             return self.profiles[0] if self.profiles else Profile(0)
         for profile in self.profiles or (Profile(0),):
@@ -102,12 +106,11 @@ class Uki:
         options: str | None = None,
         secure_boot: bool = False,
     ) -> Bundle:
-        """What to boot: one profile (number, ID or title), with add-ons in the order they are given.
+        """Return what to boot: one profile (number, ID or title), with add-ons in the given order.
 
-        `compatible` is the first string of the machine's own device tree's root, by which a device tree is
-        chosen among several; a boot loader's `options` take the place of the image's command line, with
-        Secure Boot only where it has none.
-        Raises ImageError for an unknown profile or a damaged device tree.
+        `compatible` is the first string of the machine's own device tree's root; it selects one of several
+        device trees. A boot loader's `options` replace the image's command line; under Secure Boot only
+        where it has none. Raises ImageError for an unknown profile or a damaged device tree.
         """
         chosen = self.find_profile(profile)
         number = chosen.number
@@ -146,7 +149,7 @@ class Uki:
 
 
 def matches(data: memoryview) -> bool:
-    """Whether this is a PE file with a .linux section, good or bad."""
+    """Return whether this is a PE file with a .linux section, sound or not."""
     try:
         found = pe.parse("", data)
     except ImageError:
@@ -193,7 +196,7 @@ def parse_addon(path: str, data: memoryview) -> Addon:
 
 
 def addon_names(names: Iterable[str]) -> list[str]:
-    """Those names in a folder that are add-ons, in the order in which they apply.
+    """Return the names in a folder that are add-ons, in the order in which they apply.
 
     The folders are loader/addons on the EFI system partition, then PATH-OF-THE-IMAGE.extra.d.
     """
@@ -201,7 +204,7 @@ def addon_names(names: Iterable[str]) -> list[str]:
 
 
 def properties(text: str) -> dict[str, str]:
-    """NAME=VALUE lines, values perhaps quoted, as os-release(5) and .profile sections have them."""
+    """Read NAME=VALUE lines, values perhaps quoted, as in os-release(5) and .profile sections."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         name, equals, value = line.strip().partition("=")
@@ -215,7 +218,10 @@ def properties(text: str) -> dict[str, str]:
 
 
 def _checked(path: str, data: memoryview, headers: pe.PortableExecutable) -> list[_Part]:
-    """The sections that mean something, in the file's order; one of no size counts as missing."""
+    """Return the sections that matter, in the file's order; an empty one counts as missing.
+
+    Raises ImageError.
+    """
     used = [each for each in headers.sections if each.name in _READ and each.filled]
     for section in used:
         if section.offset + section.filled > data.nbytes:
@@ -230,7 +236,7 @@ def _checked(path: str, data: memoryview, headers: pe.PortableExecutable) -> lis
 
 
 def _by_profile(parts: Sequence[_Part]) -> list[list[_Part]]:
-    """What all profiles share (before the first .profile), then each profile's own."""
+    """Return the sections that all profiles share (before the first .profile), then each profile's own."""
     groups: list[list[_Part]] = [[]]
     for name, contents in parts:
         if name == _PROFILE:
@@ -245,7 +251,7 @@ def _read_profile(path: str, number: int, data: memoryview) -> Profile:
 
 
 def _fitting(addons: Sequence[Addon], uki: Uki, release: str | None) -> tuple[list[Addon], list[str]]:
-    """The add-ons that apply, and why others do not."""
+    """Return the add-ons that apply, and why others do not."""
     fitting: list[Addon] = []
     notes: list[str] = []
     for addon in addons:
@@ -259,7 +265,7 @@ def _fitting(addons: Sequence[Addon], uki: Uki, release: str | None) -> tuple[li
 
 
 def _fitting_tree(path: str, parts: Iterable[_Part], compatible: str | None) -> memoryview | None:
-    """That of a .dtbauto section which is for the machine, else that of a .dtb section."""
+    """Return the device tree of a .dtbauto section for this machine, else that of the first .dtb section."""
     found = None
     for name, data in parts:
         if name == ".dtbauto" and compatible is not None:
@@ -273,13 +279,13 @@ def _fitting_tree(path: str, parts: Iterable[_Part], compatible: str | None) -> 
 def _changed(
     path: str, tree: memoryview | None, addons: Sequence[Addon], compatible: str | None
 ) -> tuple[memoryview | None, tuple[memoryview, ...]]:
-    """The tree with what add-ons have in its place, and what they have to change it."""
+    """Return the device tree, or the one that an add-on has instead, and the add-ons' overlays for it."""
     overlays: list[memoryview] = []
     for addon in addons:
         given = _fitting_tree(addon.path, addon.device_trees, compatible)
         if given is None:
             continue
-        if flattree.is_overlay(addon.path, given):
+        if _is_overlay(addon.path, given):
             overlays.append(given)
         else:
             tree, overlays = given, []
@@ -289,35 +295,36 @@ def _changed(
 
 
 def _joined(lines: Sequence[str | None]) -> str | None:
-    """As the stub does: a control character, such as a line's end, is a blank."""
+    """Join command lines as the stub does: control characters, such as line ends, become blanks."""
     there = [re.sub(r"[\x00-\x1f]", " ", line) for line in lines if line is not None]
     return " ".join(filter(None, there)) if there else None
 
 
 def _text(path: str, section: str, data: memoryview) -> str:
-    """Up to the first NUL, like the stub; line ends mean no more than blanks at the end of a line."""
+    """Return the text up to the first NUL, as the stub does, without white space around it."""
     if data.nbytes > _TEXT_MAX:
         raise ImageError(f"{path}: damaged: {data.nbytes} bytes of text in its section {section}")
     return bytes(data).partition(b"\0")[0].decode("utf-8", "surrogateescape").strip()
 
 
-def _first_compatible(where: str, data: memoryview) -> str | None:
-    """Only the first string names the machine; the others name its kin (src/boot/devicetree.c)."""
-    from pykexec.devicetree import DeviceTree
+def _is_overlay(where: str, data: memoryview) -> bool:
+    """Return whether this is no tree, but changes to one. Raises ImageError when it is damaged."""
+    root = flattened.read(data, where, error=ImageError).root
+    return any("__overlay__" in each.by_name for each in root.children)
 
-    try:
-        value = DeviceTree(bytes(data), where).get("/", "compatible")
-    except DeviceTreeError as error:
-        raise ImageError(error.what) from error
-    return None if value is None else value.partition(b"\0")[0].decode("latin-1")
+
+def _first_compatible(where: str, data: memoryview) -> str | None:
+    """Return the first string: it alone names the machine, others name its kin (src/boot/devicetree.c)."""
+    value = flattened.read(data, where, error=ImageError).root.properties.get("compatible")
+    return None if value is None else bytes(value).partition(b"\0")[0].decode("latin-1")
 
 
 def _without_padding(path: str, kernel: memoryview) -> memoryview:
-    """A signed kernel without the zeros that align the section: its signature covers all that is there."""
+    """Return a signed kernel without the zeros that align the section: the signature covers all bytes."""
     try:
         headers = pe.parse(path, kernel)
     except ImageError:
-        return kernel  # whoever loads it says what is wrong with it
+        return kernel  # the loader says what is wrong with it
     end = headers.signature_end if headers else 0
     is_padded = kernel.nbytes - _ALIGNMENT_MAX < end <= kernel.nbytes and not any(kernel[end:])
     return kernel[:end] if end and is_padded else kernel

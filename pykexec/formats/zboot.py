@@ -1,11 +1,11 @@
-"""EFI zboot: a compressed kernel in a PE file that unpacks it (libstub/zboot-header.S)."""
+"""EFI zboot: a PE file with a compressed kernel, which it unpacks (libstub/zboot-header.S)."""
 
 from pykexec.errors import ImageError
 from pykexec.formats.compiled import ZBOOT
 
 
 def payload(path: str, data: memoryview) -> memoryview:
-    """The compressed kernel. Raises ImageError when it is cut off."""
+    """Return the compressed kernel. Raises ImageError when it is cut off."""
     if data.nbytes < ZBOOT.sizeof():
         raise ImageError(f"{path}: truncated within its EFI zboot header")
     header = ZBOOT.parse(data)

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pykexec.formats.compression import Decompressor
+from pykexec.formats.decompressor import Decompressor
 
 PACKAGE = "zstandard"
 
 
-def implementation() -> tuple[Callable[[], "Decompressor"], type[Exception]]:
+def implementation() -> tuple[Callable[[], Decompressor], type[Exception]]:
     """What makes a decompressor, and its error for damaged data. Raises ImportError where there is none."""
     try:
         own: Any = __import__("compression.zstd").zstd

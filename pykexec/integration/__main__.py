@@ -35,7 +35,7 @@ _DOCUMENTATION = click.option(
 _PROGRAM = click.option(
     "--program",
     type=click.Path(path_type=Path),
-    help="What kexec shall be, if not the pykexec of this Python.",
+    help="The program to install as kexec, instead of this Python's pykexec.",
 )
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
@@ -130,7 +130,7 @@ def remove(
 def _recover(wanted: installer.Wanted) -> None:
     try:
         perform(installer.recovery(wanted))
-    except PykexecError as error:  # said beside the one that it began with
+    except PykexecError as error:  # reported besides the error that came first
         streams.complain("pykexec", error.what, error.hint)
 
 
@@ -139,7 +139,7 @@ def _entries(static: bool) -> Sequence[files.Entry]:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Run the command line, and return the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     return streams.click_exit_code("python -m pykexec.integration", main, given, prefix="pykexec")
 

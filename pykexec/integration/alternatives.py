@@ -1,5 +1,6 @@
-"""Commands as links that the administrator can turn (update-alternatives(1)), with the C tools beside them
-(dpkg-divert(1)).
+"""Commands as links that the administrator can switch, with the C tools beside them.
+
+update-alternatives(1) switches the links, dpkg-divert(1) moves the C tools aside.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.integration.steps import Move, Run, Step
 
 OWN = "/usr/lib/pykexec"
-"""The folder of the programs that the links lead to."""
+"""The folder of the programs that the links point to."""
 _LINKS = "etc/alternatives"
 _FOLDERS = ("/sbin", "/usr/sbin")
 _C_TOOL_SUFFIX = ".kexec-tools"
@@ -26,8 +27,8 @@ _SECONDS = 60.0
 def register(root: Path, command: str, program: str, priority: int) -> Iterator[Step]:
     """Make a command a link to that program (a path in the root), with the C tool beside it.
 
-    The highest priority is chosen by itself; the C tool has 50. Raises PykexecError where something stands
-    in the way.
+    By default the link points to the program of highest priority; the C tool has 50. Raises PykexecError
+    where something is in the way.
     """
     link, owned = _c_tool(root, command)
     aside = f"{link}{_C_TOOL_SUFFIX}"
@@ -47,7 +48,7 @@ def register(root: Path, command: str, program: str, priority: int) -> Iterator[
 
 
 def require_program(root: Path, command: str, program: Path) -> None:
-    """Raises PykexecError where a link to that program could not work."""
+    """Raise PykexecError where a link to that program could not work."""
     found = writing.follow(_in(root, str(program)), root=root)
     if found is None or not stat.S_ISREG(found.status.st_mode) or not found.status.st_mode & 0o111:
         raise FileError(
@@ -59,9 +60,9 @@ def require_program(root: Path, command: str, program: Path) -> None:
 
 
 def unregister(root: Path, command: str, program: Path | None = None) -> Iterator[Step]:
-    """Undo that for pykexec's programs and for this one, wherever they are, or were.
+    """Undo `register` for pykexec's programs and for this one, wherever they are or were.
 
-    The C tool gets its place back, unless others than it are left to choose from.
+    The C tool gets its place back, unless there are other programs to choose from.
     """
     link, owned = _c_tool(root, command)
     aside = f"{link}{_C_TOOL_SUFFIX}"
@@ -70,12 +71,12 @@ def unregister(root: Path, command: str, program: Path | None = None) -> Iterato
     for each in gone:
         yield _alternative(root, "--remove", command, each)
     if _is_file(root, aside) and not set(there) - {*gone, aside}:
-        if there:  # update-alternatives itself may be what failed
+        if there:  # it may be update-alternatives itself that failed
             yield _alternative(root, "--remove", command, aside)
         if owned:
             undo = ("--local", "--rename", "--divert", aside, "--remove", link)
             yield Run(("dpkg-divert", *_option(root), *undo))
-        elif not _is_file(root, link):  # else a package manager has put a newer one there
+        elif not _is_file(root, link):  # else a package manager has installed a newer one
             yield Move(_in(root, aside), _in(root, link), root)
 
 
@@ -86,12 +87,12 @@ def recover(root: Path, command: str) -> Iterator[Step]:
 
 
 def has_moved(root: Path, command: str) -> bool:
-    """Whether the C tool is not in its place, but beside it."""
+    """Return whether the C tool has been moved aside."""
     return _is_file(root, f"{_c_tool(root, command)[0]}{_C_TOOL_SUFFIX}")
 
 
 def registered(root: Path, command: str) -> Sequence[str]:
-    """What a command can be in that system, and what it is, though that may be gone; nothing if no link."""
+    """Return the programs a command can be, and the one it is, even if that is gone; none without a link."""
     link = writing.look(root / _LINKS / command, root=root)
     if link is None or link.link is None:
         return ()
@@ -105,9 +106,9 @@ def registered(root: Path, command: str) -> Sequence[str]:
 
 
 def is_ours(program: str) -> bool:
-    """Whether a program is pykexec's, wherever it is."""
+    """Return whether a program is pykexec's, wherever it is."""
     path = Path(program)
-    # The command itself, and the helper in its package, are what earlier versions linked to.
+    # Earlier versions linked to the command itself, and to the helper in its package.
     return str(path.parent) == OWN or path.name == "pykexec" or path.match("purgatory/exec/prebuilt/*.elf")
 
 
@@ -120,7 +121,7 @@ def _option(root: Path) -> tuple[str, ...]:
 
 
 def _c_tool(root: Path, command: str) -> tuple[str, bool]:
-    """Where the C tool is or would be, as its package calls that place, and whether it is dpkg's."""
+    """Return where the C tool is or would be, as its package names that place, and whether it is dpkg's."""
     listing = writing.read_file(root / "var/lib/dpkg/info/kexec-tools.list", root=root)
     paths = [f"{folder}/{command}" for folder in _FOLDERS]
     owned = (listing or b"").decode("utf-8", "surrogateescape").split("\n")

@@ -1,5 +1,7 @@
-"""Commands that run this package, whoever calls them: the folder they are called from and what the caller's
-environment says of Python change nothing (python(1), -I)."""
+"""Commands that run this package, whoever calls them.
+
+The caller's folder and its environment variables for Python change nothing (python(1), -I).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The files that make pykexec run where nothing else is, and putting them into a folder.
+"""The files that make pykexec run where nothing else is; copy them into a folder.
 
-Nothing but what a load takes: the interpreter, the modules it imports as byte code (which depends on no
-file's time), their machine code, and the libraries of these. What is not of Python's own library goes to one
-folder, whatever environment it comes from.
+They are what a load needs: the interpreter, the modules it imports as byte code (which does not depend on
+any file's time), their machine code, and the libraries of these. What is not part of Python's own library
+goes to one folder, whatever environment it comes from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.integration import imports, libraries
 
 PACKAGES = "/usr/lib/pykexec"
-"""Where packages are in the initramfs."""
+"""The folder of packages in the initramfs."""
 _PROGRAMS = ("/usr/sbin/pykexec", "/usr/sbin/kexec")
 _HELPERS = imports.PACKAGE / "purgatory/exec/prebuilt"
 _BLOBS = "pykexec/purgatory/prebuilt"
@@ -32,11 +32,11 @@ sys.path.append({packages!r})
 from pykexec.cli import main
 main()
 """
-_SHEBANG_MAX = 255  # include/uapi/linux/binfmts.h, BINPRM_BUF_SIZE, less the end
+_SHEBANG_MAX = 255  # include/uapi/linux/binfmts.h, BINPRM_BUF_SIZE, without the NUL
 
 
 class Kind(enum.Enum):
-    """What a file is there for."""
+    """The purpose of a file."""
 
     PROGRAM = "programs"
     INTERPRETER = "interpreter"
@@ -47,20 +47,20 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of the initramfs, or a symbolic link, or a folder."""
+    """A file, symbolic link or folder of the initramfs."""
 
     path: str
-    """Absolute, in the initramfs."""
+    """The absolute path in the initramfs."""
     kind: Kind
     data: bytes
     executable: bool = False
     link: str | None = None
-    """What a symbolic link points to."""
+    """The target of a symbolic link."""
     folder: bool = False
 
 
 def python(arch: str | None = None) -> Sequence[Entry]:
-    """Python, this package and the commands ``pykexec`` and ``kexec``. Raises PykexecError."""
+    """Return Python, this package and the commands ``pykexec`` and ``kexec``. Raises PykexecError."""
     arch = arch or imports.own_architecture()
     seen = imports.trace(arch)
     entries = {entry.path: entry for entry in _modules(seen)}
@@ -77,7 +77,7 @@ def python(arch: str | None = None) -> Sequence[Entry]:
         raise PykexecError(f"the path of {seen.interpreter} is too long for the first line of a script")
     for path in _PROGRAMS:
         entries[path] = Entry(path, Kind.PROGRAM, launcher.encode(), True)
-    # The interpreter complains when it finds no such folder.
+    # The interpreter complains if this folder is missing.
     entries.setdefault(
         str(seen.extensions),
         Entry(str(seen.extensions), Kind.STANDARD_LIBRARY, b"", folder=True),
@@ -86,17 +86,17 @@ def python(arch: str | None = None) -> Sequence[Entry]:
 
 
 def static(arch: str | None = None) -> Sequence[Entry]:
-    """The small static helper as ``kexec``, which needs nothing else. Raises PykexecError."""
+    """Return the small static helper as ``kexec``, which needs nothing else. Raises PykexecError."""
     return [Entry("/usr/sbin/kexec", Kind.PROGRAM, read(helper(arch)), executable=True)]
 
 
 def helper(arch: str | None = None) -> Path:
-    """Where this package has the small static helper. Raises PykexecError."""
+    """Return where this package has the small static helper. Raises PykexecError."""
     return _HELPERS / f"{arch or imports.own_architecture()}.elf"
 
 
 def _modules(seen: imports.Seen) -> Iterator[Entry]:
-    # By it the interpreter knows its library.
+    # By this file the interpreter finds its library.
     landmark = imports.Module("os", seen.library / "os.py")
     for module in (*seen.modules, landmark):
         path, kind = _place(module.file, seen)
@@ -113,14 +113,14 @@ def _native(seen: imports.Seen) -> Iterator[Entry]:
         kind = kind if kind is Kind.PACKAGE else Kind.LIBRARY
         real = library.resolve()
         if library.is_symlink() and real.parent == library.parent.resolve():
-            # As ldconfig wants it, which the generators run.
+            # As expected by ldconfig, which the generators run.
             yield Entry(path, kind, b"", link=real.name)
             path = str(Path(path).with_name(real.name))
         yield Entry(path, kind, libraries.loadable(library), executable=True)
 
 
 def _place(file: Path, seen: imports.Seen) -> tuple[str, Kind]:
-    """Where a file goes: what is part of a package keeps its place among the packages."""
+    """Return where a file goes: the files of a package keep their place among the packages."""
     roots = [root for root in seen.paths if file.is_relative_to(root)]
     if roots and not _is_own(file, seen):
         nearest = max(roots, key=lambda root: len(root.parts))
@@ -129,7 +129,7 @@ def _place(file: Path, seen: imports.Seen) -> tuple[str, Kind]:
 
 
 def _is_own(file: Path, seen: imports.Seen) -> bool:
-    """Whether it is of the interpreter's library, below which there may be the folder of other packages."""
+    """Return whether it belongs to the interpreter's library, which may contain other packages' folder."""
     return any(
         file.is_relative_to(place) and not file.is_relative_to(place / "site-packages")
         for place in (seen.library, seen.extensions)
@@ -137,11 +137,11 @@ def _is_own(file: Path, seen: imports.Seen) -> bool:
 
 
 def _compile(source: Path, path: str) -> bytes:
-    """Byte code for an import without the source; the same for the same source."""
+    """Return byte code for an import without the source; the same source always makes the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "code")
         try:
-            # That a package is written for older Pythons is of no interest here.
+            # Warnings about code for older Pythons do not matter here.
             with warnings.catch_warnings(action="ignore"):
                 py_compile.compile(
                     str(source),
@@ -164,10 +164,10 @@ def read(path: Path) -> bytes:
 
 
 def copy(entries: Iterable[Entry], folder: Path) -> None:
-    """Write the files below a folder that an initramfs is being made in.
+    """Write the files below a folder in which an initramfs is being made.
 
-    A library that is there already stays: the generator has copied it, and what links to it. Links in the
-    folder are followed as they will be in the initramfs. Raises FileError.
+    A library that exists stays: the generator has copied it, and the links to it. Links in the folder are
+    followed as in the initramfs. Raises FileError.
     """
     top = folder.resolve()
     for entry in entries:
@@ -180,7 +180,7 @@ def _copy(entry: Entry, target: Path, top: Path) -> None:
         return
     if entry.kind is Kind.LIBRARY and writing.look(target, root=top) is not None:
         return
-    writing.remove_file(target, root=top)  # such as a link
+    writing.remove_file(target, root=top)  # it may be a link
     if entry.link is not None:
         writing.write_link(target, entry.link, root=top, durable=False)
         return
@@ -189,7 +189,7 @@ def _copy(entry: Entry, target: Path, top: Path) -> None:
 
 
 def summary(entries: Sequence[Entry]) -> str:
-    """How many files there are, and how large they are by kind."""
+    """Return how many files there are, and the size of each kind."""
     files = [entry for entry in entries if not entry.folder and entry.link is None]
     parts = []
     for kind in Kind:

@@ -1,7 +1,7 @@
-"""Which Python modules a load takes: read out of the sources, then seen in an interpreter that starts bare.
+"""Find the Python modules that a load needs: from the sources, then in an interpreter that starts bare.
 
-An import inside a function counts as much as one at the top, so that nothing is missing on a path that was
-not taken here.
+An import inside a function counts like one at the top, so that nothing is missing on a path that was not
+taken here.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from pykexec.errors import PykexecError
 
 PACKAGE = Path(__file__).parent.parent
-"""This package's folder."""
+"""The folder of this package."""
 
-# Imported by a name that is not in the source as such: older type checkers know no such module.
+# Imported through __import__(), because older type checkers do not know the module.
 _BY_NAME = ("compression.zstd",)
 
 _TIMEOUT = 60.0
@@ -33,7 +33,7 @@ class Module:
 
     name: str
     file: Path
-    """Its source, or its machine code."""
+    """The source, or the machine code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,21 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an interpreter had imported at its end."""
+    """The modules that an interpreter had imported at its end."""
 
     interpreter: Path
-    """The program itself, no environment's link to it."""
+    """The program itself, not an environment's link to it."""
     modules: tuple[Module, ...]
     library: Path
     """The folder of the standard library."""
     extensions: Path
-    """The folder of its machine code, which the interpreter looks for when it starts."""
+    """The folder of the library's machine code, which the interpreter looks for when it starts."""
     paths: tuple[Path, ...]
-    """Where other packages are, this one among them."""
+    """The folders of other packages, including this one."""
 
 
 def trace(arch: str | None = None) -> Seen:
-    """Find what a load on a machine of that architecture (this one's by default) imports.
+    """Return what a load on a machine of that architecture (default: this one's) imports.
 
     Raises PykexecError when the package cannot be imported without its environment.
     """
@@ -68,7 +68,7 @@ def trace(arch: str | None = None) -> Seen:
 
 
 def own_architecture() -> str:
-    """The name of this machine's folder in arch/. Raises PykexecError where there is none."""
+    """Return the name of this machine's folder in arch/. Raises PykexecError where there is none."""
     from pykexec.arch import find
 
     machine = platform.machine()
@@ -79,7 +79,7 @@ def own_architecture() -> str:
 
 
 def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
-    """This package's modules that the command line may import, and all that these import from elsewhere."""
+    """Return this package's modules that the command line may import, and their imports from elsewhere."""
     waiting = ["pykexec.__main__", "pykexec.cli", f"pykexec.arch.{arch}"]
     own: dict[str, None] = {}
     foreign: dict[Import, None] = {}
@@ -99,13 +99,13 @@ def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
             parts = found.module.split(".")
             waiting += [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
             waiting += [f"{found.module}.{each}" for each in found.names]
-    # Started as a program, never imported.
+    # It is started as a program, never imported.
     del own["pykexec.__main__"]
     return sorted(own), sorted(foreign, key=lambda each: (each.module, each.names))
 
 
 def _parts(tree: ast.AST) -> Iterator[str]:
-    """Yield the files of an architecture's folder that are asked for: ``part(arch, "x", default)``."""
+    """Yield the files of an architecture's folder that the code asks for: ``part(arch, "x", default)``."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
@@ -116,7 +116,7 @@ def _parts(tree: ast.AST) -> Iterator[str]:
 
 
 def _source(name: str) -> Path | None:
-    """The source of one of this package's modules; None for what is no module."""
+    """Return the source of one of this package's modules; None for what is no module."""
     place = PACKAGE.joinpath(*name.split(".")[1:])
     for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
         if file.is_file():
@@ -125,7 +125,7 @@ def _source(name: str) -> Path | None:
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[Import]:
-    """All imports below a node but those for type checkers; relative ones are made absolute."""
+    """Yield all imports below a node except those for type checkers; relative ones are made absolute."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
@@ -142,7 +142,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[Import]:
 
 
 def _named_in_call(node: ast.AST) -> Iterator[Import]:
-    """``__import__("x")``, ``import_module("x")``, and the codec of ``x.decode("y")``."""
+    """Yield the imports in ``__import__("x")``, ``import_module("x")``, and of ``x.decode("y")`` a codec."""
     match node:
         case ast.Call(
             func=ast.Name(id="__import__") | ast.Attribute(attr="import_module"),
@@ -204,7 +204,7 @@ def _watch(own: Sequence[str], foreign: Sequence[Import]) -> Seen:
         optional=_BY_NAME,
     )
     interpreter = getattr(sys, "_base_executable", sys.executable)
-    # As it is started in the initramfs: no environment variables, no site-packages, no .pth files.
+    # As in the initramfs: no environment variables, no site-packages, no .pth files.
     command = [interpreter, "-I", "-S", "-B", "-c", program]
     environment = {"PATH": os.defpath}
     try:
@@ -229,15 +229,15 @@ def _watch(own: Sequence[str], foreign: Sequence[Import]) -> Seen:
 
 
 def _of_another(name: str, own: Sequence[str]) -> bool:
-    """Whether the module is one of another architecture, which the help has imported to name it."""
+    """Return whether the module is another architecture's, which the help has imported to name it."""
     return name.startswith("pykexec.arch.") and name not in own
 
 
 def _package_paths() -> tuple[Path, ...]:
-    """Where this package and what it needs were found, but for the interpreter's own library."""
+    """Return the folders of this package and of those it needs, without the interpreter's own library."""
     library = Path(os.__file__).parent
     own = (library, library / "lib-dynload")
-    # The first one may be no more than where `python -m` was called.
+    # The first one may be only the folder in which `python -m` was called.
     called_from = sys.path[:1] == [str(Path.cwd())]
     others = [Path(each) for each in sys.path[called_from:] if each]
     found = [each for each in others if each.is_dir() and each not in own]
@@ -245,6 +245,6 @@ def _package_paths() -> tuple[Path, ...]:
 
 
 def _blocked() -> Sequence[str]:
-    """Modules to do without: OpenSSL's digests where Python was built with its own, far smaller ones."""
+    """Return the modules to do without: OpenSSL's digests, where Python has its own, far smaller ones."""
     builtin = any(importlib.util.find_spec(name) for name in ("_sha2", "_sha256"))
     return ["_hashlib"] if builtin else []

@@ -1,4 +1,4 @@
-"""Hooking pykexec into a system: what to write and which commands to run is decided first, then done."""
+"""Hook pykexec into a system. The files to write and commands to run are decided first, then done."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _INITRAMFS_TOOLS = "etc/initramfs-tools"
 _HOOK = f"{_INITRAMFS_TOOLS}/hooks/pykexec"
 _KEXEC, _LOG = "kexec", "vmcore-dmesg"
 _COMMANDS = {_KEXEC: 60, _LOG: 45}
-"""The priority of each among the alternatives. A C vmcore-dmesg is chosen by itself where there is one: it
-goes into capture images, where this one is of no use."""
+"""The priority of each command's alternative. A C vmcore-dmesg comes first where there is one: it is copied
+into capture images, where this one is useless."""
 _STATIC, _STATIC_PRIORITY = f"{links.OWN}/kexec-static", 40
-"""The helper, which cannot do all that kexec can, is never chosen by itself where there is another."""
+"""The helper cannot do all that kexec can. So it never comes first where there is another program."""
 _BESIDE = ".program"
-"""What the helper runs in its own place (purgatory/exec/main.c)."""
+"""The suffix of the program that the helper runs in its own place (purgatory/exec/main.c)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to install where, or to remove."""
+    """What to install where, or what to remove."""
 
     root: Path = Path("/")
     dracut: bool = False
@@ -43,12 +43,15 @@ class Wanted:
     alternatives: bool = False
     documentation: bool = False
     static: bool = False
-    """The small static helper instead of Python."""
+    """Whether to install the small static helper instead of Python."""
     program: Path | None = None
-    """What ``kexec`` shall be, as a path in the root; by default the command installed with this package."""
+    """The program for ``kexec``, as a path in the root; None: the command installed with this package."""
 
     def found(self) -> Wanted:
-        """With the generators that are there, if nothing was asked for. Raises UsageError where none is."""
+        """Return this with the generators that exist, if nothing was asked for.
+
+        Raises UsageError where none does.
+        """
         self._check()
         if self._asked():
             return self
@@ -61,7 +64,7 @@ class Wanted:
         return replace(self, dracut=dracut, initramfs_tools=initramfs_tools)
 
     def installed(self) -> Wanted:
-        """With all that is installed, if nothing was asked for. Raises UsageError."""
+        """Return this with all that can be installed, if nothing was asked for. Raises UsageError."""
         self._check()
         if self._asked():
             return self
@@ -75,9 +78,11 @@ class Wanted:
         return self.dracut or self.initramfs_tools or self.alternatives or self.documentation
 
     def _check(self) -> None:
-        """Raises UsageError for an option that would change nothing."""
+        """Raise UsageError for an option that would change nothing."""
         if self.program is not None and not self.alternatives:
-            raise UsageError("--program says what kexec shall be", hint="give --alternatives, too")
+            raise UsageError(
+                "--program names the program to install as kexec", hint="give --alternatives, too"
+            )
         if self.program is not None and self.static:
             raise UsageError("--program and --static name two programs", hint="give one of them")
         places = self.dracut or self.initramfs_tools or self.alternatives
@@ -86,7 +91,7 @@ class Wanted:
 
 
 def installation(wanted: Wanted) -> Sequence[Step]:
-    """The steps that install. Raises PykexecError where something stands in the way; changes nothing."""
+    """Return the steps that install; changes nothing. Raises PykexecError where something is in the way."""
     steps: list[Step] = []
     if wanted.dracut:
         steps.append(_write(wanted, _DRACUT_MODULE, _filled("dracut/module-setup.sh", wanted)))
@@ -102,10 +107,10 @@ def installation(wanted: Wanted) -> Sequence[Step]:
 
 
 def _alternatives(wanted: Wanted) -> Iterator[Step]:
-    """What makes kexec and vmcore-dmesg pykexec's.
+    """Yield the steps that make kexec and vmcore-dmesg pykexec's.
 
-    The links lead to the static helper, which runs the Python program beside it: who copies what the links
-    lead to into an image copies a program that needs nothing else.
+    The links point to the static helper, which runs the Python program beside it. So a copy of the links'
+    target in an image is a program that needs nothing else.
     """
     helper = files.read(files.helper())
     if wanted.static:
@@ -133,14 +138,14 @@ def _in(wanted: Wanted, path: str) -> Path:
 
 
 def recovery(wanted: Wanted) -> Sequence[Step]:
-    """The steps after an installation that failed: without them there might be no kexec at all."""
+    """Return the steps after a failed installation: without them there might be no kexec at all."""
     if not wanted.alternatives:
         return []
     return [step for command in _COMMANDS for step in links.recover(wanted.root, command)]
 
 
 def removal(wanted: Wanted) -> Sequence[Step]:
-    """The steps that undo what there is of an installation. Raises PykexecError; changes nothing."""
+    """Return the steps that undo all there is of an installation; changes nothing. Raises PykexecError."""
     steps: list[Step] = []
     removed = {
         _DRACUT_CONFIGURATION: wanted.dracut,
@@ -167,7 +172,7 @@ def _programs_removed(wanted: Wanted) -> Iterator[Step]:
 
 
 def advice(wanted: Wanted) -> Iterator[str]:
-    """What is left to do afterwards."""
+    """Yield what is left to do afterwards."""
     if wanted.dracut:
         yield "dracut --force makes the initramfs anew"
     if wanted.initramfs_tools:
@@ -175,7 +180,8 @@ def advice(wanted: Wanted) -> Iterator[str]:
     if wanted.alternatives:
         yield "update-alternatives --config kexec changes which one kexec is"
         if not wanted.dracut and writing.look(wanted.root / _DRACUT, root=wanted.root) is not None:
-            # The old one's copies a link from the old root, and resets the machine as that leads nowhere.
+            # The old initramfs has a link copied from the old root that leads nowhere, so its shutdown
+            # script resets the machine.
             yield "dracut --force makes the initramfs anew: its shutdown script starts what is loaded"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pykexec.errors import FileError, PykexecError
+from pykexec.formats import elfheader
 
-_ELF_MAGIC = b"\x7fELF"
 _DEFAULT = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 _CONFIGURATION = "/etc/ld.so.conf"
 
@@ -80,15 +81,22 @@ def loadable(file: Path) -> bytes:
 
     Raises FileError.
     """
-    with _elf(file) as elf:
-        if elf is None:
-            return file.read_bytes()
-        header = elf.header
-        table = header.e_phoff + header.e_phentsize * header.e_phnum
-        end = max([table, *(each["p_offset"] + each["p_filesz"] for each in elf.iter_segments())])
-        header.e_shoff = header.e_shnum = header.e_shstrndx = 0
-        start: bytes = elf.structs.Elf_Ehdr.build(header)
-        return start + file.read_bytes()[len(start) : end]
+    try:
+        data = file.read_bytes()
+        if not data.startswith(elfheader.MAGIC):
+            return data
+        encoding = elfheader.encoding(data)
+        if encoding is None:
+            raise _damaged(file)
+        header = encoding.header(data)
+        table = header.program_headers_at + header.program_header_size * header.program_header_count
+        segments = encoding.program_headers(data, header)
+        end = max([table, *(each.offset + each.file_size for each in segments)])
+        return encoding.without_sections(data) + data[encoding.header_size : end]
+    except OSError as error:
+        raise FileError(f"{file}: {error.strerror}") from error
+    except struct.error as error:
+        raise _damaged(file) from error
 
 
 def _read(file: Path) -> _Program | None:
@@ -105,12 +113,16 @@ def _elf(file: Path) -> Iterator[Any]:
 
     try:
         with file.open("rb") as stream:
-            is_elf = stream.read(len(_ELF_MAGIC)) == _ELF_MAGIC
+            is_elf = stream.read(len(elfheader.MAGIC)) == elfheader.MAGIC
             yield ELFFile(stream) if is_elf else None
     except OSError as error:
         raise FileError(f"{file}: {error.strerror}") from error
     except (ELFError, ValueError, OverflowError) as error:
-        raise FileError(f"{file}: damaged ELF file") from error
+        raise _damaged(file) from error
+
+
+def _damaged(file: Path) -> FileError:
+    return FileError(f"{file}: damaged ELF file")
 
 
 def _interpret(file: Path, elf: Any) -> _Program:

@@ -1,4 +1,4 @@
-"""What an installation is made of: files to write and to remove, and commands to run."""
+"""The steps of an installation: files to write and to remove, and commands to run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pykexec.errors import FileError, PykexecError
 
 _NAMES = (b"pykexec", b"pykdump")
 _SECONDS = 120.0
-"""For a command: systemctl waits for a service to stop, all others take a moment."""
+"""The time a command may take: systemctl waits for a service to stop, all others take a moment."""
 
 
 class Step(Protocol):
-    """One thing to do."""
+    """One step of an installation."""
 
     def describe(self) -> str:
-        """What is done, in one line."""
+        """Return what the step does, in one line."""
 
     def check(self) -> None:
-        """Raises PykexecError where it cannot be done, as far as that can be told before."""
+        """Raise PykexecError where the step cannot be done, as far as that can be known before."""
 
     def do(self) -> None:
-        """Raises PykexecError."""
+        """Do the step. Raises PykexecError."""
 
 
 def perform(steps: Sequence[Step], *, dry_run: bool = False) -> None:
-    """Do these steps and tell each; none where one of them cannot be done.
+    """Do these steps and print each; do none if one of them cannot be done.
 
     Raises PykexecError, which says what is left undone.
     """
@@ -52,7 +52,7 @@ def perform(steps: Sequence[Step], *, dry_run: bool = False) -> None:
 
 
 def is_ours(path: Path, root: Path) -> bool:
-    """Return whether a file below a root is one that an installation of pykexec has written."""
+    """Return whether an installation of pykexec has written that file below a root."""
     data = writing.read_file(path, root=root)
     return data is not None and any(name in data for name in _NAMES)
 
@@ -60,7 +60,7 @@ def is_ours(path: Path, root: Path) -> bool:
 def turned_off(path: Path, root: Path) -> str | None:
     """Return how an administrator has turned a unit, rule or hook off: systemd.unit(5), udev(7).
 
-    None where nothing is there, or something is.
+    None where there is no such file, or it has contents.
     """
     found = writing.look(path, root=root)
     if found is None:
@@ -73,7 +73,7 @@ def turned_off(path: Path, root: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write a file below a root, and the folders it is in."""
+    """Write a file below a root, and make its folders."""
 
     path: Path
     data: bytes | str
@@ -84,7 +84,7 @@ class Write:
         return f"write {self.path}"
 
     def check(self) -> None:
-        """Raises FileError for a link, and for a file that somebody else has written."""
+        """Raise FileError for a link, and for a file that somebody else has written."""
         writing.check_file(self.path, root=self.root)
         if writing.read_file(self.path, root=self.root) and not is_ours(self.path, self.root):
             raise FileError(
@@ -98,7 +98,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Make a symbolic link below a root, or lead one elsewhere."""
+    """Make or change a symbolic link below a root."""
 
     path: Path
     to: str
@@ -108,7 +108,7 @@ class Link:
         return f"link {self.path} to {self.to}"
 
     def check(self) -> None:
-        """Raises FileError where something else than a link is there."""
+        """Raise FileError where something else than a link is there."""
         found = writing.look(self.path, root=self.root)
         if found is not None and found.link is None:
             raise FileError(f"cannot write {self.path}: it is no link", hint="move it away, or remove it")
@@ -119,7 +119,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Remove a file or link where there is one, and `with_folder` its folder, if nothing else is in it."""
+    """Remove a file or link, if it exists; `with_folder`: also its folder, if that is empty then."""
 
     path: Path
     root: Path = Path("/")
@@ -129,7 +129,7 @@ class Remove:
         return f"remove {self.path}"
 
     def check(self) -> None:
-        """What cannot be removed, a removal tells."""
+        """Check nothing: the removal itself reports a failure."""
 
     def do(self) -> None:
         writing.remove_file(self.path, root=self.root)
@@ -139,7 +139,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Leave a file alone that is in the place of one of pykexec's."""
+    """Leave a file alone that has the place of one of pykexec's."""
 
     path: Path
     why: str
@@ -148,15 +148,15 @@ class Keep:
         return f"keep {self.path}: {self.why}"
 
     def check(self) -> None:
-        """Nothing can go wrong."""
+        """Check nothing: nothing can fail."""
 
     def do(self) -> None:
-        """Nothing is done."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Give a file another name, which no other has."""
+    """Rename a file to a name that is free."""
 
     source: Path
     target: Path
@@ -166,7 +166,7 @@ class Move:
         return f"move {self.source} to {self.target}"
 
     def check(self) -> None:
-        """Steps before it may make room."""
+        """Check nothing: earlier steps may make room."""
 
     def do(self) -> None:
         writing.move_file(self.source, self.target, root=self.root)
@@ -182,7 +182,7 @@ class Run:
         return f"run {shlex.join(self.command)}"
 
     def check(self) -> None:
-        """Raises PykexecError where there is no such command."""
+        """Raise PykexecError where there is no such command."""
         if shutil.which(self.command[0]) is None:
             raise PykexecError(f"there is no {self.command[0]} here: cannot {self.describe()}")
 
@@ -195,7 +195,7 @@ class Run:
 
 
 def removals(path: Path, root: Path, *, with_folder: bool = False) -> Sequence[Step]:
-    """Return what removes a file if it is pykexec's; what else has its name is kept, and told."""
+    """Return the steps that remove a file if it is pykexec's; any other file is kept, and reported."""
     found = writing.look(path, root=root)
     if found is None:
         return ()

@@ -1,6 +1,6 @@
 """Facts about a machine: the running one, or another one from a snapshot of the same files.
 
-Each fact's reader is imported when the fact is first asked for.
+The reader of a fact is imported when the fact is first needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pykexec.memory import MemoryMap
 
 IDENTITY = "pykexec-snapshot.json"
-"""What a snapshot says of the machine that no file below /proc or /sys does."""
+"""The file of a snapshot with facts that no file below /proc or /sys has."""
 
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 FACTS = (
@@ -64,22 +64,23 @@ FACTS = (
     "sys/kernel/security/lockdown",
     "sys/kernel/vmcoreinfo",
 )
-"""Glob patterns of the files `Machine` reads; besides these, headers and a note of /proc/kcore."""
+"""Glob patterns of the files that `Machine` reads; it also reads headers and a note of /proc/kcore."""
 
 _COMMAND_LINE_MAX = 128 << 10
-"""COMMAND_LINE_SIZE, 8192 at most, and what bootconfig adds (include/linux/bootconfig.h: XBC_DATA_MAX)."""
-_PAGE_SIZES = ("4096", "16384", "65536")  # arch/arm64/Kconfig
+"""COMMAND_LINE_SIZE, 8192 at most, and bootconfig's additions (include/linux/bootconfig.h: XBC_DATA_MAX)."""
+PAGE_SIZES = tuple(1 << shift for shift in range(12, 19))
+"""What Linux has, in bytes: arch/Kconfig, PAGE_SHIFT."""
 BOOT_FRAMEBUFFER_DRIVERS = frozenset(
     {"EFI VGA", "VESA VGA", "simple", "simpledrm", "simpledrmdrmfb", "efidrmdrmfb", "vesadrmdrmfb"}
 )
-"""fbdev names of the drivers that use the firmware's framebuffer as they found it."""
+"""The fbdev names of drivers that use the firmware's framebuffer as they found it."""
 
 
 class Machine:
-    """Facts, each read when first asked for and then kept.
+    """Facts about a machine. Each is read when first needed and then kept.
 
-    All methods and properties raise MachineError, with the path concerned, when a fact that must be there is
-    missing, cannot be read, or makes no sense.
+    All methods and properties raise MachineError, which names the path, when a necessary fact is missing,
+    cannot be read, or makes no sense.
     """
 
     def __init__(self, root: Root, *, is_live: bool = False) -> None:
@@ -88,12 +89,12 @@ class Machine:
 
     @classmethod
     def live(cls) -> Machine:
-        """The running system."""
+        """Return the running system."""
         return cls(Folder("/"), is_live=True)
 
     @classmethod
     def from_snapshot(cls, path: str | os.PathLike[str]) -> Machine:
-        """A machine from a .tar that `pykexec --snapshot` wrote, or a folder with the same paths in it."""
+        """Return a machine from a .tar of `pykexec --snapshot`, or from a folder with the same paths."""
         from pathlib import Path
 
         from pykexec.machine.archive import Archive
@@ -106,16 +107,16 @@ class Machine:
         return cls(Archive(place))
 
     def anew(self) -> Machine:
-        """The same one, of which nothing has been read yet."""
+        """Return the same machine with nothing read yet."""
         return Machine(self.root, is_live=self.is_live)
 
     def read(self, path: str) -> bytes | None:
-        """A file below the root ("sys/kernel/boot_params/data"), or None where there is none."""
+        """Return a file below the root ("sys/kernel/boot_params/data"); None where there is none."""
         return sysfs.read(self.root, path)
 
     @remembered
     def uname_machine(self) -> str:
-        """What ``uname -m`` says there."""
+        """The machine as ``uname -m`` prints it there."""
         if self.is_live:
             return os.uname().machine
         told = self._identity.get("machine") or sysfs.read_text(self.root, "proc/sys/kernel/arch")
@@ -129,24 +130,24 @@ class Machine:
 
     @remembered
     def kernel_release(self) -> str:
-        """What ``uname -r`` says there; empty when the snapshot does not tell."""
+        """The release as ``uname -r`` prints it there; empty when the snapshot does not tell."""
         return sysfs.read_text(self.root, "proc/sys/kernel/osrelease") or ""
 
     @remembered
     def page_size(self) -> int:
-        """Bytes in a page of the running kernel."""
+        """The size in bytes of the running kernel's pages."""
         if self.is_live:
             return os.sysconf("SC_PAGE_SIZE")
         told = self._identity.get("page_size") or self.kcore.vmcoreinfo.get("PAGESIZE")
         if told is None:
             raise MachineError(f"the snapshot does not tell the page size: no {IDENTITY}, no VMCOREINFO")
-        if str(told) not in _PAGE_SIZES:
+        if str(told) not in map(str, PAGE_SIZES):
             raise MachineError(f"the snapshot tells of pages of {str(told)[:40]} bytes, which no kernel has")
         return int(str(told))
 
     @remembered
     def command_line(self) -> str:
-        """The running kernel's."""
+        """The running kernel's command line."""
         line = sysfs.read(self.root, "proc/cmdline", _COMMAND_LINE_MAX)
         if line is None:
             raise MachineError("/proc/cmdline is missing")
@@ -154,7 +155,7 @@ class Machine:
 
     @remembered
     def iomem(self) -> Iomem:
-        """What lies where in physical memory."""
+        """The use of physical memory, from /proc/iomem."""
         from pykexec.machine import iomem
 
         data = sysfs.read(self.root, "proc/iomem")
@@ -164,17 +165,17 @@ class Machine:
 
     @remembered
     def firmware_map(self) -> MemoryMap | None:
-        """The map the firmware gave, where the kernel shows it."""
+        """The firmware's memory map; None where the kernel does not show it."""
         from pykexec.machine import firmware_map
 
         return firmware_map.read(self.root)
 
     @remembered
     def boot_memory_map(self) -> MemoryMap:
-        """The memory map to tell a kernel that replaces this one.
+        """The memory map to give to a kernel that replaces this one.
 
-        The firmware's own, which mem= has not cut; but with add_efi_memmap that is not all there is, and
-        /proc/iomem knows better.
+        It is the firmware's own, which mem= has not cut. But with add_efi_memmap that map is not complete,
+        and /proc/iomem is taken.
         """
         if "add_efi_memmap" in map(name_of, parameters(self.command_line)) or self.firmware_map is None:
             return self.iomem.memory_map
@@ -189,14 +190,14 @@ class Machine:
 
     @remembered
     def cpu_notes(self) -> tuple[CpuNotes, ...]:
-        """Where each CPU leaves its registers in a crash."""
+        """The memory in which each CPU leaves its registers in a crash."""
         from pykexec.machine import cpus
 
         return cpus.read_cpu_notes(self.root)
 
     @remembered
     def vmcoreinfo(self) -> NoteArea | None:
-        """Where the kernel keeps the note that tells makedumpfile and crash about it."""
+        """The memory with the note that describes the kernel to makedumpfile and crash."""
         from pykexec.machine import cpus
 
         return cpus.read_vmcoreinfo(self.root)
@@ -210,18 +211,18 @@ class Machine:
 
     @property
     def has_secure_boot(self) -> bool:
-        """Whether firmware starts signed kernels only. Looked at anew each time: a call of firmware."""
+        """Whether firmware starts signed kernels only. Read anew each time: this calls firmware."""
         variable = sysfs.read(self.root, _SECURE_BOOT) or b""
-        return variable[4:5] == b"\1"  # behind the attributes (Documentation/filesystems/efivarfs.rst)
+        return variable[4:5] == b"\1"  # after the attributes (Documentation/filesystems/efivarfs.rst)
 
     @remembered
     def framebuffer_driver(self) -> str | None:
-        """Name of the driver of the first framebuffer."""
+        """The name of the first framebuffer's driver."""
         return sysfs.read_text(self.root, "sys/class/graphics/fb0/name")
 
     @property
     def hands_over(self) -> bool:
-        """Whether the running kernel preserves state for the next one (KHO, Linux 6.16), as it was told."""
+        """Whether kho= or live update makes this kernel keep state for the next one (KHO, Linux 6.16)."""
         if self.has_live_update:
             return True
         value = (value_of("kho", self.command_line) or "").strip('"')
@@ -231,31 +232,31 @@ class Machine:
     def has_live_update(self) -> bool:
         """Whether live update is on, which keeps sessions by KHO whatever kho= says (Linux 6.19).
 
-        kernel/liveupdate/luo_core.c: the device is there only then.
+        Its device exists only then (kernel/liveupdate/luo_core.c).
         """
         return bool(self.root.names("sys/class/misc/liveupdate"))
 
     @property
     def can_hand_over(self) -> bool:
-        """Whether it shows that it could, be it that it was built so (KEXEC_HANDOVER_ENABLE_DEFAULT)."""
+        """Whether the kernel shows that KHO is on, perhaps by default (KEXEC_HANDOVER_ENABLE_DEFAULT)."""
         return bool(self.root.names("sys/kernel/debug/kho/out"))
 
     @property
     def has_measured(self) -> bool:
-        """Whether IMA keeps a list of measurements, with more in it than its first entry, of the boot."""
+        """Whether IMA's list of measurements has more than its first entry, which is that of the boot."""
         count = sysfs.read_number(self.root, "sys/kernel/security/ima/runtime_measurements_count", 10)
         return count is not None and count > 1
 
     @property
     def kexec_state(self) -> KexecState:
-        """What is loaded, and what the kernel would refuse: asked anew each time."""
+        """What is loaded, and what the kernel would refuse; read anew each time."""
         return KexecState(self.root)
 
     def console_for(self, command_line: str, port: str | None = None) -> SerialPort | None:
-        """The serial console a kernel with that command line will use, if this machine has it.
+        """Return the serial console that a kernel with that command line will use, if this machine has it.
 
-        `port`, a terminal's name or an I/O port as a hexadecimal number, is taken instead; raises UsageError
-        for one that this machine does not have.
+        `port`, a terminal's name or an I/O port as a hexadecimal number, takes its place. Raises UsageError
+        for a port that this machine does not have.
         """
         from pykexec.machine import serial
 

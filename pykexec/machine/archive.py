@@ -1,9 +1,9 @@
 """A snapshot as a root: the files of another machine in a .tar.
 
-Snapshots come from strangers, and tarfile is not made for those: what a header says of sizes and names is
-believed, headers that announce headers are followed by recursion, and each member stays in memory. Here the
-archive is read once, in one direction, and every number is checked before it is used. The format: pax(1p),
-"ustar Interchange Format" and "pax Header Block", and tar(5) for GNU's long names.
+Snapshots come from strangers, and tarfile is not made for those: it believes the sizes and names in headers,
+follows headers that announce headers by recursion, and keeps each member in memory. Here the archive is read
+once, in one direction, and every number is checked before it is used. The format: pax(1p), "ustar
+Interchange Format" and "pax Header Block", and tar(5) for GNU's long names.
 """
 
 import bisect
@@ -21,7 +21,7 @@ from pykexec.machine.root import Root, unreadable
 from pykexec.memory import MIB
 
 _TOTAL_MAX = 32 * MIB
-"""Of the archive when it is unpacked: snapshots of large machines have a few MiB."""
+"""The largest unpacked archive, in bytes: snapshots of large machines have a few MiB."""
 _MEMBERS_MAX = 1 << 15
 _NAME_MAX = 4096  # PATH_MAX
 _RECORDS_MAX = 64
@@ -33,7 +33,7 @@ _OPENERS: Mapping[bytes, Callable[..., Any]] = {
     b"\xfd7": lzma.open,
 }
 _DAMAGE = (EOFError, ValueError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
-"""What the reader below and the decompressors answer to damaged data."""
+"""What the reader below and the decompressors raise for damaged data."""
 
 _FILES = (b"0", b"\0", b"7")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # whatever their size says
@@ -43,12 +43,12 @@ _SPARSE, _PAX, _GNU_NAME = b"S", b"x", b"L"
 class Archive(Root):
     """A snapshot in a .tar, compressed or not; read into memory, never unpacked.
 
-    Only plain files count: links and devices in it are ignored, and names are compared as they stand, so
-    that nothing outside the archive can be reached.
+    Only plain files count: links and devices are ignored. Names are compared as they are, so that nothing
+    outside the archive can be reached.
     """
 
     def __init__(self, archive: Path) -> None:
-        """Raises MachineError when that is no such archive, or an absurdly large one."""
+        """Read the archive. Raises MachineError when it is none, or an absurdly large one."""
         try:
             with archive.open("rb") as file:
                 head = file.read(2)
@@ -77,7 +77,7 @@ class Archive(Root):
         return [name for name, _ in self.entries(path)]
 
     def entries(self, path: str) -> list[tuple[str, bool]]:
-        # Looked up among all names: where these are deep a table of folders is larger than the archive.
+        # Search all names: a table of folders is larger than the archive where the names are deep.
         prefix = f"{path}/" if path else ""
         found: dict[str, bool] = {}
         at = bisect.bisect_left(self._names, prefix)
@@ -90,19 +90,19 @@ class Archive(Root):
 
 
 class _TooLargeError(Exception):
-    """There is more in it than any snapshot has."""
+    """The archive holds more than any snapshot does."""
 
 
 class _Reader:
-    """Walks over a stream once. Raises ValueError for what is no tar archive, and _TooLargeError."""
+    """Reads a stream once. Raises ValueError for what is no tar archive, and _TooLargeError."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._left = _TOTAL_MAX
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of the plain files."""
-        told: dict[str, bytes] = {}  # by the headers that are for the next member
+        """Yield names and contents of the plain files."""
+        told: dict[str, bytes] = {}  # from headers that describe the next member
         for _ in range(_MEMBERS_MAX):
             header = self._take(_BLOCK)
             if not header.strip(b"\0"):
@@ -149,14 +149,14 @@ class _Reader:
 
 
 def _kind(header: bytes) -> bytes:
-    """The type of a header whose checksum is right."""
+    """Return the type of a header. Raises ValueError where its checksum is wrong."""
     if _number(header[148:156]) != sum(header[:148]) + sum(b" " * 8) + sum(header[156:]):
         raise ValueError("a header's checksum is wrong")
     return header[156:157]
 
 
 def _number(field: bytes) -> int:
-    """Octal digits; or, as GNU tar and others write what is larger, base 256 behind a byte of 0x80."""
+    """Return a number: octal digits or, as GNU tar writes larger ones, base 256 after a byte of 0x80."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:])
     digits = field.partition(b"\0")[0].strip()
@@ -172,7 +172,7 @@ def _name(header: bytes) -> bytes:
 
 
 def _records(data: bytes) -> dict[str, bytes]:
-    """Lines of the form LENGTH NAME=VALUE, of which path and size matter."""
+    """Read lines of the form LENGTH NAME=VALUE, of which path and size matter."""
     found: dict[str, bytes] = {}
     at = 0
     for _ in range(_RECORDS_MAX):

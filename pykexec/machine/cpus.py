@@ -1,4 +1,4 @@
-"""Where the crashed kernel leaves its notes: registers of each CPU, and VMCOREINFO."""
+"""The places where the crashed kernel leaves its notes: each CPU's registers, and VMCOREINFO."""
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
@@ -6,12 +6,12 @@ from pykexec.machine.sysfs import number, read_number, read_text
 from pykexec.values import dataclass
 
 _CPUS = "sys/devices/system/cpu"
-_NOTE_SIZE_BEFORE_3_10 = 1024  # when there was no crash_notes_size yet
+_NOTE_SIZE_BEFORE_3_10 = 1024  # there was no crash_notes_size yet
 
 
 @dataclass(frozen=True, slots=True)
 class NoteArea:
-    """A piece of memory with ELF notes: physical address and size in bytes."""
+    """A piece of memory with ELF notes: its physical address and its size in bytes."""
 
     address: int
     size: int
@@ -25,7 +25,7 @@ class CpuNotes(NoteArea):
 
 
 def read_cpu_notes(root: Root) -> tuple[CpuNotes, ...]:
-    """The note areas of all CPUs that have one, in order of their numbers, which may have gaps."""
+    """Return the note areas of all CPUs that have one, ordered by CPU number; numbers may have gaps."""
     numbers = sorted(
         int(name[3:]) for name in root.names(_CPUS) if name[:3] == "cpu" and name[3:].isdecimal()
     )
@@ -42,7 +42,7 @@ def read_cpu_notes(root: Root) -> tuple[CpuNotes, ...]:
 
 
 def read_vmcoreinfo(root: Root) -> NoteArea | None:
-    """/sys/kernel/vmcoreinfo: physical address and size, both hexadecimal."""
+    """Read /sys/kernel/vmcoreinfo: physical address and size, both hexadecimal."""
     text = read_text(root, "sys/kernel/vmcoreinfo")
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""EFI, as the running kernel shows it below /sys/firmware/efi."""
+"""Facts about EFI that the running kernel shows below /sys/firmware/efi."""
 
 from collections.abc import Mapping
 
@@ -24,10 +24,10 @@ class EfiRuntimeRegion:
 
 @dataclass(frozen=True, slots=True)
 class EfiFacts:
-    """What a second kernel needs to go on using EFI."""
+    """The facts by which a second kernel goes on using EFI."""
 
     systab: Mapping[str, int]
-    """Physical addresses of the tables the kernel lists: ACPI20, ACPI, SMBIOS, SMBIOS3 ..."""
+    """The physical addresses of the tables that the kernel lists: ACPI20, ACPI, SMBIOS, SMBIOS3 ..."""
     fw_vendor: int
     runtime: int
     config_table: int
@@ -36,7 +36,7 @@ class EfiFacts:
 
 
 def read_efi(root: Root) -> EfiFacts | None:
-    """EFI facts, or None on a machine without EFI."""
+    """Return the facts about EFI; None on a machine without EFI."""
     if not root.names(_EFI):
         return None
     return EfiFacts(

@@ -1,4 +1,4 @@
-"""/sys/firmware/memmap: the memory map the firmware gave, before the kernel or mem= changed anything."""
+"""/sys/firmware/memmap: the firmware's memory map, before the kernel or mem= changed anything."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ _KINDS: Mapping[str, MemoryKind] = {
 
 
 def read(root: Root) -> MemoryMap | None:
-    """The firmware's map, or None where the kernel does not show it. Raises MachineError."""
+    """Return the firmware's map; None where the kernel does not show it. Raises MachineError."""
     numbers = sorted(filter(str.isdecimal, root.names(_FOLDER)), key=int)
     if not numbers:
         return None

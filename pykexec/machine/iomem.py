@@ -1,4 +1,4 @@
-"""/proc/iomem: what lies where in physical memory, as the running kernel sees it."""
+"""/proc/iomem: the use of physical memory, as the running kernel sees it."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,7 +10,7 @@ from pykexec.values import dataclass, field
 _SPAN_MAX = len("ffffffffffffffff-ffffffffffffffff")
 
 _LINES_MAX = 1 << 16
-"""Large machines have some thousands."""
+"""Large machines have some thousand lines."""
 
 _KINDS: Mapping[str, MemoryKind] = {
     "system ram": MemoryKind.RAM,
@@ -27,7 +27,7 @@ _KINDS: Mapping[str, MemoryKind] = {
 
 @dataclass(frozen=True, slots=True)
 class IomemEntry:
-    """One line: a range of physical addresses, its name, and how deeply it is nested (0: top level)."""
+    """One line: a range of physical addresses, its name, and its depth of nesting (0: top level)."""
 
     range: Range
     name: str
@@ -36,19 +36,19 @@ class IomemEntry:
 
 @dataclass(frozen=True)
 class Iomem:
-    """/proc/iomem, read once: it changes while memory is plugged."""
+    """The contents of /proc/iomem, read once: it changes while memory is plugged."""
 
     entries: tuple[IomemEntry, ...] = field(repr=False)
 
     def find(self, name: str) -> tuple[Range, ...]:
-        """All ranges of exactly that name, at any depth."""
+        """Return all ranges of exactly that name, at any depth."""
         return tuple(entry.range for entry in self.entries if entry.name == name)
 
     @cached_property
     def crash_regions(self) -> tuple[Range, ...]:
-        """What crashkernel= reserved, ascending.
+        """The ranges that crashkernel= reserved, ascending.
 
-        Mainline names every region "Crash kernel"; other trees tell "Crash kernel (low)" apart.
+        Mainline names every region "Crash kernel"; other trees distinguish "Crash kernel (low)".
         """
         named = {
             entry.range
@@ -59,8 +59,10 @@ class Iomem:
 
     @cached_property
     def system_ram(self) -> RangeSet:
-        """All RAM a dump is made of: also what drivers added, "System RAM (kmem)" or "(virtio_mem)", and at
-        any depth."""
+        """All RAM that a dump has, at any depth.
+
+        It includes what drivers added: "System RAM (kmem)" or "(virtio_mem)".
+        """
         return RangeSet(entry.range for entry in self.entries if "System RAM" in entry.name)
 
     @cached_property
@@ -74,13 +76,16 @@ class Iomem:
 
 
 def hides_addresses(data: bytes) -> bool:
-    """Whether all addresses in a /proc/iomem are zero, as readers without CAP_SYS_ADMIN see them."""
+    """Return whether all addresses in a /proc/iomem are zero, as readers without CAP_SYS_ADMIN see them."""
     spans = [line.partition(b" : ")[0] for line in data.splitlines()]
     return bool(spans) and not any(span.strip(b" 0-") for span in spans)
 
 
 def parse_ranges(path: str, text: str) -> list[Range]:
-    """Lines START-END, hexadecimal and inclusive. Raises MachineError naming what is not of that form."""
+    """Read lines START-END, hexadecimal and inclusive.
+
+    Raises MachineError, which names a line of another form.
+    """
     ranges = []
     for line in text.split("\n"):
         start, _, end = line.partition("-")
@@ -94,7 +99,7 @@ def parse_ranges(path: str, text: str) -> list[Range]:
 
 
 def parse(text: str) -> Iomem:
-    """Read the text of /proc/iomem. Raises MachineError naming the line that is not of its form."""
+    """Read the text of /proc/iomem. Raises MachineError, which names a line that is not of its form."""
     if text.count("\n") > _LINES_MAX:
         raise MachineError(f"/proc/iomem has more than {_LINES_MAX} lines")
     entries = []

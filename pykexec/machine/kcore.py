@@ -7,6 +7,16 @@ import struct
 from functools import cached_property
 
 from pykexec.errors import MachineError
+from pykexec.formats import elfheader
+from pykexec.formats.elfheader import (
+    ET_CORE,
+    IDENT_SIZE,
+    PN_XNUM,
+    PT_LOAD,
+    PT_NOTE,
+    Encoding,
+    ProgramHeader,
+)
 from pykexec.machine.root import Root, unreadable
 from pykexec.memory import GIB, MIB, Range, align_down, align_up
 from pykexec.values import dataclass, field
@@ -14,20 +24,17 @@ from pykexec.values import dataclass, field
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import IO, Literal
+    from typing import IO
 
-    ProgramHeader = tuple[int, int, int, int, int, int]
-    """Type, offset in the file, virtual and physical address, size in the file and in memory."""
+    from pykexec.formats.elfheader import Header, Row
+    from pykexec.names import ByteOrder
 
 PATH = "proc/kcore"
 
 _NO_ADDRESS = ((1 << 64) - 1, (1 << 32) - 1)
 """p_paddr of what has no one physical address, vmalloc space for one (fs/proc/kcore.c)."""
-_MAGIC = b"\x7fELF"
-_CLASSES: Mapping[int, Literal[32, 64]] = {1: 32, 2: 64}
-_ORDERS: Mapping[int, Literal["little", "big"]] = {1: "little", 2: "big"}
-_ET_CORE, _PT_LOAD, _PT_NOTE = 4, 1, 4
-_PN_XNUM = 0xFFFF
+_NOTE = {"little": struct.Struct("<III"), "big": struct.Struct(">III")}
+"""The sizes of name and content, and the type (elf(5))."""
 _NOTES_MAX = 1 * MIB
 """All together: registers, task_struct, and VMCOREINFO, which is a page (fs/proc/kcore.c)."""
 
@@ -52,9 +59,9 @@ class Kcore:
 
     machine: int
     """The ELF header's e_machine, EM_X86_64 and the like."""
-    bits: Literal[32, 64]
-    """Of an address."""
-    byte_order: Literal["little", "big"]
+    bits: int
+    """Of an address: 32 or 64."""
+    byte_order: ByteOrder
     segments: tuple[KcoreSegment, ...] = field(repr=False)
     vmcoreinfo: Mapping[str, str] = field(repr=False)
     """The lines NAME=VALUE of the VMCOREINFO note; empty before Linux 4.19, which has none here."""
@@ -112,7 +119,7 @@ class Kcore:
 
     @cached_property
     def linear_end(self) -> int:
-        """The physical address at which the linear map ends: with 32 bits highmem begins there."""
+        """The physical address at which the linear map ends; on 32 bits, highmem begins there."""
         if self.bits == 64:
             return 1 << 64
         ends = [each.range.end for each in self._linear_map]
@@ -164,81 +171,44 @@ def read(root: Root) -> Kcore:
 
 
 def _parse(file: IO[bytes]) -> Kcore:
-    layout, machine, headers = _program_headers(file)
-    loads = [header[2:] for header in headers if header[0] == _PT_LOAD]
+    encoding, header, rows = _headers(file)
+    loads = [
+        (virtual, physical, size) for kind, _, _, virtual, physical, _, size, _ in rows if kind == PT_LOAD
+    ]
     if not loads:
         raise ValueError("no mappings")
     # What has no address says so, where others have one; it may be that the only other one begins at 0.
-    addressed = any(physical for _, physical, _, _ in loads)
+    addressed = any(physical for _, physical, _ in loads)
     segments = tuple(
-        KcoreSegment(virtual, physical if addressed and physical not in _NO_ADDRESS else None, memsz)
-        for virtual, physical, _, memsz in loads
+        KcoreSegment(virtual, physical if addressed and physical not in _NO_ADDRESS else None, size)
+        for virtual, physical, size in loads
     )
-    info = _vmcoreinfo(_notes(file, layout, headers))
-    return Kcore(machine, layout.bits, layout.byte_order, segments, info)
+    info = _vmcoreinfo(_notes(file, encoding.order, rows))
+    return Kcore(header.machine, encoding.bits, encoding.order, segments, info)
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """How ELF headers of a class and a byte order are packed (elf(5))."""
-
-    bits: Literal[32, 64]
-    byte_order: Literal["little", "big"]
-
-    @property
-    def ident(self) -> bytes:
-        """The beginning of a file, e_ident."""
-        bits, order = {32: 1, 64: 2}[self.bits], {"little": 1, "big": 2}[self.byte_order]
-        return bytes([*_MAGIC, bits, order, 1]).ljust(16, b"\0")
-
-    @property
-    def header(self) -> struct.Struct:
-        """e_type to e_shstrndx."""
-        word = self._word
-        return struct.Struct(f"{self._order}HHI{word}{word}{word}IHHHHHH")
-
-    @property
-    def program_header(self) -> struct.Struct:
-        """p_type, (p_flags,) p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, less flags and alignment."""
-        return struct.Struct(f"{self._order}{'I4x5Q8x' if self.bits == 64 else '6I8x'}")
-
-    @property
-    def note(self) -> struct.Struct:
-        return struct.Struct(f"{self._order}III")
-
-    @property
-    def _order(self) -> str:
-        return "<" if self.byte_order == "little" else ">"
-
-    @property
-    def _word(self) -> str:
-        return "Q" if self.bits == 64 else "I"
-
-
-def _program_headers(file: IO[bytes]) -> tuple[_Layout, int, list[ProgramHeader]]:
-    """Layout, machine and all program headers of a core file."""
-    ident = file.read(16)
-    if ident[:4] != _MAGIC or len(ident) < 16 or ident[4] not in _CLASSES or ident[5] not in _ORDERS:
+def _headers(file: IO[bytes]) -> tuple[Encoding, Header, list[Row]]:
+    """Return how a core file is written, its file header and its program headers."""
+    ident = file.read(IDENT_SIZE)
+    encoding = elfheader.encoding(ident)
+    if encoding is None:
         raise ValueError("no ELF header")
-    layout = _Layout(_CLASSES[ident[4]], _ORDERS[ident[5]])
-    header, row = layout.header, layout.program_header
-    _, machine, _, _, start, _, _, _, entry_size, count, *_ = header.unpack(file.read(header.size))
-    if entry_size != row.size or count >= _PN_XNUM:
-        raise ValueError(f"{count} program headers of {entry_size} bytes")
-    file.seek(start)
-    table = file.read(row.size * count)
-    if len(table) < row.size * count:
+    header = encoding.header(ident + file.read(encoding.header_size - IDENT_SIZE))
+    size, count = header.program_header_size, header.program_header_count
+    if size != encoding.program_header_size or count >= PN_XNUM:
+        raise ValueError(f"{count} program headers of {size} bytes")
+    file.seek(header.program_headers_at)
+    table = file.read(size * count)
+    if len(table) < size * count:
         raise ValueError(f"{count} program headers in {len(table)} bytes")
-    return layout, machine, list(row.iter_unpack(table))
+    return encoding, header, list(encoding.rows(table))
 
 
-def _notes(
-    file: IO[bytes], layout: _Layout, headers: Sequence[ProgramHeader]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents."""
-    left = _NOTES_MAX
-    for kind, offset, _, _, filesz, _ in headers:
-        if kind != _PT_NOTE:
+def _notes(file: IO[bytes], order: ByteOrder, rows: Sequence[Row]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield names and contents."""
+    left, layout = _NOTES_MAX, _NOTE[order]
+    for kind, _, offset, _, _, filesz, _, _ in rows:
+        if kind != PT_NOTE:
             continue
         left -= filesz
         if left < 0:
@@ -246,9 +216,9 @@ def _notes(
         file.seek(offset)
         data = file.read(filesz)
         position = 0
-        while position + layout.note.size <= len(data):
-            name_size, size, _ = layout.note.unpack_from(data, position)
-            name_at = position + layout.note.size
+        while position + layout.size <= len(data):
+            name_size, size, _ = layout.unpack_from(data, position)
+            name_at = position + layout.size
             content_at = name_at + align_up(name_size, 4)
             yield data[name_at : name_at + name_size].rstrip(b"\0"), data[content_at : content_at + size]
             position = content_at + align_up(size, 4)
@@ -268,21 +238,16 @@ def without_memory(root: Root) -> bytes:
     The others (PRSTATUS, TASKSTRUCT) are contents of the running kernel's memory. Raises MachineError.
     """
     kcore = read(root)
-    layout = _Layout(kcore.bits, kcore.byte_order)
+    encoding = Encoding(kcore.bits, kcore.byte_order)
     content = "".join(f"{name}={value}\n" for name, value in kcore.vmcoreinfo.items()).encode("latin-1")
     name = b"VMCOREINFO\0"
-    note = layout.note.pack(len(name), len(content), 0) + name.ljust(12, b"\0")
+    note = _NOTE[encoding.order].pack(len(name), len(content), 0) + name.ljust(12, b"\0")
     note += content.ljust(align_up(len(content), 4), b"\0")
     # Written anew rather than cut out: then nothing that was not understood can slip in.
-    phdr, count = layout.program_header, len(kcore.segments) + 1
-    ehdr_size = len(layout.ident) + layout.header.size
-    notes_at = ehdr_size + count * phdr.size
-    ehdr = layout.header.pack(
-        *(_ET_CORE, kcore.machine, 1, 0, ehdr_size, 0, 0, ehdr_size, phdr.size, count, 0, 0, 0)
-    )
-    headers = [phdr.pack(_PT_NOTE, notes_at, 0, 0, len(note), 0)]
-    no_address = (1 << kcore.bits) - 1
+    notes_at = encoding.header_size + (1 + len(kcore.segments)) * encoding.program_header_size
+    no_address = (1 << encoding.bits) - 1
+    headers = [ProgramHeader(PT_NOTE, 0, notes_at, 0, 0, len(note), 0)]
     for each in kcore.segments:
         physical = no_address if each.physical is None else each.physical
-        headers.append(phdr.pack(_PT_LOAD, 0, each.virtual, physical, each.size, each.size))
-    return layout.ident + ehdr + b"".join(headers) + note
+        headers.append(ProgramHeader(PT_LOAD, 0, 0, each.virtual, physical, each.size, each.size))
+    return encoding.build(ET_CORE, kcore.machine, headers) + note

@@ -1,4 +1,4 @@
-"""What the running kernel says about kexec itself: what is loaded, and what it would refuse."""
+"""The running kernel's facts about kexec itself: what is loaded, and what it would refuse."""
 
 from pykexec.errors import MachineError
 from pykexec.machine.root import Root
@@ -7,9 +7,9 @@ from pykexec.purpose import Purpose
 
 
 class KexecState:
-    """Each property reads its file when asked, because this state changes with every load.
+    """The state of kexec. Each property reads its file anew, because this state changes with every load.
 
-    None stands for what this kernel does not show.
+    None means that this kernel does not show the fact.
     """
 
     __slots__ = ("_root",)
@@ -19,48 +19,50 @@ class KexecState:
 
     @property
     def loaded(self) -> bool | None:
-        """Whether there is a kernel for the next reboot."""
+        """Whether a kernel is loaded for the next reboot."""
         return _flag(self._either("loaded", "kexec_loaded"))
 
     @property
     def crash_loaded(self) -> bool | None:
-        """Whether there is a kernel for a panic."""
+        """Whether a kernel is loaded for a panic."""
         return _flag(self._either("crash_loaded", "kexec_crash_loaded"))
 
     @property
     def crash_size(self) -> int | None:
-        """Bytes reserved for a crash kernel."""
+        """The bytes that are reserved for a crash kernel."""
         return self._either("crash_size", "kexec_crash_size")
 
     @property
     def elfcorehdr_size(self) -> int | None:
-        """Bytes the kernel wants for ELF core headers it updates itself (CONFIG_CRASH_HOTPLUG)."""
+        """The bytes the kernel needs for ELF core headers that it updates itself (CONFIG_CRASH_HOTPLUG)."""
         return self._either("crash_elfcorehdr_size", "crash_elfcorehdr_size")
 
     @property
     def load_disabled(self) -> bool | None:
-        """Whether nothing can be loaded any more until the next boot."""
+        """Whether nothing can be loaded until the next boot."""
         return _flag(read_number(self._root, "proc/sys/kernel/kexec_load_disabled", 10))
 
     def is_limited(self, purpose: Purpose) -> bool:
-        """Whether each call that loads or unloads counts (kernel/kexec_core.c, kexec_load_permitted()): also
-        one that is refused."""
+        """Return whether each call that loads or unloads counts, even a refused one.
+
+        kernel/kexec_core.c, kexec_load_permitted().
+        """
         limit = self.load_limit_panic if purpose is Purpose.CRASH else self.load_limit_reboot
         return limit not in (None, -1)
 
     @property
     def load_limit_reboot(self) -> int | None:
-        """How many more normal loads are allowed; -1: any number."""
+        """The number of normal loads that are still allowed; -1: any number."""
         return read_number(self._root, "proc/sys/kernel/kexec_load_limit_reboot", 10)
 
     @property
     def load_limit_panic(self) -> int | None:
-        """The same for crash loads."""
+        """The number of crash loads that are still allowed; -1: any number."""
         return read_number(self._root, "proc/sys/kernel/kexec_load_limit_panic", 10)
 
     @property
     def lockdown(self) -> str | None:
-        """One of none, integrity, confidentiality."""
+        """The mode of lockdown: none, integrity or confidentiality."""
         try:
             text = read_text(self._root, "sys/kernel/security/lockdown") or ""
         except MachineError:

@@ -1,6 +1,6 @@
-"""Where facts are read: the running system, a folder that holds the same paths, or a snapshot archive.
+"""Where facts are read: the running system, a folder with the same paths, or a snapshot archive.
 
-No pathlib here: asking whether a kernel is loaded shall not take longer than that.
+pathlib is not imported here: that would take longer than to ask whether a kernel is loaded.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ class Root:
     """Files by paths relative to a root, such as ``proc/iomem``."""
 
     def open(self, path: str) -> IO[bytes] | None:
-        """The file, or None where there is none. Raises MachineError when it cannot be read."""
+        """Open a file; None where there is none. Raises MachineError when it cannot be read."""
         raise NotImplementedError
 
     def names(self, path: str) -> list[str]:
-        """The names in a folder, sorted; none where there is no such folder."""
+        """Return the names in a folder, sorted; none where there is no such folder."""
         raise NotImplementedError
 
     def entries(self, path: str) -> list[tuple[str, bool]]:
-        """The same with whether each is a folder; a link to one is none, as it may lead in a circle."""
+        """Return the same names, each with whether it is a folder.
+
+        A link to a folder is none: it may lead in a circle.
+        """
         raise NotImplementedError
 
 
@@ -38,7 +41,7 @@ class Folder(Root):
         self._top = os.fspath(top)
 
     def path_of(self, path: str) -> str:
-        """Where the file system has it."""
+        """Return the path in the file system."""
         return os.path.join(self._top, path)
 
     def open(self, path: str) -> IO[bytes] | None:
@@ -67,5 +70,5 @@ class Folder(Root):
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> MachineError:
-    """The error for a fact that is there but cannot be read."""
+    """Return the error for a fact that exists but cannot be read."""
     return MachineError(f"cannot read {path}: {error.strerror}", hint=privilege_hint(error))

@@ -12,6 +12,8 @@ _TTYS = "sys/class/tty"
 _PORTS_END = 1 << 16
 _SHIFT_MAX = 12  # registers are not further apart than a page
 _UPIO_MEM, _UPIO_MEM32 = 2, 3  # include/linux/serial_core.h
+_DRIVER_PL011, _DRIVER_8250 = "ttyAMA", "ttyS"
+"""What their terminals are called (amba-pl011.c, 8250_core.c); other drivers have the latter, too."""
 _TYPES_8250 = frozenset({*range(1, 31), 40, 42, 76, 95, 121})
 """PORT_* of what drivers/tty/serial/8250 drives (include/uapi/linux/serial.h, serial_core.h)."""
 
@@ -32,16 +34,12 @@ class SerialPort:
     name: str
     """The tty's, such as "ttyS0"."""
     io_port: int
-    """x86 I/O port; 0 when it has none."""
+    """0 when it has none."""
     iomem_base: int
     """Physical address of its registers; 0 when it has none."""
     reg_shift: int
     """Registers lie 1 << reg_shift bytes apart in memory."""
     registers: Registers = Registers.UNKNOWN
-
-
-FIRST_PORT = SerialPort("ttyS0", io_port=0x3F8, iomem_base=0, reg_shift=0)
-"""Where every PC has it (arch/x86/include/asm/serial.h)."""
 
 
 def console_for(root: Root, command_line: str) -> SerialPort | None:
@@ -95,11 +93,11 @@ def _port(root: Root, name: str) -> SerialPort | None:
 
 
 def _registers(name: str, uart_type: int, io_type: int) -> Registers:
-    """By its type where the name does not tell: meson_uart.c, sprd_serial.c and others have a ttyS, too."""
+    """By its type where the name does not tell, as with meson_uart.c and sprd_serial.c."""
     driver = name.rstrip("0123456789")
-    if driver == "ttyAMA":
+    if driver == _DRIVER_PL011:
         return Registers.PL011
-    if driver != "ttyS" or uart_type not in _TYPES_8250:
+    if driver != _DRIVER_8250 or uart_type not in _TYPES_8250:
         return Registers.UNKNOWN
     return {_UPIO_MEM: Registers.UART_8250, _UPIO_MEM32: Registers.UART_8250_WORDS}.get(
         io_type, Registers.UNKNOWN

@@ -1,4 +1,4 @@
-"""Writing a snapshot: a .tar with the files a plan for this machine needs, and no memory contents."""
+"""Write a snapshot: a .tar with the files that a plan for this machine needs, and no memory contents."""
 
 import errno
 import io
@@ -28,18 +28,18 @@ def write_snapshot(
 
     `more` are further files, name and contents.
 
-    Raises MachineError for a fact that cannot be read, FileError when the archive cannot be written, or its
-    name is that of a link; an archive that was there before is replaced only by a complete one.
+    Raises MachineError for a fact that cannot be read. Raises FileError when the archive cannot be written,
+    or its name is that of a link. An earlier archive is replaced only by a complete one.
     """
     if not os.fspath(path):
         raise FileError("the snapshot needs a name", hint="name a file: machine.tar")
-    # Readable for its owner only: it holds addresses that the kernel shows to nobody else.
+    # Only its owner may read it: it holds addresses that the kernel shows to nobody else.
     with writing.new_file(path, mode=0o600, make_folders=False) as file:
         return _write(file, itertools.chain(contents(machine, arch_facts), more))
 
 
 def _write(file: IO[bytes], contents: Iterable[tuple[str, bytes]]) -> int:
-    """The number of files; of two with one name the first is written."""
+    """Write the files and return their number; of two with one name the first is written."""
     names = set[str]()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in contents:
@@ -53,9 +53,9 @@ def _write(file: IO[bytes], contents: Iterable[tuple[str, bytes]]) -> int:
 
 
 def contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the files; `arch_facts` are the patterns of the machine's architecture.
+    """Yield names and contents of the files; `arch_facts` are the patterns of the machine's architecture.
 
-    Raises MachineError, in the end, for what may not be read: a plan would be another without it.
+    Raises MachineError, at the end, for a file that may not be read: without it plans would differ.
     """
     identity = {"machine": machine.uname_machine, "page_size": machine.page_size}
     yield IDENTITY, json.dumps(identity, indent=1).encode() + b"\n"
@@ -72,14 +72,14 @@ def contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str,
 
 
 class Reader:
-    """Reads the files of a snapshot, and remembers which of them it may not read."""
+    """Reads the files of a snapshot, and remembers those it may not read."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
         self.refused: list[str] = []
 
     def files(self, patterns: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of what is there; the end of logs."""
+        """Yield names and contents of the files that exist; of logs only the end."""
         for pattern in patterns:
             for name in self._try(pattern, glob) or ():
                 data = self._try(name, _read)
@@ -87,14 +87,14 @@ class Reader:
                     yield name, data
 
     def may_read(self, path: str) -> bool:
-        """Whether a file is there and can be opened."""
+        """Return whether a file exists and can be opened."""
         file = self._try(path, lambda root, path: root.open(path))
         if file is not None:
             file.close()
         return file is not None
 
     def require_all(self) -> None:
-        """Raise MachineError where something may not be read."""
+        """Raise MachineError if some file may not be read."""
         if self.refused:
             names = [f"/{name}" for name in dict.fromkeys(self.refused)]
             more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
@@ -107,7 +107,8 @@ class Reader:
         try:
             return work(self._root, name)
         except MachineError as error:
-            # Else it is such as a write-only file, which not even root can read, and no plan uses.
+            # Other errors come from write-only files and the like, which even root cannot read and no plan
+            # uses.
             if getattr(error.__cause__, "errno", None) == errno.EACCES:
                 self.refused.append(name)
             return None
@@ -122,7 +123,7 @@ _LOGS = "var/log/"
 
 
 def _below(root: Root, folder: str) -> Iterator[str]:
-    """The path of every file below a folder. Raises MachineError where there is no end of them."""
+    """Yield the path of every file below a folder. Raises MachineError where there are too many."""
     stack, count = [folder], 0
     while stack:
         path = stack.pop()
@@ -140,7 +141,7 @@ _BELOW_MAX = 1 << 16
 
 
 def glob(root: Root, pattern: str) -> list[str]:
-    """The paths below a root that match, part by part; a part without wildcard need not be listable.
+    """Return the paths below a root that match, part by part; only parts with a wildcard list their folder.
 
     "FOLDER/**" stands for every file below a folder. Raises MachineError.
     """

@@ -1,4 +1,4 @@
-"""Small files of one number or one line, as sysfs has them; and JSON objects."""
+"""Read small files of one number or one line, as sysfs has them, and JSON objects."""
 
 import os
 
@@ -6,16 +6,16 @@ from pykexec.errors import MachineError
 from pykexec.machine.root import Root, unreadable
 
 FILE_MAX = 16 << 20
-"""No fact is nearly as large."""
+"""The most bytes to read; no fact is nearly as large."""
 LOG_MAX = 1 << 20
-"""Of a log that has no end: what is of use is at its end."""
+"""The bytes to read of a log that has no end: what is useful is at its end."""
 _JSON_MAX = 1 << 20
 """A parsed object takes some twenty times as much memory as its text."""
 _PIECE = 64 << 10
 
 
 def read(root: Root, path: str, size_max: int = FILE_MAX) -> bytes | None:
-    """A whole file, or None where there is none.
+    """Return a whole file; None where there is none.
 
     Raises MachineError when it cannot be read, or has more than `size_max` bytes.
     """
@@ -25,7 +25,7 @@ def read(root: Root, path: str, size_max: int = FILE_MAX) -> bytes | None:
     data = bytearray()
     with file:
         try:
-            # In pieces: /proc/sys answers ENOMEM to a very large read (fs/proc/proc_sysctl.c).
+            # Read in pieces: /proc/sys answers ENOMEM to a very large read (fs/proc/proc_sysctl.c).
             while piece := file.read(_PIECE):
                 data += piece
                 if len(data) > size_max:
@@ -36,7 +36,7 @@ def read(root: Root, path: str, size_max: int = FILE_MAX) -> bytes | None:
 
 
 def read_end(root: Root, path: str, size: int) -> bytes | None:
-    """The last bytes of a file, from the beginning of a line; None where there is none.
+    """Return the last `size` bytes of a file, from the beginning of a line; None where there is none.
 
     Raises MachineError when it cannot be read.
     """
@@ -54,13 +54,13 @@ def read_end(root: Root, path: str, size: int) -> bytes | None:
 
 
 def read_text(root: Root, path: str, size_max: int = FILE_MAX) -> str | None:
-    """A file's text without the white space around it. Raises as `read` does."""
+    """Return a file's text without the white space around it. Raises as `read` does."""
     data = read(root, path, size_max)
     return None if data is None else data.decode("utf-8", "surrogateescape").strip()
 
 
 def read_object(root: Root, path: str) -> dict[str, object] | None:
-    """Return the JSON object in a file, or None where there is no file. Raises MachineError."""
+    """Return the JSON object in a file; None where there is no file. Raises MachineError."""
     import json
 
     data = read(root, path, _JSON_MAX)
@@ -76,7 +76,7 @@ def read_object(root: Root, path: str) -> dict[str, object] | None:
 
 
 def read_number(root: Root, path: str, base: int = 0) -> int | None:
-    """A file's one number, of 64 bits, with or without a sign; base 0 lets 0x in front count.
+    """Return a file's one number of 64 bits, with or without a sign; base 0 takes 0x for hexadecimal.
 
     Raises MachineError when it is none.
     """
@@ -90,7 +90,7 @@ def read_number(root: Root, path: str, base: int = 0) -> int | None:
 
 
 def number(text: str, base: int) -> int:
-    """As kernels print them: other than int(), no underscores, no other scripts' digits, 64 bits at most.
+    """Read a number as kernels print it, unlike int(): no underscores, no other digits, 64 bits at most.
 
     Raises ValueError.
     """

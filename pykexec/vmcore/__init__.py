@@ -1,4 +1,4 @@
-"""Crash dumps: what was in a machine's memory when its kernel panicked, and above all the kernel's log."""
+"""Read crash dumps: the memory of a machine whose kernel panicked, and above all the kernel's log."""
 
 from pykexec.vmcore.dump import Dump
 from pykexec.vmcore.errors import DumpError, NotInDumpError

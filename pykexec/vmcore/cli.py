@@ -1,4 +1,4 @@
-"""``dmesg`` and ``info`` for dumps: commands that a click group takes up, and a ``vmcore-dmesg``."""
+"""``dmesg`` and ``info`` for dumps, commands for a click group; and the program ``vmcore-dmesg``."""
 
 import errno
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pykexec.vmcore.styles import Style
 
 _LOG_MAX = 2 * GIB
-"""What vmcore-dmesg writes at most: a damaged log must not fill the disk."""
+"""The most that vmcore-dmesg writes, in bytes: a damaged log must not fill the disk."""
 _USAGE, _WRITE_FAILED, _RECORDS_DAMAGED = 1, 53, 69
 
 STYLES = ("vmcore-dmesg", "makedumpfile")
@@ -54,9 +54,9 @@ COMMANDS = (dmesg, info)
 
 
 def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
-    """Write the log to standard output, what is damaged to standard error; the exit status, 1 for damage.
+    """Write the log to standard output, its damage to standard error; return the exit status, 1 for damage.
 
-    Raises DumpError when there is no log to be had.
+    Raises DumpError when no log can be found.
     """
     log, status = _write_log(paths, style, lambda what: streams.complain("pykdump", f"warning: {what}"))
     return status or int(log.damaged > 0)
@@ -65,7 +65,10 @@ def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
 def show_info(
     paths: Sequence[str], *, as_json: bool = False, registers: bool = False, all_pages: bool = False
 ) -> int:
-    """Write what is known of a dump to standard output; the exit status, 1 for damage. Raises DumpError."""
+    """Write the facts about a dump to standard output; return the exit status, 1 for damage.
+
+    Raises DumpError.
+    """
     from pykexec.vmcore import Dump
     from pykexec.vmcore import info as about
 
@@ -76,18 +79,18 @@ def show_info(
 
 
 def main_vmcore_dmesg(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``vmcore-dmesg``: one argument, and the exit statuses of the C program."""
+    """Run ``vmcore-dmesg``: one argument, and the exit statuses of the C program. Its entry point."""
     sys.exit(vmcore_dmesg(sys.argv[1:] if argv is None else argv))
 
 
 def vmcore_dmesg(arguments: Sequence[str]) -> int:
-    """What ``vmcore-dmesg`` does; the exit status."""
+    """Do what ``vmcore-dmesg`` does; return the exit status."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         streams.complain("Usage", "vmcore-dmesg <kernel core file>")
         return _USAGE
     try:
         log, status = _write_log(arguments, STYLES[0], _complain)
-        # The C program knows no damage of other layouts.
+        # The C program detects no damage in other layouts.
         return _RECORDS_DAMAGED if log.damaged and log.layout == "records" else status
     except DumpError as error:
         _complain(error.what, error.hint)
@@ -105,7 +108,7 @@ def vmcore_dmesg(arguments: Sequence[str]) -> int:
 
 
 def _write_log(paths: Sequence[str], style: str, warn: Callable[[str], None]) -> tuple["KernelLog", int]:
-    """The log, as read, and the exit status if it is whole."""
+    """Return the log after it has been read, and the exit status for one without damage."""
     from pykexec.vmcore import Dump, styles
     from pykexec.vmcore.log import KernelLog
 

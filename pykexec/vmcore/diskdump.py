@@ -1,8 +1,8 @@
-"""makedumpfile's kdump-compressed format: pages one by one, each compressed, most of them left out.
+"""Read makedumpfile's kdump-compressed format: single pages, each compressed, most of them left out.
 
 The layout is from makedumpfile's diskdump_mod.h and IMPLEMENTATION: a header block, the sub header, a bitmap
-of the pages that exist, a bitmap of those that were saved, a descriptor for each saved page, the pages.
-Numbers and alignment are those of the machine that wrote it.
+of the pages that exist, a bitmap of the saved pages, a descriptor for each saved page, the pages. Numbers
+and alignment are those of the machine that wrote it.
 """
 
 import struct
@@ -27,16 +27,16 @@ _RELEASE, _MACHINE = 2, 4
 _BLOCK_SIZE_MIN, _BLOCK_SIZE_MAX = 1 * KIB, 1 * MIB
 _DESCRIPTOR_SIZE = 24
 _CHUNK = 4096
-"""Bytes of a bitmap that are counted at once."""
+"""The bytes of a bitmap that are counted at once."""
 _CHUNK_PAGES = _CHUNK * 8
 _CHUNKS_AT_ONCE = 16
 _EMPTY, _FULL = bytes(_CHUNK * _CHUNKS_AT_ONCE), b"\xff" * (_CHUNK * _CHUNKS_AT_ONCE)
 _BITMAP_MAX = 1 << 31
-"""Bytes: 64 TiB in pages of 4 KiB."""
+"""In bytes: 64 TiB of memory in pages of 4 KiB."""
 _RANGES_MAX = 1 << 16
 _DESCRIPTORS_AT_ONCE = 1 << 16
 _DESCRIPTORS_LOOKED_AT = 1 << 24
-"""At the most, where the last pages are full of zeros: 64 GiB of them, in pages of 4 KiB."""
+"""The most descriptors to read where the last pages are full of zeros: 64 GiB of pages of 4 KiB."""
 _CACHED_PAGES = 256
 _VMCOREINFO_MAX = 1 * MIB
 
@@ -45,7 +45,7 @@ _INCOMPLETE = 0x8
 
 
 class _Header(NamedTuple):
-    """struct disk_dump_header, less what nothing here needs. Sizes in bytes unless said otherwise."""
+    """struct disk_dump_header, as far as it is needed. Sizes are in bytes unless stated otherwise."""
 
     version: int
     release: str
@@ -56,11 +56,11 @@ class _Header(NamedTuple):
     sub_blocks: int
     bitmap_blocks: int
     pages: int
-    """One more than the highest page frame number; only its lower 32 bits."""
+    """One more than the highest page frame number; the lower 32 bits only."""
 
 
 class _SubHeader(NamedTuple):
-    """struct kdump_sub_header; what the version does not have is 0."""
+    """struct kdump_sub_header; fields that the version does not have are 0."""
 
     dump_level: int
     split: int
@@ -74,23 +74,23 @@ class _SubHeader(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What a look at a dump's pages has shown."""
+    """The result of checking a dump's pages."""
 
     saved: int
-    """How many pages the dump has."""
+    """The number of pages in the dump."""
     looked_at: int
-    """How many of them were looked at: where they are, and how their packed data begins and ends."""
+    """The number of pages whose place was checked, with the beginning and the end of their packed data."""
     unpacked: int
-    """How many of them were unpacked."""
+    """The number of pages that were unpacked."""
     damaged: int
     first: str
-    """What is wrong with the first of those that are damaged."""
+    """What is wrong with the first damaged page."""
 
 
 _LOOKED_AT_MAX = 1 << 16
 _UNPACKED_MAX = 1 << 12
 _UNPACKED_SLOWLY_MAX = 1 << 7
-"""Where there is no other code for it than ours (LZO, snappy): some milliseconds a page."""
+"""For formats that only our own code unpacks (LZO, snappy): some milliseconds a page."""
 _SLOW = ("lzo", "snappy")
 
 
@@ -127,7 +127,7 @@ class CompressedDump:
 
     @property
     def compression(self) -> str:
-        """By the flags in the header; a page that does not shrink is stored as it is."""
+        """The compression by the header's flags; a page that does not shrink is stored as it is."""
         return ", ".join(n for bit, n in _COMPRESSION.items() if self._header.status & bit) or "none"
 
     @property
@@ -137,7 +137,7 @@ class CompressedDump:
 
     @property
     def part(self) -> Range:
-        """The physical addresses that are in this part; all of them if there is but one."""
+        """The physical addresses in this part; all of them if there is only one part."""
         end = self._sub.end_page if self.is_part else self._pages
         start = self._sub.start_page if self.is_part else 0
         return Range(start * self._block, max(start, end) * self._block)
@@ -155,7 +155,7 @@ class CompressedDump:
 
     @property
     def time(self) -> int | None:
-        """When the dump was made, or the machine crashed, in seconds since 1970."""
+        """The time of the dump or of the crash, in seconds since 1970."""
         return self._header.time or None
 
     @property
@@ -170,7 +170,10 @@ class CompressedDump:
         return tuple(found)
 
     def read(self, address: int, size: int) -> bytes:
-        """Physical memory. Raises NotInDumpError for what is not there, DumpError for a damaged page."""
+        """Return physical memory.
+
+        Raises NotInDumpError for an address not in the dump, DumpError for damage.
+        """
         found = bytearray()
         while len(found) < size:
             page, start = divmod(address + len(found), self._block)
@@ -178,11 +181,11 @@ class CompressedDump:
         return bytes(found)
 
     def physical_of(self, virtual: int) -> tuple[int, int] | None:
-        """The format has no virtual addresses."""
+        """Return None: the format has no virtual addresses."""
         return None
 
     def memory(self) -> Iterator[Range]:
-        """The machine's memory that the dump is about; after 65536 ranges the rest counts as one."""
+        """Yield the machine's memory that the dump covers; after 65536 ranges the rest counts as one."""
         start: int | None = None
         found = 0
         for first, chunk in self._chunks(self._exists_at):
@@ -199,13 +202,13 @@ class CompressedDump:
             yield Range(start * self._block, self._pages * self._block)
 
     def saved_bytes(self) -> int:
-        """How much memory is saved, by the bitmap."""
+        """Return how many bytes of memory are saved, by the bitmap."""
         return sum(_count(chunk) for _, chunk in self._chunks(self._saved_at)) * self._block
 
     def check(self, *, everything: bool) -> Checked | None:
-        """Look at pages from all over the dump, or at all of them. Raises DumpError when that does not work.
+        """Check pages from all over the dump, or all pages. Raises DumpError when that is not possible.
 
-        What lies behind the end of the file is told by `damage`.
+        Pages beyond the end of the file are reported by `damage`.
         """
         saved, size = self._saved_pages(), self._source.size
         slow = any(name in self.compression for name in _SLOW)
@@ -227,7 +230,7 @@ class CompressedDump:
         return Checked(saved, looked_at, unpacked, damaged, first)
 
     def _descriptors(self, count: int, step: int) -> Iterator[tuple[int, tuple[int, int, int]]]:
-        """Every `step`th page's number among those saved; its offset, size and flags."""
+        """Yield every `step`th saved page: its index among the saved ones; its offset, size and flags."""
         layout = struct.Struct("<qII8x" if self.byte_order == "little" else ">qII8x")
         at_once = max(_DESCRIPTORS_AT_ONCE // step, 1) * step
         for start in range(0, count, at_once):
@@ -237,7 +240,7 @@ class CompressedDump:
                 yield start + at // _DESCRIPTOR_SIZE, layout.unpack_from(table, at)
 
     def _fault(self, offset: int, size: int, flags: int, *, unpack: bool) -> str:
-        """What is wrong with a page, by its descriptor; nothing: \"\"."""
+        """Return what is wrong with a page, by its descriptor; "" if nothing is."""
         if offset == 0:
             return "it was never written"
         if offset < self._descriptors_at or not 0 < size <= 2 * self._block:
@@ -256,7 +259,7 @@ class CompressedDump:
         return ""
 
     def was_left_out(self, address: int) -> bool | None:
-        """Whether there is memory, but not in the dump."""
+        """Return whether the machine has memory there that is not in the dump."""
         page = address // self._block
         return self._bit(self._exists_at, page) and not self._bit(self._saved_at, page)
 
@@ -282,7 +285,7 @@ class CompressedDump:
         ]
         texts = [each.partition(b"\0")[0].decode("ascii", "backslashreplace") for each in fields]
         words = struct.Struct(("<" if self.byte_order == "little" else ">") + "5I")
-        # A struct timeval of 16 bytes aligned to 8, of 8 bytes, or of 16 bytes aligned to 4.
+        # The time is a struct timeval of 16 bytes aligned to 8, of 8 bytes, or of 16 bytes aligned to 4.
         for time_at, status_at in ((408, 424), (404, 412), (404, 420)):
             status, block, sub, bitmap, page_count = words.unpack_from(data, status_at)
             plausible = _BLOCK_SIZE_MIN <= block <= _BLOCK_SIZE_MAX and not block & (block - 1)
@@ -341,7 +344,7 @@ class CompressedDump:
             )
 
     def _cut(self) -> Iterator[str]:
-        """Why the end of the file is not that of the dump. Raises DumpError when it cannot be read."""
+        """Yield why the file ends before the dump does. Raises DumpError when it cannot be read."""
         count, size = self._saved_pages(), self._source.size
         end = self._descriptors_at + count * _DESCRIPTOR_SIZE
         if end > size:
@@ -352,7 +355,7 @@ class CompressedDump:
             yield "truncated: its last pages were never written"
 
     def _saved_pages(self) -> int:
-        """How many pages this file has, by the bitmap."""
+        """Return how many pages this file has, by the bitmap."""
         first, end = self.part.start // self._block, min(self.part.end // self._block, self._pages)
         if first >= end:
             return 0
@@ -360,9 +363,9 @@ class CompressedDump:
         return through_last - self._count_before(first)
 
     def _end_of_pages(self, count: int) -> int:
-        """Where the last page ends in the file, 0 if its descriptor was not written.
+        """Return where the last page ends in the file; 0 if its descriptor was not written.
 
-        The pages are in order, but those full of zeros may share one place, before all others
+        The pages are in order. But pages full of zeros may share one place, before all others
         (write_kdump_pages_cyclic() of makedumpfile, write_dump_pages() of QEMU).
         """
         layout = struct.Struct("<qI12x" if self.byte_order == "little" else ">qI12x")
@@ -430,7 +433,7 @@ class CompressedDump:
         return data
 
     def _count_before(self, page: int) -> int:
-        """How many pages before this one were saved."""
+        """Return how many pages before this one were saved."""
         chunk = page // _CHUNK_PAGES
         while len(self._counts) <= chunk:
             done = len(self._counts) - 1
@@ -458,9 +461,9 @@ class CompressedDump:
         return self._bitmap_chunk[1]
 
     def _chunks(self, bitmap_at: int) -> Iterator[tuple[int, bytes]]:
-        """A bitmap's parts, each with the number of its first page; bits behind the last page are 0.
+        """Yield a bitmap's parts, each with the number of its first page; bits after the last page are 0.
 
-        Large parts where all bits are equal, which are quickly told, are not taken apart.
+        Large parts whose bits are all equal stay whole, because they are quick to recognise.
         """
         for start in range(0, self._bitmap_size, _CHUNKS_AT_ONCE * _CHUNK):
             size = min(_CHUNKS_AT_ONCE * _CHUNK, self._bitmap_size - start)
@@ -482,10 +485,10 @@ class CompressedDump:
 
 
 class SplitDump(CompressedDump):
-    """All parts of a dump made with ``makedumpfile --split``; the first one speaks for all."""
+    """All parts of a dump made with ``makedumpfile --split``; the first part's header holds for all."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        """Raises DumpError when they are no such parts."""
+        """Open the parts. Raises DumpError when they are not the parts of one dump."""
         parts = [CompressedDump(each) for each in sources]
         for each in parts:
             if not each.is_part:
@@ -516,7 +519,7 @@ class SplitDump(CompressedDump):
         return tuple(found)
 
     def check(self, *, everything: bool) -> Checked | None:
-        """All parts' together."""
+        """Check the pages of all parts."""
         found = [checked for each in self._parts if (checked := each.check(everything=everything))]
         return Checked(
             sum(each.saved for each in found),
@@ -540,7 +543,7 @@ def _compression(flags: int) -> str | None:
 def _arch(machine: str) -> tuple[str, int, int]:
     """Return our name of a machine, and the size of its long and alignment of its long long in bytes."""
     row = names.of_uname(machine.lower())  # QEMU has some in capitals (ELF_MACHINE_UNAME)
-    if row is None:  # which some writers leave open; nearly all machines are like this
+    if row is None:  # some writers leave it open; nearly all machines are like this
         return machine or "unknown", 8, 8
     return row.name, row.elf.bits // 8, row.long_long_alignment
 
@@ -548,7 +551,10 @@ def _arch(machine: str) -> tuple[str, int, int]:
 def _sub_header_fields(
     order: ByteOrder, word: int, alignment: int
 ) -> dict[str, tuple[int, int, struct.Struct]]:
-    """Each field's first version, offset and layout, for these sizes of long and alignment of long long."""
+    """Return each field's first version, offset and layout, for these sizes in bytes.
+
+    `word` is the size of a long, `alignment` that of a long long.
+    """
     prefix = "<" if order == "little" else ">"
     long, offset, wide = {8: "Q", 4: "I"}[word], "q", "Q"
     fields = (
@@ -574,7 +580,7 @@ def _count(chunk: bytes) -> int:
 
 
 def _runs(chunk: bytes) -> Iterator[tuple[int, int, bool]]:
-    """(first bit, end, value) of the runs of equal bits, lowest bit first."""
+    """Yield (first bit, end, value) of the runs of equal bits, lowest bit first."""
     if chunk in (_EMPTY, _FULL):
         yield 0, 8 * len(chunk), chunk == _FULL
         return

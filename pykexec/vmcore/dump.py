@@ -1,4 +1,4 @@
-"""A crashed machine's memory, from whatever file it was saved in."""
+"""Read a crashed machine's memory, whatever the format of the file it was saved in."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from os import PathLike
 from typing import NamedTuple, Protocol, Self
 
+from pykexec.formats import elfheader
 from pykexec.memory import Range
 from pykexec.vmcore import diskdump, elf, flattened, library, others, paging
 from pykexec.vmcore.diskdump import Checked
@@ -20,7 +21,7 @@ _KEPT_PLACES = 1 << 12
 
 
 class Format(Protocol):
-    """What each file format provides. Addresses are physical."""
+    """The interface of a file format. Addresses are physical."""
 
     @property
     def name(self) -> str: ...
@@ -40,7 +41,7 @@ class Format(Protocol):
     def is_part(self) -> bool: ...
     @property
     def tells_extent(self) -> bool:
-        """Whether `damage`, `memory` and `saved_bytes` can say more than nothing."""
+        """Whether the format tells `damage`, `memory` and `saved_bytes`."""
 
     @property
     def details(self) -> Mapping[str, object]: ...
@@ -55,17 +56,17 @@ class Format(Protocol):
     def memory(self) -> Iterator[Range]: ...
     def saved_bytes(self) -> int: ...
     def check(self, *, everything: bool) -> "Checked | None":
-        """Look for pages that are damaged; None where the format has nothing to tell by."""
+        """Look for damaged pages; return None where the format has no means to tell."""
 
     def was_left_out(self, address: int) -> bool | None:
-        """Whether there is memory at an address, but not in the dump; None where that cannot be told."""
+        """Return whether the dump lacks memory that the machine has there; None where that is not known."""
 
     def notes(self) -> Iterator[Note]: ...
     def vmcoreinfo(self) -> bytes | None: ...
 
 
 class Gap(NamedTuple):
-    """Memory that could not be read: the virtual address, its size in bytes, and why."""
+    """Memory that could not be read: its virtual address, its size in bytes, and the reason."""
 
     address: int
     size: int
@@ -73,13 +74,13 @@ class Gap(NamedTuple):
 
 
 class Dump:
-    """A crash dump. Reads what is asked for, and keeps little of it.
+    """A crash dump. It reads only what is asked for, and keeps little of it.
 
-    Its files are open until `close`, or the end of a with block.
+    Its files stay open until `close`, or the end of a with block.
     """
 
     def __init__(self, contents: Format, files: ExitStack | None = None) -> None:
-        """`files` is closed with the dump."""
+        """Wrap the contents of a dump; `files` is closed with it."""
         self.contents = contents
         self._files = files or ExitStack()
         self._translated = lru_cache(_KEPT_PLACES)(self._translate)
@@ -88,7 +89,7 @@ class Dump:
     def open(cls, *paths: str | PathLike[str]) -> "Dump":
         """Open /proc/vmcore or a saved dump; several paths are the parts of a split one.
 
-        Raises DumpError when it is no dump, or one whose headers are damaged.
+        Raises DumpError for a file that is no dump, or whose headers are damaged.
         """
         if not 1 <= len(paths) <= _PARTS_MAX:
             raise DumpError(f"{len(paths)} files; a dump has at least one, and {_PARTS_MAX} parts at most")
@@ -97,7 +98,7 @@ class Dump:
             return cls(contents, files.pop_all())
 
     def close(self) -> None:
-        """Close its files; what was read stays."""
+        """Close the dump's files; what was read stays."""
         self._files.close()
 
     def __enter__(self) -> Self:
@@ -112,12 +113,12 @@ class Dump:
 
     @property
     def arch(self) -> str:
-        """Our name (`pykexec.names`); of unknown ones what the file calls it."""
+        """Our name of the architecture (`pykexec.names`); for an unknown one the file's name of it."""
         return self.contents.arch
 
     @cached_property
     def part(self) -> VmcorePart:
-        """What is known of dumps of its architecture."""
+        """The facts about dumps of its architecture."""
         return part_of(self.arch)
 
     @property
@@ -131,7 +132,7 @@ class Dump:
 
     @cached_property
     def vmcoreinfo(self) -> VmcoreInfo:
-        """What the kernel says of itself; empty where the dump does not have it."""
+        """The kernel's VMCOREINFO; empty where the dump does not have it."""
         return VmcoreInfo.parse(self.contents.vmcoreinfo() or b"")
 
     @cached_property
@@ -141,33 +142,36 @@ class Dump:
 
     @cached_property
     def processors(self) -> tuple[Processor, ...]:
-        """What each processor that left a note was doing."""
+        """The state of each processor that left a note."""
         return tuple(processors(self.notes, self.part.registers, self.word_size, self.byte_order))
 
     @cached_property
     def memory(self) -> tuple[Range, ...]:
-        """The machine's physical memory that the dump is about, whether saved or left out."""
+        """The machine's physical memory that the dump covers, whether saved or left out."""
         return tuple(self.contents.memory())
 
     def read_physical(self, address: int, size: int) -> bytes:
-        """`size` bytes of memory. Raises NotInDumpError for what is not there, DumpError for damage."""
+        """Return `size` bytes of memory.
+
+        Raises NotInDumpError for an address not in the dump, DumpError for damage.
+        """
         return self.contents.read(address, size)
 
     def read_virtual(self, address: int, size: int) -> bytes:
-        """`size` bytes as the kernel saw them. Raises NotInDumpError, DumpError."""
+        """Return `size` bytes at a virtual address of the kernel. Raises NotInDumpError, DumpError."""
         found = bytearray()
         while len(found) < size:
             found += self._read_piece(address + len(found), size - len(found))
         return bytes(found)
 
     def read_what_is_there(self, address: int, size: int) -> tuple[bytes, list[Gap]]:
-        """As `read_virtual`, with zeros for pages that cannot be read, and what these are."""
+        """Read as `read_virtual` does, with zeros for pages that cannot be read; return these gaps, too."""
         with suppress(DumpError):
             return self.read_virtual(address, size), []
         found, gaps = bytearray(), list[Gap]()
         while len(found) < size:
             start = address + len(found)
-            # Page by page, so that a missing page takes no more with it.
+            # Read page by page, so that a missing page costs no other.
             step = min(self._page_size - start % self._page_size, size - len(found))
             try:
                 found += self.read_virtual(start, step)
@@ -180,7 +184,7 @@ class Dump:
         return bytes(found), gaps
 
     def physical_of(self, virtual: int) -> int:
-        """The physical address. Raises NotInDumpError where there is no telling."""
+        """Return the physical address. Raises NotInDumpError where it is not known."""
         return self._place(virtual)[0]
 
     @cached_property
@@ -197,7 +201,7 @@ class Dump:
         return self.contents.read(physical, min(size, available))
 
     def _place(self, virtual: int) -> tuple[int, int]:
-        """A physical address that is in the dump, and how many bytes go on from there."""
+        """Return a physical address that is in the dump, and how many bytes are mapped from there."""
         start = virtual - virtual % self._page_size
         physical, available = self._translated(start)
         offset = virtual - start
@@ -227,7 +231,7 @@ class Dump:
 
     @property
     def _ways(self) -> Sequence[Callable[[int], tuple[int, int] | None]]:
-        """From what is certain and quick to what is a guess."""
+        """The ways to translate an address: first those that are certain and quick, last a guess."""
         if self.part.is_image_bounded:
             return self.contents.physical_of, self._in_image, self._by_tables, self._in_linear_map
         return self.contents.physical_of, self._by_tables, self._in_linear_map, self._in_image
@@ -264,7 +268,7 @@ def _recognise(sources: Sequence[PlainFile]) -> Format:
         if not all(each.read_at(0, 8) == diskdump.SIGNATURE for each in unpacked):
             raise DumpError("several files, but not all are parts of a dump made with makedumpfile --split")
         return diskdump.SplitDump(unpacked)
-    if head.startswith(elf.MAGIC):
+    if head.startswith(elfheader.MAGIC):
         return elf.ElfDump(first)
     if head.startswith(diskdump.SIGNATURE):
         return diskdump.CompressedDump(first)

@@ -1,25 +1,23 @@
 """Dumps as ELF core files: /proc/vmcore, copies of it, and what ``makedumpfile -E`` makes."""
 
-import struct
 from array import array
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from elftools.elf.enums import ENUM_E_TYPE, ENUM_P_TYPE_BASE
-
 from pykexec import names
+from pykexec.formats import elfheader
+from pykexec.formats.elfheader import ET_CORE, IDENT_SIZE, MAGIC, PN_XNUM, PT_LOAD, PT_NOTE, Encoding, Header
 from pykexec.memory import Range
 from pykexec.vmcore.errors import DumpError, NotInDumpError
-from pykexec.vmcore.notes import ByteOrder, Note, read_notes, vmcoreinfo_of
+from pykexec.vmcore.notes import Note, read_notes, vmcoreinfo_of
 from pykexec.vmcore.part import part_of
 from pykexec.vmcore.pieces import Pieces
 from pykexec.vmcore.source import Source
 
-MAGIC = b"\x7fELF"
-_IDENT_SIZE = 16
-_PN_XNUM = 0xFFFF
-"""There are more program headers than e_phnum can count: sh_info of section 0 has their number (gABI)."""
+_SECTION_INFO_AT = {32: 28, 64: 44}
+"""Offset of sh_info in a section header, by class. Where e_phnum is PN_XNUM, that of section 0 has the
+number of program headers (gABI)."""
 _HEADERS_MAX = 1 << 20
 _HEADERS_AT_ONCE = 1 << 12
 _ADDRESSES = 1 << 64
@@ -30,26 +28,13 @@ _INCOMPLETE = 1
 """makedumpfile's mark in e_flags (DUMP_ELF_INCOMPLETE)."""
 
 
-class _Class(NamedTuple):
-    """The layouts of one ELF class (include/uapi/linux/elf.h), without byte order."""
-
-    file_header: str
-    program_header: str
-    section_info_at: int
-    """Offset of sh_info in a section header."""
-
-
-_CLASSES = {1: _Class("HHIIIIIHHHHHH", "IIIIIIII", 28), 2: _Class("HHIQQQIHHHHHH", "IIQQQQQQ", 44)}
-
-
 _IDENT_FIELDS = ((6, (1,), "version", 5), (4, (1, 2), "class", 6), (5, (1, 2), "data encoding", 7))
 """Offset in e_ident, known values, what it is, and vmcore-dmesg's status for others."""
 
 
 class _Segment(NamedTuple):
-    """A program header."""
+    """What a program header says of where memory is."""
 
-    type: int
     offset: int
     virtual: int
     physical: int
@@ -69,9 +54,11 @@ class ElfDump:
         """Read the headers. Raises DumpError when they are damaged."""
         self._source = source
         self.name = source.name
+        self._encoding = self._read_ident()
+        self.byte_order = self._encoding.order
         header = self._file_header()
-        self.arch, self.word_size = self._machine(header["machine"])
-        self._flags = header["flags"]
+        self.arch, self.word_size = self._machine(header.machine)
+        self._flags = header.flags
         self._note_segments: list[_Segment] = []
         self._loads: list[_Segment] = []
         self._read_segments(header)
@@ -85,7 +72,7 @@ class ElfDump:
     @property
     def details(self) -> Mapping[str, object]:
         """What only this format has."""
-        return {"ELF class": 32 * self._class, "segments": len(self._loads)}
+        return {"ELF class": self._encoding.bits, "segments": len(self._loads)}
 
     @property
     def release(self) -> str | None:
@@ -171,83 +158,76 @@ class ElfDump:
             f"{self.name}: no program header covers physical address {address:#x}", address=address
         )
 
-    def _file_header(self) -> dict[str, int]:
-        ident = self._source.read_at(0, _IDENT_SIZE)
-        if len(ident) < _IDENT_SIZE:
+    def _read_ident(self) -> Encoding:
+        ident = self._source.read_at(0, IDENT_SIZE)
+        if len(ident) < IDENT_SIZE:
             raise DumpError(f"{self.name}: truncated in the ELF header", status=3)
-        if ident[:4] != MAGIC:
+        if not ident.startswith(MAGIC):
             raise DumpError(f"{self.name}: not an ELF file", status=4)
-        for place, known, what, status in _IDENT_FIELDS:
-            if ident[place] not in known:
-                raise DumpError(
-                    f"{self.name}: damaged ELF header: {what} {ident[place]} at offset {place}",
-                    status=status,
-                )
-        self._class = ident[4]
-        self.byte_order: ByteOrder = "little" if ident[5] == 1 else "big"
-        layout = self._struct(_CLASSES[self._class].file_header)
-        data = self._source.read_at(_IDENT_SIZE, layout.size)
-        if len(data) < layout.size:
-            raise DumpError(f"{self.name}: truncated in the ELF header", status=10)
-        fields = (
-            "type machine version entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx"
+        encoding = elfheader.encoding(ident)
+        if encoding is not None:
+            return encoding
+        place, _, what, status = next(each for each in _IDENT_FIELDS if ident[each[0]] not in each[1])
+        raise DumpError(
+            f"{self.name}: damaged ELF header: {what} {ident[place]} at offset {place}", status=status
         )
-        header = dict(zip(fields.split(), layout.unpack(data), strict=True))
-        if header["type"] != ENUM_E_TYPE["ET_CORE"]:
+
+    def _file_header(self) -> Header:
+        data = self._source.read_at(0, self._encoding.header_size)
+        if len(data) < self._encoding.header_size:
+            raise DumpError(f"{self.name}: truncated in the ELF header", status=10)
+        header = self._encoding.header(data)
+        if header.type != ET_CORE:
+            raise DumpError(f"{self.name}: an ELF file, but no core dump (e_type {header.type})", status=10)
+        if header.version != 1:
             raise DumpError(
-                f"{self.name}: an ELF file, but no core dump (e_type {header['type']})", status=10
-            )
-        if header["version"] != 1:
-            raise DumpError(
-                f"{self.name}: damaged ELF header: version {header['version']} at offset 20", status=11
+                f"{self.name}: damaged ELF header: version {header.version} at offset 20", status=11
             )
         return header
 
     def _machine(self, number: int) -> tuple[str, int]:
         """Return the architecture, and its bytes of a long: the file may be of the other class."""
-        row = names.of_elf(number, 32 * self._class, self.byte_order)
+        row = names.of_elf(number, self._encoding.bits, self.byte_order)
         if row is None:
-            return f"ELF machine {number}", 4 * self._class
+            return f"ELF machine {number}", self._encoding.bits // 8
         return row.name, row.elf.bits // 8
 
-    def _read_segments(self, header: Mapping[str, int]) -> None:
-        layout = self._struct(_CLASSES[self._class].program_header)
-        if header["phentsize"] != layout.size:
+    def _read_segments(self, header: Header) -> None:
+        start, size = header.program_headers_at, self._encoding.program_header_size
+        if header.program_header_size != size:
             raise DumpError(
-                f"{self.name}: damaged ELF header: program headers of {header['phentsize']} bytes,"
-                f" {layout.size} expected",
+                f"{self.name}: damaged ELF header: program headers of {header.program_header_size} bytes,"
+                f" {size} expected",
                 status=12,
             )
         count = self._segment_count(header)
-        if not count and header["shnum"]:
+        if not count and header.section_header_count:
             # Xen: tools/libs/guest/xg_dom_core.c, sections .xen_pages, .xen_p2m and others
             raise DumpError(
                 f"{self.name}: an ELF core without segments, such as xl dump-core makes of a Xen guest",
                 hint="crash reads it as it is; or let the guest's own kernel dump (kdump)",
                 status=12,
             )
-        if header["phoff"] + count * layout.size > self._source.size:
+        if start + count * size > self._source.size:
             raise DumpError(
-                f"{self.name}: truncated: {count} program headers at {header['phoff']:#x} do not fit its"
+                f"{self.name}: truncated: {count} program headers at {start:#x} do not fit its"
                 f" {self._source.size} bytes",
                 status=16,
             )
-        note, load = ENUM_P_TYPE_BASE["PT_NOTE"], ENUM_P_TYPE_BASE["PT_LOAD"]
         for first in range(0, count, _HEADERS_AT_ONCE):
-            size = min(_HEADERS_AT_ONCE, count - first) * layout.size
-            data = self._source.read_at(header["phoff"] + first * layout.size, size)
-            for fields in layout.iter_unpack(data[: len(data) // layout.size * layout.size]):
-                segment = self._segment(fields)
-                if segment.type == load:
-                    self._loads.append(segment)
-                elif segment.type == note:
-                    self._note_segments.append(segment)
+            data = self._source.read_at(start + first * size, min(_HEADERS_AT_ONCE, count - first) * size)
+            for kind, _, *fields, _ in self._encoding.rows(data[: len(data) // size * size]):
+                if kind == PT_LOAD:
+                    self._loads.append(_Segment(*fields))
+                elif kind == PT_NOTE:
+                    self._note_segments.append(_Segment(*fields))
 
-    def _segment_count(self, header: Mapping[str, int]) -> int:
-        count = header["phnum"]
-        if count == _PN_XNUM:
-            data = self._source.read_at(header["shoff"] + _CLASSES[self._class].section_info_at, 4)
-            if not header["shoff"] or len(data) < 4:
+    def _segment_count(self, header: Header) -> int:
+        count = header.program_header_count
+        if count == PN_XNUM:
+            place = header.section_headers_at + _SECTION_INFO_AT[self._encoding.bits]
+            data = self._source.read_at(place, 4)
+            if not header.section_headers_at or len(data) < 4:
                 raise DumpError(
                     f"{self.name}: damaged: more than 65534 program headers, but no section header that"
                     " has their number",
@@ -259,13 +239,6 @@ class ElfDump:
                 f"{self.name}: {count} program headers; {_HEADERS_MAX} at most are read", status=16
             )
         return count
-
-    def _segment(self, fields: tuple[int, ...]) -> _Segment:
-        if self._class == 1:
-            kind, offset, virtual, physical, file_size, memory_size, _, _ = fields
-        else:
-            kind, _, offset, virtual, physical, file_size, memory_size, _ = fields
-        return _Segment(kind, offset, virtual, physical, file_size, memory_size)
 
     def _map_of(self, *, by_virtual: bool) -> Pieces:
         """Physical addresses to file offsets, or virtual addresses to physical ones."""
@@ -280,6 +253,3 @@ class ElfDump:
             ends.append(start + size)
             targets.append(target)
         return Pieces(starts, ends, targets)
-
-    def _struct(self, layout: str) -> struct.Struct:
-        return struct.Struct(("<" if self.byte_order == "little" else ">") + layout)

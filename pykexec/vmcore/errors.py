@@ -1,4 +1,4 @@
-"""What can be wrong with a dump."""
+"""The errors of reading a dump."""
 
 from pykexec.errors import PykexecError
 
@@ -6,7 +6,7 @@ from pykexec.errors import PykexecError
 class DumpError(PykexecError):
     """A dump is damaged, or does not hold what is asked of it.
 
-    `status` is the exit status that the C ``vmcore-dmesg`` gives in the same situation.
+    `status` is the exit status of the C ``vmcore-dmesg`` in the same situation.
     """
 
     exit_code = 1

@@ -1,7 +1,7 @@
-"""makedumpfile's flattened format (-F): a dump as a stream of blocks, each with its place in the real file.
+"""Read makedumpfile's flattened format (-F): a stream of blocks, each with its place in the real file.
 
-The layout is from makedumpfile.h: a header in the first 4096 bytes, then blocks headed by the offset and the
-size of their contents; numbers are big-endian. The block (-1, -1) ends it.
+The layout is from makedumpfile.h: a header in the first 4096 bytes, then blocks that begin with the offset
+and the size of their contents. Numbers are big-endian. The block (-1, -1) ends the stream.
 """
 
 import struct
@@ -18,14 +18,14 @@ _BLOCK = struct.Struct(">qq")
 _TYPE, _VERSION = 1, 1
 _END = (-1, -1)
 _BLOCKS_MAX = 1 << 21
-"""makedumpfile writes blocks of up to 4 MiB, so this is some TiB; what is kept of each takes 24 bytes."""
+"""makedumpfile writes blocks of up to 4 MiB, so this is some TiB. Each block takes 24 bytes here."""
 
 _FEW, _SIZE_LEAST = 1 << 16, 512
-"""A file of blocks of a few bytes each would take a minute to be found damaged."""
+"""It would take a minute to find the damage in a file of blocks of a few bytes each."""
 
 
 class FlattenedFile:
-    """The file that such a stream stands for, read in place."""
+    """The real file that the stream stands for, read in place."""
 
     container = ", flattened"
 
@@ -40,7 +40,7 @@ class FlattenedFile:
         self.size = self._pieces.end
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Contents; zeros where nothing was written, as in the file rearranged with -R."""
+        """Return contents; zeros where nothing was written, as in the file that -R makes."""
         size = min(size, self.size - offset)
         if offset < 0 or size <= 0:
             return b""
@@ -48,7 +48,7 @@ class FlattenedFile:
         return b"".join(bytes(part) if isinstance(part, int) else part for part in parts)
 
     def read_written(self, offset: int, size: int) -> bytes:
-        """Contents up to the first gap: what was lost with the stream's end is no memory full of zeros."""
+        """Return contents up to the first gap: what was lost with the stream's end is not full of zeros."""
         found = bytearray()
         for part in self._pieces.read(offset, min(size, max(self.size - offset, 0)), self._stream.read_at):
             if isinstance(part, int):
@@ -58,7 +58,7 @@ class FlattenedFile:
 
 
 def _index(stream: Source) -> tuple[Pieces, bool]:
-    """Where each block's contents are, and whether the end mark is there."""
+    """Return where each block's contents are, and whether the end mark is there."""
     header = stream.read_at(0, _HEADER.size)
     if len(header) < _HEADER.size:
         raise DumpError(f"{stream.name}: truncated in the flattened format's header")

@@ -1,4 +1,4 @@
-"""What a dump says about the crash, itself, and who is able to read it."""
+"""Facts about a dump: the crash, the file itself, and which programs can read it."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from pykexec.vmcore.readers import Reader, Tools, readers
 from pykexec.vmcore.slabs import Slabs
 
 SCHEMA = 2
-"""Version of the JSON form; raised when a key changes its meaning or goes away."""
+"""The version of the JSON form; it is raised when a key changes its meaning or goes away."""
 
 _PANIC = re.compile(rb"Kernel panic - not syncing: .*")
 _FIRST_SIGN = re.compile(
@@ -32,20 +32,20 @@ _RANGES_SHOWN = 16
 
 @dataclass(frozen=True, slots=True)
 class LogSummary:
-    """What the log says, without the log."""
+    """The facts in the log, without the log."""
 
     layout: str
     records: int
     panic: str | None
-    """The kernel's last words before it went over to the capture kernel."""
+    """The panic message, the kernel's last before it started the capture kernel."""
     first_sign: str | None
-    """The first message of trouble, which tells more than the panic's when that came of it."""
+    """The first message of trouble. It tells more than the panic message that resulted from it."""
     damage: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """Facts about a dump. Sizes in bytes, addresses physical unless said otherwise."""
+    """Facts about a dump. Sizes are in bytes and addresses physical unless stated otherwise."""
 
     file: str
     format: str
@@ -53,11 +53,11 @@ class Info:
     dump_level: int | None
     """makedumpfile's -d; None where it was not recorded."""
     damage: tuple[str, ...]
-    """Why it is not complete; empty if it is."""
+    """Why the dump is not complete; empty if it is."""
     checked: Checked | None
-    """How many of its pages were looked at; None where the format has nothing to tell damage by."""
+    """How many of its pages were checked; None where the format has no means to tell damage."""
     slabs: Slabs | None
-    """How many pages of the kernel's own memory were looked for; None where that cannot be told."""
+    """How many pages of the kernel's own memory were looked for; None where that is not possible."""
     tells_extent: bool
     """Whether `damage`, `memory` and `saved` are known."""
     arch: str
@@ -66,24 +66,24 @@ class Info:
     release: str | None
     page_size: int | None
     crash_time: int | None
-    """Seconds since 1970."""
+    """In seconds since 1970."""
     memory: tuple[Range, ...]
     saved: int
-    """How much of that memory is in the dump."""
+    """How many bytes of that memory are in the dump."""
     processors: tuple[Processor, ...]
     log: LogSummary | None
     log_problem: str | None
     """Why there is no log."""
     vmcoreinfo: Mapping[str, str]
     readers: Mapping[str, Reader]
-    """By program."""
+    """The programs that read dumps, by name."""
     details: Mapping[str, object]
 
 
 def gather(dump: Dump, *, all_pages: bool = False, tools: Tools | None = None) -> Info:
-    """Read all that. Raises DumpError only when nothing can be read.
+    """Read all facts about a dump. Raises DumpError only when nothing can be read.
 
-    `all_pages`: unpack each of them, which takes its time; otherwise some. `tools`: the programs that are
+    `all_pages`: unpack every page, which takes long; otherwise only some. `tools`: the programs that are
     installed.
     """
     contents, info = dump.contents, dump.vmcoreinfo
@@ -128,11 +128,11 @@ def gather(dump: Dump, *, all_pages: bool = False, tools: Tools | None = None) -
 
 
 _FILTERS = 2 | 4 | 8 | 16
-"""makedumpfile(8), -d: what leaves pages out by what they are for."""
+"""The bits of makedumpfile(8)'s -d that leave pages out by their use."""
 
 
 def _check(dump: Dump, all_pages: bool, damage: list[str]) -> tuple[Checked | None, Slabs | None]:
-    """Look for damaged pages, and for those that should be there; what is wrong is added to the damage."""
+    """Look for damaged pages, and for pages that should be there; add what is wrong to `damage`."""
     checked = None
     try:
         checked = dump.contents.check(everything=all_pages)
@@ -152,11 +152,11 @@ def _check(dump: Dump, all_pages: bool, damage: list[str]) -> tuple[Checked | No
 
 
 _RACY = 2
-"""Pages that changed hands while the machine crashed."""
+"""The number of pages that may have changed hands while the machine crashed."""
 
 
 def summarise(log: KernelLog) -> LogSummary:
-    """Go through the log once. Raises DumpError when it cannot be found."""
+    """Read the log once. Raises DumpError when it cannot be found."""
     panic = first = None
     count = 0
     for record in log:
@@ -171,7 +171,7 @@ def _text(match: re.Match[bytes] | None) -> str | None:
 
 
 def as_json(info: Info) -> str:
-    """One JSON object: addresses and sizes as integers, ends exclusive."""
+    """Return one JSON object: addresses and sizes are integers, ends exclusive."""
     return json.dumps(_object(info), indent=2) + "\n"
 
 
@@ -234,7 +234,7 @@ def _memory_object(info: Info) -> dict[str, object]:
 
 
 def as_text(info: Info, *, registers: bool = False) -> str:
-    """The same as lines to read; of each processor two registers or, with `registers`, all."""
+    """Return the facts as lines; two registers of each processor or, with `registers`, all."""
     return "\n".join(map(printable, _lines(info, registers))) + "\n"
 
 
@@ -291,7 +291,7 @@ def _whole(info: Info) -> str:
 
 
 def _checked(info: Info) -> Iterator[str]:
-    """What that is worth."""
+    """Yield how thoroughly that was checked."""
     if info.checked is not None:
         saved, looked_at, unpacked, *_ = info.checked
         more = "" if unpacked == saved else "; --all-pages unpacks all"

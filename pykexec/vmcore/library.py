@@ -1,6 +1,6 @@
-"""Formats that are not read here, through libkdumpfile's Python binding where that is installed.
+"""Read other formats through libkdumpfile's Python binding, where that is installed.
 
-LKCD, s390's own, Xen's and others. Both bindings are known: Debian's python3-libkdumpfile (a class
+LKCD, s390's own, Xen's and others. Both bindings are supported: Debian's python3-libkdumpfile (a class
 `kdumpfile`) and PyPI's pykdumpfile (a class `Context`).
 """
 
@@ -24,7 +24,10 @@ class LibraryDump:
     compression = "unknown"
 
     def __init__(self, path: str) -> None:
-        """Raises ImportError without the library, DumpError where it cannot read the file, either."""
+        """Open the dump.
+
+        Raises ImportError without the library, DumpError where the library cannot read the file.
+        """
         module: Any = importlib.import_module("kdumpfile")
         self.name = path
         self._errors: Any = _error_class()
@@ -62,7 +65,7 @@ class LibraryDump:
     damage: tuple[str, ...] = ()
 
     def read(self, address: int, size: int) -> bytes:
-        """Physical memory. Raises NotInDumpError."""
+        """Return physical memory. Raises NotInDumpError."""
         try:
             return bytes(self._context.read(self._space, address, size))
         except (self._errors, OverflowError) as error:
@@ -74,17 +77,17 @@ class LibraryDump:
         return None
 
     def memory(self) -> Iterator[Range]:
-        """Nothing: the library does not tell of holes."""
+        """Return nothing: the library does not tell about holes."""
         return iter(())
 
     def saved_bytes(self) -> int:
         return 0
 
     def check(self, *, everything: bool) -> None:
-        """The library does not tell."""
+        """Return None: the library does not tell."""
 
     def was_left_out(self, address: int) -> None:
-        """The library does not tell."""
+        """Return None: the library does not tell."""
 
     def notes(self) -> Iterator[Note]:
         return iter(())
@@ -98,7 +101,7 @@ class LibraryDump:
         return raw.encode() if isinstance(raw, str) else bytes(raw)
 
     def _attribute(self, path: str, default: Any) -> Any:
-        """One of libkdumpfile's attributes, which form a tree."""
+        """Return one of libkdumpfile's attributes, which form a tree; `default` where it is missing."""
         found = self._context.attr
         with suppress(KeyError, AttributeError, self._errors):
             for name in path.split("."):

@@ -1,11 +1,11 @@
-"""The crashed kernel's log, in each of the three forms it has had.
+"""Read the crashed kernel's log, in each of the three forms it has had.
 
 - Characters (before Linux 3.5): a ring of text.
 - Records (3.5 to 5.9): a ring of records of varying length, each with a header (struct printk_log).
 - Lockless (since 5.10): a ring of descriptors that point into a ring of text (printk_ringbuffer.h).
 
-VMCOREINFO says which, and where its parts are. The kernel may have died while it wrote, and pages may be
-missing: what is damaged is said in `KernelLog.damage`, and reading goes on behind it.
+VMCOREINFO tells the form, and where its parts are. The kernel may have died while it wrote, and pages may be
+missing. `KernelLog.damage` says what is damaged, and reading goes on after it.
 """
 
 import struct
@@ -19,7 +19,7 @@ from pykexec.vmcore.errors import DumpError
 
 _DAMAGE_KEPT = 20
 _DAMAGE_MAX = 1000
-"""Where reading stops: what follows is not a log."""
+"""So much damage ends the reading: what follows is no log."""
 _CHUNK = 64 * KIB
 
 
@@ -29,27 +29,27 @@ class Record:
 
     text: bytes
     nanoseconds: int | None = None
-    """Since the boot. None in a log of characters, whose text has its line ends, and prefixes as they were
-    printed."""
+    """The time since the boot. None in a log of characters, whose text has its line ends, and prefixes as
+    they were printed."""
     sequence: int | None = None
     level: int | None = None
-    """0 (emergency) to 7 (debug)."""
+    """From 0 (emergency) to 7 (debug)."""
     caller: int | None = None
-    """The thread's ID, or with the highest bit the processor's; where the kernel notes it."""
+    """The thread's ID or, with the highest bit set, the processor's; None where the kernel notes none."""
     is_empty: bool = False
-    """Whether the ring has no text for it: an empty line, or there was no room."""
+    """Whether the ring has no text for it: the line is empty, or there was no room."""
 
 
 class KernelLog:
-    """The log of a dump. Iterate over it for the records; `damage` grows as they are read."""
+    """The log of a dump. Iterating over it yields the records; `damage` grows meanwhile."""
 
     def __init__(self, dump: Dump) -> None:
-        """Raises DumpError when there is no telling where the log is."""
+        """Find the form of the log. Raises DumpError when nothing tells where the log is."""
         self._dump = dump
         self.damage: list[str] = []
-        """What is wrong with it, the first twenty such things."""
+        """Descriptions of the first twenty faults."""
         self.damaged = 0
-        """How many things are wrong."""
+        """The number of faults."""
         info = dump.vmcoreinfo
         if info.symbol("prb") is not None:
             self.layout = "lockless"
@@ -67,7 +67,7 @@ class KernelLog:
             )
 
     def __iter__(self) -> Iterator[Record]:
-        """The records, oldest first. Raises DumpError when even the ring's head cannot be read."""
+        """Yield the records, oldest first. Raises DumpError when even the ring's head cannot be read."""
         self.damage.clear()
         self.damaged = 0
         reader = {"lockless": _Lockless, "records": _Records, "characters": _Characters}[self.layout]
@@ -77,7 +77,7 @@ class KernelLog:
             self._keep("too much damage: the rest was not read")
 
     def note(self, what: str) -> None:
-        """Something is damaged."""
+        """Record a fault. Raises _TooMuchError where there are too many."""
         self.damaged += 1
         if self.damaged <= _DAMAGE_KEPT:
             self._keep(what)
@@ -93,7 +93,7 @@ class _TooMuchError(Exception):
 
 
 class _Reader:
-    """What the three have in common: numbers in the crashed kernel's memory."""
+    """What the three forms share: numbers in the crashed kernel's memory."""
 
     def __init__(self, dump: Dump, log: KernelLog) -> None:
         self.dump = dump
@@ -131,7 +131,7 @@ class _Reader:
         return self.number(address, self.word)
 
     def memory(self, address: int, size: int, what: str) -> bytes:
-        """Memory with zeros where it is missing, which is noted."""
+        """Return memory, with zeros where it is missing; each gap is noted."""
         data, gaps = self.dump.read_what_is_there(address, size)
         for gap in gaps:
             self.note_gap(gap, what)
@@ -146,7 +146,7 @@ class _Reader:
         return value
 
     def level(self, byte: int) -> int:
-        """From the byte that has 5 bits of flags and 3 of level, in the compiler's order."""
+        """Return the level from a byte with 5 bits of flags and 3 of level, in the compiler's order."""
         return byte >> 5 if self.order == "little" else byte & 7
 
     def read(self) -> Iterator[Record]:
@@ -158,7 +158,7 @@ _BUFFER_MAX = 1 << 31
 
 
 class _Characters(_Reader):
-    """log_end counts all characters ever written; the ring has the last log_buf_len of them."""
+    """A log of characters. log_end counts all characters ever written; the ring has the last log_buf_len."""
 
     def read(self) -> Iterator[Record]:
         addresses = {name: self.symbol(name) for name in ("log_buf", "log_end", "log_buf_len")}
@@ -182,7 +182,7 @@ class _Characters(_Reader):
             yield Record(line)
 
     def _text(self, address: int, size: int) -> bytes:
-        """What there is of it."""
+        """Return the text without what is missing."""
         data, gaps = self.dump.read_what_is_there(address, size)
         for gap in reversed(gaps):
             self.note_gap(gap, "the log's text")
@@ -192,9 +192,9 @@ class _Characters(_Reader):
 
 
 _ALIGNMENT = 4
-"""Records begin at multiples of it at least (LOG_ALIGN)."""
+"""Records begin at multiples of this at least (LOG_ALIGN)."""
 _SEARCH_MAX = 1 * MIB
-"""Bytes of a log that are looked through for records behind damaged ones; that takes half a second."""
+"""The bytes of a log that are searched for records after damaged ones; that takes half a second."""
 _CHAIN = 3
 
 
@@ -206,12 +206,12 @@ class _RecordHeader(NamedTuple):
     caller: int | None
 
     def fits(self, header_size: int) -> bool:
-        """Whether it can be the header of a record."""
+        """Return whether it can be the header of a record."""
         return self.length >= header_size + self.text_length and self.length % _ALIGNMENT == 0
 
 
 class _Records(_Reader):
-    """Each header says where the next record begins; a length of 0 says: at the buffer's start."""
+    """A log of records. Each header says where the next record begins; length 0: at the buffer's start."""
 
     def __init__(self, dump: Dump, log: KernelLog) -> None:
         super().__init__(dump, log)
@@ -265,7 +265,7 @@ class _Records(_Reader):
         return Record(text, header.nanoseconds, level=header.level, caller=header.caller)
 
     def _header(self, position: int) -> _RecordHeader | None:
-        """The header there; None beyond the buffer's end."""
+        """Return the header at that position; None beyond the buffer's end."""
         if position > self.buffer_size - self.header_size:
             return None
         data = self._bytes(position, self.header_size)
@@ -276,13 +276,13 @@ class _Records(_Reader):
             self.unpack("Q", data, self.at["ts_nsec"]),
             self.unpack("H", data, self.at["len"]),
             self.unpack("H", data, text_at),
-            # dict_len and facility stand between (struct printk_log).
+            # dict_len and facility are between them (struct printk_log).
             self.level(data[text_at + 5]) if text_at + 5 < len(data) else 0,
             caller,
         )
 
     def _search(self, position: int) -> int | None:
-        """The next place where some records in a row make sense, or the last one ends where it should."""
+        """Return the next place where records in a row make sense, or the last one ends as it should."""
         start = position // _ALIGNMENT * _ALIGNMENT + _ALIGNMENT
         stop = min(self.buffer_size - self.header_size, start + self._to_search)
         if position < self.next:
@@ -306,7 +306,7 @@ class _Records(_Reader):
         return True
 
     def _bytes(self, position: int, size: int) -> bytes:
-        """Part of the buffer, through a window that moves along."""
+        """Return part of the buffer, through a window that moves along."""
         size = min(size, self.buffer_size - position)
         start, data = self._window
         if not start <= position or position + size > start + len(data):
@@ -317,7 +317,7 @@ class _Records(_Reader):
 
 
 _COUNT_BITS_MAX = 24
-"""For a log of 512 MiB: one descriptor for 32 bytes (PRB_AVGBITS, kernel/printk/printk.c)."""
+"""Enough for a log of 512 MiB: one descriptor for 32 bytes (PRB_AVGBITS, kernel/printk/printk.c)."""
 _SIZE_BITS_MAX = 31
 _DESCRIPTORS_AT_ONCE = 1024
 _COMMITTED, _FINALIZED = 1, 2
@@ -331,7 +331,7 @@ class _Descriptor(NamedTuple):
 
 
 class _Lockless(_Reader):
-    """Descriptors by ID, from the tail's to the head's; their text is in a ring of its own."""
+    """A lockless log: descriptors by ID, from the tail's to the head's; their text is in another ring."""
 
     def __init__(self, dump: Dump, log: KernelLog) -> None:
         super().__init__(dump, log)
@@ -367,17 +367,17 @@ class _Lockless(_Reader):
         for start, count in self._spans():
             descriptors = self._table(self.descriptors, self.descriptor_size, start, count)
             if descriptors == bytes(len(descriptors)):
-                continue  # never used, as most are of a ring that is absurdly large
+                continue  # never used, like most descriptors of an absurdly large ring
             infos = self._table(self.infos, self.info_size, start, count)
             for number in range(count):
                 found = self._descriptor(descriptors, number)
                 expected = (start + number) & self.id_mask
-                # A writer may have been at work on others.
+                # A writer may have been busy with the others.
                 if found.state in (_COMMITTED, _FINALIZED) and found.id == expected:
                     yield self._record(found, infos, number * self.info_size)
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """(ID, count) of descriptors that stand side by side, oldest first."""
+        """Yield (ID, count) of descriptors that lie side by side, oldest first."""
         total = ((self.head - self.tail) & self.id_mask) + 1
         position = self.tail
         if total > self.count:
@@ -393,7 +393,7 @@ class _Lockless(_Reader):
             total -= count
 
     def _oldest(self) -> int:
-        """The ID to begin with when head or tail is damaged: what the descriptors say."""
+        """Return the ID to begin with when head or tail is damaged, from the descriptors themselves."""
         newest = -1
         for start in range(0, self.count, _DESCRIPTORS_AT_ONCE):
             count = min(_DESCRIPTORS_AT_ONCE, self.count - start)
@@ -427,7 +427,7 @@ class _Lockless(_Reader):
         if self.caller_at is not None and 0 <= self.caller_at <= self.info_size - 4:
             caller = self.unpack("I", infos, at + self.caller_at)
         is_empty = found.begin % self.text_size == found.next % self.text_size
-        level_at = self.length_at + 3  # behind text_len and facility (struct printk_info)
+        level_at = self.length_at + 3  # after text_len and facility (struct printk_info)
         return Record(
             b"" if is_empty else self._text(found, length),
             self.unpack("Q", infos, at + self.time_at),
@@ -438,9 +438,10 @@ class _Lockless(_Reader):
         )
 
     def _text(self, found: _Descriptor, length: int) -> bytes:
-        """The text of a block, which begins with its descriptor's ID."""
+        """Return the text of a block, which begins with its descriptor's ID."""
         begin, end = found.begin % self.text_size, found.next % self.text_size
-        # Since Linux 6.18 a block may end with the ring. Others that do not fit there are at its start.
+        # Since Linux 6.18 a block may end with the ring. A block that does not fit there is at the ring's
+        # start.
         if end == 0:
             end = self.text_size
         elif begin > end:

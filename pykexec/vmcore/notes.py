@@ -1,4 +1,4 @@
-"""ELF notes: what each processor was doing, and VMCOREINFO."""
+"""ELF notes: the state of each processor, and VMCOREINFO."""
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,17 +12,17 @@ ByteOrder = Literal["little", "big"]
 
 _HEADER = {"little": struct.Struct("<III"), "big": struct.Struct(">III")}
 _NOTES_MAX = 1 << 17
-"""Each processor has up to a dozen (NR_CPUS is 8192 at most)."""
+"""Each processor has up to a dozen notes (NR_CPUS is 8192 at most)."""
 _NAME_MAX = 256
 _CONTENT_MAX = 1 << 20
-"""What drivers add (NT_VMCOREDD, fs/proc/vmcore.c) may be larger; that is passed over."""
+"""Notes that drivers add (NT_VMCOREDD, fs/proc/vmcore.c) may be larger; they are skipped."""
 
 _NT_PRSTATUS = 1
 _VMCOREINFO = b"VMCOREINFO"
 
 
 class Note(NamedTuple):
-    """A note. `content` is empty where it was too long to keep; `size` is its true length in bytes."""
+    """A note. `content` is empty if it was too long to keep; `size` is its true length in bytes."""
 
     name: bytes
     type: int
@@ -33,7 +33,7 @@ class Note(NamedTuple):
 def read_notes(
     where: str, read_at: Callable[[int, int], bytes], offset: int, size: int, order: ByteOrder
 ) -> Iterator[Note]:
-    """The notes in `size` bytes from `offset`; ends where they do.
+    """Yield the notes in `size` bytes from `offset`, up to the last one.
 
     Raises DumpError after an absurd number of them.
     """
@@ -60,7 +60,7 @@ def _padded(size: int) -> int:
 
 
 def vmcoreinfo_of(notes: Iterable[Note]) -> bytes | None:
-    """The text of the VMCOREINFO note."""
+    """Return the text of the VMCOREINFO note; None where there is none."""
     for note in notes:
         if note.name == _VMCOREINFO and note.type == 0 and note.content:
             return note.content
@@ -72,29 +72,29 @@ class Processor:
     """A processor's state as it was saved when the kernel crashed."""
 
     number: int
-    """Its place among the notes. Processors that did not answer leave none, so this may be lower than the
-    kernel's own number."""
+    """Its index among the notes. A processor that did not answer leaves none, so this may be lower than the
+    kernel's number."""
     process: int
-    """The process it ran; 0 for the idle task."""
+    """The process that it ran; 0 for the idle task."""
     registers: Mapping[str, int]
     pc: int | None
-    """The program counter, whatever the architecture calls it."""
+    """The program counter, whatever its name on the architecture."""
     sp: int | None
     """The stack pointer."""
 
 
 _REGISTERS_AT = {8: 112, 4: 72}
 _PID_AT = {8: 32, 4: 24}
-"""In a struct elf_prstatus (include/linux/elfcore.h), by the size of a long."""
+"""Offsets in a struct elf_prstatus (include/linux/elfcore.h), by the size of a long."""
 _LONG = {8: "Q", 4: "I"}
 
 
 def processors(
     notes: Iterable[Note], registers: Registers | None, word_size: int, order: ByteOrder
 ) -> Iterator[Processor]:
-    """Yield the processors' states; without registers where it is not known which they are.
+    """Yield the processors' states; without registers where these are not known.
 
-    `word_size`: bytes of a long.
+    `word_size`: the bytes of a long.
     """
     statuses = (each for each in notes if each.type == _NT_PRSTATUS and each.name == b"CORE")
     for number, note in enumerate(statuses):

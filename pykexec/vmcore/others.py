@@ -1,22 +1,22 @@
-"""Files that are no dump this package reads: what they are, and what to do with them."""
+"""Files that are no dump this package reads: their kind, and what to do with them."""
 
 from typing import NamedTuple
 
 from pykexec.vmcore.source import Source
 
 _SWAP_SIGNATURE_AT = 4096 - 10
-"""In pages of 4 KiB (include/linux/swap.h, union swap_header)."""
+"""The offset with pages of 4 KiB (include/linux/swap.h, union swap_header)."""
 
 
 class Other(NamedTuple):
-    """A kind of file, told by some bytes of it."""
+    """A kind of file, recognised by some of its bytes."""
 
     magic: bytes
     what: str
     remedy: str | None
     """None: libkdumpfile may read it."""
     at: int = 0
-    """Offset of the magic, in bytes."""
+    """The offset of the magic, in bytes."""
 
 
 def _packed(by: str) -> str:
@@ -38,7 +38,7 @@ _OTHERS = (
           f"save it again; {_MEMORY_ONLY}"),
     Other(b"QFI\xfb", "a disk image of QEMU (qcow2), which may have snapshots of a guest's memory",
           f"load the snapshot (virsh snapshot-revert); {_MEMORY_ONLY}"),
-    # LiME: doc/README.md; AVML has a version of its own, with compressed blocks.
+    # LiME: doc/README.md; AVML has its own version, with compressed blocks.
     Other(b"EMiL", "a memory image of LiME", "Volatility reads it; crash, drgn and makedumpfile do not"),
     Other(b"AVML", "a memory image of AVML",
           "avml-convert makes one of LiME or of raw memory of it; Volatility reads it"),
@@ -50,14 +50,14 @@ _OTHERS = (
     ),
     Other(b"\x7fVirtualBox SavedState", "a guest's state as VirtualBox saves it",
           "for a dump of a guest that runs: VBoxManage debugvm NAME dumpvmcore --filename=FILE"),
-    # xen: tools/include/xenctrl.h of old, libxl_internal.h
+    # xen: old versions of tools/include/xenctrl.h, libxl_internal.h
     Other(b"\xed\xeb\x0f\xf0", "a core of a Xen guest in the old format", _CRASH_READS),
     Other(b"\xee\xeb\x0f\xf0", "a core of a Xen guest in the old format", _CRASH_READS),
     Other(b"LibxlFmt", "a guest's state as Xen saves it (xl save), not a dump",
           "for a dump of a guest that runs: xl dump-core DOMAIN FILE"),
     Other(b"Xen saved domain", "a guest's state as Xen saves it (xl save), not a dump",
           "for a dump of a guest that runs: xl dump-core DOMAIN FILE"),
-    # kernel/power/swap.c: in the place of SWAPSPACE2
+    # kernel/power/swap.c: written over SWAPSPACE2
     Other(b"S1SUSPEND", "a swap space with the image of a machine that hibernates", _START_AND_DUMP,
           _SWAP_SIGNATURE_AT),
     Other(b"SWAPSPACE2", "a swap space, and no dump in it", "see where the dump goes: pykdump status",
@@ -78,7 +78,7 @@ _OTHERS = (
 
 
 def recognise(source: Source) -> Other | None:
-    """What a file is; None where it is none of these. Raises DumpError when it cannot be read."""
+    """Return the kind of a file; None where it is none of these. Raises DumpError when it cannot be read."""
     for other in _OTHERS:
         if source.read_at(other.at, len(other.magic)) == other.magic:
             return other

@@ -1,4 +1,4 @@
-"""Compressed pages of the kdump-compressed format: one page each, its unpacked size known."""
+"""Unpack pages of the kdump-compressed format: one page at a time, of known size."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from pykexec.vmcore.errors import DumpError
 
 
 class DamagedPageError(ValueError):
-    """What is compressed is no such data, or not of a page's size."""
+    """The data is not of that compression, or does not make one page."""
 
 
 def unpack(name: str, data: bytes, size: int) -> bytes:
-    """The page of `size` bytes. Raises DamagedPageError, or DumpError when a package is missing."""
+    """Return the page of `size` bytes. Raises DamagedPageError, or DumpError when a package is missing."""
     page = _UNPACK[name](data, size)
     if len(page) != size:
         raise DamagedPageError(f"{len(page)} bytes instead of {size}")
@@ -21,22 +21,25 @@ def unpack(name: str, data: bytes, size: int) -> bytes:
 
 
 def looks_right(name: str, data: bytes, size: int) -> bool:
-    """Whether packed data begins and ends as all that its compressor makes of a page of `size` bytes."""
+    """Return whether packed data begins and ends as its compressor's output for one page does.
+
+    `size` is the page's, in bytes.
+    """
     return _LOOKS[name](data, size)
 
 
 def _like_zlib(data: bytes, size: int) -> bool:
-    """RFC 1950, 2.2."""
+    """Check the header (RFC 1950, 2.2)."""
     return data[:1] != b"" and data[0] & 0xF == 8 and int.from_bytes(data[:2]) % 31 == 0
 
 
 def _like_lzo(data: bytes, size: int) -> bool:
-    """The end mark of LZO1X (Documentation/staging/lzo.rst)."""
+    """Check the end mark of LZO1X (Documentation/staging/lzo.rst)."""
     return data.endswith(b"\x11\0\0")
 
 
 def _like_snappy(data: bytes, size: int) -> bool:
-    """The unpacked size comes first, seven bits a byte (format_description.txt, 1)."""
+    """Check the unpacked size, which comes first, seven bits a byte (format_description.txt, 1)."""
     head = b""
     while size > 0x7F:
         head += bytes([size & 0x7F | 0x80])
@@ -45,7 +48,7 @@ def _like_snappy(data: bytes, size: int) -> bool:
 
 
 def _like_zstd(data: bytes, size: int) -> bool:
-    """RFC 8878, 3.1.1."""
+    """Check the magic (RFC 8878, 3.1.1)."""
     return data.startswith(b"\x28\xb5\x2f\xfd")
 
 
@@ -60,7 +63,7 @@ def _unzlib(data: bytes, size: int) -> bytes:
         page = unpacker.decompress(data, size + 1)
     except zlib.error as error:
         raise DamagedPageError(str(error)) from error
-    if not unpacker.eof:  # only then the sum has been compared
+    if not unpacker.eof:  # zlib compares the checksum only at the end
         raise DamagedPageError("it does not end with the page")
     return page
 
@@ -80,14 +83,14 @@ def _unzstd(data: bytes, size: int) -> bytes:
 
 
 class _Output:
-    """What has been unpacked so far; copies refer back into it."""
+    """The data unpacked so far; copies refer back into it."""
 
     def __init__(self, limit: int) -> None:
         self.data = bytearray()
         self._limit = limit
 
     def literal(self, data: bytes, position: int, length: int) -> int:
-        """Take `length` bytes of the input; the position after them."""
+        """Take `length` bytes of the input; return the position after them."""
         end = position + length
         if end > len(data):
             raise DamagedPageError("truncated")
@@ -96,7 +99,7 @@ class _Output:
         return end
 
     def copy(self, distance: int, length: int) -> None:
-        """Repeat what stands `distance` bytes before the end; it may overlap what it makes."""
+        """Repeat the data from `distance` bytes before the end; source and copy may overlap."""
         start = len(self.data) - distance
         if start < 0 or distance == 0:
             raise DamagedPageError("a reference to before the start")
@@ -113,7 +116,7 @@ class _Output:
 
 
 def _unsnappy(data: bytes, size: int) -> bytes:
-    """Snappy's raw format (format_description.txt of the snappy sources)."""
+    """Unpack Snappy's raw format (format_description.txt of the snappy sources)."""
     length, position = _snappy_length(data)
     if length != size:
         raise DamagedPageError(f"{length} bytes instead of {size}")
@@ -161,7 +164,7 @@ _AFTER_LONG_LITERAL = 4
 
 
 def _unlzo(data: bytes, size: int) -> bytes:
-    """LZO1X (Documentation/staging/lzo.rst of the kernel sources)."""
+    """Unpack LZO1X (Documentation/staging/lzo.rst of the kernel sources)."""
     output, position, state = _Output(size), 0, 0
     if data and data[0] > 17:
         length = data[0] - 17
@@ -197,7 +200,10 @@ def _unlzo(data: bytes, size: int) -> bytes:
 
 
 def _lzo_length(data: bytes, position: int, bits: int, mask: int) -> tuple[int, int]:
-    """A length that did not fit its bits goes on in bytes: zeros count 255 each."""
+    """Return a length and the position after it.
+
+    A length that does not fit its bits goes on in bytes: each zero counts 255.
+    """
     if bits:
         return bits, position
     end = position

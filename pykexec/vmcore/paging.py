@@ -1,4 +1,4 @@
-"""Where a virtual address is: by VMCOREINFO, and in the crashed kernel's page tables."""
+"""Translate virtual addresses: by VMCOREINFO, and with the crashed kernel's page tables."""
 
 from pykexec.memory import KIB
 from pykexec.vmcore.part import Place, Tables, VmcorePart

@@ -1,4 +1,4 @@
-"""What reading dumps asks of an architecture."""
+"""The part of an architecture that reading dumps uses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ReadEntry = Callable[[int], int]
 
 
 class Place(NamedTuple):
-    """A physical address, and how many bytes from there are mapped in one piece."""
+    """A physical address, and how many bytes are mapped in one piece from there."""
 
     physical: int
     size: int
@@ -30,43 +30,43 @@ class Registers:
     """The registers of a struct elf_prstatus (arch/*/include/asm/elf.h), a long each."""
 
     names: str
-    """In the note's order, a blank between two."""
+    """In the note's order, separated by blanks."""
     pc: str
-    """Which of them is the program counter."""
+    """The name of the program counter."""
     sp: str
-    """Which of them is the stack pointer."""
+    """The name of the stack pointer."""
 
 
 @dataclass(frozen=True, slots=True)
 class VmcorePart:
-    """What an architecture's dumps are like (arch/<name>/vmcore.py). None: that is not known."""
+    """The properties of an architecture's dumps (arch/<name>/vmcore.py). None: not known."""
 
     registers: Registers | None = None
     image: Callable[[VmcoreInfo, int], Place | None] | None = None
     """Returns where an address of the kernel's own image is, by VMCOREINFO alone."""
     is_image_bounded: bool = True
-    """Whether `image` returns None behind the image's end. If not, it is asked last."""
+    """Whether `image` returns None after the image's end. If not, it is asked last."""
     linear_start: Callable[[VmcoreInfo], int | None] | None = None
     """Returns the first address of the linear map where VMCOREINFO has no PAGE_OFFSET."""
     tables: Callable[[VmcoreInfo, int], Tables | None] | None = None
     """Returns the page tables whose root is at that physical address; None where VMCOREINFO is too short."""
     needed_lines: tuple[str, ...] | None = None
-    """What makedumpfile and crash take from VMCOREINFO on this architecture alone."""
+    """The lines that makedumpfile and crash need from VMCOREINFO on this architecture only."""
     keeps_crash: Callable[[VmcoreInfo], str | None] | None = None
-    """Returns what else in VMCOREINFO keeps crash from reading a dump."""
+    """Returns another reason in VMCOREINFO why crash cannot read a dump; None if there is none."""
     char_is_signed: bool | None = None
-    """Whether C's char is, in programs."""
+    """Whether C's char is signed in programs."""
     marks_incomplete: bool | None = None
-    """Whether e_flags means nothing but what makedumpfile marks incomplete dumps with."""
+    """Whether e_flags is used only by makedumpfile, to mark incomplete dumps."""
 
 
 UNKNOWN = VmcorePart()
 
 
 def part_of(name: str) -> VmcorePart:
-    """Return what is known of dumps of that architecture, or of its sibling of the other byte order.
+    """Return the facts about dumps of that architecture, or of its sibling of the other byte order.
 
-    `name` may be what an unknown machine's dump says.
+    `name` may also be an unknown machine's name from a dump.
     """
     found = (arch.part_of(row.name, "vmcore", UNKNOWN) for row in names.of_either_order(name))
     return next((each for each in found if each is not UNKNOWN), UNKNOWN)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Piece(NamedTuple):
-    """The addresses from `start` to `end` (exclusive) are at `target` and on."""
+    """The addresses from `start` to `end` (exclusive) are at `target` and after it."""
 
     start: int
     end: int
@@ -16,13 +16,13 @@ class Piece(NamedTuple):
 
 
 class Pieces:
-    """Which place an address has; where ranges overlap, the last of them holds.
+    """Finds the place of an address; where ranges overlap, the last of them holds.
 
     Kept in arrays, 24 bytes a piece: a dump may have millions.
     """
 
     def __init__(self, starts: Sequence[int], ends: Sequence[int], targets: Sequence[int]) -> None:
-        """Three sequences of one length, numbers below 2^64, no start above its end."""
+        """Build the map from three sequences of one length: numbers below 2^64, no start above its end."""
         self._starts, self._ends, self._targets = array("Q"), array("Q"), array("Q")
         for start, end, which in _flatten(starts, ends):
             self._starts.append(start)
@@ -38,19 +38,19 @@ class Pieces:
         return self._ends[-1] if self._ends else 0
 
     def at(self, address: int) -> Piece | None:
-        """The piece that holds the address."""
+        """Return the piece that holds the address; None where none does."""
         index = bisect.bisect_right(self._starts, address) - 1
         if index < 0 or address >= self._ends[index]:
             return None
         return Piece(self._starts[index], self._ends[index], self._targets[index])
 
     def next_start(self, address: int) -> int | None:
-        """Where the first piece above the address starts."""
+        """Return where the first piece above the address starts; None where there is none."""
         index = bisect.bisect_right(self._starts, address)
         return self._starts[index] if index < len(self._starts) else None
 
     def read(self, address: int, size: int, read_at: Callable[[int, int], bytes]) -> Iterator[bytes | int]:
-        """The contents piece by piece: bytes (fewer than a piece where the file ends), or a gap's length."""
+        """Yield the contents piece by piece: bytes (fewer where the file ends), or the length of a gap."""
         end = address + size
         while address < end:
             piece = self.at(address)
@@ -68,7 +68,7 @@ class Pieces:
 
 
 def _flatten(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(start, end, index of the range) without overlaps, ascending."""
+    """Yield (start, end, index of the range) without overlaps, ascending."""
     order = sorted(range(len(starts)), key=starts.__getitem__)
     waiting, position = 0, 0
     alive: list[int] = []  # a heap of negated indices: the last range is on top

@@ -1,4 +1,4 @@
-"""Which of the programs that read dumps can read one: by what the dump shows, and by their versions here."""
+"""Tell which programs can read a dump: by the dump's contents and the versions installed here."""
 
 import os
 import re
@@ -20,30 +20,30 @@ _SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The programs that are installed; None: that one is not."""
+    """The programs that are installed; None for one that is not."""
 
     makedumpfile: Program | None
     crash: tuple[int, ...] | None
     """Its version; empty where that is not known."""
     arch: str
-    """Whose dumps they read: each is built for one architecture."""
+    """The architecture whose dumps they read: each is built for one."""
 
     @classmethod
     def installed(cls) -> "Tools":
-        """Those of the running system."""
+        """Return those of the running system."""
         return cls(makedumpfile.installed(), _crash_installed(), names.name_of_uname(os.uname().machine))
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What is known of a program and a dump."""
+    """Whether a program can read a dump."""
 
     can_read: bool | None
-    """None: that cannot be told."""
+    """None: not known."""
     version: str | None
-    """Of the one that is installed here."""
+    """The version that is installed here."""
     problems: tuple[str, ...] = ()
-    """Why it cannot, why that cannot be told, or what else is to be known."""
+    """Why it cannot, why that is not known, or what else matters."""
 
 
 def _crash_installed() -> tuple[int, ...] | None:
@@ -70,13 +70,13 @@ def _asked(path: str) -> tuple[int, ...]:
 
 
 def _numbers(text: str, before: str) -> tuple[int, ...]:
-    """The version behind something at the beginning of a text; empty where there is none."""
+    """Return the version after `before` at the beginning of a text; empty where there is none."""
     found = re.match(rf"{before}(\d{{1,4}}(?:\.\d{{1,4}}){{2}})", text)
     return tuple(map(int, found[1].split("."))) if found else ()
 
 
 def readers(dump: Dump, tools: Tools, damage: Sequence[str] = ()) -> dict[str, Reader]:
-    """Say of makedumpfile and crash whether they read the dump; `damage` is what is wrong with it."""
+    """Return whether makedumpfile and crash can read the dump; `damage` is what is wrong with it."""
     info = dump.vmcoreinfo
     kernel = Kernel(dump.arch, info.release or dump.contents.release or "", info.lines)
     doubts = ["the dump is damaged"] if damage else []
@@ -129,7 +129,7 @@ def _makedumpfile_doubts(found: Fit) -> Iterator[str]:
 
 
 def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
-    """What keeps every makedumpfile from reading it."""
+    """Yield why no makedumpfile can read it."""
     info = dump.vmcoreinfo
     if dump.contents.format.endswith("flattened"):
         yield "it is flattened: rearrange it first (makedumpfile -R DUMP < FLATTENED)"
@@ -144,13 +144,14 @@ def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
     if not any(name in info.lines for name in _MEMORY_MODELS):
         yield f"VMCOREINFO has none of {', '.join(_MEMORY_MODELS)}"
     yield from _lost(dump)
-    # Linux 5.17 and 6.x keep renaming these; with some gone it saves pages it could leave out.
+    # Linux 5.17 and 6.x keep renaming these. If only some are missing, makedumpfile saves more pages than it
+    # has to.
     if not any(name in info.lines for name in _FOR_PAGES):
         yield "VMCOREINFO says nothing about struct page, so no pages can be left out"
 
 
 def _lost(dump: Dump) -> Iterator[str]:
-    """What both read before anything else."""
+    """Yield which memory that both programs read first is missing."""
     for name in ("init_uts_ns", "swapper_pg_dir"):
         address = dump.vmcoreinfo.symbol(name)
         if address is not None:
@@ -168,15 +169,15 @@ _CRASH_NEEDS = (
     ((6, 4), (8, 0, 3), "7750e61", "module_layout became module_memory: it does not start"),
     ((7, 1), (9, 0, 2), "fa55e12", "compound_head of struct page became compound_info"),
 )
-"""From crash's history: where it fails."""
+"""The kernels with which crash fails, from crash's history."""
 _KNOWS: Mapping[tuple[int, ...], tuple[int, int]] = MappingProxyType(
     {
         (8, 0, 0): (5, 15), (8, 0, 1): (5, 17), (8, 0, 2): (6, 1), (8, 0, 3): (6, 3), (8, 0, 4): (6, 6),
         (8, 0, 5): (6, 8), (8, 0, 6): (6, 12), (9, 0, 0): (6, 14), (9, 0, 1): (6, 17), (9, 0, 2): (7, 0),
     }
 )  # fmt: skip
-"""crash's releases, and the newest kernel there was, by the days of both. A later kernel may change whatever
-crash reads without VMCOREINFO's help."""
+"""crash's releases, and the newest kernel at the time of each. A later kernel may change what crash reads
+without VMCOREINFO."""
 
 
 def _crash(dump: Dump, version: tuple[int, ...] | None, kernel: Kernel, doubts: Sequence[str]) -> Reader:
@@ -218,7 +219,7 @@ def _crash_doubts(kernel: Kernel, version: tuple[int, ...] | None) -> Iterator[s
 
 
 def _keeps_crash(dump: Dump) -> Iterator[str]:
-    """What keeps every crash from reading it."""
+    """Yield why no crash can read it."""
     info = dump.vmcoreinfo
     if dump.contents.is_part:
         yield "it is one part of a split dump: give it all of them"

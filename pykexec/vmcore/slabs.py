@@ -1,7 +1,7 @@
-"""Whether pages of the kernel's own memory were left out: those of the slab allocator.
+"""Check whether pages of the kernel's own memory were left out: those of the slab allocator.
 
-A makedumpfile that does not know the kernel leaves them out without a word. struct page tells which they are
-(include/linux/page-flags.h), and VMCOREINFO where all of these are (mm/sparse.c).
+A makedumpfile that does not know the kernel leaves them out without a word. struct page tells which pages
+they are (include/linux/page-flags.h), and VMCOREINFO tells where each struct page is (mm/sparse.c).
 """
 
 import itertools
@@ -13,24 +13,24 @@ from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
 _GROUPS_MAX = 512
-"""Groups of struct page, of one page each, that are looked at."""
+"""The most groups of struct page to look at; a group fills one page."""
 _IN_GROUP_MAX = 256
-"""Pages of slabs that a group may tell of: more than it has itself, where it has the head of a large one."""
+"""The most slab pages to take from a group: with the head of a large slab it tells of pages beyond it."""
 _SECTION_FLAGS = 0xFF
-"""The bits of section_mem_map that are no address (SECTION_MAP_MASK; a struct page has 64 bytes or so)."""
+"""The bits of section_mem_map that are no address (SECTION_MAP_MASK; a struct page has about 64 bytes)."""
 _ORDER_MAX = 10
 _TYPE = 0xFF00_0000
 
 
 class Slabs(NamedTuple):
-    """Pages of slabs that were looked at, and how many of them are not in the dump."""
+    """The number of slab pages that were looked for, and how many of them are not in the dump."""
 
     seen: int
     missing: int
 
 
 def look(dump: Dump) -> Slabs | None:
-    """Look at some, from all over the memory; None where that cannot be told."""
+    """Look for some slab pages from all over the memory; return None where that is not possible."""
     reader = _Reader.make(dump)
     if reader is None:
         return None
@@ -48,7 +48,7 @@ def look(dump: Dump) -> Slabs | None:
 
 
 def _groups(dump: Dump, in_group: int) -> Iterator[int]:
-    """Numbers of page frames, each the first of a group, at equal distances in the machine's memory."""
+    """Yield numbers of page frames, the first of each group, at equal distances in the machine's memory."""
     page = dump.vmcoreinfo.page_size or 1
     size = in_group * page
     count = sum(each.size // size for each in dump.memory)
@@ -62,7 +62,7 @@ def _groups(dump: Dump, in_group: int) -> Iterator[int]:
 
 
 class _Layout(NamedTuple):
-    """What VMCOREINFO says of struct page and struct mem_section. Sizes and offsets in bytes."""
+    """The layout of struct page and struct mem_section, from VMCOREINFO. Sizes and offsets are in bytes."""
 
     page_size: int
     struct: int
@@ -114,7 +114,7 @@ class _Reader:
         return None if reader._slab_value is None and reader._slab_flag is None else reader
 
     def slab_pages(self, first: int) -> Iterator[int]:
-        """Physical addresses of a group's pages that belong to slabs. Raises DumpError."""
+        """Yield physical addresses of a group's pages that belong to slabs. Raises DumpError."""
         layout = self._layout
         start = self._map_of(first) + first * layout.struct
         data = self._dump.read_virtual(start & (1 << 64) - 1, self.in_group * layout.struct)
@@ -129,7 +129,7 @@ class _Reader:
                     yield page * layout.page_size
 
     def _pages_of(self, second: int) -> int:
-        """How many pages a compound page has, by its second one (folio_order() since Linux 6.6)."""
+        """Return how many pages a compound page has, from its second one (folio_order() since Linux 6.6)."""
         order = second & 0xFF
         return 1 << order if self._slab_value is not None and order <= _ORDER_MAX else 1
 
@@ -143,7 +143,7 @@ class _Reader:
         return mapcount & (0xF000_0000 | ~value) == 0xF000_0000
 
     def _map_of(self, page: int) -> int:
-        """Where the struct page of page frame 0 would be, for the section that has this one."""
+        """Return where the struct page of page frame 0 would be, for the section of this page frame."""
         layout = self._layout
         number = page * layout.page_size >> layout.section_bits
         per_root = layout.page_size // layout.section

@@ -1,4 +1,4 @@
-"""The bytes of a dump file: read where they are asked for, never all at once."""
+"""The bytes of a dump file: read where they are needed, never all at once."""
 
 import os
 import stat
@@ -17,24 +17,24 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """As the user called it, for messages."""
+        """The name the user gave it, for messages."""
 
     @property
     def size(self) -> int: ...
 
     @property
     def container(self) -> str:
-        """What it is packed in, to be added to a format's name: ", flattened", or nothing."""
+        """The container, to be appended to a format's name: ", flattened", or nothing."""
 
     @property
     def damage(self) -> tuple[str, ...]:
         """What is wrong with the container, if it has one."""
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes; fewer at the end. Raises DumpError when they cannot be read."""
+        """Return at most `size` bytes; fewer at the end. Raises DumpError when they cannot be read."""
 
     def read_written(self, offset: int, size: int) -> bytes:
-        """As `read_at`, but ends at what was never written, instead of calling it zeros."""
+        """Read as `read_at` does, but stop at what was never written instead of returning zeros."""
 
 
 class PlainFile:
@@ -44,7 +44,7 @@ class PlainFile:
     damage: tuple[str, ...] = ()
 
     def __init__(self, path: str | Path) -> None:
-        """Raises DumpError when it cannot be opened."""
+        """Open the file. Raises DumpError when that fails."""
         self.name = os.fspath(path)
         try:
             self._file = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115
@@ -87,7 +87,7 @@ class PlainFile:
 
 
 def _open(path: str, flags: int) -> int:
-    """Without waiting for somebody to write into a pipe (fifo(7)), which is no dump, anyway."""
+    """Open without waiting for somebody to write into a pipe (fifo(7)), which is no dump anyway."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -95,4 +95,4 @@ def _size(descriptor: int) -> int:
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return os.fstat(descriptor).st_size
-    return os.lseek(descriptor, 0, os.SEEK_END)  # a pipe has none: ESPIPE
+    return os.lseek(descriptor, 0, os.SEEK_END)  # a pipe has no size: ESPIPE

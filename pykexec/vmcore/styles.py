@@ -1,6 +1,6 @@
-"""How the kernel's log is printed: as ``vmcore-dmesg`` does it, or as ``makedumpfile --dump-dmesg`` does.
+"""Print the kernel's log as ``vmcore-dmesg`` does, or as ``makedumpfile --dump-dmesg`` does.
 
-Compared with both programs' output byte by byte (tests/vm/test_vmcore.py).
+A test compares both with the programs' output byte by byte (tests/vm/test_vmcore.py).
 """
 
 import re
@@ -11,21 +11,21 @@ from pykexec.vmcore.log import Record
 Style = Callable[[Record], bytes]
 
 _UNPRINTABLE = re.compile(rb"[^\t-\r -~]")
-"""What neither isprint() nor isspace() takes in the C locale."""
+"""Bytes for which neither isprint() nor isspace() is true in the C locale."""
 
 
 def vmcore_dmesg(record: Record) -> bytes:
-    """The time in front of the first line, others bare; unprintable bytes as \\xNN."""
+    """Return the record with the time before its first line only; unprintable bytes become \\xNN."""
     if record.nanoseconds is None:
         return record.text
     return _prefix(record.nanoseconds) + _UNPRINTABLE.sub(_escaped, record.text) + b"\n"
 
 
 def makedumpfile(*, char_is_signed: bool | None) -> Style:
-    """Further lines below the first; nothing for empty records.
+    """Return a style that indents further lines below the first; empty records become nothing.
 
-    Where C's char is signed, bytes from 0x80 are printed sign-extended: \\xffffffc3. Where that is not
-    known (None), they are not.
+    Where C's char is signed, bytes from 0x80 are printed sign-extended: \\xffffffc3. Where that is not known
+    (None), they are not.
     """
 
     def style(record: Record) -> bytes:

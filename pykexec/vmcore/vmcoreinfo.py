@@ -1,4 +1,4 @@
-"""VMCOREINFO: what the kernel says about itself to those who read its dumps (kernel/vmcore_info.c)."""
+"""VMCOREINFO: the kernel's description of itself for those who read its dumps (kernel/vmcore_info.c)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from types import MappingProxyType
 
 _DIGITS_MAX = 24
 _SIZE_MAX = 1 << 20
-"""The kernel has a page for it."""
+"""The most bytes to read; the kernel has one page for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class VmcoreInfo:
-    """Lines NAME=VALUE. What is missing, or no number, is None."""
+    """Lines NAME=VALUE. Methods return None for a missing line, or one without a number."""
 
     lines: Mapping[str, str]
 
     @classmethod
     def parse(cls, data: bytes) -> "VmcoreInfo":
-        """Read the note; lines without "=" are left out. The first of several with one name holds."""
+        """Read the note; lines without "=" are skipped. Of several lines with one name the first holds."""
         lines: dict[str, str] = {}
         text = data[:_SIZE_MAX].partition(b"\0")[0].decode("ascii", "backslashreplace")
         for line in text.split("\n"):
@@ -31,17 +31,17 @@ class VmcoreInfo:
 
     @property
     def release(self) -> str | None:
-        """The kernel's version, as ``uname -r`` says it."""
+        """The kernel's release, as ``uname -r`` prints it."""
         return self.lines.get("OSRELEASE")
 
     @property
     def page_size(self) -> int | None:
-        """In bytes."""
+        """The page size in bytes."""
         return _number(self.lines.get("PAGESIZE"), 10)
 
     @property
     def crash_time(self) -> int | None:
-        """Seconds since 1970, by the machine's own clock."""
+        """The time of the crash in seconds since 1970, by the machine's own clock."""
         return _number(self.lines.get("CRASHTIME"), 10)
 
     @property
@@ -50,25 +50,28 @@ class VmcoreInfo:
         return _number(self.lines.get("KERNELOFFSET"), 16)
 
     def symbol(self, name: str) -> int | None:
-        """A symbol's virtual address."""
+        """Return a symbol's virtual address."""
         return _number(self.lines.get(f"SYMBOL({name})"), 16)
 
     def size(self, name: str) -> int | None:
-        """A structure's size in bytes."""
+        """Return a structure's size in bytes."""
         return _number(self.lines.get(f"SIZE({name})"), 10)
 
     def offset(self, name: str) -> int | None:
-        """The offset in bytes of a member, named "struct.member"."""
+        """Return the offset in bytes of a member, named "struct.member"."""
         return _number(self.lines.get(f"OFFSET({name})"), 10)
 
     def number(self, name: str) -> int | None:
-        """A constant: decimal, or hexadecimal with 0x; without 0x only where it has a digit above 9."""
+        """Return a constant: decimal, or hexadecimal if it begins with 0x or has a digit above 9."""
         text = self.lines.get(f"NUMBER({name})")
         value = _number(text, 10)
         return _number(text, 16) if value is None else value
 
     def address(self, name: str) -> int | None:
-        """A constant that is an address: hexadecimal with 0x or, if negative or without, decimal."""
+        """Return a constant that is an address, as 64 bits.
+
+        It is read as by `number`; a negative one wraps around.
+        """
         value = self.number(name)
         return None if value is None else value & ((1 << 64) - 1)
 

@@ -19,6 +19,7 @@ from unicorn.x86_const import UC_X86_REG_RAX, UC_X86_REG_RSP
 
 from tests.emulated import machine, test_purgatory_cost
 from tests.emulated.arm64 import PLAIN
+from tests.support.effort import examples
 from tools.lab import ARM64, X86_64, Arch
 from tools.lab.host import PROJECT
 from tools.lab.images import kexec_tools
@@ -145,7 +146,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Sha256:
 PARTS = st.tuples(st.integers(0, 70), st.integers(0, 5000) | st.sampled_from([1 << 20, 55, 56]))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.binary(max_size=64), st.lists(PARTS, min_size=1, max_size=2))
 def test_this_machines_cpu_gives_the_same_digests(native: Sha256, seed: bytes, parts: list[Part]) -> None:
     content = hashlib.shake_128(seed).digest(max(map(sum, parts)) + 1)

@@ -14,6 +14,7 @@ from pykexec.plan import Purpose
 from tests.differential.cases import CODE, LOW, Case, Lines, cases, hand_made
 from tests.differential.ckexec import CKexec
 from tests.differential.comparison import INTENDED, Difference, compare, unintended
+from tests.support.effort import examples
 
 Found = Callable[[Case], dict[str, Difference]]
 
@@ -56,7 +57,7 @@ def iomems(draw: st.DrawFn) -> Lines:
     return lines
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=examples(50), deadline=None, derandomize=True)
 @given(st.sampled_from(Purpose), iomems())
 def test_any_memory_map(c_kexec: CKexec, purpose: Purpose, lines: Lines) -> None:
     case = Case("any-map", purpose, None, hand_made(lines))

@@ -12,6 +12,7 @@ from pykexec import purgatory
 from pykexec.errors import PurgatoryError
 from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
 from tests.emulated.machine import COM1, CPUID, PLAIN, SHA, Cpu, Outcome, run
+from tests.support.effort import examples
 
 BLOB = purgatory.load_blob("x86_64")
 SERIAL = Console(ConsoleKind.UART_8250_PORT, COM1)
@@ -119,7 +120,7 @@ def test_damage_is_found_on_any_cpu(cpu: Cpu) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(CONTENTS)))
@@ -179,7 +180,7 @@ def test_low_memory_is_saved_after_verification_only() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
     st.binary(max_size=9),
@@ -222,7 +223,7 @@ def test_a_name_too_long_for_the_table() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(st.binary(max_size=300) | st.sampled_from([55, 64, 128, 5000]).map(bytes), max_size=5),
     st.sampled_from([PLAIN, SHA]),

@@ -28,6 +28,7 @@ from tests.emulated.arm64 import (
     mapped,
     run,
 )
+from tests.support.effort import examples
 
 BLOB = purgatory.load_blob("arm64")
 PURGATORY = 0x4A000000
@@ -149,7 +150,7 @@ def test_damage_is_found_and_named(cpu: Cpu) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(CONTENTS)))
@@ -178,7 +179,7 @@ def test_without_digests_nothing_is_verified() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
     st.binary(max_size=9),
@@ -252,7 +253,7 @@ def layouts(draw: st.DrawFn) -> list[Digest]:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(layouts(), st.sampled_from(list(Level)))
 def test_exactly_what_is_hashed_is_mapped(digests: list[Digest], level: Level) -> None:
     found = map_of([d for d in digests if d.size], Cpu(level))

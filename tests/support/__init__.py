@@ -1,1 +1,1 @@
-"""What several kinds of tests build their inputs with."""
+"""Builders of inputs for several kinds of tests."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FakeImage:
-    """Header fields by their names in booting.rst."""
+    """Header fields, named as in booting.rst."""
 
     text_offset: int = 0
     image_size: int | None = None

@@ -1,9 +1,9 @@
-"""What a plan has to be for a machine, found out without any arithmetic on sets of ranges.
+"""Check a plan against its machine without any arithmetic on sets of ranges.
 
-Physical memory is looked at piece by piece: between two addresses at which any line, header or segment
-begins or ends nothing changes, so that looking at the first byte of each piece is looking at every page. The
-rules are the kernel's: kernel/kexec_core.c sanity_check_segment_list(), fs/proc/vmcore.c,
-arch/x86/kernel/crash.c, drivers/of/fdt.c.
+Physical memory is checked piece by piece. Nothing changes between two addresses at which a line, header or
+segment begins or ends. So checking the first byte of each piece checks every page. The rules are the
+kernel's: kernel/kexec_core.c sanity_check_segment_list(), fs/proc/vmcore.c, arch/x86/kernel/crash.c,
+drivers/of/fdt.c.
 """
 
 import io
@@ -20,7 +20,7 @@ from tests.support.real_machines import RealMachine
 Machine = OddMachine | RealMachine
 
 Piece = tuple[int, int]
-"""First byte and the one behind the last."""
+"""The first byte, and the one after the last."""
 
 _E820 = {
     "System RAM": 1,
@@ -38,7 +38,7 @@ _X86 = ("x86_64", "i686")
 
 
 class Truth:
-    """What is where on a machine, by asking every line."""
+    """The use of a machine's memory, found by asking every line."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -61,17 +61,20 @@ class Truth:
         return self.is_ram(address) and not self.is_reserved(address) and not self.is_cma(address)
 
     def kind(self, address: int, *, nested: bool) -> int | None:
-        """Of firmware's map, or of the running kernel's, which sets apart what is reserved in RAM."""
+        """Return the e820 type in firmware's map or, if `nested`, in the running kernel's.
+
+        The running kernel's map sets apart what is reserved in RAM.
+        """
         lines = self._machine.lines if nested else self._machine.firmware_lines
         kinds = [_E820[each.name] for each in lines if each.name in _E820 and address in each]
         return kinds[-1] if kinds else None
 
     def is_free(self, address: int) -> bool:
-        """Whether a loaded kernel may lie there until it starts."""
+        """Return whether a loaded kernel may lie there until it starts."""
         lines = [each for each in self._machine.lines if address in each]
         if self._machine.arch in _X86 and address < MIB:
             return False
-        # The last of these on arm64 only, where a loaded crash kernel is unmapped.
+        # The last of these counts on arm64 only, where a loaded crash kernel is unmapped.
         nested = (
             "reserved",
             "Reserved",
@@ -83,7 +86,7 @@ class Truth:
         )
 
     def pieces(self, *others: Iterable[Piece]) -> Iterator[int]:
-        """An address in each stretch of memory in which nothing changes."""
+        """Return an address in each stretch of memory in which nothing changes."""
         edges = {0}
         for each in self._machine.lines:
             edges |= {each.first, each.last + 1}
@@ -95,7 +98,7 @@ class Truth:
 
 
 def check(machine: Machine, plan: LoadPlan) -> None:
-    """Raises AssertionError for a plan that is wrong for that machine."""
+    """Raise AssertionError for a plan that is wrong for that machine."""
     truth = Truth(machine)
     segments = [(each.address, each.address + each.memsz) for each in plan.segments]
     _check_segments(machine, truth, plan, segments)
@@ -125,7 +128,7 @@ def _check_segments(machine: Machine, truth: Truth, plan: LoadPlan, segments: Se
 
 
 def _check_core(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
-    """Each page of the crashed kernel's memory is in the dump once, where its linear map has it."""
+    """Check that each page of the crashed kernel's memory is in the dump once, at its linear address."""
     elf = ELFFile(io.BytesIO(plan.segment("elfcorehdr").data))
     headers = [segment.header for segment in elf.iter_segments()]
     notes = [each for each in headers if each["p_type"] == "PT_NOTE"]
@@ -154,7 +157,7 @@ def _check_core(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
 
 
 def _check_e820(truth: Truth, plan: LoadPlan) -> None:
-    """The map in boot_params and behind it, read by the offsets of boot.rst."""
+    """Check the map in boot_params and after it, read by the offsets of boot.rst."""
     segment = plan.segment("boot_params")
     block = bytes(segment.data)
     table = block[0x2D0 : 0x2D0 + 20 * block[0x1E8]]
@@ -177,7 +180,7 @@ def _check_e820(truth: Truth, plan: LoadPlan) -> None:
             usable = truth.is_reserved(address) or truth.is_cma(address)
             usable = usable or (address < _LOW_END and truth.is_ram(address))
             usable = usable and not any(start <= address < end for start, end in in_use)
-            # Of soft-reserved memory crash_setup_memmap_entries() tells nothing either.
+            # crash_setup_memmap_entries() does not tell about soft-reserved memory either.
             wanted = 1 if usable else None if wanted in (1, 0xEFFFFFFF) else wanted
         assert kinds == [wanted] * (wanted is not None), f"{address:#x}: {kinds}, should be {wanted}"
 

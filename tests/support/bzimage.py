@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FakeBzImage:
-    """Header fields by their names in boot.rst; `payload` is the kernel proper."""
+    """Header fields, named as in boot.rst; `payload` is the kernel proper."""
 
     payload: bytes = b"\xf4" * 8192
     setup_sects: int = 3

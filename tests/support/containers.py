@@ -1,4 +1,4 @@
-"""Kernels in containers, each packed by the tool of its kind."""
+"""Put kernels into containers, each packed by its own tool."""
 
 import subprocess
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from tests.support import systemd
 from tests.support.zboot import zboot
 
 Pack = Callable[[Path, Path], None]
-"""From a kernel to a file with it in it."""
+"""Makes, from a kernel, a file that contains it."""
 
 
 def filtered(*command: str) -> Pack:
-    """A compressor that reads standard input."""
+    """Return a packer for a compressor that reads standard input."""
 
     def pack(kernel: Path, packed: Path) -> None:
         with kernel.open("rb") as source, packed.open("wb") as target:
@@ -54,7 +54,7 @@ def zboot_of(compression: str) -> Pack:
 
 
 def unified(efi: str) -> Pack:
-    """With a kernel and nothing else."""
+    """Return a packer of unified kernel images with a kernel and nothing else."""
 
     def pack(kernel: Path, packed: Path) -> None:
         options = ("--efi-arch", efi, "--stub", systemd.stub(f"linux{efi}"), "--uname", "6.1")
@@ -91,7 +91,7 @@ def fit(compression: str, *options: str) -> Pack:
 
 
 def vmlinux(kernel: Path, packed: Path) -> None:
-    """What the linker would have made: the Image's bytes at a kernel's virtual address."""
+    """Make what the linker would have made: the Image's bytes at a kernel's virtual address."""
     script = packed.with_suffix(".lds")
     script.write_text(
         "ENTRY(_start) SECTIONS { . = 0xffff800008000000; _start = .; .text : { *(.data) } }\n"
@@ -104,7 +104,7 @@ def vmlinux(kernel: Path, packed: Path) -> None:
 
 
 def relocatable(kernel: Path, packed: Path) -> None:
-    """What it is with CONFIG_RELOCATABLE: ET_DYN (elf(5), e_type), as all of Debian's are."""
+    """Make a vmlinux as with CONFIG_RELOCATABLE: ET_DYN (elf(5), e_type), like all of Debian's."""
     vmlinux(kernel, packed)
     data = bytearray(packed.read_bytes())
     assert data[16] == 2

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Tree = Mapping[str, "bytes | Tree"]
-"""Names to property values, or to nodes."""
+"""Property values and nodes by name."""
 
 
 @dataclass
 class Blob:
-    """A version 17 blob; the fields are those of its header."""
+    """A version 17 blob; the fields are its header's."""
 
     tree: Tree
     reservations: list[tuple[int, int]] = field(default_factory=list)

@@ -24,8 +24,10 @@ def kcore(
     big_endian: bool = False,
     machine: int = 62,
 ) -> bytes:
-    """A kcore (x86_64's, if not told otherwise) with (virtual, physical, size) segments; `phnum` overrides
-    the count in the header."""
+    """Return a kcore (by default x86_64's) with segments (virtual, physical, size).
+
+    `phnum` overrides the count in the header.
+    """
     order = ">" if big_endian else "<"
     notes += note(b"VMCOREINFO", 0, vmcoreinfo.encode("latin-1"), order) if vmcoreinfo else b""
     count = len(segments) + 1
@@ -50,7 +52,7 @@ def kcore(
 
 
 def executable(data: bytes, address: int = 0xFFFF800008000000, machine: int = 183) -> bytes:
-    """An ELF file, arm64's if not told otherwise, that has `data` loaded at that virtual address."""
+    """Return an ELF file (by default arm64's) that loads `data` to that virtual address."""
     header = struct.pack(
         "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, machine, 1, address, 64, 0, 0, 64, 56, 1, 0, 0, 0
     )

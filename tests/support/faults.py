@@ -1,8 +1,8 @@
-"""Faults on purpose: something that a command asks of the system fails, or the command is killed there.
+"""Inject faults: a system call of a command fails, or the command is killed there.
 
-The command is a function of the test's own process, called in a forked child, so that what the test has
-replaced is replaced there, too. What it asks for is counted where Python asks: in `os`, and in files that
-are written. A test lists all faults once, runs the command once with each, and judges what is left.
+The command is a function in the test's own process, called in a forked child. So what the test has replaced
+is replaced there, too. Calls are counted where Python makes them: in `os`, and in files that are written. A
+test lists all faults once, runs the command once with each, and judges what is left.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import enum
 import errno
+import importlib
 import io
 import os
 import signal
@@ -29,23 +30,23 @@ _SECONDS = 120
 
 
 class Kind(enum.Enum):
-    """What happens."""
+    """The kinds of faults."""
 
     FULL = errno.ENOSPC
-    """From then on there is no more space; half of what was to be written last fits."""
+    """From then on there is no space; half of the last write fits."""
     DAMAGED = errno.EIO
     FORBIDDEN = errno.EACCES
     KILLED = -signal.SIGKILL
-    """Half of what was to be written last is in the file."""
+    """Half of the last write is in the file."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One of the things that go wrong."""
+    """A fault at one call."""
 
     kind: Kind
     place: int
-    """How many calls succeed before."""
+    """How many calls succeed before it."""
     call: str
     """The function that fails."""
 
@@ -64,21 +65,32 @@ class Ended:
 
 
 def possible(command: Callable[[], int]) -> list[Fault]:
-    """Run the command without a fault, and return all that could go wrong in it."""
+    """Run the command without a fault, and return all faults that it can meet.
+
+    What it imports is imported here, too: most of what a child takes was to do that each time.
+    """
     write = os.write
-    with tempfile.TemporaryFile() as calls:
+    with tempfile.TemporaryFile() as calls, tempfile.TemporaryFile() as modules:
 
         def record(call: str, _: int) -> None:
             write(calls.fileno(), f"{call}\n".encode())
 
-        ended = _run(command, record)
+        def told() -> int:
+            status = command()
+            write(modules.fileno(), "\n".join(sys.modules).encode())
+            return status
+
+        ended = _run(told, record)
         names = _content(calls).split()
+        imported = _content(modules).split()
     assert ended.status == 0, ended
+    for name in imported:
+        importlib.import_module(name)
     return [Fault(kind, place, call) for place, call in enumerate(names) for kind in _kinds(call)]
 
 
 def spread(faults: Sequence[Fault], count: int) -> list[Fault]:
-    """About that many of them, from all places, and of all kinds."""
+    """Return about `count` of the faults, from all places and of all kinds."""
     return list(faults[:: max(1, len(faults) // count) | 1])  # an odd step meets each kind
 
 
@@ -105,7 +117,7 @@ def _kinds(call: str) -> Iterator[Kind]:
 
 
 _Judge = Callable[[str, int], Kind | None]
-"""What happens at the call of a function that so many calls came before."""
+"""Returns the fault at the call of a function, from its name and the number of earlier calls."""
 
 
 def _run(command: Callable[[], int], judge: _Judge) -> Ended:
@@ -128,7 +140,7 @@ def _be_child(command: Callable[[], int], judge: _Judge, out: int, err: int) -> 
         os.dup2(out, 1)
         os.dup2(err, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        signal.alarm(_SECONDS)  # whatever hangs, ends
+        signal.alarm(_SECONDS)  # ends what hangs
         _Calls(judge).replace()
         status = command()
     except BaseException:
@@ -142,7 +154,7 @@ def _be_child(command: Callable[[], int], judge: _Judge, out: int, err: int) -> 
 
 
 class _Calls:
-    """The functions of this process that ask for something, counted; there is no way back."""
+    """Counts this process's calls, and lets one fail. The functions stay replaced."""
 
     def __init__(self, judge: _Judge) -> None:
         self._judge = judge
@@ -163,7 +175,7 @@ class _Calls:
         return call
 
     def step(self, name: str, on: object = None, half: Callable[[], object] = lambda: None) -> None:
-        """Let the next call fail if it is its turn; `half` does what then still is done of it."""
+        """Count a call, and let it fail if it is its turn; `half` does the half that is still done."""
         place, self._count = self._count, self._count + 1
         kind = self._judge(name, place)
         if kind is None:
@@ -206,7 +218,7 @@ _paused: list[None] = []
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """What the command asks for meanwhile is neither counted nor fails: it is the test's own."""
+    """Neither count calls nor let them fail: they are the test's own."""
     _paused.append(None)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How much memory something takes."""
+"""Measure how much memory something takes."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def takes_at_most(size: int) -> Iterator[None]:
-    """Fail where Python has more bytes than that at any time, besides those it had before."""
+    """Fail if Python has more than `size` bytes at any time, besides those it had before."""
     tracemalloc.start()
     try:
         yield

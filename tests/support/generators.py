@@ -1,4 +1,4 @@
-"""Initramfs images made by the distributions' own generators, with pykexec's module or hook in them."""
+"""Make initramfs images with the distributions' own generators, with pykexec's module or hook in them."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from pathlib import Path
 from pykexec.integration import install
 
 VERSION = "6.1.0-test"
-"""The kernel that an image is made for, of which the generators need no more than that."""
+"""The kernel that an image is made for; the generators need nothing else of it."""
 Tree = Mapping[str, str | bytes]
-"""Files by their names in a folder."""
+"""The files of a folder by name."""
 
 
 def dracut(
@@ -22,7 +22,7 @@ def dracut(
     static: bool = False,
     **environment: str,
 ) -> Path:
-    """An image with these modules of the caller's own, and with these of dracut's."""
+    """Make an image with these modules of the caller's own, and with these of dracut's."""
     root, base = folder / "dracut-root", folder / "dracut"
     _install(install.Wanted(root, dracut=True, static=static))
     places = base / "modules.d"
@@ -50,13 +50,13 @@ def dracut(
 
 
 def initramfs_tools(folder: Path, files: Tree, *, static: bool = False) -> Path:
-    """An image that mkinitramfs makes, with these files in its configuration."""
+    """Make an image with mkinitramfs, with these files in its configuration."""
     root, configuration = folder / "initramfs-tools-root", folder / "initramfs-tools"
     _install(install.Wanted(root, initramfs_tools=True, static=static))
     shutil.copytree("/etc/initramfs-tools", configuration)
     shutil.copytree(root / "etc/initramfs-tools", configuration, dirs_exist_ok=True)
     _write(configuration, files)
-    # In /boot it looks for what the kernel can unpack.
+    # mkinitramfs looks in /boot for what the kernel can unpack.
     (folder / f"config-{VERSION}").write_text("CONFIG_RD_GZIP=y\n")
     script = f'mount --bind {folder} /boot && mkinitramfs -c gzip -d "$0" -o "$1" {VERSION}'
     namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
@@ -75,7 +75,7 @@ def _write(folder: Path, files: Tree) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        # Scripts; dracut strips what is executable, and of a kernel not much is left then.
+        # Texts are scripts. dracut strips executable files, which would leave little of a kernel.
         path.chmod(0o755 if isinstance(content, str) else 0o644)
 
 

@@ -1,4 +1,4 @@
-"""Telling linear from quadratic time on a noisy machine."""
+"""Tell linear from quadratic time on a noisy machine."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ QUADRATIC_SUSPECTED = 50
 
 
 def growth(work: Callable[[], object], ten_times_the_work: Callable[[], object]) -> float:
-    """How many times as much CPU time the second takes, each of several runs the fastest."""
+    """Return how many times as much CPU time the second takes; the fastest of several runs counts."""
     return _fastest(ten_times_the_work) / _fastest(work)
 
 

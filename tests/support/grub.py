@@ -1,4 +1,4 @@
-"""GRUB, from Debian's packages, as the boot loader to compare with."""
+"""GRUB from Debian's packages, as the boot loader to compare with."""
 
 import functools
 import io
@@ -28,20 +28,20 @@ def _run(tool: str, *arguments: str | Path) -> int:
 
 
 def is_multiboot(kernel: Path, version: int) -> bool:
-    """What grub-file says of a file."""
+    """Return whether grub-file takes a file for a Multiboot kernel of that version."""
     return _run("grub-file", f"--is-x86-multiboot{'2' if version == 2 else ''}", kernel) == 0
 
 
 def is_script(text: str) -> bool:
-    """Whether grub-script-check finds nothing wrong with a script."""
+    """Return whether grub-script-check accepts a script."""
     with tempfile.NamedTemporaryFile("w") as file:
-        file.write(f"true\n{text}")  # a script without a command it takes for a mistake
+        file.write(f"true\n{text}")  # it takes a script without a command for a mistake
         file.flush()
         return _run("grub-script-check", file.name) == 0
 
 
 def disk(folder: Path, files: Mapping[str, bytes], script: str) -> Path:
-    """The image of a disk from which a machine boots GRUB, to run the script; the files are in its root."""
+    """Return the image of a disk that boots GRUB and runs the script; the files are in GRUB's root."""
     modules = _packages()[1] / "usr/lib/grub/i386-pc"
     archive, config, core = folder / "memdisk.tar", folder / "early.cfg", folder / "core.img"
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -53,7 +53,7 @@ def disk(folder: Path, files: Mapping[str, bytes], script: str) -> Path:
     arguments = ("-O", "i386-pc", "-d", modules, "-p", "(memdisk)/", "-m", archive, "-c", config, "-o", core)
     assert _run("grub-mkimage", *arguments, *_MODULES) == 0
     image = folder / "disk.img"
-    # The master boot record loads what follows it; a disk has whole sectors, and some to spare.
+    # The master boot record loads what follows it. A disk has whole sectors, and some spare ones.
     content = (modules / "boot.img").read_bytes() + core.read_bytes()
     image.write_bytes(content.ljust(-(-len(content) // (1 << 20)) * (1 << 20) + (1 << 20), b"\0"))
     return image

@@ -14,12 +14,12 @@ X86_64_SNAPSHOTS = [name for name in SNAPSHOTS if name[len("qemu-")].isdigit()]
 
 
 def snapshot(name: str) -> Machine:
-    """One of the committed snapshots."""
+    """Return one of the committed snapshots."""
     return Machine.from_snapshot(FOLDER / f"{name}.tar")
 
 
 def unpacked(name: str, folder: Path, changes: Mapping[str, str | bytes | None] | None = None) -> Machine:
-    """A snapshot as a folder, with files replaced, added, or (None) removed."""
+    """Return a snapshot as a folder, with files replaced, added, or (None) removed."""
     with tarfile.open(FOLDER / f"{name}.tar") as tar:
         tar.extractall(folder)
     for path, content in (changes or {}).items():
@@ -28,7 +28,7 @@ def unpacked(name: str, folder: Path, changes: Mapping[str, str | bytes | None] 
 
 
 def write(folder: Path, path: str, content: str | bytes | None) -> None:
-    """Put a file below a root, or take it away."""
+    """Put a file below a root, or (None) remove it."""
     place = folder / path
     if content is None:
         place.unlink()

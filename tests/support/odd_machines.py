@@ -1,6 +1,6 @@
-"""Machines that are rare, as the files a kernel shows: what lies where, how it is mapped, which CPUs it has.
+"""Rare machines, as the files that a kernel shows: memory, mappings and CPUs.
 
-The texts of /proc/iomem are those of kernel/resource.c, the names in it those of arch/x86/kernel/e820.c,
+The texts of /proc/iomem are those of kernel/resource.c. Their names are those of arch/x86/kernel/e820.c,
 arch/arm64/kernel/setup.c, drivers/dax/kmem.c, drivers/nvdimm, drivers/cxl and drivers/acpi/hmat.
 """
 
@@ -21,7 +21,7 @@ RAM, CRASH = "System RAM", "Crash kernel"
 
 @dataclass(frozen=True)
 class Line:
-    """A line of /proc/iomem: first and last address, the name, and how deeply it is nested."""
+    """A line of /proc/iomem: first and last address, name, and depth of nesting."""
 
     first: int
     last: int
@@ -41,37 +41,37 @@ def line(first: int, size: int, name: str, depth: int = 0) -> Line:
 
 @dataclass(frozen=True)
 class OddMachine:
-    """A machine; `lines` must be as the kernel sorts them."""
+    """A machine; `lines` are in the kernel's order."""
 
     lines: Sequence[Line]
     arch: str = "x86_64"
     page_size: int = 4096
     cpus: Sequence[int] = (0, 1)
     linear_base: int = 0xFFFF888000000000
-    """Virtual less physical address of the linear map."""
+    """The distance from physical to virtual addresses in the linear map."""
     text: tuple[int, int, int] | None = (0xFFFFFFFF81000000, 0x1000000, 0x2000000)
     """The kernel's own mapping: virtual and physical address, size; None: it runs in the linear map."""
     mapped_end: int = 1 << 64
     """Where the linear map ends (physical); below 4 GiB the kernel has 32 bits."""
     vmcoreinfo: str = ""
     cma: Sequence[tuple[int, int]] = ()
-    """First and last addresses of what crashkernel=...,cma set aside."""
+    """First and last addresses of the ranges of crashkernel=...,cma."""
     firmware: bool = True
     """Whether the kernel shows the firmware's map."""
     more: Mapping[str, str | bytes] = field(default_factory=dict)
 
     @property
     def firmware_lines(self) -> Sequence[Line]:
-        """Firmware's map."""
+        """The lines of firmware's map."""
         return [each for each in self.lines if not each.depth and each.name in _FIRMWARE]
 
     @property
     def notes(self) -> Sequence[int]:
-        """Where the CPUs have their notes."""
+        """The addresses of the CPUs' notes."""
         return [0x3000000 + 0x1000 * cpu for cpu in sorted(self.cpus)]
 
     def files(self) -> dict[str, bytes]:
-        """By path."""
+        """Return the files by path."""
         core = self._kcore32() if self.mapped_end < 1 << 32 else self._kcore64()
         files: dict[str, str | bytes] = {
             "pykexec-snapshot.json": json.dumps({"machine": self.arch, "page_size": self.page_size}),
@@ -152,14 +152,20 @@ CODE = line(0x1000000, 0x2000000, "Kernel code", 1)
 
 
 def x86(*lines: Line, below: int = 2 * GIB, crash: int = GIB, **settings: object) -> OddMachine:
-    """RAM up to `below` with the kernel in it and 256 MiB reserved at `crash`, then those lines."""
+    """Return a PC with those lines, too.
+
+    It has RAM up to `below`, with the kernel in it, and 256 MiB reserved at `crash`.
+    """
     main = [line(MIB, below - MIB, RAM), CODE]
     main += [line(crash, 256 * MIB, CRASH, 1)] if crash else []
     return OddMachine([*LOW, *main, *lines], **settings)  # type: ignore[arg-type]
 
 
 def arm64(*lines: Line, size: int = 2 * GIB, crash: int = 0x60000000, **settings: object) -> OddMachine:
-    """RAM from 1 GiB on with the kernel in it and 256 MiB reserved at `crash`, then those lines."""
+    """Return an arm64 machine with those lines, too.
+
+    It has RAM from 1 GiB on, with the kernel in it, and 256 MiB reserved at `crash`.
+    """
     base = 0x40000000
     main = [
         line(base, size, RAM),

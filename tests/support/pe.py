@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Section:
-    """Fields by their names in a section header; None is what a linker would write."""
+    """Fields named as in a section header; None means what a linker would write."""
 
     name: str
     data: bytes
@@ -25,7 +25,7 @@ def portable_executable(
     certificates: bytes = b"",
     alignment: int = 0x200,
 ) -> bytes:
-    """An EFI application with these sections, perhaps signed (with certificates that are none)."""
+    """Return an EFI application with these sections, perhaps signed (with arbitrary certificates)."""
     parts = [each if isinstance(each, Section) else Section(*each) for each in sections]
     header_size = 0x40 + 24 + 240 + 40 * len(parts)
     table = b""

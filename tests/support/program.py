@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Load:
-    """A PT_LOAD header and its bytes; what is None is as the bytes have it."""
+    """A PT_LOAD header and its bytes; None means what the bytes imply."""
 
     address: int
     data: bytes = b""
@@ -19,15 +19,16 @@ class Load:
 
 @dataclass(frozen=True)
 class Program:
-    """An ELF file; `count` and `size` are what its header says of its program headers."""
+    """An ELF file; `count` and `size` are the header's statements about its program headers."""
 
     loads: Sequence[Load]
     entry: int
     bits: int = 64
     machine: int = 62
+    order: str = "<"
     kind: int = 2
     more: Sequence[int] = field(default=())
-    """Types of further, empty program headers."""
+    """The types of further, empty program headers."""
     count: int | None = None
     size: int | None = None
 
@@ -46,13 +47,13 @@ class Program:
                 numbers = (1, 7, place, virtual, load.address, filesz, memsz, load.align)
             else:
                 numbers = (1, place, virtual, load.address, filesz, memsz, 7, load.align)
-            rows += struct.pack("<IIQQQQQQ" if wide else "<8I", *numbers)
+            rows += struct.pack(self.order + ("IIQQQQQQ" if wide else "8I"), *numbers)
             content += load.data
         for kind in self.more:
-            rows += struct.pack("<I", kind).ljust(row_size, b"\0")
-        ident = bytes([*b"\x7fELF", 2 if wide else 1, 1, 1]).ljust(16, b"\0")
+            rows += struct.pack(f"{self.order}I", kind).ljust(row_size, b"\0")
+        ident = bytes([*b"\x7fELF", 2 if wide else 1, 1 if self.order == "<" else 2, 1]).ljust(16, b"\0")
         header = struct.pack(
-            "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH",
+            self.order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH"),
             *(self.kind, self.machine, 1, self.entry, header_size, 0, 0, header_size),
             *(row_size if self.size is None else self.size, count if self.count is None else self.count),
             *(0, 0, 0),
@@ -61,13 +62,16 @@ class Program:
 
 
 def multiboot1(flags: int = 0, *addresses: int, checksum: int | None = None) -> bytes:
-    """A header of version 1; `addresses` are header_addr, load_addr, load_end_addr, bss_end_addr, entry."""
+    """Return a header of version 1.
+
+    `addresses` are header_addr, load_addr, load_end_addr, bss_end_addr, entry.
+    """
     total = -(0x1BADB002 + flags) & 0xFFFFFFFF if checksum is None else checksum
     return struct.pack(f"<{3 + len(addresses)}I", 0x1BADB002, flags, total, *addresses)
 
 
 def multiboot2(*tags: tuple[int, int, bytes], architecture: int = 0, length: int | None = None) -> bytes:
-    """A header of version 2 with (type, flags, content) tags and the one that ends them."""
+    """Return a header of version 2 with (type, flags, content) tags and the end tag."""
     content = b"".join(
         (struct.pack("<HHI", kind, flags, 8 + len(data)) + data).ljust((15 + len(data)) // 8 * 8, b"\0")
         for kind, flags, data in (*tags, (0, 0, b""))

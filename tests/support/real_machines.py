@@ -1,4 +1,4 @@
-"""Snapshots of real guests for `brute_force`, read by nothing that pykexec reads them with."""
+"""Snapshots of real guests for `brute_force`, read without any of pykexec's readers."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from tests.support.odd_machines import RAM, Line
 
 @dataclass(frozen=True)
 class RealMachine:
-    """See `OddMachine`."""
+    """A machine from a snapshot; see `OddMachine`."""
 
     lines: Sequence[Line]
     firmware_lines: Sequence[Line]
@@ -79,14 +79,14 @@ def _firmware(files: dict[str, bytes]) -> list[Line]:
 
 
 def _notes(files: dict[str, bytes]) -> list[tuple[int, int]]:
-    """CPUs and where each has its notes."""
+    """Return the CPUs, each with the address of its notes."""
     pattern = re.compile(r"sys/devices/system/cpu/cpu(\d+)/crash_notes")
     found = ((pattern.fullmatch(path), data) for path, data in files.items())
     return [(int(match[1]), int(data, 16)) for match, data in found if match]
 
 
 def _kcore(data: bytes) -> tuple[int, list[tuple[int, int, int]], dict[str, str]]:
-    """The word size, mappings (virtual and physical address, size), and VMCOREINFO."""
+    """Return the word size, the mappings (virtual and physical address, size), and VMCOREINFO."""
     elf = ELFFile(io.BytesIO(data))
     headers = [each.header for each in elf.iter_segments() if each["p_type"] == "PT_LOAD"]
     (note,) = (each for each in elf.iter_segments() if each["p_type"] == "PT_NOTE")

@@ -1,8 +1,8 @@
-"""Cases in machines that have passed, remembered by the contents of all that they depend on.
+"""Remember cases in machines that have passed, by the contents of all files they depend on.
 
-With `--remember` those that have passed with the same contents are left out, and the end of the run says how
-many those are. What passes is remembered in the ignored folder .cache, beside the Debian packages that the
-machines are made of, which do not change there.
+With `--remember`, cases that have passed with the same contents are left out; the end of the run says how
+many. They are remembered in the ignored folder .cache, beside the Debian packages from which the machines
+are made; those never change there.
 """
 
 import itertools
@@ -22,7 +22,7 @@ _CASES = PROJECT / "tests/vm"
 _OF_ARCHITECTURES = ("arch", "purgatory")
 _SHARED = ("pykexec", *_OF_ARCHITECTURES, "tests/support", "tests/vm", "tools/lab", "pyproject.toml")
 _PACKAGES = Path("/var/lib/dpkg/status")
-"""Which versions of what is installed here, such as QEMU."""
+"""The versions of what is installed here, such as QEMU."""
 
 
 class Remembered:
@@ -30,7 +30,7 @@ class Remembered:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Leave out what has passed."""
+        """Leave out cases that have passed."""
         if not config.getoption("--remember"):
             return
         contents = _Contents()
@@ -38,12 +38,12 @@ class Remembered:
         if any(passed):
             config.hook.pytest_deselected(items=[*itertools.compress(items, passed)])
             items[:] = [item for item, left_out in zip(items, passed, strict=True) if not left_out]
-            if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":  # each of them finds the same
+            if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":  # all workers find the same
                 ledger.note("remembered", count=sum(passed))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Remember what passes, unless something has changed meanwhile."""
+        """Remember a case that passes, unless a file has changed meanwhile."""
         if not _is_case(item):
             return (yield)
         place, failed = _Contents().place(item), item.session.testsfailed
@@ -55,14 +55,14 @@ class Remembered:
 
 
 class _Contents:
-    """The files of the project as they are, each read once."""
+    """The project's files as they are now, each read once."""
 
     def __init__(self) -> None:
         self._digests = {str(path.relative_to(PROJECT)): digest(path.read_bytes()) for path in _files()}
         self._around = digest(_PACKAGES.read_bytes() if _PACKAGES.exists() else b"", sys.version)
 
     def place(self, item: pytest.Item) -> Path:
-        """The file that is there if that case has passed with these contents."""
+        """Return the file that exists if that case has passed with these contents."""
         names = [name for name in self._digests if _matters(Path(name), item.path, _arch(item))]
         parts = (f"{name} {self._digests[name]}" for name in names)
         ways = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PYKEXEC_TEST_")]
@@ -76,7 +76,7 @@ def _files() -> Iterator[Path]:
 
 
 def _matters(name: Path, case: Path, arch: Arch | None) -> bool:
-    """Whether a case of that file, for that architecture, may depend on that file of the project."""
+    """Return whether a case in that file, for that architecture, may depend on that file of the project."""
     if name.is_relative_to("tests/vm") and name.name.startswith("test_"):
         used = re.findall(r"^from tests\.vm\.(test_\w+) import", case.read_text(), re.MULTILINE)
         return name.stem in (case.stem, *used)
@@ -91,7 +91,7 @@ def _is_case(item: pytest.Item) -> bool:
 
 
 def _arch(item: pytest.Item) -> Arch | None:
-    """The architecture that the case is for, or None where it may be for several."""
+    """Return the architecture that the case is for; None where it may be for several."""
     callspec = getattr(item, "callspec", None)
     for value in callspec.params.values() if callspec is not None else ():
         if isinstance(value, Arch):

@@ -1,21 +1,21 @@
-"""How long something takes, whatever machine the tests run on."""
+"""Measure how long something takes, independent of the machine's speed."""
 
 import time
 
 _LOOPS = 1_000_000
 _ORDINARY = 0.06
-"""CPU seconds that Python 3.11 takes for the loop on a machine of 2.5 GHz with nothing else to do."""
+"""The CPU seconds that Python 3.11 takes for the loop on an idle machine of 2.5 GHz."""
 _CLOSE = 0.3
 
 
 class Stopwatch:
-    """Runs from when it is made."""
+    """Measures CPU time from its creation on."""
 
     def __init__(self) -> None:
         self._start = time.process_time()
 
     def seconds(self) -> float:
-        """CPU seconds since, as they would be on an ordinary machine: a slower one is given its time."""
+        """Return the CPU seconds so far, scaled to an ordinary machine if this one is slower."""
         taken = time.process_time() - self._start
         return taken if taken < _CLOSE else taken / max(1.0, _slowness())
 

@@ -1,4 +1,4 @@
-"""System calls out of what `strace -f -o` writes."""
+"""Read system calls from the output of `strace -f -o`."""
 
 import re
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ _CUT, _GOES_ON = " <unfinished ...>", r"<\.\.\. \w+ resumed>\s*"
 
 
 def calls(trace: str) -> Sequence[str]:
-    """Each call with its result, such as "close(3) = 0", in the order in which they began.
+    """Return each call with its result, such as "close(3) = 0", in the order in which they began.
 
-    A call during which another thread does something that is traced is told in two lines.
+    strace writes two lines for a call if another thread makes a traced call meanwhile.
     """
     found: list[str] = []
     cut: dict[str, int] = {}

@@ -21,13 +21,13 @@ _LIBRARIES = (
 
 
 def stub(name: str) -> Path:
-    """An EFI stub: "linuxx64", "linuxaa64", "addonx64", "addonaa64"."""
+    """Return an EFI stub: "linuxx64", "linuxaa64", "addonx64", "addonaa64"."""
     (package,) = fetch(_SUITE, "arm64" if name.endswith("aa64") else "amd64", ["systemd-boot-efi"])
     return package / f"usr/lib/systemd/boot/efi/{name}.efi.stub"
 
 
 def ukify(*arguments: str | Path) -> str:
-    """Run it, and return what it prints."""
+    """Run ukify, and return its output."""
     package, library = fetch(_SUITE, "amd64", ["systemd-ukify", "python3-pefile"])
     environment = {**os.environ, "PYTHONPATH": str(library / "usr/lib/python3/dist-packages")}
     command = [sys.executable, package / "usr/bin/ukify", *arguments]
@@ -35,7 +35,7 @@ def ukify(*arguments: str | Path) -> str:
 
 
 def bootctl_list(esp: Path) -> list[dict[str, Any]]:
-    """What ``bootctl list`` says of an EFI system partition with these files."""
+    """Return the output of ``bootctl list`` for an EFI system partition with these files."""
     mounted = 'mount --bind "$1" /mnt && shift && exec "$@"'  # it wants a mount point
     command = [
         *("unshare", "--mount", "--map-root-user", "sh", "-c", mounted, "sh", esp),
@@ -49,13 +49,13 @@ def bootctl_list(esp: Path) -> list[dict[str, Any]]:
 
 
 def compare_versions(one: str, other: str) -> int:
-    """-1, 0 or 1, as ``systemd-analyze compare-versions`` exits."""
+    """Return -1, 0 or 1, by the exit status of ``systemd-analyze compare-versions``."""
     command = [*_program("systemd", "usr/bin/systemd-analyze"), "compare-versions", "--", one, other]
     return {0: 0, 11: 1, 12: -1}[subprocess.run(command, stdout=subprocess.DEVNULL).returncode]
 
 
 def exposure(unit: Path) -> tuple[float, str]:
-    """The level that ``systemd-analyze security`` gives a unit's file, 0 to 10, and why."""
+    """Return the exposure level (0 to 10) of a unit's file, and the text of ``systemd-analyze security``."""
     command = [*_program("systemd", "usr/bin/systemd-analyze"), "security", "--offline=yes", "--no-pager"]
     told = subprocess.run([*command, unit], check=True, stdout=subprocess.PIPE, text=True).stdout
     found = re.search(r"Overall exposure level for .*: ([\d.]+) ", told)
@@ -65,7 +65,7 @@ def exposure(unit: Path) -> tuple[float, str]:
 
 @functools.cache
 def _program(package: str, path: str) -> Sequence[str | Path]:
-    """A command with the libraries that it was linked with."""
+    """Return a command that runs a program with the libraries it was linked with."""
     (found,) = fetch(_SUITE, "amd64", [package])
     folders = fetch(_SUITE, "amd64", _LIBRARIES)
     libraries = sorted({file.parent for folder in folders for file in folder.rglob("lib*.so*")})

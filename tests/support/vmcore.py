@@ -1,4 +1,4 @@
-"""Crash dumps made by hand, each format written down from its own definition and not from the reader.
+"""Crash dumps made by hand, each format written from its own definition and not from the reader.
 
 ELF: the gABI. kdump-compressed and flattened: makedumpfile's IMPLEMENTATION, diskdump_mod.h, makedumpfile.h.
 Page tables: the processors' manuals.
@@ -24,13 +24,13 @@ ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
 
 @dataclass(frozen=True)
 class Part:
-    """Memory in one piece: what is at a physical address, which is also at a virtual one."""
+    """Memory in one piece: the content at a physical address, which is also at a virtual one."""
 
     physical: int
     content: bytes
     virtual: int = 0
     memory_size: int | None = None
-    """As the headers say it; more than the content where the rest was left out."""
+    """The size in the headers; more than the content's where the rest was left out."""
 
 
 def vmcoreinfo(lines: Mapping[str, object]) -> bytes:
@@ -62,7 +62,7 @@ def elf(
     extended_count: bool = False,
     more_headers: int = 0,
 ) -> bytes:
-    """An ELF core file. `more_headers` are empty ones, put before the parts'."""
+    """Return an ELF core file. `more_headers` are empty ones, before the parts'."""
     prefix = "<" if order == "little" else ">"
     address = "Q" if elf_class == 64 else "I"
     header = struct.Struct(f"{prefix}16sHHI{address}{address}{address}IHHHHHH")
@@ -118,9 +118,9 @@ class Kdump:
     """A dump in the kdump-compressed format."""
 
     pages: Mapping[int, bytes]
-    """By page frame number; all of one size."""
+    """The saved pages by page frame number; all of one size."""
     holes: frozenset[int] = frozenset()
-    """Page frames there is no memory for. All others that are not in `pages` were left out."""
+    """Page frames without memory. All others that are not in `pages` were left out."""
     page_count: int = 0
     version: int = 6
     machine: str = "x86_64"
@@ -134,17 +134,17 @@ class Kdump:
     status: int = 0
     dump_level: int = 31
     long: int = 8
-    """Bytes of a long."""
+    """The size of a long in bytes."""
     aligned: int = 8
-    """To how many bytes the compiler aligns 64-bit numbers."""
+    """The alignment of 64-bit numbers in bytes."""
     time_size: int = 16
-    """Bytes of a struct timeval."""
+    """The size of a struct timeval in bytes."""
     split: tuple[int, int] | None = None
     """The page frames of this part."""
     lost: frozenset[int] = frozenset()
     """Page frames whose descriptor was not written."""
     shared_zeros: bool = False
-    """Whether pages full of zeros are stored once, before all others, as they are."""
+    """Whether pages full of zeros are stored once, uncompressed, before all others."""
 
     @property
     def count(self) -> int:
@@ -239,14 +239,14 @@ def _bitmap(numbers: Iterable[int], size: int) -> bytes:
 
 
 def flattened(content: bytes, cuts: Iterable[int] = (), *, end: bool = True) -> bytes:
-    """makedumpfile -F of that file, with blocks that begin at the cuts, the last block first."""
+    """Return `makedumpfile -F` of that file, with blocks that begin at the cuts, the last block first."""
     places = sorted({0, len(content), *(cut for cut in cuts if 0 < cut < len(content))})
     blocks = [(start, content[start:stop]) for start, stop in itertools.pairwise(places) if stop > start]
     return flattened_blocks(blocks[::-1], end=end)
 
 
 def flattened_blocks(blocks: Iterable[tuple[int, bytes]], *, end: bool = True) -> bytes:
-    """The stream of these (offset, content) blocks."""
+    """Return the stream of these (offset, content) blocks."""
     stream = struct.pack(">16sqq", b"makedumpfile", 1, 1).ljust(4096, b"\0")
     for offset, data in blocks:
         stream += struct.pack(">qq", offset, len(data)) + data
@@ -254,7 +254,7 @@ def flattened_blocks(blocks: Iterable[tuple[int, bytes]], *, end: bool = True) -
 
 
 def pages_of(parts: Iterable[Part], block: int = PAGE) -> dict[int, bytes]:
-    """By page frame number; gaps in a page are zeros."""
+    """Return the pages by page frame number; gaps in a page are zeros."""
     pages: dict[int, bytearray] = {}
     for part in parts:
         position = 0
@@ -268,15 +268,15 @@ def pages_of(parts: Iterable[Part], block: int = PAGE) -> dict[int, bytes]:
 
 @dataclass
 class TableBuilder:
-    """Page tables in memory that is given out from an address on. `levels` count from the root down."""
+    """Builds page tables in memory from an address on. `levels` count from the root down."""
 
     page_size: int
     levels: int
     next_free: int
     top_bits: int
-    """Bits of the virtual address that index the root table."""
+    """The bits of the virtual address that index the root table."""
     table: Callable[[int], int]
-    """The entry that points to a table."""
+    """Returns the entry that points to a table."""
     page: Callable[[int], int]
     block: Callable[[int], int]
     memory: dict[int, bytearray] = field(default_factory=dict)
@@ -292,7 +292,7 @@ class TableBuilder:
         return address
 
     def map(self, virtual: int, physical: int, *, depth: int = 0) -> None:
-        """One page; with a `depth` the block that an entry so many levels above the last one maps."""
+        """Map one page or, with `depth`, the block of an entry so many levels above the last one."""
         shift, bits = self.page_size.bit_length() - 1, self.page_size.bit_length() - 4
         where = self.root
         for level in range(self.levels - 1, depth, -1):

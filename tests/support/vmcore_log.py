@@ -1,6 +1,6 @@
-"""The kernel's log written as the kernel writes it, into a memory of its own.
+"""Write the kernel's log as the kernel does, into a memory of its own.
 
-Each class is the writing half of one of Linux's three implementations, told anew: kernel/printk/printk.c
+Each class is the writing half of one of Linux's three implementations, written anew: kernel/printk/printk.c
 of 3.4 (emit_log_char) and of 5.9 (log_store), printk_ringbuffer.c of 5.10 and, with `fits_exactly`, of 6.18.
 """
 
@@ -14,7 +14,7 @@ VIRTUAL, PHYSICAL = 0xFFFF_8880_0000_0000, 0x100000
 
 @dataclass
 class Memory:
-    """Where the log's parts are put, one behind the other."""
+    """Memory for the log's parts, one after the other."""
 
     order: Order = "little"
     word: int = 8
@@ -22,7 +22,7 @@ class Memory:
     data: bytearray = field(default_factory=bytearray)
 
     def place(self, content: bytes, alignment: int = 8) -> int:
-        """Its virtual address."""
+        """Append the content, and return its virtual address."""
         self.data += bytes(-len(self.data) % alignment)
         self.data += content
         return self.virtual + len(self.data) - len(content)
@@ -36,7 +36,7 @@ class Memory:
 
 
 class Characters:
-    """Before Linux 3.5."""
+    """The log before Linux 3.5."""
 
     def __init__(self, size: int) -> None:
         self.buffer = bytearray(size)
@@ -59,7 +59,7 @@ class Characters:
 
 
 class Records:
-    """Linux 3.5 to 5.9. Sizes in bytes."""
+    """The log of Linux 3.5 to 5.9. Sizes are in bytes."""
 
     header_size = 16
 
@@ -71,7 +71,7 @@ class Records:
         self.kept: list[tuple[int, bytes]] = []
 
     def write(self, nanoseconds: int, text: bytes, dictionary: bytes = b"", level: int = 6) -> bool:
-        """False for what is too long to be logged."""
+        """Log a message; return False if it is too long."""
         size = self.header_size + len(text) + len(dictionary)
         size += -size % 4
         if size > len(self.buffer) // 4:
@@ -145,7 +145,7 @@ class _Descriptor:
 
 
 class Lockless:
-    """Since Linux 5.10. Counts and sizes as powers of two."""
+    """The log since Linux 5.10. Counts and sizes are powers of two."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Lockless:
         self.word, self.order, self.fits_exactly = word, order, fits_exactly
         self.id_mask = (1 << (8 * word - 2)) - 1
         self.lpos_mask = (1 << (8 * word)) - 1
-        # As the kernel initialises them: the counters soon go through zero.
+        # The kernel initialises them so that the counters soon go through zero.
         first_id = -(self.count + 1) & self.id_mask
         self.head_id = self.tail_id = first_id
         self.head_lpos = self.tail_lpos = -self.size & self.lpos_mask
@@ -183,7 +183,7 @@ class Lockless:
 
     @property
     def kept(self) -> list[_Descriptor]:
-        """The records a reader has to find."""
+        """The records that a reader has to find."""
         found = []
         identity = self.tail_id
         while True:
@@ -202,7 +202,7 @@ class Lockless:
         self.tail_id = (self.tail_id + 1) & self.id_mask
 
     def _push_data_tail(self, lpos: int) -> None:
-        """Everything up to there gives up its text."""
+        """Drop the text of all records up to `lpos`."""
         identity = self.tail_id
         while self._before(self.tail_lpos, lpos):
             each = self.descriptors[identity % self.count]
@@ -235,7 +235,7 @@ class Lockless:
         return begin, following
 
     def _next_lpos(self, begin: int, size: int) -> tuple[int, int]:
-        """Where the block ends, and the index at which its data is."""
+        """Return where the block ends, and the index of its data."""
         following = (begin + size) & self.lpos_mask
         last = (following - 1) & self.lpos_mask if self.fits_exactly else following
         if begin // self.size == last // self.size:
@@ -248,7 +248,7 @@ class Lockless:
             self._push_data_tail(needed)
 
     def place(self, memory: Memory) -> dict[str, object]:
-        """The structures, with members in another order than the kernel's and room between them."""
+        """Place the structures, with members in another order than the kernel's and gaps between them."""
         word = self.word
         descriptor_size, info_size = 5 * word, 88
         descriptors, infos = b"", b""

@@ -1,5 +1,8 @@
-"""The vmlinux in a bzImage, taken out with nothing but compressors' own programs (as the kernel's
-scripts/extract-vmlinux does): what looks like compressed data is unpacked until an ELF file comes out."""
+"""Extract the vmlinux from a bzImage with only the compressors' own programs.
+
+Like the kernel's scripts/extract-vmlinux: what looks like compressed data is unpacked until an ELF file
+comes out.
+"""
 
 import re
 import subprocess
@@ -14,11 +17,11 @@ _TOOLS = {
 
 
 def extract(image: Path) -> bytes:
-    """The kernel as the linker made it, stripped."""
+    """Return the kernel as the linker made it, stripped."""
     data = image.read_bytes()
     for magic, command in _TOOLS.items():
         for found in re.finditer(re.escape(magic), data):
-            # What follows the compressed data makes the tools complain, after having written it all.
+            # The tools complain about what follows the compressed data, after they have written all of it.
             done = subprocess.run(command, input=data[found.start() :], capture_output=True, check=False)
             if done.stdout.startswith(b"\x7fELF"):
                 return done.stdout

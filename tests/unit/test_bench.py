@@ -118,6 +118,7 @@ def test_memory_that_is_free_again_when_the_call_comes_counts() -> None:
     assert json.loads(observed(program + _LOADER, "4096"))[1] > 60 * _MEBIBYTE
 
 
+@pytest.mark.slow
 def test_a_loader_that_loads_too_little_or_fails_is_no_result() -> None:
     assert "would have loaded 1073745920 bytes" in observed(_LOADER, "4096", loads=2 << 30)
     assert "would have loaded None bytes" in observed("pass", loads=1)

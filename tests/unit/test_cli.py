@@ -173,10 +173,10 @@ def test_how_to_load_means_nothing_to_an_unload(option: str) -> None:
     assert (task.load, task.unload) == (False, True)
 
 
-def story(argv: list[str]) -> str:
-    """What -d tells, in a process of its own: logging is set up once."""
-    command = [sys.executable, "-c", HARMLESS + "sys.exit(status)", "-d", *argv]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stderr
+def story(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What -d tells."""
+    cli.exit_code(["-d", *argv])
+    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -194,11 +194,10 @@ def story(argv: list[str]) -> str:
     ],
 )
 def test_what_makes_no_difference_is_said_under_d(
-    options: list[str], named: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+    options: list[str], named: str, kernel: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.undo()
     for load in (["-l", kernel, "--machine", SNAPSHOT], ["-s", "-l", kernel, "--machine", SNAPSHOT]):
-        told = story([*options, *load])
+        told = story([*options, *load], capsys)
         assert f"pykexec: {named}: accepted; it makes no difference here\n" in told
         assert "kexec_load it is" not in told
 
@@ -317,6 +316,18 @@ def test_debug_tells_where_everything_goes(kernel: str, capsys: pytest.CaptureFi
     output = capsys.readouterr()
     for segment in json.loads(output.out)["segments"]:
         assert f"{segment['address']:08x}-" in output.err
+
+
+def test_debug_tells_whoever_listens_now(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command's steps are told while it runs, on what then is standard error, and not once more."""
+    line = ["-p", kernel, "--machine", SNAPSHOT, "--json"]
+    for _ in range(2):
+        assert cli.exit_code(["-d", *line]) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert told
+        assert len(told) == len(set(told))
+    assert cli.exit_code(line) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("loaded", "status"), [(True, 1), (False, 0), (None, 255)])

@@ -61,8 +61,32 @@ def test_the_headers_of_a_program_are_those_that_others_read() -> None:
         header = encoding.header(data)
         assert (header.type, header.entry) == (ENUM_E_TYPE[found["e_type"]], found["e_entry"])
         assert (header.flags, header.section_headers_at) == (found["e_flags"], found["e_shoff"])
+        assert (header.version, header.section_header_count) == (1, found["e_shnum"])
         ours = [(row.offset, row.file_size) for row in encoding.program_headers(data, header)]
         assert ours == [(each["p_offset"], each["p_filesz"]) for each in found.iter_segments()]
+
+
+@given(files())
+def test_a_table_is_read_like_its_rows(file: tuple[Encoding, Sequence[ProgramHeader]]) -> None:
+    encoding, rows = file
+    table = encoding.build(elfheader.ET_CORE, 8, rows)[encoding.header_size :]
+    assert [ProgramHeader(*row) for row in encoding.rows(table)] == rows
+    if table:
+        with pytest.raises(struct.error):
+            list(encoding.rows(table[:-1]))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_header_without_sections(encoding: Encoding) -> None:
+    word, at = encoding.bits // 8, 24 + encoding.bits // 4  # elf(5): e_shoff
+    data = bytearray(encoding.build(elfheader.ET_CORE, 8, []))
+    data[at : at + word] = (12345).to_bytes(word, encoding.order)
+    data[-4:] = (3).to_bytes(2, encoding.order) + (2).to_bytes(2, encoding.order)
+    assert encoding.header(bytes(data)).section_headers_at == 12345
+    found = ELFFile(io.BytesIO(encoding.without_sections(bytes(data))))
+    assert (found["e_shoff"], found["e_shnum"], found["e_shstrndx"]) == (0, 0, 0)
+    data[at : at + word], data[-4:] = bytes(word), bytes(4)
+    assert encoding.without_sections(bytes(data)) == data
 
 
 @pytest.mark.parametrize("at", range(7))

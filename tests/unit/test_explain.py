@@ -65,6 +65,13 @@ def status(capabilities: str = ALL_CAPABILITIES, seccomp: int = 0) -> dict[str, 
     return {"proc/self/status": f"CapEff:\t{capabilities}\nSeccomp:\t{seccomp}\n"}
 
 
+def on_arm64(enable_method: str) -> dict[str, str]:
+    return {
+        "pykexec-snapshot.json": '{"machine": "aarch64", "page_size": 4096}',
+        "proc/device-tree/cpus/cpu@0/enable-method": f"{enable_method}\0",
+    }
+
+
 PERMISSION = [
     pytest.param(status(WITHOUT_BOOT), "CAP_SYS_BOOT", id="privilege"),
     pytest.param({"proc/sys/kernel/kexec_load_disabled": "1\n"}, "kexec_load_disabled is 1", id="disabled"),
@@ -205,14 +212,9 @@ def test_einval(tmp_path: Path, segments: list[Segment], flags: int, expected: s
         (errno.ENOMEM, PLAN, {}, "leave the kernel 0xf000000 bytes of the reservation"),
         (errno.ENOMEM, BOOT_PLAN, {}, "0x1000000 bytes"),
         (errno.EBUSY, PLAN, {}, "another load"),
-        (errno.EBUSY, PLAN, {"proc/device-tree/cpus/cpu@0/enable-method": "spin-table\0"}, "another load"),
-        (errno.EBUSY, BOOT_PLAN, {"proc/device-tree/cpus/cpu@0/enable-method": "psci\0"}, "another load"),
-        (
-            errno.EBUSY,
-            BOOT_PLAN,
-            {"proc/device-tree/cpus/cpu@0/enable-method": "spin-table\0"},
-            "reboot it through the firmware",
-        ),
+        (errno.EBUSY, PLAN, on_arm64("spin-table"), "another load"),
+        (errno.EBUSY, BOOT_PLAN, on_arm64("psci"), "another load"),
+        (errno.EBUSY, BOOT_PLAN, on_arm64("spin-table"), "reboot it through the firmware"),
         (errno.EFAULT, PLAN, {}, "vmlinuz got shorter"),
         (errno.ENOTSUP, PLAN, {}, "TDX"),
         (errno.EACCES, PLAN, {}, "signed"),
@@ -278,6 +280,14 @@ def test_a_machine_that_kexec_is_off_on_is_not_taken_for_a_file_of_no_kernel(tmp
     assert "tdx" not in str(
         explain.explain_file_load_failure(errno.ENOTSUP, FILES, snapshot("qemu-arm64-6.1-1g"))
     )
+
+
+@pytest.mark.parametrize("uname", ["riscv64", "sh4", "of the future"])
+def test_what_is_not_known_of_an_architecture_is_not_said(tmp_path: Path, uname: str) -> None:
+    identity = {"pykexec-snapshot.json": f'{{"machine": "{uname}", "page_size": 4096}}'}
+    facts = machine(tmp_path, {**on_arm64("spin-table"), **identity})
+    assert "the kernel's log says why" in str(explain.explain_load_failure(errno.ENOTSUP, PLAN, facts))
+    assert "another load" in str(explain.explain_load_failure(errno.EBUSY, BOOT_PLAN, facts))
 
 
 @pytest.mark.parametrize("name", FILE_ERRORS)

@@ -254,6 +254,7 @@ def test_what_is_wrong_is_said(data: bytes, message: str) -> None:
         legacy_lz4,
     ],
 )
+@pytest.mark.slow
 def test_a_bomb_is_stopped(compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "_SIZE_MAX", 16 << 20)
     bomb = compress(bytes(64 << 20))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pykexec import formats
 from pykexec.errors import ImageError
 from pykexec.files import FileData
-from pykexec.formats import fit, flattree
+from pykexec.formats import fit
 from tests.support.arm64_image import FakeImage
 from tests.support.dtb import Blob, Tree
 from tests.support.footprint import takes_at_most
@@ -243,7 +243,7 @@ def test_a_text_that_is_none_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no flattened device tree"),
+        (b"", "no device tree"),
         (TREE, "a device tree without /images"),
         (Blob({"images": {}}).build(), "without /configurations"),
         (Blob({"images": {}, "configurations": {}}).build(), "without /configurations"),
@@ -295,46 +295,13 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
     assert bundle.kernel.nbytes <= 1 << 20
 
 
-def structure(body: bytes) -> bytes:
-    """A blob with this structure block, and the one name "a"."""
-    header = (0xD00DFEED, 40 + 16 + len(body) + 2, 56, 56 + len(body), 40, 17, 16, 0, 2, len(body))
-    return struct.pack(">10I", *header) + bytes(16) + body + b"a\0"
-
-
-BEGIN, END, NOP = struct.pack(">II", 1, 0), struct.pack(">I", 2), struct.pack(">I", 4)
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"", "does not end"),
-        (BEGIN, "does not end"),
-        (END, "out of place"),
-        (BEGIN * 40, "out of place"),
-        (BEGIN + struct.pack(">III", 3, 0xFFFFFFFF, 0) + END, "cut off"),
-        (BEGIN + struct.pack(">III", 3, 0, 5) + END, "no name"),
-        (BEGIN + struct.pack(">III", 3, 0, 0xFFFFFFFF) + END, "no name"),
-        (struct.pack(">I", 1) + b"x" * 400, "no name"),
-        (struct.pack(">I", 1) + b"\xff\0\0\0" + END, "no name"),
-        (BEGIN + NOP * 200000, "more than 65536"),
-        (BEGIN + (BEGIN + END) * 100000, "more than 65536"),
-    ],
-)
-def test_hostile_structure(body: bytes, message: str) -> None:
-    stopwatch = Stopwatch()
-    with pytest.raises(ImageError, match=message):
-        flattree.parse("fit", memoryview(structure(body)))
-    assert not fit.matches(memoryview(structure(body)))
-    assert stopwatch.seconds() < 2
-
-
 @pytest.mark.parametrize(
     ("word", "value"), [(2, 8), (2, 1 << 30), (3, 1 << 31), (5, 15), (6, 18), (9, 1 << 30)]
 )
 def test_hostile_header(word: int, value: int) -> None:
     data = bytearray(WHOLE)
     struct.pack_into(">I", data, 4 * word, value)
-    with pytest.raises(ImageError, match="damaged flattened tree"):
+    with pytest.raises(ImageError, match="damaged device tree"):
         parse(bytes(data))
 
 

@@ -292,6 +292,7 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
 
 
 @given(st.text(max_size=300))
+@pytest.mark.slow
 def test_any_properties_are_read(text: str) -> None:
     assert all(name.replace("_", "").isalnum() for name in uki.properties(text))
 

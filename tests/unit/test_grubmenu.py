@@ -15,6 +15,7 @@ from pykexec.bootentries import BootEntry
 from pykexec.errors import PykexecError, UsageError
 from pykexec.machine.root import Root
 from tests.support import grub
+from tests.support.effort import examples
 from tests.support.stopwatch import Stopwatch
 
 # As grub-mkconfig of Debian and Ubuntu writes it, shortened.
@@ -472,7 +473,7 @@ def outcome(script: str) -> tuple[str, str, str] | None:
     return found.id, found.kernel, found.options
 
 
-@hypothesis.settings(deadline=None, max_examples=150)
+@hypothesis.settings(deadline=None, max_examples=examples(150))
 @given(BLOCKS.map("{}\nmenuentry z {{\nlinux /k1 $y\n}}".format))
 def test_whatever_only_grub_knows_the_kernel_is_the_same(script: str) -> None:
     """Each condition that only GRUB knows is tried both ways: if the answer depends on it, there is none."""
@@ -485,7 +486,7 @@ def test_whatever_only_grub_knows_the_kernel_is_the_same(script: str) -> None:
 
 
 @pytest.mark.programs
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(deadline=None, max_examples=examples(60))
 @given(st.one_of(BLOCKS, st.text("ab{}=$\"'\\\n;# ", max_size=30)))
 @hypothesis.example(DEBIAN)
 def test_what_is_understood_is_what_grub_understands(script: str) -> None:

@@ -140,6 +140,7 @@ def test_a_root_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("how", INSTALLERS)
+@pytest.mark.slow
 def test_a_fault_leaves_old_or_new(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, a damaged one, one that may not be written, and kill -9, at each point of an upgrade."""
     installed, *_ = INSTALLERS[how]

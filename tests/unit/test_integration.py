@@ -26,6 +26,7 @@ from pykexec.integration.files import Entry, Kind
 from tests.support import generators
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
+from tests.support.effort import examples
 from tests.support.machines import FOLDER
 
 pytestmark = pytest.mark.programs
@@ -218,7 +219,7 @@ def test_truncated_programs(length: int, tmp_path: Path) -> None:
     broken(Path("/bin/bash").read_bytes()[:length], tmp_path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damaged_programs(changes: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory) -> None:
     data = bytearray(Path("/bin/bash").read_bytes()[:200_000])

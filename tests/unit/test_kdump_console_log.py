@@ -1058,6 +1058,7 @@ def test_every_rule_has_a_line_that_meets_it(rule: Rule) -> None:
 
 @pytest.mark.parametrize("echo", ECHOES)
 @given(words=st.lists(st.sampled_from(WORDS), min_size=1))
+@pytest.mark.slow
 def test_an_echo_of_a_command_line_tells_of_no_event(echo: str, words: list[str]) -> None:
     text = ".".join(words).replace(" ", "_") if echo.endswith("     {}") else " ".join(words)
     line = echo.format(text) + "\n"
@@ -1167,6 +1168,7 @@ def test_holes_of_a_file_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["\n", "a\n", BANNER, BANNER.strip(), PANIC, "Linux version \n"])
+@pytest.mark.slow
 def test_of_very_many_lines_few_are_looked_at(line: str) -> None:
     log = parse(line * (1 << 17) + CRASH + SECOND + line * (1 << 17) + FULL)
     assert len(log.before) + len(log.after) <= 20_000

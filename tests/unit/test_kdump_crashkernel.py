@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.errors import MachineError
 from pykexec.kdump.reservation.crashkernel import (
     Clause,
     CrashkernelError,
@@ -18,15 +19,16 @@ from pykexec.kdump.reservation.crashkernel import (
     size_text,
     values,
 )
-from pykexec.kdump.reservation.kerneltraits import KernelTraits, traits
+from pykexec.kdump.reservation.support import CrashkernelSupport, support
 from pykexec.memory import GIB, KIB, MIB, Range
+from pykexec.names import name_of_uname
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import SNAPSHOTS, snapshot
 
-NEW = traits("x86_64")
+NEW = support("x86_64")
 
 
-def reserved(command_line: str, total: int = 8 * GIB, kernel: KernelTraits = NEW) -> int:
+def reserved(command_line: str, total: int = 8 * GIB, kernel: CrashkernelSupport = NEW) -> int:
     return reservation(command_line, total, kernel).size
 
 
@@ -34,7 +36,7 @@ def reserved(command_line: str, total: int = 8 * GIB, kernel: KernelTraits = NEW
 def test_real_kernels_reserved_what_we_say(name: str) -> None:
     machine = snapshot(name)
     total = machine.iomem.system_ram.size
-    kernel = traits(machine.uname_machine, machine.kernel_release, machine.command_line)
+    kernel = support(name_of_uname(machine.uname_machine), machine.kernel_release, machine.command_line)
     found = reservation(machine.command_line, total, kernel)
     *low, main = machine.iomem.crash_regions
     assert found.size == main.size
@@ -209,17 +211,17 @@ def test_low_parts() -> None:
     assert reservation("crashkernel=1G", 8 * GIB, NEW).low_size == 256 * MIB, "if it falls back above 4G"
     assert reservation("crashkernel=1G@6G", 8 * GIB, NEW).low_size == 0, "not where the place is given"
     # swiotlb= counts slabs of 2 KiB: 262144 of them are 512 MiB, and 8 MiB come on top.
-    large = traits("x86_64", "", "swiotlb=262144")
+    large = support("x86_64", "", "swiotlb=262144")
     assert reservation("crashkernel=1G,high", 8 * GIB, large).low_size == 520 * MIB
-    assert reservation("crashkernel=1G,high", 8 * GIB, traits("aarch64")).low_size == 128 * MIB
-    assert reservation("crashkernel=1G,high", 8 * GIB, traits("aarch64", "6.1.0-50")).low_size == 0
+    assert reservation("crashkernel=1G,high", 8 * GIB, support("arm64")).low_size == 128 * MIB
+    assert reservation("crashkernel=1G,high", 8 * GIB, support("arm64", "6.1.0-50")).low_size == 0
 
 
 def test_arm64_learned_it_over_time() -> None:
-    assert reserved("crashkernel=512M,high", kernel=traits("aarch64", "5.10.0-36")) == 0
-    assert reserved("crashkernel=512M,high", kernel=traits("aarch64", "6.1.0")) == 512 * MIB
-    assert "or not at all" in " ".join(explain("crashkernel=512M", 8 * GIB, traits("aarch64", "5.10.0")))
-    assert "no room, above" in " ".join(explain("crashkernel=512M", 8 * GIB, traits("aarch64", "6.12.1")))
+    assert reserved("crashkernel=512M,high", kernel=support("arm64", "5.10.0-36")) == 0
+    assert reserved("crashkernel=512M,high", kernel=support("arm64", "6.1.0")) == 512 * MIB
+    assert "or not at all" in " ".join(explain("crashkernel=512M", 8 * GIB, support("arm64", "5.10.0")))
+    assert "no room, above" in " ".join(explain("crashkernel=512M", 8 * GIB, support("arm64", "6.12.1")))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_arm64_learned_it_over_time() -> None:
     ],
 )
 def test_distributions_kernels_may_know_more_on_arm64(release: str) -> None:
-    kernel = traits("aarch64", release)
+    kernel = support("arm64", release)
     told = explain("crashkernel=1G,high", 8 * GIB, kernel)
     assert told[0].startswith("crashkernel=1G,high decides: 1G")
     assert "such as this one, may" in told[-1]
@@ -241,14 +243,14 @@ def test_distributions_kernels_may_know_more_on_arm64(release: str) -> None:
 
 @pytest.mark.parametrize("release", ["5.10.0-36-arm64", "5.14.10-300.fc35.aarch64", "5.15.0-1043-aws"])
 def test_kernels_close_to_linux_do_not(release: str) -> None:
-    assert reserved("crashkernel=1G,high", kernel=traits("aarch64", release)) == 0
+    assert reserved("crashkernel=1G,high", kernel=support("arm64", release)) == 0
 
 
 LOW, HIGH = Range.sized(0x1D000000, 256 * MIB), Range.sized(0x2027B8000000, GIB)
 
 
 def test_what_was_reserved_shows_what_the_kernel_knows() -> None:
-    old = traits("aarch64", "5.10.0-36-arm64")
+    old = support("arm64", "5.10.0-36-arm64")
     line = "root=/dev/vda1 crashkernel=1024M,high"
     found = reservation(line, 64 * GIB, observed(old, line, [LOW, HIGH]))
     assert (found.size, found.low_size, found.notes) == (GIB, 256 * MIB, ())
@@ -260,16 +262,49 @@ def test_what_was_reserved_shows_what_the_kernel_knows() -> None:
     assert not observed(old, "crashkernel=1G@0x2027b8000000", [LOW, HIGH]).falls_back_high
     # Where SIZE,cma is not known the last one is a broken size, of which comes nothing.
     cma = "crashkernel=256M crashkernel=1G,cma"
-    assert reservation(cma, 8 * GIB, observed(traits("x86_64", "6.12.0-160000-default"), cma, [LOW])).size
-    with_cma = observed(traits("ppc64le", "6.19.0"), cma, [LOW], has_cma=True)
+    assert reservation(cma, 8 * GIB, observed(support("x86_64", "6.12.0-160000-default"), cma, [LOW])).size
+    with_cma = observed(support("ppc64le", "6.19.0"), cma, [LOW], has_cma=True)
     assert reservation(cma, 8 * GIB, with_cma).cma_size == GIB
 
 
-@pytest.mark.parametrize("arch", ["aarch64", "riscv64"])
+# "sh" has a name and no folder with a part for kdump.
+@pytest.mark.parametrize("arch", ["sh", "of the future"])
+def test_what_kernels_of_an_architecture_support_is_not_guessed(arch: str) -> None:
+    kernel = support(arch)
+    told = explain("crashkernel=2G-:256M", 8 * GIB, kernel)
+    assert told[0] == "8G of memory is in the range 2G-: 256M (0x10000000 bytes)", "the same on all"
+    assert told[1:] == ("where it comes to lie is not known for this architecture",)
+    with pytest.raises(MachineError, match="SIZE,high is not known"):
+        reservation("crashkernel=1G,high", 8 * GIB, kernel)
+    with pytest.raises(MachineError, match="SIZE,high is not known"):
+        counting("crashkernel=1G,high", kernel)
+    cma = reservation("crashkernel=256M crashkernel=1G,cma", 8 * GIB, kernel)
+    assert cma.cma_size == 0
+    assert "not known" in cma.notes[0]
+
+
+def test_what_was_reserved_is_evidence_on_any_architecture() -> None:
+    line = "crashkernel=1G,high"
+    found = reservation(line, 64 * GIB, observed(support("of the future"), line, [LOW, HIGH]))
+    assert (found.size, found.low_size) == (GIB, 256 * MIB)
+
+
+@pytest.mark.parametrize("arch", ["ppc64le", "s390x"])
+def test_architectures_without_high(arch: str) -> None:
+    """They call parse_crashkernel() with no place for what SIZE,high says."""
+    assert "does not know" in reservation("crashkernel=1G,high", 8 * GIB, support(arch)).why_nothing
+
+
+def test_riscv64_learned_it_over_time() -> None:
+    assert reserved("crashkernel=512M,high", kernel=support("riscv64", "6.6.0")) == 0
+    assert reserved("crashkernel=512M,high", kernel=support("riscv64", "6.7.0")) == 512 * MIB
+
+
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
 def test_cma_besides_x86(arch: str) -> None:
     line = "crashkernel=256M crashkernel=1G,cma"
-    assert reservation(line, 8 * GIB, traits(arch, "7.2.9")).cma_size == 0
-    assert reservation(line, 8 * GIB, traits(arch, "7.3.0")).cma_size == GIB
+    assert reservation(line, 8 * GIB, support(arch, "7.2.9")).cma_size == 0
+    assert reservation(line, 8 * GIB, support(arch, "7.3.0")).cma_size == GIB
 
 
 @pytest.mark.parametrize(
@@ -315,12 +350,12 @@ def test_which_ones_count(line: str, texts: tuple[str, ...]) -> None:
 
 def test_cma() -> None:
     line = "crashkernel=256M crashkernel=1G,cma"
-    found = reservation(line, 8 * GIB, traits("x86_64", "6.17.0"))
+    found = reservation(line, 8 * GIB, support("x86_64", "6.17.0"))
     assert (found.size, found.cma_size, found.notes) == (256 * MIB, GIB, ())
-    old = reservation(line, 8 * GIB, traits("x86_64", "6.16.9"))
+    old = reservation(line, 8 * GIB, support("x86_64", "6.16.9"))
     assert old.size == 0, "for an older kernel the last one is a broken size"
     assert "does not know SIZE,cma" in old.why_nothing
-    arm = reservation(line, 8 * GIB, traits("aarch64", "6.17.0"))
+    arm = reservation(line, 8 * GIB, support("arm64", "6.17.0"))
     assert (arm.size, arm.cma_size) == (256 * MIB, 0)
     assert "this architecture" in arm.notes[0]
     assert "of CMA for it" in reservation("crashkernel=256M crashkernel=1Gx,cma", 8 * GIB, NEW).notes[0]

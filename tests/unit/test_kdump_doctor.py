@@ -16,6 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from pykexec import names
 from pykexec.arch import for_machine
 from pykexec.errors import FileError
 from pykexec.kdump import cli, config, doctor
@@ -23,6 +24,7 @@ from pykexec.kdump.console.diagnosis import parse
 from pykexec.kdump.console.rules import RULES, Rule
 from pykexec.kdump.doctor import Facts, Finding, HostFiles, Verdict, collect, kernel_log
 from pykexec.kdump.doctor.hostfiles import LISTING, RecordedFiles, descriptors
+from pykexec.kdump.doctor.part import part_of
 from pykexec.machine import IDENTITY, Machine, iomem, kcore, sysfs
 from pykexec.machine.snapshot import write_snapshot
 from pykexec.machine.sysfs import read_object
@@ -512,8 +514,13 @@ CASES = [
     Case("R12", booted("crashkernel=256M crashkernel=128M,low"), "crashkernel=128M,low has no effect"),
     Case("R12", booted("crashkernel=256M crashkernel=512M,high"), "crashkernel=512M,high has no effect"),
     Case("L1", {"boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=300 * MIB).build()}, "are missing"),
-    Case("L2", logged("Can't kexec: CPUs are stuck in the kernel."), "stuck"),
-    Case("L2", {"proc/device-tree/cpus/cpu@0/enable-method": b"spin-table\0"}, "spin-table"),
+    Case("L2", {**ON_ARM64, **logged("Can't kexec: CPUs are stuck in the kernel.")}, "stuck", base=ARM64),
+    Case(
+        "L2",
+        {**ON_ARM64, "proc/device-tree/cpus/cpu@0/enable-method": b"spin-table\0"},
+        "spin-table",
+        base=ARM64,
+    ),
     Case("L4", {"boot/vmlinuz-" + RELEASE: b"hello, world\n" * 100}, "no kernel"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([(".text", b"x")])}, "no kernel"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([], machine=0x5064)}, "another architecture"),
@@ -1225,7 +1232,14 @@ def test_real_machines(name: str) -> None:
 
 
 # Checks whose answer depends on the architecture; all of them are "fine" on the healthy x86_64 machine.
-OF_AN_ARCHITECTURE = ("P12", "R4", "L2", "L4", "L5", "L10", "B7", "B15", "B17", "O2", "O8")
+OF_AN_ARCHITECTURE = ("P12", "R4", "L2", "L4", "L5", "L10", "B7", "B8", "B15", "B17", "O2", "O8")
+
+
+def test_all_that_architectures_judge_is_among_these() -> None:
+    """B4 is, too, but what a console's log shows of it is evidence on any machine."""
+    judged_there = {id for row in names.ALL for id in part_of(row.name).checks}
+    assert judged_there - {"B4"} < {*OF_AN_ARCHITECTURE}
+    assert judged_there <= {check.id for check in doctor.CATALOGUE}
 
 
 @pytest.mark.parametrize(
@@ -1242,10 +1256,12 @@ def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Pa
     found = judged(tmp_path, {**changes, "run/pykdump/loaded.json": None})
     fine = {name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.FINE}
     with_low_part = {"R4", "O2"} if arch in ("riscv64", "loongarch64") else set()
-    assert fine - {"O8", "B17"} == with_low_part
+    assert fine - {"O8", "B8", "B17"} == with_low_part
     assert found["O8"].verdict is Verdict.FINE, "the kernel's configuration has no CMA, which is evidence"
     assert (found["B17"].verdict is Verdict.FINE) == (arch == "i686"), "a PC has no GIC"
-    assert not [name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.WRONG and name != "B7"]
+    assert (found["B8"].verdict is Verdict.FINE) == (arch == "i686"), "a PC is no Graviton"
+    wrong = {name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.WRONG}
+    assert wrong == ({"B7", "P12"} if arch == "i686" else set()), "it is like x86_64 in these"
 
 
 def test_what_another_architecture_shows_is_evidence(tmp_path: Path) -> None:
@@ -1257,8 +1273,50 @@ def test_what_another_architecture_shows_is_evidence(tmp_path: Path) -> None:
         **appended(GOOD),
     }
     found = judged(tmp_path, changes)
-    assert found["P12"].verdict is found["L2"].verdict is Verdict.FINE
+    assert found["P12"].verdict is Verdict.FINE
+    assert found["L2"].verdict is Verdict.UNKNOWN, "what PSCI does is known on arm64"
     assert found["O8"].verdict is Verdict.WRONG
+
+
+OF_AN_UNKNOWN_KIND: Files = {
+    "pykexec-snapshot.json": json.dumps({"machine": "of the future", "page_size": 4096})
+}
+
+
+@pytest.mark.parametrize("command", ["doctor", "doctor --all", "doctor --json", "crashkernel 256M"])
+def test_commands_on_a_machine_of_an_unknown_kind(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts(tmp_path, OF_AN_UNKNOWN_KIND)
+    status = cli.exit_code([*command.split(), f"--machine={tmp_path}"])
+    told = capsys.readouterr()
+    assert (status in (0, 1, 3), told.err) == (True, "")
+    assert "not known" in told.out or command == "doctor"
+
+
+def test_what_is_usual_is_not_guessed_for_an_unknown_kind(tmp_path: Path) -> None:
+    kernel: Files = {"boot/vmlinuz-" + RELEASE: None}
+    found = judged(tmp_path, {**OF_AN_UNKNOWN_KIND, **NOT_RESERVED, **booted("quiet"), **kernel})
+    assert found["R1"].verdict is found["R2"].verdict is Verdict.WRONG
+    assert "put a crashkernel= on" in found["R1"].remedy
+    assert not found["R1"].command
+
+
+def test_hungry_hardware_is_not_judged_for_an_unknown_kind(tmp_path: Path) -> None:
+    modules = {"proc/modules": "mlx5_core 1000 1 - Live 0x0\n"}
+    (found,) = doctor.diagnose(facts(tmp_path, {**OF_AN_UNKNOWN_KIND, **modules}), ["R10"])
+    assert found.verdict is Verdict.UNKNOWN
+    assert "of the future" in found.cause
+
+
+@pytest.mark.parametrize(
+    ("uname", "console"), [("x86_64", "ttyS0"), ("aarch64", "ttyAMA0"), ("of the future", "its name")]
+)
+def test_a_remedy_names_the_architectures_console(uname: str, console: str, tmp_path: Path) -> None:
+    identity = {"pykexec-snapshot.json": json.dumps({"machine": uname, "page_size": 4096})}
+    changes = {**identity, **booted("crashkernel=256M")}
+    (found,) = doctor.diagnose(facts(tmp_path, changes), ["B13"])
+    assert console in found.remedy
 
 
 PACKED = {
@@ -1468,6 +1526,7 @@ def test_damaged_json_in_a_snapshot(
         ("proc/sys/kernel/osrelease", "6."),
     ],
 )
+@pytest.mark.slow
 def test_facts_of_any_size(path: str, piece: str, tmp_path: Path) -> None:
     """15 MiB of each: a few KiB of a packed snapshot."""
     machine = unpacked("qemu-6.1-1g", tmp_path, {path: piece * (15 * MIB // len(piece))})

@@ -18,6 +18,7 @@ from pykexec.kdump.reservation.crashkernel import Clause, Form, render
 from pykexec.kdump.reservation.crashkernel import parse as parse_clause
 from pykexec.machine import Machine
 from pykexec.memory import GIB, MIB
+from tests.support.effort import examples
 from tests.support.machines import write as put
 
 PAYLOADS = (
@@ -136,7 +137,7 @@ def foreign(command: str) -> list[str]:
 
 @pytest.mark.slow
 @settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a whole machine each time: shrinking takes long
 )
@@ -326,7 +327,7 @@ def test_remedies_have_an_effect(arch: str, release: str, memory: int, tmp_path:
         for found in doctor.diagnose(facts):
             for text in parameters(f"{found.remedy}\n{found.command}"):
                 proposed += 1
-                told = crashkernel.reservation(text, facts.total_memory, facts.traits)
+                told = crashkernel.reservation(text, facts.total_memory, facts.support)
                 asked = parse_clause(crashkernel.values(text)[0])
                 assert told.size == asked.size > 0, (line, reserved, found, told)
                 assert not told.notes, (line, reserved, found, told)

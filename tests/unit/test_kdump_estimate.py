@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import lz4.frame
 import pytest
@@ -44,14 +45,14 @@ MEASURED = [
         Inputs("x86_64", GIB, 51 * MIB, Unpacked(11921264, 11921264, 200), drivers=0), 92, 96, id="x86_64"
     ),
     pytest.param(
-        Inputs("aarch64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0),
+        Inputs("arm64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0),
         64,
         80,
         id="arm64-cma=0",
     ),
     # With CMA's 64 MiB set aside, memory ran out at 112M.
     pytest.param(
-        Inputs("aarch64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0, cma=64 * MIB),
+        Inputs("arm64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), drivers=0, cma=64 * MIB),
         112,
         128,
         id="arm64",
@@ -92,7 +93,7 @@ def test_each_input_has_its_term() -> None:
     assert size(replace(PLAIN, threads=4), "threads") > 0
     assert size(replace(PLAIN, encrypted_memory=True), "swiotlb") == 64 * MIB
     assert size(replace(PLAIN, cpus=32), "CPUs") == 32 * size(PLAIN, "CPUs")
-    large_pages = replace(PLAIN, arch="aarch64", page_size=64 * KIB)
+    large_pages = replace(PLAIN, arch="arm64", page_size=64 * KIB)
     assert size(large_pages, "running kernel") - size(PLAIN, "running kernel") >= 80 * MIB
 
 
@@ -120,7 +121,7 @@ SIZES = st.integers(0, 1 << 40)
 def test_more_never_needs_less(
     total: int, kernel: int, initrd: int, cpus: int, page: int, percent: int
 ) -> None:
-    small = Inputs("aarch64", total, kernel, Unpacked(initrd, initrd, 10), page, cpus, tmpfs_percent=percent)
+    small = Inputs("arm64", total, kernel, Unpacked(initrd, initrd, 10), page, cpus, tmpfs_percent=percent)
     before = estimate(small)
     for larger in (
         replace(small, total_memory=total + GIB),
@@ -138,7 +139,7 @@ def test_more_never_needs_less(
     "bad",
     [
         {"page_size": 0},
-        {"page_size": 8192},
+        {"page_size": 12288},
         {"cpus": 0},
         {"cpus": 1 << 30},
         {"threads": -1},
@@ -163,8 +164,8 @@ def test_absurd_inputs(bad: dict[str, int]) -> None:
         (replace(PLAIN, total_memory=64 * GIB), "Fedora, RHEL", 512 * MIB),
         (replace(PLAIN, encrypted_memory=True), "Fedora, RHEL", 320 * MIB),
         # 2G-4G:256M,4G-64G:320M,64G-:576M; +100M with pages of 64 KiB
-        (replace(PLAIN, arch="aarch64"), "Fedora, RHEL", 320 * MIB),
-        (replace(PLAIN, arch="aarch64", page_size=65536), "Fedora, RHEL", 420 * MIB),
+        (replace(PLAIN, arch="arm64"), "Fedora, RHEL", 320 * MIB),
+        (replace(PLAIN, arch="arm64", page_size=65536), "Fedora, RHEL", 420 * MIB),
         (PLAIN, "Debian", 128 * MIB),
         (PLAIN, "Fedora CoreOS", 300 * MIB),
     ],
@@ -184,6 +185,20 @@ def test_reports() -> None:
     content = json.loads(as_json(result))
     assert content["needed"] == sum(each["size"] for each in content["terms"])
     assert content["crashkernel"] == result.parameter
+
+
+def test_what_is_not_known_of_an_architecture_is_named() -> None:
+    machine, kernel = snapshot("qemu-6.1-1g"), FileData.from_bytes("vmlinuz", FakeBzImage().build())
+    assert read_inputs(snapshot("qemu-6.1-1g"), kernel, None, "").not_known == ()
+    with patch.object(Machine, "uname_machine", "of the future"):
+        inputs = read_inputs(machine, kernel, None, "nr_cpus=1")
+        told = read_inputs(machine, kernel, None, "cma=0")
+    assert inputs.cma == 0
+    text = as_text(estimate(inputs))
+    assert "not counted, as it is not known for of the future: what kernels set aside" in text
+    assert "Fedora, RHEL" not in text
+    assert "what kernels set aside for devices (CMA)" in json.loads(as_json(estimate(inputs)))["left_out"]
+    assert "CMA" not in "".join(told.not_known), "as the command line says it"
 
 
 SENTENCE = re.compile(
@@ -315,6 +330,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
+@pytest.mark.slow
 def test_large_files_in_a_small_archive(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of them is kept, and what has no end is not waited for."""
     monkeypatch.setattr(sizing, "_ALWAYS_ALLOWED", 16 * MIB)
@@ -406,6 +422,19 @@ def test_inputs_of_the_command_line(line: str, name: str, value: int, tmp_path: 
 def test_initramfs_options_since_6_18(tmp_path: Path) -> None:
     changes: dict[str, str | bytes | None] = {"proc/sys/kernel/osrelease": "6.18.1"}
     assert inputs_of(tmp_path, changes, "initramfs_options=mode=755,size=90%").tmpfs_percent == 90
+
+
+@pytest.mark.parametrize("page_size", [8, 256])
+def test_pages_that_were_not_measured(page_size: int, tmp_path: Path) -> None:
+    changes: dict[str, str | bytes | None] = {
+        "pykexec-snapshot.json": f'{{"page_size": {page_size * KIB}, "machine": "sh4"}}',
+        "proc/modules": "mlx5_core 4096 1 - Live 0x0\n",
+    }
+    small = {"proc/modules": changes["proc/modules"]}
+    found, less = (
+        estimate(inputs_of(tmp_path / name, each, "")) for name, each in (("a", changes), ("b", small))
+    )
+    assert found.needed > less.needed
 
 
 def test_hungry_hardware(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 @_COUNTS
+@pytest.mark.slow
 def test_start(count: int | None, kernel: Kernel, tmp_path: Path) -> None:
     old = replace(_OLD, boot=receipt.boot_id())
 
@@ -137,6 +138,7 @@ def _contents(text: bytes) -> capture.Contents:
 
 
 @_COUNTS
+@pytest.mark.slow
 def test_image(count: int | None, tmp_path: Path) -> None:
     image = tmp_path / "lib/initrd"
     stamp = image.with_name("initrd.inputs")
@@ -181,6 +183,7 @@ def collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @_COUNTS
 @pytest.mark.programs
 @pytest.mark.usefixtures("collector")
+@pytest.mark.slow
 def test_raw_dump(count: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device, crash = tmp_path / "device", tmp_path / "crash"
     content = b"makedumpfile".ljust(16, b"\0") + b"x" * 20000

@@ -711,8 +711,9 @@ def test_what_the_system_refuses_is_one_line_and_exit_1(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_who_is_told_to_end_leaves_nothing_half_done(number: signal.Signals, tmp_path: Path) -> None:
     def end() -> int:
-        # What is started in the background of a script ignores an interrupt.
+        # What is started in the background of a script ignores an interrupt, and with nohup a hang-up.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with cli._failing(), writing.new_file(tmp_path / "file", mode=0o600):
             os.kill(os.getpid(), number)
             time.sleep(60)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pykexec.kdump.config import shell
 from pykexec.kdump.config.errors import ConfigError, Where, nearest
 from pykexec.kdump.config.names import Format
+from tests.support.effort import examples
 from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.stopwatch import Stopwatch
@@ -82,7 +83,9 @@ def quoted(word: str, style: int) -> str:
     return "".join("'\n'" if each == "\n" else "\\" + each for each in word)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(values=st.lists(st.tuples(WORDS, st.integers(0, 2)), min_size=1, max_size=4))
 def test_any_quoting(values: list[tuple[str, int]], tmp_path: Path) -> None:
     text = "".join(f"V{i}={quoted(word, style)}\n" for i, (word, style) in enumerate(values))
@@ -91,7 +94,9 @@ def test_any_quoting(values: list[tuple[str, int]], tmp_path: Path) -> None:
     assert ask_sh(tmp_path, text, list(found)) == found
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(text=st.text(st.sampled_from("AB=\"'\\$ \n;#ab{}"), max_size=24))
 def test_what_is_accepted_is_what_sh_says(text: str, tmp_path: Path) -> None:
     try:
@@ -226,7 +231,9 @@ def test_values_that_may_set_others(value: str) -> None:
         shell.parse(f"A={value}\n", "/etc/x", OWN.names)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(text=st.text(st.sampled_from("KA=\"'\\$ \n;#(){}`:-"), max_size=24).map("K=1\n{}".format))
 def test_values_that_count_are_those_of_sh(text: str, tmp_path: Path) -> None:
     """Whatever is passed over, a value that is taken is the shell's."""
@@ -272,6 +279,7 @@ def test_values_take_little_memory_together() -> None:
         "B=$",
     ],
 )
+@pytest.mark.slow
 def test_long_files_take_linear_time(line: str) -> None:
     def parse(count: int) -> None:
         with contextlib.suppress(ConfigError):
@@ -332,6 +340,7 @@ def test_many_values_made_of_a_long_one() -> None:
         shell.parse(text, "/f")
 
 
+@pytest.mark.slow
 def test_a_long_file_is_refused_or_read_at_once() -> None:
     stopwatch = Stopwatch()
     with pytest.raises(ConfigError, match="more than 262144 characters"):

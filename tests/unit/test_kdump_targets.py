@@ -31,6 +31,7 @@ from pykexec.kdump.config.settings import (
     Target,
     TargetKind,
 )
+from tests.support.effort import examples
 
 _ROUTE = Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ())
 _NASTY = (
@@ -116,7 +117,7 @@ def _resolved(settings: Settings) -> Destination:
 
 @pytest.mark.programs
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(deadline=None, max_examples=examples(60))
 @given(text=TEXTS)
 @example(text="0/")
 def test_what_is_written_arrives_or_is_refused(field: Field, text: str) -> None:

@@ -251,6 +251,7 @@ def test_too_small_a_reservation_says_by_how_much(tmp_path: Path, machine: Machi
     ("name", "purpose"),
     [(name, each) for name in ("qemu-6.1-1g", "qemu-arm64-6.1-1g") for each in Purpose],
 )
+@pytest.mark.slow
 def test_room_that_is_missing_is_counted(name: str, purpose: Purpose, tmp_path: Path) -> None:
     machine = snapshot(name)
     content = KERNEL if "arm64" not in name else FakeImage().build()

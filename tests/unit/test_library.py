@@ -21,6 +21,7 @@ from pykexec.memory import Range
 from pykexec.plan import Console, Module, Purpose, Request
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
+from tests.support.effort import examples
 from tests.support.machines import snapshot
 
 MACHINES = ("qemu-6.1-6g-high", "qemu-arm64-6.1-6g-high-low")
@@ -67,7 +68,7 @@ def test_every_field_is_tried() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(MACHINES),
     st.sampled_from(KERNELS),

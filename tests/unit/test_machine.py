@@ -379,6 +379,12 @@ def test_what_kernels_do_not_print_is_no_number(text: str, tmp_path: Path) -> No
         _ = machine.kexec_state.crash_size
 
 
+@pytest.mark.parametrize("size", [4096, 8192, 16384, 65536, 262144])
+def test_page_sizes_of_other_architectures(size: int, tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, {"pykexec-snapshot.json": f'{{"page_size": {size}}}'})
+    assert machine.page_size == size
+
+
 @pytest.mark.parametrize("size", ['"x"', "true", "-4096", "4095", "[1]", "1e30", "9" * 5000])
 def test_a_page_size_that_makes_no_sense_is_refused(size: str, tmp_path: Path) -> None:
     machine = machine_of(tmp_path, {"pykexec-snapshot.json": f'{{"page_size": {size}}}'})
@@ -702,6 +708,7 @@ def test_packed_archives_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.slow
 def test_deep_names_take_no_room(form: int, tmp_path: Path) -> None:
     """Each of these names has 2,000 folders above it: a table of them is 4 MiB a name."""
     packed = io.BytesIO()

@@ -1,5 +1,6 @@
 """The manual pages and the completions, as the programs that read them understand them."""
 
+import io
 import os
 import pty
 import re
@@ -7,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pykexec import manual
 from pykexec.errors import UsageError
 from pykexec.integration import documentation, install
 from pykexec.kdump import manual as kdump
-from pykexec.kdump.cli import group
+from pykexec.kdump.cli import exit_code, group
 from pykexec.options import GENERAL, OPTIONS, OURS, Option
 
 pytestmark = pytest.mark.programs
@@ -113,9 +114,11 @@ def test_page_says_what_its_readers_look_for(any_page: Path) -> None:
 
 def pykdump(*words: str) -> str:
     """What it prints, in lines that are long enough."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "COLUMNS": "1000"}
-    command = [sys.executable, "-m", "pykexec.kdump", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(output):
+        patched.setenv("COLUMNS", "1000")
+        assert exit_code(words) == 0
+    return output.getvalue()
 
 
 def test_page_of_pykdump_has_what_its_help_has(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pykexec.plan import Purpose, Request
 from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
+from tests.support.effort import examples
 from tests.support.machines import FOLDER
 from tests.support.odd_machines import CRASH, GIB, KIB, MIB, ODD, RAM, Line, OddMachine, arm64, line, x86
 
@@ -105,7 +106,7 @@ def machines(draw: st.DrawFn) -> OddMachine:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(machines(), st.sampled_from(Purpose))
 def test_any_machine(machine: OddMachine, purpose: Purpose) -> None:
     brute_force.check(machine, plan_load(machine.machine(), request(machine, purpose)))

@@ -87,6 +87,7 @@ def naive(plan: LoadPlan, limits: Limits) -> list[int]:
     st.sampled_from(Purpose),
     st.integers(0, 200).map(lambda pages: pages * PAGE),
 )
+@pytest.mark.slow
 def test_both_readings_agree(
     segments: list[Segment], region: Range | None, entry: int, purpose: Purpose, memory: int
 ) -> None:

@@ -70,7 +70,9 @@ def failed(name: str) -> int:
     return 1 if _COMMANDS[name][0] == "pykexec.kdump" else 255
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
+@pytest.mark.parametrize(
+    "name", [name if name in _WAYS[:2] else pytest.param(name, marks=pytest.mark.slow) for name in _COMMANDS]
+)
 def test_a_full_disk_is_said(name: str, kernel: str) -> None:
     done = run(command(name, kernel), ">/dev/full")
     assert done.returncode == failed(name)
@@ -80,6 +82,7 @@ def test_a_full_disk_is_said(name: str, kernel: str) -> None:
     assert os.strerror(errno.ENOSPC) in told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _WAYS)
 def test_a_terminal_that_is_gone(name: str, kernel: str) -> None:
     """Its other end is closed: each write is an I/O error (pty(7))."""
@@ -92,6 +95,7 @@ def test_a_terminal_that_is_gone(name: str, kernel: str) -> None:
     assert f"cannot write the output: {os.strerror(errno.EIO)}" in done.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _WAYS)
 def test_a_reader_that_has_seen_enough(name: str, kernel: str) -> None:
     reader, writer = os.pipe()
@@ -203,6 +207,25 @@ def test_the_streams_are_as_before(capsys: pytest.CaptureFixture[str]) -> None:
     assert streams.exit_code("x", lambda: print("\x1b") or 3) == 3
     assert (sys.stdout, sys.stderr) == before
     assert capsys.readouterr().out == "\\x1b\n"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EMFILE, errno.ENOENT])
+def test_a_full_disk_where_nothing_can_be_opened(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written goes nowhere; that /dev/null cannot be had, either, is no news."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    with Path("/dev/full").open("w") as full:
+        stream = streams.PrintableStream(full)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", refuse)
+            print("told", file=stream, flush=True)
+            monkeypatch.setattr(sys, "stderr", full)
+            streams.complain("program", "told")
+        assert stream.failure is not None
+        assert stream.failure.errno == errno.ENOSPC
+        streams.abandon(full)
 
 
 def test_a_process_without_memory(kernel: str, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from pykexec.vmcore.flattened import FlattenedFile
 from pykexec.vmcore.pieces import Pieces
 from pykexec.vmcore.readers import Tools
 from tests.support import vmcore
+from tests.support.effort import examples
 from tests.support.stopwatch import Stopwatch
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
@@ -197,6 +198,7 @@ def test_an_absurd_number_of_segments(open_dump: Open) -> None:
         open_dump(bytes(content))
 
 
+@pytest.mark.slow
 def test_many_empty_notes_are_refused(open_dump: Open) -> None:
     dump = open_dump(elf([], notes=struct.pack("<III", 0, 0, 7) * 200_000))
     stopwatch = Stopwatch()
@@ -515,7 +517,9 @@ SAMPLES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(150)
+)
 @given(data=st.data())
 def test_any_damage_is_read_or_refused(name: str, data: st.DataObject, tmp_path: Path) -> None:
     blob = bytearray(SAMPLES[name])

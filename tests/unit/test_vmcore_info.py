@@ -18,6 +18,7 @@ from pykexec.kdump import makedumpfile
 from pykexec.vmcore import Dump, cli, diskdump, info, part, slabs
 from pykexec.vmcore.readers import Reader, Tools, readers
 from tests.support import vmcore
+from tests.support.effort import examples
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
 PAGE = vmcore.PAGE
@@ -59,7 +60,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("dump") / "vmcore"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(st.integers(0, len(PAGES) - 1), st.integers(2, 1200), st.integers(1, 255))
 def test_a_page_that_changed_is_no_page_of_a_whole_dump(file: Path, page: int, at: int, change: int) -> None:
     """zlib has a sum of what it packed: whatever byte it is, the change is found."""

@@ -252,6 +252,7 @@ def test_a_damaged_record_costs_only_itself(junk: bytes) -> None:
     assert f"record at index {index:#x} is damaged; it goes on at" in log.damage[0]
 
 
+@pytest.mark.slow
 def test_much_damage_between_good_records_takes_bounded_time() -> None:
     """Sixteen times a MiB that makes no sense, and three records that do."""
     ring = Records(4096)

@@ -92,6 +92,11 @@ def test_a_multiboot_capture_kernel_may_be_linked_to_the_reservation() -> None:
         plan(MULTIBOOT.build(), purpose=Purpose.CRASH)
 
 
+def test_a_big_endian_multiboot_kernel() -> None:
+    with pytest.raises(ImageError, match="a Multiboot kernel in a big-endian ELF file"):
+        plan(dataclasses.replace(MULTIBOOT, order=">").build())
+
+
 def test_a_32_bit_capture_kernel_is_worth_a_word() -> None:
     kernel = FakeBzImage(xloadflags=0).build()
     assert any("is a 32-bit kernel" in each for each in plan(kernel, purpose=Purpose.CRASH).warnings)

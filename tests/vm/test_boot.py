@@ -12,7 +12,8 @@ import pytest
 from tests.support.zboot import zboot
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, I386, X86_64, Arch, Guest, Kernel, Machine, images
+from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine, images
+from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.debian import fetch
 
 _LOOK_AROUND = """

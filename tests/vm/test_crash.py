@@ -12,7 +12,8 @@ import pytest
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, I386, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, Running
+from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, Running
+from tools.lab.arches.i386 import ARCH as I386
 
 _EL2 = ("-machine", "virtualization=on")
 _NO_FILES: Mapping[str, bytes] = {}

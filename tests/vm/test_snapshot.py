@@ -11,7 +11,8 @@ from pykexec.machine import Machine as Facts
 from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, I386, Guest, Kernel, Machine
+from tools.lab import ARM64, Guest, Kernel, Machine
+from tools.lab.arches.i386 import ARCH as I386
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
 _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}

@@ -4,7 +4,8 @@ import pytest
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import ARM64, I386, X86_64, Arch, Guest, Kernel, Machine
+from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine
+from tools.lab.arches.i386 import ARCH as I386
 
 # Each line of the result: the step, the loader's exit status, and what the kernel then says is loaded for a
 # crash and for a boot. The files are in a folder of their own in newer kernels.

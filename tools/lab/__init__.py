@@ -6,7 +6,6 @@ kept in the ignored folder .cache.
 
 from .arches import ARCHES, Arch
 from .arches.arm64 import ARCH as ARM64
-from .arches.i386 import ARCH as I386
 from .arches.x86_64 import ARCH as X86_64
 from .host import LabError
 from .kernels import Kernel
@@ -16,7 +15,6 @@ from .qemu import PANIC, Result, Running, Stage, run
 __all__ = [
     "ARCHES",
     "ARM64",
-    "I386",
     "PANIC",
     "X86_64",
     "Arch",

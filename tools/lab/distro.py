@@ -4,6 +4,7 @@ pykexec is installed there in place of /sbin/kexec before anything asks for that
 Debian's packages; each machine works on a copy.
 """
 
+import inspect
 import io
 import os
 import shutil
@@ -19,7 +20,7 @@ from .arches.x86_64 import ARCH as X86_64
 from .debian import mirror
 from .emulator import Emulator
 from .host import CACHE, PROJECT, LabError, build_once, digest, ensure_commands, run
-from .machine import emulator
+from .machine import accelerator, emulator
 from .qemu import Result
 from .venv import pip_install
 
@@ -126,7 +127,9 @@ def system() -> System:
     """The system, built if need be, which takes root. Raises LabError."""
     ensure_commands(_COMMANDS)
     fdt = _requirement("fdt")
-    key = digest(Path(__file__).read_bytes(), _SUITE, *_PACKAGES, fdt)
+    made_by = (inspect.getsource(each) for each in (_build, _configure))
+    texts = (_INSTALL_SERVICE, _RUN_SERVICE, _STOPPED_SERVICE, _INSTALL, _RUN)
+    key = digest(*made_by, *texts, _SUITE, *_PACKAGES, fdt)
     folder = build_once(CACHE / "images" / f"distro-{key}", lambda target: _build(target, fdt))
     return System(folder / "disk.ext4", folder / "vmlinuz", folder / "initrd.img")
 
@@ -260,9 +263,7 @@ def _command(source: System, folder: Path) -> Sequence[str]:
     return [
         *emulator(X86_64),
         *X86_64.machine,
-        # MiB. When it is full, all translated code is thrown away: else what the first kernel left behind in
-        # the pages that the second one writes to slows that down, to a quarter at times.
-        "-accel", "tcg,thread=single,tb-size=96",
+        "-accel", accelerator("single"),
         "-m", "1G",
         "-smp", "2",
         "-nodefaults",

@@ -32,6 +32,14 @@ _USELESS = (
 _OUTSIDE_USR = ("usr/bin/busybox", "usr/lib*/ld-*.so*", "usr/lib/*-linux-*/ld-*.so*")
 """What programs name without /usr; since trixie, packages have nothing there themselves."""
 
+# What is compressed here boots once, and levels beyond the first take seconds each time when emulated.
+_QUICK_ZLIB = """
+import zlib
+
+compressobj = zlib.compressobj
+zlib.compressobj = lambda level=-1, *others, **named: compressobj(1 if level else 0, *others, **named)
+"""
+
 
 def full(arch: Arch) -> bytes:
     """A system with Python, what pykexec needs, and the C kexec: for the kernel that loads another one."""
@@ -43,6 +51,7 @@ def full(arch: Arch) -> bytes:
             pip_install(requirements, "--no-compile", "--target", f"{folder}/{_DIST_PACKAGES}")
             _install(arch, (*arch.userland.small, *arch.userland.full), Path(folder))
             Path(folder, "usr/bin/python3").symlink_to(f"python{arch.userland.python}")
+            Path(folder, _DIST_PACKAGES, "sitecustomize.py").write_text(_QUICK_ZLIB)
             _compile(Path(folder))
             target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
 

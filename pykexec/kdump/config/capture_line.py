@@ -7,16 +7,17 @@ and ``_`` in names for the same character, as the kernel does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pykexec import names
 from pykexec.errors import UsageError
 from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Dialect, Settings
+from pykexec.kdump.part import part_of
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.parameters import name_of, parameters
-from pykexec.versions import of_release
 
 FACTS = (
     "proc/cpuinfo",
@@ -34,59 +35,46 @@ class Facts:
     running: str
     """The running kernel's command line."""
     arch: str
-    """As `uname -m` says it."""
-    boot_apic_id: int | None = None
-    """The initial APIC id of CPU 0; None where the capture kernel finds it out itself, or it is unknown."""
+    """Our name."""
+    boot_cpu: str = ""
+    """The parameter with which the capture kernel starts no boot CPU; "" where it takes none, or that is
+    not known."""
+    fedora_removes: tuple[str, ...] = ()
+    """Names of parameters that Fedora takes away on this machine, besides those on all."""
     watchdog_drivers: tuple[str, ...] = ()
-    graviton: bool = False
-    """AWS on arm64."""
     uki: bool = False
     """The kernel to load is a unified kernel image."""
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """A word that was taken away or put there."""
-
-    word: str
-    added: bool
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class CaptureLine:
-    """The command line, and what was done to get it; words in no edit were kept."""
+    """The command line."""
 
     text: str
-    edits: tuple[Edit, ...] = ()
     notes: tuple[str, ...] = ()
     """What the configuration may have meant otherwise."""
 
 
-_OWN_RESERVATION = "the capture kernel lives in the reservation and makes none of its own"
-_ROOT = "the capture system mounts its target itself, and would wait for this"
-
-_FEDORA_REMOVED: Mapping[str, str] = {
-    "crashkernel": _OWN_RESERVATION,
-    "panic_on_warn": "a warning must not end the capture kernel",
-    **dict.fromkeys(("root", "rd.lvm.lv", "rd.luks.uuid", "rd.dm.uuid", "rd.md.uuid", "fcoe"), _ROOT),
-    **dict.fromkeys(
-        ("netroot", "rd.iscsi.initiator", "iscsi_initiator"), "the capture initrd brings its own"
-    ),
-}
-_SUSE_REMOVED: Mapping[str, str] = {
-    "crashkernel": _OWN_RESERVATION,
-    "root": "the capture system has its own root",
-    "resume": "nothing is resumed from in the capture system",
-    "mem": "the capture kernel's memory is what was reserved",
-    "hugepages": "they would take the capture kernel's little memory",
-    "unknown_nmi_panic": "an NMI must not end the capture kernel",
-    **dict.fromkeys(("splash", "showopts", "BOOT_IMAGE"), "meant for the boot loader or a normal boot"),
-    **dict.fromkeys(
-        ("zfcp.allow_lun_scan", "acpi_no_memhotplug", "cgroup_disable", "rd.udev.children-max"),
-        "set anew below",
-    ),
-}
+# The capture kernel lives in the reservation, and makes none of its own.
+_OWN_RESERVATION = "crashkernel"
+_FEDORA_REMOVES = (
+    _OWN_RESERVATION,
+    "panic_on_warn",  # a warning must not end the capture kernel
+    # The capture system mounts its target itself, and would wait for these.
+    *("root", "rd.lvm.lv", "rd.luks.uuid", "rd.dm.uuid", "rd.md.uuid", "fcoe"),
+    *("netroot", "rd.iscsi.initiator", "iscsi_initiator"),  # the capture initrd brings its own
+)
+_SUSE_REMOVES = (
+    _OWN_RESERVATION,
+    "root",  # the capture system has its own
+    "resume",  # nothing is resumed from in the capture system
+    "mem",  # the capture kernel's memory is what was reserved
+    "hugepages",  # they would take the capture kernel's little memory
+    "unknown_nmi_panic",  # an NMI must not end the capture kernel
+    *("splash", "showopts", "BOOT_IMAGE"),  # meant for the boot loader or a normal boot
+    # set anew below
+    *("zfcp.allow_lun_scan", "acpi_no_memhotplug", "cgroup_disable", "rd.udev.children-max"),
+)
 
 _REMOVE = "KDUMP_COMMANDLINE_REMOVE"
 # What kdump-utils (gen-kdump-sysconfig.sh) and kexec-tools before it ship in it, wherever it may stand.
@@ -99,19 +87,7 @@ _FEDORA_SHIPPED = frozenset(
 _NOTES_MAX = 8
 
 _FEDORA_COMMON = "novmcoredd hugetlb_cma=0 kfence.sample_interval=0 initramfs_options=size=90%"
-# kdump-utils, gen-kdump-sysconfig.sh, by `uname -m`
-_FEDORA_APPEND: Mapping[str, str] = {
-    "x86_64": "irqpoll nr_cpus=1 reset_devices cgroup_disable=memory mce=off numa=off udev.children-max=2"
-    " panic=10 acpi_no_memhotplug transparent_hugepage=never nokaslr hest_disable cma=0 pcie_ports=compat",
-    "aarch64": "irqpoll nr_cpus=1 reset_devices cgroup_disable=memory udev.children-max=2 panic=10"
-    " swiotlb=noforce cma=0",
-    "ppc64le": "irqpoll nr_cpus=16 noirqdistrib reset_devices cgroup_disable=memory numa=off"
-    " udev.children-max=2 ehea.use_mcs=0 panic=10 kvm_cma_resv_ratio=0 transparent_hugepage=never",
-    "s390x": "nr_cpus=1 cgroup_disable=memory numa=off udev.children-max=2 panic=10"
-    " transparent_hugepage=never vmcp_cma=0 cma=0",
-    "i686": "irqpoll nr_cpus=1 reset_devices numa=off udev.children-max=2 panic=10"
-    " transparent_hugepage=never cma=0",
-}
+# kdump-utils, gen-kdump-sysconfig.sh
 _FEDORA_APPEND_ELSEWHERE = "irqpoll maxcpus=1 reset_devices cma=0"
 
 
@@ -128,8 +104,9 @@ def build(settings: Settings, facts: Facts) -> CaptureLine:
 
 
 def default_append(arch: str) -> str:
-    """What Fedora ships in KDUMP_COMMANDLINE_APPEND, by `uname -m`."""
-    return f"{_FEDORA_APPEND.get(arch, _FEDORA_APPEND_ELSEWHERE)} {_FEDORA_COMMON}"
+    """Return what Fedora ships in KDUMP_COMMANDLINE_APPEND, by our name of the architecture."""
+    fedora = part_of(arch).fedora
+    return f"{_FEDORA_APPEND_ELSEWHERE if fedora is None else fedora.append} {_FEDORA_COMMON}"
 
 
 def read_facts(machine: Machine, kernel: str = "", release: str = "") -> Facts:
@@ -137,35 +114,16 @@ def read_facts(machine: Machine, kernel: str = "", release: str = "") -> Facts:
 
     `kernel` is the path of the kernel to load, `release` its `uname -r`; by default the running one's.
     """
-    arch = machine.uname_machine
-    vendors = [read_text(machine.root, f"sys/class/dmi/id/{name}_vendor") or "" for name in ("sys", "bios")]
+    arch = names.name_of_uname(machine.uname_machine)
+    part = part_of(arch)
     return Facts(
         running=machine.command_line,
         arch=arch,
-        boot_apic_id=None
-        if finds_boot_cpu(release or machine.kernel_release)
-        else _boot_apic_id(machine, arch),
+        boot_cpu=part.boot_cpu(machine, release or machine.kernel_release) if part.boot_cpu else "",
+        fedora_removes=part.fedora_removes(machine) if part.fedora_removes else (),
         watchdog_drivers=_watchdog_drivers(machine),
-        graviton=arch == "aarch64" and any("Amazon" in vendor for vendor in vendors),
         uki=kernel.endswith(".efi"),
     )
-
-
-_FINDS_BOOT_CPU = (6, 9)  # commit 5c5682b9f87a
-
-
-def finds_boot_cpu(release: str) -> bool:
-    """Whether a capture kernel of that release finds the boot CPU out by itself."""
-    return (of_release(release) or (0, 0)) >= _FINDS_BOOT_CPU
-
-
-def _boot_apic_id(machine: Machine, arch: str) -> int | None:
-    if arch not in ("x86_64", "i686"):
-        return None
-    found = re.search(
-        r"^initial apicid[ \t]*: *(\d{1,10})$", read_text(machine.root, "proc/cpuinfo") or "", re.M
-    )
-    return int(found[1]) if found else None
 
 
 def _watchdog_drivers(machine: Machine) -> tuple[str, ...]:
@@ -182,25 +140,17 @@ def _fedora(editor: _Editor, settings: Settings, facts: Facts) -> None:
     editor.begin(policy.given or facts.running)
     asked = list(parameters(" ".join(policy.remove)))
     editor.note(_notes_on_removing(asked, editor.words))
-    names = map(name_of, filter(_takes_away, asked))
-    editor.remove({**dict.fromkeys(names, _REMOVE), **_FEDORA_REMOVED})
-    if policy.append is None:
-        editor.add(default_append(facts.arch), "Fedora's default for this architecture")
-    else:
-        editor.add(policy.append, "KDUMP_COMMANDLINE_APPEND")
-    _add_boot_cpu(editor, facts)
+    editor.remove([*map(name_of, filter(_takes_away, asked)), *_FEDORA_REMOVES])
+    editor.add(default_append(facts.arch) if policy.append is None else policy.append)
+    editor.add(facts.boot_cpu)
     for driver in facts.watchdog_drivers:
-        editor.add(
-            f"{driver}.pretimeout=0", "the watchdog shall reset, not panic, a capture kernel that hangs"
-        )
+        # The watchdog shall reset, not panic, a capture kernel that hangs.
+        editor.add(f"{driver}.pretimeout=0")
         if driver == "hpwdt":
-            editor.add(
-                "hpwdt.kdumptimeout=0", "else this watchdog would not reset a capture kernel that hangs"
-            )
-    if facts.graviton:
-        editor.remove({"irqpoll": "on AWS Graviton it keeps PCI devices from being plugged out"})
+            editor.add("hpwdt.kdumptimeout=0")  # else this watchdog would not reset it
+    editor.remove(facts.fedora_removes)
     if facts.uki:
-        editor.add("rd.systemd.gpt_auto=no", "the generator hangs in a capture system")
+        editor.add("rd.systemd.gpt_auto=no")  # the generator hangs in a capture system
 
 
 def _takes_away(word: str) -> bool:
@@ -231,48 +181,34 @@ def _debian(editor: _Editor, settings: Settings, facts: Facts) -> None:
     policy = settings.command_line
     editor.begin(policy.given or facts.running)
     if policy.given is None:
-        reasons = dict.fromkeys(policy.remove, "kdump-config takes it away")
-        editor.remove({**reasons, "crashkernel": _OWN_RESERVATION})
-    editor.add(policy.append or "", "KDUMP_CMDLINE_APPEND")
+        editor.remove([*policy.remove, _OWN_RESERVATION])
+    editor.add(policy.append or "")
 
 
 def _suse(editor: _Editor, settings: Settings, facts: Facts) -> None:
     """build_kdump_commandline() of openSUSE's load.sh."""
-    policy = settings.command_line
+    policy, part = settings.command_line, part_of(facts.arch)
     editor.begin(policy.given or facts.running)
     if policy.given is None:
-        editor.remove(_SUSE_REMOVED)
-        if facts.arch in ("x86_64", "i686"):
-            editor.remove({"notsc": "the capture kernel needs a clock"})
-            editor.remove_word("console=hvc0", "Xen's console is gone with the hypervisor")
-        usual = "kdump's usual parameters"
+        editor.remove([*_SUSE_REMOVES, *part.suse_removes])
         editor.add(
-            "sysrq=yes reset_devices acpi_no_memhotplug cgroup_disable=memory nokaslr numa=off irqpoll",
-            usual,
+            "sysrq=yes reset_devices acpi_no_memhotplug cgroup_disable=memory nokaslr numa=off irqpoll"
         )
         if policy.cpus:
-            editor.add(f"nr_cpus={policy.cpus}", "KDUMP_CPUS")
-        editor.add("root=kdump rootflags=bind rd.udev.children-max=8", usual)
-        _add_boot_cpu(editor, facts)
-        if facts.arch == "s390x":
-            editor.add("zfcp.allow_lun_scan=0", usual)
-    editor.add(policy.append or "", "KDUMP_COMMANDLINE_APPEND")
+            editor.add(f"nr_cpus={policy.cpus}")
+        editor.add("root=kdump rootflags=bind rd.udev.children-max=8")
+        editor.add(facts.boot_cpu)
+        editor.add(part.suse_adds)
+    editor.add(policy.append or "")
     if not editor.has("panic"):
-        editor.add("panic=1", "a capture kernel that panics shall not hang forever")
-
-
-def _add_boot_cpu(editor: _Editor, facts: Facts) -> None:
-    if facts.boot_apic_id is not None:
-        why = "starting the boot CPU from another one would reset the machine"
-        editor.add(f"disable_cpu_apicid={facts.boot_apic_id}", why)
+        editor.add("panic=1")  # a capture kernel that panics shall not hang forever
 
 
 class _Editor:
-    """Words of a command line under change, and the changes."""
+    """Words of a command line under change."""
 
     def __init__(self) -> None:
         self._words: list[str] = []
-        self._edits: list[Edit] = []
         self._notes: list[str] = []
 
     @property
@@ -285,33 +221,22 @@ class _Editor:
     def note(self, notes: Iterable[str]) -> None:
         self._notes += notes
 
-    def remove(self, reasons: Mapping[str, str]) -> None:
-        """Take away every parameter of these names; each name with the reason."""
-        by_name = {_canonical(name): why for name, why in reasons.items()}
-        kept = []
-        for word in self._words:
-            why = by_name.get(_canonical(name_of(word)))
-            if why is None:
-                kept.append(word)
-            else:
-                self._edits.append(Edit(word, added=False, why=why))
-        self._words = kept
+    def remove(self, unwanted: Iterable[str]) -> None:
+        """Take away every parameter of a name, whatever its value; of a NAME=VALUE only those like it."""
+        exact = frozenset(unwanted)
+        by_name = frozenset(map(_canonical, exact))
+        self._words = [
+            word for word in self._words if word not in exact and _canonical(name_of(word)) not in by_name
+        ]
 
-    def remove_word(self, word: str, why: str) -> None:
-        if word in self._words:
-            self._words = [each for each in self._words if each != word]
-            self._edits.append(Edit(word, added=False, why=why))
-
-    def add(self, words: str, why: str) -> None:
-        for word in parameters(words):
-            self._words.append(word)
-            self._edits.append(Edit(word, added=True, why=why))
+    def add(self, words: str) -> None:
+        self._words += parameters(words)
 
     def has(self, name: str) -> bool:
         return any(name_of(word) == name for word in self._words)
 
     def line(self) -> CaptureLine:
-        return CaptureLine(" ".join(self._words), tuple(self._edits), tuple(self._notes[:_NOTES_MAX]))
+        return CaptureLine(" ".join(self._words), tuple(self._notes[:_NOTES_MAX]))
 
 
 def _canonical(name: str) -> str:

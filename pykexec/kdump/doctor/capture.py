@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pykexec.kdump.config.capture_line import finds_boot_cpu
 from pykexec.kdump.config.settings import Dialect
 from pykexec.kdump.console.diagnosis import Stage as Reached
 from pykexec.kdump.console.diagnosis import shown
 from pykexec.kdump.console.rules import RULES
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.part import of_architecture, part_of
 from pykexec.parameters import name_of
 
 NO_CONSOLE = "no console log of a crash was given"
@@ -41,6 +41,11 @@ def seen(facts: Facts, finding: str) -> Judgement:
     return fine("the console log shows no sign of it")
 
 
+def no_sign(facts: Facts) -> Judgement:
+    """Judge a fault of which the console log, if there is one, shows nothing."""
+    return unknown(NO_CONSOLE) if facts.console is None else fine("the console log shows no sign of it")
+
+
 def _stages(finding: str) -> list[Reached]:
     """The stages in which a finding may show."""
     stages = [rule.stage for rule in RULES if rule.finding == finding]
@@ -49,21 +54,21 @@ def _stages(finding: str) -> list[Reached]:
     ]  # B3 alone is of no rule: it ends a capture before its kernel speaks
 
 
-def _parameters(facts: Facts, names: Iterable[str]) -> list[str]:
-    """Of the capture kernel's parameters those of these names."""
+def parameters_of(facts: Facts, names: Iterable[str]) -> list[str]:
+    """Return those of the capture kernel's parameters that have these names."""
     wanted = {name.replace("-", "_") for name in names}
     return [word for word in facts.capture_words or () if name_of(word).replace("-", "_") in wanted]
 
 
-def _without(facts: Facts, names: Iterable[str], cause: str, remedy: str) -> Judgement:
-    """Parameters that the capture kernel must not get."""
+def without(facts: Facts, names: Iterable[str], cause: str, remedy: str) -> Judgement:
+    """Judge parameters of these names, which the capture kernel must not get."""
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
-    found = _parameters(facts, names)
+    found = parameters_of(facts, names)
     return wrong(cause, *found, remedy=remedy) if found else fine("none of them is on its command line")
 
 
-_TAKE_AWAY = "take it away: KDUMP_COMMANDLINE_REMOVE, or KDUMP_CMDLINE"
+TAKE_AWAY = "take it away: KDUMP_COMMANDLINE_REMOVE, or KDUMP_CMDLINE"
 _APPEND = "append it: KDUMP_COMMANDLINE_APPEND, KDUMP_CMDLINE_APPEND"
 
 
@@ -96,16 +101,8 @@ def _acpi(facts: Facts) -> Judgement:
             line.text,
             remedy="append acpi_rsdp=ADDRESS (/sys/firmware/efi/systab), and load with -s",
         )
-    efi = facts.machine.efi
-    if efi is None or facts.arch != "x86_64" or not facts.places.are_known:
-        return unknown(NO_CONSOLE) if facts.console is None else fine("the console log shows no sign of it")
-    if "noefi" in facts.words and not any(word.startswith("acpi_rsdp=") for word in facts.words):
-        return wrong(
-            "the kernel was booted with noefi: the capture kernel would not find the ACPI tables",
-            "noefi",
-            remedy="append acpi_rsdp=ADDRESS (/sys/firmware/efi/systab)",
-        )
-    return fine("EFI's tables can be passed on")
+    own = part_of(facts.arch).checks.get("B4")
+    return no_sign(facts) if own is None else own(facts)
 
 
 def _stale_ramdisk(facts: Facts) -> Judgement:
@@ -116,46 +113,13 @@ def _trampoline(facts: Facts) -> Judgement:
     return seen(facts, "B6")
 
 
-def _boot_cpu(facts: Facts) -> Judgement:
-    if facts.capture_words is None:
-        return unknown(facts.unconfigured)
-    if facts.arch == "aarch64":
-        return fine("any CPU can start another one (PSCI)")
-    if finds_boot_cpu(facts.capture_release):
-        return fine(f"Linux {facts.capture_release} finds the boot CPU out by itself")
-    if facts.arch not in _X86:
-        return unknown(f"whether the boot CPU matters on {facts.arch} is not known")
-    cpus = _parameters(facts, ["nr_cpus", "maxcpus"])
-    if cpus and cpus[-1].endswith("=1"):
-        return fine(cpus[-1])
-    if _parameters(facts, ["disable_cpu_apicid"]):
-        return fine(*_parameters(facts, ["disable_cpu_apicid"]))
-    return wrong(
-        "the capture kernel uses several CPUs; starting the boot CPU from another one resets the machine",
-        cpus[-1] if cpus else "no nr_cpus=",
-        remedy="append nr_cpus=1, or disable_cpu_apicid= with the boot CPU's initial apicid (/proc/cpuinfo)",
-    )
-
-
-_X86 = ("x86_64", "i686", "i586", "i486", "i386")
-
-
-def _irqpoll(facts: Facts) -> Judgement:
-    vendors = [facts.text(f"sys/class/dmi/id/{name}_vendor") or "" for name in ("sys", "bios")]
-    if facts.arch != "aarch64" or not any("Amazon" in vendor for vendor in vendors):
-        return fine("this is no AWS Graviton")
-    return _without(
-        facts, ["irqpoll"], "irqpoll breaks hot-unplug of PCI devices on AWS Graviton", _TAKE_AWAY
-    )
-
-
 def _devices_reset(facts: Facts) -> Judgement:
     found = ended_with(facts, "B9")
     if found is not None:
         return found
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
-    if _parameters(facts, ["reset_devices"]):
+    if parameters_of(facts, ["reset_devices"]):
         return fine("reset_devices")
     return wrong(
         "drivers are not told to reset devices that still do what the crashed kernel told them",
@@ -166,7 +130,7 @@ def _devices_reset(facts: Facts) -> Judgement:
 
 def _panic_on_warn(facts: Facts) -> Judgement:
     cause = "the capture kernel would panic at the first warning"
-    return _without(facts, ["panic_on_warn"], cause, _TAKE_AWAY)
+    return without(facts, ["panic_on_warn"], cause, TAKE_AWAY)
 
 
 _WAITED_FOR = (
@@ -192,13 +156,13 @@ def _root(facts: Facts) -> Judgement:
         Dialect.DEBIAN: ("resume",),
     }[dialect]
     cause = "the capture system would wait for what the running one needs"
-    return _without(facts, names, cause, _TAKE_AWAY)
+    return without(facts, names, cause, TAKE_AWAY)
 
 
 def _ignition(facts: Facts) -> Judgement:
     cause = "the first boot's provisioning would run again in the capture system"
     names = ["ignition.firstboot", "flatcar.first_boot", "systemd.condition-first-boot"]
-    return _without(facts, names, cause, _TAKE_AWAY)
+    return without(facts, names, cause, TAKE_AWAY)
 
 
 _SCREEN = re.compile(r"console=(?:tty\d*|null|)(?:,.*)?")
@@ -212,10 +176,11 @@ def _console(facts: Facts) -> Judgement:
     consoles = [word for word in words if word.startswith("console=")]
     if not all(_SCREEN.fullmatch(word) for word in consoles):
         return fine(*consoles)
+    usual = part_of(facts.arch).console
     return wrong(
         "the capture kernel has no serial console: the screen stays dark, and nothing tells what happens",
         *(consoles or ["no console= on its command line"]),
-        remedy="append console=ttyS0,115200 (arm64: ttyAMA0), where the machine has one",
+        remedy=f"append console={usual or 'with its name'}, where the machine has one",
     )
 
 
@@ -247,14 +212,15 @@ def _graphics(facts: Facts) -> Judgement:
 def _memory_encryption(facts: Facts) -> Judgement:
     if facts.log is None:
         return unknown("the kernel's log is not known")
-    active = facts.log_line(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)")
-    if active is None and facts.arch not in _ENCRYPTION_IS_LOGGED:
+    encryption = facts.part.encryption
+    if encryption is None:
         return unknown(f"whether memory is encrypted on {facts.arch} is not known")
+    active = facts.log_line(encryption)
     if active is None:
         return fine("no memory encryption is active")
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
-    setting = _parameters(facts, ["mem_encrypt"])
+    setting = parameters_of(facts, ["mem_encrypt"])
     running = [word for word in facts.words if word.startswith("mem_encrypt=")]
     nothing = "no mem_encrypt="
     if setting == running or (setting and setting[-1].endswith("=on")):
@@ -267,52 +233,17 @@ def _memory_encryption(facts: Facts) -> Judgement:
     )
 
 
-_ENCRYPTION_IS_LOGGED = ("x86_64", "aarch64")  # as what the pattern looks for; arm64 has neither
-
-
-def _its(facts: Facts) -> Judgement:
-    """The first kernel's LPI tables cannot be moved once they are in use; only EFI passes them on."""
-    if facts.arch in _X86:
-        return fine("no GIC: this is no Arm machine")
-    if facts.arch != "aarch64":
-        return unknown(f"what interrupt controllers {facts.arch} has is not known")
-    its = _its_nodes(facts)
-    if its is None:
-        return unknown("no device tree: whether the GIC has an ITS is not known")
-    if not its or facts.machine.efi is not None:
-        return fine("no GICv3 ITS" if not its else "EFI passes the ITS's tables on")
-    return wrong(
-        "a kernel booted with plain kexec is overwritten: the GIC's ITS keeps its tables where the first"
-        " kernel had them, and without UEFI nothing tells the second one (a crash kernel is not affected)",
-        *its,
-        remedy="boot through UEFI firmware, or without an ITS (QEMU: its=off); no pykexec -l, -e here",
-    )
-
-
-def _its_nodes(facts: Facts) -> list[str] | None:
-    """Paths in the device tree; a machine with ACPI has a tree that says nothing of its GIC."""
-    from pykexec.devicetree import DeviceTree
-
-    folder = "proc/device-tree"
-    data = facts.machine.read("sys/firmware/fdt")
-    if data is not None:
-        tree = DeviceTree(data, "/sys/firmware/fdt")
-    elif facts.machine.root.names(folder):
-        tree = DeviceTree.from_folder(facts.machine.root, folder)
-    else:
-        return None
-    return [path for path, properties in tree.nodes() if _ITS in properties.get("compatible", b"")]
-
-
-_ITS = b"arm,gic-v3-its\0"
-
-
 def _network(facts: Facts) -> Judgement:
     return seen(facts, "B16")
 
 
 def _came_up(facts: Facts) -> Judgement:
     return seen(facts, "B18")
+
+
+_BOOT_CPU = of_architecture("B7", "whether the boot CPU matters on {arch} is not known")
+_GRAVITON = of_architecture("B8", "whether irqpoll harms on {arch} is not known")
+_ITS = of_architecture("B17", "what interrupt controllers {arch} has is not known")
 
 
 CHECKS = (
@@ -322,8 +253,8 @@ CHECKS = (
     Check("B4", Stage.CAPTURE, "ACPI tables are found", _acpi),
     Check("B5", Stage.CAPTURE, "no stale initramfs is taken for the real one", _stale_ramdisk),
     Check("B6", Stage.CAPTURE, "there is memory for the trampoline", _trampoline),
-    Check("B7", Stage.CAPTURE, "the boot CPU is left alone", _boot_cpu),
-    Check("B8", Stage.CAPTURE, "no irqpoll on Graviton", _irqpoll),
+    Check("B7", Stage.CAPTURE, "the boot CPU is left alone", _BOOT_CPU),
+    Check("B8", Stage.CAPTURE, "no irqpoll on Graviton", _GRAVITON),
     Check("B9", Stage.CAPTURE, "devices are reset", _devices_reset),
     Check("B10", Stage.CAPTURE, "warnings do not end the capture kernel", _panic_on_warn),
     Check("B11", Stage.CAPTURE, "the capture system waits for nothing it does not need", _root),
@@ -332,6 +263,6 @@ CHECKS = (
     Check("B14", Stage.CAPTURE, "no graphics driver hangs it", _graphics),
     Check("B15", Stage.CAPTURE, "memory encryption is the same in both kernels", _memory_encryption),
     Check("B16", Stage.CAPTURE, "the network card gets over the crash", _network),
-    Check("B17", Stage.CAPTURE, "the GIC's ITS is passed on", _its),
+    Check("B17", Stage.CAPTURE, "the GIC's ITS is passed on", _ITS),
     Check("B18", Stage.CAPTURE, "the capture kernel comes up", _came_up),
 )

@@ -35,7 +35,7 @@ def reserve(facts: Facts, clause: Clause) -> Command:
         how, line = how.then(run("update-grub")), f"{facts.machine.command_line} {parameter}"
     else:
         return NO_COMMAND
-    found = crashkernel.reservation(line, facts.total_memory, facts.traits)
+    found = crashkernel.reservation(line, facts.total_memory, facts.support)
     return how.then(REBOOT) if found.clause == clause and found.size else NO_COMMAND
 
 

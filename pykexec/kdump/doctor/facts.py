@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import optionparser
-from pykexec.arch import find
+from pykexec import names, optionparser
+from pykexec.arch import Arch, find
 from pykexec.booting.kernel import release_of
 from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
@@ -22,8 +22,10 @@ from pykexec.kdump.doctor.hostfiles import HostFiles
 from pykexec.kdump.doctor.kernel_log import read_kernel_log
 from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.mounts import innermost, unescaped
-from pykexec.kdump.reservation import crashkernel, kerneltraits, sizing
+from pykexec.kdump.part import KdumpPart, part_of
+from pykexec.kdump.reservation import crashkernel, sizing
 from pykexec.kdump.reservation.estimate import Estimate, estimate
+from pykexec.kdump.reservation.support import CrashkernelSupport
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
@@ -130,7 +132,18 @@ class Facts:
 
     @remembered
     def arch(self) -> str:
-        return self.machine.uname_machine
+        """Our name of the architecture; what uname says where it has none."""
+        return names.name_of_uname(self.machine.uname_machine)
+
+    @property
+    def loads_for(self) -> Arch | None:
+        """The architecture, where there is a loader for it."""
+        return find(self.machine.uname_machine)
+
+    @remembered
+    def part(self) -> KdumpPart:
+        """What kdump knows of the architecture."""
+        return part_of(self.arch)
 
     @property
     def release(self) -> str:
@@ -225,16 +238,8 @@ class Facts:
     # The reservation
 
     @property
-    def has_low_part(self) -> bool:
-        """Whether devices of such machines are known to need memory below 4 GiB for DMA.
-
-        include/linux/crash_reserve.h: the architectures with SIZE,low.
-        """
-        return self.arch in ("x86_64", "aarch64", "riscv64", "loongarch64")
-
-    @property
-    def no_low_part(self) -> str:
-        """Why nothing can be said where that is not known."""
+    def no_low_memory(self) -> str:
+        """Why nothing can be said where the architecture does not tell of memory below 4 GiB."""
         return f"what memory devices of {self.arch} need for DMA is not known"
 
     @remembered
@@ -242,13 +247,14 @@ class Facts:
         return self.machine.iomem.system_ram.size
 
     @remembered
-    def traits(self) -> kerneltraits.KernelTraits:
-        return sizing.traits_of(self.machine)
+    def support(self) -> CrashkernelSupport:
+        """What of crashkernel= the running kernel supports."""
+        return sizing.support_of(self.machine)
 
     @remembered
     def expected(self) -> crashkernel.Reservation:
         """What the command line should have reserved."""
-        return crashkernel.reservation(self.machine.command_line, self.total_memory, self.traits)
+        return crashkernel.reservation(self.machine.command_line, self.total_memory, self.support)
 
     @property
     def crash_size(self) -> int:
@@ -329,7 +335,7 @@ class Facts:
         if choice.version:
             return choice.version
         file = self.kernel_file if choice.path else None
-        return (release_of(file, find(self.arch)) if file else None) or self.release
+        return (release_of(file, self.loads_for) if file else None) or self.release
 
     @remembered
     def initrd_path(self) -> str | None:

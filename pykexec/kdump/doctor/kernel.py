@@ -8,6 +8,7 @@ from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.part import part_of
 from pykexec.kdump.doctor.shell import run
 
 _CAP_SYS_BOOT = 22  # include/uapi/linux/capability.h
@@ -210,17 +211,23 @@ def _vmcore(facts: Facts) -> Judgement:
     )
 
 
-def _relocatable(facts: Facts) -> Judgement:
-    if facts.arch == "aarch64":
-        return fine("arm64 kernels run anywhere")  # Documentation/arch/arm64/booting.rst
-    if facts.arch != "x86_64" and "CONFIG_RELOCATABLE" not in (facts.kernel_config or {}):
-        return unknown(f"what a {facts.arch} kernel has to be built with to run elsewhere is not known")
+def built_relocatable(facts: Facts) -> Judgement:
+    """Judge the kernel by CONFIG_RELOCATABLE."""
     return _built_with(
         facts,
         "CONFIG_RELOCATABLE",
         cause="this kernel runs only where it was linked for, which is not in the reservation",
         remedy="configure another kernel for the capture",
     )
+
+
+def _relocatable(facts: Facts) -> Judgement:
+    own = part_of(facts.arch).checks.get("P12")
+    if own is not None:
+        return own(facts)
+    if "CONFIG_RELOCATABLE" in (facts.kernel_config or {}):
+        return built_relocatable(facts)
+    return unknown(f"what kernels for {facts.arch} have to be built with to run elsewhere is not known")
 
 
 def _file_load(facts: Facts) -> Judgement:

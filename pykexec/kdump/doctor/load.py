@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from pykexec.arch import find, for_machine
+from pykexec.arch import for_machine
 from pykexec.booting.kernel import identify, inspect
 from pykexec.errors import FileError, ImageError, PykexecError
 from pykexec.formats import identify as formats
@@ -15,6 +15,7 @@ from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
+from pykexec.kdump.doctor.part import of_architecture
 from pykexec.kdump.doctor.reservation import more
 from pykexec.kdump.doctor.shell import run
 from pykexec.kdump.files import STATE
@@ -76,7 +77,7 @@ def _fits(facts: Facts) -> Judgement:
         return unknown(_FILES_UNKNOWN)
     if not regions:
         return unknown("nothing is reserved")
-    needed = kernel_memory(kernel, find(facts.arch)) + initrd.size + _BESIDES
+    needed = kernel_memory(kernel, facts.loads_for) + initrd.size + _BESIDES
     room = max(region.size for region in regions)
     evidence = f"kernel and initramfs take {-(-needed // MIB)}M, the reservation has {size_text(room)}"
     if needed <= room:
@@ -91,22 +92,6 @@ def _fits(facts: Facts) -> Judgement:
     )
 
 
-def _cpus_leave(facts: Facts) -> Judgement:
-    line = facts.log_line(r"Can't kexec: CPUs are stuck in the kernel")
-    root, folder = facts.machine.root, "proc/device-tree/cpus"
-    methods = {(facts.text(f"{folder}/{cpu}/enable-method") or "").strip("\0") for cpu in root.names(folder)}
-    if line is None and "spin-table" not in methods:
-        known = sorted(filter(None, methods))
-        if facts.arch == "x86_64" or known:
-            return fine(*known, "no CPU that cannot be taken offline is known of")
-        return unknown("neither the device tree nor the kernel's log tells how CPUs are stopped")
-    return wrong(
-        "the firmware has no way to stop CPUs (no PSCI): another kernel cannot be started for a reboot",
-        line or f"/{folder}: enable-method is spin-table",
-        remedy="reboot through the firmware; for crashes, boot with nr_cpus=1 or newer firmware",
-    )
-
-
 def _format(facts: Facts) -> Judgement:
     if facts.kernel_file is None:
         return unknown(_FILES_UNKNOWN)
@@ -116,7 +101,7 @@ def _format(facts: Facts) -> Judgement:
         return wrong("the kernel cannot be unpacked", *said(error), remedy="install it again")
     shown = f"{file.path}: {formats.describe(file.data)}"
     shown += f", packed as {wrappings}" if wrappings else ""
-    arch = find(facts.arch)
+    arch = facts.loads_for
     if arch is None:
         return unknown(f"{shown}; what kernels {facts.arch} has is not known")
     try:
@@ -139,7 +124,7 @@ def _line_length(facts: Facts) -> Judgement:
     line = facts.capture_text
     if line is None:
         return unknown(facts.unconfigured)
-    arch = find(facts.arch)
+    arch = facts.loads_for
     if arch is None:
         return unknown(f"how long a command line kernels for {facts.arch} take is not known")
     if facts.kernel_file is None:
@@ -447,9 +432,12 @@ def _initrd_is_new(facts: Facts) -> Judgement:
 _BUILDERS = ("pykdump start", "kdumpctl rebuild", "mkdumprd -f", "kdump-config symlinks VERSION")
 
 
+_CPUS_LEAVE = of_architecture("L2", "whether CPUs of {arch} can be stopped is not known")
+
+
 CHECKS = (
     Check("L1", Stage.LOAD, "kernel and initramfs fit the reservation", _fits),
-    Check("L2", Stage.LOAD, "CPUs can be stopped", _cpus_leave),
+    Check("L2", Stage.LOAD, "CPUs can be stopped", _CPUS_LEAVE),
     Check("L4", Stage.LOAD, "the kernel is one, and for this machine", _format),
     Check("L5", Stage.LOAD, "the command line is short enough", _line_length),
     Check("L6", Stage.LOAD, "there is memory to load with", _memory),

@@ -53,8 +53,8 @@ def _low_memory(facts: Facts) -> Judgement:
     low = [region for region in regions if region.start < 4 * GIB]
     if not regions:
         return unknown("nothing is reserved")
-    if not facts.has_low_part:
-        return unknown(facts.no_low_part)
+    if not facts.part.has_low_memory:
+        return unknown(facts.no_low_memory)
     if len(regions) == 1:
         return fine(f"all of the reservation is in one place: {regions[0]}")
     size = sum(region.size for region in low)
@@ -176,16 +176,17 @@ def _device_dumps(facts: Facts) -> Judgement:
 
 
 def _device_memory(facts: Facts) -> Judgement:
-    """Seen on arm64: 80M of reservation were enough, 112M were not, as then CMA got its 64M."""
-    if facts.arch == "x86_64":
-        return fine("distributions' kernels for x86_64 set no CMA aside by themselves")
+    """80M of reservation were seen to be enough where 112M were not, as only then CMA got its 64M."""
+    usual = facts.part.cma
+    if usual == 0:
+        return fine(f"distributions' kernels for {facts.arch} set no CMA aside by themselves")
     given = [word for word in facts.capture_words or () if word.startswith("cma=")]
     if given:
         return fine(given[-1])
     megabytes = (facts.kernel_config or {}).get("CONFIG_CMA_SIZE_MBYTES")
     if facts.kernel_config is not None and megabytes in (None, "0"):
         return fine("the kernel sets no CMA aside")
-    if facts.arch != "aarch64" and megabytes is None:
+    if usual is None and megabytes is None:
         return unknown(f"whether kernels for {facts.arch} set CMA aside is not known")
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
@@ -193,7 +194,7 @@ def _device_memory(facts: Facts) -> Judgement:
         return fine(f"{size_text(facts.crash_size)} are reserved")
     return wrong(
         "the capture kernel sets memory aside for devices that the kernel itself cannot use",
-        f"CMA: {megabytes or 64}M of {size_text(facts.crash_size)}",
+        f"CMA: {megabytes or (usual or 0) // MIB}M of {size_text(facts.crash_size)}",
         remedy="append cma=0",
     )
 

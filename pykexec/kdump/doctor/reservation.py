@@ -14,7 +14,7 @@ from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown,
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.crashkernel import Clause, Form, size_text
-from pykexec.kdump.reservation.estimate import FEDORA, FEDORA_64K, FEDORA_SME
+from pykexec.kdump.reservation.estimate import for_pages
 from pykexec.kdump.reservation.sizing import MLX5, SMMU_64K
 from pykexec.memory import GIB, KIB, MIB, Range
 
@@ -38,9 +38,11 @@ def _not_asked_for(facts: Facts, cause: str, evidence: str) -> Judgement:
 
 
 def _reserved(facts: Facts) -> Judgement:
-    size, expected = facts.crash_size, facts.expected
+    size = facts.crash_size
     if size >= crashkernel.SMALLEST:
-        return fine(f"{size_text(size)} ({', '.join(map(str, facts.machine.iomem.crash_regions))})")
+        regions = ", ".join(map(str, facts.machine.iomem.crash_regions))
+        return fine(f"{size_text(size)} ({regions or 'where is not known'})")
+    expected = facts.expected
     if not crashkernel.values(facts.machine.command_line):
         return _not_asked_for(facts, "nothing is reserved", "the kernel reserved 0 bytes")
     if size or 0 < expected.size < crashkernel.SMALLEST:
@@ -79,7 +81,7 @@ def _usual(facts: Facts) -> Clause | None:
         PykexecError
     ):  # a fault of the kernel's file, say, is no reason not to see that nothing is reserved
         size = _default(facts)
-    return effective(facts, Clause(Form.SIMPLE, size))
+    return None if size is None else effective(facts, Clause(Form.SIMPLE, size))
 
 
 def parameter(clause: Clause) -> str:
@@ -88,19 +90,21 @@ def parameter(clause: Clause) -> str:
 
 
 def effective(facts: Facts, clause: Clause) -> Clause | None:
-    """The clause, if a machine booted with it alone would reserve what it asks for; None if it would not."""
+    """Return the clause, if a machine booted with it alone would reserve what it asks for.
+
+    None if it would not, or that is not known.
+    """
     try:
-        total, kernel = facts.total_memory, facts.traits
+        found = crashkernel.reservation(parameter(clause), facts.total_memory, facts.support)
     except PykexecError:
         return None
-    found = crashkernel.reservation(parameter(clause), total, kernel)
     return clause if found.size and not found.notes else None
 
 
 def with_low(facts: Facts, size: int) -> str:
     """Parameters that reserve that much below 4G besides the main part; "" where the kernel knows none."""
     main = facts.expected.size or (facts.estimate.recommended if facts.estimate else _default(facts))
-    high = effective(facts, Clause(Form.HIGH, main))
+    high = None if main is None else effective(facts, Clause(Form.HIGH, main))
     return f"{parameter(high)} {parameter(Clause(Form.LOW, size))}" if high else ""
 
 
@@ -129,8 +133,8 @@ def _low_part(facts: Facts) -> Judgement:
     below_4g = Range(0, 4 * GIB)
     if not regions:
         return unknown("nothing is reserved")
-    if not facts.has_low_part:
-        return unknown(facts.no_low_part)
+    if not facts.part.has_low_memory:
+        return unknown(facts.no_low_memory)
     if not facts.machine.iomem.system_ram.intersect([below_4g]):
         return fine("there is no memory below 4G")
     low = [region for region in regions if region.overlaps(below_4g)]
@@ -290,6 +294,8 @@ def _hardware(facts: Facts) -> Judgement:
     if region is None:
         return unknown("nothing is reserved")
     plain = _default(facts)
+    if plain is None:
+        return unknown(f"what is usually reserved on {facts.arch} is not known")
     if region.size >= plain + sum(size for _, size in hungry):
         return fine(f"{size_text(region.size)} are reserved", *(name for name, _ in hungry))
     remedy, command = more(facts, plain + sum(size for _, size in hungry))
@@ -303,22 +309,25 @@ def _hardware(facts: Facts) -> Judgement:
 
 
 def _hungry(facts: Facts) -> Iterator[tuple[str, int]]:
-    page = facts.machine.page_size
+    page, fedora = facts.machine.page_size, facts.part.fedora
     if page == 64 * KIB:
-        yield "pages of 64 KiB", FEDORA_64K
+        if fedora is not None and fedora.more_for_large_pages:
+            yield "pages of 64 KiB", fedora.more_for_large_pages
         if any(name.startswith("arm-smmu-") for name in facts.machine.root.names("sys/devices/platform")):
             yield "an SMMU with pages of 64 KiB", SMMU_64K
     if "mlx5_core" in (facts.modules or ()):
-        yield "mlx5_core", MLX5[page]
-    if facts.log_line(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)"):
-        yield "AMD memory encryption", FEDORA_SME
+        yield "mlx5_core", for_pages(MLX5, page)
+    if fedora is not None and facts.part.encryption and facts.log_line(facts.part.encryption):
+        yield "AMD memory encryption", fedora.more_for_encryption
 
 
-def _default(facts: Facts) -> int:
-    """What Fedora reserves on such a machine without any of these."""
-    text = FEDORA.get(facts.arch, "2G-:256M")
+def _default(facts: Facts) -> int | None:
+    """Return what Fedora reserves on such a machine without any of these; None where that is not known."""
+    fedora = facts.part.fedora
+    if fedora is None or fedora.crashkernel is None:
+        return None
     return crashkernel.reservation(
-        f"crashkernel={text}", max(facts.total_memory, 2 * GIB), facts.traits
+        f"crashkernel={fedora.crashkernel}", max(facts.total_memory, 2 * GIB), facts.support
     ).size
 
 
@@ -341,7 +350,7 @@ def _only_one(facts: Facts) -> Judgement:
     """A later crashkernel= takes the place of those before it: what is put behind a distribution's own does
     so. It does harm where less is reserved than one of them asks for, or nothing of what it asks for."""
     line = facts.machine.command_line
-    texts, counting = crashkernel.values(line), crashkernel.counting(line, facts.traits)
+    texts, counting = crashkernel.values(line), crashkernel.counting(line, facts.support)
     lost = [text for text in dict.fromkeys(texts) if text not in counting]
     if not counting or not any(_is_missed(facts, text) for text in lost):
         return fine(
@@ -359,7 +368,7 @@ def _is_missed(facts: Facts, text: str) -> bool:
     """Whether what a crashkernel= without effect asks for is more than what there is."""
     if text.endswith((",low", ",cma")):
         return True
-    alone = crashkernel.reservation(f"{crashkernel.PARAMETER}{text}", facts.total_memory, facts.traits)
+    alone = crashkernel.reservation(f"{crashkernel.PARAMETER}{text}", facts.total_memory, facts.support)
     return alone.size > max(facts.crash_size, facts.expected.size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
+from pykexec.kdump.doctor.part import part_of
 from pykexec.kdump.doctor.shell import run, write
 
 _OTHER_TRIGGERS = ("softlockup_panic", "hardlockup_panic", "hung_task_panic", "unknown_nmi_panic")
@@ -68,7 +69,7 @@ def _notifiers(facts: Facts) -> Judgement:
 
 
 def _cpus_stop(facts: Facts) -> Judgement:
-    pattern = r"SMP: failed to stop secondary CPUs"  # arch/arm64/kernel/smp.c
+    pattern = r"SMP: failed to stop secondary CPUs"  # arch/arm64/kernel/smp.c, arch/riscv/kernel/smp.c
     line = facts.console.find(pattern) if facts.console else None
     if facts.console is None:
         return unknown("no console log of a crash was given")
@@ -77,7 +78,7 @@ def _cpus_stop(facts: Facts) -> Judgement:
     return wrong(
         "some CPUs went on while the dump was taken: it may contradict itself, or be overwritten",
         line.text,
-        remedy="allow pseudo-NMIs (irqchip.gicv3_pseudo_nmi=1)",
+        remedy=part_of(facts.arch).stopping_cpus or "find out what keeps them from taking interrupts",
     )
 
 

@@ -1,7 +1,6 @@
 """The kernel's crashkernel= parameter: what it says, and what a machine with that much memory makes of it.
 
-All of it follows kernel/crash_reserve.c, with what differs by architecture in arch/*/include/asm/
-crash_reserve.h and, before 6.7 collected these, in arch/x86/kernel/setup.c and arch/arm64/mm/init.c.
+All of it follows kernel/crash_reserve.c. What differs by architecture and release is in `support`.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pykexec.errors import PykexecError
-from pykexec.kdump.reservation.kerneltraits import CMA_SINCE, KernelTraits
+from pykexec.errors import MachineError, PykexecError
+from pykexec.kdump.reservation.support import CMA_SINCE, CrashkernelSupport
 from pykexec.memory import GIB, MIB, Range, align_up
 
 PARAMETER = "crashkernel="
@@ -294,10 +293,10 @@ def values(command_line: str) -> tuple[str, ...]:
 
 
 def observed(
-    kernel: KernelTraits, command_line: str, regions: Sequence[Range], *, has_cma: bool = False
-) -> KernelTraits:
-    """The traits corrected by what a kernel with that command line has reserved: distributions' kernels may
-    know more than Linux of their version."""
+    kernel: CrashkernelSupport, command_line: str, regions: Sequence[Range], *, has_cma: bool = False
+) -> CrashkernelSupport:
+    """Return the support corrected by what a kernel with that command line has reserved: distributions'
+    kernels may support more than Linux of their version."""
     texts = values(command_line)
     plain = _last(texts, lambda text: not text.endswith(_SUFFIXES))
     low = sum(region.size for region in regions if region.end <= _4G)
@@ -311,8 +310,11 @@ def observed(
     return replace(kernel, knows_cma=True) if regions and texts and texts[-1].endswith(",cma") else kernel
 
 
-def counting(command_line: str, kernel: KernelTraits) -> tuple[str, ...]:
-    """Of the values of all crashkernel= those that count: the one that decides, and what adds to it."""
+def counting(command_line: str, kernel: CrashkernelSupport) -> tuple[str, ...]:
+    """Of the values of all crashkernel= those that count: the one that decides, and what adds to it.
+
+    Raises MachineError where that is not known of such kernels.
+    """
     texts = values(command_line)
     deciding = _deciding(texts, kernel)
     added = [] if deciding is None or not deciding.endswith(",high") else [",low"]
@@ -320,15 +322,16 @@ def counting(command_line: str, kernel: KernelTraits) -> tuple[str, ...]:
     return tuple(filter(None, (deciding, *(_last(texts, _ends_with(suffix)) for suffix in added))))
 
 
-def _deciding(texts: Sequence[str], kernel: KernelTraits) -> str | None:
+def _deciding(texts: Sequence[str], kernel: CrashkernelSupport) -> str | None:
     """get_last_crashkernel(), called by parse_crashkernel(): the last plain one, or else the last ,high."""
     plain = _last(texts, lambda text: not text.endswith(_suffixes(kernel)))
-    if plain is None and kernel.knows_high:
-        return _last(texts, _ends_with(",high"))
-    return plain
+    high = _last(texts, _ends_with(",high"))
+    if plain is None and high is not None and kernel.knows_high is None:
+        raise MachineError("whether kernels of this architecture know crashkernel=SIZE,high is not known")
+    return high if plain is None and kernel.knows_high else plain
 
 
-def _suffixes(kernel: KernelTraits) -> tuple[str, ...]:
+def _suffixes(kernel: CrashkernelSupport) -> tuple[str, ...]:
     return tuple(suffix for suffix in _SUFFIXES if suffix != ",cma" or kernel.knows_cma)
 
 
@@ -336,10 +339,11 @@ def _ends_with(suffix: str) -> Callable[[str], bool]:
     return lambda text: text.endswith(suffix)
 
 
-def reservation(command_line: str, total_memory: int, kernel: KernelTraits) -> Reservation:
+def reservation(command_line: str, total_memory: int, kernel: CrashkernelSupport) -> Reservation:
     """What a kernel with that command line and that many bytes of memory will try to reserve.
 
-    A command line it would take nothing from is a Reservation of size 0 that says why.
+    A command line it would take nothing from is a Reservation of size 0 that says why. Raises MachineError
+    where it is not known what such kernels make of it.
     """
     texts = values(command_line)
     if not texts:
@@ -354,7 +358,7 @@ def reservation(command_line: str, total_memory: int, kernel: KernelTraits) -> R
     if found.size >= total_memory:
         why = f"{size_text(found.size)} is not less than all memory ({total_memory // MIB}M)"
         return Reservation(0, found.text, found.clause, why_nothing=why)
-    if found.size and found.offset and found.offset % kernel.alignment:
+    if found.size and found.offset and kernel.alignment and found.offset % kernel.alignment:
         why = f"the offset {found.offset:#x} is no multiple of {size_text(kernel.alignment)}"
         return Reservation(0, found.text, found.clause, why_nothing=why)
     return _with_others(found, texts, kernel) if found.size else found
@@ -364,7 +368,7 @@ def _last(texts: Sequence[str], wanted: Callable[[str], bool]) -> str | None:
     return next((text for text in reversed(texts) if wanted(text)), None)
 
 
-def _plain(text: str, total_memory: int, kernel: KernelTraits) -> Reservation:
+def _plain(text: str, total_memory: int, kernel: CrashkernelSupport) -> Reservation:
     clause, fault = _parse_plain(text)
     total = align_up(total_memory, TOTAL_ROUNDED_TO)
     size, why = _size_of(clause, fault, total)
@@ -374,7 +378,7 @@ def _plain(text: str, total_memory: int, kernel: KernelTraits) -> Reservation:
         return Reservation(0, text, clause, why_nothing=_why_unknown_cma(text, kernel) or why)
     notes = (f"the kernel does not look at this: {fault.what}",) if fault else ()
     # Where the place is given there is no falling back, and no low part.
-    low = kernel.default_low if kernel.falls_back_high and not clause.offset else 0
+    low = kernel.default_low or 0 if kernel.falls_back_high and not clause.offset else 0
     return Reservation(size, text, clause, clause.offset or None, low_size=low, notes=notes)
 
 
@@ -390,11 +394,11 @@ def _size_of(clause: Clause, fault: CrashkernelError | None, total: int) -> tupl
     return 0, fault.what if fault else f"no range takes in {total // MIB}M of memory"
 
 
-def _high(text: str, texts: Sequence[str], kernel: KernelTraits) -> Reservation:
+def _high(text: str, texts: Sequence[str], kernel: CrashkernelSupport) -> Reservation:
     low_text = _last(texts, _ends_with(",low"))
     try:
         clause = parse(text)
-        low = kernel.default_low if low_text is None else parse(low_text).size
+        low = kernel.default_low or 0 if low_text is None else parse(low_text).size
     except CrashkernelError as error:
         return Reservation(0, text, why_nothing=error.what)
     why = "" if clause.size else "the size is 0"
@@ -408,14 +412,14 @@ _BACKPORT = (
 )
 
 
-def _why_only_suffixes(texts: Sequence[str], kernel: KernelTraits) -> str:
-    if not kernel.knows_high and any(text.endswith(",high") for text in texts):
+def _why_only_suffixes(texts: Sequence[str], kernel: CrashkernelSupport) -> str:
+    if kernel.knows_high is False and any(text.endswith(",high") for text in texts):
         return "this kernel does not know crashkernel=SIZE,high"
     suffix = texts[-1].rpartition(",")[2]
     return f"SIZE,{suffix} only adds to a reservation: there is no crashkernel=SIZE or SIZE,high"
 
 
-def _why_unknown_cma(text: str, kernel: KernelTraits) -> str:
+def _why_unknown_cma(text: str, kernel: CrashkernelSupport) -> str:
     if not text.endswith(",cma") or kernel.knows_cma:
         return ""
     since = ".".join(map(str, CMA_SINCE))
@@ -425,7 +429,7 @@ def _why_unknown_cma(text: str, kernel: KernelTraits) -> str:
     )
 
 
-def _with_others(found: Reservation, texts: Sequence[str], kernel: KernelTraits) -> Reservation:
+def _with_others(found: Reservation, texts: Sequence[str], kernel: CrashkernelSupport) -> Reservation:
     """With what the other crashkernel= of the same command line add, or fail to."""
     notes = list(found.notes)
     counted = {found.text}
@@ -447,8 +451,13 @@ def _with_others(found: Reservation, texts: Sequence[str], kernel: KernelTraits)
     return replace(found, cma_size=cma_size, notes=tuple(notes))
 
 
-def _cma(text: str, kernel: KernelTraits) -> tuple[int, str]:
+def _cma(text: str, kernel: CrashkernelSupport) -> tuple[int, str]:
     """The size of SIZE,cma, and a note where it is not what was asked for."""
+    if kernel.honours_cma is None:
+        return (
+            0,
+            f"whether kernels of this architecture have CMA for crashkernel={_shown(text)} is not known",
+        )
     if not kernel.honours_cma:
         return (
             0,
@@ -463,7 +472,7 @@ def _cma(text: str, kernel: KernelTraits) -> tuple[int, str]:
         return size, f"the kernel takes {size_text(size)} of CMA for it: {error.what}"
 
 
-def explain(command_line: str, total_memory: int, kernel: KernelTraits) -> tuple[str, ...]:
+def explain(command_line: str, total_memory: int, kernel: CrashkernelSupport) -> tuple[str, ...]:
     """Lines that say what will be reserved on a machine with that many bytes of memory, and why."""
     found = reservation(command_line, total_memory, kernel)
     if not found.size:
@@ -471,7 +480,7 @@ def explain(command_line: str, total_memory: int, kernel: KernelTraits) -> tuple
     return (*_explain(found, total_memory, kernel), *found.notes)
 
 
-def _explain(found: Reservation, total_memory: int, kernel: KernelTraits) -> Iterator[str]:
+def _explain(found: Reservation, total_memory: int, kernel: CrashkernelSupport) -> Iterator[str]:
     amount = f"{size_text(found.size)} ({found.size:#x} bytes)"
     total = align_up(total_memory, TOTAL_ROUNDED_TO)
     if found.clause and found.clause.form is Form.RANGES:
@@ -486,6 +495,8 @@ def _explain(found: Reservation, total_memory: int, kernel: KernelTraits) -> Ite
         yield "above 4G; if there is no room, below"
     elif kernel.falls_back_high:
         yield "below 4G; if there is no room, above"
+    elif kernel.falls_back_high is None:
+        yield "where it comes to lie is not known for this architecture"
     elif kernel.is_backport:
         yield "below 4G; if there is no room, a distribution's kernel, such as this one, may go above"
     else:

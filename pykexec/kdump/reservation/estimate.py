@@ -8,13 +8,15 @@ a dump that is missing costs more than memory that is reserved in vain.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pykexec.errors import UsageError
+from pykexec.kdump.part import Fedora, part_of
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.crashkernel import size_text
-from pykexec.kdump.reservation.kerneltraits import traits
+from pykexec.kdump.reservation.support import support
+from pykexec.machine import PAGE_SIZES
 from pykexec.memory import KIB, MIB, align_up
 
 SCHEMA = 1
@@ -23,7 +25,7 @@ SCHEMA = 1
 # The terms' numbers
 
 _STRUCT_PAGE = 64  # include/linux/mm_types.h: what all 64-bit configurations come to
-_SECTION = 128 * MIB  # the memory map is made for whole sections (SECTION_SIZE_BITS 27, arm64 and x86)
+_SECTION = 128 * MIB  # the memory map is made for whole sections; most architectures' are no larger
 
 _RUNNING_KERNEL = {4 * KIB: 20 * MIB, 16 * KIB: 40 * MIB, 64 * KIB: 100 * MIB}
 """Slabs, page tables, threads, per-node data. With large pages all of these are larger: 82 MiB of difference
@@ -46,6 +48,14 @@ TMPFS_PERCENT = 50
 DRIVERS_UNKNOWN = 24 * MIB
 
 
+def for_pages(measured: Mapping[int, int], page_size: int) -> int:
+    """Return what was measured with pages of that size in bytes.
+
+    That is the value of the next larger pages where that size was not measured, of the largest at most.
+    """
+    return measured[min((size for size in measured if size >= page_size), default=max(measured))]
+
+
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """An initramfs as it lies in memory; sizes in bytes."""
@@ -62,7 +72,7 @@ class Inputs:
     """What an estimate is made of; sizes in bytes."""
 
     arch: str
-    """As `uname -m` says it."""
+    """Our name."""
     total_memory: int
     """Of the machine whose dump is written."""
     kernel: int
@@ -88,6 +98,8 @@ class Inputs:
     """How much of its memory the capture kernel lets the initramfs fill."""
     left_out: tuple[str, ...] = ()
     """Parts that were not given, and are not in the sum."""
+    not_known: tuple[str, ...] = ()
+    """Parts that are not known of this architecture, and are not in the sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +165,10 @@ def estimate(inputs: Inputs) -> Estimate:
 
 
 def _require_sense(inputs: Inputs) -> None:
-    if inputs.page_size not in _RUNNING_KERNEL:
-        raise UsageError(f"no page size: {inputs.page_size}", hint="it is 4096, 16384 or 65536")
+    if inputs.page_size not in PAGE_SIZES:
+        raise UsageError(
+            f"no page size: {inputs.page_size}", hint="it is a power of two from 4096 to 262144"
+        )
     if not 0 < inputs.cpus <= 1 << 16 or not 0 <= inputs.threads <= 1 << 16:
         raise UsageError(f"no number of CPUs or threads: {inputs.cpus}, {inputs.threads}")
     if not 0 < inputs.tmpfs_percent <= 100:
@@ -171,7 +185,7 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
     files = inputs.initrd.contents + inputs.initrd.entries * _INODE
     yield Term("initrd", inputs.initrd.size, "the file, until it is unpacked")
     yield Term("its contents", files, f"{inputs.initrd.entries} files in memory, and their inodes")
-    yield Term("running kernel", _RUNNING_KERNEL[inputs.page_size], "slabs, page tables, threads")
+    yield Term("running kernel", for_pages(_RUNNING_KERNEL, inputs.page_size), "slabs, page tables, threads")
     yield Term("CPUs", inputs.cpus * _PER_CPU, f"per-CPU data of {inputs.cpus}")
     yield Term("drivers", inputs.drivers, inputs.drivers_why)
     yield Term("programs", _PROGRAMS, "init, udev, shell, makedumpfile")
@@ -190,7 +204,7 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
         yield Term("CMA", inputs.cma, "set aside for devices; cma=0 on its command line saves it")
     # The unpacked files must fit into the share of memory that a tmpfs may fill.
     available = files * 100 // inputs.tmpfs_percent
-    rest = inputs.initrd.size + _RUNNING_KERNEL[inputs.page_size] + inputs.drivers + _PROGRAMS
+    rest = inputs.initrd.size + for_pages(_RUNNING_KERNEL, inputs.page_size) + inputs.drivers + _PROGRAMS
     if available > files + rest:
         yield Term(
             "tmpfs limit",
@@ -201,7 +215,8 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
 
 def _fixed_terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
     yield Term("kernel", inputs.kernel, "its image, and what it needs to unpack itself")
-    pages = align_up(reserved, _SECTION) // inputs.page_size
+    section = part_of(inputs.arch).section_size or _SECTION
+    pages = align_up(reserved, section) // inputs.page_size
     yield Term("memory map", pages * _STRUCT_PAGE, f"a struct page for each of {pages} pages")
     yield Term("loader", _SMALL, "purgatory, boot parameters, ELF core headers")
 
@@ -225,28 +240,17 @@ class Default:
 def defaults(inputs: Inputs) -> tuple[Default, ...]:
     """What distributions set on such a machine (kdump-utils of 2026, Debian 12, Fedora CoreOS)."""
     found = []
-    fedora = FEDORA.get(inputs.arch)
-    if fedora is not None:
-        found.append(Default("Fedora, RHEL", _plus(fedora, _fedora_delta(inputs))))
+    fedora = part_of(inputs.arch).fedora
+    if fedora is not None and fedora.crashkernel is not None:
+        found.append(Default("Fedora, RHEL", _plus(fedora.crashkernel, _more_of(fedora, inputs))))
     found.append(Default("Debian", "384M-:128M"))
     found.append(Default("Fedora CoreOS", "300M"))
     return tuple(found)
 
 
-FEDORA = {
-    "x86_64": "2G-64G:256M,64G-:512M",
-    "s390x": "2G-64G:256M,64G-:512M",
-    "aarch64": "2G-4G:256M,4G-64G:320M,64G-:576M",
-    "ppc64le": "2G-4G:384M,4G-16G:512M,16G-64G:1G,64G-128G:2G,128G-:4G",
-}
-"""By `uname -m`; kdump-lib.sh, kdump_get_arch_recommend_crashkernel()."""
-FEDORA_64K, FEDORA_SME = 100 * MIB, 64 * MIB
-"""What is added for pages of 64 KiB, and for memory that is encrypted."""
-
-
-def _fedora_delta(inputs: Inputs) -> int:
-    delta = FEDORA_SME if inputs.encrypted_memory and inputs.arch == "x86_64" else 0
-    return delta + (FEDORA_64K if inputs.page_size == 64 * KIB and inputs.arch == "aarch64" else 0)
+def _more_of(fedora: Fedora, inputs: Inputs) -> int:
+    more = fedora.more_for_encryption if inputs.encrypted_memory else 0
+    return more + (fedora.more_for_large_pages if inputs.page_size == 64 * KIB else 0)
 
 
 def _plus(text: str, delta: int) -> str:
@@ -258,7 +262,7 @@ def _plus(text: str, delta: int) -> str:
 def _compare(inputs: Inputs, needed: int) -> Iterator[Comparison]:
     for default in defaults(inputs):
         found = crashkernel.reservation(
-            f"crashkernel={default.text}", max(inputs.total_memory, 1), traits(inputs.arch)
+            f"crashkernel={default.text}", max(inputs.total_memory, 1), support(inputs.arch)
         )
         yield Comparison(default.name, default.text, found.size, found.size >= needed)
 
@@ -279,6 +283,8 @@ def _lines(result: Estimate) -> Iterator[str]:
     yield f"  {'recommended':<{width}}  {_mib(result.recommended)}  crashkernel={result.parameter}"
     for part in result.inputs.left_out:
         yield f"not counted, as it was not given: {part}"
+    for part in result.inputs.not_known:
+        yield f"not counted, as it is not known for {result.inputs.arch}: {part}"
     for each in result.comparisons:
         what = f"{each.name} would reserve" if each.size else f"{each.name} would reserve nothing"
         if not each.size:
@@ -305,7 +311,7 @@ def as_json(result: Estimate) -> str:
         "needed": result.needed,
         "recommended": result.recommended,
         "crashkernel": result.parameter,
-        "left_out": list(result.inputs.left_out),
+        "left_out": [*result.inputs.left_out, *result.inputs.not_known],
         "defaults": [
             {"name": each.name, "crashkernel": each.text, "size": each.size, "enough": each.enough}
             for each in result.comparisons

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pykexec import names
 from pykexec.arch import Arch, find
 from pykexec.booting.kernel import identify
 from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
+from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation import crashkernel
-from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked
-from pykexec.kdump.reservation.kerneltraits import KernelTraits, traits
+from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
+from pykexec.kdump.reservation.support import CrashkernelSupport, support
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
@@ -32,10 +34,7 @@ MLX5 = {4 * KIB: 150 * MIB, 16 * KIB: 175 * MIB, 64 * KIB: 200 * MIB}
 SMMU_64K = 384 * MIB
 
 _KERNEL_MAX = 4 * GIB
-_ARM64_CMA = 64 * MIB
 _INITRAMFS_OPTIONS_SINCE = (6, 18)
-# mm/mem_encrypt.c, arch/x86/mm/mem_encrypt.c: print_mem_encrypt_feature_info()
-_ENCRYPTION = re.compile(r"Memory Encryption Features active:? ?AMD (?:SME|SEV)")
 
 
 def read_inputs(
@@ -51,32 +50,34 @@ def read_inputs(
 
     Raises MachineError for a missing fact, ImageError for a file that is no kernel or no initramfs.
     """
-    arch, page_size = machine.uname_machine, machine.page_size
-    words = tuple(parameters(machine.command_line))
+    arch, page_size = names.name_of_uname(machine.uname_machine), machine.page_size
+    part = part_of(arch)
     drivers, why = _drivers(machine, page_size)
     return Inputs(
         arch=arch,
         total_memory=machine.iomem.system_ram.size,
-        kernel=kernel_memory(kernel, find(arch)),
+        kernel=kernel_memory(kernel, find(machine.uname_machine)),
         initrd=Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
         drivers=drivers,
         drivers_why=why,
         network=network,
-        encrypted_memory="mem_encrypt=on" in words or bool(_ENCRYPTION.search(kernel_log)),
-        cma=_cma(capture_line, arch),
+        encrypted_memory=_is_encrypted(machine, part, kernel_log),
+        cma=_given_cma(capture_line, part.cma or 0),
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
         left_out=() if initrd else ("the initrd (--initrd)",),
+        not_known=tuple(_not_known(part, capture_line)),
     )
 
 
-def traits_of(machine: Machine) -> KernelTraits:
-    """What of crashkernel= a machine's kernel knows, by its version and by what it has reserved.
+def support_of(machine: Machine) -> CrashkernelSupport:
+    """Return what of crashkernel= a machine's kernel supports, by its version and by what it has reserved.
 
     Raises MachineError.
     """
-    known = traits(machine.uname_machine, machine.kernel_release, machine.command_line)
+    arch = names.name_of_uname(machine.uname_machine)
+    known = support(arch, machine.kernel_release, machine.command_line)
     regions = machine.iomem.crash_regions
     return crashkernel.observed(known, machine.command_line, regions, has_cma=bool(cma_ranges(machine)))
 
@@ -222,7 +223,7 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
         size = min(code, _MODULES_MAX) + _DRIVER_BUFFERS
         why = "the modules loaded now, and buffers of devices"
     if machine.root.names("sys/bus/pci/drivers/mlx5_core") or re.search(r"^mlx5_core ", modules or "", re.M):
-        size += MLX5[page_size]
+        size += for_pages(MLX5, page_size)
         why += ", more for mlx5"
     smmu = [each for each in machine.root.names("sys/devices/platform") if each.startswith("arm-smmu-")]
     if smmu and page_size == 64 * KIB:
@@ -231,10 +232,26 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
     return size, why
 
 
-def _cma(capture_line: str, arch: str) -> int:
-    """CONFIG_CMA_SIZE_MBYTES is 64 in distributions' arm64 kernels; those for x86_64 set nothing aside."""
-    sizes = re.findall(r"(?:^|\s)cma=([0-9]{1,6})([KMG]?)", capture_line)
-    if sizes:
-        number, unit = sizes[-1]
-        return int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
-    return _ARM64_CMA if arch == "aarch64" else 0
+_CMA = re.compile(r"(?:^|\s)cma=([0-9]{1,6})([KMG]?)")
+
+
+def _given_cma(capture_line: str, default: int) -> int:
+    sizes = _CMA.findall(capture_line)
+    if not sizes:
+        return default
+    number, unit = sizes[-1]
+    return int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
+
+
+def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:
+    if part.encryption is None:
+        return False
+    asked_for = "mem_encrypt=on" in parameters(machine.command_line)
+    return asked_for or bool(re.search(part.encryption, kernel_log))
+
+
+def _not_known(part: KdumpPart, capture_line: str) -> Iterator[str]:
+    if part.cma is None and not _CMA.search(capture_line):
+        yield "what kernels set aside for devices (CMA)"
+    if part.encryption is None:
+        yield "what encrypted memory takes"

@@ -43,7 +43,7 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     line = machine.command_line
     if parameter is not None:  # with the name, too, as it is copied from a command line
         line = crashkernel.PARAMETER + parameter.removeprefix(crashkernel.PARAMETER)
-    kernel = sizing.traits_of(machine)
+    kernel = sizing.support_of(machine)
     reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
         # A kernel that has reserved something understood what it was told.

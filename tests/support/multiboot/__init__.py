@@ -1,4 +1,4 @@
-"""Multiboot kernels made with gcc, and what they say when they run."""
+"""Multiboot kernels made with gcc, and their messages when they run."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,10 @@ SECTIONS
 def build(
     folder: Path, version: int, *, at: int = 0x100000, output: str = "elf32-i386", **defined: str
 ) -> Path:
-    """A kernel linked to an address; `output` is a format of objcopy, `defined` are macros of kernel.c."""
+    """Return a kernel linked to an address.
+
+    `output` is objcopy's format, `defined` are macros of kernel.c.
+    """
     name = "-".join([f"multiboot{version}", output, *defined])
     layout, program = folder / f"{name}.lds", folder / name
     layout.write_text(_LAYOUT % hex(at))
@@ -48,7 +51,7 @@ def _run(*command: str | Path) -> None:
 
 @dataclass(frozen=True)
 class Told:
-    """What such a kernel said."""
+    """The messages of such a kernel."""
 
     lines: Mapping[str, Sequence[str]]
     """The facts by name, in their order."""
@@ -62,7 +65,7 @@ class Told:
 
 
 def told(console: str) -> Told:
-    """Read the console's text; the kernel must have come to its end."""
+    """Read the console's text; the kernel must have reached its end."""
     found: dict[str, list[str]] = {}
     for line in console.replace("\r", "").splitlines():
         if line.startswith("MB "):

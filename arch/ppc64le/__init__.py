@@ -1,0 +1,1 @@
+"""ppc64le: what pykdump knows of it. There is no loader yet."""

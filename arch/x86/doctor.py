@@ -1,0 +1,39 @@
+"""What of a machine's kdump is judged on x86_64 and i386 alike."""
+
+from __future__ import annotations
+
+from pykexec.arch.x86.kdump import finds_boot_cpu
+from pykexec.kdump.doctor.capture import parameters_of
+from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.doctor.finding import Judgement, fine, unknown, wrong
+from pykexec.kdump.doctor.kernel import built_relocatable
+
+
+def _boot_cpu(facts: Facts) -> Judgement:
+    if facts.capture_words is None:
+        return unknown(facts.unconfigured)
+    if finds_boot_cpu(facts.capture_release):
+        return fine(f"Linux {facts.capture_release} finds the boot CPU out by itself")
+    cpus = parameters_of(facts, ["nr_cpus", "maxcpus"])
+    if cpus and cpus[-1].endswith("=1"):
+        return fine(cpus[-1])
+    told = parameters_of(facts, ["disable_cpu_apicid"])
+    if told:
+        return fine(*told)
+    return wrong(
+        "the capture kernel uses several CPUs; starting the boot CPU from another one resets the machine",
+        cpus[-1] if cpus else "no nr_cpus=",
+        remedy="append nr_cpus=1, or disable_cpu_apicid= with the boot CPU's initial apicid (/proc/cpuinfo)",
+    )
+
+
+def _no_graviton(_: Facts) -> Judgement:
+    return fine("this is no AWS Graviton")
+
+
+def _no_its(_: Facts) -> Judgement:
+    return fine("no GIC: this is no Arm machine")
+
+
+CHECKS = {"B7": _boot_cpu, "B8": _no_graviton, "B17": _no_its, "P12": built_relocatable}
+CONSOLE = "ttyS0,115200"
