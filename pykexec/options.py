@@ -473,7 +473,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--elf32-core-headers",
         "core_header_bits",
-        "Core headers of 32 bits, on i386; accepted elsewhere, where they are as the kernel's words.",
+        "Core headers of 32 bits; those of a 64-bit kernel have 64 all the same.",
         group=X86,
         value=32,
         only_for_crashes=True,
@@ -481,7 +481,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--elf64-core-headers",
         "core_header_bits",
-        "Core headers of 64 bits, as they always are but on i386 with no memory above 4 GiB.",
+        "Core headers of 64 bits, as a 32-bit kernel has them only where memory takes it.",
         group=X86,
         value=64,
         only_for_crashes=True,
