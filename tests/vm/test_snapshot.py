@@ -12,6 +12,7 @@ from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
+from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
@@ -34,6 +35,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         jobs.further(
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), "6.1", id="arm64-6G-high"
         ),
+        jobs.further(Machine(I386, memory="6G", cpus=4), "6.1", id="i386-6G"),
         pytest.param(Machine(RISCV64), "7.2", id="riscv64"),
     ],
 )
