@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from pykexec import crash, elfcore
+from pykexec import elfcore
 from pykexec.arch import Arch
-from pykexec.crash import CrashMemory
+from pykexec.booting import crash
+from pykexec.booting.crash import CrashMemory
 from pykexec.elfcore import MemoryPart
 from pykexec.machine import Machine
 from pykexec.machine.iomem import Iomem

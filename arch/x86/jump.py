@@ -8,13 +8,13 @@ that the new kernel may write to must be in segments.
 import struct
 from collections.abc import Iterable, Iterator
 
-from pykexec import crash as generic_crash
 from pykexec import elfcore, purgatory
 from pykexec.arch import Arch
 from pykexec.arch.x86 import crash
 from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, Leave, console, free_memory
+from pykexec.booting import crash as generic_crash
 from pykexec.booting.context import PURGATORY, Context, flags
-from pykexec.crash import CrashMemory
+from pykexec.booting.crash import CrashMemory
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, Range, RangeSet, align_down

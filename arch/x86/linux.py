@@ -2,12 +2,12 @@
 
 import os
 
-from pykexec import crash
 from pykexec.arch import Arch
 from pykexec.arch.x86 import boot_params, preparation
 from pykexec.arch.x86.boot_params import Handover, RunningBootParams
 from pykexec.arch.x86.kernel import Entry, LinuxKernel
 from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, BELOW_4G, Preparation
+from pykexec.booting import crash
 from pykexec.booting.context import KERNEL, SHORTEN, line_overflow
 from pykexec.command_line import JUMP_BACK_ENTRY
 from pykexec.errors import ImageError, MachineError, UsageError

@@ -162,7 +162,7 @@ def test_modules_of_a_real_run_are_among_those_found(tmp_path: Path) -> None:
     real = set(
         re.findall(r"\| +(pykexec[\w.]*|elftools[\w.]*|construct[\w.]*|click[\w.]*)$", told, re.MULTILINE)
     )
-    assert "pykexec.crash" in real
+    assert "pykexec.booting.crash" in real
     real = {name for name in real if not name.startswith("pykexec.arch.arm64")}
     assert real <= {module.name for module in imports.trace("x86_64").modules}
 
