@@ -1,5 +1,7 @@
 """What crash loads share on all architectures: which memory to dump, and where the kernel had mapped it."""
 
+from collections.abc import Iterable
+
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import MachineError, NoCrashMemoryError
 from pykexec.machine import Machine
@@ -25,8 +27,11 @@ class CrashMemory:
         return self.reserved[-1]
 
 
-def survey(machine: Machine) -> CrashMemory:
-    """Return the memory of a crash load. Raises NoCrashMemoryError when nothing was reserved."""
+def survey(machine: Machine, firmware: Iterable[Range] = ()) -> CrashMemory:
+    """Return the memory of a crash load; `firmware` is RAM that no kernel may read (physical).
+
+    Raises NoCrashMemoryError when nothing was reserved.
+    """
     reserved = machine.iomem.crash_regions
     if not reserved:
         raise NoCrashMemoryError(
@@ -34,7 +39,7 @@ def survey(machine: Machine) -> CrashMemory:
             hint="boot with crashkernel=SIZE on the kernel command line, for instance crashkernel=256M",
         )
     cma = cma_ranges(machine)
-    return CrashMemory(reserved, machine.iomem.system_ram.minus([*reserved, *cma]), cma)
+    return CrashMemory(reserved, machine.iomem.system_ram.minus([*reserved, *cma, *firmware]), cma)
 
 
 _CMA = ("sys/kernel/kexec/crash_cma_ranges", "sys/kernel/kexec_crash_cma_ranges")

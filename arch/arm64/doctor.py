@@ -1,4 +1,4 @@
-"""How arm64 machines' kdump is judged."""
+"""The doctor's checks that depend on the architecture, for arm64."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def _irqpoll(facts: Facts) -> Judgement:
 
 
 def _its(facts: Facts) -> Judgement:
-    """The first kernel's LPI tables cannot be moved once they are in use; only EFI passes them on."""
+    """Judge plain kexec on a machine with an ITS.
+
+    Its LPI tables cannot move once the first kernel uses them, and only EFI passes them on.
+    """
     its = _its_nodes(facts)
     if its is None:
         return unknown("no device tree: whether the GIC has an ITS is not known")
@@ -46,7 +49,10 @@ _ITS = b"arm,gic-v3-its\0"
 
 
 def _its_nodes(facts: Facts) -> list[str] | None:
-    """Return paths in the device tree; a machine with ACPI has a tree that says nothing of its GIC."""
+    """Return the ITS nodes' paths; None without a device tree.
+
+    A machine with ACPI has a tree that says nothing about its GIC.
+    """
     tree = DeviceTree.running(facts.machine.root)
     if tree is None:
         return None
@@ -54,7 +60,10 @@ def _its_nodes(facts: Facts) -> list[str] | None:
 
 
 def _cpus_leave(facts: Facts) -> Judgement:
-    """arch/arm64/kernel/machine_kexec.c, machine_kexec_prepare()."""
+    """Judge whether other CPUs can be stopped.
+
+    arch/arm64/kernel/machine_kexec.c, machine_kexec_prepare().
+    """
     line = facts.log_line(r"Can't kexec: CPUs are stuck in the kernel")
     methods = enable_methods(facts.machine)
     if line is None and not methods:

@@ -1,4 +1,4 @@
-"""What pykdump knows of arm64."""
+"""What pykdump knows about arm64."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pykexec.memory import MIB
 _HIGH_SINCE = (5, 19)
 _LOW_DEFAULT_SINCE = (6, 2)
 _CMA_SINCE = (7, 3)
-# Seen with RHEL 9, openEuler and Ampere's kernels of 5.10 and 5.14. Their releases name the architecture, as
-# RPM packages' do; Fedora's, which are called the same, have next to nothing from later ones.
+# Seen with RHEL 9, openEuler and Ampere's kernels of 5.10 and 5.14. RPM packages have the architecture in
+# the release. Fedora's have it, too, but take almost nothing from later kernels.
 _BACKPORT = re.compile(r"(?!.*\.fc\d).*\.aarch64\b")
 
 
 def _crashkernel(release: str, _: str) -> CrashkernelSupport:
-    """arch/arm64/mm/init.c, and since 6.7 kernel/crash_reserve.c."""
+    """Return what an arm64 kernel supports (arch/arm64/mm/init.c; since 6.7 kernel/crash_reserve.c)."""
     is_new = is_since(_LOW_DEFAULT_SINCE, release)
     knows_high = is_since(_HIGH_SINCE, release)
     is_backport = not knows_high and bool(_BACKPORT.match(release))
@@ -34,13 +34,13 @@ def _crashkernel(release: str, _: str) -> CrashkernelSupport:
 
 
 def is_graviton(machine: Machine) -> bool:
-    """Return whether this is a processor of AWS, by what the firmware says of the maker."""
+    """Return whether this is a processor of AWS, by the vendor that the firmware names."""
     vendors = (read_text(machine.root, f"sys/class/dmi/id/{name}_vendor") or "" for name in ("sys", "bios"))
     return any("Amazon" in vendor for vendor in vendors)
 
 
 def _fedora_removes(machine: Machine) -> tuple[str, ...]:
-    # On Graviton it keeps PCI devices from being plugged out.
+    # irqpoll breaks hot-unplug of PCI devices on Graviton.
     return ("irqpoll",) if is_graviton(machine) else ()
 
 

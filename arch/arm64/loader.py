@@ -6,7 +6,7 @@ from pykexec.booting.context import Context
 from pykexec.booting.part import LoaderPart
 from pykexec.booting.treeload import TreeBoot, TreeKernel
 from pykexec.devicetree import DeviceTree
-from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
+from pykexec.machine import Machine
 from pykexec.memory import GIB, Range, align_down
 from pykexec.plan import LoadPlan, Request
 
@@ -34,37 +34,22 @@ def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[st
             f"{kernel.path} has pages of {kernel.page_size} bytes, the running kernel of"
             f" {machine.page_size}: it only starts on a CPU that supports both"
         )
-    if (
-        machine.efi is not None
-        and machine.framebuffer_driver in BOOT_FRAMEBUFFER_DRIVERS
-        and not _has(tree, b"simple-framebuffer")
-    ):
-        # The stub tells only the first kernel, or that one erases what it was told: init_screen_info() in
-        # drivers/firmware/efi/efi-init.c. With ACPI nothing else describes the framebuffer.
-        found.append(
-            f"the new kernel will have no console on the screen ({machine.framebuffer_driver}): on arm64 a"
-            " kernel that EFI did not start is not told of EFI's framebuffer"
-        )
+    found += treeload.dark_screens(context, tree)
     # The ITS goes on using the tables that the first kernel gave it; only EFI reserves them for the second.
-    if not context.is_crash and machine.efi is None and _has(tree, b"arm,gic-v3-its"):
+    if not context.is_crash and machine.efi is None and treeload.has_device(tree, b"arm,gic-v3-its"):
         found.append(
             "there is a GICv3 ITS and no EFI to hand on its tables: it may overwrite the new kernel's memory"
         )
     return found
 
 
-def _has(tree: DeviceTree, compatible: bytes) -> bool:
-    """Return whether the tree has such a device."""
-    return any(compatible + b"\0" in properties.get("compatible", b"") for _, properties in tree.nodes())
-
-
 _BOOT = TreeBoot(
     arch=ARCH,
-    parse=image.parse,
+    parse=image.KIND.parse,
     initrd_window=_initrd_window,
     initrd_why="above the kernel, within 32 GiB of it",
     arguments=_arguments,
-    command_line_limit=image.COMMAND_LINE_LIMIT,
+    command_line_limit=image.KIND.line_limit,
     reset=psci.reset_method,
     warnings=_warnings,
 )

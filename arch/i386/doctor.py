@@ -1,4 +1,4 @@
-"""How i386 machines' kdump is judged."""
+"""The doctor's checks that depend on the architecture, for i386."""
 
 from pykexec.arch.x86.doctor import CHECKS, CONSOLE
 from pykexec.kdump.doctor.part import DoctorPart

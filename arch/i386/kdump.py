@@ -1,4 +1,4 @@
-"""What pykdump knows of i386."""
+"""What pykdump knows about i386."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pykdump knows of loongarch64."""
+"""What pykdump knows about loongarch64."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pykexec.kdump.part import KdumpPart
 from pykexec.kdump.reservation.support import DEFAULT_LOW, CrashkernelSupport, is_since
 from pykexec.memory import MIB
 
-_HIGH_SINCE = (6, 8)  # which brought kernel/crash_reserve.c's way
+_HIGH_SINCE = (6, 8)  # since then with kernel/crash_reserve.c
 
 
 def _crashkernel(release: str, _: str) -> CrashkernelSupport:

@@ -1,4 +1,4 @@
-"""What pykdump knows of ppc64le."""
+"""What pykdump knows about ppc64le."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pykdump knows of riscv64."""
+"""What pykdump knows about riscv64."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pykexec.kdump.part import KdumpPart
 from pykexec.kdump.reservation.support import DEFAULT_LOW, CrashkernelSupport, is_since
 from pykexec.memory import MIB
 
-_HIGH_SINCE = (6, 7)  # commit 39365395046f; before it there was one region, below 4 GiB if it fitted there
+_HIGH_SINCE = (6, 7)  # commit 39365395046f; before: one region, below 4 GiB if it fits there
 _CMA_SINCE = (7, 3)
 
 
 def _crashkernel(release: str, _: str) -> CrashkernelSupport:
-    """arch/riscv/mm/init.c, and since 6.7 kernel/crash_reserve.c."""
+    """Return what a riscv64 kernel supports (arch/riscv/mm/init.c; since 6.7 kernel/crash_reserve.c)."""
     knows_high = is_since(_HIGH_SINCE, release)
     return CrashkernelSupport(
         knows_high=knows_high,

@@ -1,4 +1,4 @@
-"""What pykdump knows of s390x."""
+"""What pykdump knows about s390x."""
 
 from __future__ import annotations
 

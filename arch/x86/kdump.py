@@ -1,4 +1,4 @@
-"""What pykdump knows of x86_64 and i386 alike."""
+"""What pykdump knows about both x86_64 and i386."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ SUSE_REMOVES = (
 NO_CMA = 0
 """Distributions build kernels for x86 without CONFIG_CMA."""
 
-# CRASH_ALIGN (arch/x86/include/asm/crash_reserve.h); before it had that file, a fixed offset went to 1 MiB.
+# CRASH_ALIGN (arch/x86/include/asm/crash_reserve.h); before that file came, 1 MiB was enough.
 _ALIGNMENT, _ALIGNMENT_BEFORE = 16 * MIB, 1 * MIB
 _HAS_CRASH_RESERVE_SINCE = (6, 7)
 _FINDS_BOOT_CPU_SINCE = (6, 9)  # commit 5c5682b9f87a
 
 
 def alignment(release: str) -> int:
-    """Return what a kernel makes an offset a multiple of."""
+    """Return the number of bytes that a fixed offset has to be a multiple of."""
     return _ALIGNMENT if is_since(_HAS_CRASH_RESERVE_SINCE, release) else _ALIGNMENT_BEFORE
 
 
 def finds_boot_cpu(release: str) -> bool:
-    """Return whether a capture kernel of that release finds the boot CPU out by itself."""
+    """Return whether a capture kernel of that release finds out by itself which CPU is the boot CPU."""
     return (of_release(release) or (0, 0)) >= _FINDS_BOOT_CPU_SINCE
 
 
 def boot_cpu(machine: Machine, release: str) -> str:
-    """Return the parameter that names the boot CPU, which another CPU cannot start: that resets the machine.
+    """Return the parameter that names the boot CPU: to start that one from another CPU resets the machine.
 
-    "" where the capture kernel finds it out by itself, or it is not known.
+    Return "" where the capture kernel finds it out by itself, or it is not known.
     """
     cpus = "" if finds_boot_cpu(release) else read_text(machine.root, "proc/cpuinfo") or ""
     first = re.search(r"^initial apicid[ \t]*: *(\d{1,10})$", cpus, re.M)

@@ -1,4 +1,4 @@
-"""What of a machine's kdump is judged on x86_64 alone."""
+"""The doctor's checks that depend on the architecture, for x86_64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pykdump knows of x86_64."""
+"""What pykdump knows about x86_64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SWIOTLB_SLAB = 2 * KIB
 
 
 def _crashkernel(release: str, command_line: str) -> CrashkernelSupport:
-    """arch/x86/kernel/setup.c, and since 6.7 kernel/crash_reserve.c."""
+    """Return what an x86_64 kernel supports (arch/x86/kernel/setup.c; since 6.7 kernel/crash_reserve.c)."""
     return CrashkernelSupport(
         knows_high=True,
         honours_cma=is_since(CMA_SINCE, release),
@@ -30,7 +30,7 @@ def _crashkernel(release: str, command_line: str) -> CrashkernelSupport:
 
 
 def _swiotlb_size(command_line: str) -> int:
-    """setup_io_tlb_npages() in kernel/dma/swiotlb.c: a number of slabs."""
+    """Return the bytes of swiotlb; swiotlb= counts slabs (kernel/dma/swiotlb.c, setup_io_tlb_npages())."""
     sizes = re.findall(r"(?:^|\s)swiotlb=(\d{1,12})", command_line)
     return int(sizes[-1]) * _SWIOTLB_SLAB if sizes and int(sizes[-1]) else _SWIOTLB_DEFAULT
 

@@ -45,7 +45,7 @@ struct params {
 	u32 size; /* of this struct */
 	u32 flags;
 	u64 jump_to;
-	u64 arguments[4]; /* the first goes to RSI on x86_64, to x0 on arm64 */
+	u64 arguments[4]; /* the first goes to RSI on x86_64, to x0 on arm64, to a1 on riscv64 */
 	u32 console;
 	u32 console_shift; /* registers lie 1 << shift bytes apart */
 	u64 console_base;

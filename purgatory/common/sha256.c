@@ -36,6 +36,42 @@ static const u32 H0[8] = {
 	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
 };
 
+#ifdef NO_ROTATION
+/*
+ * Section 4.1.2, for CPUs of 64 bits without an instruction that rotates: there a word that is followed by itself is
+ * shifted. Only the low 32 bits of a result count, so that nothing need be done about the others after each step.
+ */
+typedef u64 word;
+
+static inline word twice(word x)
+{
+	word high = x << 32;
+
+	return high | high >> 32;
+}
+
+static inline word Sigma0(word x)
+{
+	return twice(x) >> 2 ^ twice(x) >> 13 ^ twice(x) >> 22;
+}
+
+static inline word Sigma1(word x)
+{
+	return twice(x) >> 6 ^ twice(x) >> 11 ^ twice(x) >> 25;
+}
+
+static inline word sigma0(word x)
+{
+	return twice(x) >> 7 ^ twice(x) >> 18 ^ (u32)x >> 3;
+}
+
+static inline word sigma1(word x)
+{
+	return twice(x) >> 17 ^ twice(x) >> 19 ^ (u32)x >> 10;
+}
+#else
+typedef u32 word;
+
 static inline u32 rotr(u32 x, int n)
 {
 	return (x >> n) | (x << (32 - n));
@@ -61,8 +97,9 @@ static inline u32 sigma1(u32 x)
 {
 	return rotr(x ^ rotr(x, 2), 17) ^ (x >> 10); /* by 17, 19 */
 }
+#endif
 
-static inline u32 Ch(u32 x, u32 y, u32 z)
+static inline word Ch(word x, word y, word z)
 {
 	return z ^ (x & (y ^ z));
 }
@@ -74,7 +111,7 @@ static inline u32 Ch(u32 x, u32 y, u32 z)
  */
 #define ROUND(i, a, b, c, d, e, f, g, h, x_y, y_z)                        \
 	do {                                                              \
-		h += sha256_K[t + (i)] + W[i];                            \
+		h += (word)sha256_K[t + (i)] + W[i];                      \
 		h += Sigma1(e);                                           \
 		h += Ch(e, f, g);                                         \
 		d += h;                                                   \
@@ -106,8 +143,8 @@ static inline u32 Ch(u32 x, u32 y, u32 z)
 static inline void compress(u32 H[8], const u8 *block)
 {
 	const u8 *words = __builtin_assume_aligned(block, sizeof(u32));
-	u32 a = H[0], b = H[1], c = H[2], d = H[3], e = H[4], f = H[5], g = H[6], h = H[7];
-	u32 even = b ^ c, odd;
+	word a = H[0], b = H[1], c = H[2], d = H[3], e = H[4], f = H[5], g = H[6], h = H[7];
+	word even = b ^ c, odd;
 	u32 W[WORDS];
 
 #pragma GCC unroll 16

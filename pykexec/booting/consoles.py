@@ -18,16 +18,21 @@ _KINDS: Mapping[Registers, ConsoleKind] = {
 }
 
 
-def in_memory(machine: Machine, request: Request, line: str) -> purgatory.Console:
-    """Return the console for a kernel with that command line.
+def in_memory(
+    machine: Machine, request: Request, line: str, otherwise: purgatory.Console = purgatory.NO_CONSOLE
+) -> purgatory.Console:
+    """Return the console for a kernel with that command line; `otherwise` where purgatory has no driver for
+    the UART that is one.
 
     Raises UsageError where the request asks for a console that purgatory cannot use.
     """
     wanted = request.console
     port = machine.console_for(line, wanted.port)
     found = _console(port)
-    if found.base or not (wanted.port or wanted.serial):
+    if found.base:
         return found
+    if not wanted.port and (otherwise != purgatory.NO_CONSOLE or not wanted.serial):
+        return otherwise
     if port is None:
         what = "--console-serial: this machine shows no serial console"
     else:

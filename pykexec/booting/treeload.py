@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pykexec import command_line, crash, elfcore, formats
+from pykexec import command_line, crash, elfcore, formats, purgatory
 from pykexec.arch import Arch
 from pykexec.booting import consoles
 from pykexec.booting import formats as types
@@ -17,13 +17,13 @@ from pykexec.crash import CrashMemory
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
-from pykexec.machine import Machine
+from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
 from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRange
-from pykexec.plan import LoadPlan, Purpose, Request
+from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
 from pykexec.values import dataclass
 
 _DTB = "dtb"
-_STAYS_IN_RAM = frozenset({"Kernel code", "Kernel data"})
+_STAYS_IN_RAM = frozenset({"Kernel image", "Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"})
 """Entries within System RAM that a new kernel may overwrite; all others are reserved for some purpose."""
 
 
@@ -53,6 +53,10 @@ def _default_reset(*_: object) -> int:
     return 0
 
 
+def _anywhere(_: Range) -> Range:
+    return ADDRESS_SPACE
+
+
 @dataclass(frozen=True, slots=True)
 class TreeBoot:
     """The differences between the architectures."""
@@ -69,6 +73,14 @@ class TreeBoot:
     """The longest command line, in bytes without the NUL."""
     reset: Callable[[Machine, DeviceTree], int] = _default_reset
     """Return how purgatory resets the machine, as the architecture's own number."""
+    rest_window: Callable[[Range], Range] = _anywhere
+    """Return where device tree and purgatory may lie, for a kernel in that range (physical)."""
+    firmware: Callable[[DeviceTree], Sequence[Range]] | None = None
+    """Return the memory within System RAM that no kernel may touch, by the machine's own device tree."""
+    console: purgatory.Console = purgatory.NO_CONSOLE
+    """The console of a purgatory that can drive no UART of the machine."""
+    zboot_type: str = "vmlinuz"
+    """kexec-tools' name for the type (-t) of a kernel that unpacks itself under EFI."""
     warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
 
 
@@ -76,14 +88,15 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     """Return a plan for that request on that machine. Raises PykexecError."""
     file, wrapping = formats.unwrap(request.kernel)
     kernel = boot.parse(file)
-    types.require(kernel.path, request.format, _type(request, wrapping, kernel), boot.arch.formats)
+    types.require(kernel.path, request.format, _type(boot, request, wrapping, kernel), boot.arch.formats)
     tree = trees.read_tree(machine, request.device_tree)
     lost = trees.not_handed_on(machine, tree) if request.purpose is Purpose.BOOT else []
     line = command_line.for_request(request, machine.command_line)
     if what := line_overflow(line, boot.command_line_limit, boot.arch.name):
         raise UsageError(what, hint=SHORTEN)
-    memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
-    room = RangeSet([memory.load]) if memory else free_memory(machine)
+    firmware = _firmware(boot, machine, request, tree)
+    memory = crash.survey(machine, firmware) if request.purpose is Purpose.CRASH else None
+    room = RangeSet([memory.load]) if memory else free_memory(machine).minus(firmware)
     context = Context.begin(boot.arch, machine, request, room)
     layout = context.layout
     headers = context.place_core_headers(_core_headers(context, memory)) if memory else None
@@ -91,14 +104,15 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     initrd = context.place_initrd(
         boot.initrd_window(layout.range(KERNEL)), Placement.LOWEST, boot.initrd_why
     )
-    _place_tree(context, tree, line, initrd, headers, memory)
-    blob = context.place_purgatory(placement=Placement.LOWEST)
+    rest = boot.rest_window(layout.range(KERNEL))
+    _place_tree(context, tree, line, initrd, headers, memory, within=rest)
+    blob = context.place_purgatory(within=rest, placement=Placement.LOWEST)
     start = layout.range(KERNEL).start
     entry = context.fill_purgatory(
         blob,
         jump_to=start,
         arguments=boot.arguments(layout.range(_DTB).start, start),
-        console=consoles.in_memory(machine, request, line),
+        console=consoles.in_memory(machine, request, line, boot.console),
         reset=boot.reset(machine, tree),
     )
     return context.finish(
@@ -111,13 +125,18 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     )
 
 
-_CONTAINER_TYPES = {"uImage": "uImage", "EFI zboot": "vmlinuz"}
-
-
-def _type(request: Request, wrapping: str, kernel: TreeKernel) -> str:
+def _type(boot: TreeBoot, request: Request, wrapping: str, kernel: TreeKernel) -> str:
     """Return the kernel's type; a container is a type of its own."""
+    types = {"uImage": "uImage", "EFI zboot": boot.zboot_type}
     layers = ", ".join(filter(None, (request.container, wrapping))).split(", ")
-    return next((_CONTAINER_TYPES[each] for each in layers if each in _CONTAINER_TYPES), kernel.type)
+    return next((types[each] for each in layers if each in types), kernel.type)
+
+
+def _firmware(boot: TreeBoot, machine: Machine, request: Request, tree: DeviceTree) -> Sequence[Range]:
+    if boot.firmware is None:
+        return ()
+    own = tree if request.device_tree is None else DeviceTree.running(machine.root)
+    return boot.firmware(own or tree)
 
 
 def free_memory(machine: Machine) -> RangeSet:
@@ -131,6 +150,28 @@ def free_memory(machine: Machine) -> RangeSet:
         entry.range for entry in machine.iomem.entries if entry.depth > 0 and entry.name not in _STAYS_IN_RAM
     )
     return machine.iomem.memory_map.ram.minus(reserved)
+
+
+def dark_screens(context: Context, tree: DeviceTree) -> list[str]:
+    """Return a warning where the new kernel is not told of the screen that the running one was."""
+    machine, arch = context.machine, context.arch.name
+    if (
+        machine.efi is None
+        or machine.framebuffer_driver not in BOOT_FRAMEBUFFER_DRIVERS
+        or has_device(tree, b"simple-framebuffer")
+    ):
+        return []
+    # The stub tells only the first kernel, or that one erases what it was told: init_screen_info() in
+    # drivers/firmware/efi/efi-init.c. With ACPI nothing else describes the framebuffer.
+    return [
+        f"the new kernel will have no console on the screen ({machine.framebuffer_driver}): on {arch} a"
+        " kernel that EFI did not start is not told of EFI's framebuffer"
+    ]
+
+
+def has_device(tree: DeviceTree, compatible: bytes) -> bool:
+    """Return whether a tree has such a device."""
+    return any(compatible + b"\0" in properties.get("compatible", b"") for _, properties in tree.nodes())
 
 
 def _core_headers(context: Context, memory: CrashMemory) -> bytes:
@@ -174,6 +215,8 @@ def _place_tree(
     initrd: Range | None,
     elfcorehdr: Range | None,
     memory: CrashMemory | None,
+    *,
+    within: Range,
 ) -> None:
     blob = trees.rewrite(
         tree,
@@ -184,7 +227,7 @@ def _place_tree(
         usable=_usable(memory) if memory else (),
     )
     why = f"the device tree, at most {trees.SIZE_MAX // MIB} MiB"
-    context.layout.place(_DTB, len(blob), placement=Placement.LOWEST, why=why)
+    context.layout.place(_DTB, len(blob), within=within, placement=Placement.LOWEST, why=why)
     context.layout.fill(_DTB, blob)
 
 

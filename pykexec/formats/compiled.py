@@ -11,3 +11,8 @@ UIMAGE = Record(
     ">4sLLLLLLBBBB32s",
     "magic header_crc time size load entry data_crc os arch type compression name",
 )
+
+IMAGE = Record(
+    "<LLQQQ24x4sL",
+    "code0 code1 text_offset image_size flags magic pe_offset",
+)

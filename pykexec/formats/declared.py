@@ -1,9 +1,9 @@
-"""Headers of containers, declared with construct.
+"""Headers of kernels and of their containers.
 
 After a change: tools/compile-layouts.
 """
 
-from construct import Bytes, Int8ub, Int32ub, Int32ul, Padding, Struct
+from construct import Bytes, Int8ub, Int32ub, Int32ul, Int64ul, Padding, Struct
 
 ZBOOT = Struct(  # libstub/zboot-header.S
     "mz" / Bytes(4),
@@ -26,4 +26,14 @@ UIMAGE = Struct(  # U-Boot's include/image.h
     "type" / Int8ub,
     "compression" / Int8ub,
     "name" / Bytes(32),
+)
+IMAGE = Struct(  # Documentation/arch/arm64/booting.rst, Documentation/arch/riscv/boot-image-header.rst
+    "code0" / Int32ul,
+    "code1" / Int32ul,
+    "text_offset" / Int64ul,  # 0x08
+    "image_size" / Int64ul,  # 0x10
+    "flags" / Int64ul,  # 0x18
+    Padding(24),
+    "magic" / Bytes(4),  # 0x38
+    "pe_offset" / Int32ul,
 )

@@ -1,1 +1,1 @@
-"""`pykdump`: kdump as a service: its configuration, sizing, diagnosis and capture system."""
+"""`pykdump`: the kdump service, with its configuration, sizing, diagnosis and capture system."""

@@ -1,4 +1,4 @@
-"""``python -m pykexec.kdump`` is ``pykdump``."""
+"""Run ``pykdump`` as ``python -m pykexec.kdump``."""
 
 from pykexec.kdump.cli import main
 

@@ -1,4 +1,4 @@
-"""``pykdump``: the service, sizing, diagnosis, and what is in a dump."""
+"""The command ``pykdump``, with its groups: service, reading dumps, diagnosis, sizing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from pykexec import __version__, streams
 
 _NAME = "pykdump"
-_FAILED = 1  # as kdumpctl's, whatever the status would be with which pykexec ends
+_FAILED = 1  # as kdumpctl's, whatever status the same error has in pykexec
 
 _MODULES = {
     "pykexec.kdump.service.cli": (
@@ -21,19 +21,19 @@ _MODULES = {
     "pykexec.kdump.doctor.cli": ("doctor", "snapshot"),
     "pykexec.kdump.reservation.sizing_cli": ("estimate", "crashkernel", "resize"),
 }  # fmt: skip
-"""Where the commands are: each module has its own in `COMMANDS`."""
+"""The modules with the commands; each has its own in `COMMANDS`."""
 
 
 class _Commands(click.Group):
-    """A group that imports what the command takes that is asked for, and no other's."""
+    """A group that imports only the module of the command that is asked for."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """In the order in which people meet them."""
+        """Return the names in the order in which people meet the commands."""
         del context
         return [name for names in _MODULES.values() for name in names]
 
     def get_command(self, context: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """Return the command of that name; None where there is none."""
         del context
         for module, names in _MODULES.items():
             if cmd_name in names:
@@ -83,10 +83,10 @@ def group() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the script."""
+    """Run as the script ``pykdump``, and exit."""
     sys.exit(exit_code(sys.argv[1:] if argv is None else argv))
 
 
 def exit_code(argv: Sequence[str]) -> int:
-    """Run, turning every expected failure into one or two lines and a number."""
+    """Run, and return the exit status. Every expected failure becomes one or two lines and a status."""
     return streams.click_exit_code(_NAME, group, argv, failed=_FAILED)

@@ -1,4 +1,4 @@
-"""How large a dump will be."""
+"""An estimate of a dump's size."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pykexec.kdump.makedumpfile import CACHE, FREE, PRIVATE_CACHE, USER_DATA, Fi
 from pykexec.memory import KIB
 
 _LEFT_OUT = {FREE: "MemFree", PRIVATE_CACHE: "Buffers", CACHE: "Cached", USER_DATA: "AnonPages"}
-"""What /proc/meminfo says of the pages that a bit of makedumpfile's -d leaves out, about."""
+"""The fields of /proc/meminfo that count, roughly, the pages a bit of makedumpfile's -d leaves out."""
 
 
 def expected_size(settings: Settings, meminfo: str, fit: Fit) -> int | None:
-    """Return the bytes of a dump, about: all of memory, less what makedumpfile's filters leave out.
+    """Return roughly the bytes of a dump: all of memory minus what makedumpfile's filters leave out.
 
-    `fit` tells which of them work. None where /proc/meminfo does not say how much memory there is.
+    `fit` says which filters work. None where /proc/meminfo does not say how much memory there is.
     """
     sizes = {name: int(kib) * KIB for name, kib in re.findall(r"^(\w+): +(\d{1,15}) kB$", meminfo, re.M)}
     total = sizes.get("MemTotal")

@@ -1,4 +1,4 @@
-"""Where the files are that kdump loads and leaves."""
+"""The paths of files that kdump loads and leaves behind."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from pykexec.kdump.config.settings import KernelChoice
 
 STATE = Path("/var/lib/pykdump")
-"""What outlasts a boot: capture images, and what has been proven."""
+"""The folder of what outlasts a boot: capture images, and what has been proven."""
 
 
 def image_path(release: str) -> Path:
-    """Where our own capture image for a kernel is."""
+    """Return the path of our own capture image for a kernel."""
     return STATE / f"initrd-{release}.img"
 
 
 def kernel_candidates(choice: KernelChoice, running: str) -> Iterator[str]:
-    """Where the capture kernel may be, the most likely place first."""
+    """Yield the paths where the capture kernel may be, the most likely one first."""
     if choice.path:
         yield choice.path
         return

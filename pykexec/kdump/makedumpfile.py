@@ -1,8 +1,8 @@
 """Which makedumpfile reads which kernel.
 
-The table `NEEDS` is from makedumpfile's own history: commits marked "Required for kernel", and those
-that mend a fault of one release. A kernel is judged by its VMCOREINFO, a program by the names in its
-file: distributions take changes over to older ones of both.
+The table `NEEDS` comes from makedumpfile's own history: commits marked "Required for kernel", and fixes of a
+fault that one release had. A kernel is judged by its VMCOREINFO and a program by the names in its file,
+because distributions backport changes to both.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pykexec.memory import KIB
 from pykexec.versions import of_release
 
 PROGRAM_MAX = 32 << 20
-"""Bytes of a program that is read."""
+"""The most bytes that are read of a program."""
 NEWEST_KERNEL = (7, 2)
-"""The table knows of no fault with newer kernels, and cannot know of any."""
+"""The newest kernel that the table covers: it cannot know about faults with newer ones."""
 
 ZERO_PAGES = 1
 CACHE, PRIVATE_CACHE, USER_DATA, FREE = 2, 4, 8, 16
-"""makedumpfile(8), -d: what is left out."""
+"""The bits of makedumpfile's -d: pages that are left out (makedumpfile(8))."""
 
 
 class Effect(enum.Enum):
-    """What goes wrong with a makedumpfile that is too old; the worst comes first."""
+    """What a makedumpfile that is too old does wrong; the worst comes first."""
 
     UNREADABLE = "no dump can be made"
     LOST = "pages that are needed are missing from the dump"
@@ -43,15 +43,15 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What decides about a kernel whose memory is to be dumped."""
+    """The facts that count about a kernel that will be dumped."""
 
     arch: str
-    """Our name (`pykexec.names`)."""
+    """Our name of the architecture (`pykexec.names`)."""
     release: str
     vmcoreinfo: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Its lines NAME=VALUE; empty where it is not known."""
+    """The lines NAME=VALUE of its VMCOREINFO; empty where that is not known."""
     has_unaccepted: bool = False
-    """Whether memory of a confidential machine has not been accepted yet."""
+    """Whether a confidential machine has memory that it has not accepted yet."""
 
     @property
     def version(self) -> tuple[int, int]:
@@ -63,13 +63,13 @@ class Program:
     """A makedumpfile."""
 
     version: tuple[int, ...]
-    """Three numbers at least; none where it is not known."""
+    """At least three numbers; none where it is not known."""
     shown: str
-    """The version as it says it, or its package does."""
+    """The version as the program, or its package, writes it."""
     is_release: bool
-    """False for a build between two releases ("1.7.9++"), which may have what the next one has."""
+    """False for a build between two releases ("1.7.9++"), which may have commits of the next one."""
     content: bytes | None = field(default=None, repr=False, compare=False)
-    """Its file; None where only its package is known."""
+    """The bytes of its file; None where only the package is known."""
 
 
 _UNKNOWN = Program((), "of unknown version", is_release=False)
@@ -77,27 +77,27 @@ _UNKNOWN = Program((), "of unknown version", is_release=False)
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Kernels that take a makedumpfile not older than some release."""
+    """A change of kernels that makedumpfile needs a commit for."""
 
     kernel: tuple[int, int]
-    """The first release of such kernels."""
+    """The first release of Linux with the change."""
     version: tuple[int, ...]
-    """makedumpfile's release that knows them."""
+    """The first release of makedumpfile with the commit."""
     commit: str
-    """makedumpfile's."""
+    """The commit in makedumpfile."""
     effect: Effect
     levels: int
-    """The bits of -d with which an older one goes wrong."""
+    """The bits of -d with which an older makedumpfile goes wrong."""
     what: str
     """What changed in the kernel."""
     concerns: Callable[[Kernel], bool | None]
-    """Whether a kernel is one of them; None where its VMCOREINFO would have to be known."""
+    """Return whether a kernel has the change; None where only its unknown VMCOREINFO could tell."""
     mark: bytes = b""
-    """What programs that have the commit hold in their file; empty where nothing tells."""
+    """Bytes that are in the file of a program with the commit; empty where nothing shows it."""
     since: tuple[int, ...] = ()
-    """makedumpfile's release that brought the fault; empty: all that are older have it."""
+    """The release of makedumpfile that brought the fault; empty: all older ones have it."""
     arch: str | None = None
-    """The one whose kernels are concerned, by our name and in either byte order; None: all."""
+    """The only architecture with the change, by our name and in either byte order; None: all have it."""
 
     @property
     def release(self) -> str:
@@ -109,7 +109,7 @@ class Need:
 
 
 def _says(since: tuple[int, int], name: str) -> Callable[[Kernel], bool]:
-    """Whether VMCOREINFO has that name; where it is not known, by the kernel's release."""
+    """Return a test whether VMCOREINFO has that name; the kernel's release decides where it is not known."""
     return lambda kernel: name in kernel.vmcoreinfo if kernel.vmcoreinfo else kernel.version >= since
 
 
@@ -125,7 +125,7 @@ def _has_moved_name(kernel: Kernel) -> bool:
 
 
 def _has_typed_pages(kernel: Kernel) -> bool:
-    """Whether a page's type is a number in the top byte of _mapcount, no longer a bit that is cleared."""
+    """Return whether a page's type is a number in the top byte of _mapcount, no longer a cleared bit."""
     if not kernel.vmcoreinfo:
         return kernel.version >= (6, 12)
     value = _number(kernel, "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)")
@@ -138,7 +138,7 @@ def _has_unaccepted(kernel: Kernel) -> bool:
 
 
 def _has_wide_addresses(kernel: Kernel) -> bool | None:
-    if not kernel.vmcoreinfo:  # which of them it has is a matter of its configuration
+    if not kernel.vmcoreinfo:  # the configuration decides which of them it has
         return None if kernel.version >= (6, 9) else False
     page = _number(kernel, "PAGESIZE")
     return _number(kernel, "NUMBER(VA_BITS)") == 52 and page is not None and page != 64 * KIB
@@ -169,7 +169,7 @@ NEEDS = (
     Need((6, 10), (1, 7, 6), "bad2a7c", Effect.LOST, USER_DATA,
          "slab became a type of page",
          _says((6, 10), "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)"), b"NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)"),
-    # The look for slab pages that 1.7.6 brought takes free pages for such.
+    # 1.7.6 brought a test for slab pages that takes free pages for such.
     Need((6, 12), (1, 7, 7), "72c3414", Effect.GROWS, FREE,
          "the type of a page became a number",
          _has_typed_pages, since=(1, 7, 6)),
@@ -185,7 +185,7 @@ NEEDS = (
 )  # fmt: skip
 
 
-# A program
+# Programs
 
 
 _SAYS_VERSION = re.compile(rb"makedumpfile: version (\d+(?:\.\d+){1,3})(\S*)")  # print_info.c
@@ -193,7 +193,7 @@ _PACKAGE_VERSION = re.compile(r"(?:\d+:)?(\d+(?:\.\d+){1,3})((?:\+(?:ds|dfsg)[\d
 
 
 def program_in(content: bytes) -> Program | None:
-    """The makedumpfile whose file has that content; None where it does not tell its version."""
+    """Return the makedumpfile with that file content; None where it does not tell its version."""
     found = _SAYS_VERSION.search(content)
     if found is None:
         return None
@@ -202,13 +202,13 @@ def program_in(content: bytes) -> Program | None:
 
 
 def packaged(version: str) -> Program | None:
-    """The makedumpfile of a Debian package of that version."""
+    """Return the makedumpfile of a Debian package of that version; None where that is not understood."""
     found = _PACKAGE_VERSION.fullmatch(version)
     return Program(_numbers(found[1]), version, not found[3]) if found else None
 
 
 def installed(program: str = "makedumpfile") -> Program | None:
-    """The running system's; None where it is not there."""
+    """Return the running system's makedumpfile; None where it is not there."""
     path = programs.find(program)
     if path is None:
         return None
@@ -220,16 +220,16 @@ def installed(program: str = "makedumpfile") -> Program | None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """With three of them at least, so that 1.7 is 1.7.0."""
+    """Return the numbers of a version, at least three: 1.7 is 1.7.0."""
     numbers = tuple(int(part) for part in text.split("."))
     return numbers + (0,) * (3 - len(numbers))
 
 
-# A kernel
+# Kernels
 
 
 def running(machine: Machine) -> Kernel:
-    """A machine's running kernel: the one that will have crashed."""
+    """Return the facts about a machine's running kernel: the one that will have crashed."""
     try:
         lines: Mapping[str, str] = machine.kcore.vmcoreinfo
     except MachineError:
@@ -239,38 +239,38 @@ def running(machine: Machine) -> Kernel:
     return Kernel(arch, machine.kernel_release, lines, unaccepted is not None)
 
 
-# The two together
+# Programs and kernels
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What is known of a makedumpfile and a kernel."""
+    """What is known about a makedumpfile together with a kernel."""
 
     program: Program | None
     kernel: Kernel
     missing: tuple[Need, ...]
     """What the program lacks for this kernel."""
     undecided: tuple[Need, ...]
-    """What it may lack."""
+    """What the program may lack."""
 
     def matters(self, level: int) -> tuple[Need, ...]:
-        """What of that is missing for a dump of that level (makedumpfile -d)."""
+        """Return the missing needs that matter for a dump of that level (makedumpfile -d)."""
         return tuple(each for each in self.missing if _matters(each, level))
 
     def worst(self, level: int) -> Need | None:
-        """The worst of it, and of several the newest; None where nothing is missing."""
+        """Return the worst missing need, the newest of several; None where nothing is missing."""
         order = list(Effect)
         found = sorted(self.matters(level), key=lambda each: each.version, reverse=True)
         return min(found, key=lambda each: order.index(each.effect), default=None)
 
     def filters(self, level: int) -> int:
-        """The bits of a level that leave out what they should."""
+        """Return the bits of a level that leave out what they should."""
         for each in self.missing:
             level &= ~each.levels
         return level
 
     def is_safe(self, level: int) -> bool:
-        """Whether it is known that a dump of that level has all that it should have."""
+        """Return whether a dump of that level is known to have all that it should have."""
         doubts = (*self.missing, *self.undecided)
         if self.program is None or not self.program.version or any(_loses(each, level) for each in doubts):
             return False
@@ -286,7 +286,7 @@ def _matters(need: Need, level: int) -> bool:
 
 
 def fit(program: Program | None, kernel: Kernel) -> Fit:
-    """Look a program and a kernel up in the table."""
+    """Return what the table says about a program and a kernel."""
     missing, undecided = [], []
     for need in NEEDS:
         concerned, lacks = _concerns(need, kernel), _lacks(program, need)
@@ -304,30 +304,30 @@ def _concerns(need: Need, kernel: Kernel) -> bool | None:
 
 
 def here(machine: Machine, collector: Collector) -> Fit:
-    """Look up what the running system's collector is, and its kernel."""
+    """Return what the table says about the running system's collector and its kernel."""
     program = None if collector.dump_level is None else installed(collector.program)
     return fit(program, running(machine))
 
 
 def _lacks(program: Program | None, need: Need) -> bool | None:
-    """Whether a program is without a commit; None where that cannot be told."""
+    """Return whether a program is without a commit; None where that cannot be told."""
     if program is None or not program.version:
         return None
     if program.version >= need.version or program.version < need.since:
         return False
-    if need.mark and program.content is not None:  # which a distribution may have changed
+    if need.mark and program.content is not None:  # a distribution may have backported the commit
         return need.mark not in program.content
     return True if program.is_release else None
 
 
-# What to do
+# Consequences
 
 
 def safe(collector: Collector, found: Fit) -> Collector:
     """Return a collector that loses nothing: the configured one where it fits, otherwise -d 1, or a copy.
 
-    With -d 1 makedumpfile leaves pages out by their contents (create_2nd_bitmap()). What is not known to go
-    wrong stays as it is.
+    With -d 1 makedumpfile leaves pages out by their contents (create_2nd_bitmap()). Settings that are not
+    known to go wrong stay as they are.
     """
     level = collector.dump_level
     if level is None:
@@ -351,16 +351,16 @@ def _with_level(words: tuple[str, ...], level: int) -> tuple[str, ...]:
             skip = True
         elif not re.match(r"-d\d", word):
             kept.append(word)
-    return (*kept, "-d", str(level))  # the last one counts, also after -ld 31
+    return (*kept, "-d", str(level))  # the last -d counts, also after -ld 31
 
 
 def warning(collector: Collector, found: Fit, *, own_image: bool = True) -> str | None:
-    """Return what to say where the configured collector and the kernel do not fit, or may not.
+    """Return the warning where the configured collector and the kernel do not fit, or may not.
 
-    `own_image`: whether the capture image will have what `safe` makes of it.
+    `own_image`: whether the capture image will have the collector that `safe` returns. None: no warning.
     """
     level = collector.dump_level
-    if level is None or found.program is None:  # which whoever makes an image says
+    if level is None or found.program is None:  # making an image reports that
         return None
     program = f"makedumpfile {found.program.shown}"
     need = found.worst(level)

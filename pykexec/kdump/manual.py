@@ -1,4 +1,4 @@
-"""The pages of ``pykdump`` and ``vmcore-dmesg``, and pykdump's completions, from click's definitions."""
+"""Manual pages of ``pykdump`` and ``vmcore-dmesg``, and pykdump's completions, from click's definitions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pykexec import __version__, roff
 from pykexec.kdump.files import STATE
 
 _DATE = "2026-11-30"
-"""When what is written here was last changed."""
+"""The day of the last change of the texts here."""
 
 _DESCRIPTION = (
     "pykdump has a capture kernel ready that saves what is in memory when the running kernel panics. It"
@@ -76,7 +76,7 @@ _DMESG_EXIT_STATUS = (
 
 
 def page(group: click.Group) -> str:
-    """The manual page of ``pykdump``, in roff."""
+    """Return the manual page of ``pykdump``, in roff."""
     context = click.Context(group, info_name="pykdump", **group.context_settings)
     return _page(
         "pykdump",
@@ -95,7 +95,7 @@ def page(group: click.Group) -> str:
 
 
 def vmcore_dmesg_page() -> str:
-    """The manual page of ``vmcore-dmesg``, in roff."""
+    """Return the manual page of ``vmcore-dmesg``, in roff."""
     return _page(
         "vmcore-dmesg",
         "print the log of a crashed kernel",
@@ -109,17 +109,17 @@ def vmcore_dmesg_page() -> str:
 
 
 def completion(group: click.Group, shell: str) -> str:
-    """The completion script for bash, zsh or fish, click's own."""
+    """Return click's completion script for bash, zsh or fish."""
     found = get_completion_class(shell)
     assert found is not None
     script = found(group, {}, "pykdump", "_PYKDUMP_COMPLETE").source().rstrip()
-    if shell == "zsh" and "loadautofunc" not in script:  # of click before 8.1.4
+    if shell == "zsh" and "loadautofunc" not in script:  # click before 8.1.4
         script = _for_zsh_to_load(script)
     return f"{script}\n"
 
 
 def _for_zsh_to_load(script: str) -> str:
-    """Let a script that tells zsh of its function complete at once where zsh itself has loaded it."""
+    """Return a script that completes at once, too, where zsh has autoloaded it."""
     head, found, names = script.rpartition("\ncompdef ")
     function = names.split()[0]
     when = "[[ $zsh_eval_context[-1] == loadautofunc ]]"
@@ -150,7 +150,7 @@ def _commands(group: click.Group, parent: click.Context) -> Iterator[str]:
 
 
 def _options(context: click.Context) -> Iterator[str]:
-    # Each command has --help: it is said once.
+    # Each command has --help; the page shows it once.
     told_above = context.command.get_help_option(context) if context.parent else None
     for parameter in context.command.get_params(context):
         record = parameter.get_help_record(context)

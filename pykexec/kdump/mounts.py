@@ -1,4 +1,4 @@
-"""What is mounted where, as the kernel lists it."""
+"""Mounts, as the kernel lists them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from pykexec.errors import MachineError
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of /proc/self/mountinfo, with its escapes undone (proc_pid_mountinfo(5))."""
+    """A line of /proc/self/mountinfo, with escapes undone (proc_pid_mountinfo(5))."""
 
     number: str
-    """MAJOR:MINOR of what is mounted; no block device's for btrfs."""
+    """MAJOR:MINOR of the file system; for btrfs that is no block device's."""
     top: str
-    """What of that file system is mounted: / for all of it."""
+    """The folder of the file system that is mounted; / for all of it."""
     point: str
     type: str
     source: str
 
 
 def parse_mounts(text: str) -> tuple[Mount, ...]:
-    """/proc/self/mountinfo. Raises MachineError for what is not of its form."""
+    """Return the mounts in the text of /proc/self/mountinfo.
+
+    Raises MachineError for a line that is not of its form.
+    """
     found = []
     for line in text.splitlines():
         own, dash, rest = line.partition(" - ")
@@ -37,12 +40,12 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
 
 
 def unescaped(text: str) -> str:
-    """Paths in the kernel's lists of mounts have \\040 for a blank (fs/proc_namespace.c mangle)."""
+    """Undo escapes: paths in the kernel's lists have \\040 for a blank (fs/proc_namespace.c, mangle())."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def mount_of(path: str, mounts: Sequence[Mount]) -> Mount:
-    """The mount that holds an absolute path. Raises MachineError where there is none."""
+    """Return the mount that holds an absolute path. Raises MachineError where there is none."""
     found = innermost(path, mounts)
     if found is None:
         raise MachineError(f"no mount of /proc/self/mountinfo holds {path}")
@@ -58,7 +61,7 @@ _M = TypeVar("_M", bound=_Mounted)
 
 
 def innermost(path: str, mounts: Sequence[_M]) -> _M | None:
-    """Of the mounts over an absolute path the innermost, and of these the last one; None for none."""
+    """Return the innermost mount over an absolute path, the last of several; None where there is none."""
     over = [each for each in mounts if (path + "/").startswith(each.point.rstrip("/") + "/")]
     longest = max((len(each.point) for each in over), default=0)
     return next((each for each in reversed(over) if len(each.point) == longest), None)

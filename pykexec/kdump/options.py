@@ -1,4 +1,4 @@
-"""Options that several of pykdump's commands have."""
+"""Options that several commands of pykdump have."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 
 def chosen(snapshot: str | None) -> Machine:
-    """The machine that `MACHINE` names, or this one. Raises MachineError."""
+    """Return the machine that `MACHINE` names, or this one. Raises MachineError."""
     return Machine.live() if snapshot is None else Machine.from_snapshot(snapshot)

@@ -9,7 +9,7 @@ _ENTRY_MAX = 4000
 
 
 def debian_version(status: str, package: str) -> str | None:
-    """The version that dpkg's status file has of a package; None where that is not installed."""
+    """Return a package's version from dpkg's status file; None where the package is not installed."""
     at = re.search(rf"^Package: {re.escape(package)}$", status, re.M)
     if at is None:
         return None

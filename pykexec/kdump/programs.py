@@ -1,4 +1,4 @@
-"""Where programs are: the capture image takes them from there, and doctor looks for them there."""
+"""Places of programs: the capture image takes them from there, and doctor looks for them there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/lo
 
 
 def places(name: str) -> Sequence[str]:
-    """Return where a program may be, by its name or path; the first one that is there counts."""
+    """Return the paths where a program may be, by its name or path; the first that exists counts."""
     return [name] if "/" in name else [f"{folder}/{name}" for folder in _FOLDERS]
 
 

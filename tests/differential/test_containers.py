@@ -20,6 +20,7 @@ from tests.support import systemd
 from tests.support.containers import ARM64_CONTAINERS, COMPRESSORS, X86_64_CONTAINERS
 from tests.support.machines import snapshot
 from tools.lab import ARM64, X86_64, Arch, Kernel
+from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch
 
 
@@ -69,7 +70,8 @@ def test_truncated(name: str, tmp_path: Path) -> None:
 
 
 VERSIONS = pytest.mark.parametrize(
-    ("arch", "version"), [(X86_64, "5.10"), (X86_64, "6.12"), (ARM64, "6.1"), (ARM64, "7.2")]
+    ("arch", "version"),
+    [(X86_64, "5.10"), (X86_64, "6.12"), (ARM64, "6.1"), (ARM64, "7.2"), (RISCV64, "7.2")],
 )
 
 
@@ -134,6 +136,7 @@ def module(folder: Path) -> Path:
     [
         (lambda folder: Kernel.get("6.1", X86_64).image, "an x86 bzImage"),
         (lambda folder: Kernel.get("6.1", ARM64).image, "an arm64 Image"),
+        (lambda folder: Kernel.get("7.2", RISCV64).image, "a riscv Image"),
         (lambda folder: systemd.stub("linuxaa64"), "an EFI executable for arm64"),
         (lambda folder: grub_module(), "a 32-bit ELF GRUB module for i386"),
         (module, "a 64-bit ELF kernel module for arm64"),

@@ -45,7 +45,6 @@ strace -f -y -qq -s 4096 -o "$1/trace" -e trace=$2 $3 -- $4 > "$1/stdout" 2> "$1
 ip -o link > "$1/links"
 exit ${status:-0}
 """
-HELPERS = ("helper", "arm64", "i386")
 _GUARDED = ("sync", "reboot", "kexec_load", "kexec_file_load")
 _TRACED = ",".join([*_GUARDED, "ioctl", "socket"])
 
@@ -134,6 +133,11 @@ def calls(trace: str) -> Sequence[str]:
     return [call for call in numberless if call.startswith(_GUARDED) or "SIOCSIF" in call]
 
 
+EMULATORS = {"arm64": "qemu-aarch64-static", "i386": "", "riscv64": "qemu-riscv64-static"}
+"""What runs the helper for another architecture than this machine's; this one runs i386's itself."""
+ALL = ("helper", *EMULATORS)
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     (tmp_path / "kernel").write_bytes(FakeBzImage().build())
@@ -145,8 +149,7 @@ def lab(tmp_path: Path) -> Lab:
         tmp_path,
         {
             "helper": str(PREBUILT / "x86_64.elf"),
-            "i386": str(PREBUILT / "i386.elf"),
-            "arm64": f"qemu-aarch64-static {PREBUILT / 'arm64.elf'}",
+            **{name: f"{emulator} {PREBUILT / name}.elf" for name, emulator in EMULATORS.items()},
             "pykexec": f"env PYTHONPATH={PROJECT} {sys.executable} -m pykexec",
             "C": f"env LD_LIBRARY_PATH={folders} {c_tool}",
         },
@@ -185,9 +188,9 @@ def test_execute(options: list[str], down: bool, lab: Lab) -> None:
     assert until_jump == [until_jump[0]] * len(until_jump)
     assert any('"first", ifr_flags=IFF_BROADCAST|IFF_MULTICAST}' in call for call in until_jump[0]) is down
     # The C tool leaves them down.
-    for program in (*HELPERS, "pykexec"):
-        assert done[program].calls == done["helper"].calls
-        assert done[program].up == ["first"]
+    for program in ALL:
+        assert done[program].calls == done["pykexec"].calls
+        assert done[program].up == done["pykexec"].up == ["first"]
 
 
 def test_interfaces_without_sysfs(lab: Lab) -> None:
@@ -198,7 +201,7 @@ def test_interfaces_without_sysfs(lab: Lab) -> None:
     assert without.calls == with_sysfs.calls
 
 
-@pytest.mark.parametrize("program", HELPERS)
+@pytest.mark.parametrize("program", ALL)
 def test_the_list_of_interfaces_is_opened_as_a_folder(program: str, lab: Lab) -> None:
     """The flag for that is another number on each architecture, and means something else on the next."""
     replace(lab, traced=("openat",)).run(program, "-e", sys=LOADED, results=REFUSED)
@@ -207,7 +210,7 @@ def test_the_list_of_interfaces_is_opened_as_a_folder(program: str, lab: Lab) ->
     assert [set(each.split("|")) & {"O_DIRECT", "O_DIRECTORY"} for each in flags] == [{"O_DIRECTORY"}]
 
 
-@pytest.mark.parametrize("program", [*HELPERS, "pykexec", "C"])
+@pytest.mark.parametrize("program", [*ALL, "pykexec", "C"])
 def test_nothing_is_touched_when_nothing_is_loaded(program: str, lab: Lab) -> None:
     done = lab.run(program, "-e", sys=NOTHING)
     assert (done.status, done.calls, done.up) == (1, [], ["first"])
@@ -416,7 +419,7 @@ WRONG: list[tuple[list[str], str]] = [
 @pytest.mark.parametrize(("options", "message"), WRONG)
 def test_wrong_usage(options: list[str], message: str, lab: Lab) -> None:
     """Nothing is done, and two lines say why."""
-    for program in HELPERS:
+    for program in ALL:
         done = lab.run(program, *lab.named(options), sys=LOADED)
         assert (done.status, done.calls) == (1, [])
         assert done.stderr.startswith(f"kexec: {message}")
@@ -430,9 +433,9 @@ def test_no_kernel(lab: Lab) -> None:
 
 
 def test_version_and_help(lab: Lab) -> None:
-    first = [lab.run(program, "-v").stdout.split() for program in (*HELPERS, "pykexec")]
-    assert all(each[:2] == first[0][:2] for each in first)
-    for program in HELPERS:
+    first = {tuple(lab.run(program, "-v").stdout.split()[:2]) for program in (*ALL, "pykexec")}
+    assert len(first) == 1
+    for program in ALL:
         shown = lab.run(program, "-l", "--help", "--and-nothing-after-it-matters")
         assert (shown.status, shown.stderr, shown.calls) == (0, "", [])
         assert shown.stdout.startswith("Usage: kexec")
@@ -445,7 +448,7 @@ def test_long_words_are_cut_off(lab: Lab) -> None:
     assert len(done.stderr) == 1024
 
 
-@pytest.mark.parametrize("arch", ["x86_64", "arm64", "i386"])
+@pytest.mark.parametrize("arch", ["x86_64", *EMULATORS])
 @pytest.mark.parametrize("name", ["kexec", "vmcore-dmesg"])
 def test_the_program_beside_it_is_run_as_long_as_there_is_one(name: str, arch: str, tmp_path: Path) -> None:
     """With its words and its environment; through a link, too, as update-alternatives makes it."""
@@ -457,8 +460,7 @@ def test_the_program_beside_it_is_run_as_long_as_there_is_one(name: str, arch: s
     program = place.with_name(f"{name}.program")
 
     def run(*words: str) -> tuple[int, str, str]:
-        emulator = ["qemu-aarch64-static"] if arch == "arm64" else []
-        command = [*emulator, str(tmp_path / name), *words]
+        command = [*EMULATORS.get(arch, "").split(), str(tmp_path / name), *words]
         environment = {"PATH": "/usr/bin:/bin", "VALUE": "a b"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr

@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 
 from pykexec.devicetree import DeviceTree
 from pykexec.plan import LoadPlan, Purpose
-from tests.support.odd_machines import CRASH, KIB, MIB, OddMachine
+from tests.support.odd_machines import CRASH, KIB, MIB, WITH_TREE, OddMachine
 from tests.support.real_machines import RealMachine
 
 Machine = OddMachine | RealMachine
@@ -55,9 +55,15 @@ class Truth:
     def is_cma(self, address: int) -> bool:
         return any(first <= address <= last for first, last in self._machine.cma)
 
+    def is_firmwares(self, address: int) -> bool:
+        """Whether the firmware protects it from kernels."""
+        return any(first <= address <= last for first, last in self._machine.protected)
+
     def is_dumped(self, address: int) -> bool:
         if any(address in each for each in self._machine.lines if each.name == "GART"):
             return False  # arch/x86/kernel/aperture_64.c
+        if self.is_firmwares(address):
+            return False
         return self.is_ram(address) and not self.is_reserved(address) and not self.is_cma(address)
 
     def kind(self, address: int, *, nested: bool) -> int | None:
@@ -74,12 +80,14 @@ class Truth:
         lines = [each for each in self._machine.lines if address in each]
         if self._machine.arch in _X86 and address < MIB:
             return False
-        # The last of these counts on arm64 only, where a loaded crash kernel is unmapped.
+        if self.is_firmwares(address):
+            return False
+        # The last of these not on x86: a loaded crash kernel may be unmapped.
         nested = (
             "reserved",
             "Reserved",
             "ACPI Tables",
-            *([CRASH] if self._machine.arch == "aarch64" else []),
+            *([CRASH] if self._machine.arch in WITH_TREE else []),
         )
         return any(each.name == "System RAM" and not each.depth for each in lines) and not any(
             each.name in nested for each in lines if each.depth
@@ -91,6 +99,8 @@ class Truth:
         for each in self._machine.lines:
             edges |= {each.first, each.last + 1}
         for first, last in self._machine.cma:
+            edges |= {first, last + 1}
+        for first, last in self._machine.protected:
             edges |= {first, last + 1}
         for piece in (each for other in others for each in other):
             edges |= set(piece)
@@ -104,7 +114,7 @@ def check(machine: Machine, plan: LoadPlan) -> None:
     _check_segments(machine, truth, plan, segments)
     if plan.purpose is Purpose.CRASH:
         _check_core(machine, truth, plan)
-    if machine.arch == "aarch64":
+    if machine.arch in WITH_TREE:
         _check_tree(machine, truth, plan)
     else:
         _check_e820(truth, plan)

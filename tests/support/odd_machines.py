@@ -12,7 +12,7 @@ from typing import IO
 
 from pykexec.machine import Machine
 from pykexec.machine.root import Root
-from tests.support.dtb import Blob
+from tests.support.dtb import Blob, Tree
 from tests.support.elf import NO_ADDRESS, kcore
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -58,6 +58,8 @@ class OddMachine:
     """First and last addresses of the ranges of crashkernel=...,cma."""
     firmware: bool = True
     """Whether the kernel shows the firmware's map."""
+    protected: Sequence[tuple[int, int]] = ()
+    """First and last addresses of memory that the firmware has for itself, by the device tree."""
     more: Mapping[str, str | bytes] = field(default_factory=dict)
 
     @property
@@ -84,8 +86,8 @@ class OddMachine:
         for cpu, address in zip(sorted(self.cpus), self.notes, strict=True):
             files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes"] = f"{address:x}\n"
             files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes_size"] = "368\n"
-        if self.arch == "aarch64":
-            files["sys/firmware/fdt"] = _tree()
+        if self.arch in WITH_TREE:
+            files["sys/firmware/fdt"] = _tree(self.protected)
         elif self.firmware:
             for number, each in enumerate(self.firmware_lines):
                 folder = f"sys/firmware/memmap/{number}"
@@ -102,7 +104,7 @@ class OddMachine:
         ]
         assert self.text is not None
         info = f"PAGESIZE={self.page_size}\nSYMBOL(_stext)={self.text[0]:x}\n{self.vmcoreinfo}"
-        return kcore([self.text, *ram], vmcoreinfo=info, machine=183 if self.arch == "aarch64" else 62)
+        return kcore([self.text, *ram], vmcoreinfo=info, machine=_ELF_MACHINES[self.arch])
 
     def _kcore32(self) -> bytes:
         """All lowmem in one mapping, and vmalloc space, of which no addresses are told (fs/proc/kcore.c)."""
@@ -117,15 +119,23 @@ class OddMachine:
         return Machine(Memory(self.files()))
 
 
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
+WITH_TREE = ("aarch64", "riscv64")
+"""What boots with a device tree."""
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",
     "Persistent Memory (legacy)", "Soft Reserved", "Unusable memory",
 }  # fmt: skip
 
 
-def _tree() -> bytes:
+def _tree(protected: Sequence[tuple[int, int]]) -> bytes:
     cells = (2).to_bytes(4)
-    return Blob({"#address-cells": cells, "#size-cells": cells, "chosen": {}}).build()
+    nodes = {
+        f"mmode_resv{number}@{first:x}": {"reg": first.to_bytes(8) + (last + 1 - first).to_bytes(8)}
+        for number, (first, last) in enumerate(protected)
+    }
+    tree: Tree = {"#address-cells": cells, "#size-cells": cells, "chosen": {}, "reserved-memory": nodes}
+    return Blob(tree).build()
 
 
 class Memory(Root):
@@ -179,6 +189,31 @@ def arm64(*lines: Line, size: int = 2 * GIB, crash: int = 0x60000000, **settings
         "arch": "aarch64",
         "linear_base": 0xFFFF000000000000 - base,
         "text": (0xFFFF800080000000, base + 0x200000, 0x1D00000),
+        **settings,
+    }
+    return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
+
+
+def riscv64(*lines: Line, size: int = 2 * GIB, crash: int = 0xA0000000, **settings: object) -> OddMachine:
+    """RAM from 2 GiB on, with firmware and then the kernel in it and 256 MiB reserved at `crash`, then those
+    lines."""
+    base = 0x80000000
+    main = [
+        line(base, size, RAM),
+        line(base, 0x80000, "Reserved", 1),
+        line(base + 0x202000, 0x239E000, "Kernel image", 1),
+        line(base + 0x202000, 0xDD0000, "Kernel code", 2),
+        line(base + 0x1400000, 0xC00000, "Kernel rodata", 2),
+        line(base + 0x2200000, 0x2F5000, "Kernel data", 2),
+        line(base + 0x24F5000, 0xAB000, "Kernel bss", 2),
+        line(base + 0x25A0000, 0x60000, "Reserved", 1),
+        line(crash, 256 * MIB, CRASH, 1),
+    ]
+    values: dict[str, object] = {
+        "arch": "riscv64",
+        "linear_base": 0xFFFFAF8000000000 - base,
+        "text": (0xFFFFFFFF80002000, base + 0x202000, 0x239E000),
+        "protected": [(base, base + 0x7FFFF)],
         **settings,
     }
     return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
@@ -246,6 +281,12 @@ ODD = {
         line(4 * GIB, 2 * GIB, RAM),
         *(line(4 * GIB + number * MIB, 64 * KIB, "reserved", 1) for number in range(1200)),
     ),
+    "riscv64-low-and-high": riscv64(line(4 * GIB, 8 * GIB, RAM), line(6 * GIB, GIB, CRASH, 1)),
+    "riscv64-firmware-in-two": riscv64(
+        line(4 * GIB, GIB, RAM),
+        protected=[(0x80000000, 0x8003FFFF), (0x80040000, 0x8007FFFF), (0x120000000, 0x12000FFFF)],
+    ),
+    "riscv64-5-level": riscv64(line(TIB, 16 * GIB, RAM), linear_base=0xFF60000000000000 - 0x80000000),
     "arm64-cma": arm64(
         line(4 * GIB, 8 * GIB, RAM),
         line(6 * GIB, GIB, CRASH, 1),

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class RealMachine:
     text: tuple[int, int, int] | None
     mapped_end: int
     cma: Sequence[tuple[int, int]]
+    protected: Sequence[tuple[int, int]]
 
 
 def read(path: Path) -> RealMachine:
@@ -52,7 +53,16 @@ def read(path: Path) -> RealMachine:
         None if text == linear else text,
         1 << 64 if bits == 64 else linear[1] + linear[2],
         [(int(first, 16), int(last, 16)) for first, last in (each.split("-") for each in cma)],
+        list(_protected(files)),
     )
+
+
+def _protected(files: dict[str, bytes]) -> Iterator[tuple[int, int]]:
+    """As the kernel shows it unpacked, in cells of 64 bits."""
+    for path, data in files.items():
+        if re.fullmatch(r"proc/device-tree/reserved-memory/mmode_resv[^/]*/reg", path):
+            first, size = int.from_bytes(data[:8]), int.from_bytes(data[8:])
+            yield first, first + size - 1
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -338,7 +338,9 @@ def test_purgatory_only_writes_to_a_uart_that_it_knows(
 
 
 def test_headers_before_3_17_have_no_size() -> None:
-    kernel = image.parse(FileData.from_bytes("Image", FakeImage(image_size=0, text_offset=0x123).build()))
+    kernel = image.KIND.parse(
+        FileData.from_bytes("Image", FakeImage(image_size=0, text_offset=0x123).build())
+    )
     assert (kernel.offset, kernel.memory_size) == (0x80000, 16 * MIB)
 
 

@@ -457,7 +457,7 @@ def test_capture_images_of_dracut_stay_small(module: str, tmp_path: Path) -> Non
     assert not (unpacked / "usr/sbin/kexec").exists()
 
 
-@pytest.mark.parametrize("python", [False, True])
+@pytest.mark.parametrize("python", [False, pytest.param(True, marks=pytest.mark.further)])
 def test_images_for_others_carry_no_python_that_cannot_run(python: bool, tmp_path: Path) -> None:
     """dracut copies what /sbin/kexec is, by itself (its module shutdown) and as Fedora's kdumpbase does.
 

@@ -523,7 +523,7 @@ CASES = [
     ),
     Case("L4", {"boot/vmlinuz-" + RELEASE: b"hello, world\n" * 100}, "no kernel"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([(".text", b"x")])}, "no kernel"),
-    Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([], machine=0x5064)}, "another architecture"),
+    Case("L4", {"boot/vmlinuz-" + RELEASE: portable_executable([], machine=0x200)}, "another architecture"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: FakeBzImage(init_size=0).build()}, "damaged"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: FakeImage().build()}, "another architecture"),
     Case("L4", {"boot/vmlinuz-" + RELEASE: b"\x1f\x8b\x08" + bytes(100)}, "cannot be unpacked"),
@@ -1243,7 +1243,7 @@ def test_all_that_architectures_judge_is_among_these() -> None:
 
 
 @pytest.mark.parametrize(
-    "arch", ["riscv64", "loongarch64", "ppc64le", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"]
+    "arch", ["loongarch64", "ppc64le", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"]
 )
 def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Path) -> None:
     """The same files, which now are evidence of nothing but what they say."""
@@ -1558,9 +1558,9 @@ def test_how_long_a_command_line_a_packed_kernel_takes(
 
 
 def test_how_long_a_command_line_another_machine_takes(tmp_path: Path) -> None:
-    given = facts(tmp_path, {"pykexec-snapshot.json": '{"machine": "riscv64", "page_size": 4096}'})
+    given = facts(tmp_path, {"pykexec-snapshot.json": '{"machine": "mips64", "page_size": 4096}'})
     found = finding(doctor.diagnose(given, only=["L5"]), "L5")
-    assert (found.verdict, "riscv64" in found.cause) == (Verdict.UNKNOWN, True)
+    assert (found.verdict, "mips64" in found.cause) == (Verdict.UNKNOWN, True)
 
 
 def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Plans for rare machines, and for any, against a second and naive way of finding out what is right."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,32 @@ from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine as Facts
 from pykexec.plan import Purpose, Request
+from tests.arches.riscv64 import images as riscv64_images
 from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.effort import examples
 from tests.support.machines import FOLDER
-from tests.support.odd_machines import CRASH, GIB, KIB, MIB, ODD, RAM, Line, OddMachine, arm64, line, x86
+from tests.support.odd_machines import (
+    CRASH,
+    GIB,
+    KIB,
+    MIB,
+    ODD,
+    RAM,
+    Line,
+    OddMachine,
+    arm64,
+    line,
+    riscv64,
+    x86,
+)
 
 KERNELS = {
     "x86_64": FileData.from_bytes("vmlinuz", FakeBzImage().build()),
     "i686": FileData.from_bytes("vmlinuz", FakeBzImage(xloadflags=4).build()),
     "aarch64": FileData.from_bytes("Image", FakeImage().build()),
+    "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
 }
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)
 
@@ -57,9 +73,16 @@ KINDS = {
         *("Reserved", "ACPI Tables", "ACPI Non-volatile Storage"),
     ],
     "aarch64": [*([RAM] * 5), *PLUGGED, "System RAM (virtio_mem)", "reserved"],
+    "riscv64": [*([RAM] * 5), "System RAM (virtio_mem)", "Reserved"],
 }
-WITHIN = {"x86_64": ["Reserved", "GART"], "aarch64": ["reserved"]}
+WITHIN = {"x86_64": ["Reserved", "GART"], "aarch64": ["reserved"], "riscv64": ["Reserved"]}
 """What is set apart in RAM, besides reservations for a crash kernel."""
+MAKERS: Mapping[str, tuple[Callable[..., OddMachine], int]] = {
+    "x86_64": (x86, 2 * GIB),
+    "aarch64": (arm64, 0xC0000000),
+    "riscv64": (riscv64, 4 * GIB),
+}
+"""And the first address behind the memory that a machine has anyway."""
 SIZES = st.integers(1, 64).map(lambda count: count * 64 * KIB)
 
 
@@ -81,7 +104,7 @@ def parts(draw: st.DrawFn, at: int, end: int, kinds: list[str]) -> list[Line]:
 def machines(draw: st.DrawFn) -> OddMachine:
     """Memory of all kinds above the part with the kernel, with reservations in the RAM of it."""
     arch = draw(st.sampled_from(sorted(KINDS)))
-    at = 0xC0000000 if arch == "aarch64" else 2 * GIB
+    make, at = MAKERS[arch]
     lines: list[Line] = []
     cma: list[tuple[int, int]] = []
     for _ in range(draw(st.integers(0, 6))):
@@ -101,7 +124,6 @@ def machines(draw: st.DrawFn) -> OddMachine:
     at += 64 * KIB
     lines += [line(at, GIB, RAM), line(at + 64 * MIB, 256 * MIB, CRASH, 1)]
     page_size = draw(st.sampled_from([4 * KIB, 16 * KIB, 64 * KIB])) if arch == "aarch64" else 4 * KIB
-    make = arm64 if arch == "aarch64" else x86
     return make(*lines, page_size=page_size, cma=cma, cpus=draw(st.sets(st.integers(0, 300), min_size=1)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tools.lab import X86_64, Arch, Kernel
+from tools.lab import X86_64, Arch, Kernel, Stage
 
 FURTHER = pytest.mark.further
 _NONE: Mapping[Arch, Iterable[str]] = {}
@@ -94,7 +94,8 @@ echo "{marker}" > /dev/kmsg
 
 
 def capture_command_line(marker: str, kernel: Kernel) -> str:
-    return f"console={kernel.arch.console} panic=-1 nr_cpus=1 irqpoll reset_devices marker={marker}"
+    line = f"console={kernel.arch.console} panic=-1 nr_cpus=1 irqpoll reset_devices marker={marker}"
+    return " ".join(filter(None, (line, kernel.arch.capture)))
 
 
 def ranges(iomem: str, name: str) -> list[range]:
@@ -109,6 +110,12 @@ def ranges(iomem: str, name: str) -> list[range]:
             part = range(found.pop().start, part.stop)
         found.append(part)
     return found
+
+
+def memory_with_reservation(stage: Stage) -> int:
+    """MemTotal of a kernel without a crash reservation, from the meminfo and iomem of one with it."""
+    reserved = ranges(stage.read("iomem"), "Crash kernel")
+    return memory_total(stage.read("meminfo")) + sum(map(len, reserved))
 
 
 def memory_total(meminfo: str) -> int:

@@ -23,6 +23,7 @@ from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, Running, Stage
 from tools.lab.arches.i386 import ARCH as I386
+from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _EL2 = ("-machine", "virtualization=on")
 _NO_FILES: Mapping[str, bytes] = {}
@@ -65,7 +66,7 @@ def crash(
 
 @pytest.mark.parametrize(
     ("arch", "version"),
-    jobs.cases("crash", {X86_64: ["6.1"], ARM64: ["6.12"]}),
+    jobs.cases("crash", {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["6.12"]}, {RISCV64: ["7.2"]}),
 )
 def test_dump_holds_the_first_kernels_log(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
@@ -183,7 +184,7 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
     crash(Kernel.get("6.1", ARM64), loader, run_guest, machine)
 
 
-@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
+@pytest.mark.parametrize("arch", [jobs.further(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     """The capture kernel can call the firmware, and knows of Secure Boot what the first one knew."""
     kernel = Kernel.get("6.1", arch)
@@ -197,17 +198,21 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "region", "extra"),
+    ("arch", "version", "region", "extra"),
     [
-        pytest.param(X86_64, "kernel", (), id="kernel"),
-        jobs.further(X86_64, "initrd", (), id="initrd"),
-        pytest.param(I386, "kernel", (), id="i386-kernel"),
-        jobs.further(ARM64, "kernel", (), id="arm64-kernel"),
-        pytest.param(ARM64, "initrd", _EL2, id="arm64-el2-initrd"),
+        pytest.param(X86_64, "6.1", "kernel", (), id="kernel"),
+        jobs.further(X86_64, "6.1", "initrd", (), id="initrd"),
+        pytest.param(I386, "6.1", "kernel", (), id="i386-kernel"),
+        jobs.further(ARM64, "6.1", "kernel", (), id="arm64-kernel"),
+        pytest.param(ARM64, "6.1", "initrd", _EL2, id="arm64-el2-initrd"),
+        jobs.further(RISCV64, "7.2", "kernel", (), id="riscv64-kernel"),
+        pytest.param(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
     ],
 )
-def test_damaged_image_does_not_run(arch: Arch, region: str, extra: tuple[str, ...], tmp_path: Path) -> None:
-    kernel = Kernel.get("6.1", arch)
+def test_damaged_image_does_not_run(
+    arch: Arch, version: str, region: str, extra: tuple[str, ...], tmp_path: Path
+) -> None:
+    kernel = Kernel.get(version, arch)
     in_initrd = secrets.token_bytes(1 << 16)
     in_kernel = kernel.image.read_bytes()[4 << 20 : 5 << 20]
     job = jobs.crash_load("pykexec -c", secrets.token_hex(8), kernel)

@@ -13,24 +13,34 @@ from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
 from tools.lab.arches.i386 import ARCH as I386
+from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
 _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 
 
 @pytest.mark.parametrize(
-    "machine",
+    ("machine", "version"),
     [
-        jobs.further(Machine(), id="1G"),
-        pytest.param(Machine(memory="6G", append="crashkernel=256M,high", cpus=4), id="6G-high"),
-        pytest.param(
-            Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), id="arm64-6G-high"
+        pytest.param(Machine(), "6.1", id="1G"),
+        pytest.param(Machine(memory="6G", append="crashkernel=256M,high"), "6.1", id="6G-high"),
+        jobs.further(
+            Machine(memory="6G", append="crashkernel=256M,high", cpus=4), "6.1", id="6G-high-4-processors"
         ),
-        jobs.further(Machine(I386, memory="6G", cpus=4), id="i386-6G"),
+        pytest.param(
+            Machine(ARM64, memory="6G", append="crashkernel=512M,high crashkernel=128M,low"),
+            "6.1",
+            id="arm64-6G-high-low",
+        ),
+        jobs.further(
+            Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), "6.1", id="arm64-6G-high"
+        ),
+        pytest.param(Machine(RISCV64), "7.2", id="riscv64"),
+        jobs.further(Machine(I386, memory="6G", cpus=4), "6.1", id="i386-6G"),
     ],
 )
-def test_plans_agree(machine: Machine, run_guest: RunGuest) -> None:
-    kernel = Kernel.get("6.1", machine.arch)
+def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:
+    kernel = Kernel.get(version, machine.arch)
     job = 'set -e; pykexec --snapshot "$OUT/machine.tar"\n'
     for purpose, option in _OPTIONS.items():
         plan = f'pykexec {option} "$KERNEL" --initrd /initrd --reuse-cmdline --append quiet --dry-run --json'

@@ -4,11 +4,10 @@ An image is a concatenation of archives: a large one that is cached, the modules
 this run's job, with the project's own code as it is in the working tree.
 """
 
-import compileall
 import functools
 import os
-import py_compile
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from . import cpio
 from .arches import Arch
-from .debian import fetch
-from .host import CACHE, PROJECT, build_once, digest
+from .debian import architecture, fetch, interpreter
+from .host import CACHE, PROJECT, build_once, digest, run
 from .kernels import Kernel
 from .machine import Guest
 from .packages import Package
@@ -52,7 +51,7 @@ def full(arch: Arch) -> bytes:
             _install(arch, (*arch.userland.small, *arch.userland.full), Path(folder))
             Path(folder, "usr/bin/python3").symlink_to(f"python{arch.userland.python}")
             Path(folder, _DIST_PACKAGES, "sitecustomize.py").write_text(_QUICK_ZLIB)
-            _compile(Path(folder))
+            _compile(Path(folder), arch)
             target.write_bytes(cpio.archive(cpio.tree(Path(folder))))
 
     return _cached(f"full-{arch.name}", build, repr(arch.userland), *requirements)
@@ -101,7 +100,7 @@ def first_system(kernel: Kernel, second: bytes) -> Sequence[bytes]:
 
 def second_system(kernel: Kernel, *, with_pykexec: bool) -> bytes:
     """The system of the kernel that is loaded: as small as what it has to do allows."""
-    system = full(kernel.arch) + cpio.archive(_project()) if with_pykexec else small(kernel.arch)
+    system = full(kernel.arch) + cpio.archive(_project(kernel.arch)) if with_pykexec else small(kernel.arch)
     return system + kernel.modules()
 
 
@@ -110,7 +109,7 @@ def job(guest: Guest) -> bytes:
     second = overlay("second", guest.second_job, guest.second_files, then=guest.second_then)
     environment = f"export KERNEL=/boot/vmlinuz-{guest.kernel.release} SECOND_IMAGE={guest.second_image}\n"
     files = {**guest.files, "/lab/second": second, "/lab/environment": environment.encode()}
-    return cpio.archive([*_project(), *_files(files), *_job(guest.job, guest.then)])
+    return cpio.archive([*_project(guest.kernel.arch), *_files(files), *_job(guest.job, guest.then)])
 
 
 def overlay(stage: str, job: str, files: Mapping[str, bytes], *, then: str | None = None) -> bytes:
@@ -136,13 +135,13 @@ def _job(job: str, then: str | None) -> Iterable[cpio.Entry]:
 
 
 @functools.cache
-def _project() -> Sequence[cpio.Entry]:
+def _project(arch: Arch) -> Sequence[cpio.Entry]:
     """The project's code as it was at the first call, and the commands `pykexec` and `pykdump`."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder, "pykexec")
         # The links to arch/ and purgatory/ become folders.
         shutil.copytree(PROJECT / "pykexec", site, ignore=shutil.ignore_patterns("__pycache__"))
-        _compile(site)
+        _compile(site, arch)
         commands = {"pykexec": "pykexec", "pykdump": "pykexec.kdump"}
         return [
             *cpio.folders([_DIST_PACKAGES, "usr/bin"]),
@@ -176,7 +175,16 @@ def _install(arch: Arch, packages: Iterable[Package], folder: Path) -> None:
             link.symlink_to(Path("/", path.relative_to(folder)))
 
 
-def _compile(folder: Path) -> None:
+def _compile(folder: Path, arch: Arch) -> None:
     """Byte code that is not compared with its source's time: the guest starts seconds earlier."""
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    compileall.compile_dir(folder, quiet=2, invalidation_mode=mode, stripdir=str(folder))
+    options = ("-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash", "-s", folder, folder)
+    run([_python_like(arch), *options], "compiling the guest's Python code")
+
+
+def _python_like(arch: Arch) -> Path:
+    """A Python of this machine's own that makes byte code for the guest's. Raises LabError."""
+    version = arch.userland.python
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return Path(sys.executable)
+    (package,) = (each for each in arch.userland.full if each.name == f"python{version}-minimal")
+    return interpreter(package.suite, architecture())

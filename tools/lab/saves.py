@@ -33,7 +33,8 @@ def fits(machine: Machine, guest: Guest) -> bool:
     Not where there are further devices, which may have files of their own, nor where the second kernel has
     Python, whose large system comes with the first one's.
     """
-    return not machine.extra and not machine.parallel and guest.second_then is None
+    can_be = machine.arch.can_be_saved and not machine.extra and not machine.parallel
+    return can_be and guest.second_then is None
 
 
 def place(machine: Machine, kernel: Kernel) -> Path:

@@ -1,7 +1,7 @@
-"""What the running system knows of a block device, so that the capture system finds the same one again.
+"""Describe block devices of the running system so that the capture system finds the same ones again.
 
-Names such as sda and vdb are given in the order of discovery, which differs in the capture kernel: a file
-system is known by its UUID, a bare partition by the bus address above it.
+Names such as sda and vdb follow the order of discovery, which differs in the capture kernel. So a file
+system is identified by its UUID, a bare partition by the bus address above it.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ class BlockDevice:
     """A disk or a partition."""
 
     name: str
-    """As the running kernel calls it."""
+    """The running kernel's name for it."""
     location: str
-    """Path below /sys of the last device on a bus above it: the same for every kernel."""
+    """The path below /sys of the last device on a bus above it: the same for every kernel."""
     partition: int
-    """Its number; 0 for a whole disk."""
+    """The partition's number; 0 for a whole disk."""
     sectors: int
-    """Of 512 bytes, whatever the device's own are."""
+    """The number of sectors of 512 bytes, whatever the device's own are."""
     drivers: tuple[str, ...]
     """The modules that drive it and what it is attached to; some may be built into the kernel."""
     number: str = ""
     """MAJOR:MINOR in the running kernel."""
     stack: Stack = NOTHING
-    """What it is made of."""
+    """The layers that it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
-    """What a file system says of itself."""
+    """A file system's description of itself."""
 
     type: str
     uuid: str
     label: str
     devices: int = 1
-    """How many devices it is on."""
+    """The number of devices it is on."""
 
 
 def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -> BlockDevice:
-    """The device with that path, or with that number ("8:1") where the path is none (/dev/root).
+    """Return the device with that path, or with that number ("8:1") where the path is none (/dev/root).
 
-    Raises FileError where there is no such device, Unsupported for one that cannot be found or put together.
+    Raises FileError where there is no such device, Unsupported for one that cannot be found or assembled.
     """
     number = _number(device) or number
     folder = sys / "dev/block" / (number or "none")
@@ -63,7 +63,7 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
     folder = folder.resolve()
     stack = below(folder)
     drivers = [driver for disk in stack.disks for driver in drivers_above(disk, sys)]
-    # Several ways to one NVMe disk are one that is on no bus.
+    # Several paths to one NVMe disk form a single one, which is on no bus.
     drivers += ["nvme" for disk in stack.disks if disk.name.startswith("nvme")]
     place = str(folder.relative_to(sys.resolve()))
     found = list(_BUS_ADDRESS.finditer(f"/{place}"))
@@ -79,9 +79,9 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
 
 
 def drivers_above(folder: Path, sys: Path) -> Iterator[str]:
-    """The modules of the drivers of a device in sysfs, and of all that it is attached to or supplied by.
+    """Yield the modules that drive a device in sysfs, and everything that it is attached to or supplied by.
 
-    Suppliers (Documentation/driver-api/device_link.rst) are the clocks and regulators of boards.
+    Suppliers (Documentation/driver-api/device_link.rst) are, for instance, a board's clocks and regulators.
     """
     top, seen, waiting = sys.resolve(), set[Path](), [folder]
     while waiting:
@@ -98,9 +98,9 @@ def drivers_above(folder: Path, sys: Path) -> Iterator[str]:
 
 
 def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
-    """The path of the device with a file system of that UUID=... or LABEL=...; a path is one already.
+    """Return the path of the device with a file system of that UUID=... or LABEL=...; keep other text.
 
-    Raises FileError where none or several have it.
+    Raises FileError where no device or several have it.
     """
     name, equals, value = tag.partition("=")
     if not equals or name not in ("UUID", "LABEL"):
@@ -122,7 +122,7 @@ def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
 
 
 def read_superblock(device: Path) -> Superblock | None:
-    """Of ext2 to ext4, XFS and btrfs; None for anything else, and for what cannot be read."""
+    """Return an ext2 to ext4, XFS or btrfs superblock; None for anything else, or an unreadable device."""
     try:
         return superblock_of(device)
     except FileError:
@@ -130,7 +130,10 @@ def read_superblock(device: Path) -> Superblock | None:
 
 
 def superblock_of(device: Path) -> Superblock | None:
-    """Of ext2 to ext4, XFS and btrfs; None for anything else. Raises FileError for what cannot be read."""
+    """Return an ext2 to ext4, XFS or btrfs superblock; None for anything else.
+
+    Raises FileError for an unreadable device.
+    """
     try:
         with device.open("rb") as file:
             return parse_superblock(file.read(66 * KIB))
@@ -153,11 +156,11 @@ UUID_AT = {
     "xfs": 0x20,
     "btrfs": _BTRFS_AT + 0x20,
 }
-"""Where on a device the 16 bytes of a file system's UUID are, by its type."""
+"""The offset on a device of a file system's UUID (16 bytes), by type."""
 
 
 def parse_superblock(start: bytes) -> Superblock | None:
-    """Of the first 66 KiB of a device."""
+    """Return the superblock in the first 66 KiB of a device; None where none is known."""
     if start[_EXT_AT + 0x38 : _EXT_AT + 0x3A] == b"\x53\xef":
         ext = start[_EXT_AT:]
         compatible, incompatible, read_only = (

@@ -1,4 +1,4 @@
-"""Where a dump goes, in terms that hold in the capture system, where devices have other names."""
+"""A dump's destination in terms that hold in the capture system, where devices have other names."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 _NFS = ("nfs", "nfs4")
 SSH_PORT = 22
 _SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
-"""What ssh itself would look for."""
+"""The keys that ssh itself would look for."""
 
 
 class Transport(enum.Enum):
-    """What has to be done to write there."""
+    """The ways to write to a destination."""
 
     DISK = "disk"
     RAW = "raw"
@@ -36,35 +36,35 @@ class Transport(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a dump goes."""
+    """The place a dump goes to."""
 
     way: Transport
     folder: str
-    """In the file system that is mounted, or on the server; dumps get folders of their own in it."""
+    """The folder in the mounted file system, or on the server; each dump gets its own folder there."""
     device: BlockDevice | None = None
     superblock: Superblock | None = None
     options: str = ""
-    """Of the mount, besides rw."""
+    """The mount options in addition to rw."""
     remote: str = ""
     """The exported folder, for NFS; the user, for ssh."""
     network: Network | None = None
     ssh_key: str = ""
     port: int = SSH_PORT
-    """Of the ssh server."""
+    """The port of the ssh server."""
 
     def __post_init__(self) -> None:
-        # A folder may come from the table of mounts, in which names have anything in them.
+        # A folder may come from the table of mounts, where names can contain anything.
         _require("the folder for dumps", self.folder, AbsolutePath)
         _require("where dumps go", self.remote, User if self.way is Transport.SSH else AbsolutePath)
 
     @property
     def stack(self) -> Stack:
-        """What has to be put together."""
+        """The layers to assemble."""
         return self.device.stack if self.device else NOTHING
 
     @property
     def drivers(self) -> tuple[str, ...]:
-        """The modules of the hardware."""
+        """The modules that drive the hardware."""
         device = self.device.drivers if self.device else ()
         return (*device, *(self.network.drivers if self.network else ()))
 
@@ -88,7 +88,10 @@ def _require(name: str, text: str, kind: type[str]) -> None:
 
 
 def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
-    """Where the settings send dumps. Raises PykexecError for what our own capture image cannot reach."""
+    """Return the destination of the settings.
+
+    Raises PykexecError where our own capture image cannot reach it.
+    """
     target = settings.target
     if target.kind is TargetKind.LOCAL:
         return local(settings.path, sys, proc)
@@ -105,7 +108,10 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
 
 
 def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
-    """A folder of the running system, which need not exist yet. Raises PykexecError."""
+    """Return the destination for a folder of the running system, which need not exist.
+
+    Raises PykexecError.
+    """
     real = os.path.realpath(path)
     mount = mount_of(real, _mounts(proc))
     inside = real[len(mount.point.rstrip("/")) :]
@@ -119,7 +125,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
-    """Raises Unsupported for a path on a file system of a kind that the capture system cannot mount."""
+    """Raise Unsupported for a path on a type of file system that the capture system cannot mount."""
     if kind not in (*_DISK_FILESYSTEMS, *_NFS):
         raise Unsupported(
             f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
@@ -128,13 +134,13 @@ def require_mountable(path: str, kind: str, source: str) -> None:
 
 
 def require_type(kind: str) -> None:
-    """Raises Unsupported for a configured file system of a kind that the capture system cannot mount."""
+    """Raise Unsupported for a configured type of file system that the capture system cannot mount."""
     if kind not in _DISK_FILESYSTEMS:
         raise Unsupported(f"mounting {kind}")
 
 
 def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) -> Destination:
-    """The device itself. Raises PykexecError for one that must not be overwritten."""
+    """Return the device itself as destination. Raises PykexecError where it must not be overwritten."""
     if device.stack.layers:
         raise Unsupported(f"a raw dump to {device.name}, which is a volume or an array")
     for mount in mounts:
@@ -176,7 +182,7 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
         raise Unsupported(f"finding all {superblock.devices} devices of the btrfs on {place}")
     if superblock.type != wanted and not {superblock.type, wanted} <= {"ext2", "ext3", "ext4"}:
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
-    # The folder is counted from the top of all subvolumes, as mountinfo does.
+    # The folder's path starts at the top of all subvolumes, as in mountinfo.
     options = "subvolid=5" if superblock.type == "btrfs" else ""
     return Destination(Transport.DISK, folder, device, superblock, options)
 

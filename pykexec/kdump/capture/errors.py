@@ -1,4 +1,4 @@
-"""What our own capture image cannot do, but the distribution's may."""
+"""The error for what our own capture image cannot do, though the distribution's may."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pykexec.errors import PykexecError
 
 
 class Unsupported(PykexecError):
-    """The settings ask for something that pykdump's own capture image cannot do."""
+    """An error for settings that pykdump's own capture image cannot follow."""
 
     exit_code = 1
 

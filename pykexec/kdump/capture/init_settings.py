@@ -1,4 +1,4 @@
-"""/etc/pykdump.conf of the capture system: shell assignments that its /init reads, every value quoted."""
+"""Write /etc/pykdump.conf of the capture system: shell assignments for its /init, with all values quoted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pykexec.kdump.config.targets import FileName
 from pykexec.memory import KIB
 
 _PATIENCE = 60
-"""Seconds to wait for a disk, a network card or a server, at least."""
+"""The least number of seconds to wait for a disk, a network card or a server."""
 _ATTEMPTS_APART = 3
-"""Seconds between kdump-config's attempts, whose number Debian's configuration has."""
+"""The seconds between attempts of kdump-config; Debian's configuration has their number."""
 _SUFFIXES = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "lzma": ".lzma", "zstd": ".zst", "lz4": ".lz4"}
 
 
@@ -31,10 +31,10 @@ def render(
     *,
     watchdog: bool = False,
 ) -> str:
-    """The file's text. `root` is the root file system, for failure_action dump_to_rootfs; `host` begins the
-    names of dumps' folders; `watchdog`: one is running.
+    """Return the file's text. Raises PykexecError for what cannot be done.
 
-    Raises PykexecError for what cannot be done.
+    `root` is the root file system, for failure_action dump_to_rootfs; `host` begins the names of dumps'
+    folders; `watchdog`: one is running.
     """
     lines = [
         *_assignments(
@@ -75,9 +75,9 @@ def _function(name: str, values: dict[str, str]) -> Iterator[str]:
 
 def _target(to: Destination) -> dict[str, str]:
     device, superblock, network = to.device, to.superblock, to.network
-    # Nothing is written to a whole file system by its place, nor to a bare device by its content.
+    # A file system is not identified by its place alone, and a bare device not by its content.
     bare = device if to.way is Transport.RAW else None
-    # Where a file system and its clone are there, it is the one at that place.
+    # With a clone of the file system, the one at that place counts.
     single = device if to.way is Transport.DISK and not to.stack.layers else None
     return {
         "WAY": to.way.value,
@@ -101,7 +101,7 @@ def _target(to: Destination) -> dict[str, str]:
 
 
 def _root(settings: Settings, root: Destination | None) -> dict[str, str]:
-    # A function of a shell has to have something in it.
+    # A shell function must not be empty.
     if root is None:
         return {"KEEP_OLD": ""}
     return {**_target(root), "VMCORE": _file_name(settings.collector, root.way), "KEEP_OLD": ""}
@@ -133,9 +133,9 @@ def _ending(settings: Settings) -> dict[str, str]:
 
 
 def _old_dumps(settings: Settings) -> str:
-    """How many older ones stay beside the new one; empty: all.
+    """Return how many older dumps stay beside the new one; "" for all.
 
-    openSUSE counts the old ones, and -1 stands for none; Debian counts the new one, too.
+    openSUSE counts the old ones, and -1 means none. Debian counts the new one, too.
     """
     kept = settings.keep_old_dumps
     if kept == 0:
@@ -152,7 +152,7 @@ def _is_makedumpfile(collector: Collector) -> bool:
 
 
 def _is_trusted(collector: Collector) -> bool:
-    """Whether makedumpfile's word that it does not know the kernel means nothing."""
+    """Return whether to ignore makedumpfile's message that it does not know the kernel."""
     return collector.is_known_to_fit or not _is_makedumpfile(collector)
 
 
@@ -164,11 +164,11 @@ def _file_name(collector: Collector, way: Transport) -> str:
 def _collect(collector: Collector, way: Transport) -> Iterator[str]:
     if collector.command:
         raise Unsupported("running KDUMP_TRANSFER's own command", instead="leave KDUMP_TRANSFER empty")
-    # In the image programs are on the path, wherever they lie here.
+    # In the image programs are on the path, wherever they are here.
     words = [collector.program.rpartition("/")[2], *collector.words[1:]]
     copies = words[0] in ("cp", "scp", "dd", "cat")
     if _is_makedumpfile(collector):
-        # To a file the dump is written as it is to be read; flattened it can be a stream.
+        # A file gets the dump in its final form; flattened it can be a stream.
         words = [each for each in words if each != "-F"]
         whole = f'{shlex.join([*words, "-F"])} "$@"'
     elif copies or not _streams(collector, way):
@@ -184,5 +184,5 @@ def _collect(collector: Collector, way: Transport) -> Iterator[str]:
 
 
 def needs_root(settings: Settings) -> bool:
-    """Whether the root file system has to be known, too."""
+    """Return whether the root file system has to be known, too."""
     return settings.failure_action is Action.DUMP_TO_ROOTFS

@@ -1,4 +1,4 @@
-"""What lies between a file system and its disks, and has to be put together first: LVM, software RAID."""
+"""The layers between a file system and its disks, which have to be assembled first: LVM, software RAID."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from pykexec.children import ChildError
 from pykexec.errors import FileError
 from pykexec.kdump.capture.errors import Unsupported
 
-# drivers/md: what a volume may be besides linear and striped, which dm-mod has itself.
+# drivers/md: types of volumes other than linear and striped, which dm-mod itself has.
 _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
 _ARRAY_MODULES = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
 _DEPTH_MAX = 8
-_MDADM_SECONDS = 60.0  # it reads the array's superblocks: a disk may have to start turning first
+_MDADM_SECONDS = 60.0  # it reads the array's superblocks; a disk may have to spin up
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One thing to put together."""
+    """A layer to assemble."""
 
     kind: str
-    """lvm or md."""
+    """The kind of layer: lvm or md."""
     name: str
     """VG/LV, or an array's UUID as mdadm writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What a device is made of."""
+    """The layers of a device, and their needs."""
 
     layers: tuple[Layer, ...] = ()
-    """In the order in which to put them together."""
+    """The layers, in the order in which to assemble them."""
     modules: tuple[str, ...] = ()
-    """What has to be loaded for that."""
+    """The modules that have to be loaded for that."""
     optional: tuple[str, ...] = ()
-    """What may have to be."""
+    """The modules that may have to be loaded."""
     disks: tuple[Path, ...] = ()
-    """In sysfs: the devices at the bottom, disks and partitions."""
+    """The devices at the bottom in sysfs: disks and partitions."""
 
 
 NOTHING = Stack()
 
 
 def below(folder: Path) -> Stack:
-    """What a block device in sysfs is made of. Raises Unsupported for what is neither LVM nor RAID."""
+    """Return the stack of a block device in sysfs. Raises Unsupported for layers other than LVM and RAID."""
     parts = list(_walk(folder, 0))
     return Stack(
         _once(part.layers for part in parts),
@@ -61,15 +61,15 @@ def below(folder: Path) -> Stack:
 
 
 def _once(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
-    """All of them, each at its first place."""
+    """Return all of them, each only at its first place."""
     return tuple(dict.fromkeys(each for part in parts for each in part))
 
 
 def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stack]:
-    """From the disks up."""
+    """Yield the stack's parts from the disks up. Raises Unsupported."""
     if depth > _DEPTH_MAX:
         raise Unsupported(f"{folder.name}: more than {_DEPTH_MAX} devices one on the other")
-    # A partition of an array has what the array has.
+    # A partition of an array has the array's layers.
     base = folder.parent if (folder / "partition").exists() else folder
     volume, array = (base / "dm").is_dir(), (base / "md").is_dir()
     if not volume and not array:
@@ -94,13 +94,13 @@ def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stac
             f"putting together {attribute(base / 'dm/name') or base.name} ({kind or 'device mapper'})",
             instead="name another file system as target",
         )
-    # The parts of a mirror or a pool are volumes, too; the one on top brings them with it.
+    # Parts of a mirror or a pool are volumes, too; the top one activates them.
     layers = () if in_volume else (Layer("lvm", volume_name(attribute(base / "dm/name"))),)
     yield Stack(layers, ("dm_mod",), _VOLUME_MODULES)
 
 
 def volume_name(name: str) -> str:
-    """VG/LV of a name in the device mapper, where dashes in either are doubled (dm_build_dm_name)."""
+    """Return VG/LV for a device mapper's name, where dashes in both are doubled (dm_build_dm_name)."""
     group, _, volume = re.sub(r"(?<!-)-(?!-)", "/", name).partition("/")
     return f"{group.replace('--', '-')}/{volume.replace('--', '-')}"
 
@@ -120,7 +120,7 @@ def _array_uuid(name: str) -> str:
 
 
 def attribute(path: Path) -> str:
-    """What a file of sysfs says; empty where there is none, or it cannot be read."""
+    """Return the content of a file in sysfs; "" where it is missing or cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:

@@ -1,6 +1,6 @@
-"""Whether ssh will log in to a server from the capture system, where there is nobody to ask.
+"""Check whether ssh will log in to a server from the capture system, where there is nobody to ask.
 
-ssh-keygen judges, by the rules that ssh itself has; what it cannot judge is let pass.
+ssh-keygen judges by ssh's own rules. What it cannot judge counts as good.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ _SECONDS = 30.0  # for a local file of a few KiB
 
 
 def known_as(target: Target) -> str:
-    """The server's name in known_hosts, see sshd(8)."""
+    """Return the server's name in known_hosts, see sshd(8)."""
     host = target.address.rpartition("@")[2].strip("[]")
     return f"[{host}]:{target.port}" if target.port not in (None, SSH_PORT) else host
 
 
 def command(target: Target, key: str) -> str:
-    """What logs in from the running system, for people to try."""
+    """Return the command that logs in from the running system, for people to try."""
     port = f" -p {target.port}" if target.port not in (None, SSH_PORT) else ""
     return f"ssh -i {shlex.quote(key)}{port} {shlex.quote(target.address)}"
 
 
 def is_known(name: str, files: Iterable[Path]) -> bool:
-    """Whether one of the files of the format known_hosts has the key of a server, or an authority's."""
-    # ssh looks for names in small letters.
+    """Return whether a file in the format of known_hosts has the key of a server, or an authority's."""
+    # ssh looks for names in lower case.
     return any(_ssh_keygen("-F", name.lower(), "-f", str(file))[0] != _NOT_FOUND for file in files)
 
 
 def is_usable(key: Path) -> bool:
-    """Whether a file is a private key that opens without a passphrase. Raises FileError."""
+    """Return whether a file is a private key that opens without a passphrase. Raises FileError."""
     try:
         data = key.read_bytes()
     except OSError as error:
         raise FileError(f"cannot read {key}: {error.strerror}") from error
-    # Not the file itself: who may read it here says nothing of the image, but ssh-keygen would refuse it.
+    # Not the file itself: its permissions here say nothing about the image, but ssh-keygen would refuse it.
     copy = os.memfd_create("key")
     with os.fdopen(copy, "wb") as file:
         os.fchmod(copy, 0o600)
@@ -57,7 +57,7 @@ def is_usable(key: Path) -> bool:
 
 
 def _ssh_keygen(*arguments: str, keep: tuple[int, ...] = ()) -> tuple[int, bytes]:
-    """Return its exit status and error messages; 0 and none where it is not there, or does not end."""
+    """Return ssh-keygen's exit status and messages; 0 and none where it is missing, or does not end."""
     try:
         done = children.run(["ssh-keygen", *arguments], seconds=_SECONDS, pass_fds=keep)
     except ChildError:

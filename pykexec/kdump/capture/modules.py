@@ -1,7 +1,7 @@
-"""The kernel modules of one release: which files a capture system needs, in the order to load them.
+"""The kernel modules of one release: the files that a capture system needs, in the order to load them.
 
-What depmod(8) left in /lib/modules/RELEASE says which module needs which; busybox's own modprobe is not
-relied on, nor is udev: the image has a list, and loads all that is on it.
+The files that depmod(8) left in /lib/modules/RELEASE tell which module needs which. The image has a list and
+loads everything on it: it depends neither on busybox's modprobe nor on udev.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pykexec.formats import compression, magic
 _FIRMWARE = re.compile(rb"\0firmware=([^\0]{1,255})\0")
 _DEPTH_MAX = 100  # kernels have chains of about ten
 _SUFFIXES = ("", ".xz", ".zst")
-# modprobe.d(5): of files with one name, that in the first of these folders counts.
+# modprobe.d(5): of several files with one name, the one in the first of these folders counts.
 _CONFIGURATION = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 
 
@@ -31,7 +31,7 @@ class Module:
     file: Path
 
     def read(self) -> bytes:
-        """What is to be loaded, unpacked: not every insmod, nor every kernel, can do that.
+        """Return the module, unpacked: not every insmod and not every kernel can unpack it.
 
         Raises FileError, and ImageError for a damaged file.
         """
@@ -47,7 +47,7 @@ class Index:
     """The modules of a release."""
 
     def __init__(self, release: str, root: Path = Path("/")) -> None:
-        """Raises FileError where there are none, or depmod has not run."""
+        """Find the modules' folder. Raises FileError where there is none, or depmod has not run."""
         self.release = release
         self._root = root
         places = (root / "lib/modules" / release, root / "usr/lib/modules" / release)
@@ -59,9 +59,9 @@ class Index:
             )
 
     def closure(self, wanted: Iterable[str], *, optional: Iterable[str] = ()) -> Sequence[Module]:
-        """These modules and all that they need, each before what needs it; without those built in.
+        """Return these modules and all that they need, in the order to load them, without built-in ones.
 
-        Raises FileError for one that is neither a file nor built in; `optional` ones may be missing.
+        Raises FileError for a module that is neither a file nor built in; `optional` ones may be missing.
         """
         found: dict[str, Module] = {}
         for name in wanted:
@@ -75,20 +75,20 @@ class Index:
         return tuple(found.values())
 
     def below(self, folder: str) -> frozenset[str]:
-        """The modules in a folder of the kernel's sources."""
+        """Return the modules in a folder of the kernel's sources."""
         return frozenset(name for name, (path, _) in self._files.items() if f"/{folder}/" in f"/{path}")
 
     def parameters(self, name: str) -> str:
-        """What modprobe.d(5) has a module loaded with here; empty where that is nothing."""
+        """Return the parameters that modprobe.d(5) gives a module here; "" for none."""
         return self._options.get(canonical(name), "")
 
     def has(self, name: str) -> bool:
-        """Whether the kernel can do this at all."""
+        """Return whether the kernel has a module of that name, as a file, built in, or by an alias."""
         name = canonical(name)
         return name in self._files or name in self._builtin or name in self._aliases
 
     def firmware(self, module: bytes) -> Iterator[Path]:
-        """The firmware files that a module may ask for and that are there, by path below the root."""
+        """Yield the existing firmware files that a module may ask for, by path below the root."""
         for found in _FIRMWARE.finditer(module):
             name = found[1].decode("ascii", "replace")
             for folder in (f"lib/firmware/updates/{self.release}", "lib/firmware/updates", "lib/firmware"):
@@ -110,7 +110,7 @@ class Index:
         if len(above) > _DEPTH_MAX:
             raise self._damaged(f"{name} needs a module that needs a module, and so on without end")
         for each in self._soft.get(name, ()):
-            self._add(each, found, (*above, name))  # which need not be there (modprobe.d(5))
+            self._add(each, found, (*above, name))  # it need not be there (modprobe.d(5))
         for each in needs:
             if not self._add(each, found, (*above, name)):
                 raise self._damaged(f"{name} needs {each}, which it does not have")
@@ -126,7 +126,7 @@ class Index:
         for line in self._lines("modules.dep"):
             path, colon, needs = line.partition(":")
             if colon:
-                # depmod lists them in the order in which to unload.
+                # depmod lists them in the order of unloading.
                 names = tuple(name_of(each) for each in reversed(needs.split()))
                 files[name_of(path)] = (path, names)
         return files
@@ -137,7 +137,7 @@ class Index:
 
     @cached_property
     def _soft(self) -> dict[str, tuple[str, ...]]:
-        """What is to be loaded with a module, before or after it: the order matters to neither."""
+        """Modules to load with a module, before or after it: the order does not matter to either."""
         soft: dict[str, tuple[str, ...]] = {}
         for line in self._lines("modules.softdep"):
             words = line.split()
@@ -162,12 +162,12 @@ class Index:
             for file in (self._root / folder / "modprobe.d").glob("*.conf"):
                 files.setdefault(file.name, file)
         for _, file in sorted(files.items()):
-            with contextlib.suppress(OSError):  # as modprobe passes over what it cannot read
+            with contextlib.suppress(OSError):  # modprobe ignores files that it cannot read, too
                 yield from file.read_text("utf-8", "replace").replace("\\\n", "").splitlines()
 
     @cached_property
     def _aliases(self) -> dict[str, tuple[str, ...]]:
-        """Those without wildcards, such as crc32c and fs-ext4."""
+        """The aliases without wildcards, for instance crc32c and fs-ext4."""
         aliases: dict[str, tuple[str, ...]] = {}
         for line in (*self._lines("modules.alias"), *self._lines("modules.builtin.alias")):
             words = line.split()
@@ -185,10 +185,10 @@ class Index:
 
 
 def canonical(name: str) -> str:
-    """Dashes and underscores in names are the same."""
+    """Return the name with underscores: dashes in names mean the same."""
     return name.replace("-", "_")
 
 
 def name_of(path: str) -> str:
-    """The name of the module in a file."""
+    """Return the name of the module in a file."""
     return canonical(path.rpartition("/")[2].partition(".ko")[0])

@@ -1,7 +1,7 @@
-"""How the running system reaches a server, so that the capture system goes the same way.
+"""Find how the running system reaches a server, so that the capture system uses the same way.
 
-The capture system gets the same address on the same card: no DHCP server has to answer after a crash, and
-no other interface can be taken for the right one.
+The capture system gets the same address on the same card. So no DHCP server has to answer after a crash, and
+no other interface can be mistaken for the right one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ADDRESSES_MAX = 4096
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One interface, and the way to the server."""
+    """An interface, and the way to the server."""
 
     server: str
     """The server's IPv4 address."""
@@ -34,13 +34,13 @@ class Network:
     address: str
     """This machine's address with the length of its prefix: 192.0.2.7/24."""
     gateway: str
-    """Empty where the server is in the same network."""
+    """The gateway; empty where the server is in the same network."""
     drivers: tuple[str, ...]
     """The modules that drive the card."""
 
 
 def route_to(host: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Network:
-    """The way to a server, by name or address. Raises PykexecError where there is none by IPv4."""
+    """Return the way to a server, by name or address. Raises PykexecError where there is none by IPv4."""
     server, source = _endpoints(host)
     name, address = interface_with(source)
     folder = (sys / "class/net" / name).resolve()
@@ -58,7 +58,10 @@ def route_to(host: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) ->
 
 
 def gateway(table: str, name: str, server: str) -> str:
-    """Of the routes in /proc/net/route through an interface the most exact one's gateway, or nothing."""
+    """Return the gateway of the most specific route to the server through an interface; "" for none.
+
+    `table` is the text of /proc/net/route.
+    """
     best, found = -1, ""
     for line in table.splitlines()[1:]:
         words = line.split()
@@ -72,12 +75,12 @@ def gateway(table: str, name: str, server: str) -> str:
 
 
 def _address(digits: str) -> ipaddress.IPv4Address:
-    # fib_route_seq_show() prints them as numbers of the CPU's byte order.
+    # fib_route_seq_show() prints addresses as numbers in the CPU's byte order.
     return ipaddress.IPv4Address(struct.pack("=I", int(digits, 16)))
 
 
 def _endpoints(host: str) -> tuple[str, str]:
-    """The server's address and our own on the way to it. Nothing is sent."""
+    """Return the server's address and our own on the way to it. Nothing is sent. Raises PykexecError."""
     hint = "the server has to be reachable, by IPv4, when the service starts"
     try:
         server = str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)[0][4][0])
@@ -93,22 +96,25 @@ def _endpoints(host: str) -> tuple[str, str]:
 
 
 def interface_with(address: str) -> tuple[str, str]:
-    """The interface that has an IPv4 address, and the address with its prefix. Raises PykexecError."""
+    """Return the interface that has an IPv4 address, and the address with its prefix.
+
+    Raises PykexecError.
+    """
     wanted = socket.inet_aton(address)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         for label, _, found in _addresses(any_socket):
             if found == wanted:
-                # Of several addresses it is that of this one: devinet_ioctl() compares the address, too.
+                # devinet_ioctl() compares the address, too: this is its mask, not that of another address.
                 asked = _IFREQ.pack(label, socket.AF_INET, found)
                 *_, mask = _IFREQ.unpack(fcntl.ioctl(any_socket, _SIOCGIFNETMASK, asked))
                 interface = ipaddress.ip_interface(f"{address}/{socket.inet_ntoa(mask)}")
-                # An address may have a label of its own: eth0:1.
+                # An address may have its own label: eth0:1.
                 return label.partition(b"\0")[0].partition(b":")[0].decode(), str(interface)
     raise PykexecError(f"no network interface has the address {address}")
 
 
 def _addresses(any_socket: socket.socket) -> Iterator[tuple[bytes, int, bytes]]:
-    """Labels, families and addresses: all of each interface, see netdevice(7)."""
+    """Return the labels, families and addresses of all interfaces, see netdevice(7)."""
     space = array.array("B", bytes(_ADDRESSES_MAX * _IFREQ.size))
     told = fcntl.ioctl(any_socket, _SIOCGIFCONF, struct.pack("iP", len(space), space.buffer_info()[0]))
     length, _ = struct.unpack("iP", told)

@@ -1,7 +1,7 @@
-"""Configuration of kdump: each distribution's files, read into one frozen `Settings`.
+"""Read kdump's configuration: each distribution's files become one frozen `Settings`.
 
-Nothing is run to read them. Every key is known and checked; what is not understood is an error that names
-file and line, because a kdump that ignores its configuration is found out about after the crash.
+Nothing is run to read them. Every key is known and checked. Text that is not understood is an error with
+file and line, because otherwise nobody would notice an ignored configuration before a crash.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FACTS = (fedora.CONF, fedora.SYSCONFIG, debian.FILE)
 """The files read, for snapshots."""
 UNCONFIGURED = "kdump is not configured here"
 BEGINNING = f'begin with: echo "path /var/crash" > /{fedora.CONF}'
-"""What to do about that."""
+"""The hint for that."""
 
 
 def find(root: Root) -> Dialect | None:
-    """Whose configuration is there; None where there is none.
+    """Return the dialect of the configuration that is there; None where there is none.
 
-    Raises ConfigError where both Debian's and another's are: nobody could tell which one counts.
+    Raises ConfigError where both Debian's and another's are there: nobody could tell which one counts.
     """
     conf, sysconfig, default = (_exists(root, path) for path in FACTS)
     if default and (conf or sysconfig):
@@ -54,7 +54,7 @@ def find(root: Root) -> Dialect | None:
 
 
 def read(root: Root, dialect: Dialect | None = None) -> Settings | None:
-    """The configuration below a root; None where there is none.
+    """Return the configuration below a root; None where there is none.
 
     `dialect` overrides what the files' presence says. Raises ConfigError for a configuration that cannot be
     understood, MachineError for a file that cannot be read.

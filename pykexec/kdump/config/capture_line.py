@@ -1,7 +1,7 @@
-"""The capture kernel's command line, made of the running kernel's as each distribution makes it.
+"""Make the capture kernel's command line from the running kernel's, as each distribution does.
 
-Unlike the shell scripts this keeps words as they stand, quotes and empty values included, and takes ``-``
-and ``_`` in names for the same character, as the kernel does.
+Unlike the shell scripts this keeps words as they are, with quotes and empty values, and treats ``-`` and
+``_`` in names as the same character, as the kernel does.
 """
 
 from __future__ import annotations
@@ -25,59 +25,59 @@ FACTS = (
     "sys/class/dmi/id/sys_vendor",
     "sys/class/watchdog/*/device/uevent",
 )
-"""The files `read_facts` reads besides those of `Machine`, for snapshots."""
+"""The files that `read_facts` reads in addition to those of `Machine`, for snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the rules look at."""
+    """The facts that the rules depend on."""
 
     running: str
     """The running kernel's command line."""
     arch: str
-    """Our name."""
+    """Our name of the architecture."""
     boot_cpu: str = ""
-    """The parameter with which the capture kernel starts no boot CPU; "" where it takes none, or that is
-    not known."""
+    """The parameter that keeps the capture kernel off the boot CPU; "" where none is needed or known."""
     fedora_removes: tuple[str, ...] = ()
-    """Names of parameters that Fedora takes away on this machine, besides those on all."""
+    """Names of parameters that Fedora removes on this machine, in addition to those on all."""
     watchdog_drivers: tuple[str, ...] = ()
     uki: bool = False
-    """The kernel to load is a unified kernel image."""
+    """Whether the kernel to load is a unified kernel image."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureLine:
-    """The command line."""
+    """The command line, with notes."""
 
     text: str
     notes: tuple[str, ...] = ()
-    """What the configuration may have meant otherwise."""
+    """Notes on settings that may have been meant otherwise."""
 
 
-# The capture kernel lives in the reservation, and makes none of its own.
+# The capture kernel lives in the reservation and makes none of its own.
 _OWN_RESERVATION = "crashkernel"
 _FEDORA_REMOVES = (
     _OWN_RESERVATION,
     "panic_on_warn",  # a warning must not end the capture kernel
-    # The capture system mounts its target itself, and would wait for these.
+    # The capture system mounts its target by itself and would wait for these.
     *("root", "rd.lvm.lv", "rd.luks.uuid", "rd.dm.uuid", "rd.md.uuid", "fcoe"),
     *("netroot", "rd.iscsi.initiator", "iscsi_initiator"),  # the capture initrd brings its own
 )
 _SUSE_REMOVES = (
     _OWN_RESERVATION,
     "root",  # the capture system has its own
-    "resume",  # nothing is resumed from in the capture system
+    "resume",  # the capture system does not resume
     "mem",  # the capture kernel's memory is what was reserved
-    "hugepages",  # they would take the capture kernel's little memory
+    "hugepages",  # they would take up the little memory
     "unknown_nmi_panic",  # an NMI must not end the capture kernel
-    *("splash", "showopts", "BOOT_IMAGE"),  # meant for the boot loader or a normal boot
-    # set anew below
+    *("splash", "showopts", "BOOT_IMAGE"),  # for the boot loader or a normal boot
+    # set again below
     *("zfcp.allow_lun_scan", "acpi_no_memhotplug", "cgroup_disable", "rd.udev.children-max"),
 )
 
 _REMOVE = "KDUMP_COMMANDLINE_REMOVE"
-# What kdump-utils (gen-kdump-sysconfig.sh) and kexec-tools before it ship in it, wherever it may stand.
+# The words that kdump-utils (gen-kdump-sysconfig.sh), and kexec-tools before it, ship in
+# KDUMP_COMMANDLINE_REMOVE on any architecture.
 _FEDORA_SHIPPED = frozenset(
     {
         *("cma", "hugepages", "hugepagesz", "hugetlb_cma", "ignition.firstboot", "log_buf_len", "prot_virt"),
@@ -92,7 +92,10 @@ _FEDORA_APPEND_ELSEWHERE = "irqpoll maxcpus=1 reset_devices cma=0"
 
 
 def build(settings: Settings, facts: Facts) -> CaptureLine:
-    """The command line for those settings on that machine. Raises UsageError for one with a NUL in it."""
+    """Return the command line for those settings on that machine.
+
+    Raises UsageError where it contains a NUL.
+    """
     editor = _Editor()
     {Dialect.FEDORA: _fedora, Dialect.DEBIAN: _debian, Dialect.SUSE: _suse}[settings.dialect](
         editor, settings, facts
@@ -110,9 +113,9 @@ def default_append(arch: str) -> str:
 
 
 def read_facts(machine: Machine, kernel: str = "", release: str = "") -> Facts:
-    """The facts of a machine. Raises MachineError.
+    """Return the facts of a machine. Raises MachineError.
 
-    `kernel` is the path of the kernel to load, `release` its `uname -r`; by default the running one's.
+    `kernel` is the path of the kernel to load, `release` its `uname -r`; default: the running kernel's.
     """
     arch = names.name_of_uname(machine.uname_machine)
     part = part_of(arch)
@@ -135,7 +138,7 @@ def _watchdog_drivers(machine: Machine) -> tuple[str, ...]:
 
 
 def _fedora(editor: _Editor, settings: Settings, facts: Facts) -> None:
-    """prepare_cmdline() of kdumpctl."""
+    """Build the line as prepare_cmdline() of kdumpctl does."""
     policy = settings.command_line
     editor.begin(policy.given or facts.running)
     asked = list(parameters(" ".join(policy.remove)))
@@ -144,7 +147,7 @@ def _fedora(editor: _Editor, settings: Settings, facts: Facts) -> None:
     editor.add(default_append(facts.arch) if policy.append is None else policy.append)
     editor.add(facts.boot_cpu)
     for driver in facts.watchdog_drivers:
-        # The watchdog shall reset, not panic, a capture kernel that hangs.
+        # The watchdog must reset, not panic, a capture kernel that hangs.
         editor.add(f"{driver}.pretimeout=0")
         if driver == "hpwdt":
             editor.add("hpwdt.kdumptimeout=0")  # else this watchdog would not reset it
@@ -154,12 +157,12 @@ def _fedora(editor: _Editor, settings: Settings, facts: Facts) -> None:
 
 
 def _takes_away(word: str) -> bool:
-    # kdump-lib.sh, _cmdline_parse(): NAME=VALUE goes by the name alone, and NAME= is passed over.
+    # kdump-lib.sh, _cmdline_parse(): NAME=VALUE removes by the name alone, and NAME= is ignored.
     return not word.endswith("=")
 
 
 def _notes_on_removing(asked: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Tell which words of KDUMP_COMMANDLINE_REMOVE take nothing away, and which more than they say."""
+    """Yield notes on words of KDUMP_COMMANDLINE_REMOVE that remove nothing, or more than they say."""
     there = {_canonical(name_of(word)) for word in words}
     for word in dict.fromkeys(asked):
         name = name_of(word)
@@ -177,7 +180,7 @@ def _notes_on_removing(asked: Sequence[str], words: Sequence[str]) -> Iterator[s
 
 
 def _debian(editor: _Editor, settings: Settings, facts: Facts) -> None:
-    """kdump_load() of kdump-config: nothing is taken away from a line that was given."""
+    """Build the line as kdump_load() of kdump-config does: nothing is removed from a line that was given."""
     policy = settings.command_line
     editor.begin(policy.given or facts.running)
     if policy.given is None:
@@ -186,7 +189,7 @@ def _debian(editor: _Editor, settings: Settings, facts: Facts) -> None:
 
 
 def _suse(editor: _Editor, settings: Settings, facts: Facts) -> None:
-    """build_kdump_commandline() of openSUSE's load.sh."""
+    """Build the line as build_kdump_commandline() of openSUSE's load.sh does."""
     policy, part = settings.command_line, part_of(facts.arch)
     editor.begin(policy.given or facts.running)
     if policy.given is None:
@@ -201,11 +204,11 @@ def _suse(editor: _Editor, settings: Settings, facts: Facts) -> None:
         editor.add(part.suse_adds)
     editor.add(policy.append or "")
     if not editor.has("panic"):
-        editor.add("panic=1")  # a capture kernel that panics shall not hang forever
+        editor.add("panic=1")  # a capture kernel that panics must not hang forever
 
 
 class _Editor:
-    """Words of a command line under change."""
+    """The words of a command line, which change."""
 
     def __init__(self) -> None:
         self._words: list[str] = []
@@ -222,7 +225,7 @@ class _Editor:
         self._notes += notes
 
     def remove(self, unwanted: Iterable[str]) -> None:
-        """Take away every parameter of a name, whatever its value; of a NAME=VALUE only those like it."""
+        """Remove parameters: NAME whatever its value, NAME=VALUE only if it is exactly that."""
         exact = frozenset(unwanted)
         by_name = frozenset(map(_canonical, exact))
         self._words = [

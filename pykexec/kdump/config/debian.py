@@ -1,4 +1,4 @@
-"""/etc/default/kdump-tools: Debian and Ubuntu."""
+"""Read /etc/default/kdump-tools: Debian and Ubuntu."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pykexec.kdump.config.variables import Variables
 
 FILE = DEBIAN.file
 
-# kdump-tools 1.8, kdump-config: what it takes where a variable is unset or empty
+# kdump-tools 1.8, kdump-config: its defaults where a variable is unset or empty
 _DEFAULT_APPEND = "reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1 irqpoll usbcore.nousb"
 _DEFAULT_MAKEDUMP_ARGS = "-F -c -d 31"
 _DEFAULT_NUMBERS: Mapping[str, int] = {
@@ -39,7 +39,7 @@ _HOST_TAGS: Mapping[str, str] = {"ip": "ip", "hostname": "hostname"}
 
 
 def read(text: str) -> Settings:
-    """Make settings of the file's text. Raises ConfigError."""
+    """Return the settings that the file's text makes. Raises ConfigError."""
     reader = _Reader(text, DEBIAN)
     return Settings(
         dialect=Dialect.DEBIAN,
@@ -68,7 +68,7 @@ def read(text: str) -> Settings:
 
 class _Reader(Variables):
     def enabled(self) -> bool:
-        # Unset or empty means off: kdump-config's own check.
+        # kdump-config does the same: unset or empty means off.
         return self.choice("USE_KDUMP", _ZERO_ONE, default=False)
 
     def target(self) -> Target:

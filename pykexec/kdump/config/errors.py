@@ -1,4 +1,4 @@
-"""What is wrong with a configuration."""
+"""Errors in a configuration, their place, and hints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pykexec.errors import PykexecError
 
 
 class ConfigError(PykexecError):
-    """A configuration file cannot be understood, or asks for something impossible."""
+    """An error for a configuration file that cannot be understood, or asks for something impossible."""
 
     exit_code = 1
 
@@ -25,19 +25,19 @@ class Where:
         return f"{self.file}:{self.line}"
 
     def error(self, what: str, hint: str | None = None) -> ConfigError:
-        """The error `what`, told with its place."""
+        """Return the error `what` with its place."""
         return ConfigError(f"{self}: {what}", hint=hint)
 
 
 _SHORT = 6
-"""In a name of fewer letters two slips make another name of it."""
+"""A name with fewer letters may differ in one letter only: two slips would make another name of it."""
 _NAME_MAX = 80
-"""No name is nearly as long."""
+"""The most letters; no name has nearly as many."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """A hint with the known name that `name` may be a misspelling of."""
-    # Upper and lower case make no difference to what was meant.
+    """Return a hint with the known name that `name` may be a misspelling of; None where there is none."""
+    # Case makes no difference to what was meant.
     wanted = name.casefold()
     most = 1 if len(wanted) < _SHORT else 2
     found = min(((_slips(wanted, each.casefold(), most), each) for each in sorted(known)), default=None)
@@ -45,9 +45,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _slips(one: str, other: str, most: int) -> int:
-    """Count the letters that are missing, too many, wrong, or swapped with the next; above `most`: more.
+    """Return the number of letters missing, too many, wrong, or swapped with the next.
 
-    This is the optimal string alignment distance.
+    A result above `most` may be too small. This is the optimal string alignment distance.
     """
     if abs(len(one) - len(other)) > most or len(one) > _NAME_MAX:
         return most + 1
@@ -67,5 +67,5 @@ def _slips(one: str, other: str, most: int) -> int:
 
 
 def shown(text: str) -> str:
-    """Text from a file as a message can bear it: one line, not too long, nothing unprintable."""
+    """Return text from a file in a form for messages: one line, not too long, nothing unprintable."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

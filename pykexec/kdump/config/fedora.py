@@ -1,4 +1,4 @@
-"""/etc/kdump.conf and /etc/sysconfig/kdump: Fedora, RHEL and its rebuilds, openEuler."""
+"""Read /etc/kdump.conf and /etc/sysconfig/kdump: Fedora, RHEL and its rebuilds, openEuler."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _GONE: Mapping[str, str] = {
     "blacklist": 'write dracut_args --omit-drivers "NAME NAME", or put rd.driver.blacklist=NAME into'
     " KDUMP_COMMANDLINE_APPEND",
 }
-"""What older versions had, and what does it now."""
+"""Keys that only older versions had, and what replaces them."""
 
 _FAILURE_ACTIONS: Mapping[str, Action] = {action.value: action for action in Action}
 _FINAL_ACTIONS: Mapping[str, Action] = {
@@ -56,7 +56,7 @@ _YES_NO: Mapping[str, bool] = {"yes": True, "no": False}
 _ZERO_ONE: Mapping[str, bool] = {"0": False, "1": True}
 
 _DEFAULT_COLLECTOR = ("makedumpfile", "-l", "--message-level", "7", "-d", "31")
-# kdump-utils, kdumpctl: what goes away when /etc/sysconfig/kdump does not say.
+# kdump-utils, kdumpctl: the parameters that are removed where /etc/sysconfig/kdump does not say
 _DEFAULT_REMOVE = ("hugepages", "hugepagesz", "slub_debug")
 _MOUNT = re.compile(r"(?:^|\s)--mount(?:=|\s|$)")
 
@@ -69,7 +69,7 @@ class _Option:
 
 
 def read(conf: str | None, sysconfig: str | None) -> Settings:
-    """Make settings of the two files' texts, None where there is no such file. Raises ConfigError."""
+    """Return the settings that the two files' texts make; None is for a missing file. Raises ConfigError."""
     options = _conf_options(conf or "", f"/{CONF}")
     variables = Variables(sysconfig or "", FEDORA_SYSCONFIG)
     target, target_where = _target(options)
@@ -83,7 +83,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         target=target,
         path=_path(options, target),
         collector=_collector(options, target, target_where, warnings),
-        # openEuler ships -1, with which nothing that is there is removed.
+        # openEuler ships -1, which removes none of the old dumps.
         keep_old_dumps=max(_number(options, "keep_old_dumps", least=-1), 0),
         failure_action=failure,
         final_action=final,
@@ -103,12 +103,12 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
 
 
 def _check_what_is_for_others(options: Mapping[str, _Option], variables: Variables) -> None:
-    """Raise ConfigError for values that make no sense to who acts on them, which pykdump does not."""
+    """Raise ConfigError for bad values of settings for other programs, which pykdump does not use."""
     _words(options, "fence_kdump_args")
     variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=True)
 
 
-# /etc/kdump.conf: KEY REST-OF-LINE, everything behind a # is comment
+# /etc/kdump.conf: KEY REST-OF-LINE; # starts a comment
 
 
 def _conf_options(text: str, file: str) -> dict[str, _Option]:
@@ -129,7 +129,7 @@ def _conf_options(text: str, file: str) -> dict[str, _Option]:
 
 def _lines(text: str, file: str) -> Iterator[_Option]:
     for number, line in enumerate(text.split("\n"), 1):
-        # kdumpctl cuts at every '#', within quotes too.
+        # kdumpctl cuts at every '#', even in quotes.
         content = line.partition("#")[0].strip()
         if not content:
             continue
@@ -140,7 +140,7 @@ def _lines(text: str, file: str) -> Iterator[_Option]:
 
 
 def _without_quotes(value: str) -> str:
-    """One pair of quotes around the whole value goes away."""
+    """Return the value without one pair of quotes that encloses all of it."""
     if len(value) >= 2 and value[0] == value[-1] == '"' and '"' not in value[1:-1]:
         return value[1:-1].strip()
     return value
@@ -159,7 +159,7 @@ def _require_known(option: _Option, text: str) -> None:
 
 
 def _assignment(option: _Option, text: str) -> ConfigError:
-    """The error for NAME=VALUE, which names the tool whose file this is, or should be in."""
+    """Return the error for NAME=VALUE. It names the tool that reads such a file."""
     form = whose(assigned(text))
     if form is None:
         hint = "write KEY VALUE, without '='; NAME=VALUE belongs into /etc/sysconfig/kdump"
@@ -212,7 +212,7 @@ def _make_target(option: _Option, options: Mapping[str, _Option]) -> Target:
 
 
 def _dracut_mount(option: _Option) -> Target:
-    """--mount "DEVICE MOUNTPOINT TYPE [OPTIONS ...]"; see dracut(8)."""
+    """Return the target of --mount "DEVICE MOUNTPOINT TYPE [OPTIONS ...]", see dracut(8)."""
     if len(_MOUNT.findall(option.value)) > 1:
         raise option.where.error("several --mount in dracut_args", "a dump goes to one target")
     words = values.words(option.value, "dracut_args", option.where)
@@ -230,7 +230,7 @@ def _path(options: Mapping[str, _Option], target: Target) -> str:
     option = options.get("path")
     if option is None:
         return DEFAULT_PATH
-    # In a target's own file system a path counts from its top, with or without a slash.
+    # In a target's own file system a path counts from its root, with or without a slash.
     path = option.value if target.kind is TargetKind.LOCAL else f"/{option.value.strip('/')}"
     return values.checked(targets.AbsolutePath, path, "path", option.where)
 
@@ -310,7 +310,7 @@ def _dracut_arguments(options: Mapping[str, _Option]) -> tuple[str, ...]:
 
 
 def _checked(options: Mapping[str, _Option], key: str, kind: type[str]) -> str:
-    """The value as a type of `targets`; empty where there is none."""
+    """Return the value as a type of `targets`; "" where there is none."""
     option = options.get(key)
     return "" if option is None else values.checked(kind, option.value, key, option.where)
 

@@ -1,4 +1,4 @@
-"""The names in kdump's configuration files, by the tool that reads them, and whose file some text is."""
+"""The names in kdump's configuration files, by the tool that reads them; find the tool of a text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KDUMP_CONF = Format(
         ]
     ),
 )
-"""The only one whose tool refuses names that it does not know; the others are sourced by a shell."""
+"""The only file with a tool that refuses unknown names; a shell sources the others."""
 FEDORA_SYSCONFIG = Format(
     "kdumpctl",
     "etc/sysconfig/kdump",
@@ -149,7 +149,7 @@ SUSE = Format(
         ]
     ),
 )
-# recipes-kernel/kexec of meta-openembedded, and of what is made of it (NI Linux Real-Time, Qualcomm's)
+# recipes-kernel/kexec of meta-openembedded, and of its derivatives (NI Linux Real-Time, Qualcomm's)
 OPENEMBEDDED = Format(
     "OpenEmbedded's kdump script (meta-oe, kexec-tools)",
     "etc/sysconfig/kdump.conf",
@@ -186,19 +186,19 @@ STEAMOS = Format(
     ),
 )
 UNREAD = (OPENEMBEDDED, STEAMOS)
-"""What pykdump does not read."""
+"""The formats that pykdump does not read."""
 _SOURCED = (FEDORA_SYSCONFIG, DEBIAN, SUSE, *UNREAD)
 
 _ASSIGNED = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w{0,99})[ \t]*=", re.M | re.A)
 
 
 def assigned(text: str) -> list[str]:
-    """The names that lines of a text seem to give values to."""
+    """Return the names that lines of a text seem to assign values to."""
     return _ASSIGNED.findall(text)
 
 
 def whose(names: Iterable[str], own: Format | None = None) -> Format | None:
-    """The format that knows the most of these names, besides those of its own; None where none knows any."""
+    """Return the format that knows most of these names, without `own`'s; None where none knows any."""
     left = frozenset(names) - (own.names if own else frozenset())
     best = max(_SOURCED, key=lambda each: len(each.names & left))
     return best if best.names & left else None

@@ -1,7 +1,7 @@
-"""What every kdump configuration says, whatever file and words it says it in.
+"""The content of every kdump configuration, whatever file and words it came in.
 
-Users, hosts, paths and programs in it are checked (`targets`) whoever makes these values: a value that does
-not fit raises `targets.Unfit`.
+Users, hosts, paths and programs in it are checked (`targets`) when the values are made: one that does not
+fit raises `targets.Unfit`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_SSH_KEY = "/root/.ssh/kdump_id_rsa"
 
 
 class Dialect(enum.Enum):
-    """Whose configuration it is; the command line of the capture kernel is made by the same rules."""
+    """The distribution a configuration belongs to; its rules also make the capture kernel's command line."""
 
     FEDORA = "fedora"
     """/etc/kdump.conf and /etc/sysconfig/kdump: Fedora, RHEL and its rebuilds, openEuler."""
@@ -28,12 +28,12 @@ class Dialect(enum.Enum):
 
 
 class TargetKind(enum.Enum):
-    """What a dump is written to."""
+    """The kinds of dump targets."""
 
     LOCAL = "local"
     """The file system that holds `Settings.path` on the running system."""
     FILESYSTEM = "filesystem"
-    """A file system to be mounted."""
+    """A file system to mount."""
     RAW = "raw"
     """A partition, overwritten from its start."""
     NFS = "nfs"
@@ -41,7 +41,7 @@ class TargetKind(enum.Enum):
     FTP = "ftp"
     CIFS = "cifs"
     DRACUT = "dracut"
-    """Whatever a --mount in dracut_args says."""
+    """The target of a --mount in dracut_args."""
 
 
 _ADDRESSES: Mapping[TargetKind, type[str]] = {
@@ -56,7 +56,7 @@ _ADDRESSES: Mapping[TargetKind, type[str]] = {
 
 
 def _checked(value: object, **types: type[str]) -> None:
-    """Give fields of a frozen value their types; an empty one is no value. Raises Unfit."""
+    """Give fields of a frozen value their types; an empty one stays as it is. Raises Unfit."""
     for name, kind in types.items():
         text = getattr(value, name)
         if text:
@@ -65,21 +65,21 @@ def _checked(value: object, **types: type[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where dumps go; `Settings.path` is the folder in it."""
+    """A place for dumps; `Settings.path` is the folder in it."""
 
     kind: TargetKind = TargetKind.LOCAL
     address: str = ""
     """A device, LABEL=, UUID= or virtiofs tag; HOST:/EXPORT for NFS; USER@HOST for ssh; HOST[:FOLDER] for
-    ftp; //HOST/SHARE for cifs. It has the type of `targets` that belongs to the kind."""
+    ftp; //HOST/SHARE for cifs. It has the type of `targets` for its kind."""
     filesystem: str = ""
-    """The file system's type, where it is to be mounted."""
+    """The type of a file system to mount."""
     ssh_key: str = ""
-    """Path of the private key, for ssh."""
+    """The path of the private key, for ssh."""
     user: str = ""
     password: str = field(default="", repr=False)
     port: int | None = None
     options: tuple[tuple[str, str], ...] = ()
-    """Further NAME, VALUE pairs: timeouts and numbers of attempts."""
+    """More NAME, VALUE pairs: timeouts and numbers of attempts."""
 
     def __post_init__(self) -> None:
         if self.kind is not TargetKind.LOCAL:
@@ -103,9 +103,9 @@ class Collector:
 
     words: tuple[str, ...]
     compress_with: str = ""
-    """A program its output goes through."""
+    """The program that compresses its output; empty for none."""
     command: str = ""
-    """A command for a shell instead of the words (openSUSE's KDUMP_TRANSFER)."""
+    """A shell command to run instead of the words (openSUSE's KDUMP_TRANSFER)."""
     is_known_to_fit: bool = False
     """Whether its makedumpfile is known to lose nothing of the running kernel (kdump/makedumpfile.py)."""
 
@@ -120,7 +120,7 @@ class Collector:
 
     @property
     def dump_level(self) -> int | None:
-        """makedumpfile's -d: which pages it leaves out; None for another program."""
+        """makedumpfile's -d, the pages it leaves out; None for another program."""
         if self.program.rpartition("/")[2] != "makedumpfile":
             return None
         return _option_number(self.words, "-d") or 0
@@ -131,7 +131,7 @@ class Collector:
 
 
 def _option_number(words: tuple[str, ...], option: str) -> int | None:
-    """The number an option of makedumpfile has, in the next word or in the same one."""
+    """Return the number that an option of makedumpfile has, in the next word or in the same one; or None."""
     found: int | None = None
     for index, word in enumerate(words):
         text = ""
@@ -139,7 +139,7 @@ def _option_number(words: tuple[str, ...], option: str) -> int | None:
             text = words[index + 1] if index + 1 < len(words) else ""
         elif word.startswith(option):
             text = word.removeprefix(option).removeprefix("=")
-        # makedumpfile takes a list of levels, to be tried in order; the first is what is wanted.
+        # makedumpfile takes a list of levels and tries them in order; the first is the wanted one.
         text = text.partition(",")[0]
         if text.isascii() and text.isdecimal() and len(text) < 10:
             found = int(text)
@@ -147,7 +147,7 @@ def _option_number(words: tuple[str, ...], option: str) -> int | None:
 
 
 class Action(enum.Enum):
-    """What the capture system does when it is done."""
+    """An action of the capture system when it is done."""
 
     REBOOT = "reboot"
     HALT = "halt"
@@ -157,7 +157,7 @@ class Action(enum.Enum):
 
 
 class Rebuild(enum.Enum):
-    """When the capture initrd is made anew."""
+    """The times when the capture initrd is rebuilt."""
 
     WHEN_NEEDED = "when needed"
     ALWAYS = "always"
@@ -166,17 +166,17 @@ class Rebuild(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class KernelChoice:
-    """Which kernel to load; all empty: the running one's file."""
+    """The kernel to load; all empty: the running kernel's file."""
 
     path: str = ""
     version: str = ""
-    """As `uname -r` says it."""
+    """The version as `uname -r` shows it."""
     folder: str = ""
-    """Where to look for it."""
+    """The folder to look for it in."""
     image: str = "vmlinuz"
-    """What its file's name begins with."""
+    """The beginning of its file's name."""
     extension: str = ""
-    """What its file's name ends with."""
+    """The end of its file's name."""
 
     def __post_init__(self) -> None:
         _checked(self, path=targets.AbsolutePath, folder=targets.AbsolutePath)
@@ -185,16 +185,16 @@ class KernelChoice:
 
 @dataclass(frozen=True, slots=True)
 class CommandLinePolicy:
-    """How the capture kernel's command line is made of the running kernel's."""
+    """The rules that make the capture kernel's command line from the running kernel's."""
 
     given: str | None = None
-    """A command line to begin with instead of the running kernel's."""
+    """A command line to start with instead of the running kernel's."""
     remove: tuple[str, ...] = ()
-    """Names of parameters to take away, besides those that a dialect always takes away."""
+    """Names of parameters to remove, in addition to those that the dialect always removes."""
     append: str | None = ""
-    """None: what the distribution ships for the architecture."""
+    """Words to append; None: the words that the distribution ships for the architecture."""
     cpus: int | None = None
-    """How many CPUs openSUSE's rules let the capture kernel use; 0: all."""
+    """The number of CPUs that openSUSE's rules let the capture kernel use; 0: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class LogLevels:
-    """How much the service says: 0 nothing ... 4 debug."""
+    """The levels of the service's messages, from 0 (nothing) to 4 (debug)."""
 
     standard_error: int = 3
     syslog: int = 0
@@ -220,7 +220,7 @@ class LogLevels:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One configuration, checked."""
+    """A configuration, checked."""
 
     dialect: Dialect
     files: tuple[str, ...] = ()
@@ -230,17 +230,17 @@ class Settings:
     path: str = DEFAULT_PATH
     collector: Collector = Collector(("makedumpfile", "-l", "--message-level", "7", "-d", "31"))
     save_dump: bool = True
-    """False: only the kernel's log."""
+    """False: only the kernel's log is saved."""
     save_log: bool = True
     keep_old_dumps: int = 0
-    """How many dumps stay; 0: all of them, -1: none (openSUSE's)."""
+    """How many dumps to keep; 0: all of them, -1: none (openSUSE's)."""
     free_space: int = 0
-    """Bytes that shall stay free on the target."""
+    """The bytes that must stay free on the target."""
     host_tag: str = "ip"
-    """What of the machine is in a remote folder's name: its ip, or its hostname."""
+    """The machine's mark in a remote folder's name: its ip, or its hostname."""
     failure_action: Action = Action.REBOOT
     failure_command: str = ""
-    """A shell command instead of the action."""
+    """A shell command to run instead of the action."""
     final_action: Action = Action.REBOOT
     kernel: KernelChoice = KernelChoice()
     initrd: str = ""
@@ -252,9 +252,9 @@ class Settings:
     dracut_arguments: tuple[str, ...] = ()
     rebuild: Rebuild = Rebuild.WHEN_NEEDED
     auto_reset_crashkernel: bool = False
-    """Keep crashkernel= at what the package thinks is right; asked for in so many words."""
+    """Whether to keep crashkernel= at the package's default; only where the file says so."""
     auto_resize: bool = False
-    """Shrink the reservation to what is needed, at boot."""
+    """Whether to shrink the reservation to what is needed, at boot."""
     fadump: bool = False
     fence_nodes: tuple[str, ...] = ()
     network: str = ""
@@ -264,7 +264,7 @@ class Settings:
     sysctl: str = ""
     log_levels: LogLevels = LogLevels()
     warnings: tuple[str, ...] = ()
-    """What works, but not as its author may think."""
+    """Settings that work, but not as their author may think."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", targets.AbsolutePath(self.path))

@@ -1,9 +1,8 @@
-"""Files of shell assignments (/etc/sysconfig/kdump, /etc/default/kdump-tools), read without running a shell.
+"""Read files of shell assignments (/etc/sysconfig/kdump, /etc/default/kdump-tools) without running a shell.
 
-What a shell would do with NAME=VALUE is done here: quotes, backslashes, comments, ``export``, ``unset``,
-lines that go on, defaults (``${NAME:-VALUE}``), and $NAME of what was assigned above. Nothing is run, and no
-other file is read: what a value needs of that is an error where the value counts, and passed over where
-nothing reads it.
+This does what a shell would do with NAME=VALUE: quotes, backslashes, comments, ``export``, ``unset``,
+continued lines, defaults (``${NAME:-VALUE}``), and $NAME of earlier assignments. It runs nothing and reads
+no other file. A value that needs more is an error where it counts, and ignored where nothing reads it.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from pykexec.kdump.config.names import KDUMP_CONF, Format, whose
 from pykexec.memory import KIB
 
 TEXT_MAX = 256 * KIB
-"""Characters; of those that distributions ship the longest has 16 KiB."""
+"""The most characters of a file; the longest that a distribution ships has 16 KiB."""
 _VALUE_MAX = 64 * KIB
-"""No command line is nearly as long; where assignments that double each other stop growing."""
+"""The most characters of a value; command lines are shorter. It stops assignments that double each other."""
 _VALUES_MAX = 16 * _VALUE_MAX
-"""All of a file's values together."""
+"""The most characters of all of a file's values together."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
@@ -33,10 +32,10 @@ _SPACES = re.compile(r"(?:[ \t]|\\\n)+")
 _COMMENT = re.compile(r"#[^\n]*")
 _DEFAULT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:?)([-=+])([^\"'\\$`{}~\n]*)\}")
 _DECLARING = re.compile(r"(?:export|readonly)(?=[ \t])")
-# A comment begins behind a blank.
+# A comment begins after a blank.
 _END = r"(?=[ \t]*(?:[;\n]|\Z)|[ \t]+#)"
 _UNSET = re.compile(rf"unset((?:[ \t]+[A-Za-z_][A-Za-z0-9_]*)+){_END}")
-# What changes nothing that a value could be made of. A colon is there for its words' sake: : ${NAME:=VALUE}
+# Commands that change no value. A colon matters for its words: : ${NAME:=VALUE}
 _HARMLESS = re.compile(rf"(?:true|umask[ \t]+[0-7]{{1,4}}|set[ \t]+[-+][aefux]+){_END}")
 _COLON = re.compile(rf":(?=[ \t])|:{_END}")
 _LINE = re.compile(r"[^\n]*")
@@ -51,13 +50,13 @@ _OF_EVERY_SHELL = frozenset(
         *("PS2", "PS4", "PWD", "SHELL", "TERM", "TMPDIR", "TZ", "USER"),
     }
 )
-"""Variables that have values before a file gives them some, and are no settings."""
+"""Variables that have values before a file sets them. They are no settings."""
 _UNKNOWN_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The last value a name was given, and where."""
+    """The last value that a name was given, and its place."""
 
     name: str
     value: str
@@ -70,16 +69,16 @@ class Assignments:
 
     by_name: Mapping[str, Assignment]
     used: frozenset[str]
-    """Names that another assignment's value was made of."""
+    """Names that another assignment's value contains."""
 
     unread: Mapping[str, Where]
-    """Names that nothing reads, whose values only a shell would know."""
+    """Names that nothing reads and only a shell could give a value."""
 
     def get(self, name: str) -> Assignment | None:
         return self.by_name.get(name)
 
     def unknown(self, own: Format) -> Iterator[str]:
-        """Tell of names that the tool does not know, unless another assignment was made of them."""
+        """Yield warnings of names that the tool does not know, unless another assignment uses them."""
         places = {**{name: each.where for name, each in self.by_name.items()}, **self.unread}
         names = [name for name in places if name not in own.names | self.used | _OF_EVERY_SHELL]
         for name in names[:_UNKNOWN_SHOWN]:
@@ -92,7 +91,7 @@ class Assignments:
 
 
 class _OnlyAShellKnows(Exception):
-    """A value that depends on more than the file says."""
+    """An error for a value that depends on more than the file says."""
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(error.what)
@@ -100,9 +99,9 @@ class _OnlyAShellKnows(Exception):
 
 
 def parse(text: str, file: str, read: frozenset[str] | None = None) -> Assignments:
-    """Read the text of `file`; `read` are the names whose values count, by default all.
+    """Return the assignments in the text of `file`; only values of the names in `read` count, default all.
 
-    Raises ConfigError with the line for all but assignments, comments and what is harmless.
+    Raises ConfigError with the line for anything but assignments, comments and harmless commands.
     """
     if len(text) > TEXT_MAX:
         raise ConfigError(f"{file}: more than {TEXT_MAX} characters: no configuration")
@@ -129,13 +128,13 @@ _UNFIT = (
 
 
 def _may_assign(word: str) -> bool:
-    """Whether a shell may give a variable a value for this word: ${NAME:=VALUE}, $((NAME += 1))."""
+    """Return whether a shell may assign a variable in this word: ${NAME:=VALUE}, $((NAME += 1))."""
     expands = "${" in word or "$((" in word
     return expands and any(each in word for each in ("=", "++", "--"))
 
 
 class _Reader:
-    """Walks once over a text."""
+    """A reader that goes over a text once."""
 
     def __init__(self, text: str, file: str, read: frozenset[str] | None) -> None:
         self._text = text
@@ -158,7 +157,7 @@ class _Reader:
             self._command()
 
     def _where(self, at: int | None = None) -> Where:
-        # Asked for in ascending order, so that counting lines takes linear time.
+        # Places are asked for in ascending order, so counting lines takes linear time.
         at = self._at if at is None else at
         if at < self._line_at:
             return Where(self._file, self._text.count("\n", 0, at) + 1)
@@ -184,7 +183,7 @@ class _Reader:
                 return
 
     def _command(self) -> None:
-        """One command: words that are all assignments, a declaration of such, or what is harmless."""
+        """Read one command: only assignments, a declaration of some, or a harmless command."""
         if unset := self._match(_UNSET):
             for name in unset[1].split():
                 self._require_writable(name, self._where())
@@ -206,14 +205,14 @@ class _Reader:
                 later.append(assignment)
             if declaration is None:
                 self._assign(later)
-        # A command's words are all expanded before it assigns any.
+        # A shell expands all words of a command before it assigns any.
         declared = [each.name for each in later]
         self._assign(later)
         if declaration and declaration[0] == "readonly":
             self._read_only.update(declared)
 
     def _goes_on(self, count: int) -> bool:
-        """Whether the command has another word; past what ends it."""
+        """Return whether the command has another word; skip what ends it."""
         self._match(_SPACES)
         if self._peek() == ";":
             if not count:
@@ -237,7 +236,7 @@ class _Reader:
             raise where.error(f"{shown(name)} was made readonly above")
 
     def _words_of_colon(self) -> None:
-        """The command that does nothing; its words may give variables their defaults."""
+        """Read the words of the command that does nothing; they may give variables their defaults."""
         count = 1
         while self._goes_on(count):
             where = self._where()
@@ -274,7 +273,7 @@ class _Reader:
         return Assignment(name, value, where)
 
     def _known(self, name: str, where: Where, unset: str | None) -> str:
-        """The value of a variable; `unset` where it has none."""
+        """Return the value of a variable; `unset` where it has none."""
         if name in self.unread:
             self.used.add(name)
             raise _OnlyAShellKnows(self.unread[name][1])
@@ -289,7 +288,7 @@ class _Reader:
         return unset
 
     def _skip_word(self, where: Where) -> None:
-        """Pass over a word with whatever a shell would do in it."""
+        """Skip a word, with whatever a shell would do in it."""
         closing: list[str] = []
         while self._at < len(self._text):
             if self._match(_SKIPPED):
@@ -361,7 +360,7 @@ class _Reader:
         return "".join(parts)
 
     def _piece(self, where: Where) -> tuple[str] | None:
-        """The next part of an unquoted word; None where the word ends."""
+        """Return the next part of an unquoted word; None where the word ends."""
         if plain := self._match(_PLAIN):
             if ":~" in plain.group():
                 raise _OnlyAShellKnows(where.error("'~' behind a colon", "write the path of the folder"))
@@ -431,7 +430,7 @@ class _Reader:
         if character and character in '$`"\\':
             self._at += 2
             return character
-        self._at += 1  # before any other character the backslash stands for itself
+        self._at += 1  # before other characters the backslash is literal
         return "\\"
 
     def _variable(self, *, quoted: bool) -> str:
@@ -456,7 +455,7 @@ class _Reader:
         return "$"
 
     def _with_default(self, where: Where, name: str, colon: str, operator: str, word: str) -> str:
-        """${NAME:-WORD} and its like. With a colon an empty value is as none."""
+        """Return the value of ${NAME:-WORD} or its like. With a colon an empty value counts as unset."""
         is_set = name in self.values
         value = self._known(name, where, "")
         has_value = bool(value) if colon else is_set

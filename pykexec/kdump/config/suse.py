@@ -1,4 +1,4 @@
-"""/etc/sysconfig/kdump without /etc/kdump.conf: openSUSE and SLE."""
+"""Read /etc/sysconfig/kdump without /etc/kdump.conf: openSUSE and SLE."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ _AUTHORITY = re.compile(
 _FTP_PORT = 21
 _PORT_MAX = 65535
 _KEYS_FOLDER = "/root/.ssh"
-"""Where kdump looks for KDUMP_SSH_IDENTITY's names."""
+"""The folder where kdump looks for names in KDUMP_SSH_IDENTITY."""
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 
 
 def read(text: str) -> Settings:
-    """Make settings of the file's text. Raises ConfigError."""
+    """Return the settings that the file's text makes. Raises ConfigError."""
     reader = _Reader(text, SUSE)
     target, path = reader.target()
     final = Action.REBOOT if reader.boolean("KDUMP_IMMEDIATE_REBOOT", default=True) else Action.SHELL
@@ -83,7 +83,7 @@ def read(text: str) -> Settings:
         keep_old_dumps=reader.number("KDUMP_KEEP_OLD_DUMPS", 0, least=-1),
         free_space=reader.number("KDUMP_FREE_DISK_SIZE", 64) * MIB,
         host_tag="hostname",
-        # With KDUMP_CONTINUE_ON_ERROR a dump that failed ends like one that did not.
+        # With KDUMP_CONTINUE_ON_ERROR a failed dump ends like a successful one.
         failure_action=final if reader.boolean("KDUMP_CONTINUE_ON_ERROR", default=True) else Action.SHELL,
         final_action=final,
         kernel=reader.kernel(),
@@ -105,19 +105,19 @@ def read(text: str) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Url:
-    """SCHEME://USER:PASSWORD@HOST:PORT/FOLDER, its escapes undone."""
+    """SCHEME://USER:PASSWORD@HOST:PORT/FOLDER, with escapes undone."""
 
     scheme: str
     user: str
     password: str = field(repr=False)
     host: str
-    """An IPv6 address has its brackets."""
+    """The host; an IPv6 address has its brackets."""
     port: int | None
     path: str
 
 
 def _parse(text: str) -> _Url | None:
-    """Split a URL; None for what is none. All behind the host is the folder: kdump knows no queries."""
+    """Split a URL; None for other text. All after the host is the folder: kdump knows no queries."""
     scheme, _, rest = text.partition("://")
     authority, _, folder = rest.partition("/")
     found = _AUTHORITY.fullmatch(authority)
@@ -141,7 +141,7 @@ class _Reader(Variables):
         return values.choice(_BOOLEANS, assignment.value.lower(), name, assignment.where)
 
     def kernel(self) -> KernelChoice:
-        """A version, or since kdump 2.0 the path of a file."""
+        """Return the kernel: a version, or, since kdump 2.0, the path of a file."""
         if "/" in self.text("KDUMP_KERNELVER"):
             return KernelChoice(path=self.path("KDUMP_KERNELVER"))
         return KernelChoice(version=self.checked(targets.FileName, "KDUMP_KERNELVER"))
@@ -190,7 +190,7 @@ class _Reader(Variables):
 
     def _remote(self, assignment: shell.Assignment, url: _Url) -> tuple[Target, str]:
         if url.scheme == "nfs":
-            # What is exported is not told apart from the folder in it: the mount is of the whole path.
+            # The URL does not separate the export from the folder in it, so the mount is of the whole path.
             address = f"{url.host}:{url.path}"
             return Target(TargetKind.NFS, address, port=url.port, options=self._timeout()), "/"
         if url.scheme == "cifs":
@@ -216,7 +216,7 @@ class _Reader(Variables):
         ), url.path
 
     def _ssh_key(self) -> str:
-        """The first of the keys; names without a folder are those of root's."""
+        """Return the first key; a name without a folder is one of root's keys."""
         keys, assignment = self.words("KDUMP_SSH_IDENTITY"), self.assigned("KDUMP_SSH_IDENTITY")
         if not keys or assignment is None:
             return ""

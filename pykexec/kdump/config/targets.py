@@ -1,8 +1,8 @@
 """Checked words of a configuration: users, hosts, paths, devices, programs.
 
-Each type is a `str` that can only be made of text that fits its rule. A value of such a type cannot be taken
-for an option, leave the folder it is put into, or end a line. `Target`, `Settings` and the capture image's
-`Destination` hold nothing else, whichever configuration they were made of.
+Each type is a `str` that can only be made from text that fits its rule. Such a value cannot be mistaken for
+an option, leave its folder, or end a line. `Target`, `Settings` and the capture image's `Destination`
+contain nothing else, whichever configuration they come from.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _TAGS = ("LABEL=", "UUID=", "PARTLABEL=", "PARTUUID=")
 
 
 class Unfit(ConfigError):
-    """Text that breaks the rule of its type.
+    """An error for text that breaks the rule of its type.
 
-    `fault` follows the name of what has it: " has to be ...", or ": ... is no ...".
+    `fault` follows the name of the value: " has to be ...", or ": ... is no ...".
     """
 
     def __init__(self, fault: str, *, hint: str | None = None) -> None:
@@ -35,7 +35,7 @@ class Unfit(ConfigError):
 
 class _Checked(str):
     def __new__(cls, text: str) -> Self:
-        """Raise Unfit for text that breaks the rule."""
+        """Make a value. Raises Unfit for text that breaks the rule."""
         if type(text) is not cls:
             cls._check(text)
         return super().__new__(cls, text)
@@ -64,7 +64,7 @@ class User(_Checked):
 
 
 class Host(_Checked):
-    """A host's name, its IPv4 or its IPv6 address, the latter with or without brackets."""
+    """A host's name, its IPv4 or its IPv6 address; the latter with or without brackets."""
 
     @classmethod
     def _check(cls, text: str) -> None:
@@ -79,7 +79,7 @@ class Host(_Checked):
 
 
 class AbsolutePath(_Checked):
-    """An absolute path that does not lead back up."""
+    """An absolute path without ".."."""
 
     @classmethod
     def _check(cls, text: str) -> None:
@@ -103,7 +103,7 @@ class FileName(_Checked):
 
 
 class Suffix(_Checked):
-    """What the name of a file ends with."""
+    """The end of a file's name."""
 
     @classmethod
     def _check(cls, text: str) -> None:
@@ -111,7 +111,7 @@ class Suffix(_Checked):
 
 
 class Program(_Checked):
-    """A program: its absolute path, or its name to be found in the usual folders."""
+    """A program: its absolute path, or its name, to be found in the usual folders."""
 
     @classmethod
     def _check(cls, text: str) -> None:
@@ -119,7 +119,7 @@ class Program(_Checked):
 
 
 class Device(_Checked):
-    """A block device's path, or what names its file system or partition: LABEL=, UUID= and their like."""
+    """A block device's path, or a name of its file system or partition: LABEL=, UUID= and their like."""
 
     @classmethod
     def _check(cls, text: str) -> None:
@@ -215,7 +215,7 @@ class FtpPlace(_Checked):
 
 
 class MountSource(_Checked):
-    """What a --mount of dracut_args mounts: a device, an export, a share."""
+    """The source of a --mount in dracut_args: a device, an export, a share."""
 
     @classmethod
     def _check(cls, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Checks of single values, each raising ConfigError with the place and what is allowed."""
+"""Checks of single values. Each raises ConfigError with the place and what is allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ C = TypeVar("C", bound=str)
 
 
 def choice(values: Mapping[str, T], text: str, name: str, where: Where) -> T:
-    """One of several words."""
+    """Return the meaning of one of several words."""
     if text not in values:
         allowed = ", ".join(values)
         raise where.error(
@@ -32,7 +32,7 @@ def choice(values: Mapping[str, T], text: str, name: str, where: Where) -> T:
 
 
 def number(text: str, name: str, where: Where, *, least: int = 0, most: int = 1 << 31) -> int:
-    """A decimal number."""
+    """Return a decimal number."""
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 20) or not least <= int(text) <= most:
         raise where.error(f"{name} has to be a number from {least} to {most}, not {shown(text)}")
@@ -40,7 +40,7 @@ def number(text: str, name: str, where: Where, *, least: int = 0, most: int = 1 
 
 
 def checked(kind: Callable[[str], C], text: str, name: str, where: Where) -> C:
-    """Text as a type of `targets`."""
+    """Return text as a type of `targets`."""
     try:
         return kind(text)
     except Unfit as error:
@@ -48,14 +48,14 @@ def checked(kind: Callable[[str], C], text: str, name: str, where: Where) -> C:
 
 
 def plain(text: str, name: str, where: Where) -> str:
-    """Text that has only printable characters."""
+    """Return text that has only printable characters, and tabs."""
     if not text.replace("\t", " ").isprintable():
         raise where.error(f"{name} has an unprintable character in it: {shown(text)}")
     return text
 
 
 def words(text: str, name: str, where: Where) -> tuple[str, ...]:
-    """Words as a shell would split them; quotes keep words together."""
+    """Return words as a shell would split them; quotes keep words together."""
     plain(text, name, where)
     try:
         return tuple(shlex.split(text))
@@ -64,7 +64,7 @@ def words(text: str, name: str, where: Where) -> tuple[str, ...]:
 
 
 def device(text: str, name: str, where: Where) -> Device:
-    """A block device or what names one: /dev/..., LABEL=, UUID=, PARTLABEL=, PARTUUID=."""
+    """Return a block device or its name: /dev/..., LABEL=, UUID=, PARTLABEL=, PARTUUID=."""
     found = checked(Device, text, name, where)
     if found.startswith("/") and not found.startswith("/dev/"):
         raise where.error(f"{name}: {shown(text)} names no device", "devices are below /dev")
@@ -72,7 +72,7 @@ def device(text: str, name: str, where: Where) -> Device:
 
 
 def collector(text: str, name: str, where: Where) -> Collector:
-    """A command that writes a dump; makedumpfile's options as far as a slip can be seen."""
+    """Return the command that writes a dump; slips in makedumpfile's options are errors, where seen."""
     command = words(text, name, where)
     if not command:
         raise where.error(f"{name} is empty", "makedumpfile -l -d 31 is usual")

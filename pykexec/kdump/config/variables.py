@@ -1,4 +1,4 @@
-"""A file's variables by name, each checked when it is asked for."""
+"""A file's variables by name. Each is checked when it is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pykexec.kdump.config.names import Format
 
 
 class Variables:
-    """Every method raises ConfigError with the place of a bad value; a missing one is the default."""
+    """A file's variables.
+
+    Methods raise ConfigError with the place of a bad value; a missing one is the default.
+    """
 
     def __init__(self, text: str, form: Format) -> None:
         """Read `text`, the contents of a file of that format."""
@@ -18,12 +21,12 @@ class Variables:
         """Warnings of names that the tool ignores."""
 
     def assigned(self, name: str) -> shell.Assignment | None:
-        """Where it was given a value, if it was and the value is not empty."""
+        """Return a variable's assignment; None where there is none, or its value is empty."""
         assignment = self._assignments.get(name)
         return assignment if assignment is not None and assignment.value else None
 
     def is_set(self, name: str) -> bool:
-        """Whether it was given a value, be it an empty one."""
+        """Return whether a variable was given a value, even an empty one."""
         return self._assignments.get(name) is not None
 
     def text(self, name: str, default: str = "") -> str:
@@ -31,7 +34,7 @@ class Variables:
         return values.plain(assignment.value, name, assignment.where) if assignment else default
 
     def checked(self, kind: type[str], name: str) -> str:
-        """The value as a type of `targets`."""
+        """Return the value as a type of `targets`; "" where there is none."""
         assignment = self.assigned(name)
         return values.checked(kind, assignment.value, name, assignment.where) if assignment else ""
 

@@ -1,7 +1,7 @@
-"""Where a capture stopped, read from the console's log of a machine that crashed.
+"""Find where a capture stopped, from the console's log of a machine that crashed.
 
 Such a log may begin anywhere, hold several boots, and be cut or garbled by the crash. The last crash counts.
-What its lines mean is in `rules`, the wordings are in `signs`.
+`rules` has the meaning of lines, `signs` their wordings.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ __all__ = [
 ]
 
 SCHEMA = 1
-"""Version of the JSON form."""
+"""The version of the JSON form."""
 
 _EVIDENCE_MAX = 160
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Where it stopped, why, and what to do."""
+    """The place where a capture stopped, why, and what to do."""
 
     stage: Stage
     cause: str
     evidence: tuple[Line, ...] = ()
     remedy: str = ""
     finding: str = ""
-    """The id of doctor's finding that it is an instance of; empty for none."""
+    """The id of the doctor's finding that it is an instance of; empty for none."""
 
 
 def diagnose(log: ConsoleLog) -> Ending:
-    """Where the last crash in a log led to."""
+    """Return the end that the last crash in a log came to."""
     if log.panic is None and not log.capture:
         return Ending(
             Stage.NO_CRASH,
@@ -58,7 +58,7 @@ def diagnose(log: ConsoleLog) -> Ending:
             remedy="look for the crash in another log",
         )
     saved, failed = (log.find(pattern, reversed(log.after)) for pattern in (signs.SAVED, signs.NOT_SAVED))
-    # A failure may be followed by another way to save, and makedumpfile's success by the loss of its output.
+    # Another way to save may follow a failure, and makedumpfile's output may be lost after its success.
     if saved is not None and (failed is None or failed.number < saved.number):
         return _saved(log, saved)
     logged, left = (log.find(pattern) for pattern in (signs.LOG_SAVED, signs.LEFT))
@@ -224,7 +224,7 @@ def _stopped_silently(log: ConsoleLog) -> Ending:
 
 
 def as_text(ending: Ending) -> str:
-    """The ending for people."""
+    """Return the ending for people."""
     lines = [f"{ending.stage.value}: {ending.cause}"]
     lines += [f"  line {line.number}: {shown(line)}" for line in ending.evidence]
     lines += [f"  {ending.remedy}"] if ending.remedy else []
@@ -232,17 +232,17 @@ def as_text(ending: Ending) -> str:
 
 
 def shown(line: Line) -> str:
-    """A line's text, not too long."""
+    """Return a line's text, not too long."""
     return line.text if len(line.text) <= _EVIDENCE_MAX else line.text[: _EVIDENCE_MAX - 3] + "..."
 
 
 def as_json(ending: Ending) -> str:
-    """One JSON object."""
+    """Return the ending as one JSON object."""
     return json.dumps({"schema": SCHEMA, **as_object(ending)}, indent=2) + "\n"
 
 
 def as_object(ending: Ending) -> dict[str, object]:
-    """The ending as what JSON is made of."""
+    """Return the ending as an object for JSON."""
     return {
         "stage": ending.stage.name.lower(),
         "cause": ending.cause,

@@ -1,4 +1,4 @@
-"""Which drivers a console's log makes answerable for a capture kernel that crashed or hangs."""
+"""Find the drivers that may be the cause, in the console's log of a capture kernel that crashed or hangs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _TROUBLES = tuple(re.compile(pattern) for pattern in signs.DRIVERS)
 _ABOUT = re.compile(signs.ABOUT)
 
 _TRACE_MAX = 200
-"""So many lines a kernel's report of an error has at most: registers, modules, stack."""
+"""The most lines of a kernel's report of an error: registers, modules, stack."""
 _SHOWN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a kernel's report of an error says of where it was."""
+    """The place that a kernel's report of an error names."""
 
     lines: tuple[Line, ...] = ()
     module: str = ""
-    """Empty where the kernel itself was at work, or nothing is known."""
+    """The module; empty where the kernel itself was running, or nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A line that tells of a driver, or of its device."""
+    """A line about a driver, or its device, in trouble."""
 
     line: Line
     module: str = ""
@@ -44,7 +44,7 @@ class Trouble:
 
 
 def traced(lines: Sequence[Line], report: Line) -> Trace:
-    """Find the instruction and the module that an error's report names; `report` is its first line."""
+    """Return the instruction and the module that an error's report names; `report` is its first line."""
     begin = lines.index(report)
     report_lines = lines[begin : begin + _TRACE_MAX]
     place = next((line for line in report_lines if _PLACE.search(line.text)), None)
@@ -59,7 +59,7 @@ def _module(line: Line) -> str:
 
 
 def in_trouble(lines: Sequence[Line]) -> tuple[Trouble, ...]:
-    """The first lines that tell of trouble with a driver, one for each driver or device."""
+    """Return the first lines about trouble with a driver, one for each driver or device."""
     found: dict[str, Trouble] = {}
     for index, line in enumerate(lines):
         trouble = _trouble(line, lines, index)
@@ -84,7 +84,7 @@ def _trouble(line: Line, lines: Sequence[Line], index: int) -> Trouble | None:
 
 
 def _driver_of(device: str, lines: Iterable[Line]) -> str:
-    """The driver that says something about a PCI device."""
+    """Return the driver that says something about a PCI device; "" where none does."""
     address = re.compile(
         rf"(?:^|[\s\]])(?!pci |pcieport )([a-z][\w-]*) (?:[0-9a-f]{{4,8}}:)?{re.escape(device)}\b"
     )
@@ -93,18 +93,18 @@ def _driver_of(device: str, lines: Iterable[Line]) -> str:
 
 
 def last_word(line: Line) -> tuple[Trouble, ...]:
-    """The driver that spoke last, where the line is a driver's."""
+    """Return the driver of the last line; none where it is not a driver's."""
     match = _ABOUT.search(line.text)
     return () if match is None else (Trouble(line, match["driver"]),)
 
 
 def listed(troubles: Iterable[Trouble]) -> str:
-    """The names of drivers and devices, for people."""
+    """Return the names of drivers and devices, for people."""
     return ", ".join(trouble.name for trouble in troubles if trouble.name)
 
 
 def keep_out(modules: Sequence[str]) -> str:
-    """How to keep modules out of the capture kernel; `signs` takes plain names only."""
+    """Return how to keep modules out of the capture kernel; `signs` takes only plain names."""
     return (
         f"where the dump does not need {' or '.join(modules)}, keep it out: append"
         f" modprobe.blacklist={','.join(modules)} (KDUMP_COMMANDLINE_APPEND, KDUMP_CMDLINE_APPEND), or"
@@ -113,7 +113,7 @@ def keep_out(modules: Sequence[str]) -> str:
 
 
 def remedy(troubles: Sequence[Trouble], *, resets_devices: bool) -> str:
-    """What to do about drivers that hang."""
+    """Return what to do about drivers that hang."""
     modules = list(dict.fromkeys(trouble.module for trouble in troubles if trouble.module))
     devices = [trouble.device for trouble in troubles if trouble.device]
     advice = [

@@ -1,4 +1,4 @@
-"""A console's log taken apart: its boots, its last crash, and what the capture kernel wrote after it."""
+"""Split a console's log into its boots, its last crash, and what the capture kernel wrote after it."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleLog:
-    """A log taken apart around its last crash, without empty lines and repeated command lines."""
+    """A log split at its last crash, without empty lines and repeated command lines."""
 
     panic: Line | None
-    """The line that tells the crash."""
+    """The line that reports the crash."""
     before: tuple[Line, ...] = ()
-    """What the kernel that crashed had written."""
+    """The lines of the kernel that crashed, up to then."""
     after: tuple[Line, ...] = ()
-    """What follows the crash, up to the next ordinary boot."""
+    """The lines after the crash, up to the next ordinary boot."""
     capture: tuple[Line, ...] = ()
-    """The part of that which the capture kernel and its system wrote."""
+    """Those of them that the capture kernel and its system wrote."""
     resets_devices: bool = False
     """Whether the capture kernel was given reset_devices."""
 
     def find(self, pattern: str, where: Iterable[Line] | None = None) -> Line | None:
-        """The first line in which a regular expression matches, of those after the crash or of `where`."""
+        """Return the first line that matches a regular expression, after the crash or in `where`."""
         compiled = re.compile(pattern)
         return next(
             (line for line in (self.after if where is None else where) if compiled.search(line.text)), None
@@ -50,7 +50,7 @@ class ConsoleLog:
 _BANNER = re.compile(signs.BANNER)
 _PANIC = re.compile(signs.PANIC)
 _PANIC_OR_CRASHDUMP = re.compile(rf"{signs.PANIC}|{signs.CRASHDUMP}")
-# With a crash kernel loaded an oops leads to it without a panic: arch/*/kernel, die() and oops_end().
+# With a crash kernel loaded, an oops starts it without a panic: arch/*/kernel, die() and oops_end().
 _OOPS = re.compile(rf"{signs.OOPS}|{signs.SYSRQ}")
 _ON_THE_WAY = re.compile(signs.ON_THE_WAY)
 _GONE = re.compile(signs.GONE)
@@ -66,15 +66,15 @@ _SURVIVED = re.compile(signs.SURVIVED)
 _TIME = re.compile(r"\[ *(\d+\.\d+)\]")
 
 _BOOTS_MAX = 1000
-"""As many boots are looked at, the last ones."""
+"""The most boots that are looked at, from the end."""
 _PART_MAX = 1 << 19
 _LINES_MAX = 5000
-"""As many characters and lines are looked at of the beginning of a boot, and as many of its end."""
+"""The most characters and lines that are looked at from the beginning of a boot, and again from its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Boot:
-    """What was written from one kernel's banner to the next one's."""
+    """The lines from one kernel's banner to the next one's."""
 
     lines: tuple[Line, ...] = ()
     quotes: tuple[Line, ...] = ()
@@ -82,7 +82,7 @@ class _Boot:
 
 
 def parse(text: str, first: int = 1) -> ConsoleLog:
-    """Take a log apart. Any text is a log; what is no line of one is passed over.
+    """Split a log. Any text is a log; text that is no line of one is skipped.
 
     `first` is the number of its first line.
     """
@@ -104,7 +104,7 @@ def parse(text: str, first: int = 1) -> ConsoleLog:
 
 
 def _starts(text: str, first: int) -> list[tuple[int, int]]:
-    """Where boots begin: offsets and line numbers. What is before the first banner counts as a boot."""
+    """Return where boots begin: offsets and line numbers. Text before the first banner counts as a boot."""
     offsets: deque[int] = deque()
     begin = len(text)
     while len(offsets) < _BOOTS_MAX and (at := text.rfind("Linux version ", 0, begin)) >= 0:
@@ -123,7 +123,7 @@ def _boot(text: str, start: int, end: int, number: int) -> _Boot:
     lines: list[Line] = []
     quotes: list[Line] = []
     for at, line in _lines(text, start, end, number):
-        # Progress is written over itself; the last state is what counts.
+        # Progress overwrites itself; the last state counts.
         shown = _ESCAPES.sub("", line[-_LINE_MAX:]).rstrip().rpartition("\r")[2]
         if not shown.isprintable():
             shown = "".join(each if each.isprintable() else " " for each in shown)
@@ -137,7 +137,7 @@ def _is_quote(line: str) -> bool:
 
 
 def _lines(text: str, start: int, end: int, number: int) -> Iterator[tuple[int, str]]:
-    """Yield numbers and texts of lines that are not empty; of very many the first and the last ones."""
+    """Yield numbers and texts of lines that are not empty; of very many only the first and the last ones."""
     if end - start <= 2 * _PART_MAX:
         lines = list(_numbered(text, start, end, number))
         yield from lines[:_LINES_MAX]
@@ -157,7 +157,10 @@ def _numbered(text: str, start: int, end: int, number: int) -> Iterator[tuple[in
 
 
 def _crash_at(lines: Sequence[Line], *, counts_oopses: bool) -> int | None:
-    """Where a boot tells of its crash. An oops is one where it is known to have led to a crash kernel."""
+    """Return the index of the line that reports a boot's crash; None where there is none.
+
+    An oops is a crash where it is known to have started a crash kernel.
+    """
     at = _index(_PANIC_OR_CRASHDUMP, lines)
     if at is not None and _PANIC.search(lines[at].text):
         return at
@@ -174,14 +177,14 @@ def _lets_go(lines: Sequence[Line]) -> bool:
 
 
 def _ends_in_an_oops(lines: Sequence[Line]) -> bool:
-    """Whether a kernel with a crash kernel loaded tells of an oops, and not that it got over it."""
+    """Return whether a kernel with a crash kernel loaded reports an oops, but not that it survived."""
     oops = _index(_OOPS, lines)
     rest = () if oops is None else lines[oops:]
     return _index(_LOADED, rest) is not None and _index(_SURVIVED, rest) is None
 
 
 def _is_capture(boot: _Boot, earlier: _Boot) -> bool:
-    """Whether a boot is that of a capture kernel: it says so itself, or was seen to be started as one."""
+    """Return whether a boot is a capture kernel's: it says so itself, or was seen to be started as one."""
     userland = next((line.number for line in boot.lines if _USERLAND.search(line.text)), None)
     if any(
         _OF_A_CAPTURE.search(line.text) and (userland is None or line.number < userland)
@@ -193,7 +196,7 @@ def _is_capture(boot: _Boot, earlier: _Boot) -> bool:
 
 def _with_banner(crashed: _Boot, capture: _Boot) -> ConsoleLog:
     at = _crash_at(crashed.lines, counts_oopses=True)
-    if at is None:  # what crashed is of a time before the log begins
+    if at is None:  # the crash was before the log begins
         return ConsoleLog(None, (), capture.lines, capture.lines, _resets_devices(capture.quotes))
     return ConsoleLog(
         crashed.lines[at],
@@ -205,7 +208,10 @@ def _with_banner(crashed: _Boot, capture: _Boot) -> ConsoleLog:
 
 
 def _without_banner(boot: _Boot, at: int) -> ConsoleLog:
-    """With "quiet" the second kernel says nothing before its programs do, unless something is wrong."""
+    """Split a boot at its crash where the second kernel shows no banner.
+
+    With "quiet" it says nothing before its programs do, unless something is wrong.
+    """
     panic, rest = boot.lines[at], boot.lines[at + 1 :]
     capture = rest[_second_begins(panic, rest) :]
     quotes = [line for line in boot.quotes if capture and line.number > panic.number]
@@ -213,9 +219,9 @@ def _without_banner(boot: _Boot, at: int) -> ConsoleLog:
 
 
 def _second_begins(panic: Line, rest: Sequence[Line]) -> int:
-    """Where the second kernel's lines begin: its programs speak, or its clock starts again.
+    """Return where the second kernel's lines begin: its programs speak, or its clock starts again.
 
-    What stands between that and the last words of the first kernel is of the second one, too.
+    Lines between that and the last words of the first kernel belong to the second one, too.
     """
     crashed, gone = _seconds(panic), None
     for index, line in enumerate(rest):
@@ -231,7 +237,7 @@ def _second_begins(panic: Line, rest: Sequence[Line]) -> int:
 
 
 def _seconds(line: Line) -> float | None:
-    """The time that printk puts before a line, in seconds since that kernel started."""
+    """Return the time that printk puts before a line, in seconds since that kernel started; or None."""
     match = _TIME.search(line.text[:100])
     return None if match is None else float(match[1])
 
@@ -245,7 +251,7 @@ _PIECE = 1 << 20
 
 
 def tail(file: BinaryIO) -> tuple[str, int]:
-    """The end of a log, 32 MiB at most, where its last crash is; and the number of the first line there."""
+    """Return the end of a log, where its last crash is, and its first line's number: at most 32 MiB."""
     kept, size, skipped = deque[bytes](), 0, 0
     for piece in _pieces(file):
         kept.append(piece)
@@ -257,7 +263,7 @@ def tail(file: BinaryIO) -> tuple[str, int]:
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    """What is in a file, without holes and NUL bytes, which hold no lines."""
+    """Yield a file's content without holes and NUL bytes, which contain no lines."""
     while True:
         _skip_hole(file)
         piece = file.read(_PIECE)
@@ -267,10 +273,10 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _skip_hole(file: BinaryIO) -> None:
-    # Pipes and some file systems know of no holes. Nothing but a hole is behind the last data (ENXIO).
+    # Pipes and some file systems know no holes. After the last data there is only a hole (ENXIO).
     try:
         here, descriptor = file.tell(), file.fileno()
-        ahead = os.lseek(descriptor, 0, os.SEEK_CUR)  # where the buffer ends
+        ahead = os.lseek(descriptor, 0, os.SEEK_CUR)  # the end of the buffer
         data = os.lseek(descriptor, here, os.SEEK_DATA)
         os.lseek(descriptor, ahead, os.SEEK_SET)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""What the lines of a capture's console mean, in the order in which they count.
+"""The meaning of lines on a capture's console, in the order of their priority.
 
-They are the kernel's own messages (with the file they come from), and those of makedumpfile, kdump-tools,
-kdump-utils, dracut, initramfs-tools and this project's capture image.
+They are messages of the kernel (with the file they come from), makedumpfile, kdump-tools, kdump-utils,
+dracut, initramfs-tools and this project's capture image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PANIC_WITHOUT_MEMORY = r"Kernel panic - not syncing: .*[Ff]ailed to allocate .*b
 
 
 class Stage(enum.Enum):
-    """How far it came, in the order of events."""
+    """How far the capture came, in the order of events."""
 
     NO_CRASH = "no crash"
     NOT_LOADED = "no crash kernel loaded"
@@ -34,33 +34,33 @@ class Stage(enum.Enum):
 
 
 class Blame(enum.Enum):
-    """Where a rule looks for the driver that may be the cause."""
+    """The place where a rule looks for the driver that may be the cause."""
 
     NOTHING = enum.auto()
     TRACE = enum.auto()
-    """In what the kernel says of its registers and its stack."""
+    """The kernel's report of its registers and its stack."""
     DRIVERS = enum.auto()
-    """In what drivers say of their devices (`signs.DRIVERS`)."""
+    """Lines of drivers about their devices (`signs.DRIVERS`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A line that tells how a capture failed; of several that match, the first in `RULES` counts."""
+    """A line that shows how a capture failed; of several that match, the first in `RULES` counts."""
 
     pattern: str
     stage: Stage
     finding: str
     cause: str
-    """`{name}` stands for a group of the pattern."""
+    """The cause; `{name}` stands for a group of the pattern."""
     remedy: str
     detail: str = ""
-    """A further line worth showing."""
+    """Another line that is shown."""
     needs: str = ""
-    """A line without which the rule does not hold. It is shown, too."""
+    """A line that the rule needs. It is shown, too."""
     unless: str = ""
-    """A line with which the rule does not hold."""
+    """A line that rules it out."""
     latest: bool = False
-    """The last line that matches counts: who waits says so again and again."""
+    """Whether the last line that matches counts, because a wait is reported again and again."""
     blame: Blame = Blame.NOTHING
 
 
@@ -152,7 +152,7 @@ RULES = (
         f"a smaller initramfs, initramfs_options=size=90% (Linux 6.18), or {_MORE_MEMORY}",
         r"error while loading shared libraries|Error loading shared library",
     ),
-    # Junk behind an archive does no harm: what counts is whether init ran.
+    # Junk after an archive does no harm: what counts is whether init ran.
     Rule(
         rf"{_UNPACKING}|rootfs image is not initramfs",
         Stage.INITRD,
@@ -194,7 +194,7 @@ RULES = (
         "load an initramfs with --initrd, and one with the modules for the root device",
         r"VFS: Cannot open root device",
     ),
-    # drivers/md/dm-thin.c: a file system on a thin volume may have room that its pool has not
+    # drivers/md/dm-thin.c: a file system on a thin volume may have room that its pool does not have
     Rule(
         r"device-mapper: thin: .*switching pool to (?:out-of-data-space|read-only|fail)",
         Stage.DISK_FULL,
@@ -211,7 +211,7 @@ RULES = (
         "make room; leave out more pages (-d 31), compress (-l), keep fewer dumps",
         r"makedumpfile Failed|saving vmcore failed|failed to save vmcore",
     ),
-    # check_release() and open_vmcoreinfo() come before anything of the kernel's own structures is read.
+    # check_release() and open_vmcoreinfo() run before the kernel's own structures are read.
     Rule(
         r"Can't get (?:the )?(?:address|symbol) of (?:system_utsname|init_uts_ns)|Invalid vmcoreinfo|"
         r"vmcoreinfo.* don't match",
@@ -337,7 +337,7 @@ RULES = (
         "B18",
         "the capture kernel panicked",
         "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
-        unless=r"hung_task: blocked tasks",  # what hangs is in the lines before
+        unless=r"hung_task: blocked tasks",  # earlier lines say what hangs
         blame=Blame.TRACE,
     ),
     # ssh, mount, dracut, systemd, initramfs-tools
@@ -363,7 +363,7 @@ RULES = (
         "the ssh server cannot be reached from the capture system",
         _NETWORK,
     ),
-    # The image says this after every failure, so that what ssh itself says counts before it.
+    # The image says this after every failure; ssh's own messages have to come before it.
     Rule(
         r"kdump: ssh: cannot log in",
         Stage.TARGET,
@@ -495,7 +495,7 @@ RULES = (
         "see what it says; leave out the driver named in its call trace (dracut_args --omit-drivers)",
         blame=Blame.TRACE,
     ),
-    # Waits that the log does not see the end of
+    # Waits that do not end within the log
     *(
         Rule(
             pattern,

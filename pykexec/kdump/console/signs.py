@@ -1,8 +1,8 @@
-"""Wordings by which lines of a console's log are told apart.
+"""The wordings that tell a console log's lines apart.
 
-They are regular expressions, searched in one line each. The wordings are those of the kernel (with the file
-they come from), of makedumpfile, systemd, dracut, initramfs-tools, mkinitcpio and the kdump scripts of the
-distributions. What they lead to is in `rules`.
+They are regular expressions, each searched in a single line. The wordings come from the kernel (with the
+file they come from), makedumpfile, systemd, dracut, initramfs-tools, mkinitcpio and the distributions' kdump
+scripts. `rules` has the conclusions.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ QUOTES = (
     # command line parameters: " (dracut)
     r"[Cc]ommand[ -]line(?: [\w ]{1,40})?: ?",
     r"Unknown kernel command line parameters|Malformed early option|Booting kernel: ",  # init/main.c
-    r"\] {5,}\S+$",  # what "debug" shows of init's arguments and environment (init/main.c)
-    # What is only in a command line, or in the configuration of a boot loader or of kdump
+    r"\] {5,}\S+$",  # "debug": init's arguments and environment (init/main.c)
+    # Text that is only in a command line, or in the configuration of a boot loader or of kdump
     r"\b(?:BOOT_IMAGE|elfcorehdr|bootargs|\w*cmdline|\w*CMDLINE\w*|\w*COMMANDLINE\w*|KDUMP_\w+)\s?[:=]",
     r"^\s*(?:linux(?:16|efi)?|kernel|module2?|append|options|setparams|menuentry)\s+(?:['(/$]|[\w.]+=)",
     r"--(?:append|command-line|reuse-cmdline)\b",  # kexec's options
     r"@\d+\([^)]*\): |^\++ ",  # set -x of shells, rd.debug of dracut
 )
-"""Lines that repeat a command line, a configuration or a script. No word in them tells of an event."""
+"""Lines that repeat a command line, a configuration or a script. No word in them reports an event."""
 
 OF_A_CAPTURE = r"[Cc]ommand line: .*\belfcorehdr=|for elfcorehdr|[Ff]irmware-assisted dump is active"
-"""The kernel that says so was started to capture a dump (fadump: arch/powerpc/platforms/*/*-fadump.c)."""
+"""Lines of a kernel that was started to capture a dump (fadump: arch/powerpc/platforms/*/*-fadump.c)."""
 
 OOPS = (
     r"\[#[1-9]\d*\]|Oops(?:: | - )|"  # die() of all architectures counts them
@@ -38,7 +38,7 @@ OOPS = (
     r"SError Interrupt on CPU|Bad mode in .* handler|Insufficient stack space to handle exception|"
     r"[Mm]achine check in kernel mode"
 )
-"""A kernel tells of an error of its own."""
+"""Lines where a kernel reports an error of its own."""
 
 SURVIVED = r"---\[ end trace"  # kernel/panic.c, oops_exit(): the kernel goes on after an oops
 
@@ -51,11 +51,11 @@ LOCKUP = (
     r"soft lockup - CPU|detected hard LOCKUP|INFO: rcu_\w+ |rcu.*self-detected stall|"
     r"rcu.*detected (?:expedited )?stalls|workqueue lockup|spinlock lockup"
 )
-"""A CPU does not get on."""
+"""Lines about a CPU that is stuck."""
 
 HUNG = r"INFO: task .* blocked.* for more than \d+ seconds"  # kernel/hung_task.c
 
-CRASHDUMP = r"(?:Starting|Loading) crashdump kernel"  # machine_crash_shutdown() but of x86
+CRASHDUMP = r"(?:Starting|Loading) crashdump kernel"  # machine_crash_shutdown(), except on x86
 
 LOADED = r"Kdump: loaded"  # lib/dump_stack.c, dump_stack_print_info()
 
@@ -63,7 +63,7 @@ ON_THE_WAY = (
     rf"{CRASHDUMP}|\bBye(?:!|\.\.\.)|I'm in purgatory|^purgatory: |"
     r"Will call new kernel at|kexec: Starting switchover sequence|sha256 digests do not match|digest: "
 )
-"""The crashed kernel lets go (arch/*/kernel/machine_kexec*.c), and what is between the kernels speaks."""
+"""Lines of a crashed kernel that lets go (arch/*/kernel/machine_kexec*.c), and from between the kernels."""
 
 PLAIN_KEXEC = r"kexec\S*: Starting new kernel"  # kernel/kexec_core.c, kernel_kexec()
 
@@ -71,10 +71,10 @@ GONE = r"\bBye(?:!|\.\.\.)|I'm in purgatory|purgatory: starting the kernel"
 """The crashed kernel says nothing after this."""
 
 NOT_TAKEN_OVER = r"---\[ end Kernel panic|Rebooting in \d+ seconds"
-"""kernel/panic.c: what is printed only when no crash kernel took over."""
+"""kernel/panic.c prints this only when no crash kernel took over."""
 
 AFTER_NOTIFIERS = rf"{NOT_TAKEN_OVER}|Kernel Offset: |PHYS_OFFSET: 0x|Memory Limit: "
-"""The same, and what the panic's notifiers print, which may run before the crash kernel is started."""
+"""The same, and output of the panic's notifiers, which may run before the crash kernel is started."""
 
 NOT_STOPPED = (
     # arch/arm64/kernel/machine_kexec.c, arch/arm64/kernel/smp.c, arch/riscv/kernel/machine_kexec.c,
@@ -84,7 +84,7 @@ NOT_STOPPED = (
     # arch/powerpc/kexec/crash.c, arch/arm/kernel/machine_kexec.c
     r"ERROR: \d+ cpu\(s\) not responding|Non-crashing CPUs did not react to IPI"
 )
-"""The other CPUs of the crashed kernel go on."""
+"""Other CPUs of the crashed kernel go on."""
 
 CANNOT_LOAD = r"Can't kexec: CPUs are stuck in the kernel"
 """arch/arm64/kernel/machine_kexec.c, machine_kexec_prepare(): nothing can be loaded."""
@@ -95,13 +95,13 @@ USERLAND = (
     r"\b(?:py)?kdump: |\bkdump-(?:config|tools|save)\b|\bmakedumpfile\b|"
     r"^(?:Begin: |Loading, please wait)|^\[(?:  OK  |FAILED|DEPEND|[ *]{6})\] |A start job is running for"
 )
-"""A program of the capture system says something, or is about to."""
+"""Lines of a program in the capture system, or just before it starts."""
 
 SAVED = (
     r"The dumpfile is saved to (?!STDOUT)|saving vmcore complete|saved vmcore (?:in|via)|"
     r"Finished saving vmcore|\bSaved vmcore$"
 )
-"""makedumpfile, kdump-utils, kdump-tools, kdump-save. What goes to STDOUT may not arrive."""
+"""makedumpfile, kdump-utils, kdump-tools, kdump-save. Data that goes to STDOUT may not arrive."""
 
 NOT_SAVED = (
     r"makedumpfile Failed|saving vmcore failed|failed to save vmcore|kdump: the dump was not saved|"
@@ -117,7 +117,7 @@ OTHER_WAY = r"makedumpfile failed, falling back|copying all of memory instead"
 LOG_SAVED = r"saving vmcore-dmesg\.txt complete"
 SAVING = r"saving vmcore$"
 LEFT = r"pykdump: (?:rebooting|halting|powering off|exit leaves this shell)"
-"""pykdump's image has come to its end."""
+"""pykdump's image has finished."""
 
 WRITING = (
     rf"{SAVING}|Copying data +:|Checking for memory holes|Excluding (?:unnecessary|free) pages|"
@@ -126,10 +126,10 @@ WRITING = (
 """The dump is being written."""
 
 PLACE = r"\b(?:[RE]?IP|NIP|ERA|era|epc|pc|PC|PSW)\b.*\+0x[0-9a-f]+/0x[0-9a-f]+"
-"""Where a kernel was when it failed: show_regs() of all architectures."""
+"""The place where a kernel failed: show_regs() of all architectures."""
 
 MODULE = r"\+0x[0-9a-f]+/0x[0-9a-f]+ \[(?P<driver>[A-Za-z0-9_-]+)(?: [0-9a-f]{16,64})?\]"
-"""The module of a function (lib/vsprintf.c, %pS), maybe with its build id."""
+"""The module of a function (lib/vsprintf.c, %pS), perhaps with its build id."""
 
 _TROUBLE = (
     r"[Tt]im(?:e|ed)[ -]?[Oo]ut|TIMEOUT|not (?:yet )?(?:ready|respond)|[Nn]o response|[Ss]talled|"
@@ -144,7 +144,7 @@ _DEVICE = (
     r"virtio\d+|nvme\d+|[0-9a-f]{8}-[0-9a-f-]{27})"
 )
 DRIVERS = (
-    # dev_printk(): driver, device, message (a name starts behind a space: so the search takes linear time)
+    # dev_printk(): driver, device, message (a name starts after a space, so the search takes linear time)
     rf"(?:^|[\s\]])(?!pci |pcieport )(?P<driver>[a-z][\w-]*) \[?{_DEVICE}\b.*(?:{_TROUBLE})",
     # drivers/scsi: names that are the driver's own
     rf"\b(?P<driver>mpt[23]sas)_cm\d+: .*(?:{_TROUBLE})",
@@ -174,7 +174,7 @@ DRIVERS = (
     r"udevd\[\d+\]: .*timeout.*kill",
     r"start job is running for .*\budev\b",
 )
-"""A driver waits for its device in vain, or a device does what nobody told it to; the first match counts."""
+"""A driver waits for its device in vain, or a device does what nobody asked for; the first match counts."""
 
 ABOUT = rf"(?:^|[\s\]])(?!pci |pcieport )(?P<driver>[a-z][\w-]*) \[?{_DEVICE}\]?:? "
 """A driver says something about a device."""

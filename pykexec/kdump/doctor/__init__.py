@@ -1,7 +1,7 @@
-"""The doctor: what is wrong with a machine's kdump. Nothing is loaded or changed.
+"""The doctor: find out what is wrong with a machine's kdump. It loads and changes nothing.
 
-Facts alone decide. On the running machine the code that starts the service is asked, too, which runs mdadm
-and ssh-keygen to find out about the dump target.
+It judges by facts alone. On the running machine it also asks the code that starts the service; that runs
+mdadm and ssh-keygen to find out about the dump target.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 SCHEMA = 1
-"""Version of the JSON form; raised when a key changes its meaning or goes away."""
+"""The version of the JSON form, raised when a key changes its meaning or goes away."""
 
 CATALOGUE: tuple[Check, ...] = (
     *kernel.CHECKS,
@@ -63,11 +63,11 @@ CATALOGUE: tuple[Check, ...] = (
 """All checks, in the order in which faults show."""
 
 _BLOCKING = frozenset(("P1", "R1", "R2", "L17"))
-"""What keeps every crash from being dumped: without these kdump is not in operation."""
+"""Checks that prevent every dump where they are wrong: then kdump is not armed."""
 
 
 def diagnose(facts: Facts, only: Collection[str] | None = None) -> tuple[Finding, ...]:
-    """Judge a machine; one finding for each check (or for each of those ids), in the catalogue's order."""
+    """Judge a machine: one finding for each check (or only for those ids), in the catalogue's order."""
     return tuple(_finding(check, facts) for check in CATALOGUE if only is None or check.id in only)
 
 
@@ -79,7 +79,7 @@ def _finding(check: Check, facts: Facts) -> Finding:
         check.title,
         judgement.verdict,
         printable(redact.text(judgement.cause)),
-        # Reports are for others to read, and say the same of a snapshot, which has no secrets any more.
+        # Others read reports. And a snapshot, which has no secrets any more, gives the same report.
         tuple(printable(redact.text(each)) for each in judgement.evidence),
         printable(redact.text(judgement.remedy)),
         str(judgement.command),
@@ -94,7 +94,7 @@ def _judgement(check: Check, facts: Facts) -> Judgement:
 
 
 def is_armed(findings: Sequence[Finding]) -> bool | None:
-    """Whether a crash now would start a capture kernel, with a place for the dump; None: cannot tell."""
+    """Return whether a crash now would start a capture kernel with a place for the dump; None: unknown."""
     verdicts = {finding.id: finding.verdict for finding in findings}
     if verdicts.get("L17") is Verdict.FINE:
         return verdicts.get("S15") is not Verdict.WRONG
@@ -102,26 +102,26 @@ def is_armed(findings: Sequence[Finding]) -> bool | None:
 
 
 def is_proven(findings: Sequence[Finding]) -> bool:
-    """Whether what is loaded has been proven by a crash."""
+    """Return whether a crash has proven what is loaded."""
     return any(finding.id == "L19" and finding.verdict is Verdict.FINE for finding in findings)
 
 
 def first_to_mend(findings: Sequence[Finding], ending: Ending | None = None) -> Finding | None:
-    """The single most likely reason why there will be no dump; `ending` is that of a failed capture."""
+    """Return the most likely reason why there will be no dump; `ending` is that of a failed capture."""
     return blocker.first(findings, armed=bool(is_armed(findings)), ending=ending)
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """0: armed and nothing wrong; 1: armed, but something is wrong; 3: not armed (as kdumpctl status)."""
+    """Return 0: armed, nothing wrong; 1: armed, something wrong; 3 otherwise (as kdumpctl status)."""
     if not is_armed(findings):
         return 3
     return int(any(finding.verdict is Verdict.WRONG for finding in findings))
 
 
 def as_text(findings: Sequence[Finding], *, everything: bool = False, ending: Ending | None = None) -> str:
-    """A report for people: whether kdump is armed, what to mend first, then all that is wrong.
+    """Return a report for people: whether kdump is armed, what to mend first, then all that is wrong.
 
-    `everything` adds what is fine and what cannot be told; `ending` is that of a capture that failed.
+    `everything` adds what is fine and what cannot be told; `ending` is that of a failed capture.
     """
     return "\n".join((*_head(findings, ending), *_lines(findings, everything))) + "\n"
 
@@ -168,7 +168,7 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
 
 
 def as_json(findings: Sequence[Finding], *, ending: Ending | None = None) -> str:
-    """A report for programs: one JSON object; ids are stable."""
+    """Return a report for programs: one JSON object; ids are stable."""
     first = first_to_mend(findings, ending)
     content = {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""Why a capture kernel does not come up: seen in a crash's console log, or foreseen."""
+"""Checks of the capture kernel's start: failures seen in a crash's console log, and foreseen ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_CONSOLE = "no console log of a crash was given"
 
 
 def ended_with(facts: Facts, finding: str) -> Judgement | None:
-    """The judgement of a crash whose console log ends with that finding; None where it does not."""
+    """Return the judgement where a crash's console log ends with that finding; None where it does not."""
     ending = facts.ending
     if ending is None or ending.finding != finding:
         return None
@@ -27,7 +27,7 @@ def ended_with(facts: Facts, finding: str) -> Judgement | None:
 
 
 def seen(facts: Facts, finding: str) -> Judgement:
-    """A fault that only a console log shows. A capture that did not come so far tells nothing of it."""
+    """Judge a fault that only a console log shows. Cannot tell where the capture did not come that far."""
     found = ended_with(facts, finding)
     if found is not None:
         return found
@@ -42,26 +42,24 @@ def seen(facts: Facts, finding: str) -> Judgement:
 
 
 def no_sign(facts: Facts) -> Judgement:
-    """Judge a fault of which the console log, if there is one, shows nothing."""
+    """Judge a fault that the console log does not show; cannot tell where there is no log."""
     return unknown(NO_CONSOLE) if facts.console is None else fine("the console log shows no sign of it")
 
 
 def _stages(finding: str) -> list[Reached]:
-    """The stages in which a finding may show."""
+    """Return the stages in which a finding may show."""
     stages = [rule.stage for rule in RULES if rule.finding == finding]
-    return stages or [
-        Reached.PURGATORY
-    ]  # B3 alone is of no rule: it ends a capture before its kernel speaks
+    return stages or [Reached.PURGATORY]  # only B3 has no rule: it ends a capture before its kernel speaks
 
 
 def parameters_of(facts: Facts, names: Iterable[str]) -> list[str]:
-    """Return those of the capture kernel's parameters that have these names."""
+    """Return the capture kernel's parameters that have one of these names."""
     wanted = {name.replace("-", "_") for name in names}
     return [word for word in facts.capture_words or () if name_of(word).replace("-", "_") in wanted]
 
 
 def without(facts: Facts, names: Iterable[str], cause: str, remedy: str) -> Judgement:
-    """Judge parameters of these names, which the capture kernel must not get."""
+    """Judge whether the capture kernel gets a parameter of these names, which it must not."""
     if facts.capture_words is None:
         return unknown(facts.unconfigured)
     found = parameters_of(facts, names)
@@ -148,11 +146,11 @@ def _root(facts: Facts) -> Judgement:
     found = ended_with(facts, "B11")
     if found is not None:
         return found
-    # Debian's capture system is the ordinary one, and wants its root.
+    # Debian's capture system is the ordinary one and needs its root.
     dialect = facts.settings.dialect if facts.settings else Dialect.FEDORA
     names = {
         Dialect.FEDORA: ("root", *_WAITED_FOR),
-        Dialect.SUSE: _WAITED_FOR,  # root=kdump is its own
+        Dialect.SUSE: _WAITED_FOR,  # openSUSE's own rules add root=kdump
         Dialect.DEBIAN: ("resume",),
     }[dialect]
     cause = "the capture system would wait for what the running one needs"
@@ -166,7 +164,7 @@ def _ignition(facts: Facts) -> Judgement:
 
 
 _SCREEN = re.compile(r"console=(?:tty\d*|null|)(?:,.*)?")
-"""Drivers call their consoles as they like; those of the screen all have one name."""
+"""Consoles on the screen, which have fixed names; drivers name other consoles as they like."""
 
 
 def _console(facts: Facts) -> Judgement:

@@ -1,4 +1,4 @@
-"""``pykdump doctor``, and ``pykdump snapshot``, which writes what it looks at."""
+"""``pykdump doctor``, and ``pykdump snapshot``, which saves the facts that doctor reads."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _places(snapshot: str | None, machine: Machine) -> HostFiles:
     listing = read_object(machine.root, LISTING)
     if listing is not None:
         return RecordedFiles(listing)
-    # A folder is a whole system's, or an unpacked snapshot.
+    # A folder is either a whole system's root or an unpacked snapshot.
     is_system = Path(snapshot).is_dir() and not Path(snapshot, IDENTITY).exists()
     return HostFiles(snapshot if is_system else None)
 

@@ -1,4 +1,4 @@
-"""What a snapshot for the doctor has besides what plans take: what checks read, and a listing of files."""
+"""The parts of a snapshot that only doctor needs: the files checks read, and a listing of others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pykexec.machine.sysfs import LOG_MAX
 
 
 def contents(machine: Machine, top: str | os.PathLike[str] = "/") -> Iterator[tuple[str, bytes]]:
-    """Paths in the snapshot and what is there, without secrets; nothing of kernels or images.
+    """Yield paths in the snapshot with their data, without secrets; no kernel or image is in it.
 
-    `top` is the machine's root folder. Raises MachineError, in the end, for what may not be read.
+    `top` is the machine's root folder. Raises MachineError, at the end, for files that may not be read.
     """
     places = RecordingFiles(top)
     facts = Facts(machine, places=places)

@@ -1,4 +1,4 @@
-"""Remedies as commands, for the distribution that a machine has."""
+"""Remedies as commands, for the machine's distribution."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ REBOOT = run("reboot")
 
 _GRUB_FOLDER = "/etc/default/grub.d"
 _GRUB_FILE = f"{_GRUB_FOLDER}/pykdump.cfg"
-# deb-control(5), Package; what else packages are called begins and goes on no other way.
+# deb-control(5), Package. Names in other package formats begin with and contain the same characters.
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{1,99}")
 
 
 def reserve(facts: Facts, clause: Clause) -> Command:
-    """Reserve what the clause asks for from the next boot on.
+    """Return a command that reserves what the clause asks for from the next boot on.
 
-    No command where there is no telling how, or where it would have no effect beside the crashkernel= that
-    are there already.
+    There is no command where the way is not known, or where the clause would have no effect beside the
+    crashkernel= parameters that are there already.
     """
     parameter = f"{crashkernel.PARAMETER}{crashkernel.render(clause)}"
-    if has(facts, "grubby"):  # which puts it in the place of those that are there
+    if has(facts, "grubby"):  # it replaces those that are there
         how, line = run("grubby", "--update-kernel=ALL", f"--args={parameter}"), parameter
     elif has(facts, "update-grub") or (not facts.places.are_known and facts.text("var/lib/dpkg/status")):
-        # Behind kdump-tools.cfg, which sets one too: of several plain ones the last holds.
+        # After kdump-tools.cfg, which sets one, too: the last of several plain ones counts.
         how = run("mkdir", "-p", _GRUB_FOLDER)
         how = how.then(write(_GRUB_FILE, f'{_GRUB_VARIABLE}="${_GRUB_VARIABLE} {parameter}"'))
         how, line = how.then(run("update-grub")), f"{facts.machine.command_line} {parameter}"
@@ -43,7 +43,7 @@ _GRUB_VARIABLE = "GRUB_CMDLINE_LINUX_DEFAULT"
 
 
 def install(facts: Facts, package: str) -> Command:
-    """Install a package, or its newest version; no command for what cannot be a package's name."""
+    """Return a command that installs a package, or its newest version; none for an impossible name."""
     if not is_package(package):
         return NO_COMMAND
     if has(facts, "apt-get") or facts.text("var/lib/dpkg/status"):
@@ -53,16 +53,16 @@ def install(facts: Facts, package: str) -> Command:
 
 
 def is_package(name: str) -> bool:
-    """Whether a package can be called so."""
+    """Return whether a package can have that name."""
     return _PACKAGE.fullmatch(name) is not None
 
 
 def ways(facts: Facts, *lines: str) -> str:
-    """Of commands those whose program is there, as a list for people; all where that is not known."""
+    """Return the commands with an installed program, as a list for people; all where that is unknown."""
     there = [each for each in lines if not facts.places.are_known or has(facts, each.partition(" ")[0])]
     return ", ".join(there)
 
 
 def has(facts: Facts, program: str) -> bool:
-    """Whether a program is there, as far as that is known."""
+    """Return whether a program is known to exist."""
     return any(facts.places.size(each) is not None for each in programs.places(program))

@@ -1,4 +1,4 @@
-"""What doctor looks at: facts of a machine, its configuration, and the logs of a capture that failed."""
+"""The facts that doctor looks at: a machine, its configuration, and the logs of a capture that failed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pykexec.remembered import remembered
 from pykexec.versions import of_release
 
 LOG = "var/log/dmesg"
-"""Where a snapshot holds the kernel's log: what `read_kernel_log` gives."""
+"""The file in a snapshot with the kernel's log, as `read_kernel_log` returns it."""
 
 FACTS = (
     *config.FACTS,
@@ -86,21 +86,21 @@ FACTS = (
     str(receipts.PROVEN).lstrip("/"),
     "var/log/audit/audit.log",
 )
-"""The files read besides those of `Machine`, for snapshots."""
+"""The files read in addition to those of `Machine`, for snapshots."""
 
 _CONFIG_MAX = 2 << 20
-"""A configuration with all there is has a fifth of that."""
+"""Bytes. A configuration with all options has a fifth of that."""
 _TEXT_MAX = 2 << 20
 _LARGE = ("var/lib/dpkg/status",)
 _LIST_MAX = 1 << 20
-"""Of modules and of mounts."""
+"""Bytes of the lists of modules and of mounts."""
 _LINE_MAX = 1024  # kernel/printk/internal.h: PRINTKRB_RECORD_MAX
 _RELEASE = re.compile(r"[\w.+~-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of /proc/self/mounts, of which, unlike mountinfo, a snapshot can tell."""
+    """A line of /proc/self/mounts, which snapshots have; they do not have mountinfo."""
 
     source: str
     point: str
@@ -108,10 +108,10 @@ class Mount:
 
 
 class Facts:
-    """Everything checks look at, each read when first asked for.
+    """Everything that checks look at. Each fact is read when it is first needed.
 
-    Properties raise MachineError (or another PykexecError) for what must be there and is not, or makes no
-    sense; a check that meets one cannot tell.
+    Properties raise MachineError (or another PykexecError) for a fact that must be there and is not, or
+    makes no sense. A check that meets such an error cannot tell.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Facts:
         console: ConsoleLog | None = None,
         log: str | None = None,
     ) -> None:
-        """`console` is the log of a crash, `log` the running kernel's, where it is not in the snapshot."""
+        """`console` is the log of a crash; `log` is the running kernel's, where the snapshot has none."""
         self.machine = machine
         self.places = places or HostFiles("/" if machine.is_live else None)
         self.console = console
@@ -132,46 +132,46 @@ class Facts:
 
     @remembered
     def arch(self) -> str:
-        """Our name of the architecture; what uname says where it has none."""
+        """Our name of the architecture; uname's word where we have none."""
         return names.name_of_uname(self.machine.uname_machine)
 
     @property
     def loads_for(self) -> Arch | None:
-        """The architecture, where there is a loader for it."""
+        """The architecture, if it has a loader."""
         return find(self.machine.uname_machine)
 
     @remembered
     def part(self) -> KdumpPart:
-        """What kdump knows of the architecture."""
+        """What kdump knows about the architecture."""
         return part_of(self.arch)
 
     @property
     def release(self) -> str:
-        """The running kernel's; "" where it is not known, or could not be part of a file's name."""
+        """The running kernel's release; "" where it is not known, or cannot be part of a file's name."""
         found = self.machine.kernel_release
         return found if _RELEASE.fullmatch(found) else ""
 
     @remembered
     def version(self) -> tuple[int, int] | None:
-        """The running kernel's."""
+        """The running kernel's version."""
         return of_release(self.release)
 
     @remembered
     def words(self) -> tuple[str, ...]:
-        """The running kernel's command line."""
+        """The words of the running kernel's command line."""
         return tuple(parameters(self.machine.command_line))
 
     @remembered
     def log(self) -> str | None:
-        """The running kernel's log, as far as there is one."""
+        """The running kernel's log, as much as is known; None where there is none."""
         if self._log is not None:
             return self._log
-        # On a running system the file may be of an earlier boot.
+        # On a running system the file may be from an earlier boot.
         live = read_kernel_log() if self.machine.is_live else None
         return self.end_of(LOG) if live is None else live
 
     def log_line(self, pattern: str) -> str | None:
-        """The first line of the log in which a regular expression matches."""
+        """Return the first line of the log that matches a regular expression: at most 300 characters."""
         log = self.log or ""
         found = re.search(pattern, log)
         if found is None:
@@ -180,11 +180,11 @@ class Facts:
         return log[log.rfind("\n", 0, found.start()) + 1 : end if end >= 0 else len(log)][:300]
 
     def text(self, path: str) -> str | None:
-        """A file's text. Raises MachineError where it has more than such files have."""
+        """Return a file's text; None without the file. Raises MachineError for a file that is too large."""
         return read_text(self.machine.root, path, FILE_MAX if path in _LARGE else _TEXT_MAX)
 
     def end_of(self, path: str) -> str | None:
-        """The end of a log, as snapshots have it, in lines that are not longer than those of kernels."""
+        """Return the end of a log, as long as in snapshots; lines are cut to the length of a kernel's."""
         data = read_end(self.machine.root, path, LOG_MAX)
         if data is None:
             return None
@@ -195,18 +195,18 @@ class Facts:
         return read_number(self.machine.root, path)
 
     def sysctl(self, name: str) -> int | None:
-        """A number in /proc/sys/kernel."""
+        """Return a number in /proc/sys/kernel."""
         return read_number(self.machine.root, f"proc/sys/kernel/{name}", 10)
 
     @remembered
     def modules(self) -> frozenset[str] | None:
-        """Names of the modules that are loaded; None where that is not known."""
+        """The names of the loaded modules; None where they are not known."""
         text = read_text(self.machine.root, "proc/modules", _LIST_MAX)
         return None if text is None else frozenset(re.findall(r"^(\S+) ", text, re.M))
 
     @remembered
     def kernel_config(self) -> Mapping[str, str] | None:
-        """The running kernel's CONFIG_... = value; what is off is missing. None where it is not known."""
+        """The running kernel's CONFIG_... = value, without what is off; None where it is not known."""
         path = f"boot/config-{self.release}"
         text = read_text(self.machine.root, path, _CONFIG_MAX) if self.release else None
         if text is None:
@@ -232,14 +232,14 @@ class Facts:
         return tuple(Mount(parts[0], unescaped(parts[1]), parts[2]) for parts in found if len(parts) >= 3)
 
     def mount_of(self, path: str) -> Mount | None:
-        """The mount that a path lies on; None where it is not known."""
+        """Return the mount that holds a path; None where it is not known."""
         return innermost(path, self.mounts or ())
 
     # The reservation
 
     @property
     def no_low_memory(self) -> str:
-        """Why nothing can be said where the architecture does not tell of memory below 4 GiB."""
+        """The reason for a check that cannot tell, where the need of memory below 4 GiB is not known."""
         return f"what memory devices of {self.arch} need for DMA is not known"
 
     @remembered
@@ -248,17 +248,17 @@ class Facts:
 
     @remembered
     def support(self) -> CrashkernelSupport:
-        """What of crashkernel= the running kernel supports."""
+        """The forms of crashkernel= that the running kernel supports."""
         return sizing.support_of(self.machine)
 
     @remembered
     def expected(self) -> crashkernel.Reservation:
-        """What the command line should have reserved."""
+        """The reservation that the command line asks for."""
         return crashkernel.reservation(self.machine.command_line, self.total_memory, self.support)
 
     @property
     def crash_size(self) -> int:
-        """Bytes reserved, as the kernel counts them."""
+        """The reserved bytes, as the kernel counts them."""
         size = self.machine.kexec_state.crash_size
         if size is None:
             raise MachineError("/sys/kernel/kexec_crash_size is missing")
@@ -275,24 +275,24 @@ class Facts:
 
     @property
     def settings(self) -> Settings | None:
-        """None where kdump is not configured, or its configuration cannot be understood."""
+        """The settings; None where kdump is not configured, or its configuration cannot be understood."""
         return self._configuration[0]
 
     @property
     def config_error(self) -> PykexecError | None:
-        """Why the configuration cannot be understood; None where it can, or there is none."""
+        """Why the configuration cannot be understood; None where it can be, or there is none."""
         return self._configuration[1]
 
     @property
     def unconfigured(self) -> str:
-        """Why there are no settings."""
+        """The reason why there are no settings."""
         if self.config_error is not None:
             return "this needs the configuration, which cannot be understood (V1)"
         return config.UNCONFIGURED
 
     @remembered
     def system_call(self) -> str | None:
-        """The one that the configured arguments ask for ("auto" without any); None without a configuration.
+        """The system call that the arguments ask for ("auto" without any); None without a configuration.
 
         Raises UsageError.
         """
@@ -302,7 +302,7 @@ class Facts:
 
     @remembered
     def capture_line(self) -> CaptureLine | None:
-        """The capture kernel's command line as the configuration makes it; None without a configuration."""
+        """The capture kernel's command line by the configuration; None without a configuration."""
         if self.settings is None:
             return None
         return capture_line.build(
@@ -312,7 +312,7 @@ class Facts:
 
     @remembered
     def capture_text(self) -> str | None:
-        """That line's text; without a configuration that of the line that is loaded."""
+        """The text of that line; without a configuration, of the loaded one."""
         if self.capture_line is not None:
             return self.capture_line.text
         return None if self.loaded is None else self.loaded.command_line
@@ -323,14 +323,14 @@ class Facts:
 
     @remembered
     def kernel_path(self) -> str | None:
-        """The kernel that will be loaded, as far as it can be found."""
+        """The path of the kernel that will be loaded; None where it cannot be found."""
         if self.settings is None and self.loaded is not None:
             return self.loaded.kernel
         return self._first(self._kernel_candidates())
 
     @remembered
     def capture_release(self) -> str:
-        """Of the kernel that will be loaded; where that does not tell, the running kernel's."""
+        """The release of the kernel that will be loaded; the running kernel's where that is not known."""
         choice = self.settings.kernel if self.settings else KernelChoice()
         if choice.version:
             return choice.version
@@ -339,7 +339,7 @@ class Facts:
 
     @remembered
     def initrd_path(self) -> str | None:
-        """The initramfs that will be loaded, as far as it can be found."""
+        """The path of the initramfs that will be loaded; None where it cannot be found."""
         if self.settings is None and self.loaded is not None:
             return self.loaded.initrd
         return self._first(self._initrd_candidates())
@@ -368,7 +368,7 @@ class Facts:
 
     @remembered
     def kernel_file(self) -> FileData | None:
-        """The kernel to be loaded; None where it is not known or not there. Raises FileError."""
+        """The kernel that will be loaded; None where it is not known or not there. Raises FileError."""
         if (
             self.kernel_path is None
             or not self.places.can_be_read
@@ -389,7 +389,7 @@ class Facts:
 
     @remembered
     def estimate(self) -> Estimate | None:
-        """What the capture kernel will need; None where kernel or initramfs are not known."""
+        """The memory that the capture kernel will need; None where kernel or initramfs are not known."""
         if self.kernel_file is None or self.initrd_file is None:
             return None
         network = self.settings is not None and self.settings.target.is_remote
@@ -412,7 +412,7 @@ class Facts:
 
     @remembered
     def loaded(self) -> Receipt | None:
-        """The receipt of what is loaded; None where nothing is, or not by pykdump."""
+        """The receipt of what is loaded; None where nothing is loaded, or not by pykdump."""
         receipt = self._receipt(receipts.LOADED)
         if not self.machine.kexec_state.crash_loaded or receipt is None or receipt.boot != self.boot:
             return None

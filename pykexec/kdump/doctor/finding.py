@@ -1,4 +1,4 @@
-"""What doctor says: one judgement for each thing that can be wrong."""
+"""The doctor's results: one judgement for each thing that can be wrong."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pykexec.kdump.doctor.shell import NO_COMMAND, Command
 
 
 class Stage(enum.Enum):
-    """When a fault shows, in the order of events."""
+    """The stage in which a fault shows; they are in the order of events."""
 
     KERNEL = "kernel"
-    """What the running kernel, or its policy, does not allow."""
+    """Features that the running kernel lacks, or that its policy forbids."""
     RESERVATION = "reservation"
     LOAD = "load"
     TRIGGER = "trigger"
     """Whether a crash starts the capture kernel at all."""
     CAPTURE = "capture boot"
     MEMORY = "memory"
-    """In the capture kernel."""
+    """Memory in the capture kernel."""
     TARGET = "dump target"
     TOOLS = "tools"
 
@@ -35,19 +35,19 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a check has seen; `cause` says what is wrong, or why it cannot tell."""
+    """The result of a check; `cause` says what is wrong, or why the check cannot tell."""
 
     verdict: Verdict
     cause: str = ""
     evidence: tuple[str, ...] = ()
     remedy: str = ""
-    """What to do. No text from outside is in it, but what was parsed of it."""
+    """What to do. It has no text from outside in it, only values parsed from such text."""
     command: Command = NO_COMMAND
-    """What does as the remedy says."""
+    """The command that carries out the remedy."""
 
 
 def fine(*evidence: str) -> Judgement:
-    """Nothing wrong, as the evidence shows."""
+    """Return the judgement that nothing is wrong, as the evidence shows."""
     return Judgement(Verdict.FINE, evidence=evidence)
 
 
@@ -56,7 +56,7 @@ def wrong(cause: str, *evidence: str, remedy: str, command: Command = NO_COMMAND
 
 
 def said(error: PykexecError) -> tuple[str, ...]:
-    """An error as evidence. Its hint is no remedy: it may have words of the file at fault in it."""
+    """Return an error as evidence. Its hint is no remedy, because it may quote the file at fault."""
     return (error.what, error.hint) if error.hint else (error.what,)
 
 
@@ -66,12 +66,12 @@ def unknown(why: str) -> Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Looks for one fault; the id is stable."""
+    """A check for one fault; the id is stable."""
 
     id: str
     stage: Stage
     title: str
-    """What is so when nothing is wrong."""
+    """What is true when nothing is wrong."""
     judge: Callable[[Facts], Judgement] = field(compare=False)
 
 
@@ -87,4 +87,4 @@ class Finding:
     evidence: tuple[str, ...]
     remedy: str
     command: str = ""
-    """One line for a shell that does what the remedy says; empty where there is none."""
+    """A line for a shell that does what the remedy says; empty where there is none."""

@@ -1,4 +1,4 @@
-"""Files that are looked at but not collected in a snapshot: kernels, initramfs images, the dump's target."""
+"""Files that checks look at but snapshots do not contain: kernels, initramfs images, the dump's target."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pykexec.errors import FileError
 from pykexec.files import FileData
 
 LISTING = "pykdump-places.json"
-"""Where a snapshot has a `RecordingFiles`'s answers."""
+"""The file in a snapshot with the answers of `RecordingFiles`."""
 
 
 def descriptors(proc: Path) -> Iterator[Path]:
-    """The open files of all processes that are there and may be looked at; a process may end meanwhile."""
+    """Yield the open files of all processes that we may look at; a process may end meanwhile."""
     for process in proc.glob("[0-9]*"):
         try:
             yield from list((process / "fd").iterdir())
@@ -25,7 +25,7 @@ def descriptors(proc: Path) -> Iterator[Path]:
 
 
 class HostFiles:
-    """Files by absolute path, below a root; of a snapshot, which has none of them, nothing is known."""
+    """Files by absolute path, below a root. A snapshot has none of them, so nothing is known there."""
 
     def __init__(self, top: str | os.PathLike[str] | None) -> None:
         """`top` is the root folder: "/" for the running system, None where there is none to look at."""
@@ -36,12 +36,12 @@ class HostFiles:
         return self._top is not None
 
     def size(self, path: str) -> int | None:
-        """Bytes in a file; None where there is none, or it cannot be told."""
+        """Return a file's size in bytes; None where there is no file, or its size is not known."""
         status = self._status(path)
         return None if status is None else status.st_size
 
     def tells(self, path: str) -> bool:
-        """Whether it can be told if a file is there."""
+        """Return whether it is known if a file exists."""
         return self.are_known
 
     def modified(self, path: str) -> float | None:
@@ -49,7 +49,7 @@ class HostFiles:
         return None if status is None else status.st_mtime
 
     def free(self, path: str) -> int | None:
-        """Bytes that root can still write to the file system that holds that path, or its nearest parent."""
+        """Return the bytes free for root on the file system of that path, or of its nearest parent."""
         if self._top is None:
             return None
         while True:
@@ -64,24 +64,25 @@ class HostFiles:
                 return None
 
     def open(self, path: str, what: str) -> FileData:
-        """The file, mapped. Raises FileError."""
+        """Return the file, mapped. Raises FileError."""
         return FileData.open(self._full(path), what)
 
     @property
     def can_be_read(self) -> bool:
-        """Whether there are contents, too."""
+        """Whether files have contents here, too."""
         return self.are_known
 
     def at(self, path: str) -> Path | None:
-        """Where a file is to be looked for; None where nothing is known."""
+        """Return where to look for a file; None where nothing is known."""
         return None if self._top is None else self._full(path)
 
     def writer(self, *paths: str) -> str | None:
-        """What has one of the files open for writing, as far as we may see: the file, and the process."""
+        """Return who has one of the files open for writing, as far as we may see: file and process."""
         wanted = {self._full(path).resolve(): path for path in paths}
         for descriptor in descriptors(Path("/proc")):
             try:
-                # Its name only: to look at the file itself may take forever, as with a server that is gone.
+                # Only its name: to look at the file itself may take forever, for instance without its
+                # server.
                 path = wanted.get(descriptor.readlink())
                 if path is None:
                     continue
@@ -107,7 +108,7 @@ class HostFiles:
 
 
 class RecordingFiles(HostFiles):
-    """Remembers what it was asked, and what it answered, for a snapshot."""
+    """The same files; it remembers questions and answers for a snapshot."""
 
     def __init__(self, top: str | os.PathLike[str]) -> None:
         super().__init__(top)
@@ -134,10 +135,10 @@ class RecordingFiles(HostFiles):
 
 
 class RecordedFiles(HostFiles):
-    """What a `RecordingFiles` remembered; of other files nothing is there."""
+    """The answers that a `RecordingFiles` remembered; other files count as missing."""
 
     def __init__(self, content: Mapping[str, object]) -> None:
-        """Raises FileError for an object that is none of a recorder's."""
+        """Take a recorder's object. Raises FileError where it is something else."""
         super().__init__(None)
         self._of: dict[str, dict[str, object]] = {}
         for kind in ("size", "modified", "free"):

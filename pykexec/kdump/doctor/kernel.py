@@ -1,4 +1,4 @@
-"""What the running kernel, the way it was built, or its policy does not allow."""
+"""Checks of the running kernel: what its build or its policy does not allow."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _lockdown(facts: Facts) -> Judgement:
         return fine(f"lockdown: {lockdown or 'not built in'}")
     if facts.config_error is not None:
         return unknown(facts.unconfigured)
-    # Without any of -s, -c and -a, and with the last, kexec_file_load is tried first.
+    # kexec_file_load is tried first with -a, and without any of -s, -c and -a.
     if facts.system_call != "load":
         return fine(f"lockdown: {lockdown}, and no -c is configured")
     return wrong(
@@ -126,7 +126,7 @@ def _ima(facts: Facts) -> Judgement:
 def _tdx(facts: Facts) -> Judgement:
     return _in_log(
         facts,
-        # arch/x86/kernel/machine_kexec_64.c, and what out-of-tree series before it said
+        # arch/x86/kernel/machine_kexec_64.c, and earlier out-of-tree series
         r"(?i:kexec.*(?:tdx_pw_mce|disabled.*tdx)|tdx.*disables kexec|tdx.*kexec is disabled)",
         "kexec is off on CPUs with an erratum of TDX (tdx_pw_mce), while the firmware has TDX on",
         "turn TDX off in the firmware, or take Linux 7.2 with a TDX module that can be turned off",
@@ -243,7 +243,7 @@ def _file_load(facts: Facts) -> Judgement:
     )
 
 
-# init/Kconfig: usr/Kconfig's RD_* options, by the compressions our formats know
+# usr/Kconfig (from init/Kconfig): RD_*, for each compression that our formats know
 _UNPACKS = {
     "gzip": "CONFIG_RD_GZIP",
     "bzip2": "CONFIG_RD_BZIP2",

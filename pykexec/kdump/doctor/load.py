@@ -1,4 +1,4 @@
-"""Whether a crash kernel is loaded, or could be."""
+"""Checks of the load: whether a crash kernel is loaded, or could be."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _format(facts: Facts) -> Judgement:
     return fine(shown)
 
 
-_LOADERS_SHARE = 64  # they add elfcorehdr=
+_LOADERS_SHARE = 64  # bytes for elfcorehdr=, which loaders add
 
 
 def _line_length(facts: Facts) -> Judgement:
@@ -152,7 +152,7 @@ def _memory(facts: Facts) -> Judgement:
         return unknown(_FILES_UNKNOWN)
     available, payload = int(found[1]) << 10, facts.kernel_file.size + facts.initrd_file.size
     evidence = f"{available // MIB}M are available, kernel and initramfs have {-(-payload // MIB)}M"
-    # A load keeps the files and what is unpacked of them in memory at the same time.
+    # A load has the files and their unpacked form in memory at the same time.
     if available >= 2 * payload:
         return fine(evidence)
     return wrong(
@@ -240,9 +240,9 @@ _KEYS = "sys/kernel/config/crash_dm_crypt_keys"
 
 
 def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
-    """Whether what is loaded got the keys of encrypted volumes, and why it is said.
+    """Return whether the loaded kernel got the keys of encrypted volumes, and the reason for that answer.
 
-    kernel/crash_dump_dm_crypt.c: kexec_file_load takes along the keys that are named in configfs then.
+    kexec_file_load passes on the keys that configfs names at that time (kernel/crash_dump_dm_crypt.c).
     """
     if not facts.machine.root.names(_KEYS):
         return False, "the kernel hands no keys over (no crash_dm_crypt_keys)"
@@ -258,7 +258,7 @@ def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
 
 
 def not_encrypted(facts: Facts) -> Judgement:
-    """The judgement where `encrypted_target` found none."""
+    """Judge a target where `encrypted_target` found no encryption."""
     if facts.settings is None:
         return unknown(facts.unconfigured)
     if facts.mounts is None:
@@ -267,7 +267,7 @@ def not_encrypted(facts: Facts) -> Judgement:
 
 
 def encrypted_target(facts: Facts) -> str | None:
-    """The dm-crypt device that local dumps go to, if they do."""
+    """Return the dm-crypt device that local dumps go to; None where they go to none."""
     if facts.settings is None or facts.settings.target.is_remote:
         return None
     mount = facts.mount_of(facts.settings.path)
@@ -279,11 +279,11 @@ def encrypted_target(facts: Facts) -> str | None:
     return None
 
 
-_DEPTH_MAX = 8  # as when a target is looked for: one device on the other
+_DEPTH_MAX = 8  # the same limit as in capture/layers.py
 
 
 def _encrypted_below(facts: Facts, device: str, depth: int) -> str | None:
-    """The dm-crypt device that a device of the device mapper is, or is made of."""
+    """Return the dm-crypt device that a device of the device mapper is, or is built on."""
     if (facts.text(f"sys/block/{device}/dm/uuid") or "").startswith("CRYPT-"):
         return facts.text(f"sys/block/{device}/dm/name") or device
     parts = facts.machine.root.names(f"sys/block/{device}/slaves") if depth else []
@@ -292,7 +292,10 @@ def _encrypted_below(facts: Facts, device: str, depth: int) -> str | None:
 
 
 def _not_written(facts: Facts) -> Judgement:
-    """A file that is open for writing is refused with ETXTBSY (fs/exec.c, deny_write_access())."""
+    """Judge whether the files are being written: such ones are refused.
+
+    Error ETXTBSY; fs/exec.c, deny_write_access().
+    """
     paths = [path for path in (facts.kernel_path, facts.initrd_path) if path]
     if not facts.places.can_be_read or not any(facts.places.size(path) is not None for path in paths):
         return unknown(_FILES_UNKNOWN)
@@ -308,13 +311,13 @@ def _not_written(facts: Facts) -> Judgement:
 
 
 def _plan(facts: Facts) -> Judgement:
-    """A plan for kexec_load, made as far as the system call."""
+    """Judge a plan for kexec_load, made as far as the system call."""
     kernel, initrd, line = facts.kernel_file, facts.initrd_file, facts.capture_text
     if kernel is None or initrd is None or line is None:
         return unknown(_FILES_UNKNOWN)
     if not facts.machine.iomem.crash_regions:
         return unknown("nothing is reserved")
-    for_machine(facts.machine)  # that there is no loader is not for want of room
+    for_machine(facts.machine)  # a missing loader is not a lack of room
     from pykexec.loader import plan_load
     from pykexec.plan import Request
     from pykexec.purpose import Purpose
@@ -332,7 +335,7 @@ def _plan(facts: Facts) -> Judgement:
 
 
 def _is_on_disk(facts: Facts) -> Judgement:
-    """Nothing in the kernel tells what is loaded: pykdump leaves a receipt."""
+    """Judge by pykdump's receipt whether files have changed: the kernel does not tell what is loaded."""
     if not facts.machine.kexec_state.crash_loaded:
         return unknown("nothing is loaded")
     receipt = facts.loaded
@@ -363,7 +366,7 @@ def _differs(facts: Facts, path: str, digest: str) -> bool:
 
 
 def _failed_test(facts: Facts) -> str:
-    """The test of an earlier boot that has left nothing, where dumps can be looked at; "" for none."""
+    """Return the test of an earlier boot that left no dump, where dumps can be looked at; "" for none."""
     from pykexec.kdump.service import dumps, trial
 
     settings, state = facts.settings, facts.places.at(str(trial.PENDING))

@@ -1,4 +1,4 @@
-"""Memory in the capture kernel: what it wastes, and what it was seen to run out of."""
+"""Checks of memory in the capture kernel: what it wastes, and what it was seen to run out of."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _low_memory(facts: Facts) -> Judgement:
 
 
 def _more_low(facts: Facts) -> str:
-    """Of the usual sizes that above what is there."""
+    """Return the remedy: the next of the usual sizes above the present one."""
     try:
         low = sum(each.size for each in facts.machine.iomem.crash_regions[:-1] if each.start < 4 * GIB)
         more = with_low(facts, next((size for size in _LOW_SIZES if size > low), 2 * low))
@@ -88,7 +88,7 @@ def _initramfs(facts: Facts) -> Judgement:
         return unknown("the kernel or the initramfs to be loaded is not known")
     share = facts.estimate.inputs.tmpfs_percent
     files = unpacked(facts.initrd_file, facts.machine.page_size).contents
-    # What the kernel itself and the memory map take is not counted in what the share is of.
+    # The share does not count the kernel itself, or the memory map (which is small).
     room = (facts.crash_size - facts.estimate.inputs.kernel) * share // 100
     evidence = f"{-(-files // MIB)}M unpacked; {share} % of memory are {max(room, 0) // MIB}M"
     if files <= room:
@@ -176,7 +176,10 @@ def _device_dumps(facts: Facts) -> Judgement:
 
 
 def _device_memory(facts: Facts) -> Judgement:
-    """80M of reservation were seen to be enough where 112M were not, as only then CMA got its 64M."""
+    """Judge whether CMA takes too much of the reservation.
+
+    80M were seen to be enough where 112M were not, because only in the latter CMA got its 64M.
+    """
     usual = facts.part.cma
     if usual == 0:
         return fine(f"distributions' kernels for {facts.arch} set no CMA aside by themselves")

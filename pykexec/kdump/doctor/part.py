@@ -1,4 +1,4 @@
-"""What doctor asks of an architecture."""
+"""The part of an architecture that doctor uses."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ class DoctorPart:
     """How an architecture's machines are judged (arch/<name>/doctor.py)."""
 
     checks: Mapping[str, Judge] = field(default_factory=dict)
-    """Those of the catalogue's checks that only the architecture can judge, by their ids."""
+    """Judges of the catalogue's checks that depend on the architecture, by the check's id."""
     console: str | None = None
-    """What console= takes for the usual serial port; None: that is not known."""
+    """The value of console= for the usual serial port; None: not known."""
     stopping_cpus: str | None = None
-    """What to do where CPUs go on in a crash; None: that is not known."""
+    """What to do where CPUs go on in a crash; None: not known."""
 
 
 UNKNOWN = DoctorPart()
 
 
 def part_of(name: str) -> DoctorPart:
-    """Return how machines of that architecture are judged; `name` may be what an unknown uname says."""
+    """Return how machines of that architecture are judged; `name` may be an unknown machine's uname."""
     return arch.part_of(name, "doctor", UNKNOWN)
 
 
 def of_architecture(id: str, not_known: str) -> Judge:
-    """Return the judge of that check: the architecture's.
+    """Return a judge that lets the architecture judge the check with that id.
 
-    Where that has none it cannot tell, for the reason `not_known`, in which {arch} is its name.
+    Where the architecture has no judge, it cannot tell: `not_known` is the reason, {arch} in it the name.
     """
 
     def judge(facts: Facts) -> Judgement:

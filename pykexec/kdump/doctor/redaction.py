@@ -1,4 +1,4 @@
-"""What of doctor's facts must not leave the machine, by file."""
+"""Remove what must not leave the machine from doctor's facts, by file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pykexec.kdump.config.errors import ConfigError
 
 _AUDIT = "var/log/audit/audit.log"
 _NO_TEXT = ("boot/config-", "proc/config.gz", "var/lib/dpkg/status")
-"""Options of kernels and lists of packages, in which words have other meanings."""
+"""Kernels' options and lists of packages: words have other meanings there."""
 _DENIAL = re.compile(r"(?:^| )type=(?:USER_)?AVC .*\bdenied\b")
 _TYPED = re.compile(r'\b(data|proctitle|cmd|cmdline)=("[^"]*"|\S+)')
 
 
 def fact(name: str, data: bytes) -> bytes:
-    """The file without secrets."""
+    """Return the file without secrets."""
     if name.startswith(_NO_TEXT):
         return data
     if name.endswith(".json"):
@@ -33,14 +33,16 @@ _WORD = re.compile(
     r"""(?:(?<=\s)|^)\#[^\n]* | (?:[^\s'"\\;]+ | \\. | '[^']*' | "(?:[^"\\]|\\.)*" | ['"\\])+""",
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
-"""A comment, or what a shell takes for one word; a quote that does not end is part of it as it stands."""
+"""A comment, or one word as a shell splits it; an unclosed quote is part of the word."""
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)(.+)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
 
 
 def assignments(text: str) -> str:
-    """A file of shell assignments without secrets: also where a secret has quotes, blanks or lines in it, or
-    was assigned to another name first."""
+    """Return a file of shell assignments without secrets.
+
+    Such a secret may have quotes, blanks or lines in it, or have been assigned to another name first.
+    """
     names = _secret_names(text)
     try:
         shell.parse(text, "")
@@ -60,12 +62,12 @@ def assignments(text: str) -> str:
         quote = value[0] if value[0] in "'\"" and value[0] == value[-1] and len(value) > 1 else ""
         return name + sign + quote + redact.text(value[len(quote) : len(value) - len(quote)]) + quote
 
-    # The second look is at what stands in more words than one: NAME = VALUE, --password VALUE.
+    # The second pass finds what stands in several words: NAME = VALUE, --password VALUE.
     return redact.text(_WORD.sub(without_secrets, text))
 
 
 def _comment(text: str) -> str:
-    """What follows a secret's name there has no end."""
+    """Return a comment without secrets: all after a secret's name is hidden, since nothing marks its end."""
     name = redact.NAMED.search(text)
     if name is None or not text[name.end() :].strip():
         return redact.text(text)
@@ -73,7 +75,10 @@ def _comment(text: str) -> str:
 
 
 def _hidden(value: str, *, is_whole: bool) -> str:
-    """What follows stays in its lines, and a file that cannot be read for a quote stays one."""
+    """Return the replacement of a secret value.
+
+    Later lines keep their numbers, and a file that cannot be read because of a quote stays so.
+    """
     if value in ("''", '""'):
         return value
     if not is_whole:
@@ -83,7 +88,7 @@ def _hidden(value: str, *, is_whole: bool) -> str:
 
 
 def _secret_names(text: str) -> set[str]:
-    """Names of secrets, and of what these are made of."""
+    """Return the names of secrets, and of the variables that these are made of."""
     found = [each for word in _WORD.finditer(text) if (each := _ASSIGNMENT.fullmatch(word[0]))]
     names = {name for name, sign, _ in map(re.Match[str].groups, found) if redact.NAMED.search(name + sign)}
     parts = [secret for each in found for secret in redact.secrets(each[3])]

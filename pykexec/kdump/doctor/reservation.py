@@ -1,4 +1,4 @@
-"""Memory for the crash kernel: asked for, reserved, and enough."""
+"""Checks of the crash kernel's memory: asked for, reserved, and enough."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _reserved(facts: Facts) -> Judgement:
 
 
 def _replaced(facts: Facts, cause: str, evidence: str) -> Judgement:
-    """crashkernel= as it stands is of no use."""
+    """Return the judgement that crashkernel= has to be replaced."""
     wanted = _usual(facts)
     return wrong(
         cause,
@@ -74,18 +74,16 @@ def _replaced(facts: Facts, cause: str, evidence: str) -> Judgement:
 
 
 def _usual(facts: Facts) -> Clause | None:
-    """What is needed, or where that is not known what is usual; None where that would have no effect."""
+    """Return what is needed, or else what is usual; None where it is not known, or would have no effect."""
     try:
         size = facts.estimate.recommended if facts.estimate else _default(facts)
-    except (
-        PykexecError
-    ):  # a fault of the kernel's file, say, is no reason not to see that nothing is reserved
+    except PykexecError:  # a damaged kernel file must not hide that nothing is reserved
         size = _default(facts)
     return None if size is None else effective(facts, Clause(Form.SIMPLE, size))
 
 
 def parameter(clause: Clause) -> str:
-    """As it stands on a command line."""
+    """Return the clause as it is written on a command line."""
     return f"{crashkernel.PARAMETER}{crashkernel.render(clause)}"
 
 
@@ -102,7 +100,7 @@ def effective(facts: Facts, clause: Clause) -> Clause | None:
 
 
 def with_low(facts: Facts, size: int) -> str:
-    """Parameters that reserve that much below 4G besides the main part; "" where the kernel knows none."""
+    """Return parameters for a main part and that much below 4G; "" where the kernel knows none."""
     main = facts.expected.size or (facts.estimate.recommended if facts.estimate else _default(facts))
     high = None if main is None else effective(facts, Clause(Form.HIGH, main))
     return f"{parameter(high)} {parameter(Clause(Form.LOW, size))}" if high else ""
@@ -154,7 +152,7 @@ def _low_part(facts: Facts) -> Judgement:
     )
 
 
-_LOW = 128 * MIB  # include/linux/crash_reserve.h: what most kernels take for enough
+_LOW = 128 * MIB  # include/linux/crash_reserve.h: the default of most kernels
 
 
 def _offset(facts: Facts) -> Judgement:
@@ -163,7 +161,7 @@ def _offset(facts: Facts) -> Judgement:
         return fine("no fixed place was asked for")
     if facts.crash_size:
         return fine("the fixed place was free")
-    if facts.expected.why_nothing:  # of which R2 tells
+    if facts.expected.why_nothing:  # R2 reports that
         return unknown(f"the kernel did not look for it: {facts.expected.why_nothing}")
     anywhere = effective(facts, replace(clause, offset=None)) if clause else None
     return wrong(
@@ -260,7 +258,7 @@ def _enough(facts: Facts) -> Judgement:
 
 
 def more(facts: Facts, size: int) -> tuple[str, Command]:
-    """A remedy and its command: reserve that much where it is reserved now, above or below 4G."""
+    """Return a remedy and its command: reserve that much where it is reserved now, above or below 4G."""
     form = Form.HIGH if facts.expected.above_4g else Form.SIMPLE
     wanted = effective(facts, Clause(form, size))
     if wanted is None:
@@ -322,7 +320,7 @@ def _hungry(facts: Facts) -> Iterator[tuple[str, int]]:
 
 
 def _default(facts: Facts) -> int | None:
-    """Return what Fedora reserves on such a machine without any of these; None where that is not known."""
+    """Return what Fedora reserves on such a machine without hungry devices; None where that is not known."""
     fedora = facts.part.fedora
     if fedora is None or fedora.crashkernel is None:
         return None
@@ -347,8 +345,10 @@ def _cma_known(facts: Facts) -> Judgement:
 
 
 def _only_one(facts: Facts) -> Judgement:
-    """A later crashkernel= takes the place of those before it: what is put behind a distribution's own does
-    so. It does harm where less is reserved than one of them asks for, or nothing of what it asks for."""
+    """Judge whether all crashkernel= count: a later one replaces those before, also a distribution's own.
+
+    That does harm where less is reserved than a replaced one asks for, or nothing of its kind.
+    """
     line = facts.machine.command_line
     texts, counting = crashkernel.values(line), crashkernel.counting(line, facts.support)
     lost = [text for text in dict.fromkeys(texts) if text not in counting]
@@ -365,7 +365,7 @@ def _only_one(facts: Facts) -> Judgement:
 
 
 def _is_missed(facts: Facts, text: str) -> bool:
-    """Whether what a crashkernel= without effect asks for is more than what there is."""
+    """Return whether a crashkernel= without effect asks for more than there is."""
     if text.endswith((",low", ",cma")):
         return True
     alone = crashkernel.reservation(f"{crashkernel.PARAMETER}{text}", facts.total_memory, facts.support)

@@ -1,6 +1,6 @@
-"""Commands that remedies offer to root's shell: built from argument lists, and quoted when they are shown.
+"""Commands that remedies offer to root's shell: argument lists, quoted when they are shown.
 
-No text is ever put into a command line but as one quoted word.
+All text in a command line is a quoted word.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Run:
 
     arguments: tuple[str, ...]
     append_to: str = ""
-    """The file that its output is added to; empty: none."""
+    """The file to append its output to; empty: none."""
 
     def __str__(self) -> str:
         redirection = f" >> {shlex.quote(self.append_to)}" if self.append_to else ""
@@ -27,7 +27,7 @@ _PRINT_LINE = ("printf", "%s\\n")
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A file that gets one line, and has nothing else in it then."""
+    """A file that gets one line as its only content."""
 
     path: str
     line: str
@@ -38,7 +38,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Steps of which each is taken if those before it succeeded; no steps: there is no command."""
+    """Steps that stop at the first failure; without steps there is no command."""
 
     steps: tuple[Run | Write, ...] = ()
 
@@ -46,11 +46,11 @@ class Command:
         return bool(self.steps)
 
     def __str__(self) -> str:
-        """One line for a shell."""
+        """Return one line for a shell."""
         return " && ".join(map(str, self.steps))
 
     def then(self, other: Command) -> Command:
-        """Both, one after the other; none where one of them is none."""
+        """Return both, one after the other; no command where one of them is none."""
         return Command((*self.steps, *other.steps)) if self and other else NO_COMMAND
 
 
@@ -58,18 +58,21 @@ NO_COMMAND = Command()
 
 
 def run(*arguments: str, append_to: str = "") -> Command:
-    """A single program. No command where a word cannot be one: NUL and line breaks are in no command."""
+    """Return one program's command.
+
+    No command where a word has a NUL or a line break, which none can have.
+    """
     words = (*arguments, append_to)
     return Command((Run(arguments, append_to),)) if all(map(_is_word, words)) else NO_COMMAND
 
 
 def write(path: str, line: str) -> Command:
-    """A single line into a file."""
+    """Return the command that writes a single line into a file."""
     return Command((Write(path, line),)) if _is_word(path) and _is_word(line) else NO_COMMAND
 
 
 def is_operand(text: str) -> bool:
-    """Whether a text can stand where a program expects a name: it is there, and is no option."""
+    """Return whether a text can stand where a program expects a name: it is not empty, and no option."""
     return bool(text) and not text.startswith("-")
 
 

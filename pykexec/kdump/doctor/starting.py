@@ -1,4 +1,4 @@
-"""What `pykdump start` would refuse: its own code is asked, here and for a snapshot as far as that tells."""
+"""Check what `pykdump start` would refuse: its own code answers, for a snapshot as far as it can."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANOTHERS_IMAGE = "start --initrd FILE takes a distribution's capture image"
 
 
 def image_is_ours(facts: Facts) -> bool | None:
-    """Whether pykdump makes the capture image; None where that is not known."""
+    """Return whether pykdump makes the capture image; None where that is not known."""
     if facts.settings is not None and facts.settings.initrd:
         return False
     path = facts.loaded.initrd if facts.loaded else facts.initrd_path
@@ -54,7 +54,7 @@ def _start(facts: Facts) -> Judgement:
 
 
 def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
-    """What start would say, each once."""
+    """Yield the errors that start would raise, each once."""
     asked: list[Callable[[], object]] = [
         *(partial(_require_program, facts, name) for name in _programs(facts, settings)),
         lambda: image.refuse_what_cannot_be(settings),
@@ -77,22 +77,22 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
 
 
 def _programs(facts: Facts, settings: Settings) -> Sequence[str]:
-    """What start takes into the image."""
+    """Return the names of the programs that start puts into the image."""
     ssh = settings.target.kind is TargetKind.SSH
     return image.program_names(settings, ssh=ssh, assemblers=tuple(_assemblers(facts, settings)))
 
 
 def _require_program(facts: Facts, name: str) -> None:
-    """Raises FileError for a program that is known to be missing."""
+    """Raise FileError for a program that is known to be missing."""
     paths = programs.places(name)
-    # All are asked: a snapshot's listing has what was asked.
+    # Ask for all: a snapshot's listing has only what was asked.
     there = [facts.places.size(path) is not None for path in paths]
     if all(facts.places.tells(path) for path in paths) and not any(there):
         raise FileError(f"{name} is not there, and the capture image needs it")
 
 
 def _assemblers(facts: Facts, settings: Settings) -> Iterator[str]:
-    """What puts together the device that dumps go to, as far as its name tells."""
+    """Yield the kinds of layers that the dump target's device is made of, as far as its name tells."""
     mount = target_mount(facts, settings)
     if mount is None:
         return
@@ -106,7 +106,7 @@ def _assemblers(facts: Facts, settings: Settings) -> Iterator[str]:
 
 
 def target_mount(facts: Facts, settings: Settings) -> Mount | None:
-    """The mount that dumps go to on the running system, if it is one."""
+    """Return the mount that dumps go to on the running system; None where it is not a mount."""
     if facts.mounts is None:
         return None
     if settings.target.kind is TargetKind.LOCAL:
@@ -115,7 +115,7 @@ def target_mount(facts: Facts, settings: Settings) -> Mount | None:
 
 
 def _require_mountable(facts: Facts, settings: Settings) -> None:
-    """Raises Unsupported for a target whose file system our own image cannot mount."""
+    """Raise Unsupported for a target on a file system that our own image cannot mount."""
     mount = target_mount(facts, settings)
     kind = settings.target.kind
     if kind is TargetKind.LOCAL and mount is not None:
@@ -127,7 +127,7 @@ def _require_mountable(facts: Facts, settings: Settings) -> None:
 
 
 def _btrfs_devices(facts: Facts, mount: Mount) -> int:
-    """Of how many devices a file system is; 0 where that is not known (fs/btrfs/sysfs.c)."""
+    """Return the number of devices of a btrfs; 0 where that is not known (fs/btrfs/sysfs.c)."""
     root, folder = facts.machine.root, "sys/fs/btrfs"
     for each in root.names(folder):
         devices = root.names(f"{folder}/{each}/devices")
@@ -137,12 +137,12 @@ def _btrfs_devices(facts: Facts, mount: Mount) -> int:
     return 0
 
 
-# File systems that are gone with the running kernel, or that no capture system has what it takes for.
+# File systems that go away with the running kernel, or that no capture system can mount.
 _NOWHERE = ("tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "aufs", "squashfs", "zfs")
 
 
 def file_system(facts: Facts) -> Judgement:
-    """Whether the file system that dumps go to can be mounted in the capture system, told before a crash."""
+    """Judge, before a crash, whether the capture system can mount the file system that dumps go to."""
     settings = facts.settings
     if settings is None:
         return unknown(facts.unconfigured)
@@ -153,7 +153,7 @@ def file_system(facts: Facts) -> Judgement:
     mount = target_mount(facts, settings)
     try:
         _require_mountable(facts, settings)
-        # What else it says than that it is out of reach (V4) may be so only for who looks now.
+        # Only Unsupported counts here: other errors (V4) may hold only for the user who looks now.
         if facts.machine.is_live and os.geteuid() == 0:
             return fine(str(destination.resolve(settings)))
     except Unsupported as error:

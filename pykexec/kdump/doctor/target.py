@@ -1,4 +1,4 @@
-"""Where the dump goes: reachable, lasting, large enough."""
+"""Checks of the dump's target: reachable, lasting, large enough."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _asks(facts: Facts, key: str) -> bool:
     file = facts.places.at(key) if key and facts.places.can_be_read else None
     try:
         return file is not None and not login.is_usable(file)
-    except FileError:  # it is root's
+    except FileError:  # only root can read it
         return False
 
 
@@ -97,7 +97,7 @@ def _nfs(facts: Facts) -> Judgement:
     if target.kind is not TargetKind.NFS:
         return fine("dumps do not go over NFS")
     host = target.address.partition(":/")[0]
-    # The capture system may have no resolver's configuration; a whole name or an address works.
+    # The capture system may have no resolver configuration; a full name or an address works.
     if "." in host or ":" in host:
         return fine(target.address)
     return wrong(
@@ -137,7 +137,7 @@ def _space(facts: Facts) -> Judgement:
 
 
 def _mount(facts: Facts) -> Mount | None:
-    """The mount that dumps go to on the running system, if it is one."""
+    """Return the mount that dumps go to on the running system; None where it is not a mount."""
     return starting.target_mount(facts, facts.settings) if facts.settings else None
 
 
@@ -243,7 +243,7 @@ def _thin_pool(facts: Facts) -> Judgement:
 
 
 def _pools(facts: Facts, device: str) -> Iterator[str]:
-    """Thin pools directly below a device-mapper device, by their kernel names."""
+    """Yield the kernel names of thin pools directly below a device-mapper device."""
     root = facts.machine.root
     for name in root.names("sys/block"):
         if not name.startswith("dm-") or device not in (
@@ -260,7 +260,7 @@ _STATUS = "var/lib/kdump/vmcore-creation.status"
 
 
 def _last_dump(facts: Facts) -> Judgement:
-    """What a capture of kdump-utils leaves behind for the next boot: success or fail, and when."""
+    """Judge the last capture by what kdump-utils leaves for the next boot: success or fail, and when."""
     status = facts.text(_STATUS)
     if status is None:
         return unknown(f"no /{_STATUS}: nothing was left to tell of an earlier dump")

@@ -1,4 +1,4 @@
-"""The configuration, and the tools it names."""
+"""Checks of the configuration, and of the tools it names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _no_warnings(facts: Facts) -> Judgement:
 def _notes_on_the_line(facts: Facts) -> tuple[str, ...]:
     try:
         return facts.capture_line.notes if facts.capture_line else ()
-    except PykexecError:  # of which the checks of the command line tell
+    except PykexecError:  # the checks of the command line report that
         return ()
 
 
@@ -64,7 +64,7 @@ def _collector(facts: Facts) -> Judgement:
     )
 
 
-_DEFAULT_LEVEL = 31  # what every distribution's configuration begins with
+_DEFAULT_LEVEL = 31  # every distribution's configuration starts with it
 
 
 def _version(facts: Facts) -> Judgement:
@@ -106,7 +106,7 @@ _REMEDIES = {
 
 
 def makedumpfile_fit(facts: Facts) -> Fit:
-    """What is known of the machine's makedumpfile and its kernel."""
+    """Return what is known about the machine's makedumpfile and its kernel."""
     program = _by_program(facts) or _by_package(facts)
     return makedumpfile.fit(program, makedumpfile.running(facts.machine))
 

@@ -1,4 +1,4 @@
-"""Whether a crash starts the capture kernel at all."""
+"""Checks of the trigger: whether a crash starts the capture kernel at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _oops(facts: Facts) -> Judgement:
     )
 
 
-_SLOW_ENOUGH = 60  # seconds, which most capture systems need until they save
+_SLOW_ENOUGH = 60  # seconds that most capture systems need before they save
 
 
 def _watchdog(facts: Facts) -> Judgement:

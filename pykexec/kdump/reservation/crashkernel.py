@@ -1,6 +1,6 @@
-"""The kernel's crashkernel= parameter: what it says, and what a machine with that much memory makes of it.
+"""The kernel's crashkernel= parameter: its meaning, and what a machine with that much memory reserves.
 
-All of it follows kernel/crash_reserve.c. What differs by architecture and release is in `support`.
+This follows kernel/crash_reserve.c. The differences between architectures and releases are in `support`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pykexec.memory import GIB, MIB, Range, align_up
 PARAMETER = "crashkernel="
 
 SMALLEST = MIB
-"""What is smaller was meant to have a unit."""
+"""Sizes below this were probably meant to have a unit."""
 
 TOTAL_ROUNDED_TO = 128 * MIB
-"""Memory is rounded up to this before ranges are looked at: firmware keeps some of it to itself."""
+"""Memory is rounded up to this before it is compared with ranges: firmware keeps some for itself."""
 
 _SUFFIXES = (",high", ",low", ",cma")
 _UNITS = "KMGTPE"
@@ -29,7 +29,7 @@ _4G = 4 * GIB
 
 
 class CrashkernelError(PykexecError):
-    """A crashkernel= that the kernel would not take; `column` counts from 1 in the text that was parsed."""
+    """An error for a crashkernel= that the kernel would refuse; `column` in the text counts from 1."""
 
     exit_code = 1
 
@@ -40,28 +40,28 @@ class CrashkernelError(PykexecError):
 
 
 def _shown(text: str) -> str:
-    """The text as a message can bear it."""
+    """Return the text in a form for messages."""
     return text if text.isprintable() and len(text) <= 80 else ascii(text[:80])
 
 
 class Form(enum.Enum):
-    """The kinds of crashkernel= parameter; sizes and addresses in bytes."""
+    """The forms of crashkernel= parameters; sizes and addresses are in bytes."""
 
     SIMPLE = "size"
-    """SIZE[@OFFSET]: anywhere, or there."""
+    """SIZE[@OFFSET]: anywhere, or only there."""
     RANGES = "ranges"
     """START-[END]:SIZE,...[@OFFSET]: a size that depends on how much memory there is."""
     HIGH = "high"
     """SIZE,high: above 4 GiB rather than below."""
     LOW = "low"
-    """SIZE,low: what is reserved below 4 GiB besides one above."""
+    """SIZE,low: what is reserved below 4 GiB in addition to a main part above."""
     CMA = "cma"
-    """SIZE,cma: memory which the running kernel can use for what it need not dump, besides the others."""
+    """SIZE,cma: additional memory that the running kernel may use for pages it need not dump."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizeRange:
-    """From `start` up to, but not including, `end` bytes of memory (None: no end), reserve `size`."""
+    """With at least `start` and less than `end` bytes of memory (None: no end), `size` is reserved."""
 
     start: int
     end: int | None
@@ -73,44 +73,44 @@ class SizeRange:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One crashkernel= parameter."""
+    """A crashkernel= parameter."""
 
     form: Form
     size: int = 0
-    """Of all forms but RANGES."""
+    """The size in all forms except RANGES."""
     offset: int | None = None
-    """Physical address; None or 0: the kernel chooses."""
+    """The physical address; None or 0: the kernel chooses."""
     ranges: tuple[SizeRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a kernel will try to reserve; all sizes in bytes."""
+    """The reservation that a kernel will try to make; all sizes are in bytes."""
 
     size: int
-    """0: nothing at all."""
+    """The main part's size; 0: nothing at all."""
     text: str = ""
     """The parameter that decides, without "crashkernel="."""
     clause: Clause | None = None
     offset: int | None = None
     above_4g: bool = False
-    """Whether it is looked for above 4 GiB first."""
+    """Whether the kernel looks above 4 GiB first."""
     low_size: int = 0
-    """What is reserved below 4 GiB as well, if the main part comes to lie above."""
+    """The size of a part below 4 GiB, which is added if the main part is above."""
     cma_size: int = 0
     why_nothing: str = ""
     notes: tuple[str, ...] = ()
-    """What an administrator may not expect."""
+    """Notes on what an administrator may not expect."""
 
 
 # Parsing
 
 
 def parse(text: str) -> Clause:
-    """One parameter's value, such as "2G-64G:256M,64G-:512M".
+    """Parse one parameter's value, for instance "2G-64G:256M,64G-:512M".
 
-    Raises CrashkernelError with the column of the first fault, also where the kernel would not look: in
-    ranges behind the one that matches, and behind an offset.
+    Raises CrashkernelError with the column of the first fault, even where the kernel would not look: in
+    ranges after the one that matches, and after an offset.
     """
     suffix = next((each for each in _SUFFIXES if text.endswith(each)), None)
     if suffix is not None:
@@ -122,12 +122,12 @@ def parse(text: str) -> Clause:
 
 
 def _parse_plain(text: str) -> tuple[Clause, CrashkernelError | None]:
-    """As far as it can be understood, and the fault that ended it."""
+    """Return as much as can be understood, and the fault that ended it."""
     return _parse_ranges(text) if ":" in text else _parse_simple(text)
 
 
 def _parse_suffix(text: str, suffix: str) -> Clause:
-    """parse_crashkernel_suffix()."""
+    """Parse as parse_crashkernel_suffix() does. Raises CrashkernelError."""
     size, at = _memory(text, 0)
     if text[at:] != suffix:
         raise CrashkernelError(text, at, f"{suffix} has to follow the size", hint=_suffix_hint(text))
@@ -141,7 +141,7 @@ def _suffix_hint(text: str) -> str | None:
 
 
 def _parse_simple(text: str) -> tuple[Clause, CrashkernelError | None]:
-    """parse_crashkernel_simple()."""
+    """Parse as parse_crashkernel_simple() does."""
     size = 0
     try:
         size, at = _memory(text, 0)
@@ -157,7 +157,7 @@ def _parse_simple(text: str) -> tuple[Clause, CrashkernelError | None]:
 
 
 def _parse_ranges(text: str) -> tuple[Clause, CrashkernelError | None]:
-    """parse_crashkernel_mem()."""
+    """Parse as parse_crashkernel_mem() does."""
     ranges: list[SizeRange] = []
     at = 0
     try:
@@ -176,7 +176,7 @@ def _parse_ranges(text: str) -> tuple[Clause, CrashkernelError | None]:
 
 
 def _offset(text: str, at: int) -> int:
-    """The offset behind the '@' at that index, with nothing behind it."""
+    """Return the offset after the '@' at that index. Raises CrashkernelError where something follows it."""
     offset, end = _memory(text, at + 1)
     if end < len(text):
         raise CrashkernelError(text, end, f"{text[end]!r} cannot follow the offset")
@@ -184,7 +184,7 @@ def _offset(text: str, at: int) -> int:
 
 
 def _leading_offset(text: str) -> int | None:
-    """What the kernel takes for the offset of a faulty text: it skips all up to the first '@'."""
+    """Return what the kernel takes as the offset of a faulty text: it skips all before the first '@'."""
     at = text.find("@")
     try:
         return _memory(text, at + 1)[0] if at >= 0 else None
@@ -213,8 +213,9 @@ _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 
 
 def _memory(text: str, at: int) -> tuple[int, int]:
-    """A size and the index behind it, as memparse() in lib/cmdline.c reads it: decimal, 0x... or 0..., unit.
-    A unit alone is 0.
+    """Return a size and the index after it, read as by memparse() in lib/cmdline.c.
+
+    It is decimal, 0x... or 0..., with a unit. A unit alone is 0. Raises CrashkernelError.
     """
     found = _NUMBER.match(text, at, at + 80)
     if found is None and text[at : at + 1].upper() not in tuple(_UNITS):
@@ -246,7 +247,7 @@ def _no_number_hint(text: str, at: int) -> str | None:
 
 
 def render(clause: Clause) -> str:
-    """The value as the kernel reads it; `parse` gives the clause back."""
+    """Return the value as the kernel reads it; `parse` returns the clause again."""
     if clause.form in (Form.HIGH, Form.LOW, Form.CMA):
         return f"{size_text(clause.size)},{clause.form.value}"
     if clause.form is Form.RANGES:
@@ -261,7 +262,7 @@ def _range_text(one: SizeRange) -> str:
 
 
 def size_text(size: int) -> str:
-    """A size in the largest unit that tells it exactly: "256M"."""
+    """Return a size in the largest unit that expresses it exactly: "256M"."""
     for index in range(len(_UNITS), 0, -1):
         if size and not size % (1 << 10 * index):
             return f"{size >> 10 * index}{_UNITS[index - 1]}"
@@ -269,19 +270,19 @@ def size_text(size: int) -> str:
 
 
 def why_so_small(size: int) -> str:
-    """What is probably wrong with a size that is less than any kernel needs."""
+    """Return what is probably wrong with a size that is too small for any kernel."""
     if size % 1024:
         return f"{size} is a number of bytes, as it has no unit: did you mean {size}M?"
     return f"{size_text(size)} is too little for any kernel: did you mean {size // 1024}M?"
 
 
-# What a kernel makes of a command line
+# Command lines
 
 
 def values(command_line: str) -> tuple[str, ...]:
-    """The values of all crashkernel= on a command line.
+    """Return the values of all crashkernel= on a command line.
 
-    As get_last_crashkernel() finds them: anywhere, be it within another parameter, and up to a space.
+    They are found as by get_last_crashkernel(): anywhere, even within another parameter, and up to a space.
     """
     found = []
     at = command_line.find(PARAMETER)
@@ -295,8 +296,10 @@ def values(command_line: str) -> tuple[str, ...]:
 def observed(
     kernel: CrashkernelSupport, command_line: str, regions: Sequence[Range], *, has_cma: bool = False
 ) -> CrashkernelSupport:
-    """Return the support corrected by what a kernel with that command line has reserved: distributions'
-    kernels may support more than Linux of their version."""
+    """Return the support, corrected by what a kernel with that command line has reserved.
+
+    Distributions' kernels may support more than Linux of their version.
+    """
     texts = values(command_line)
     plain = _last(texts, lambda text: not text.endswith(_SUFFIXES))
     low = sum(region.size for region in regions if region.end <= _4G)
@@ -306,14 +309,14 @@ def observed(
         kernel = replace(kernel, knows_high=True, is_backport=False, falls_back_high=True, default_low=low)
     if has_cma:
         return replace(kernel, knows_cma=True, honours_cma=True)
-    # A kernel that takes a last SIZE,cma for a broken size reserves nothing.
+    # A kernel reserves nothing if it reads a last SIZE,cma as a broken size.
     return replace(kernel, knows_cma=True) if regions and texts and texts[-1].endswith(",cma") else kernel
 
 
 def counting(command_line: str, kernel: CrashkernelSupport) -> tuple[str, ...]:
-    """Of the values of all crashkernel= those that count: the one that decides, and what adds to it.
+    """Return the values of crashkernel= that count: the one that decides, and those that add to it.
 
-    Raises MachineError where that is not known of such kernels.
+    Raises MachineError where that is not known for such kernels.
     """
     texts = values(command_line)
     deciding = _deciding(texts, kernel)
@@ -323,7 +326,10 @@ def counting(command_line: str, kernel: CrashkernelSupport) -> tuple[str, ...]:
 
 
 def _deciding(texts: Sequence[str], kernel: CrashkernelSupport) -> str | None:
-    """get_last_crashkernel(), called by parse_crashkernel(): the last plain one, or else the last ,high."""
+    """Return the last plain value, or else the last ,high: get_last_crashkernel() in parse_crashkernel().
+
+    Raises MachineError where it is not known whether such kernels support ,high.
+    """
     plain = _last(texts, lambda text: not text.endswith(_suffixes(kernel)))
     high = _last(texts, _ends_with(",high"))
     if plain is None and high is not None and kernel.knows_high is None:
@@ -340,10 +346,10 @@ def _ends_with(suffix: str) -> Callable[[str], bool]:
 
 
 def reservation(command_line: str, total_memory: int, kernel: CrashkernelSupport) -> Reservation:
-    """What a kernel with that command line and that many bytes of memory will try to reserve.
+    """Return what a kernel with that command line and that many bytes of memory will try to reserve.
 
-    A command line it would take nothing from is a Reservation of size 0 that says why. Raises MachineError
-    where it is not known what such kernels make of it.
+    For a command line that reserves nothing, it has size 0 and the reason. Raises MachineError where it is
+    not known what such kernels do.
     """
     texts = values(command_line)
     if not texts:
@@ -377,13 +383,13 @@ def _plain(text: str, total_memory: int, kernel: CrashkernelSupport) -> Reservat
     if not size:
         return Reservation(0, text, clause, why_nothing=_why_unknown_cma(text, kernel) or why)
     notes = (f"the kernel does not look at this: {fault.what}",) if fault else ()
-    # Where the place is given there is no falling back, and no low part.
+    # At a given address there is no fallback, and no low part.
     low = kernel.default_low or 0 if kernel.falls_back_high and not clause.offset else 0
     return Reservation(size, text, clause, clause.offset or None, low_size=low, notes=notes)
 
 
 def _size_of(clause: Clause, fault: CrashkernelError | None, total: int) -> tuple[int, str]:
-    """The size that counts with `total` bytes of memory; 0 and the reason where nothing is reserved."""
+    """Return the size that counts with `total` bytes of memory; 0 and the reason where it is nothing."""
     if clause.form is not Form.RANGES:
         return clause.size, fault.what if fault else "the size is 0"
     for each in clause.ranges:
@@ -430,7 +436,7 @@ def _why_unknown_cma(text: str, kernel: CrashkernelSupport) -> str:
 
 
 def _with_others(found: Reservation, texts: Sequence[str], kernel: CrashkernelSupport) -> Reservation:
-    """With what the other crashkernel= of the same command line add, or fail to."""
+    """Add what the other crashkernel= of the same command line contribute, or fail to."""
     notes = list(found.notes)
     counted = {found.text}
     low = _last(texts, _ends_with(",low")) if found.above_4g else None
@@ -452,7 +458,7 @@ def _with_others(found: Reservation, texts: Sequence[str], kernel: CrashkernelSu
 
 
 def _cma(text: str, kernel: CrashkernelSupport) -> tuple[int, str]:
-    """The size of SIZE,cma, and a note where it is not what was asked for."""
+    """Return the size of SIZE,cma, and a note where it is not what was asked for."""
     if kernel.honours_cma is None:
         return (
             0,
@@ -465,7 +471,7 @@ def _cma(text: str, kernel: CrashkernelSupport) -> tuple[int, str]:
         )
     size = 0
     try:
-        # parse_crashkernel() does not ask whether this last step succeeded: the number in front counts.
+        # parse_crashkernel() ignores whether this last step succeeded: the number at the beginning counts.
         size, _ = _memory(text, 0)
         return parse(text).size, ""
     except CrashkernelError as error:
@@ -473,7 +479,7 @@ def _cma(text: str, kernel: CrashkernelSupport) -> tuple[int, str]:
 
 
 def explain(command_line: str, total_memory: int, kernel: CrashkernelSupport) -> tuple[str, ...]:
-    """Lines that say what will be reserved on a machine with that many bytes of memory, and why."""
+    """Return lines that say what will be reserved with that many bytes of memory, and why."""
     found = reservation(command_line, total_memory, kernel)
     if not found.size:
         return (f"nothing will be reserved: {found.why_nothing}", *found.notes)

@@ -1,8 +1,8 @@
-"""How much memory to reserve for a crash kernel: a sum of terms, each with its reason.
+"""Estimate how much memory to reserve for a crash kernel: a sum of terms, each with its reason.
 
-The terms are those of the models that distributions use (kdumpctl estimate, openSUSE's calibrate). They
-lean to the safe side, as was seen with capture kernels booted in ever less memory until they ran out of it:
-a dump that is missing costs more than memory that is reserved in vain.
+The terms are those of the models that distributions use (kdumpctl estimate, openSUSE's calibrate). They are
+on the safe side, as capture kernels showed that were booted with less and less memory until they ran out of
+it: a missing dump costs more than memory that is reserved in vain.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from pykexec.machine import PAGE_SIZES
 from pykexec.memory import KIB, MIB, align_up
 
 SCHEMA = 1
-"""Version of the JSON form."""
+"""The version of the JSON form."""
 
 # The terms' numbers
 
-_STRUCT_PAGE = 64  # include/linux/mm_types.h: what all 64-bit configurations come to
-_SECTION = 128 * MIB  # the memory map is made for whole sections; most architectures' are no larger
+_STRUCT_PAGE = 64  # include/linux/mm_types.h: its size in all 64-bit configurations
+_SECTION = 128 * MIB  # the memory map covers whole sections; most architectures' are no larger
 
 _RUNNING_KERNEL = {4 * KIB: 20 * MIB, 16 * KIB: 40 * MIB, 64 * KIB: 100 * MIB}
-"""Slabs, page tables, threads, per-node data. With large pages all of these are larger: 82 MiB of difference
-were measured for kdump-utils between pages of 4 and of 64 KiB."""
+"""Slabs, page tables, threads and per-node data, by page size. They grow with the pages: a difference of 82
+MiB between pages of 4 and of 64 KiB was measured for kdump-utils."""
 _PER_CPU = 512 * KIB  # per-CPU areas, idle and kernel threads' stacks, per-CPU lists
 _PROGRAMS = 24 * MIB  # init, udev, shell, makedumpfile itself; kdumpctl takes 16 MiB, systemd needs more
 _NETWORK = 16 * MIB  # ssh or NFS, and the network's configuration
 _BITMAP_MAX = 32 * MIB  # makedumpfile splits the work into cycles where two bitmaps would take more
 _PER_THREAD = 2 * MIB  # --num-threads: page buffers and compression work space of each
 _INODE = 1 * KIB  # a tmpfs inode, its dentry, and the directory entry
-_ENCRYPTED_MEMORY = 64 * MIB  # SME and SEV: DMA goes through swiotlb, whose default size this is
+_ENCRYPTED_MEMORY = 64 * MIB  # SME and SEV: DMA goes through swiotlb; this is its default size
 _SMALL = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
 
 _MARGIN_PERCENT = 25
@@ -44,7 +44,7 @@ _MARGIN_LEAST = 16 * MIB
 _ROUND = 16 * MIB
 
 TMPFS_PERCENT = 50
-"""The share of memory that a tmpfs without size= may fill (mm/shmem.c)."""
+"""The percentage of memory that a tmpfs without size= may fill (mm/shmem.c)."""
 DRIVERS_UNKNOWN = 24 * MIB
 
 
@@ -58,53 +58,53 @@ def for_pages(measured: Mapping[int, int], page_size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """An initramfs as it lies in memory; sizes in bytes."""
+    """The memory that an initramfs takes; sizes are in bytes."""
 
     size: int
-    """Of the file, which stays in memory until it is unpacked."""
+    """The size of the file, which stays in memory until it is unpacked."""
     contents: int
-    """Of the files in it, in whole pages."""
+    """The size of the files in it, in whole pages."""
     entries: int
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What an estimate is made of; sizes in bytes."""
+    """The inputs of an estimate; sizes are in bytes."""
 
     arch: str
-    """Our name."""
+    """Our name of the architecture."""
     total_memory: int
-    """Of the machine whose dump is written."""
+    """The memory of the machine that is dumped."""
     kernel: int
-    """What the capture kernel's image takes once it runs, with what it needs to unpack itself."""
+    """The memory that the capture kernel's image takes when it runs, and to unpack itself."""
     initrd: Unpacked
     page_size: int = 4 * KIB
     cpus: int = 1
-    """That the capture kernel uses."""
+    """The number of CPUs that the capture kernel uses."""
     drivers: int = DRIVERS_UNKNOWN
-    """Modules' code and devices' buffers."""
+    """The code of modules and the buffers of devices."""
     drivers_why: str = "a guess: what is loaded is not known"
     threads: int = 0
     """makedumpfile's --num-threads."""
     network: bool = False
-    """The dump goes over the network."""
+    """Whether the dump goes over the network."""
     luks: int = 0
-    """What unlocking the target takes, as its key slot says."""
+    """The memory that unlocking the target takes, by its key slot."""
     encrypted_memory: bool = False
-    """SME or SEV is active."""
+    """Whether SME or SEV is active."""
     cma: int = 0
-    """What the capture kernel sets aside for devices; the kernel itself cannot use it."""
+    """The memory that the capture kernel sets aside for devices; the kernel itself cannot use it."""
     tmpfs_percent: int = TMPFS_PERCENT
-    """How much of its memory the capture kernel lets the initramfs fill."""
+    """The percentage of its memory that the capture kernel lets the initramfs fill."""
     left_out: tuple[str, ...] = ()
-    """Parts that were not given, and are not in the sum."""
+    """Parts that were not given and are not in the sum."""
     not_known: tuple[str, ...] = ()
-    """Parts that are not known of this architecture, and are not in the sum."""
+    """Parts that are not known for this architecture and are not in the sum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of the sum."""
+    """A part of the sum."""
 
     name: str
     size: int
@@ -113,27 +113,27 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What somebody else would reserve on that machine."""
+    """The reservation that a distribution would make on that machine."""
 
     name: str
     text: str
-    """The crashkernel= value."""
+    """The value of crashkernel=."""
     size: int
-    """What that comes to; 0: nothing."""
+    """The bytes it reserves; 0: nothing."""
     enough: bool
-    """For what is needed, be it without a margin."""
+    """Whether it covers the need, even if without a margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How much to reserve, and why."""
+    """An estimate of how much to reserve, with its reasons."""
 
     inputs: Inputs
     terms: tuple[Term, ...]
     needed: int
-    """The sum."""
+    """The sum of the terms."""
     recommended: int
-    """With a margin, and rounded up."""
+    """The sum with a margin, rounded up."""
     comparisons: tuple[Comparison, ...] = ()
 
     @property
@@ -143,16 +143,16 @@ class Estimate:
 
     @property
     def parameter(self) -> str:
-        """The same as the kernel reads it."""
+        """Its value as the kernel reads it."""
         return crashkernel.render(self.clause)
 
 
 def estimate(inputs: Inputs) -> Estimate:
-    """Sum up what a capture kernel needs. Raises UsageError for sizes that make no sense."""
+    """Add up what a capture kernel needs. Raises UsageError for sizes that make no sense."""
     _require_sense(inputs)
     reserved = 0
     while True:
-        # The memory map is part of what it describes; it grows so slowly that this soon comes to rest.
+        # The memory map is part of what it describes. It grows so slowly that this loop soon ends.
         terms = tuple(_terms(inputs, reserved))
         needed = sum(term.size for term in terms)
         margin = max(needed * _MARGIN_PERCENT // 100, _MARGIN_LEAST)
@@ -222,7 +222,7 @@ def _fixed_terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
 
 
 def _bitmaps(inputs: Inputs) -> int:
-    """Two bits for each page."""
+    """Return the bytes of two bits for each page, up to the limit."""
     return min(inputs.total_memory // inputs.page_size // 4, _BITMAP_MAX)
 
 
@@ -231,14 +231,14 @@ def _bitmaps(inputs: Inputs) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A crashkernel= that a distribution sets by itself."""
+    """A crashkernel= that a distribution sets by default."""
 
     name: str
     text: str
 
 
 def defaults(inputs: Inputs) -> tuple[Default, ...]:
-    """What distributions set on such a machine (kdump-utils of 2026, Debian 12, Fedora CoreOS)."""
+    """Return what distributions set on such a machine (kdump-utils of 2026, Debian 12, Fedora CoreOS)."""
     found = []
     fedora = part_of(inputs.arch).fedora
     if fedora is not None and fedora.crashkernel is not None:
@@ -271,7 +271,7 @@ def _compare(inputs: Inputs, needed: int) -> Iterator[Comparison]:
 
 
 def as_text(result: Estimate) -> str:
-    """The table of terms, what they come to, and what others would reserve."""
+    """Return the table of terms, their sum, and what distributions would reserve."""
     return "\n".join(_lines(result)) + "\n"
 
 
@@ -304,7 +304,7 @@ def _mib(size: int) -> str:
 
 
 def as_json(result: Estimate) -> str:
-    """One JSON object; sizes in bytes."""
+    """Return one JSON object; sizes are in bytes."""
     content = {
         "schema": SCHEMA,
         "terms": [{"name": each.name, "size": each.size, "why": each.why} for each in result.terms],

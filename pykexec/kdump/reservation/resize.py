@@ -1,4 +1,4 @@
-"""Giving back what is reserved too much, through /sys/kernel/kexec_crash_size.
+"""Give back memory that is reserved in excess, through /sys/kernel/kexec_crash_size.
 
 kernel/kexec_core.c, crash_shrink_memory(): the reservation can only shrink, by whole pages, and not while a
 crash kernel is loaded.
@@ -17,22 +17,22 @@ from pykexec.memory import MIB, Range, align_down, align_up
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """How to shrink the reservation: a number to write to `path`."""
+    """A plan to shrink the reservation: a number to write to `path`."""
 
     path: str
     value: int
-    """Bytes, as the file counts them: the low part included where the kernel counts it."""
+    """Bytes as the file counts them: with the low part where the kernel counts that."""
     kept: tuple[Range, ...]
     freed: tuple[Range, ...]
     unload_first: bool
-    """A crash kernel is loaded; the kernel refuses to shrink below it."""
+    """Whether a crash kernel is loaded; then the kernel refuses to shrink."""
 
 
 def resize(machine: Machine, wanted: int) -> Resize:
     """Plan to leave `wanted` bytes in the main part of the reservation, which can only shrink.
 
-    The low part stays: devices' DMA needs it. Raises UsageError where there is nothing to shrink, or where
-    it would have to grow; MachineError.
+    The low part stays, because devices need it for DMA. Raises UsageError where there is nothing to shrink
+    or it would have to grow, and MachineError.
     """
     regions = machine.iomem.crash_regions
     state = machine.kexec_state
@@ -47,7 +47,7 @@ def resize(machine: Machine, wanted: int) -> Resize:
             f"the reservation has {main.size:#x} bytes and can only shrink, not grow to {size:#x}",
             hint=f"boot with crashkernel={size_text(align_up(max(wanted, 0), MIB))}",
         )
-    # Since 6.5 the file counts both parts, and shrinking takes from the main one first.
+    # Since 6.5 the file counts both parts, and the main one shrinks first.
     counts_low = counted > main.size
     low_size = sum(each.size for each in low) if counts_low else 0
     end = main.start + size
@@ -63,7 +63,7 @@ def resize(machine: Machine, wanted: int) -> Resize:
 
 
 def resize_steps(plan: Resize) -> Sequence[str]:
-    """What to do, for people."""
+    """Return what to do, for people."""
     if not plan.freed:
         return ("nothing to do: the reservation has that size",)
     steps = ["unload the crash kernel: pykexec -p -u"] if plan.unload_first else []

@@ -1,4 +1,4 @@
-"""What an estimate is made of, read from a machine and the files to load."""
+"""Read the inputs of an estimate from a machine and the files to load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pykexec.parameters import name_of, parameters
 from pykexec.versions import of_release
 
 FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/platform/arm-smmu-*/uevent")
-"""The files read besides those of `Machine`, for snapshots."""
+"""The files read in addition to those of `Machine`, for snapshots."""
 
 _DRIVER_BUFFERS = 16 * MIB  # queues and rings of ordinary storage and network devices
 _MODULES_TEXT_MAX = 1 * MIB
@@ -46,7 +46,7 @@ def read_inputs(
     network: bool = False,
     kernel_log: str = "",
 ) -> Inputs:
-    """The inputs for loading these files on that machine with that command line.
+    """Return the inputs for loading these files on that machine with that command line.
 
     Raises MachineError for a missing fact, ImageError for a file that is no kernel or no initramfs.
     """
@@ -72,7 +72,7 @@ def read_inputs(
 
 
 def support_of(machine: Machine) -> CrashkernelSupport:
-    """Return what of crashkernel= a machine's kernel supports, by its version and by what it has reserved.
+    """Return what a machine's kernel supports of crashkernel=, by its version and by what it has reserved.
 
     Raises MachineError.
     """
@@ -83,10 +83,9 @@ def support_of(machine: Machine) -> CrashkernelSupport:
 
 
 def kernel_memory(file: FileData, arch: Arch | None) -> int:
-    """Return the bytes a kernel takes where it runs.
+    """Return the bytes that a kernel takes where it runs. Raises ImageError.
 
-    Of one that does not tell, what it has, and half as much again for what it does not store. Raises
-    ImageError.
+    For one that does not tell, that is one and a half times its size, for what it does not store.
     """
     unwrapped, _ = unwrap(file)
     facts = identify(unwrapped, arch)
@@ -102,7 +101,7 @@ def kernel_memory(file: FileData, arch: Arch | None) -> int:
 
 
 _ALWAYS_ALLOWED, _RATIO_MAX, _UNPACKED_MAX = 160 * MIB, 20, 4 * GIB
-"""Where what unpacks to very much is no longer looked through: initramfs images become a tenth at best."""
+"""Limits on the bytes that an initramfs unpacks to; such images shrink to a tenth at best."""
 _CPIO_HEADER = 110
 _CPIO_NAME_MAX = 64 * KIB
 _TRAILER = b"TRAILER!!!"
@@ -110,10 +109,9 @@ _ENTRIES_MAX = 1 << 20
 
 
 def unpacked(file: FileData, page_size: int) -> Unpacked:
-    """Look through an initramfs: cpio archives one after the other, then perhaps something compressed with
-    more of them.
+    """Return the memory of an initramfs: cpio archives, then perhaps compressed data with more of them.
 
-    Raises ImageError for what is neither, is damaged, or unpacks to very much more than it has.
+    Raises ImageError for anything else, a damaged file, or one that unpacks to far more than its size.
     """
     stream = _Stream(iter([file.data]))
     contents, entries = _archives(file.path, stream, page_size)
@@ -133,7 +131,7 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
 
 
 class _Stream:
-    """Pieces one after the other, of which nothing is kept."""
+    """Pieces one after the other; none is kept."""
 
     def __init__(self, pieces: Iterator[memoryview]) -> None:
         self._pieces = pieces
@@ -141,13 +139,13 @@ class _Stream:
         self.position = 0
 
     def peek(self, size: int) -> bytes:
-        """The next bytes, fewer at the end."""
+        """Return the next bytes, fewer at the end."""
         while self._piece.nbytes < size and (more := next(self._pieces, None)) is not None:
             self._piece = memoryview(bytes(self._piece) + more) if self._piece else more
         return bytes(self._piece[:size])
 
     def skip(self, size: int) -> bool:
-        """Whether there is so much to pass over."""
+        """Skip bytes; return whether there were so many."""
         while size and self.peek(1):
             step = min(size, self._piece.nbytes)
             self._piece = self._piece[step:]
@@ -164,7 +162,10 @@ class _Stream:
 
 
 def _archives(path: str, stream: _Stream, page_size: int) -> tuple[int, int]:
-    """The bytes of the files in whole pages, and their number; the stream is then behind the archives."""
+    """Return the bytes of the files in whole pages, and their number.
+
+    The stream is then after the archives.
+    """
     contents = entries = 0
     while True:
         if stream.peek(1) == b"\0":
@@ -179,7 +180,7 @@ def _archives(path: str, stream: _Stream, page_size: int) -> tuple[int, int]:
 
 
 def _entry(path: str, stream: _Stream) -> tuple[int, int]:
-    """The size of the file whose header is next, and 1, or 0 for the mark at an archive's end."""
+    """Return the size of the next header's file, and 1, or 0 for the mark at an archive's end."""
     at, header = stream.position, stream.peek(_CPIO_HEADER)
     digits = header[6:]
     if len(header) < _CPIO_HEADER or not re.fullmatch(rb"[0-9A-Fa-f]{104}", digits):
@@ -189,7 +190,7 @@ def _entry(path: str, stream: _Stream) -> tuple[int, int]:
     file_at = align_up(at + _CPIO_HEADER + name_size, 4)
     if name_size > _CPIO_NAME_MAX or not stream.skip(file_at + size - at):
         raise ImageError(f"{path}: truncated initramfs: the file at offset {at:#x} does not end in it")
-    stream.skip(-stream.position % 4)  # which may be missing at the end
+    stream.skip(-stream.position % 4)  # the padding may be missing at the end
     return size, int(name.rstrip(b"\0") != _TRAILER)
 
 
@@ -204,7 +205,10 @@ def _capture_cpus(machine: Machine, capture_line: str) -> int:
 
 
 def _tmpfs_percent(capture_line: str, release: str) -> int:
-    """init_rootfs() in init/do_mounts.c: a ramfs, which has no limit, if root= or rootfstype= is given."""
+    """Return the percentage of memory for the initramfs: 100 for a ramfs, which has no limit.
+
+    root= or rootfstype= without tmpfs select a ramfs (init_rootfs() in init/do_mounts.c).
+    """
     values = {name_of(word): word.partition("=")[2] for word in parameters(capture_line)}
     if ("root" in values or "rootfstype" in values) and "tmpfs" not in values.get("rootfstype", ""):
         return 100

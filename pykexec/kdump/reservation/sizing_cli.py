@@ -41,12 +41,12 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     """
     machine = chosen(snapshot)
     line = machine.command_line
-    if parameter is not None:  # with the name, too, as it is copied from a command line
+    if parameter is not None:  # with the name, too, as copied from a command line
         line = crashkernel.PARAMETER + parameter.removeprefix(crashkernel.PARAMETER)
     kernel = sizing.support_of(machine)
     reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
-        # A kernel that has reserved something understood what it was told.
+        # A kernel that has reserved memory understood its parameter.
         if parameter is not None or not reserved:
             crashkernel.parse(text)
     total = machine.iomem.system_ram.size
@@ -79,7 +79,7 @@ def _resize(size: str, dry_run: bool) -> int:
         return 0
     if plan.unload_first:
         raise UsageError(
-            "a crash kernel is loaded, and the kernel will not shrink below it",
+            "a crash kernel is loaded, and as long as one is, the kernel does not shrink its memory",
             hint="pykexec -p -u, then resize, then load it again",
         )
     _write(plan.path, f"{plan.value}\n")

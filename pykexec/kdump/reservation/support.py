@@ -1,7 +1,7 @@
-"""What of crashkernel= a kernel supports.
+"""The support of kernels for crashkernel=.
 
-The forms are kernel/crash_reserve.c's, the same on all architectures. What becomes of them differs
-(arch/*/include/asm/crash_reserve.h; before 6.7 collected it there, each architecture had code of its own).
+The forms are those of kernel/crash_reserve.c, the same on all architectures. Their effects differ
+(arch/*/include/asm/crash_reserve.h; before 6.7 each architecture had its own code).
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from pykexec.memory import MIB
 from pykexec.versions import of_release
 
 CMA_SINCE = (6, 17)
-"""When the words of SIZE,cma came to be known, on all architectures."""
+"""The first release that knows the words of SIZE,cma, on all architectures."""
 DEFAULT_LOW = 128 * MIB
-"""DEFAULT_CRASH_KERNEL_LOW_SIZE (include/linux/crash_reserve.h), where an architecture has no other."""
+"""DEFAULT_CRASH_KERNEL_LOW_SIZE (include/linux/crash_reserve.h), unless an architecture has its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrashkernelSupport:
-    """What of crashkernel= a kernel supports. None: that is not known."""
+    """A kernel's support for crashkernel=. None: that is not known."""
 
     knows_high: bool | None = None
     is_backport: bool = False
-    """A distribution's kernel that may have SIZE,high, and falling back, from a later Linux: a guess."""
+    """Whether a distribution may have backported SIZE,high and the fallback to above 4 GiB: a guess."""
     knows_cma: bool = True
-    """Where it does not, SIZE,cma is for it a SIZE with rubbish behind it."""
+    """Whether SIZE,cma is known; otherwise it is a SIZE with rubbish after it."""
     honours_cma: bool | None = None
     falls_back_high: bool | None = None
-    """A plain size that does not fit below 4 GiB is tried above."""
+    """Whether a plain size that does not fit below 4 GiB is tried above."""
     alignment: int | None = None
-    """What the kernel makes an offset a multiple of, in bytes."""
+    """An offset has to be a multiple of this number of bytes."""
     default_low: int | None = None
-    """Bytes reserved below 4 GiB for SIZE,high when no SIZE,low says more."""
+    """The bytes below 4 GiB for SIZE,high without SIZE,low, and for a plain size that falls back."""
 
 
 def support(arch: str, release: str = "", command_line: str = "") -> CrashkernelSupport:
     """Return what a kernel supports, by our name of its architecture, its release and its command line.
 
-    `release` is what `uname -r` says; "" is for a new kernel.
+    `release` is its `uname -r`; "" is for a new kernel.
     """
     of_architecture = part_of(arch).crashkernel
     found = CrashkernelSupport() if of_architecture is None else of_architecture(release, command_line)
@@ -47,6 +47,6 @@ def support(arch: str, release: str = "", command_line: str = "") -> Crashkernel
 
 
 def is_since(version: tuple[int, int], release: str) -> bool:
-    """Return whether a kernel is of that version or later; a release that is not known is a new one's."""
+    """Return whether a kernel is of that version or later; an unknown release counts as a new one."""
     found = of_release(release)
     return found is None or found >= version

@@ -1,4 +1,4 @@
-"""What the service does: load, unload, and load again when something has changed."""
+"""The service's actions: load, unload, and load again when something has changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOADS_MAX = 5
 _SYSCTL = Path("/proc/sys")
 
 Tell = Callable[[str], None]
-"""Where progress goes: a line each time."""
+"""A function that reports progress, a line each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class _Image:
 
 
 def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> Receipt:
-    """Load what the configuration asks for; the receipt. What was loaded before stays until then.
+    """Load what the configuration asks for, and return the receipt. The previous load stays until then.
 
     Raises PykexecError.
     """
@@ -54,7 +54,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     plan = plans.make(machine, initrd=initrd)
     for warning in plan.warnings:
         warn(warning)
-    crash.survey(machine)  # without a reservation an image would be made for nothing
+    crash.survey(machine)  # without a reservation the image would be of no use
     trust.require_private(plan.kernel, "kernel")
     _take_over_dump(plan, tell, warn)
     image = _prepare_image(plan, tell)
@@ -69,16 +69,18 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
 def _load_until_it_fits(
     machine: Machine, plan: ServicePlan, image: _Image, tell: Tell, warn: Tell
 ) -> tuple[FileLoadPlan | LoadPlan, Receipt]:
-    """Load, and again if memory or CPUs came or went meanwhile: udev's rule takes no notice of them before
-    the service is active."""
+    """Load, and load again if memory or CPUs came or went meanwhile.
+
+    udev's rule ignores such events before the service is active.
+    """
     for _ in range(_LOADS_MAX):
         tell(f"loading {plan.kernel} with {plan.initrd}")
-        # What is known of it may be from before the image was made.
+        # The facts may be older than the image.
         machine = machine.anew()
         done, receipt = _load(machine, plan, image)
         try:
             has_changed = receipt.hardware != receipts.hardware(machine.anew())
-        except PykexecError as error:  # it is loaded all the same
+        except PykexecError as error:  # the kernel is loaded nevertheless
             warn(f"whether memory or CPUs have changed meanwhile cannot be told: {error.what}")
             break
         if not has_changed:
@@ -90,9 +92,10 @@ def _load_until_it_fits(
 
 
 def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadPlan | LoadPlan, Receipt]:
-    """Load, and leave a receipt. Whoever ends this in the middle leaves none: nothing tells what is loaded.
+    """Load, and leave a receipt. Raises PykexecError.
 
-    What the receipt takes is reserved before: without it nothing is loaded. Raises PykexecError.
+    Space for the receipt is reserved first: without it nothing is loaded. Whoever interrupts this leaves no
+    receipt, so nothing tells what is loaded.
     """
     options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
     request = cli.request_of(options, Purpose.CRASH, machine)
@@ -115,7 +118,7 @@ def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadP
                 f"the capture kernel is loaded, but pykdump status cannot tell which: {error.what}",
                 hint="pykdump start loads it again",
             ) from error
-        # What changed while it was loaded may have stayed loaded, damaged.
+        # A file that changed during the load may have stayed loaded, damaged.
         if not any(file.has_changed for found, _ in attempts for file in found.files):
             _put_back(machine)
         raise
@@ -124,7 +127,7 @@ def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadP
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """An OSError of a load is not one of the files that are being written meanwhile. Raises PykexecError."""
+    """Turn the load's OSError into PykexecError: it is not one of the files that are being written then."""
     try:
         yield
     except OSError as error:
@@ -132,14 +135,14 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _put_back(machine: Machine) -> None:
-    """Say again what was said of the loaded kernel, if there still is one."""
+    """Restore the receipt of the loaded kernel, if one is still loaded."""
     if loader.status(Purpose.CRASH, machine):
         with suppress(FileError):  # then nothing tells what is loaded
             receipts.put_back()
 
 
 def stop(machine: Machine) -> None:
-    """Unload. Raises PykexecError."""
+    """Unload the capture kernel. Raises PykexecError."""
     _require_possible(machine)
     with exclusive():
         receipts.set_aside()
@@ -152,7 +155,7 @@ def stop(machine: Machine) -> None:
 
 
 def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> tuple[Receipt, str]:
-    """Load again if what is loaded is not what would be loaded now; the receipt, and what had changed.
+    """Load again if something has changed since the last load; return the receipt, and what had changed.
 
     Raises PykexecError.
     """
@@ -168,9 +171,9 @@ def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = Non
 
 
 def loaded_now(machine: Machine) -> Receipt | None:
-    """The receipt of what is loaded; None where nothing is, or pykexec has loaded or unloaded since.
+    """Return the receipt of what is loaded; None where nothing is, or pykexec loaded or unloaded later.
 
-    The running kernel says that something is loaded, not what: a load with another program is not seen.
+    The running kernel tells that something is loaded, not what: a load by another program goes unnoticed.
     """
     receipt = receipts.load(receipts.LOADED)
     if not loader.status(Purpose.CRASH, machine) or receipt is None or receipt.boot != receipts.boot_id():
@@ -179,7 +182,7 @@ def loaded_now(machine: Machine) -> Receipt | None:
 
 
 def changes(before: Receipt, machine: Machine, plan: ServicePlan) -> list[str]:
-    """What differs between what was loaded and what would be loaded now. Raises PykexecError."""
+    """Return what differs between the last load and one made now. Raises PykexecError."""
     found = []
     if before.kernel_sha256 != receipts.digest(FileData.open(plan.kernel, "kernel")):
         found.append("the kernel")
@@ -190,14 +193,14 @@ def changes(before: Receipt, machine: Machine, plan: ServicePlan) -> list[str]:
         found.append("the initrd")
     if before.command_line != plan.command_line:
         found.append("the command line")
-    # Where the kernel keeps the core headers up to date, they are.
+    # Where the kernel updates core headers itself, they are up to date.
     if before.hardware != receipts.hardware(machine) and not _follows_hotplug(machine):
         found.append("memory or CPUs")
     return found
 
 
 def make_image(what: capture.Contents, output: Path, tell: Tell, *, always: bool = False) -> None:
-    """Bring an image file of ours up to date, with `always` also one that is. Raises PykexecError."""
+    """Bring an image file of ours up to date; `always` rebuilds it in any case. Raises PykexecError."""
     if not always and _stamped(output) == what.fingerprint:
         return
     writing.make_private_folder(output.parent)
@@ -213,7 +216,7 @@ def _stamp(image: Path) -> Path:
 
 
 def _stamped(image: Path) -> str:
-    """Return what an image says it was made of; empty where there is none, or others can have made it."""
+    """Return the fingerprint stored with an image; "" where there is none, or others can have made it."""
     try:
         files = (image.lstat(), _stamp(image).lstat())
         text = _stamp(image).read_text()
@@ -239,7 +242,10 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
 
 
 def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
-    """What is on the dump target does not keep the next crash from being saved."""
+    """Copy the last crash's dump from a raw target.
+
+    A failure only warns: the next crash must be saved, too.
+    """
     try:
         folder = rawdump.take_over(plan.settings, warn)
     except PykexecError as error:
@@ -250,7 +256,7 @@ def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
 
 
 def _set_sysctl(assignments: str, warn: Tell) -> None:
-    """Set what KDUMP_SYSCTL of Debian's configuration says, once there is a capture kernel."""
+    """Set the values of KDUMP_SYSCTL (Debian's configuration), once a capture kernel is loaded."""
     for each in assignments.split():
         name, equals, value = each.partition("=")
         parts = sysctl_path(name)
@@ -264,9 +270,9 @@ def _set_sysctl(assignments: str, warn: Tell) -> None:
 
 
 def sysctl_path(name: str) -> tuple[str, ...]:
-    """Return the names below /proc/sys that a name of sysctl(8) stands for; none for what is no such name.
+    """Return the names below /proc/sys for a name of sysctl(8); none for another text.
 
-    Parts are divided by what comes first, dot or slash; the other one stands for the first in a part:
+    The first of dot and slash in the name separates its parts; inside a part the other one stands for it:
     net.ipv4.conf.eth0/1.forwarding and net/ipv4/conf/eth0.1/forwarding are the same.
     """
     first = next((character for character in name if character in "./"), "")
@@ -310,5 +316,5 @@ def _receipt(
 
 
 def now() -> str:
-    """UTC."""
+    """Return the time in UTC, as in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""``pykdump start`` and its relatives."""
+"""``pykdump start`` and the other commands of the service."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _INITRD = click.option(
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """Make an error of the system one of the service's: it would be taken for one of the output."""
+    """Turn an OSError into the service's error; otherwise it would count as one of the output."""
     try:
         with _ending():
             yield
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has seen enough
         raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
@@ -43,7 +43,7 @@ def _failing() -> Iterator[None]:
 
 @contextmanager
 def _ending() -> Iterator[None]:
-    """Who is told to end first removes what is half done: systemd tells so after a time."""
+    """Turn signals to end into SystemExit, so that cleanup runs: systemd sends one after a time."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -238,10 +238,10 @@ def _say_loaded(receipt: Receipt) -> None:
 
 
 def _say_state(machine: Machine) -> None:
-    """What the last test has proven, and that there has been none."""
+    """Say what the last test has proven, or that there was none."""
     try:
         found = state.read(machine)
-    except (PykexecError, OSError) as error:  # it is loaded all the same
+    except (PykexecError, OSError) as error:  # the kernel is loaded nevertheless
         return _warn(str(error))
     print(f"pykdump: armed: {found.readiness.value}: {found.why}")
 
@@ -252,13 +252,13 @@ def _warn(text: str) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """One line that changes, on a terminal; nothing elsewhere."""
+    """Show progress in one line that changes, on a terminal; show nothing elsewhere."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda text: None
         return
 
     def write(text: str) -> None:
-        with suppress(OSError):  # a terminal that is gone does not stop what is being done
+        with suppress(OSError):  # a lost terminal must not stop the work
             terminal = streams.unfiltered(sys.stderr)
             print(f"{_CLEAR_LINE}{printable(text)}", end="", file=terminal, flush=True)
 

@@ -1,6 +1,6 @@
-"""The dumps that are there already.
+"""Find the dumps that are there already.
 
-Others may write into /var/crash (all users may into Ubuntu's): only what root has put there is read.
+Others may write into /var/crash (in Ubuntu's all users may), so only files that root put there are read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pykexec import writing
 from pykexec.errors import FileError, PykexecError, printable, privilege_hint
 from pykexec.kdump.service import trust
 
-# pykdump's and kdumpctl's HOST-DATE, kdump-tools' and openSUSE's dates; a number where the name was taken
+# pykdump's and kdumpctl's HOST-DATE, kdump-tools' and openSUSE's dates; with a number if the name was taken
 _FOLDER = re.compile(r"(?:.+-)?(\d{4})-?(\d{2})-?(\d{2})[-_]?(\d{2})[:-]?(\d{2})(?:[:-]?(\d{2}))?(?:\.\d+)?")
 # kdumpctl test: `date +%s-%N`
 _TEST_FOLDER = re.compile(r"kdump-test-(\d{9,11})-\d{9}")
@@ -31,13 +31,13 @@ _LOG_MAX = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """One crash's folder."""
+    """The folder of one crash."""
 
     folder: Path
     size: int
-    """Bytes of the dump itself."""
+    """The bytes of the dump itself."""
     is_whole: bool
-    """Whether all that was to be saved is there."""
+    """Whether everything that had to be saved is there."""
     has_log: bool
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Dump:
         return f"{name}  INCOMPLETE, {self.size / (1 << 20):.1f} MiB, {log}"
 
     def log_holds(self, text: str) -> bool:
-        """Whether the crashed kernel's log has that text, beside the dump or, where none is, in it."""
+        """Return whether the crashed kernel's log has that text: the log beside the dump, or else in it."""
         try:
             with _opened(self.folder.parent) as base, _opened_dump(self.folder.name, base) as folder:
                 names = _sizes(folder)
@@ -64,10 +64,10 @@ class Dump:
 
 
 def in_folder(folder: Path, *, log_alone: bool = False) -> Sequence[Dump]:
-    """Return the dumps in a folder, the newest first; none where it is not there.
+    """Return the dumps in a folder, the newest first; none where the folder is missing.
 
-    `log_alone`: nothing but the log is to be saved. Raises FileError where the folder or a dump's cannot be
-    read, and where others than root can change what is in it.
+    `log_alone`: only the log has to be saved. Raises FileError where the folder, or a dump's, cannot be
+    read, and where others than root can change its contents.
     """
     try:
         with _opened(folder) as base:
@@ -80,7 +80,7 @@ def in_folder(folder: Path, *, log_alone: bool = False) -> Sequence[Dump]:
 
 
 def count_of_others(folder: Path) -> int:
-    """Return how many folders have a dump's name, but are not root's alone; 0 where that cannot be seen."""
+    """Return how many folders have a dump's name, but are not root's alone; 0 where that is not known."""
     count = 0
     with suppress(OSError, FileError), _opened(folder) as base:
         for name in [each.name for each in os.scandir(base) if _date(each.name)]:
@@ -108,7 +108,7 @@ def _unreadable(folder: Path, error: OSError) -> FileError:
 
 
 def _date(name: str) -> tuple[str, ...]:
-    """Return the parts of the date in a folder's name, in local time; nothing where that is no dump's."""
+    """Return the parts of the date in a folder's name, in local time; none where it is no dump's name."""
     if match := _TEST_FOLDER.fullmatch(name):
         return tuple(time.strftime("%Y %m %d %H %M %S", time.localtime(int(match[1]))).split())
     match = _FOLDER.fullmatch(name)
@@ -125,7 +125,7 @@ def _look(folder: Path, sizes: Mapping[str, int], log_alone: bool) -> Dump:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """Open the folder that the dumps' are in. Raises OSError, and FileError."""
+    """Open the folder with the dumps' folders. Raises OSError, and FileError where others can change it."""
     with writing.opened_folder(folder.absolute()) as base:
         if not trust.keeps_names(os.fstat(base)):
             raise FileError(f"others than root can change what is in {folder}")
@@ -134,7 +134,7 @@ def _opened(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _opened_dump(name: str, base: int) -> Iterator[int]:
-    """Open a dump's folder. Raises OSError, and FileError where others have made it."""
+    """Open a dump's folder. Raises OSError, and FileError where others can change it."""
     with writing.opened_below(name, base) as folder:
         if not trust.is_private(os.fstat(folder)):
             raise FileError(f"others than root can change what is in {name}")
@@ -150,14 +150,14 @@ def _is_our_file(status: os.stat_result) -> bool:
 
 
 def _sizes(folder: int) -> dict[str, int]:
-    """Return the sizes in bytes of the regular files in a folder, by name."""
+    """Return the sizes in bytes of our regular files in a folder, by name."""
     found = ((name, os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in os.listdir(folder))
     return {name: status.st_size for name, status in found if _is_our_file(status)}
 
 
 @contextmanager
 def _opened_file(name: str, folder: int) -> Iterator[BinaryIO]:
-    """Open a regular file of root's. Raises OSError, and FileError."""
+    """Open a regular file of root's. Raises OSError, and FileError where it is another's."""
     with writing.opened_file(name, folder) as file:
         if not trust.is_ours(os.fstat(file.fileno())):
             raise FileError(f"{name} is not root's")

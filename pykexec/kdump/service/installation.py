@@ -1,4 +1,4 @@
-"""The service as systemd and udev know it."""
+"""Install the service into systemd and udev."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN = re.compile(r"[\w@=:,./+-]+", re.ASCII)
 
 
 def steps(root: Path) -> Sequence[Step]:
-    """What installs it; in another root nothing is told to systemd and udev.
+    """Return the steps that install it. In another root, systemd and udev are not told.
 
     Raises PykexecError, also where the administrator has turned the unit or the rule off.
     """
@@ -32,7 +32,7 @@ def steps(root: Path) -> Sequence[Step]:
 
 
 def removal(root: Path) -> Sequence[Step]:
-    """What undoes that; a capture kernel that is loaded is unloaded. Nothing where nothing is installed.
+    """Return the steps that undo that and unload the capture kernel; none where nothing is installed.
 
     Raises PykexecError.
     """
@@ -45,7 +45,7 @@ def removal(root: Path) -> Sequence[Step]:
 
 
 def _require_wanted(root: Path) -> None:
-    """Raises FileError where the unit or the rule is turned off, which an installation would undo."""
+    """Raise FileError where the unit or the rule is turned off, because an installation would undo that."""
     how = turned_off(unit := _unit_in(root), root)
     if how is not None:
         other = () if root == Path("/") else (f"--root={root}",)
@@ -87,7 +87,7 @@ def _rules() -> str:
 
 
 def _word(text: str) -> str:
-    """Return a word of a command line as systemd reads it (systemd.service(5), COMMAND LINES)."""
+    """Return a word quoted for a command line of systemd (systemd.service(5), COMMAND LINES)."""
     if _PLAIN.fullmatch(text):
         return text
     for special, written in (("\\", r"\\"), ('"', r"\""), ("\n", r"\n"), ("%", "%%"), ("$", "$$")):

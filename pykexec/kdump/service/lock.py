@@ -1,4 +1,4 @@
-"""One start, stop or reload at a time: udev may ask for a reload while the service starts."""
+"""A lock for start, stop and reload: udev may ask for a reload while the service starts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pykexec import writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump.service import trust
 
-# Not "lock", which a process may have kept open since pykdump made that in a folder for all to read.
+# Not "lock": pykdump once made that in a folder for all to read, and a process may still have it open.
 LOCK = Path("/run/pykdump/service.lock")
 _SECONDS = 60.0
-"""For another's load. One that first copies a dump from a raw partition takes longer: try again then."""
+"""Seconds to wait for another's load. Copying a dump from a raw partition takes longer: retry then."""
 _PAUSE = 0.2
 
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Hold the lock of the service. Raises PykexecError where another process does not let go of it."""
+    """Hold the service's lock. Raises PykexecError where another process does not release it."""
     descriptor = _opened()
     try:
         _take(descriptor)
@@ -66,16 +66,16 @@ def _busy(descriptor: int) -> PykexecError:
 
 
 def _holder(status: os.stat_result) -> int | None:
-    """Return the process that holds a lock on that file, as far as /proc/locks (proc_locks(5)) tells."""
+    """Return the process that holds a lock on that file, as far as /proc/locks tells (proc_locks(5))."""
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return None
     for words in (line.split() for line in lines):
-        # 1: FLOCK ADVISORY WRITE 123 00:1a:456 0 EOF; one that waits has "->" after the number.
+        # 1: FLOCK ADVISORY WRITE 123 00:1a:456 0 EOF; a waiting one has "->" after the number.
         if words[1:2] == ["FLOCK"] and words[5:6] == [device]:
-            return max(int(words[4]), 0) or None  # none of a process that cannot be seen from here
+            return max(int(words[4]), 0) or None  # 0 or less: a process that is not visible from here
     return None
 
 

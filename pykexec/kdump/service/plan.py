@@ -1,4 +1,4 @@
-"""What the service would load now: settings and a machine's facts become a plan. Nothing is changed."""
+"""Plan what the service would load now, from settings and a machine's facts. This changes nothing."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from pykexec.purpose import Purpose
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """What to load, before any file of it is read."""
+    """What to load, before any of its files is read."""
 
     settings: Settings
     kernel: str
-    """Path."""
+    """The kernel's path."""
     release: str
-    """Of that kernel: whose modules the capture image needs."""
+    """The kernel's release; the capture image needs its modules."""
     initrd: str
-    """Path."""
+    """The path of the capture image."""
     own_image: bool
-    """Whether that is an image that pykdump makes."""
+    """Whether pykdump makes that image."""
     command_line: str
     warnings: tuple[str, ...] = ()
 
     def options(self, *, hotplug: bool) -> Options:
-        """As if pykexec were called with KEXEC_ARGS and the rest of the plan.
+        """Return pykexec's options for KEXEC_ARGS and the rest of the plan.
 
-        `hotplug`: the running kernel updates core headers itself. Raises ConfigError for an argument that is
-        none, or is not for loading a crash kernel.
+        `hotplug`: the running kernel updates core headers itself. Raises ConfigError for an unknown
+        argument, or one that is not for loading a crash kernel.
         """
         words = [*self.settings.kexec_arguments, "-p", f"--initrd={self.initrd}"]
         words += [f"--append={self.command_line}"]
@@ -64,10 +64,10 @@ class ServicePlan:
 
 
 def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
-    """What the configuration asks for on this machine; `initrd` is a capture image to take instead of ours.
+    """Return the plan for this machine's configuration; `initrd` is a capture image to use instead of ours.
 
-    Raises ConfigError where there is no configuration or it cannot be understood, PykexecError where kdump
-    is turned off, FileError where the kernel is not there.
+    Raises ConfigError where there is no configuration or it cannot be understood, PykexecError where it
+    turns kdump off, FileError where the kernel is not there.
     """
     settings = config.required(machine.root)
     if not settings.enabled:
@@ -92,9 +92,9 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
 def fitting(
     settings: Settings, machine: Machine, *, own_image: bool = True
 ) -> tuple[Settings, tuple[str, ...]]:
-    """Return settings with which no page gets lost, and what is to be said of the configured ones.
+    """Return settings that lose no page, and warnings about the configured ones.
 
-    Another's image is as it is: only a warning comes of it.
+    Another's image cannot be changed: there is only a warning.
     """
     found = makedumpfile.here(machine, settings.collector)
     warning = makedumpfile.warning(settings.collector, found, own_image=own_image)
@@ -121,11 +121,11 @@ def _release(choice: KernelChoice, path: str) -> str | None:
 
 
 _WITHOUT_OLD_DUMPS = (TargetKind.SSH, TargetKind.RAW)
-"""Where the capture system removes none. On a server they may be another machine's (openSUSE's kdump(5))."""
+"""Targets where no old dump is removed: a server's may be another machine's (openSUSE's kdump(5))."""
 
 
 def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
-    """What the service does not do, though it is asked for."""
+    """Yield warnings of configured features that the service does not have."""
     if own_image and settings.dracut_arguments:
         yield "dracut_args: pykdump's own capture image is made without dracut"
     if settings.log_levels != LogLevels():

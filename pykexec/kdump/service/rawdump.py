@@ -1,4 +1,4 @@
-"""A dump that the last crash left on a bare partition, where the next one would overwrite it."""
+"""Save a dump that the last crash left on a bare partition, before the next crash overwrites it."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
 from pykexec.memory import MIB
 
 _SIGNATURE = b"makedumpfile".ljust(16, b"\0")
-"""What a flattened dump begins with (makedumpfile 1.7, struct makedumpfile_header)."""
+"""The beginning of a flattened dump (makedumpfile 1.7, struct makedumpfile_header)."""
 _BLOCK = 4096
 _SECONDS_LEAST, _SECONDS_MOST = 120.0, 7200.0  # the unit's TimeoutStartSec= is longer
-_BYTES_A_SECOND = 10 * MIB  # of a slow disk
+_BYTES_A_SECOND = 10 * MIB  # a slow disk's speed
 _LOG_SECONDS = 600.0
 _DUMP, _LOG = "vmcore", "vmcore-dmesg.txt"
-_UNFINISHED = {_DUMP: "vmcore-incomplete", _LOG: "vmcore-dmesg-incomplete.txt"}  # as kdumpctl has them
+_UNFINISHED = {_DUMP: "vmcore-incomplete", _LOG: "vmcore-dmesg-incomplete.txt"}  # kdumpctl's names
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A dump's folder, open: nobody can put another in its place."""
+    """A dump's folder, open, so that nobody can put another in its place."""
 
     path: Path
     descriptor: int
 
     def file(self, name: str) -> str:
-        """The path of a file in it, for a program that has the descriptor, too."""
+        """Return the path of a file in it, for a program that inherits the descriptor."""
         return f"/proc/self/fd/{self.descriptor}/{name}"
 
     def finish(self, name: str) -> None:
-        """Give a file its name, now that it is whole and on the disk. Raises OSError, FileError."""
+        """Give a file its final name, once it is whole and on the disk. Raises OSError, FileError."""
         unfinished = _UNFINISHED[name]
         with writing.opened_file(unfinished, self.descriptor) as file:
             os.fchmod(file.fileno(), 0o600)
             os.fsync(file.fileno())
         os.rename(unfinished, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
-        os.fsync(self.descriptor)  # fsync(2): a name is in the folder, not in the file
+        os.fsync(self.descriptor)  # fsync(2): the folder has the name, not the file
 
     def remove(self, *names: str) -> None:
-        """Remove files, as far as they are there."""
+        """Remove files that are there."""
         for name in names:
             with suppress(OSError):
                 os.unlink(name, dir_fd=self.descriptor)
@@ -58,9 +58,9 @@ class _Folder:
 def take_over(
     settings: Settings, warn: Callable[[str], None], folder: Path = Path(DEFAULT_PATH)
 ) -> Path | None:
-    """Copy the dump from a raw target into a folder of its own, wipe its header, and return the folder.
+    """Copy the dump from a raw target into a new folder, wipe its header, and return the folder.
 
-    Return None where there is none. Raises PykexecError where it cannot be copied; then it stays there.
+    Return None where there is no dump. Raises PykexecError where it cannot be copied; then it stays there.
     """
     if settings.target.kind is not TargetKind.RAW:
         return None
@@ -84,7 +84,7 @@ def take_over(
 
 
 def _copied(device: Path, size: int, folder: Path, warn: Callable[[str], None]) -> Path:
-    """Copy the dump, so that it outlasts a power failure, and return its folder. Raises FileError."""
+    """Copy the dump so that it survives a power failure, and return its folder. Raises FileError."""
     name = f"127.0.0.1-{time.strftime('%Y-%m-%d-%H:%M:%S')}"
     try:
         with _new_folder(folder, name) as to:
@@ -101,9 +101,9 @@ def _copied(device: Path, size: int, folder: Path, warn: Callable[[str], None]) 
 
 @contextmanager
 def _new_folder(base: Path, name: str) -> Iterator[_Folder]:
-    """Make a folder, under another name where that is taken; after an error nothing of it is left.
+    """Make a folder, under another name where that is taken, and remove it after an error.
 
-    It is for root alone, as what memory held is. Raises OSError, FileError.
+    Only root may look into it, because it will hold what memory held. Raises OSError, FileError.
     """
     with writing.opened_folder(base.absolute(), make=True) as parent:
         for number in itertools.count():
@@ -128,7 +128,7 @@ def _new_folder(base: Path, name: str) -> Iterator[_Folder]:
 
 
 def _copy(device: Path, size: int, to: _Folder) -> None:
-    """Raises OSError, PykexecError."""
+    """Copy the dump from the device into the folder. Raises OSError, PykexecError."""
     seconds = min(_SECONDS_LEAST + size / _BYTES_A_SECOND, _SECONDS_MOST)
     with device.open("rb") as file:
         _makedumpfile(["-R", to.file(_UNFINISHED[_DUMP])], to, seconds, stdin=file.fileno())
@@ -147,7 +147,7 @@ def _save_log(to: _Folder, warn: Callable[[str], None]) -> None:
 def _makedumpfile(
     arguments: Sequence[str], to: _Folder, seconds: float, *, stdin: int = subprocess.DEVNULL
 ) -> None:
-    """Raises PykexecError, which says what makedumpfile said."""
+    """Run makedumpfile. Raises PykexecError with its message."""
     command = ["makedumpfile", *arguments]
     done = children.run(command, seconds=seconds, stdin=stdin, pass_fds=[to.descriptor])
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""Receipts: what was loaded, for later to tell what changed, and what has been proven by a crash."""
+"""Receipts of what was loaded: to tell later what has changed, and what a crash has proven."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from pykexec.ownership import RECEIPT
 
 LOADED = Path("/", RECEIPT)
 PLAN = Path("/run/pykdump/plan.json")
-"""What of it went where, as `pykexec --dry-run --json` shows it."""
+"""The plan of that load, as `pykexec --dry-run --json` shows it."""
 PROVEN = STATE / "proven.json"
 SIZE_MAX = MIB
-"""Bytes of a receipt's file that are read."""
-_MODE = 0o600  # addresses that the kernel tells root alone, and what the last test waits for
+"""The most bytes of a receipt's file that are read."""
+_MODE = 0o600  # it has addresses that only root may know, and the marker of the last test
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One load of a capture kernel."""
+    """A load of a capture kernel."""
 
     boot: str
-    """The boot's id: what is loaded is gone with it."""
+    """The id of the boot, which is the lifetime of what is loaded."""
     kernel: str
     kernel_sha256: str
     initrd: str
     initrd_sha256: str
     command_line: str
     target: str
-    """For people."""
+    """The dump target, for people."""
     hardware: str
-    """Digest of the memory and the CPUs that the core headers describe."""
+    """The digest of the memory and the CPUs that the core headers describe."""
     inputs: str
-    """What our own image was made of; empty for another's."""
+    """The fingerprint of what our own image was made from; empty for another's."""
     system_call: str
     time: str
     """UTC, as in ISO 8601."""
     version: str = __version__
 
     def proves(self, other: Receipt) -> bool:
-        """Whether a crash with this one tells what a crash with the other would do."""
+        """Return whether a crash with this load shows what one with the other load would do."""
         return self._software == other._software
 
     @property
@@ -59,16 +59,16 @@ class Receipt:
 
 
 def save(receipt: Receipt, path: Path) -> None:
-    """Write it, whole or not at all, so that it outlasts a crash. Raises FileError."""
+    """Write a receipt, whole or not at all, so that it survives a crash. Raises FileError."""
     save_json(asdict(receipt), path)
 
 
 @contextlib.contextmanager
 def replaced() -> Iterator[Callable[[Receipt, str], None]]:
-    """Replace what is said of the loaded kernel by what the function gets, just before another is loaded.
+    """Replace the loaded kernel's receipt: call the yielded function with the new one just before the load.
 
-    That has its room by then: after the load only names change. From then to the end of the block nothing is
-    said. After an error what was said is kept apart: `put_back` or `forget`. Raises FileError.
+    It writes the new files, and sets the old ones aside until the end of the block; so after the load only
+    names change. After an error they stay set aside, for `put_back` or `forget`. Raises FileError.
     """
     writing.make_private_folder(LOADED.parent)
     with (
@@ -97,20 +97,20 @@ def _fill(file: BinaryIO, path: Path, text: str) -> None:
 
 
 def set_aside() -> None:
-    """Say nothing any more of what is loaded, for now. Raises FileError."""
+    """Set the receipt aside, so that nothing tells what is loaded. Raises FileError."""
     for path in (LOADED, PLAN):
         if not _rename(path, _before(path)):
-            writing.remove_file(_before(path))  # of a start that was killed: another kernel's
+            writing.remove_file(_before(path))  # another kernel's, of a start that was killed
 
 
 def put_back() -> None:
-    """Say again what was said. Raises FileError."""
+    """Restore what was set aside. Raises FileError."""
     for path in (PLAN, LOADED):
         _rename(_before(path), path)
 
 
 def forget() -> None:
-    """Forget what was set aside. Raises FileError."""
+    """Remove what was set aside. Raises FileError."""
     for path in (LOADED, PLAN):
         writing.remove_file(_before(path))
 
@@ -120,7 +120,7 @@ def _before(path: Path) -> Path:
 
 
 def _rename(path: Path, to: Path) -> bool:
-    """Return whether there was something to rename. Raises FileError."""
+    """Rename a file; return whether there was one. Raises FileError."""
     try:
         path.replace(to)
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def _rename(path: Path, to: Path) -> bool:
 
 
 def load(path: Path) -> Receipt | None:
-    """Return None where there is none, or it is not understood (of another version, damaged).
+    """Return the receipt in a file; None where there is none, or it is damaged or of another version.
 
     Raises FileError where it cannot be read.
     """
@@ -139,7 +139,7 @@ def load(path: Path) -> Receipt | None:
 
 
 def parse(text: str) -> Receipt | None:
-    """The receipt that a file's text is; None where it is not understood."""
+    """Return the receipt in a text; None where it is not understood."""
     return _receipt(_object(text))
 
 
@@ -155,12 +155,12 @@ def _receipt(content: dict[str, object] | None) -> Receipt | None:
 
 
 def save_json(content: dict[str, object], path: Path) -> None:
-    """Raises FileError."""
+    """Write an object as `save_text` does. Raises FileError."""
     save_text(_json(content), path)
 
 
 def save_text(text: str, path: Path) -> None:
-    """Write a file for root alone, whole or not at all, so that it outlasts a crash. Raises FileError."""
+    """Write a file only for root, whole or not at all, so that it survives a crash. Raises FileError."""
     writing.make_private_folder(path.parent)
     writing.write_file(path, text, mode=_MODE)
 
@@ -189,19 +189,19 @@ def _object(text: str) -> dict[str, object] | None:
 
 
 def digest(file: FileData) -> str:
-    """SHA-256, in hexadecimal."""
+    """Return a file's SHA-256, in hexadecimal."""
     return hashlib.sha256(file.data).hexdigest()
 
 
 def hardware(machine: Machine) -> str:
-    """Digest of what core headers describe. Raises MachineError."""
+    """Return the digest of what core headers describe: memory and CPUs. Raises MachineError."""
     memory = [f"{each.start:x}-{each.end:x}" for each in machine.iomem.system_ram]
     cpus = [str(each) for each in machine.cpu_notes]
     return hashlib.sha256("\n".join([*memory, *cpus]).encode()).hexdigest()
 
 
 def boot_id() -> str:
-    """Of the running boot. Raises FileError."""
+    """Return the id of the running boot. Raises FileError."""
     path = Path("/proc/sys/kernel/random/boot_id")
     try:
         return path.read_text().strip()

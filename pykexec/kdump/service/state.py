@@ -1,4 +1,4 @@
-"""Where things stand: if this machine panics now, will there be a dump, where, and how big roughly."""
+"""The service's state: if this machine panics now, will there be a dump, where, and roughly how large."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LINES_MAX = 10
 
 
 class Readiness(enum.Enum):
-    """What a panic would meet."""
+    """The answer to whether a panic will leave a dump."""
 
     NOT_ARMED = "no"
     UNKNOWN = "yes, but cannot tell what"
@@ -39,27 +39,27 @@ class Readiness(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything `pykdump status` says."""
+    """All facts that `pykdump status` shows."""
 
     readiness: Readiness
     why: str
     receipt: Receipt | None
     reserved: int | None
-    """Bytes."""
+    """The reserved bytes."""
     folder: Path | None
-    """Where dumps can be seen from here."""
+    """The folder with the dumps, if the running system can see it."""
     free: int | None
-    """Bytes free there."""
+    """The bytes free there."""
     size: int | None
-    """Bytes of a dump, about, before compression."""
+    """The bytes of a dump, roughly, before compression."""
     dumps: tuple[Dump, ...]
     trial: Outcome
     problem: str = ""
     """What is wrong with the configuration."""
     unseen: str = ""
-    """Why the dumps in the folder cannot be looked at."""
+    """The reason why the dumps in the folder cannot be looked at."""
     passed_over: int = 0
-    """How many folders there have a dump's name, but others than root can have made what is in them."""
+    """The number of folders there with a dump's name that others than root can have changed."""
 
     @property
     def is_armed(self) -> bool:
@@ -67,7 +67,7 @@ class State:
 
 
 def read(machine: Machine) -> State:
-    """Look, and settle a test whose dump is there. Raises PykexecError."""
+    """Return the state. Settle a test that has a dump. Raises PykexecError."""
     settings, problem = _settings(machine)
     folder = visible_folder(settings) if settings else None
     log_alone = settings is not None and not settings.save_dump
@@ -97,7 +97,7 @@ def read(machine: Machine) -> State:
 
 
 def _dumps(folder: Path | None, *, log_alone: bool) -> tuple[Sequence[Dump] | None, str]:
-    """Return the dumps there, None where they cannot be looked at, and why not."""
+    """Return the dumps there, None where they cannot be looked at, and the reason."""
     if folder is None:
         return None, ""
     try:
@@ -107,7 +107,7 @@ def _dumps(folder: Path | None, *, log_alone: bool) -> tuple[Sequence[Dump] | No
 
 
 def as_text(state: State) -> str:
-    """Ten lines at most."""
+    """Return a text of at most ten lines."""
     return "\n".join(printable(line) for line in list(_lines(state))[:_LINES_MAX]) + "\n"
 
 
@@ -136,7 +136,7 @@ def _lines(state: State) -> Iterator[str]:
 
 
 def _readiness(machine: Machine, receipt: Receipt | None, outcome: Outcome) -> tuple[Readiness, str]:
-    """Raises FileError."""
+    """Return the readiness and its reason. Raises FileError."""
     if not_armed := _not_armed(machine):
         return not_armed
     if receipt is None:
@@ -163,7 +163,7 @@ def _readiness(machine: Machine, receipt: Receipt | None, outcome: Outcome) -> t
 
 
 def _not_armed(machine: Machine) -> tuple[Readiness, str] | None:
-    """Return None where something is loaded."""
+    """Return the readiness and its reason where nothing is loaded; None where something is."""
     is_loaded = loader.status(Purpose.CRASH, machine)
     if is_loaded is None:
         return Readiness.NOT_ARMED, "the running kernel does not say that a capture kernel is loaded"
@@ -183,7 +183,7 @@ def _size(machine: Machine, settings: Settings) -> int | None:
 
 
 def _settle(found: Sequence[Dump] | None) -> Outcome:
-    """Judge the last test; what it has proven is kept, as far as we may write that. Raises FileError."""
+    """Judge the last test. Keep what it has proven, if we may write that. Raises FileError."""
     begun = trial.pending()
     if begun is None:
         return Outcome.NONE
@@ -203,12 +203,12 @@ def _settings(machine: Machine) -> tuple[Settings | None, str]:
 
 
 def visible_folder(settings: Settings) -> Path | None:
-    """Where dumps can be seen on the running system; None where they cannot."""
+    """Return the folder where the running system can see dumps; None where it cannot."""
     target = settings.target
     if target.kind is TargetKind.LOCAL:
         return Path(settings.path)
     if target.kind is TargetKind.RAW:
-        return Path(DEFAULT_PATH)  # where `rawdump` brings what is there
+        return Path(DEFAULT_PATH)  # `rawdump` copies the dump there
     if target.kind is not TargetKind.FILESYSTEM:
         return None
     try:

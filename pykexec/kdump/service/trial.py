@@ -1,7 +1,7 @@
-"""`pykdump test`: a crash on purpose, and what the next boot finds of it.
+"""`pykdump test`: crash on purpose, and judge after the next boot.
 
-Before the crash a marker goes to the disk and into the kernel's log; a whole dump whose log has it (the log,
-where no more is asked for) proves that what was loaded then works.
+Before the crash a marker goes to the disk and into the kernel's log. A whole dump with the marker in its log
+(or the log, where only that is saved) proves that the load works.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KMSG, _TRIGGER = Path("/dev/kmsg"), Path("/proc/sysrq-trigger")
 
 
 class Outcome(enum.Enum):
-    """What became of the last test."""
+    """The result of the last test."""
 
     NONE = "no test has been made"
     RUNNING = "the machine has not crashed yet"
@@ -36,7 +36,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A test that has been begun."""
+    """A test that has begun."""
 
     id: str
     boot: str
@@ -44,11 +44,11 @@ class Trial:
 
     @property
     def marker(self) -> str:
-        """What the crashed kernel's log has."""
+        """The line in the crashed kernel's log."""
         return f"pykdump: test {self.id}"
 
     def judge(self, boot: str, dumps: Sequence[Dump] | None) -> Outcome:
-        """`dumps` are those that are there now; None where the target cannot be looked at."""
+        """Return the outcome; `dumps` are those there now, None where the target cannot be looked at."""
         if self.boot == boot:
             return Outcome.RUNNING
         if dumps is None:
@@ -58,7 +58,7 @@ class Trial:
 
 
 def pending(path: Path = PENDING) -> tuple[Trial, Receipt] | None:
-    """Return the last test that has not been settled, and what was loaded then. Raises FileError."""
+    """Return the last test that is not settled, and what was loaded then. Raises FileError."""
     content = receipts.load_json(path)
     loaded = receipts.load(_receipt_path(path))
     if content is None or loaded is None or content.keys() != {"id", "boot", "time"}:
@@ -67,7 +67,7 @@ def pending(path: Path = PENDING) -> tuple[Trial, Receipt] | None:
 
 
 def prepare(loaded: Receipt, now: str, path: Path = PENDING) -> Trial:
-    """Leave the marker on the disk. Raises FileError."""
+    """Save the test and its receipt to the disk. Raises FileError."""
     trial = Trial(secrets.token_hex(8), loaded.boot, now)
     receipts.save(loaded, _receipt_path(path))
     receipts.save_json(asdict(trial), path)
@@ -75,14 +75,14 @@ def prepare(loaded: Receipt, now: str, path: Path = PENDING) -> Trial:
 
 
 def settle(loaded: Receipt, proven: Path = receipts.PROVEN, path: Path = PENDING) -> None:
-    """The test has passed: what was loaded then is proven. Raises FileError."""
+    """Record that the test passed and proved what was loaded then. Raises FileError."""
     receipts.save(loaded, proven)
     writing.remove_file(path)
     writing.remove_file(_receipt_path(path))
 
 
 def crash(trial: Trial) -> None:
-    """Crash the machine. Raises PykexecError where that does not work; does not return otherwise."""
+    """Crash the machine, and do not return. Raises PykexecError where that does not work."""
     try:
         writing.write_value(_KMSG, f"{trial.marker}\n")
         os.sync()

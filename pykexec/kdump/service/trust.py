@@ -1,4 +1,4 @@
-"""Which files are root's alone: what others can change is neither loaded nor believed."""
+"""Tell which files belong to root alone: files that others can change are neither loaded nor believed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def is_ours(status: os.stat_result) -> bool:
-    """Whether root, or the user who asks, owns a file."""
+    """Return whether root, or the calling user, owns a file."""
     return status.st_uid in (0, os.geteuid())
 
 
 def is_private(status: os.stat_result) -> bool:
-    """Whether a file or folder is ours, and nobody else can write to it."""
+    """Return whether a file or folder is ours and nobody else can write to it."""
     return is_ours(status) and not status.st_mode & _OTHERS_WRITE
 
 
 def keeps_names(status: os.stat_result) -> bool:
-    """Whether what is ours in a folder stays there under its name: in a sticky one it does."""
+    """Return whether our files in a folder keep their names: only we can write to it, or it is sticky."""
     return is_private(status) or (is_ours(status) and bool(status.st_mode & stat.S_ISVTX))
 
 
 def require_private(path: str, what: str) -> None:
-    """Raise FileError where others can change the file, or what its path leads to; `what` names it."""
+    """Raise FileError where others can change the file, or where its path leads; `what` names the file."""
     place, links = Path("/"), 0
     waiting = list(reversed(Path(path).absolute().parts[1:]))
     try:

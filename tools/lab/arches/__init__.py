@@ -47,6 +47,10 @@ class Arch:
     """Firmware that each machine starts with, where that is not QEMU's own."""
     uefi: File | None = None
     """UEFI firmware, for machines that are to have it."""
+    capture: str = ""
+    """What a capture kernel has in its command line besides, to do with the memory that it gets here."""
+    can_be_saved: bool = True
+    """Whether the emulator goes on with a saved machine."""
     no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why makedumpfile reads no dump of a kernel, by version."""
     programs: Mapping[str, str] = field(default_factory=dict, hash=False)

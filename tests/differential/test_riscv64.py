@@ -1,0 +1,159 @@
+"""pykexec's riscv64 loads mean what the C kexec's mean, but for the differences listed here.
+
+The C program is Debian's for riscv64, run by QEMU's user-mode emulation with the same library preloaded.
+"""
+
+import io
+import struct
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from pykexec import cli
+from pykexec.devicetree import DeviceTree
+from pykexec.loader import plan_load
+from pykexec.machine import Machine
+from pykexec.optionparser import parse
+from pykexec.plan import Purpose
+from tests.arches.riscv64.images import FakeImage
+from tests.differential.ckexec import Loaded, NewestCKexec
+from tests.support.machines import FOLDER, RISCV64_SNAPSHOTS
+from tools.lab import X86_64
+from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.debian import fetch
+
+KERNEL = FakeImage(image_size=0x600000).build()
+INITRD = b"initrd for riscv64" * 4000
+
+INTENDED: Mapping[str, str] = {
+    "chosen kaslr-seed": "always fresh; the C tool leaves what the running kernel has used up",
+    "chosen rng-seed": "the same",
+    "core: kernel text": "the mapping in /proc/kcore; the C tool guesses its address from symbols",
+    "core: memory": "all RAM but the firmware's; the C tool leaves out all that the kernel has reserved for"
+    " itself, its page tables among it, and puts the rest at addresses that the kernel does not use",
+}
+
+
+@pytest.fixture(scope="session")
+def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> NewestCKexec:
+    shim = tmp_path_factory.mktemp("shim") / "shim.so"
+    cross = fetch("bookworm", X86_64.debian, ["libc6-dev-riscv64-cross", "linux-libc-dev-riscv64-cross"])
+    headers = [f"-isystem{folder}/usr/riscv64-linux-gnu/include" for folder in cross]
+    compiler = ["riscv64-linux-gnu-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run([*compiler, "-o", shim, source], check=True)
+    tool, libc = fetch("sid", RISCV64.debian, ["kexec-tools", "libc6"])
+    loader = next(libc.rglob("ld-linux-riscv64-*.so.*"))
+    return NewestCKexec(
+        tool / "usr/sbin/kexec",
+        [next(libc.rglob("libc.so.6")).parent],
+        shim,
+        loader,
+        ("qemu-riscv64-static",),
+    )
+
+
+def facts(loaded: Loaded) -> dict[str, object]:
+    """All that a load tells the next kernel."""
+    at, memsz, _ = next(s for s in loaded.segments if s[2] == KERNEL)
+    dtb_at, _, blob = next(s for s in loaded.segments if s[2][:4] == b"\xd0\x0d\xfe\xed")
+    entered = next(s[2] for s in loaded.segments if s[0] <= loaded.entry < s[0] + s[1])
+    nodes = dict(DeviceTree(blob, "dtb").nodes())
+    chosen = nodes.pop("/chosen")
+    # The C tool copies up to three bytes behind the text, and leaves the blank before crashkernel= behind.
+    chosen["bootargs"] = b" ".join(chosen["bootargs"].partition(b"\0")[0].split())
+    for name in ("kaslr-seed", "rng-seed"):
+        if name in chosen:
+            chosen[name] = b"%d bytes" % len(chosen[name])
+    result: dict[str, object] = {
+        "flags": loaded.flags,
+        "kernel memsz": memsz,
+        "kernel alignment": at % (2 << 20),
+        # The C tool has no purgatory: the running kernel finds the device tree itself.
+        "the kernel is entered": loaded.entry == at or struct.pack("<QQ", at, dtb_at) in entered,
+        "initrd": _initrd(loaded, chosen),
+        "device tree, less chosen": nodes,
+        **_core(loaded, chosen),
+    }
+    return result | {f"chosen {name}": value for name, value in chosen.items()}
+
+
+def _initrd(loaded: Loaded, chosen: dict[str, bytes]) -> bool:
+    start, end = (int.from_bytes(chosen.pop(f"linux,initrd-{which}")) for which in ("start", "end"))
+    return any(s[0] == start and s[2][: end - start] == INITRD for s in loaded.segments)
+
+
+def _core(loaded: Loaded, chosen: dict[str, bytes]) -> dict[str, object]:
+    if "linux,elfcorehdr" not in chosen:
+        return {}
+    start, size = struct.unpack(">QQ", chosen.pop("linux,elfcorehdr"))
+    (core,) = (s[2] for s in loaded.segments if s[0] == start and s[1] >= size)
+    headers = [segment.header for segment in ELFFile(io.BytesIO(core)).iter_segments()]
+    loads = [h for h in headers if h["p_type"] == "PT_LOAD"]
+    text, *memory = ((h["p_paddr"], h["p_vaddr"], h["p_memsz"], h["p_offset"]) for h in loads)
+    return {
+        "core: notes": [(h["p_paddr"], h["p_memsz"]) for h in headers if h["p_type"] == "PT_NOTE"],
+        "core: kernel text": text,
+        "core: memory": sorted(memory),
+    }
+
+
+def differences(
+    name: str, purpose: Purpose, c_kexec: NewestCKexec, folder: Path, options: Sequence[str] = ()
+) -> dict[str, object]:
+    root = folder / f"{name}-{purpose.value}"
+    with tarfile.open(FOLDER / f"{name}.tar") as tar:
+        tar.extractall(root)
+    kernel, initrd = folder / "kernel", folder / "initrd"
+    kernel.write_bytes(KERNEL)
+    initrd.write_bytes(INITRD)
+    action = "-p" if purpose is Purpose.CRASH else "-l"
+    arguments = [*options, action, str(kernel), f"--initrd={initrd}", "--append=quiet"]
+    machine = Machine.from_snapshot(root)
+    request = replace(cli.request_of(parse(arguments), purpose, machine), seed=bytes(64))
+    ours, theirs = facts(Loaded.of(plan_load(machine, request))), facts(c_kexec.load(root, arguments))
+    return {
+        what: (theirs.get(what), ours.get(what))
+        for what in theirs.keys() | ours.keys()
+        if theirs.get(what) != ours.get(what)
+    }
+
+
+@pytest.fixture(scope="session")
+def found(c_kexec: NewestCKexec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    """The differences of every case."""
+    folder = tmp_path_factory.mktemp("machines")
+    return {
+        f"{name}-{purpose.value}": differences(name, purpose, c_kexec, folder)
+        for name in RISCV64_SNAPSHOTS
+        for purpose in Purpose
+    }
+
+
+@pytest.mark.xdist_group("differential-riscv64")
+@pytest.mark.parametrize("name", [f"{name}-{each.value}" for name in RISCV64_SNAPSHOTS for each in Purpose])
+def test_only_intended_differences(name: str, found: dict[str, dict[str, object]]) -> None:
+    assert {what: values for what, values in found[name].items() if what not in INTENDED} == {}
+
+
+@pytest.mark.xdist_group("differential-riscv64")
+def test_every_listed_difference_occurs(found: dict[str, dict[str, object]]) -> None:
+    assert set(INTENDED) == set().union(*found.values())
+
+
+OPTIONS = [["-i"], ["-x"], ["-y"], ["-c"], ["-t", "image-riscv"], ["--reuse-cmdline"]]
+OPTIONS += [["--mem-min=0x81000000"], ["--mem-max=0xb0ffffff"]]
+
+
+@pytest.mark.xdist_group("differential-riscv64")
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("option", OPTIONS, ids=" ".join)
+def test_option(option: Sequence[str], purpose: Purpose, c_kexec: NewestCKexec, tmp_path: Path) -> None:
+    """Each option does to a load what it does in the C tool."""
+    found = differences(RISCV64_SNAPSHOTS[0], purpose, c_kexec, tmp_path, option)
+    assert {what: values for what, values in found.items() if what not in INTENDED} == {}
