@@ -134,7 +134,7 @@ def calls(trace: str) -> Sequence[str]:
 
 
 EMULATORS = {"arm64": "qemu-aarch64-static", "i386": "", "riscv64": "qemu-riscv64-static"}
-"""What runs the helper for another architecture than this machine's; x86_64 runs i386's itself."""
+"""What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ALL = ("helper", *EMULATORS)
 
 

@@ -31,8 +31,8 @@ def test_numbers_are_those_of_the_kernel_headers(machine: str, bits: int, header
     [
         ("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"),
         ("arm64", "asm-generic/unistd.h"),
-        ("riscv64", "asm-generic/unistd.h"),
         ("i386", "x86_64-linux-gnu/asm/unistd_32.h"),
+        ("riscv64", "asm-generic/unistd.h"),
     ],
 )
 def test_the_helpers_numbers_are_those_of_the_kernel_headers(arch: str, header: str) -> None:
