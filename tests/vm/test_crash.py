@@ -195,7 +195,6 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
         pytest.param(I386, "6.1", "kernel", (), id="i386-kernel"),
         jobs.further(ARM64, "6.1", "kernel", (), id="arm64-kernel"),
         pytest.param(ARM64, "6.1", "initrd", _EL2, id="arm64-el2-initrd"),
-        pytest.param(I386, "6.1", "kernel", (), id="i386-kernel"),
         jobs.further(RISCV64, "7.2", "kernel", (), id="riscv64-kernel"),
         pytest.param(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
     ],
