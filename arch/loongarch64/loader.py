@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from pykexec import command_line, crash, elfcore, formats
+from pykexec import command_line, elfcore, formats
 from pykexec.arch.loongarch64 import ARCH, acpi, image
 from pykexec.arch.loongarch64.image import Kernel
 from pykexec.arch.loongarch64.windows import CACHED, UNCACHED
-from pykexec.booting import consoles, treeload
+from pykexec.booting import consoles, crash, treeload
 from pykexec.booting import formats as types
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
+from pykexec.booting.crash import CrashMemory
 from pykexec.booting.part import LoaderPart
-from pykexec.crash import CrashMemory
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import UsageError
 from pykexec.machine import Machine, kcore
