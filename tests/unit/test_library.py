@@ -59,6 +59,7 @@ FIELDS: dict[str, list[Any]] = {
     "debug": [False, True],
     "no_cma": [False, True],
     "force_dtb": [False, True],
+    "core_header_bits": [None, 32, 64],
 }
 
 
