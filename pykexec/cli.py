@@ -300,7 +300,7 @@ def system_call_of(options: Options) -> str:
         raise UsageError(
             f"-s: kexec_file_load cannot honour {spelling(unfit[0])}", hint="use -a or -c: kexec_load can"
         )
-    _mention(options, ("reset_vga", "video_type", "core_headers", "arguments", "meaningless"))
+    _mention(options, ("reset_vga", "video_type", "arguments", "meaningless"))
     if not options.load_panic:
         _mention(options, [option.field for option in table.OPTIONS if option.only_for_crashes])
     if not (options.execute or options.force):
@@ -349,6 +349,7 @@ def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
         hand_over_efi=not options.no_efi,
         preserve_context=options.preserve_context,
         jump_back=_jump_back(options, machine) if options.jump_back_helper else None,
+        core_header_bits=options.core_header_bits,
         memmap_parameters=options.memmap_parameters,
         console=Console(
             options.serial, options.serial_baud, vga=options.console_vga, serial=options.console_serial

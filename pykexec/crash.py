@@ -70,16 +70,20 @@ def kernel_text(machine: Machine) -> MemoryPart:
 
 
 def linear_map(machine: Machine, memory: CrashMemory) -> list[MemoryPart]:
-    """Return all dumped memory as the crashed kernel's linear map has it. Raises MachineError."""
-    parts = []
-    for each in memory.dumped:
+    """Return all dumped memory as the crashed kernel's linear map has it, then what that lacks (highmem).
+
+    Raises MachineError.
+    """
+    parts, mapped = [], Range(0, machine.kcore.linear_end)
+    for each in memory.dumped.intersect([mapped]):
         virtual = machine.kcore.virtual_of(each.start)
         if virtual is None or not 0 <= virtual < 1 << 64:
             raise MachineError(
                 f"/proc/kcore has no linear mapping of System RAM at {each.start:#x} (physical)"
             )
         parts.append(MemoryPart(each.start, virtual, each.size))
-    return parts
+    beyond = memory.dumped.minus([mapped])
+    return [*parts, *(MemoryPart(each.start, None, each.size) for each in beyond)]
 
 
 def core_headers_room(machine: Machine, headers: bytes, *, hotplug: bool) -> int:

@@ -26,8 +26,8 @@ class MemoryPart:
     """A piece of the crashed kernel's memory (bytes; all addresses of its first byte)."""
 
     physical: int
-    virtual: int
-    """Where the crashed kernel had it mapped."""
+    virtual: int | None
+    """Where the crashed kernel had it mapped; None for what it mapped only as it was needed (highmem)."""
     size: int
     saved_at: int | None = None
     """Physical address at which its contents are when the capture kernel runs, if they were moved."""
@@ -46,7 +46,7 @@ def build(
     header can count, and for an address that has more bits than one in this file.
     """
     notes = [*cpu_notes, *([vmcoreinfo] if vmcoreinfo else [])]
-    headers = [*map(_note, notes), *map(_part, memory)]
+    headers = [*map(_note, notes), *(_part(each, elf.bits) for each in memory)]
     if len(headers) > _PHNUM_MAX:
         raise MachineError(
             f"the crash dump would need {len(headers)} program headers, an ELF file has at most {_PHNUM_MAX}"
@@ -64,6 +64,8 @@ def _note(area: NoteArea) -> ProgramHeader:
     return ProgramHeader(PT_NOTE, 0, area.address, 0, area.address, area.size, area.size)
 
 
-def _part(part: MemoryPart) -> ProgramHeader:
+def _part(part: MemoryPart, bits: int) -> ProgramHeader:
     offset = part.physical if part.saved_at is None else part.saved_at
-    return ProgramHeader(PT_LOAD, PF_RWX, offset, part.virtual, part.physical, part.size, part.size)
+    # As kexec-tools writes it, and makedumpfile and crash expect it.
+    virtual = (1 << bits) - 1 if part.virtual is None else part.virtual
+    return ProgramHeader(PT_LOAD, PF_RWX, offset, virtual, part.physical, part.size, part.size)

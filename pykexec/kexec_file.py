@@ -43,8 +43,9 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
 
     Raises UsageError for a request that it has no argument for, MachineError where core headers have to be
     updated but the running kernel does not do that, and ImageError for a damaged kernel (the running kernel
-    looks only at its header). Raises FileLoadUnavailable for a kernel that it would refuse, if that would
-    cost a loaded crash kernel, or a load where the number of loads is limited.
+    looks only at its header). Raises FileLoadUnavailable where no kernel of the architecture has this call,
+    and for a kernel that it would refuse, if that would cost a loaded crash kernel, or a load where the
+    number of loads is limited.
     """
     if names := unfit(request):
         raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
@@ -52,6 +53,7 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
         from pykexec import crash
 
         crash.updated_headers_size(machine)  # raises where the kernel does not do it; the call has no flag
+    _require_call(machine)
     kernel, _ = formats.unwrap(request.kernel)
     line = command_line.for_request(request, machine.command_line)
     arch, facts = _facts(machine, kernel)
@@ -79,6 +81,20 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
         warnings=request.warnings,
         taken=request.taken,
     )
+
+
+def _require_call(machine: Machine) -> None:
+    from pykexec import names
+
+    row = names.of_uname(machine.uname_machine)
+    if row is not None and row.kexec_file_load is None:
+        why = f"no kernel for {row.name} has it; leave out -s, or use -c"
+        raise _unavailable(errno.ENOSYS, why)
+
+
+def _unavailable(number: int, why: str) -> FileLoadUnavailable:
+    what = f"syscall kexec_file_load not available. ({os.strerror(number)})"
+    return FileLoadUnavailable(what, errno=number, hint=why)
 
 
 def doubts(machine: Machine, kernel: FileData) -> list[str]:
@@ -116,9 +132,7 @@ def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *,
         number = errno.ENOEXEC
         why = f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c"
     if why is not None:
-        raise FileLoadUnavailable(
-            f"syscall kexec_file_load not available. ({os.strerror(number)})", errno=number, hint=why
-        )
+        raise _unavailable(number, why)
 
 
 def too_long(kernel: FileData, facts: KernelFacts | None, line: str) -> str | None:

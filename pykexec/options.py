@@ -134,7 +134,7 @@ class Options:
     no_efi: bool = False
     memmap_parameters: bool = False
     video_type: bool = False
-    core_headers: str | None = None
+    core_header_bits: int | None = None
     arguments: str | None = None
     console_vga: bool = False
     reset_vga: bool = False
@@ -472,17 +472,19 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--elf32-core-headers",
-        "core_headers",
-        "Accepted; 64-bit kernels have 64-bit core headers.",
-        group=IGNORED,
-        value="elf32",
+        "core_header_bits",
+        "Core headers of 32 bits; those of a 64-bit kernel have 64 all the same.",
+        group=X86,
+        value=32,
+        only_for_crashes=True,
     ),
     Option(
         "--elf64-core-headers",
-        "core_headers",
-        "Core headers of the 64-bit kind, as they always are.",
-        group=IGNORED,
-        value="elf64",
+        "core_header_bits",
+        "Core headers of 64 bits, as a 32-bit kernel has them only where memory takes it.",
+        group=X86,
+        value=64,
+        only_for_crashes=True,
     ),
     Option(
         "--args-linux",

@@ -134,6 +134,8 @@ class Request:
     jump_back: int | None = None
     """The physical address where another kernel waits: load the way back to it instead of a kernel
     (--load-jump-back-helper)."""
+    core_header_bits: int | None = None
+    """Of a crash kernel's core headers, where the architecture leaves a choice (--elf64-core-headers)."""
     memmap_parameters: bool = False
     """Whether a crash kernel gets its memory map on its command line, too (--pass-memmap-cmdline)."""
     console: Console = Console()
@@ -315,9 +317,10 @@ class Layout:
     def __init__(self, free: RangeSet, *, page_size: int, end: int = ADDRESS_SPACE.end) -> None:
         """Start with `free`, physical memory that may be used; `page_size` (bytes) is the running kernel's.
 
-        `end` is the first address that no segment can have (`Arch.address_end`).
+        `end` is the first address that no segment can have (`Arch.address_end`), nor end at: in the running
+        kernel's words that is 0.
         """
-        self._free = free.intersect([Range(0, end)]).aligned_inwards(page_size)
+        self._free = free.intersect([Range(0, end - 1)]).aligned_inwards(page_size)
         self._page_size = page_size
         self._places: dict[str, tuple[Range, str]] = {}
         self._data: dict[str, memoryview] = {}

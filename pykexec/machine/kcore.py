@@ -111,10 +111,19 @@ class Kcore:
         """Virtual less physical address of all linear mappings, where they agree."""
         offsets = {each.virtual - (each.physical or 0) for each in self._linear_map}
         if not offsets and self.segments:
-            # Before Linux 4.19 p_paddr is 0 everywhere. The lowest mapping is the linear one, and KASLR
-            # moves it by multiples of 1 GiB (arch/x86/mm/kaslr.c).
-            return align_down(min(each.virtual for each in self.segments), GIB)
+            # Before Linux 4.19 p_paddr is 0 everywhere. The lowest mapping is the linear one; KASLR moves it
+            # by multiples of 1 GiB (arch/x86/mm/kaslr.c), and with 32 bits it begins at physical 0.
+            lowest = min(each.virtual for each in self.segments)
+            return align_down(lowest, GIB) if self.bits == 64 else lowest
         return offsets.pop() if len(offsets) == 1 else None
+
+    @cached_property
+    def linear_end(self) -> int:
+        """The physical address at which the linear map ends; on 32 bits, highmem begins there."""
+        if self.bits == 64:
+            return 1 << 64
+        ends = [each.range.end for each in self._linear_map]
+        return max(ends) if ends else min(self.segments, key=lambda each: each.virtual).size
 
 
 def _is_mapped(segment: KcoreSegment) -> bool:
@@ -168,7 +177,8 @@ def _parse(file: IO[bytes]) -> Kcore:
     ]
     if not loads:
         raise ValueError("no mappings")
-    addressed = any(physical not in (0, *_NO_ADDRESS) for _, physical, _ in loads)
+    # What has no address says so, where others have one; it may be that the only other one begins at 0.
+    addressed = any(physical for _, physical, _ in loads)
     segments = tuple(
         KcoreSegment(virtual, physical if addressed and physical not in _NO_ADDRESS else None, size)
         for virtual, physical, size in loads
