@@ -1,0 +1,30 @@
+"""Arm of 32 bits: QEMU's virtual machine with a device tree, with and without addresses of 40 bits (LPAE)."""
+
+from dataclasses import replace
+
+from ..packages import BOOKWORM, Package
+from . import Arch, Qemu
+
+_WITHOUT_XEN = tuple(each for each in BOOKWORM.full if not each.name.startswith("libxen"))
+"""The C kexec of armhf is linked to nothing of it."""
+
+ARCH = Arch(
+    name="arm",
+    debian="armhf",
+    qemu=Qemu("qemu-system-arm", {"qemu-system-arm": "qemu-system-arm"}),
+    machine=("-M", "virt", "-cpu", "cortex-a15"),
+    console="ttyAMA0",
+    early_console="earlycon",
+    ram_start=0x40000000,
+    kernels={
+        "6.1": Package("bookworm", "linux-image-armmp"),
+        "6.1-lpae": Package("bookworm", "linux-image-armmp-lpae"),
+        "7.2": Package("sid", "linux-image-armmp"),
+    },
+    userland=replace(BOOKWORM, full=_WITHOUT_XEN),
+    virtio=("device", "virtio_mmio"),
+    programs={
+        "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+        "qemu-arm-static": "qemu-user-static",
+    },
+)
