@@ -4,7 +4,7 @@
 
 #include "purgatory.h"
 
-/* struct params, reset; arch/arm/psci.py has the same numbers. */
+/* struct params, reset; booting/psci.py has the same numbers. */
 enum { RESET_NONE = 0, RESET_PSCI_HVC = 1, RESET_PSCI_SMC = 2 };
 
 /* CPSR.M */

@@ -12,8 +12,8 @@
  */
 #include "arm.h"
 
-/* MIDR */
-enum { MIDR_ARCHITECTURE = 16, BY_ID_REGISTERS = 0xf };
+/* CTR: its format is what tells an ARMv7 CPU (and ARMv8) from an ARM1176, whose other registers call it one, too. */
+enum { CTR_FORMAT = 29, CTR_FORMAT_V7 = 4 };
 
 /* SCTLR; TRE and AFE change what descriptors mean, WXN and UWXN forbid to run what can be written. */
 #define SCTLR_M (1u << 0)
@@ -68,7 +68,7 @@ static int mapped;
 		return value;                                                     \
 	}
 
-READ(midr, "c0, c0, 0")
+READ(ctr, "c0, c0, 1")
 READ(sctlr, "c1, c0, 0")
 READ(ttbr0, "c2, c0, 0")
 READ(ttbcr, "c2, c0, 2")
@@ -110,7 +110,7 @@ void cache_begin(const struct params *params)
 	struct translation translation;
 
 	mapped = 0;
-	if (at_hyp() || (read_midr() >> MIDR_ARCHITECTURE & 0xf) != BY_ID_REGISTERS)
+	if (at_hyp() || read_ctr() >> CTR_FORMAT != CTR_FORMAT_V7)
 		return;
 	saved = (struct translation){ read_sctlr(), read_ttbcr(), read_ttbr0(), read_dacr() };
 	if (saved.sctlr & (SCTLR_M | SCTLR_C) || !map_all(params))

@@ -15,12 +15,13 @@ from pykexec.booting import tree as trees
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
 from pykexec.crash import CrashMemory
 from pykexec.devicetree import DeviceTree
+from pykexec.elfcore import MemoryPart
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
 from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRange
 from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
-from pykexec.values import dataclass
+from pykexec.values import dataclass, replace
 
 _DTB = "dtb"
 _STAYS_IN_RAM = frozenset({"Kernel image", "Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"})
@@ -43,6 +44,10 @@ class TreeKernel:
     description: str
     page_size: int | None = None
     """The size of its pages; None where it does not tell."""
+    entry: int = 0
+    """From the load address to the first instruction."""
+    before: str = "text_offset"
+    """What the memory up to the load address is."""
 
 
 def _no_warnings(*_: object) -> Sequence[str]:
@@ -53,8 +58,17 @@ def _default_reset(*_: object) -> int:
     return 0
 
 
-def _anywhere(_: Range) -> Range:
+def _anywhere(*_: object) -> Range:
     return ADDRESS_SPACE
+
+
+def by_kcore(machine: Machine, memory: CrashMemory) -> Sequence[MemoryPart]:
+    """Return all dumped memory, and the kernel's own mapping, as /proc/kcore tells. Raises MachineError."""
+    return [crash.kernel_text(machine), *crash.linear_map(machine, memory)]
+
+
+def _nothing_added(*_: object) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,16 @@ class TreeBoot:
     """Return the memory within System RAM that no kernel may touch, by the machine's own device tree."""
     console: purgatory.Console = purgatory.NO_CONSOLE
     """The console of a purgatory that can drive no UART of the machine."""
+    kernel_window: Callable[[int, TreeKernel], Range] = _anywhere
+    """Return where a kernel may lie, with the memory up to its load address, by the address at which the RAM
+    that it will have begins (physical)."""
+    core_memory: Callable[[Machine, CrashMemory], Sequence[MemoryPart]] = by_kcore
+    """Return what core headers describe. Raises MachineError."""
+    core_unit: int = 1
+    """A capture kernel that cannot read core headers in its own RAM has none from there on: they begin at a
+    multiple of these bytes. 1: it can."""
+    crash_parameters: Callable[[Range, Range], str] = _nothing_added
+    """Return what is added to a capture kernel's command line, by its RAM and where the core headers are."""
     zboot_type: str = "vmlinuz"
     """kexec-tools' name for the type (-t) of a kernel that unpacks itself under EFI."""
     warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
@@ -99,15 +123,20 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     room = RangeSet([memory.load]) if memory else free_memory(machine).minus(firmware)
     context = Context.begin(boot.arch, machine, request, room)
     layout = context.layout
-    headers = context.place_core_headers(_core_headers(context, memory)) if memory else None
-    _place_kernel(context, kernel)
+    headers = None
+    if memory:
+        headers = context.place_core_headers(_core_headers(boot, machine, memory), unit=boot.core_unit)
+        memory = _apart(boot, memory, headers)
+        line = _with_crash_parameters(boot, line, memory, headers)
+    first = min((memory.load if memory else each).start for each in machine.iomem.memory_map.ram)
+    _place_kernel(context, kernel, boot.kernel_window(first, kernel))
     initrd = context.place_initrd(
         boot.initrd_window(layout.range(KERNEL)), Placement.LOWEST, boot.initrd_why
     )
     rest = boot.rest_window(layout.range(KERNEL))
     _place_tree(context, tree, line, initrd, headers, memory, within=rest)
     blob = context.place_purgatory(within=rest, placement=Placement.LOWEST)
-    start = layout.range(KERNEL).start
+    start = layout.range(KERNEL).start + kernel.entry
     entry = context.fill_purgatory(
         blob,
         jump_to=start,
@@ -174,17 +203,31 @@ def has_device(tree: DeviceTree, compatible: bytes) -> bool:
     return any(compatible + b"\0" in properties.get("compatible", b"") for _, properties in tree.nodes())
 
 
-def _core_headers(context: Context, memory: CrashMemory) -> bytes:
-    machine = context.machine
+def _core_headers(boot: TreeBoot, machine: Machine, memory: CrashMemory) -> bytes:
     return elfcore.build(
-        context.arch.names.elf,
+        boot.arch.names.elf,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
-        memory=[crash.kernel_text(machine), *crash.linear_map(machine, memory)],
+        memory=boot.core_memory(machine, memory),
     )
 
 
-def _place_kernel(context: Context, kernel: TreeKernel) -> None:
+def _apart(boot: TreeBoot, memory: CrashMemory, headers: Range) -> CrashMemory:
+    """Return the memory of which the capture kernel's is without the core headers, where that must be."""
+    if boot.core_unit == 1:
+        return memory
+    return replace(memory, reserved=(*memory.reserved[:-1], Range(memory.load.start, headers.start)))
+
+
+def _with_crash_parameters(boot: TreeBoot, line: str, memory: CrashMemory, headers: Range) -> str:
+    """Return the command line with what a capture kernel needs. Raises UsageError if it is too long."""
+    line = " ".join(filter(None, (line, boot.crash_parameters(memory.load, headers))))
+    if what := line_overflow(line, boot.command_line_limit, boot.arch.name):
+        raise UsageError(what, hint=SHORTEN)
+    return line
+
+
+def _place_kernel(context: Context, kernel: TreeKernel, within: Range) -> None:
     """Place the kernel with the memory between the aligned address and the kernel, which it may use.
 
     Raises PlacementError, and ImageError for an offset that is no multiple of the page size.
@@ -192,7 +235,7 @@ def _place_kernel(context: Context, kernel: TreeKernel) -> None:
     page_size = context.machine.page_size
     if kernel.offset % page_size:
         raise ImageError(
-            f"{kernel.path}: its text_offset {kernel.offset:#x} is between two pages of the running"
+            f"{kernel.path}: its {kernel.before} {kernel.offset:#x} is between two pages of the running"
             f" kernel, which are of {page_size} bytes",
             hint="load it from a kernel with smaller pages",
         )
@@ -201,8 +244,9 @@ def _place_kernel(context: Context, kernel: TreeKernel) -> None:
         KERNEL,
         kernel.offset + kernel.memory_size,
         alignment=kernel.alignment,
+        within=within,
         placement=Placement.LOWEST,
-        why=f"text_offset {kernel.offset:#x} above {boundary}, image_size bytes",
+        why=f"{kernel.before} {kernel.offset:#x} above {boundary}, image_size bytes",
     )
     context.layout.shrink(KERNEL, kernel.offset)
     context.layout.fill(KERNEL, kernel.data)

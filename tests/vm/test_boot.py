@@ -13,6 +13,7 @@ from tests.support.zboot import zboot
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine, images
+from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch
 
@@ -35,8 +36,8 @@ cp /proc/meminfo /proc/iomem "$OUT"
     ("arch", "version"),
     jobs.cases(
         "boot",
-        {X86_64: ["5.10", "7.2"], ARM64: ["7.2"], RISCV64: ["7.2"]},
-        {X86_64: ["6.1", "6.12"], ARM64: ["5.10", "6.1"], RISCV64: ["6.12"]},
+        {X86_64: ["5.10", "7.2"], ARM64: ["7.2"], RISCV64: ["7.2"], ARM: ["6.1"]},
+        {X86_64: ["6.1", "6.12"], ARM64: ["5.10", "6.1"], RISCV64: ["6.12"], ARM: ["6.1-lpae", "7.2"]},
     ),
 )
 def test_second_kernel_has_what_it_was_given(

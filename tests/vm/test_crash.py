@@ -13,6 +13,7 @@ import pytest
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, Running
+from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _EL2 = ("-machine", "virtualization=on")
@@ -56,7 +57,11 @@ def crash(
 
 @pytest.mark.parametrize(
     ("arch", "version"),
-    jobs.cases("crash", {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"]}, {RISCV64: ["6.12"]}),
+    jobs.cases(
+        "crash",
+        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"], ARM: ["6.1"]},
+        {RISCV64: ["6.12"], ARM: ["6.1-lpae", "7.2"]},
+    ),
 )
 def test_dump_holds_the_first_kernels_log(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
@@ -128,6 +133,7 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
         pytest.param(ARM64, "6.1", "initrd", _EL2, id="arm64-el2-initrd"),
         jobs.further(RISCV64, "7.2", "kernel", (), id="riscv64-kernel"),
         pytest.param(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
+        jobs.further(ARM, "6.1", "kernel", (), id="arm-kernel"),
     ],
 )
 def test_damaged_image_does_not_run(

@@ -1,4 +1,4 @@
-"""Arm of 32 bits: QEMU's virtual machine with a device tree, with and without addresses of 40 bits (LPAE)."""
+"""Arm of 32 bits: QEMU's virtual machine with a device tree; kernels with and without LPAE."""
 
 from dataclasses import replace
 

@@ -1,0 +1,96 @@
+"""Plans for arm kernels: what of the loader with a device tree is arm's own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pykexec.arch.arm import ARCH, image, layout, zimage
+from pykexec.booting import psci, treeload
+from pykexec.booting.context import Context
+from pykexec.booting.part import LoaderPart
+from pykexec.booting.treeload import TreeBoot, TreeKernel
+from pykexec.devicetree import DeviceTree
+from pykexec.files import FileData
+from pykexec.formats import unwrap
+from pykexec.machine import Machine
+from pykexec.memory import KIB, MIB, Range, align_down, align_up
+from pykexec.plan import LoadPlan, Request
+from pykexec.values import replace
+
+_LOWMEM = 760 * MIB
+"""What a kernel with the usual split maps of its memory at once (arch/arm/mm/mmu.c, vmalloc_size)."""
+_SECTION_LPAE = 2 * MIB
+"""What a kernel with LPAE maps memory by; without, half of it."""
+
+
+def plan(machine: Machine, request: Request) -> LoadPlan:
+    """Return a plan for that request on that machine. Raises PykexecError."""
+    boot = replace(
+        _BOOT,
+        parse=partial(image.parse, image_size=request.image_size),
+        core_memory=partial(layout.core_memory, page_offset=request.page_offset),
+    )
+    return treeload.plan(boot, machine, _with_tree(machine, request))
+
+
+def _with_tree(machine: Machine, request: Request) -> Request:
+    """Return the request with the device tree that is appended to the kernel, where there is no other."""
+    if request.device_tree is not None or DeviceTree.running(machine.root) is not None:
+        return request
+    kernel, _ = unwrap(request.kernel)
+    if not zimage.matches(kernel.data):
+        return request
+    appended = zimage.parse(kernel.path, kernel.data).appended
+    if not appended.nbytes:
+        return request
+    tree = FileData.from_bytes(f"{kernel.path} (appended)", appended, [request.kernel])
+    return replace(request, device_tree=tree)
+
+
+def _window(memory_start: int, kernel: TreeKernel) -> Range:
+    """The kernel takes memory to begin where the block of 128 MiB does from which it unpacks itself, or at
+    the first 2 MiB of memory if that begins later. What lies below that it loses.
+    """
+    block = align_down(memory_start, image.BLOCK)
+    start = align_up(memory_start, kernel.alignment)
+    end = align_up(start + kernel.offset + kernel.memory_size, 4 * KIB)
+    return Range(start, min(end, block + image.BLOCK))
+
+
+def _above(kernel: Range) -> Range:
+    """Above the kernel's last byte, and where the kernel maps memory at once."""
+    return Range(kernel.end, align_down(kernel.start, image.BLOCK) + _LOWMEM)
+
+
+def _arguments(tree: int, kernel: int) -> tuple[int, ...]:
+    """What goes to r2; r1, the machine's number, purgatory keeps."""
+    del kernel
+    return (tree,)
+
+
+def _crash_parameters(memory: Range, headers: Range) -> str:
+    """For kernels before 5.15, which do not find these in the device tree."""
+    return f"elfcorehdr={headers.start:#x} mem={memory.size // KIB}K"
+
+
+def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[str]:
+    del kernel, tree
+    return layout.warnings(context.machine) if context.is_crash else []
+
+
+_BOOT = TreeBoot(
+    arch=ARCH,
+    parse=image.parse,
+    initrd_window=_above,
+    initrd_why="above the kernel, in memory that it maps at once",
+    rest_window=_above,
+    arguments=_arguments,
+    command_line_limit=image.LINE_LIMIT,
+    reset=psci.reset_method,
+    kernel_window=_window,
+    # The kernel maps no RAM a second time to read it (arch/arm/mm/ioremap.c).
+    core_unit=_SECTION_LPAE,
+    crash_parameters=_crash_parameters,
+    warnings=_warnings,
+)
+PART = LoaderPart(plan)
