@@ -267,7 +267,7 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
     from pykexec import loader
 
     if task.purpose is Purpose.CRASH:
-        from pykexec import crash
+        from pykexec.booting import crash
 
         crash.survey(machine)  # fails early: without a reservation no file matters
     system_call = system_call_of(options)

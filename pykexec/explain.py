@@ -314,6 +314,7 @@ def _load_region(machine: Machine) -> Range | None:
 def _invalid(plan: LoadPlan, machine: Machine) -> Iterator[str]:
     """The reasons in kernel/kexec.c and sanity_check_segment_list() in kernel/kexec_core.c."""
     yield from _refused(e.EINVAL, plan, machine)
+    yield from _of_architecture(e.EINVAL, plan.purpose, machine)
     if plan.flags & (KEXEC_UPDATE_ELFCOREHDR | KEXEC_CRASH_HOTPLUG_SUPPORT):
         yield "the running kernel may not know the flag of --hotplug; try without"
     if plan.flags & KEXEC_PRESERVE_CONTEXT:

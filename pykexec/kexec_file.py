@@ -50,7 +50,7 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
     if names := unfit(request):
         raise UsageError(f"kexec_file_load cannot honour: {', '.join(names)}", hint="use kexec_load")
     if request.hotplug and request.purpose is Purpose.CRASH:
-        from pykexec import crash
+        from pykexec.booting import crash
 
         crash.updated_headers_size(machine)  # raises where the kernel does not do it; the call has no flag
     _require_call(machine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pykexec.crash import CrashMemory
+from pykexec.booting.crash import CrashMemory
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import MachineError
 from pykexec.machine import Machine, kallsyms

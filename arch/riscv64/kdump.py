@@ -22,4 +22,9 @@ def _crashkernel(release: str, _: str) -> CrashkernelSupport:
     )
 
 
-PART = KdumpPart(crashkernel=_crashkernel, has_low_memory=True, section_size=128 * MIB)
+PART = KdumpPart(
+    crashkernel=_crashkernel,
+    has_low_memory=True,
+    cma=128 * MIB,  # CONFIG_CMA_SIZE_MBYTES in Debian's kernels
+    section_size=128 * MIB,
+)

@@ -49,13 +49,14 @@ def release(data: memoryview) -> str | None:
     return words[0].decode("latin-1") if words else None
 
 
-def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:
+def parse(file: FileData, entry: Entry | None = None, machine: str = "") -> LinuxKernel:
     """Read and check a bzImage for that entry; None means the best it has.
 
-    Raises ImageError, which names file, offset and remedy.
+    `machine` names the architecture that it is for, in messages. Raises ImageError, which names file, offset
+    and remedy.
     """
     path, data = file.path, file.data
-    _require_signature(path, data)
+    _require_signature(path, data, machine)
     header = layouts.SETUP_HEADER.parse(_header_bytes(data))
     _require_high(path, header)
     lack = _lacks_64bit_entry(header)
@@ -90,7 +91,7 @@ def parse(file: FileData, entry: Entry | None = None) -> LinuxKernel:
     )
 
 
-def _require_signature(path: str, data: memoryview) -> None:
+def _require_signature(path: str, data: memoryview, machine: str) -> None:
     if data.nbytes == 0:
         raise ImageError(f"{path}: the file is empty")
     is_short = data.nbytes < 2 * _SECTOR
@@ -99,7 +100,7 @@ def _require_signature(path: str, data: memoryview) -> None:
         from pykexec.formats import identify
 
         lack = "no bzImage signature (0x55aa at offset 0x1fe, HdrS at 0x202)"
-        raise identify.unknown(path, data, f"not a kernel: {short}" if is_short else lack, "x86_64")
+        raise identify.unknown(path, data, f"not a kernel: {short}" if is_short else lack, machine)
     if is_short:
         raise ImageError(f"{path}: truncated: {short}", hint="copy or install the kernel again")
 

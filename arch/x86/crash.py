@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 
-from pykexec import crash, elfcore
+from pykexec import elfcore
 from pykexec.arch import Arch
-from pykexec.crash import CrashMemory
+from pykexec.booting import crash
+from pykexec.booting.crash import CrashMemory
+from pykexec.elfcore import MemoryPart
 from pykexec.machine import Machine
 from pykexec.machine.iomem import Iomem
-from pykexec.memory import KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange, align_down
+from pykexec.memory import GIB, KIB, MemoryKind, MemoryMap, Range, RangeSet, TypedRange, align_down
+from pykexec.names import Elf
 from pykexec.values import replace
 
 _LOW_MEMORY = Range(0, 0xA0000)  # the VGA window begins above
+_ABOVE_4G = Range(4 * GIB, 1 << 64)
 _PAGE = 4 * KIB
 _RAM_GRANULE = KIB
 """The capture kernel's RAM is cut to whole KiB, the unit of memmap= and elfcorehdr=."""
@@ -83,8 +87,13 @@ def memmap_parameters(memory_map: MemoryMap) -> str:
     return " ".join(words)
 
 
-def core_headers(arch: Arch, machine: Machine, memory: CrashMemory, low_saved_at: int | None) -> bytes:
-    """Return the ELF core headers. Raises MachineError when the virtual layout is not known."""
+def core_headers(
+    arch: Arch, machine: Machine, memory: CrashMemory, low_saved_at: int | None, bits: int | None = None
+) -> bytes:
+    """Return the ELF core headers; `bits` is as for `encoding`.
+
+    Raises MachineError when the virtual layout is not known.
+    """
     low = low_memory(memory)
     parts = crash.linear_map(machine, replace(memory, dumped=low))
     if low and low_saved_at is not None:
@@ -92,8 +101,29 @@ def core_headers(arch: Arch, machine: Machine, memory: CrashMemory, low_saved_at
         parts = [replace(part, saved_at=part.physical + distance) for part in parts]
     parts += crash.linear_map(machine, replace(memory, dumped=memory.dumped.minus(low)))
     return elfcore.build(
-        arch.names.elf,
+        encoding(arch, memory, bits),
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
-        memory=[crash.kernel_text(machine), *parts],
+        memory=[*kernel_text(arch, machine), *parts],
     )
+
+
+def kernel_text(arch: Arch, machine: Machine) -> list[MemoryPart]:
+    """Return the mapping that the kernel runs from, where that is not the linear map: on x86_64 alone.
+
+    With 32 bits it is a part of that (arch/x86/include/asm/page_32_types.h). Raises MachineError.
+    """
+    return [crash.kernel_text(machine)] if arch.names.elf.bits == 64 else []
+
+
+def encoding(arch: Arch, memory: CrashMemory, bits: int | None) -> Elf:
+    """Return how core headers for that memory are written.
+
+    x86_64's are of 64 bits. i386's kernels read both kinds: they are of as many `bits` as are asked for
+    (--elf32-core-headers), else of 64 where there is memory above 4 GiB (PAE).
+    """
+    elf = arch.names.elf
+    if elf.bits == 64:
+        return elf
+    needed = 64 if memory.dumped.intersect([_ABOVE_4G]) else 32
+    return replace(elf, bits=bits or needed)

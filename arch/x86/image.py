@@ -19,7 +19,10 @@ _VMLINUX = {"x86_64": "elf-x86_64", "i386": "elf-x86"}
 
 
 def inspect(kernel: FileData, arch: str) -> KernelFacts | None:
-    """Return the facts of a kernel; None for another file. Raises ImageError for a damaged kernel."""
+    """Return the facts of a kernel; None for another file. Raises ImageError for a damaged kernel.
+
+    A kernel that is not for x86_64 alone is taken for one of `arch`, which asks.
+    """
     if bzimage.matches(kernel.data):
         return _bzimage(kernel, arch)
     # Imported late, because most kernels are bzImages.
@@ -35,14 +38,16 @@ def inspect(kernel: FileData, arch: str) -> KernelFacts | None:
     from pykexec.formats import elf
 
     row = elf.architecture(kernel.data)
-    return _vmlinux(kernel, arch, _VMLINUX[row.name]) if row and row.name in _VMLINUX else None
+    if row is None or row.name not in _VMLINUX:
+        return None
+    return _vmlinux(kernel, "x86_64" if row.elf.bits == 64 else arch, _VMLINUX[row.name])
 
 
 def _bzimage(kernel: FileData, arch: str) -> KernelFacts:
     parsed = bzimage.parse(kernel)
     has_64bit_entry = parsed.entry is Entry.LONG
     return KernelFacts(
-        arch=arch,
+        arch="x86_64" if parsed.bits == 64 else arch,
         format="bzImage64" if has_64bit_entry else "bzImage",
         memory=parsed.memory_size,
         line_limit=parsed.command_line_limit,

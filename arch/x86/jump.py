@@ -8,12 +8,13 @@ that the new kernel may write to must be in segments.
 import struct
 from collections.abc import Iterable, Iterator
 
-from pykexec import crash as generic_crash
 from pykexec import elfcore, purgatory
 from pykexec.arch import Arch
+from pykexec.arch.x86 import crash
 from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, Leave, console, free_memory
+from pykexec.booting import crash as generic_crash
 from pykexec.booting.context import PURGATORY, Context, flags
-from pykexec.crash import CrashMemory
+from pykexec.booting.crash import CrashMemory
 from pykexec.errors import PlacementError, UsageError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, Range, RangeSet, align_down
@@ -54,14 +55,15 @@ def core_headers(arch: Arch, machine: Machine, memory: CrashMemory) -> bytes:
     def stays(address: int, size: int) -> bool:
         return memory.dumped.covers(Range.sized(address, size))
 
-    info, text = machine.vmcoreinfo, generic_crash.kernel_text(machine)
+    info, text = machine.vmcoreinfo, crash.kernel_text(arch, machine)
     notes = [note for note in machine.cpu_notes if stays(note.address, note.size)]
     info = info if info and stays(info.address, info.size) else None
     if not (notes or info):
         return b""
-    parts = generic_crash.linear_map(machine, memory)
-    parts = [text, *parts] if stays(text.physical, text.size) else parts
-    return elfcore.build(arch.names.elf, cpu_notes=notes, vmcoreinfo=info, memory=parts)
+    parts = [each for each in text if stays(each.physical, each.size)]
+    parts += generic_crash.linear_map(machine, memory)
+    elf = crash.encoding(arch, memory, None)
+    return elfcore.build(elf, cpu_notes=notes, vmcoreinfo=info, memory=parts)
 
 
 def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
@@ -73,12 +75,14 @@ def rest(lent: RangeSet, segments: Iterable[Segment]) -> Iterator[Segment]:
 def plan_back(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
     """Return a plan to jump back to the kernel that waits at `request.jump_back`. Raises PykexecError.
 
-    The page tables with which the running kernel leaves do not map that kernel, unless its own memory is
-    near (init_pgtable() in arch/x86/kernel/machine_kexec_64.c). So purgatory brings its own page tables.
+    On x86_64 the page tables with which the running kernel leaves do not map that kernel, unless its own
+    memory is near (init_pgtable() in arch/x86/kernel/machine_kexec_64.c). So purgatory brings its own.
     """
     address = request.jump_back or 0
-    if not 0 < address < _ADDRESSES_END:
-        raise UsageError(f"no kernel can wait at {address:#x}: physical addresses have 52 bits at most")
+    end = min(_ADDRESSES_END, arch.address_end)
+    if not 0 < address < end:
+        bits = end.bit_length() - 1
+        raise UsageError(f"no kernel can wait at {address:#x}: physical addresses have {bits} bits at most")
     free = free_memory(machine).intersect([ABOVE_LOW_MEMORY])
     layout = Context.begin(arch, machine, request, free).layout
     blob = purgatory.load_blob(arch.name)
@@ -86,16 +90,19 @@ def plan_back(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
     entry = layout.place(
         PURGATORY, blob.memsz, alignment=blob.alignment, within=within, why="jumps back to the other kernel"
     )
-    mapped = [layout.range(PURGATORY), Range.sized(address, 1)]
-    size = len(identity_map(0, mapped).image)
-    tables = identity_map(layout.place(_TABLES, size, within=within, why="map that kernel"), mapped)
-    layout.fill(_TABLES, tables.image)
-    region = purgatory.Region(_TABLES, layout.range(_TABLES).start, layout.data(_TABLES))
+    top, regions = (0, 0), []
+    if arch.names.elf.bits == 64:
+        mapped = [layout.range(PURGATORY), Range.sized(address, 1)]
+        size = len(identity_map(0, mapped).image)
+        tables = identity_map(layout.place(_TABLES, size, within=within, why="map that kernel"), mapped)
+        layout.fill(_TABLES, tables.image)
+        top = tables.four_levels, tables.five_levels
+        regions = [purgatory.Region(_TABLES, layout.range(_TABLES).start, layout.data(_TABLES))]
     image = purgatory.build(
         blob,
         jump_to=address,
-        arguments=(tables.four_levels, tables.five_levels, 0, Leave.BACK),
-        digests=purgatory.digest_regions([] if request.skip_checks else [region]),
+        arguments=(*top, 0, Leave.BACK),
+        digests=purgatory.digest_regions([] if request.skip_checks else regions),
         console=console(machine, request, machine.command_line),
         called=True,
     )

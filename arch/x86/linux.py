@@ -2,12 +2,12 @@
 
 import os
 
-from pykexec import crash
 from pykexec.arch import Arch
 from pykexec.arch.x86 import boot_params, preparation
 from pykexec.arch.x86.boot_params import Handover, RunningBootParams
 from pykexec.arch.x86.kernel import Entry, LinuxKernel
 from pykexec.arch.x86.preparation import ABOVE_LOW_MEMORY, BELOW_4G, Preparation
+from pykexec.booting import crash
 from pykexec.booting.context import KERNEL, SHORTEN, line_overflow
 from pykexec.command_line import JUMP_BACK_ENTRY
 from pykexec.errors import ImageError, MachineError, UsageError
@@ -24,10 +24,12 @@ def plan(arch: Arch, machine: Machine, request: Request, kernel: LinuxKernel) ->
     """Return a plan to load that kernel. Raises PykexecError."""
     if request.modules:
         raise UsageError("--module is for Multiboot kernels; a Linux kernel takes an --initrd")
-    warnings = _capture_warnings(machine, kernel) if request.purpose is Purpose.CRASH else []
+    warnings = _capture_warnings(arch, machine, kernel) if request.purpose is Purpose.CRASH else []
     warnings += _paging_warnings(machine, kernel)
     running = boot_params.read_running(machine)
-    efi = boot_params.efi_to_hand_over(machine, kernel, running) if request.hand_over_efi else None
+    # Only x86_64's kernels leave EFI's services so that another one can take them over.
+    takes_efi = request.hand_over_efi and arch.names.elf.bits == 64
+    efi = boot_params.efi_to_hand_over(machine, kernel, running) if takes_efi else None
     base = preparation.prepare(arch, machine, request)
     if kernel.entry is not Entry.LONG:
         base.require_below_4g(f"{kernel.path}, entered through its 32-bit entry,")
@@ -66,7 +68,7 @@ def _jump_back_digits(parameters: int, line: str) -> int:
     return parameters + boot_params.COMMAND_LINE_OFFSET + len(os.fsencode(line)) - _JUMP_BACK_DIGITS
 
 
-def _capture_warnings(machine: Machine, kernel: LinuxKernel) -> list[str]:
+def _capture_warnings(arch: Arch, machine: Machine, kernel: LinuxKernel) -> list[str]:
     """Return warnings about a capture kernel.
 
     Raises ImageError for one that cannot run in the crash region.
@@ -76,8 +78,11 @@ def _capture_warnings(machine: Machine, kernel: LinuxKernel) -> list[str]:
             f"{kernel.path}: {_why_fixed(kernel)}, so it cannot run in the crash region",
             hint="a capture kernel needs CONFIG_RELOCATABLE=y",
         )
-    if kernel.bits != 32:
+    own = arch.names.elf.bits
+    if kernel.bits in (None, own):
         return []
+    if own == 32:  # only the other way round: vmcore_elf_check_arch_cross, arch/x86/include/asm/kexec.h
+        return [f"{kernel.path} is a 64-bit kernel, which reads no core headers of a 32-bit one: no dump"]
     return [f"{kernel.path} is a 32-bit kernel, whose programs do not read a 64-bit kernel's dump"]
 
 

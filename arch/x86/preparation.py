@@ -30,7 +30,7 @@ _FIRST_PORT = SerialPort("ttyS0", io_port=0x3F8, iomem_base=0, reg_shift=0)
 
 
 class Leave(enum.IntEnum):
-    """The ways in which purgatory leaves, as in purgatory/x86_64/entry.S."""
+    """The ways in which purgatory leaves, as in purgatory/*/entry.S."""
 
     LONG = 0
     PROTECTED = 1
@@ -54,7 +54,7 @@ class Jump:
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """The arguments in the order of purgatory/x86_64/entry.S."""
+        """The arguments in the order of purgatory/*/entry.S."""
         return self.rsi, self.rbx, self.rax, _LEAVE[self.entry]
 
 
@@ -158,7 +158,8 @@ def _prepare_crash(arch: Arch, machine: Machine, request: Request) -> Preparatio
         context.layout.fill(_BACKUP, b"")
         in_use.append(context.layout.range(_BACKUP))
         backup = purgatory.Backup(saved.start, place, saved.size)
-    headers = crash.core_headers(arch, machine, memory, backup.destination if backup else None)
+    saved_at = backup.destination if backup else None
+    headers = crash.core_headers(arch, machine, memory, saved_at, request.core_header_bits)
     elfcorehdr = context.place_core_headers(headers).start
     in_use.append(context.layout.range(ELFCOREHDR))
     memory_map = crash.capture_memory_map(memory, machine.iomem, in_use)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from pykexec import crash, purgatory
+from pykexec import purgatory
 from pykexec.arch import Arch
+from pykexec.booting import crash
 from pykexec.machine import Machine
 from pykexec.memory import Placement, Range, RangeSet, TypedRange, align_up
 from pykexec.plan import ADDRESS_SPACE, Layout, LoadPlan, Purpose, Request, Segment

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pykexec import command_line, crash, elfcore, formats, purgatory
+from pykexec import command_line, elfcore, formats, purgatory
 from pykexec.arch import Arch
-from pykexec.booting import consoles
+from pykexec.booting import consoles, crash
 from pykexec.booting import formats as types
 from pykexec.booting import tree as trees
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
-from pykexec.crash import CrashMemory
+from pykexec.booting.crash import CrashMemory
 from pykexec.devicetree import DeviceTree
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import ImageError, UsageError

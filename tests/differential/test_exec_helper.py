@@ -133,8 +133,8 @@ def calls(trace: str) -> Sequence[str]:
     return [call for call in numberless if call.startswith(_GUARDED) or "SIOCSIF" in call]
 
 
-EMULATORS = {"arm64": "qemu-aarch64-static", "riscv64": "qemu-riscv64-static"}
-"""What runs the helper for another architecture than this machine's."""
+EMULATORS = {"arm64": "qemu-aarch64-static", "i386": "", "riscv64": "qemu-riscv64-static"}
+"""What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ALL = ("helper", *EMULATORS)
 
 
@@ -215,6 +215,17 @@ def test_nothing_is_touched_when_nothing_is_loaded(program: str, lab: Lab) -> No
     done = lab.run(program, "-e", sys=NOTHING)
     assert (done.status, done.calls, done.up) == (1, [], ["first"])
     assert "Nothing has been loaded!" in done.stderr
+
+
+def test_where_there_is_no_kexec_file_load(lab: Lab) -> None:
+    """No i386 kernel has it: what takes it is refused, and unloading goes the other way."""
+    refused = lab.run("i386", *lab.named(["-l", "{kernel}"]), sys=NOTHING)
+    assert (refused.status, refused.calls) == (253, [])
+    assert "syscall kexec_file_load not available" in refused.stderr
+    unloaded = lab.run("i386", "-p", "-u", sys=LOADED)
+    assert unloaded.status == 0
+    (call,) = unloaded.calls
+    assert call == "kexec_load(NULL, 0, NULL, KEXEC_ARCH_DEFAULT|KEXEC_ON_CRASH)"
 
 
 def test_newer_paths_come_first(lab: Lab) -> None:

@@ -148,7 +148,7 @@ def run(
             content = content.replace(CPUID, UD2)
         uc.mem_map(address, -(-len(content) // 4096) * 4096)
         uc.mem_write(address, content)
-    state = _Devices(uc, kernel, uart_status)
+    state = Devices(uc, kernel, uart_status)
     processor = _Processor(uc, cpu)
     before = processor.control()
     count = [0]
@@ -245,7 +245,7 @@ class _Processor:
         )
 
 
-class _Devices:
+class Devices:
     """The ports purgatory uses, and the kernel's first instruction."""
 
     def __init__(self, uc: Uc, kernel: int, uart_status: int) -> None:

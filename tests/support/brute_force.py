@@ -34,6 +34,7 @@ _E820 = {
 }
 """arch/x86/include/asm/e820/types.h"""
 _LOW_END = 640 * KIB
+_X86 = ("x86_64", "i686")
 
 
 class Truth:
@@ -77,7 +78,7 @@ class Truth:
     def is_free(self, address: int) -> bool:
         """Return whether a loaded kernel may lie there until it starts."""
         lines = [each for each in self._machine.lines if address in each]
-        if self._machine.arch == "x86_64" and address < MIB:
+        if self._machine.arch in _X86 and address < MIB:
             return False
         if self.is_firmwares(address):
             return False
@@ -142,16 +143,22 @@ def _check_core(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
     headers = [segment.header for segment in elf.iter_segments()]
     notes = [each for each in headers if each["p_type"] == "PT_NOTE"]
     assert [each["p_paddr"] for each in notes[:-1]] == list(machine.notes)
-    text, *parts = [each for each in headers if each["p_type"] == "PT_LOAD"]
-    assert (text["p_vaddr"], text["p_paddr"], text["p_memsz"]) == machine.text
+    parts = [each for each in headers if each["p_type"] == "PT_LOAD"]
+    if machine.text is not None:
+        text = parts.pop(0)
+        assert (text["p_vaddr"], text["p_paddr"], text["p_memsz"]) == machine.text
     covered = [(each["p_paddr"], each["p_paddr"] + each["p_memsz"]) for each in parts]
     for address in truth.pieces(covered):
         times = sum(start <= address < end for start, end in covered)
         assert times == truth.is_dumped(address), f"{address:#x} is in the dump {times} times"
     backup = next((each for each in plan.segments if each.name == "backup"), None)
     for each in parts:
-        assert each["p_vaddr"] == (machine.linear_base + each["p_paddr"]) % (1 << 64)
-        if machine.arch == "x86_64" and each["p_paddr"] < _LOW_END:
+        if each["p_paddr"] < machine.mapped_end:
+            assert each["p_paddr"] + each["p_memsz"] <= machine.mapped_end
+            assert each["p_vaddr"] == (machine.linear_base + each["p_paddr"]) % (1 << 64)
+        else:
+            assert each["p_vaddr"] == (1 << elf.elfclass) - 1, "all ones, as the C tool has it"
+        if machine.arch in _X86 and each["p_paddr"] < _LOW_END:
             assert backup is not None
             assert backup.address <= each["p_offset"]
             assert each["p_offset"] + each["p_memsz"] <= backup.address + backup.memsz

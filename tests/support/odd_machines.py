@@ -13,7 +13,7 @@ from typing import IO
 from pykexec.machine import Machine
 from pykexec.machine.root import Root
 from tests.support.dtb import Blob, Tree
-from tests.support.elf import kcore
+from tests.support.elf import NO_ADDRESS, kcore
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 RAM, CRASH = "System RAM", "Crash kernel"
@@ -49,8 +49,10 @@ class OddMachine:
     cpus: Sequence[int] = (0, 1)
     linear_base: int = 0xFFFF888000000000
     """The distance from physical to virtual addresses in the linear map."""
-    text: tuple[int, int, int] = (0xFFFFFFFF81000000, 0x1000000, 0x2000000)
-    """The kernel's own mapping: virtual and physical address, size."""
+    text: tuple[int, int, int] | None = (0xFFFFFFFF81000000, 0x1000000, 0x2000000)
+    """The kernel's own mapping: virtual and physical address, size; None: it runs in the linear map."""
+    mapped_end: int = 1 << 64
+    """Where the linear map ends (physical); below 4 GiB the kernel has 32 bits."""
     vmcoreinfo: str = ""
     cma: Sequence[tuple[int, int]] = ()
     """First and last addresses of the ranges of crashkernel=...,cma."""
@@ -72,19 +74,12 @@ class OddMachine:
 
     def files(self) -> dict[str, bytes]:
         """Return the files by path."""
-        ram = [
-            ((self.linear_base + each.first) % (1 << 64), each.first, each.last + 1 - each.first)
-            for each in self.lines
-            if RAM in each.name
-        ]
-        info = f"PAGESIZE={self.page_size}\nSYMBOL(_stext)={self.text[0]:x}\n{self.vmcoreinfo}"
-        core = bytearray(kcore([self.text, *ram], vmcoreinfo=info))
-        core[18:20] = _ELF_MACHINES[self.arch].to_bytes(2, "little")
+        core = self._kcore32() if self.mapped_end < 1 << 32 else self._kcore64()
         files: dict[str, str | bytes] = {
             "pykexec-snapshot.json": json.dumps({"machine": self.arch, "page_size": self.page_size}),
             "proc/cmdline": "quiet\n",
             "proc/iomem": "".join(map(str, self.lines)),
-            "proc/kcore": bytes(core),
+            "proc/kcore": core,
             "sys/kernel/vmcoreinfo": "2a05000 1024\n",
             "sys/kernel/kexec/crash_cma_ranges": "".join(f"{a:08x}-{b:08x}\n" for a, b in self.cma),
         }
@@ -100,6 +95,25 @@ class OddMachine:
                 files[f"{folder}/type"] = f"{each.name}\n"
         files |= self.more
         return {path: data if isinstance(data, bytes) else data.encode() for path, data in files.items()}
+
+    def _kcore64(self) -> bytes:
+        ram = [
+            ((self.linear_base + each.first) % (1 << 64), each.first, each.last + 1 - each.first)
+            for each in self.lines
+            if RAM in each.name
+        ]
+        assert self.text is not None
+        info = f"PAGESIZE={self.page_size}\nSYMBOL(_stext)={self.text[0]:x}\n{self.vmcoreinfo}"
+        return kcore([self.text, *ram], vmcoreinfo=info, machine=_ELF_MACHINES[self.arch])
+
+    def _kcore32(self) -> bytes:
+        """All lowmem in one mapping, and vmalloc space, of which no addresses are told (fs/proc/kcore.c)."""
+        vmalloc = (0xF8800000, NO_ADDRESS & 0xFFFFFFFF, 64 * MIB)
+        info = (
+            f"PAGESIZE={self.page_size}\nSYMBOL(_stext)={self.linear_base + 16 * MIB:x}\n{self.vmcoreinfo}"
+        )
+        mappings = [vmalloc, (self.linear_base, 0, self.mapped_end)]
+        return kcore(mappings, vmcoreinfo=info, bits=32, machine=3)
 
     def machine(self) -> Machine:
         return Machine(Memory(self.files()))

@@ -23,7 +23,8 @@ class RealMachine:
     page_size: int
     notes: Sequence[int]
     linear_base: int
-    text: tuple[int, int, int]
+    text: tuple[int, int, int] | None
+    mapped_end: int
     cma: Sequence[tuple[int, int]]
     protected: Sequence[tuple[int, int]]
 
@@ -33,11 +34,14 @@ def read(path: Path) -> RealMachine:
         files = {each.name: _content(tar, each) for each in tar if each.isfile()}
     identity = json.loads(files["pykexec-snapshot.json"])
     lines = _lines(files["proc/iomem"].decode())
-    loads, info = _kcore(files["proc/kcore"])
+    bits, loads, info = _kcore(files["proc/kcore"])
     stext = int(info["SYMBOL(_stext)"], 16)
     text = next(each for each in loads if each[0] <= stext < each[0] + each[2])
     ram = [each for each in lines if each.name == RAM]
-    linear = max((each for each in loads if any(each[1] in line for line in ram)), key=lambda each: each[2])
+    linear = max(
+        (each for each in loads if any(each[1] <= line.last and line.first < sum(each[1:]) for line in ram)),
+        key=lambda each: each[2],
+    )
     cma = files.get("sys/kernel/kexec/crash_cma_ranges", b"").decode().split()
     return RealMachine(
         lines,
@@ -46,7 +50,8 @@ def read(path: Path) -> RealMachine:
         identity["page_size"],
         [address for _, address in sorted(_notes(files))],
         linear[0] - linear[1],
-        text,
+        None if text == linear else text,
+        1 << 64 if bits == 64 else linear[1] + linear[2],
         [(int(first, 16), int(last, 16)) for first, last in (each.split("-") for each in cma)],
         list(_protected(files)),
     )
@@ -90,10 +95,11 @@ def _notes(files: dict[str, bytes]) -> list[tuple[int, int]]:
     return [(int(match[1]), int(data, 16)) for match, data in found if match]
 
 
-def _kcore(data: bytes) -> tuple[list[tuple[int, int, int]], dict[str, str]]:
-    """Return the mappings (virtual and physical address, size), and VMCOREINFO."""
+def _kcore(data: bytes) -> tuple[int, list[tuple[int, int, int]], dict[str, str]]:
+    """Return the word size, the mappings (virtual and physical address, size), and VMCOREINFO."""
     elf = ELFFile(io.BytesIO(data))
     headers = [each.header for each in elf.iter_segments() if each["p_type"] == "PT_LOAD"]
     (note,) = (each for each in elf.iter_segments() if each["p_type"] == "PT_NOTE")
     words = re.findall(r"^(\S+)=(.*)$", note.data().decode("latin-1"), re.MULTILINE)
-    return [(each["p_vaddr"], each["p_paddr"], each["p_memsz"]) for each in headers], dict(words)
+    loads = [(each["p_vaddr"], each["p_paddr"], each["p_memsz"]) for each in headers]
+    return elf.elfclass, loads, dict(words)

@@ -1256,12 +1256,13 @@ def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Pa
     found = judged(tmp_path, {**changes, "run/pykdump/loaded.json": None})
     fine = {name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.FINE}
     with_low_part = {"R4", "O2"} if arch in ("riscv64", "loongarch64") else set()
-    assert fine - {"O8", "B8", "B17"} == with_low_part
+    assert fine - {"O8", "B8", "B17", "L5"} == with_low_part
+    assert (found["L5"].verdict is Verdict.FINE) == (arch == "i686"), "a PC's kernel tells its limit"
     assert found["O8"].verdict is Verdict.FINE, "the kernel's configuration has no CMA, which is evidence"
     assert (found["B17"].verdict is Verdict.FINE) == (arch == "i686"), "a PC has no GIC"
     assert (found["B8"].verdict is Verdict.FINE) == (arch == "i686"), "a PC is no Graviton"
     wrong = {name for name in OF_AN_ARCHITECTURE if found[name].verdict is Verdict.WRONG}
-    assert wrong == ({"B7", "P12"} if arch == "i686" else set()), "it is like x86_64 in these"
+    assert wrong == ({"B7", "L4", "L10", "P12"} if arch == "i686" else set()), "the files are x86_64's"
 
 
 def test_what_another_architecture_shows_is_evidence(tmp_path: Path) -> None:

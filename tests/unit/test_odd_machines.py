@@ -35,6 +35,7 @@ from tests.support.odd_machines import (
 
 KERNELS = {
     "x86_64": FileData.from_bytes("vmlinuz", FakeBzImage().build()),
+    "i686": FileData.from_bytes("vmlinuz", FakeBzImage(xloadflags=4).build()),
     "aarch64": FileData.from_bytes("Image", FakeImage().build()),
     "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
 }

@@ -16,7 +16,7 @@ from tests.support.stopwatch import Stopwatch
 
 
 def parse(image: bytes, entry: Entry | None = Entry.LONG) -> LinuxKernel:
-    return bzimage.parse(FileData.from_bytes("vmlinuz", image), entry)
+    return bzimage.parse(FileData.from_bytes("vmlinuz", image), entry, "x86_64")
 
 
 def test_the_header_fields_arrive() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tools.lab import X86_64, Arch, Kernel
+from tools.lab import X86_64, Arch, Kernel, Stage
 
 FURTHER = pytest.mark.further
 _NONE: Mapping[Arch, Iterable[str]] = {}
@@ -110,6 +110,12 @@ def ranges(iomem: str, name: str) -> list[range]:
             part = range(found.pop().start, part.stop)
         found.append(part)
     return found
+
+
+def memory_with_reservation(stage: Stage) -> int:
+    """MemTotal of a kernel without a crash reservation, from the meminfo and iomem of one with it."""
+    reserved = ranges(stage.read("iomem"), "Crash kernel")
+    return memory_total(stage.read("meminfo")) + sum(map(len, reserved))
 
 
 def memory_total(meminfo: str) -> int:

@@ -1,6 +1,6 @@
 """Debian 12 with pykexec as its /sbin/kexec: kdump-tools, systemd and kexec-tools' scripts run on it.
 
-Machines are shared by cases: one that crashes, and two that go through several kernels.
+Machines are shared by cases: one goes to a second kernel, and crashes there; others show further ways.
 """
 
 import itertools
@@ -79,10 +79,12 @@ rm /lib/systemd/system/kexec.service
 systemctl daemon-reload
 systemctl restart kexec.service kexec-load.service
 """
-_JOBS = {
-    "first": Job(_LOADS, "systemctl kexec"),
+_FURTHER_JOBS = {
     # Without an action: loads, and has the system shut down.
-    "systemctl": Job(_LOOK, "kexec /vmlinuz --initrd=/initrd.img --reuse-cmdline --append=lab=no-action"),
+    "first": Job(
+        "cp /proc/sys/kernel/random/boot_id .",
+        "kexec /vmlinuz --initrd=/initrd.img --reuse-cmdline --append=lab=no-action",
+    ),
     "no-action": Job(_LOOK + _INIT_SCRIPTS, "systemctl reboot"),
     "init-scripts": Job(_LOOK),
 }
@@ -157,13 +159,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 @pytest.fixture(
     scope="module", params=[pytest.param("", id="kexec_file_load"), jobs.further("-c", id="kexec_load")]
 )
-def crashed(shared: Shared, request: pytest.FixtureRequest) -> Path:
+def options(request: pytest.FixtureRequest) -> str:
+    """kdump-tools' for kexec."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def crashed(shared: Shared, options: str) -> Path:
     """What a machine left that panicked: its results, and from its disk the folder of the dump."""
-    options: str = request.param
+    return crash(shared, options)
+
+
+def crash(shared: Shared, options: str) -> Path:
+    """Have a machine go from its first kernel to a second one, and panic there."""
 
     def fill(folder: Path) -> None:
         marker = secrets.token_hex(8)
-        distro.boot({"first": Job(_KDUMP.format(options=options, marker=marker), PANIC)}, folder)
+        job = Job(_LOOK + _KDUMP.format(options=options, marker=marker), PANIC)
+        distro.boot({"first": Job(_LOADS, "systemctl kexec"), "systemctl": job}, folder)
         (folder / "marker").write_text(marker)
         saved = folder / "saved"
         saved.mkdir()
@@ -178,17 +192,23 @@ def crashed(shared: Shared, request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="module")
 def kdump(crashed: Path) -> Stage:
     """The results of the machine's job before the crash."""
-    return Result(crashed, 0).stage("first")
+    return Result(crashed, 0).stage("systemctl")
 
 
 @pytest.fixture(scope="module")
 def rebooted(shared: Shared) -> Result:
-    """What a machine left that went from kernel to kernel."""
+    """What such a machine left in its first kernel, and in the second."""
+    return Result(crash(shared, ""), 0)
+
+
+@pytest.fixture(scope="module")
+def further(shared: Shared) -> Result:
+    """What a machine left that went from kernel to kernel in other ways."""
 
     def fill(folder: Path) -> None:
-        distro.boot(_JOBS, folder)
+        distro.boot(_FURTHER_JOBS, folder)
 
-    return Result(shared("rebooted", fill), 0)
+    return Result(shared("further", fill), 0)
 
 
 @pytest.fixture(scope="module")
@@ -294,12 +314,22 @@ def test_system_call(rebooted: Result, name: str, call: str) -> None:
     assert first.read(f"{name}.loaded") == ("0\n" if name == "unload" else "1\n")
 
 
-_WAYS = list(itertools.pairwise(_JOBS))
+def test_reaches_the_next_kernel(rebooted: Result) -> None:
+    reaches(rebooted, "first", "systemctl")
 
 
+_WAYS = list(itertools.pairwise(_FURTHER_JOBS))
+
+
+@jobs.FURTHER
 @pytest.mark.parametrize(("before", "after"), _WAYS, ids=[after for _, after in _WAYS])
-def test_reaches_the_next_kernel(rebooted: Result, before: str, after: str) -> None:
-    one, other = rebooted.stage(before), rebooted.stage(after)
+def test_reaches_the_next_kernel_in_other_ways(further: Result, before: str, after: str) -> None:
+    reaches(further, before, after)
+
+
+def reaches(result: Result, before: str, after: str) -> None:
+    """The second kernel of a machine must have been reached as it should be."""
+    one, other = result.stage(before), result.stage(after)
     assert other.read("cmdline") == f"{one.read('cmdline').strip()} lab={after}\n"
     assert other.read("boot_id") != one.read("boot_id")
     assert other.read("stopped") == one.read("boot_id"), "the services were stopped"

@@ -44,7 +44,7 @@ def test_boot(arch: Arch, options: str, kernel_path: str, calls: list[str], run_
     job = _BOOT.format(options=options, kernel=kernel_path, line=line)
     files = {_PACKED: gzip.compress(kernel.image.read_bytes(), 1)} if kernel_path == _PACKED else {}
     guest = Guest(kernel, job, "pykexec -e", 'cp /proc/cmdline "$OUT"', files=files)
-    result = run_guest(guest, Machine(arch, append=""))
+    result = run_guest(guest, Machine(arch))
     assert result.stage("second").read("cmdline").strip() == line
     story = result.stage("first").read("story")
     # Kernels before 6.8 refuse the debug flag, and are asked again without it.
@@ -61,7 +61,7 @@ cat /sys/kernel/kexec_loaded > "$OUT/loaded"
 
 def test_a_kernel_without_it(run_guest: RunGuest) -> None:
     """What was asked for by name is not done in another way."""
-    first = run_guest(Guest(Kernel.get("6.1", ARM64), _REFUSED), Machine(ARM64, append="")).stage("first")
+    first = run_guest(Guest(Kernel.get("6.1", ARM64), _REFUSED), Machine(ARM64)).stage("first")
     assert first.read("answer") == "253\n"
     assert first.read("loaded") == "0\n"
     assert "CONFIG_KEXEC_FILE" in first.read("refusal")

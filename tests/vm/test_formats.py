@@ -15,7 +15,7 @@ from tests.support.multiboot import Told
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import PANIC, X86_64, Guest, Kernel, Machine, Result, images, run
-from tools.lab.machine import emulator
+from tools.lab.machine import accelerator, emulator
 from tools.lab.packages import Package
 
 I386 = dataclasses.replace(
@@ -23,9 +23,7 @@ I386 = dataclasses.replace(
 )
 """Debian's kernels for 32-bit processors without PAE: run by the same machine, with their own system."""
 
-PLAIN = Machine(append="")
-"""Without a reservation."""
-
+_MACHINE = Machine()
 _LOOK = 'cp /proc/cmdline /proc/iomem /proc/version "$OUT"\n'
 _FIRMWARE_MAP = (
     'for entry in /sys/firmware/memmap/*; do cat $entry/start $entry/end $entry/type; done > "$OUT/memmap"\n'
@@ -65,7 +63,7 @@ def files_of(way: str, kernel: Kernel) -> dict[str, bytes]:
     return {f"/boot/{version}": of_protocol(version, kernel)} if version else {}
 
 
-def boot(run_guest: RunGuest, guest: Guest, load: str, machine: Machine = PLAIN) -> Result:
+def boot(run_guest: RunGuest, guest: Guest, load: str, machine: Machine = _MACHINE) -> Result:
     """Load with that command and go over; the second kernel's command line must be the one it was given."""
     line = f"console=ttyS0 panic=-1 marker={secrets.token_hex(8)}"
     job = f'set -e\ncp /proc/iomem "$OUT"\n{load} --append "{line}"\n'
@@ -118,7 +116,8 @@ def test_boot_in_real_mode(version: str, run_guest: RunGuest) -> None:
     assert jobs.ranges(second.read("iomem"), ram) == jobs.ranges(first.read("iomem"), ram)
 
 
-@pytest.mark.parametrize("way", ["vmlinux", jobs.further("32bit-entry", id="32bit-entry")])
+@jobs.FURTHER
+@pytest.mark.parametrize("way", ["vmlinux", "32bit-entry"])
 def test_boot_through_uefi(way: str, kernel: Kernel, run_guest: RunGuest) -> None:
     look = _LOOK + 'cd /sys/firmware; ls efi acpi/tables > "$OUT/firmware"\n'
     guest = Guest(kernel, "", second_job=look, files=files_of(way, kernel))
@@ -180,6 +179,7 @@ def test_i386_boot(name: str, kernel: Kernel, run_guest: RunGuest) -> None:
     assert i386.release in result.stage("second").read("version")
 
 
+@jobs.FURTHER
 def test_i386_crash(kernel: Kernel, run_guest: RunGuest) -> None:
     """A 32-bit capture kernel: it shows the dump, though no makedumpfile built for it reads that."""
     i386 = Kernel.get("6.1", I386)
@@ -206,7 +206,7 @@ _OF_THE_LOADER = {"at", "command-line", "load-base", "loader", "map", "memory", 
 def kexec(
     run_guest: RunGuest,
     program: Path,
-    machine: Machine = PLAIN,
+    machine: Machine = _MACHINE,
     *,
     load: str = "pykexec -l",
     then: str = "pykexec -e",
@@ -230,7 +230,7 @@ def bare_machine(folder: Path, *options: str) -> Told:
     """What such a kernel says when QEMU, or what QEMU boots, has started it."""
     folder.mkdir()
     console = folder / "console.log"
-    command = [*emulator(X86_64), *X86_64.machine, "-accel", "tcg,thread=single", "-m", "1G", "-smp", "2"]
+    command = [*emulator(X86_64), *X86_64.machine, "-accel", accelerator("single"), "-m", "1G", "-smp", "2"]
     command += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     command += ["-serial", f"file:{console}", *options]
     subprocess.run(command, check=True, timeout=60)
@@ -278,7 +278,12 @@ PROGRAMS: dict[str, tuple[int, Mapping[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+_IN_OTHER_FILES = ("1-addresses", "2-elf64")
+
+
+@pytest.mark.parametrize(
+    "name", [jobs.further(name, id=name) if name in _IN_OTHER_FILES else name for name in PROGRAMS]
+)
 def test_multiboot(name: str, run_guest: RunGuest, tmp_path: Path) -> None:
     """The kernel finds what it finds when GRUB, or QEMU, has loaded it."""
     version, how = PROGRAMS[name]
@@ -323,19 +328,19 @@ def _in_folder(machine: Machine, folder: Path) -> RunGuest:
     return lambda guest, _: run(machine, guest, folder)
 
 
-def test_multiboot_with_a_framebuffer(run_guest: RunGuest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [jobs.further(1, id="1"), 2])
+def test_multiboot_with_a_framebuffer(version: int, tmp_path: Path) -> None:
     """VESA mode 0x117: 1024x768 pixels of 16 bits, red 5, green 6, blue 5."""
     bars = 'grep -l 0x030000 /sys/bus/pci/devices/*/class | sed s/class/resource/ | xargs cat > "$OUT/bars"'
     machine = Machine(append="vga=0x317", extra=("-device", "VGA"))
-    for version in (1, 2):
-        program = multiboot.build(tmp_path, version)
-        folder = tmp_path / str(version)
-        told, result = kexec(_in_folder(machine, folder), program, machine, look=bars)
-        base = int(result.stage("first").read("bars").split()[0], 16)
-        assert told.numbers("framebuffer") == [[base, 2048, 1024, 768, 16, 1]]
-        assert told.numbers("colors") == [[11, 5, 5, 6, 0, 5]]
+    program = multiboot.build(tmp_path, version)
+    told, result = kexec(_in_folder(machine, tmp_path / "machine"), program, machine, look=bars)
+    base = int(result.stage("first").read("bars").split()[0], 16)
+    assert told.numbers("framebuffer") == [[base, 2048, 1024, 768, 16, 1]]
+    assert told.numbers("colors") == [[11, 5, 5, 6, 0, 5]]
 
 
+@jobs.FURTHER
 def test_multiboot2_through_uefi(run_guest: RunGuest, tmp_path: Path) -> None:
     """There a search does not find ACPI's root pointer, and Debian's kernels do not let it be read."""
     program = multiboot.build(tmp_path, 2, RELOCATABLE="0x200000, 0x7fffffff, 0x1000, 0")

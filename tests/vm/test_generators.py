@@ -94,7 +94,7 @@ def _initramfs_tools(folder: Path, early: str, kernel: bytes, initrd: bytes, sta
     ("generate", "static"),
     [
         pytest.param(_dracut, False, id="dracut-python"),
-        pytest.param(_initramfs_tools, True, id="initramfs-tools-static"),
+        jobs.further(_initramfs_tools, True, id="initramfs-tools-static"),
     ],
 )
 def test_early_kdump(

@@ -47,7 +47,7 @@ _THIRD = 'cp /proc/cmdline "$OUT"'
 @pytest.mark.parametrize(
     ("arch", "options", "load"),
     [
-        pytest.param(X86_64, "", "pykexec -c -l", id="python"),
+        jobs.further(X86_64, "", "pykexec -c -l", id="python"),
         jobs.further(ARM64, "", "pykexec -c -l", id="python-arm64"),
         pytest.param(X86_64, "--static", "kexec -l", id="static"),
         jobs.further(ARM64, "--static", f"{_LOAD_FROM_THERE} /usr/sbin/kexec -c -l", id="static-arm64"),

@@ -1,4 +1,7 @@
-"""Rare machines as far as QEMU has them: what is dumped and what is handed on is what the kernels say."""
+"""Rare machines as far as QEMU has them: what is dumped and what is handed on is what the kernels say.
+
+The unit tests have more of them, made up, with an oracle (test_odd_machines.py there).
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -81,6 +84,7 @@ echo dax0.0 > /sys/bus/dax/drivers/kmem/new_id
 """
 
 
+@jobs.FURTHER
 def test_soft_reserved_memory_as_ram(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
     """It is dumped, and the capture kernel is not told that it might have it."""
     place = range(512 * MIB, 768 * MIB)
@@ -120,6 +124,7 @@ def test_a_window_for_cxl_is_not_dumped(kernel: Kernel, loader: str, run_guest: 
     check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))
 
 
+@jobs.FURTHER
 def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
     """On arm64 Linux 7.2 does not know crashkernel=SIZE,cma."""
     look = 'cp /sys/kernel/kexec/crash_cma_ranges "$OUT/cma"\n'
@@ -136,6 +141,7 @@ def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
     assert all(any(part.start in each and part.stop - 1 in each for each in ram) for part in cma)
 
 
+@jobs.FURTHER
 def test_arm64_pages_of_16k(loader: str, run_guest: RunGuest) -> None:
     kernel = Kernel.get("7.2", replace(ARM64, kernels=kernels("linux-image-arm64-16k")))
     result = crash(kernel, loader, run_guest, Machine(ARM64), capture=_HEAD, saved=True)
@@ -178,7 +184,8 @@ pathlib.Path(os.environ["OUT"], "memmap").write_text("".join(f"{line}\\n" for li
 _SHOW = {"/show.py": _SHOW_MAP.encode()}
 
 
-@pytest.mark.parametrize("pieces", [100, jobs.further(1024, id="1024")])
+@jobs.FURTHER
+@pytest.mark.parametrize("pieces", [100, 1024])
 def test_a_map_of_hundreds_and_of_thousands(
     pieces: int, kernel: Kernel, loader: str, run_guest: RunGuest
 ) -> None:

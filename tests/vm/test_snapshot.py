@@ -12,6 +12,7 @@ from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
+from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
@@ -21,12 +22,21 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 @pytest.mark.parametrize(
     ("machine", "version"),
     [
-        jobs.further(Machine(), "6.1", id="1G"),
-        pytest.param(Machine(memory="6G", append="crashkernel=256M,high", cpus=4), "6.1", id="6G-high"),
+        pytest.param(Machine(), "6.1", id="1G"),
+        pytest.param(Machine(memory="6G", append="crashkernel=256M,high"), "6.1", id="6G-high"),
+        jobs.further(
+            Machine(memory="6G", append="crashkernel=256M,high", cpus=4), "6.1", id="6G-high-4-processors"
+        ),
         pytest.param(
+            Machine(ARM64, memory="6G", append="crashkernel=512M,high crashkernel=128M,low"),
+            "6.1",
+            id="arm64-6G-high-low",
+        ),
+        jobs.further(
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), "6.1", id="arm64-6G-high"
         ),
         pytest.param(Machine(RISCV64), "7.2", id="riscv64"),
+        jobs.further(Machine(I386), "6.1", id="i386"),
     ],
 )
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:

@@ -5,6 +5,7 @@ import pytest
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine
+from tools.lab.arches.i386 import ARCH as I386
 
 # Each line of the result: the step, the loader's exit status, and what the kernel then says is loaded for a
 # crash and for a boot. The files are in a folder of their own in newer kernels.
@@ -39,7 +40,7 @@ step nothing-to-boot {loader} -e
 
 @pytest.mark.parametrize(
     ("arch", "version"),
-    jobs.cases("state", {X86_64: ["7.2"]}, {X86_64: ["5.10", "6.1", "6.12"], ARM64: ["6.1"]}),
+    jobs.cases("state", {X86_64: ["7.2"]}, {X86_64: ["5.10", "6.1", "6.12"], ARM64: ["6.1"], I386: ["6.1"]}),
 )
 def test_state_is_what_the_kernel_says(arch: Arch, version: str, loader: str, run_guest: RunGuest) -> None:
     check(arch, version, loader, run_guest)

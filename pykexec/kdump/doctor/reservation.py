@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pykexec.crash import cma_ranges
+from pykexec.booting.crash import cma_ranges
 from pykexec.errors import PykexecError
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.facts import Facts

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from pykexec import names
 from pykexec.arch import Arch, find
+from pykexec.booting.crash import cma_ranges
 from pykexec.booting.kernel import identify
-from pykexec.crash import cma_ranges
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import cli, crash, loader, report, writing
+from pykexec import cli, loader, report, writing
+from pykexec.booting import crash
 from pykexec.errors import FileError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import capture

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+	.text
+
+	.globl	_start
+	.type	_start, @function
+_start:
+	xor	%ebp, %ebp
+	mov	%esp, %eax
+	and	$-16, %esp
+	sub	$12, %esp
+	push	%eax
+	call	start
+
+/* The first of the two ways in: it takes no page of the kernel's, and any CPU has it. */
+	.globl	system_call
+	.type	system_call, @function
+system_call:
+	push	%ebx
+	push	%esi
+	push	%edi
+	mov	16(%esp), %eax
+	mov	20(%esp), %ebx
+	mov	24(%esp), %ecx
+	mov	28(%esp), %edx
+	mov	32(%esp), %esi
+	mov	36(%esp), %edi
+	int	$0x80
+	pop	%edi
+	pop	%esi
+	pop	%ebx
+	ret
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What of Linux's interface to programs is i386's own. */
+
+/* arch/x86/entry/syscalls/syscall_32.tbl */
+enum {
+	NR_read = 3,
+	NR_write = 4,
+	NR_close = 6,
+	NR_execve = 11,
+	NR_sync = 36,
+	NR_ioctl = 54,
+	NR_reboot = 88,
+	NR_getdents64 = 220,
+	NR_exit_group = 252,
+	NR_kexec_load = 283,
+	NR_openat = 295,
+	NR_readlinkat = 305,
+	NR_socket = 359, /* since Linux 4.3 */
+	NR_kexec_file_load = -1, /* there is none: ENOSYS */
+};
+
+enum { O_DIRECTORY = 0200000 }; /* include/uapi/asm-generic/fcntl.h */

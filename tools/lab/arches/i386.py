@@ -1,0 +1,24 @@
+"""PCs of 32 bits; Debian has kernels for them up to bookworm."""
+
+from dataclasses import replace
+
+from ..packages import BOOKWORM, Package
+from . import Arch, Qemu
+
+_WITHOUT_XEN = tuple(each for each in BOOKWORM.full if not each.name.startswith("libxen"))
+"""The C kexec of i386 is linked to nothing of it."""
+
+ARCH = Arch(
+    name="i386",
+    debian="i386",
+    qemu=Qemu("qemu-system-i386", {"qemu-system-i386": "qemu-system-x86"}),
+    machine=("-M", "q35", "-cpu", "max"),
+    console="ttyS0",
+    early_console="earlyprintk=serial,ttyS0,115200",
+    ram_start=0,
+    kernels={
+        "6.1": Package("bookworm", "linux-image-686-pae"),
+        "6.1-686": Package("bookworm", "linux-image-686"),
+    },
+    userland=replace(BOOKWORM, full=_WITHOUT_XEN),
+)
