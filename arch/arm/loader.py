@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pykexec.arch.arm import ARCH, image, layout, zimage
-from pykexec.booting import psci, treeload
+from pykexec.booting import crash, psci, treeload
 from pykexec.booting.context import Context
 from pykexec.booting.part import LoaderPart
 from pykexec.booting.treeload import TreeBoot, TreeKernel
@@ -74,8 +74,17 @@ def _crash_parameters(memory: Range, headers: Range) -> str:
 
 
 def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[str]:
-    del kernel, tree
-    return layout.warnings(context.machine) if context.is_crash else []
+    del tree
+    if not context.is_crash:
+        return []
+    found = layout.warnings(context.machine)
+    reserved = crash.survey(context.machine).load.start
+    if kernel.type == "zImage" and reserved % image.BLOCK:
+        found.append(
+            f"the memory for the crash kernel begins at {reserved:#x}: before Linux 5.16 a zImage unpacks"
+            f" itself to a multiple of {image.BLOCK // MIB} MiB, which is outside of it"
+        )
+    return found
 
 
 _BOOT = TreeBoot(

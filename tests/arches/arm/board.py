@@ -90,8 +90,8 @@ def run(
     """Execute from `entry` until the kernel's entry point is reached, or the firmware is called.
 
     The UART's status register, at that offset, reads as `busy` twice before it is ready each time. What is
-    not in `memory` cannot be accessed. `watched` is an address that purgatory reads; `sctlr_besides` are bits
-    that the old kernel has left set.
+    not in `memory` cannot be accessed. `watched` is an address that purgatory reads; `sctlr_besides` are
+    bits that the old kernel has left set.
     """
     uc = Uc(UC_ARCH_ARM, UC_MODE_ARM)
     uc.ctl_set_cpu_model(cpu.value)
