@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from pykexec.arch.arm import ARCH, image, layout, zimage
+from pykexec.arch.arm import ARCH, image, layout, tags, zimage
 from pykexec.booting import crash, psci, treeload
 from pykexec.booting.context import Context
 from pykexec.booting.part import LoaderPart
 from pykexec.booting.treeload import TreeBoot, TreeKernel
 from pykexec.devicetree import DeviceTree
+from pykexec.errors import MachineError, UsageError
 from pykexec.files import FileData
 from pykexec.formats import unwrap
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB, Range, align_down, align_up
-from pykexec.plan import LoadPlan, Request
+from pykexec.plan import LoadPlan, Purpose, Request
 from pykexec.values import replace
 
 _LOWMEM = 760 * MIB
@@ -25,6 +26,8 @@ _SECTION_LPAE = 2 * MIB
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
     """Return a plan for that request on that machine. Raises PykexecError."""
+    if request.atags:
+        _require_tags_can_do(machine, request)
     boot = replace(
         _BOOT,
         parse=partial(image.parse, image_size=request.image_size),
@@ -33,9 +36,23 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     return treeload.plan(boot, machine, _with_tree(machine, request))
 
 
+def _require_tags_can_do(machine: Machine, request: Request) -> None:
+    """Raise UsageError, or MachineError, where a kernel cannot be told of its memory by tags."""
+    if request.device_tree is not None:
+        raise UsageError("--atags is instead of a device tree", hint="leave out --dtb, or --atags")
+    is_crash = request.purpose is Purpose.CRASH
+    ram = [crash.survey(machine).load] if is_crash else machine.iomem.memory_map.ram
+    start = min(each.start for each in ram)
+    if start % image.BLOCK:
+        raise MachineError(
+            f"--atags: memory begins at {start:#x}; a kernel that gets no device tree unpacks itself to a"
+            f" multiple of {image.BLOCK // MIB} MiB"
+        )
+
+
 def _with_tree(machine: Machine, request: Request) -> Request:
     """Return the request with the device tree that is appended to the kernel, where there is no other."""
-    if request.device_tree is not None or DeviceTree.running(machine.root) is not None:
+    if request.atags or request.device_tree is not None or DeviceTree.running(machine.root) is not None:
         return request
     kernel, _ = unwrap(request.kernel)
     if not zimage.matches(kernel.data):
@@ -100,6 +117,7 @@ _BOOT = TreeBoot(
     # The kernel maps no RAM a second time to read it (arch/arm/mm/ioremap.c).
     core_unit=_SECTION_LPAE,
     crash_parameters=_crash_parameters,
+    tags=tags.build,
     warnings=_warnings,
 )
 PART = LoaderPart(plan)

@@ -23,7 +23,7 @@ from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRan
 from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
 from pykexec.values import dataclass, replace
 
-_DTB = "dtb"
+_DTB, _TAGS = "dtb", "atags"
 _STAYS_IN_RAM = frozenset({"Kernel image", "Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"})
 """Entries within System RAM that a new kernel may overwrite; all others are reserved for some purpose."""
 
@@ -103,6 +103,8 @@ class TreeBoot:
     multiple of these bytes. 1: it can."""
     crash_parameters: Callable[[Range, Range], str] = _nothing_added
     """Return what is added to a capture kernel's command line, by its RAM and where the core headers are."""
+    tags: Callable[[Machine, str, Range | None], bytes] | None = None
+    """Return what takes the place of a device tree (--atags), with that command line and initrd."""
     zboot_type: str = "vmlinuz"
     """kexec-tools' name for the type (-t) of a kernel that unpacks itself under EFI."""
     warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
@@ -113,7 +115,7 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     file, wrapping = formats.unwrap(request.kernel)
     kernel = boot.parse(file)
     types.require(kernel.path, request.format, _type(boot, request, wrapping, kernel), boot.arch.formats)
-    tree = trees.read_tree(machine, request.device_tree)
+    tree = DeviceTree.empty() if request.atags else trees.read_tree(machine, request.device_tree)
     lost = trees.not_handed_on(machine, tree) if request.purpose is Purpose.BOOT else []
     line = command_line.for_request(request, machine.command_line)
     if what := line_overflow(line, boot.command_line_limit, boot.arch.name):
@@ -134,13 +136,16 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
         boot.initrd_window(layout.range(KERNEL)), Placement.LOWEST, boot.initrd_why
     )
     rest = boot.rest_window(layout.range(KERNEL))
-    _place_tree(context, tree, line, initrd, headers, memory, within=rest)
+    if request.atags and boot.tags:
+        told = _place_tags(context, boot.tags(machine, line, initrd), within=rest)
+    else:
+        told = _place_tree(context, tree, line, initrd, headers, memory, within=rest)
     blob = context.place_purgatory(within=rest, placement=Placement.LOWEST)
     start = layout.range(KERNEL).start + kernel.entry
     entry = context.fill_purgatory(
         blob,
         jump_to=start,
-        arguments=boot.arguments(layout.range(_DTB).start, start),
+        arguments=boot.arguments(told, start),
         console=consoles.in_memory(machine, request, line, boot.console),
         reset=boot.reset(machine, tree),
     )
@@ -261,7 +266,8 @@ def _place_tree(
     memory: CrashMemory | None,
     *,
     within: Range,
-) -> None:
+) -> int:
+    """Place the tree for the next kernel; return its address. Raises PlacementError, DeviceTreeError."""
     blob = trees.rewrite(
         tree,
         command_line=line,
@@ -271,8 +277,16 @@ def _place_tree(
         usable=_usable(memory) if memory else (),
     )
     why = f"the device tree, at most {trees.SIZE_MAX // MIB} MiB"
-    context.layout.place(_DTB, len(blob), within=within, placement=Placement.LOWEST, why=why)
+    at = context.layout.place(_DTB, len(blob), within=within, placement=Placement.LOWEST, why=why)
     context.layout.fill(_DTB, blob)
+    return at
+
+
+def _place_tags(context: Context, tags: bytes, *, within: Range) -> int:
+    why = "the tags of the running kernel, with the command line and the initrd"
+    at = context.layout.place(_TAGS, len(tags), within=within, placement=Placement.LOWEST, why=why)
+    context.layout.fill(_TAGS, tags)
+    return at
 
 
 def _usable(memory: CrashMemory) -> list[Range]:

@@ -23,7 +23,7 @@ ARCH = Arch(
         "7.2": Package("sid", "linux-image-armmp"),
     },
     userland=replace(BOOKWORM, full=_WITHOUT_XEN),
-    parallel=True,  # seen with QEMU 7.2 and two CPUs, where the kernel protects its own memory (stop_machine)
+    parallel=True,  # QEMU 7.2, two CPUs: just before the kernel starts the first process
     no_dump={"6.1-lpae": "makedumpfile 1.7.2 does not find its page tables"},
     programs={
         "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
