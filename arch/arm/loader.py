@@ -90,11 +90,25 @@ def _crash_parameters(memory: Range, headers: Range) -> str:
     return f"elfcorehdr={headers.start:#x} mem={memory.size // KIB}K"
 
 
+def _cannot_leave(machine: Machine) -> list[str]:
+    """Return what is known against kernels with LPAE since Linux 6.10: the code that is to run with the MMU
+    off is mapped where they map nothing any more (CONFIG_CPU_TTBR0_PAN; seen with Debian's 6.12)."""
+    release = machine.kernel_release
+    config = None if "/" in release else machine.read(f"boot/config-{release}")
+    if b"\nCONFIG_CPU_TTBR0_PAN=y\n" not in (config or b""):
+        return []
+    return [
+        "the running kernel (CONFIG_CPU_TTBR0_PAN) is known to fail when it is to start another one: an oops"
+        " in __soft_restart"
+    ]
+
+
 def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[str]:
     del tree
+    found = _cannot_leave(context.machine)
     if not context.is_crash:
-        return []
-    found = layout.warnings(context.machine)
+        return found
+    found += layout.warnings(context.machine)
     reserved = crash.survey(context.machine).load.start
     if kernel.type == "zImage" and reserved % image.BLOCK:
         found.append(

@@ -139,6 +139,15 @@ def test_a_reservation_that_old_kernels_leave() -> None:
     assert any("begins at 0x59200000: before Linux 5.16" in each for each in plan.warnings)
 
 
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("value", ["CONFIG_CPU_TTBR0_PAN=y", "# CONFIG_CPU_TTBR0_PAN is not set"])
+def test_a_kernel_that_cannot_start_another(value: str, purpose: Purpose, tmp_path: Path) -> None:
+    release = snapshot(NAME).kernel_release
+    machine = unpacked(NAME, tmp_path, {f"boot/config-{release}": f"CONFIG_ARM=y\n{value}\n"})
+    warnings = plan_load(machine, request(purpose)).warnings
+    assert any("CONFIG_CPU_TTBR0_PAN" in each for each in warnings) == value.endswith("=y")
+
+
 def test_what_lies_where_it_unpacks_itself() -> None:
     machine = arm(line(0x40400000, MIB, "reserved", 1)).machine()
     with pytest.raises(PlacementError, match="free area"):
