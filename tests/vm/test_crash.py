@@ -179,6 +179,12 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
     crash(Kernel.get("6.1", ARM64), loader, run_guest, machine)
 
 
+@jobs.FURTHER
+def test_arm_hyp(loader: str, run_guest: RunGuest) -> None:
+    """In that mode purgatory leaves the caches off."""
+    crash(Kernel.get("6.1", ARM), loader, run_guest, Machine(ARM, extra=_EL2))
+
+
 @pytest.mark.parametrize("arch", [jobs.further(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     """The capture kernel can call the firmware, and knows of Secure Boot what the first one knew."""
