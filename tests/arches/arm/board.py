@@ -33,7 +33,7 @@ UART = 0x09000000
 MACHINE = 0xFFFFFFFF
 """The number of all machines that have a device tree."""
 _INSTRUCTIONS_MAX = 4_000_000
-_SVC, _HYP, MASKED = 0x13, 0x1A, 0x1C0
+_SVC, MASKED = 0x13, 0x1C0
 MODE_AND_STATE = 0x3F
 """CPSR: mode, and Thumb."""
 _CALLS = {0xE1400070: "hvc", 0xE1600070: "smc"}
@@ -84,7 +84,6 @@ def run(
     busy: int,
     watched: int = 0,
     sctlr_besides: int = 0,
-    hyp: bool = False,
     counted: bool = False,
 ) -> Outcome:
     """Execute from `entry` until the kernel's entry point is reached, or the firmware is called.
@@ -101,7 +100,7 @@ def run(
     uc.mem_map(UART, 4096)
     for number in range(13):  # nothing is where purgatory could need it
         uc.reg_write(UC_ARM_REG_R0 + number, 0xDEAD0000 + number)
-    uc.reg_write(UC_ARM_REG_CPSR, (_HYP if hyp else _SVC) | MASKED)
+    uc.reg_write(UC_ARM_REG_CPSR, _SVC | MASKED)
     uc.reg_write(UC_ARM_REG_R0, 0)
     uc.reg_write(UC_ARM_REG_R1, MACHINE)
     before = _sctlr(uc) | sctlr_besides
