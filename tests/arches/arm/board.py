@@ -32,7 +32,7 @@ from unicorn.unicorn_const import (
 UART = 0x09000000
 MACHINE = 0xFFFFFFFF
 """The number of all machines that have a device tree."""
-_INSTRUCTIONS_MAX = 4_000_000
+INSTRUCTIONS_MAX = 4_000_000
 _SVC, MASKED = 0x13, 0x1C0
 MODE_AND_STATE = 0x3F
 """CPSR: mode, and Thumb."""
@@ -85,8 +85,10 @@ def run(
     watched: int = 0,
     sctlr_besides: int = 0,
     counted: bool = False,
+    limit: int = INSTRUCTIONS_MAX,
 ) -> Outcome:
-    """Execute from `entry` until the kernel's entry point is reached, or the firmware is called.
+    """Execute from `entry` until the kernel's entry point is reached, or the firmware is called, or so many
+    instructions are executed.
 
     The UART's status register, at that offset, reads as `busy` twice before it is ready each time. What is
     not in `memory` cannot be accessed. `watched` is an address that purgatory reads; `sctlr_besides` are
@@ -109,7 +111,7 @@ def run(
     count = [0]
     if counted:
         uc.hook_add(UC_HOOK_CODE, lambda *_: count.__setitem__(0, count[0] + 1))
-    uc.emu_start(entry, 0, count=_INSTRUCTIONS_MAX)
+    uc.emu_start(entry, 0, count=limit)
     return Outcome(
         jumped=board.jumped,
         r0=uc.reg_read(UC_ARM_REG_R0),

@@ -12,6 +12,7 @@ from pykexec.booting.psci import ResetMethod
 from pykexec.errors import PurgatoryError
 from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
 from tests.arches.arm.board import (
+    INSTRUCTIONS_MAX,
     MACHINE,
     MASKED,
     MODE_AND_STATE,
@@ -60,6 +61,7 @@ def start(
     watched: int = CONTENTS["initrd"][0],
     sctlr_besides: int = 0,
     counted: bool = False,
+    limit: int = INSTRUCTIONS_MAX,
 ) -> Outcome:
     regions = [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
     console, status_register, busy = uart
@@ -84,6 +86,7 @@ def start(
         watched=watched,
         sctlr_besides=sctlr_besides,
         counted=counted,
+        limit=limit,
     )
 
 
@@ -150,7 +153,7 @@ def test_without_psci_it_stays_where_it_is() -> None:
     address, content = CONTENTS["dtb"]
     small = {"kernel": CONTENTS["kernel"], "dtb": (address, content[:-1] + b"D")}
     digest = Digest("dtb", address, len(content), hashlib.sha256(content).digest())
-    outcome = start(contents=small, digests=(digest,), reset=ResetMethod.DEFAULT)
+    outcome = start(contents=small, digests=(digest,), reset=ResetMethod.DEFAULT, cpu=Cpu.V5, limit=300_000)
     assert not outcome.jumped
     assert outcome.serial.endswith("resetting the machine\r\n")
     assert outcome.calls == []
