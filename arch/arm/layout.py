@@ -28,7 +28,7 @@ def core_memory(
     virtual = _page_offset(machine) if page_offset is None else page_offset
     if not 0 < virtual < _LINEAR_END:
         raise MachineError(f"--page-offset: no kernel has its memory at {virtual:#x}")
-    physical = min(each.start for each in machine.iomem.system_ram)
+    physical = min((each.start for each in machine.iomem.system_ram), default=0)
     mapped = Range(physical, physical + _LINEAR_END - virtual)
     dumped = memory.dumped.intersect([_ADDRESSES])
     parts = [

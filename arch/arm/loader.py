@@ -42,7 +42,7 @@ def _require_tags_can_do(machine: Machine, request: Request) -> None:
         raise UsageError("--atags is instead of a device tree", hint="leave out --dtb, or --atags")
     is_crash = request.purpose is Purpose.CRASH
     ram = [crash.survey(machine).load] if is_crash else machine.iomem.memory_map.ram
-    start = min(each.start for each in ram)
+    start = min((each.start for each in ram), default=0)
     if start % image.BLOCK:
         raise MachineError(
             f"--atags: memory begins at {start:#x}; a kernel that gets no device tree unpacks itself to a"

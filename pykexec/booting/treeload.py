@@ -130,7 +130,11 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
         headers = context.place_core_headers(_core_headers(boot, machine, memory), unit=boot.core_unit)
         memory = _apart(boot, memory, headers)
         line = _with_crash_parameters(boot, line, memory, headers)
-    first = min((memory.load if memory else each).start for each in machine.iomem.memory_map.ram)
+    first = (
+        memory.load.start
+        if memory
+        else min((each.start for each in machine.iomem.memory_map.ram), default=0)
+    )
     _place_kernel(context, kernel, boot.kernel_window(first, kernel))
     initrd = context.place_initrd(
         boot.initrd_window(layout.range(KERNEL)), Placement.LOWEST, boot.initrd_why

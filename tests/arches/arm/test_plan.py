@@ -1,5 +1,6 @@
 """Plans for the snapshot of an arm machine, checked against what that machine says of itself."""
 
+import contextlib
 import dataclasses
 import io
 import re
@@ -146,6 +147,15 @@ def test_a_kernel_that_cannot_start_another(value: str, purpose: Purpose, tmp_pa
     machine = unpacked(NAME, tmp_path, {f"boot/config-{release}": f"CONFIG_ARM=y\n{value}\n"})
     warnings = plan_load(machine, request(purpose)).warnings
     assert any("CONFIG_CPU_TTBR0_PAN" in each for each in warnings) == value.endswith("=y")
+
+
+@pytest.mark.parametrize("atags", [False, True])
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_machine_without_memory(purpose: Purpose, atags: bool) -> None:
+    lines = [line(0x58000000, 256 * MIB, "Crash kernel")]
+    machine = dataclasses.replace(arm(), lines=lines, more={"proc/atags": bytes(8)}).machine()
+    with contextlib.suppress(PykexecError):  # for a crash there is enough
+        plan_load(machine, request(purpose, atags=atags))
 
 
 def test_what_lies_where_it_unpacks_itself() -> None:
