@@ -133,7 +133,12 @@ def calls(trace: str) -> Sequence[str]:
     return [call for call in numberless if call.startswith(_GUARDED) or "SIOCSIF" in call]
 
 
-EMULATORS = {"arm64": "qemu-aarch64-static", "i386": "", "riscv64": "qemu-riscv64-static"}
+EMULATORS = {
+    "arm": "qemu-arm-static",
+    "arm64": "qemu-aarch64-static",
+    "i386": "",
+    "riscv64": "qemu-riscv64-static",
+}
 """What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ALL = ("helper", *EMULATORS)
 

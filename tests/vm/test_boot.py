@@ -13,6 +13,7 @@ from tests.support.zboot import zboot
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine, images
+from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch
@@ -36,12 +37,13 @@ cp /proc/meminfo /proc/iomem "$OUT"
     ("arch", "version"),
     jobs.cases(
         "boot",
-        {X86_64: ["7.2"], ARM64: ["7.2"], RISCV64: ["7.2"], I386: ["6.1"]},
+        {X86_64: ["7.2"], ARM64: ["7.2"], RISCV64: ["7.2"], I386: ["6.1"], ARM: ["6.1"]},
         {
             X86_64: ["5.10", "6.1", "6.12"],
             ARM64: ["5.10", "6.1"],
             RISCV64: ["6.12"],
             I386: ["6.1-686"],
+            ARM: ["6.1-lpae", "7.2"],
         },
     ),
 )

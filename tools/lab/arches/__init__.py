@@ -49,6 +49,8 @@ class Arch:
     """UEFI firmware, for machines that are to have it."""
     capture: str = ""
     """What a capture kernel has in its command line besides, to do with the memory that it gets here."""
+    parallel: bool = False
+    """Whether the CPUs of all its machines run side by side: with one thread for all they wait for ever."""
     can_be_saved: bool = True
     """Whether the emulator goes on with a saved machine."""
     no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
