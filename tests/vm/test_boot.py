@@ -50,7 +50,7 @@ cp /proc/meminfo /proc/iomem "$OUT"
 def test_second_kernel_has_what_it_was_given(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
 ) -> None:
-    command_line = f'console={arch.console} panic=-1 marker={secrets.token_hex(8)} quoted="two words"'
+    command_line = f'{arch.line} marker={secrets.token_hex(8)} quoted="two words"'
     content = secrets.token_bytes(1 << 20)
     guest = Guest(
         Kernel.get(version, arch),
@@ -78,7 +78,7 @@ def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunG
     third = (
         images.small(arch) + kernel.modules() + images.overlay("third", _LOOK_AROUND, {"/content": content})
     )
-    command_line = f"console={arch.console} panic=-1 generation="
+    command_line = f"{arch.line} generation="
     guest = Guest(
         kernel,
         _load(loader, command_line + "2"),
@@ -109,7 +109,7 @@ def test_uefi_boot(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     """The second kernel has EFI's runtime services, the screen, and the memory that the first had."""
     kernel = Kernel.get("6.1", arch)
     files = jobs.efivarfs(kernel)
-    command_line = f"console={arch.console} panic=-1 through-uefi"
+    command_line = f"{arch.line} through-uefi"
     look = _EFI_LOOK + jobs.EFI_LOOK
     guest = Guest(
         kernel, look + _load(loader, command_line), f"{loader} -e", look, files=files, second_files=files

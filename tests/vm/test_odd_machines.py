@@ -192,7 +192,7 @@ def test_a_map_of_hundreds_and_of_thousands(
     """The second kernel knows each of the entries, and what it leaves when it crashes is all there."""
     third = images.small(kernel.arch) + kernel.modules()
     third += images.overlay("third", jobs.capture(kernel, saved=True) + _HEAD, {})
-    line = "console=ttyS0 earlyprintk=ttyS0 panic=-1 "
+    line = "console=ttyS0 earlyprintk=ttyS0 panic=-1 no_timer_check "
     load = f'{loader} -l "$KERNEL" --initrd "$SECOND_IMAGE" --append "{line}crashkernel=256M"\n'
     guest = Guest(
         kernel,

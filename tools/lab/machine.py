@@ -56,7 +56,7 @@ class Guest:
 def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
     """QEMU's command line for a machine whose files are in `folder`. Raises LabError."""
     arch = machine.arch
-    command_line = f"console={arch.console} panic=-1 {machine.append}"
+    command_line = f"{arch.line} {machine.append}"
     bios = firmware(machine)
     bus, _ = arch.virtio
     return [

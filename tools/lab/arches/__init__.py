@@ -38,6 +38,8 @@ class Arch:
     """The physical address at which the machine's memory begins."""
     kernels: Mapping[str, Package] = field(hash=False)
     """The packages that depend on the newest kernel of a suite, by version, such as "6.1"."""
+    parameters: str = ""
+    """What else its kernels need on a busy machine, in their command lines."""
     userland: Userland = BOOKWORM
     serial: tuple[str, ...] = ("-serial", "chardev:console")
     """QEMU options that put the console, chardev `console`, where the kernel expects it."""
@@ -57,6 +59,11 @@ class Arch:
     """Why makedumpfile reads no dump of a kernel, by version."""
     programs: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What tests of this architecture run, or take, by commands or files, with their Debian packages."""
+
+    @property
+    def line(self) -> str:
+        """The beginning of each kernel's command line: it writes to the console, and a panic ends QEMU."""
+        return " ".join(filter(None, (f"console={self.console} panic=-1", self.parameters)))
 
 
 def find(name: str) -> Arch:
