@@ -349,6 +349,9 @@ def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
         hand_over_efi=not options.no_efi,
         preserve_context=options.preserve_context,
         jump_back=_jump_back(options, machine) if options.jump_back_helper else None,
+        atags=options.atags,
+        image_size=options.image_size,
+        page_offset=options.page_offset,
         core_header_bits=options.core_header_bits,
         memmap_parameters=options.memmap_parameters,
         console=Console(

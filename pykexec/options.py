@@ -134,6 +134,9 @@ class Options:
     no_efi: bool = False
     memmap_parameters: bool = False
     video_type: bool = False
+    atags: bool = False
+    image_size: int | None = None
+    page_offset: int | None = None
     core_header_bits: int | None = None
     arguments: str | None = None
     console_vga: bool = False
@@ -295,6 +298,35 @@ OPTIONS: tuple[Option, ...] = (
         request="device_tree",
         needs_kexec_load=True,
         special="device_tree",
+    ),
+    Option(
+        "--atags",
+        "atags",
+        "Tell KERNEL of the machine by tags, as the running one was, instead of a device tree.",
+        group=LOADING,
+        needs_kexec_load=True,
+        special="atags",
+    ),
+    Option(
+        "--image-size",
+        "image_size",
+        "The bytes of memory that KERNEL takes once it is unpacked, where it does not tell itself.",
+        group=LOADING,
+        metavar="SIZE",
+        convert=number,
+        needs_kexec_load=True,
+        special="image_size",
+    ),
+    Option(
+        "--page-offset",
+        "page_offset",
+        "The virtual address at which the running kernel has its memory, for a crash kernel.",
+        group=LOADING,
+        metavar="OFFSET",
+        convert=number,
+        needs_kexec_load=True,
+        only_for_crashes=True,
+        special="page_offset",
     ),
     Option(
         "--module",
@@ -496,10 +528,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("--args-elf", "arguments", _NOTHING_HERE, group=IGNORED, value="elf"),
     Option("--args-none", "arguments", _NOTHING_HERE, group=IGNORED, value="none"),
     Option("--dt-no-old-root", "meaningless", _NOTHING_HERE, group=IGNORED, repeats=True),
-    Option("--atags", "meaningless", _NOTHING_HERE, group=IGNORED, repeats=True),
     Option("--reuse-node", "meaningless", _NOTHING_HERE, group=IGNORED, metavar="NODE", repeats=True),
-    Option("--image-size", "meaningless", _NOTHING_HERE, group=IGNORED, metavar="SIZE", repeats=True),
-    Option("--page-offset", "meaningless", _NOTHING_HERE, group=IGNORED, metavar="OFFSET", repeats=True),
     Option("-d --debug", "debug", "Tell the story of the load on standard error.", group=GENERAL),
     Option("-h --help", "help", "Show this text.", group=GENERAL),
     Option("-v --version", "version", "Show the version.", group=GENERAL),

@@ -134,6 +134,12 @@ class Request:
     jump_back: int | None = None
     """The physical address where another kernel waits: load the way back to it instead of a kernel
     (--load-jump-back-helper)."""
+    atags: bool = False
+    """Whether the kernel is told of the machine by tags instead of a device tree (--atags)."""
+    image_size: int | None = None
+    """The bytes of memory that a compressed kernel takes when it is unpacked (--image-size)."""
+    page_offset: int | None = None
+    """The virtual address at which the running kernel has its memory (--page-offset)."""
     core_header_bits: int | None = None
     """Of a crash kernel's core headers, where the architecture leaves a choice (--elf64-core-headers)."""
     memmap_parameters: bool = False
@@ -220,6 +226,9 @@ SPECIAL: Mapping[str, Special] = {
     "device_tree": Special(
         "{option}: a device tree is for architectures that boot with one, which {arch} does not"
     ),
+    "atags": Special("{option}: kernels for {arch} take no tags"),
+    "image_size": Special("{option}: kernels for {arch} tell themselves what memory they take"),
+    "page_offset": Special("{option}: on {arch} /proc/kcore tells where the kernel has its memory"),
     "force_dtb": Special(
         "{option}: on {arch} only kexec_file_load hands the running kernel's device tree on",
         "leave out -c and what needs it",

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Callable
 
+from pykexec.machine import kallsyms
+
 HIDDEN = "REDACTED"
 
 _NAMES = (
@@ -133,6 +135,8 @@ def fact(name: str, given: bytes) -> bytes | None:
         if node == "chosen":
             return None if last in _SEEDS else _same_length(given)
         return given
+    if name == kallsyms.PATH:
+        return kallsyms.without_most(given)
     return data(given) if name == "proc/cmdline" else given
 
 

@@ -1,7 +1,7 @@
 """Plans for arm64 kernels: the arm64 part of the loader with a device tree."""
 
-from pykexec.arch.arm64 import ARCH, image, psci
-from pykexec.booting import treeload
+from pykexec.arch.arm64 import ARCH, image
+from pykexec.booting import psci, treeload
 from pykexec.booting.context import Context
 from pykexec.booting.part import LoaderPart
 from pykexec.booting.treeload import TreeBoot, TreeKernel

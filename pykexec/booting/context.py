@@ -9,7 +9,7 @@ from pykexec import purgatory
 from pykexec.arch import Arch
 from pykexec.booting import crash
 from pykexec.machine import Machine
-from pykexec.memory import Placement, Range, RangeSet, TypedRange
+from pykexec.memory import Placement, Range, RangeSet, TypedRange, align_up
 from pykexec.plan import ADDRESS_SPACE, Layout, LoadPlan, Purpose, Request, Segment
 from pykexec.uapi import KEXEC_ON_CRASH, KEXEC_PRESERVE_CONTEXT
 from pykexec.values import dataclass
@@ -44,14 +44,16 @@ class Context:
         return self.request.purpose is Purpose.CRASH
 
     def place_core_headers(
-        self, headers: bytes, why: str = "describes the crashed kernel's memory"
+        self, headers: bytes, why: str = "describes the crashed kernel's memory", unit: int = 1
     ) -> Range:
         """Place and fill the core headers' segment; return where they lie, without the spare room behind.
+
+        The segment is of whole `unit` bytes, and begins at a multiple of it.
 
         Raises PlacementError, and MachineError where the running kernel does not update them (--hotplug).
         """
         size = crash.core_headers_room(self.machine, headers, hotplug=self.request.hotplug)
-        at = self.layout.place(ELFCOREHDR, size, why=why)
+        at = self.layout.place(ELFCOREHDR, align_up(size, unit), alignment=unit, why=why)
         self.layout.fill(ELFCOREHDR, headers)
         return Range.sized(at, len(headers))
 

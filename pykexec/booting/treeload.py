@@ -15,14 +15,15 @@ from pykexec.booting import tree as trees
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
 from pykexec.booting.crash import CrashMemory
 from pykexec.devicetree import DeviceTree
+from pykexec.elfcore import MemoryPart
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import BOOT_FRAMEBUFFER_DRIVERS, Machine
 from pykexec.memory import MIB, MemoryKind, Placement, Range, RangeSet, TypedRange
 from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
-from pykexec.values import dataclass
+from pykexec.values import dataclass, replace
 
-_DTB = "dtb"
+_DTB, _TAGS = "dtb", "atags"
 _STAYS_IN_RAM = frozenset({"Kernel image", "Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"})
 """Entries within System RAM that a new kernel may overwrite; all others are reserved for some purpose."""
 
@@ -43,6 +44,10 @@ class TreeKernel:
     description: str
     page_size: int | None = None
     """The size of its pages; None where it does not tell."""
+    entry: int = 0
+    """From the load address to the first instruction."""
+    before: str = "text_offset"
+    """What the memory up to the load address is."""
 
 
 def _no_warnings(*_: object) -> Sequence[str]:
@@ -53,8 +58,17 @@ def _default_reset(*_: object) -> int:
     return 0
 
 
-def _anywhere(_: Range) -> Range:
+def _anywhere(*_: object) -> Range:
     return ADDRESS_SPACE
+
+
+def by_kcore(machine: Machine, memory: CrashMemory) -> Sequence[MemoryPart]:
+    """Return all dumped memory, and the kernel's own mapping, as /proc/kcore tells. Raises MachineError."""
+    return [crash.kernel_text(machine), *crash.linear_map(machine, memory)]
+
+
+def _nothing_added(*_: object) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,18 @@ class TreeBoot:
     """Return the memory within System RAM that no kernel may touch, by the machine's own device tree."""
     console: purgatory.Console = purgatory.NO_CONSOLE
     """The console of a purgatory that can drive no UART of the machine."""
+    kernel_window: Callable[[int, TreeKernel], Range] = _anywhere
+    """Return where a kernel may lie, with the memory up to its load address, by the address at which the RAM
+    that it will have begins (physical)."""
+    core_memory: Callable[[Machine, CrashMemory], Sequence[MemoryPart]] = by_kcore
+    """Return what core headers describe. Raises MachineError."""
+    core_unit: int = 1
+    """A capture kernel that cannot read core headers in its own RAM has none from there on: they begin at a
+    multiple of these bytes. 1: it can."""
+    crash_parameters: Callable[[Range, Range], str] = _nothing_added
+    """Return what is added to a capture kernel's command line, by its RAM and where the core headers are."""
+    tags: Callable[[Machine, str, Range | None], bytes] | None = None
+    """Return what takes the place of a device tree (--atags), with that command line and initrd."""
     zboot_type: str = "vmlinuz"
     """kexec-tools' name for the type (-t) of a kernel that unpacks itself under EFI."""
     warnings: Callable[[Context, TreeKernel, DeviceTree], Sequence[str]] = _no_warnings
@@ -89,7 +115,7 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     file, wrapping = formats.unwrap(request.kernel)
     kernel = boot.parse(file)
     types.require(kernel.path, request.format, _type(boot, request, wrapping, kernel), boot.arch.formats)
-    tree = trees.read_tree(machine, request.device_tree)
+    tree = DeviceTree.empty() if request.atags else trees.read_tree(machine, request.device_tree)
     lost = trees.not_handed_on(machine, tree) if request.purpose is Purpose.BOOT else []
     line = command_line.for_request(request, machine.command_line)
     if what := line_overflow(line, boot.command_line_limit, boot.arch.name):
@@ -99,19 +125,31 @@ def plan(boot: TreeBoot, machine: Machine, request: Request) -> LoadPlan:
     room = RangeSet([memory.load]) if memory else free_memory(machine).minus(firmware)
     context = Context.begin(boot.arch, machine, request, room)
     layout = context.layout
-    headers = context.place_core_headers(_core_headers(context, memory)) if memory else None
-    _place_kernel(context, kernel)
+    headers = None
+    if memory:
+        headers = context.place_core_headers(_core_headers(boot, machine, memory), unit=boot.core_unit)
+        memory = _apart(boot, memory, headers)
+        line = _with_crash_parameters(boot, line, memory, headers)
+    first = (
+        memory.load.start
+        if memory
+        else min((each.start for each in machine.iomem.memory_map.ram), default=0)
+    )
+    _place_kernel(context, kernel, boot.kernel_window(first, kernel))
     initrd = context.place_initrd(
         boot.initrd_window(layout.range(KERNEL)), Placement.LOWEST, boot.initrd_why
     )
     rest = boot.rest_window(layout.range(KERNEL))
-    _place_tree(context, tree, line, initrd, headers, memory, within=rest)
+    if request.atags and boot.tags:
+        told = _place_tags(context, boot.tags(machine, line, initrd), within=rest)
+    else:
+        told = _place_tree(context, tree, line, initrd, headers, memory, within=rest)
     blob = context.place_purgatory(within=rest, placement=Placement.LOWEST)
-    start = layout.range(KERNEL).start
+    start = layout.range(KERNEL).start + kernel.entry
     entry = context.fill_purgatory(
         blob,
         jump_to=start,
-        arguments=boot.arguments(layout.range(_DTB).start, start),
+        arguments=boot.arguments(told, start),
         console=consoles.in_memory(machine, request, line, boot.console),
         reset=boot.reset(machine, tree),
     )
@@ -174,17 +212,31 @@ def has_device(tree: DeviceTree, compatible: bytes) -> bool:
     return any(compatible + b"\0" in properties.get("compatible", b"") for _, properties in tree.nodes())
 
 
-def _core_headers(context: Context, memory: CrashMemory) -> bytes:
-    machine = context.machine
+def _core_headers(boot: TreeBoot, machine: Machine, memory: CrashMemory) -> bytes:
     return elfcore.build(
-        context.arch.names.elf,
+        boot.arch.names.elf,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
-        memory=[crash.kernel_text(machine), *crash.linear_map(machine, memory)],
+        memory=boot.core_memory(machine, memory),
     )
 
 
-def _place_kernel(context: Context, kernel: TreeKernel) -> None:
+def _apart(boot: TreeBoot, memory: CrashMemory, headers: Range) -> CrashMemory:
+    """Return the memory of which the capture kernel's is without the core headers, where that must be."""
+    if boot.core_unit == 1:
+        return memory
+    return replace(memory, reserved=(*memory.reserved[:-1], Range(memory.load.start, headers.start)))
+
+
+def _with_crash_parameters(boot: TreeBoot, line: str, memory: CrashMemory, headers: Range) -> str:
+    """Return the command line with what a capture kernel needs. Raises UsageError if it is too long."""
+    line = " ".join(filter(None, (line, boot.crash_parameters(memory.load, headers))))
+    if what := line_overflow(line, boot.command_line_limit, boot.arch.name):
+        raise UsageError(what, hint=SHORTEN)
+    return line
+
+
+def _place_kernel(context: Context, kernel: TreeKernel, within: Range) -> None:
     """Place the kernel with the memory between the aligned address and the kernel, which it may use.
 
     Raises PlacementError, and ImageError for an offset that is no multiple of the page size.
@@ -192,7 +244,7 @@ def _place_kernel(context: Context, kernel: TreeKernel) -> None:
     page_size = context.machine.page_size
     if kernel.offset % page_size:
         raise ImageError(
-            f"{kernel.path}: its text_offset {kernel.offset:#x} is between two pages of the running"
+            f"{kernel.path}: its {kernel.before} {kernel.offset:#x} is between two pages of the running"
             f" kernel, which are of {page_size} bytes",
             hint="load it from a kernel with smaller pages",
         )
@@ -201,8 +253,9 @@ def _place_kernel(context: Context, kernel: TreeKernel) -> None:
         KERNEL,
         kernel.offset + kernel.memory_size,
         alignment=kernel.alignment,
+        within=within,
         placement=Placement.LOWEST,
-        why=f"text_offset {kernel.offset:#x} above {boundary}, image_size bytes",
+        why=f"{kernel.before} {kernel.offset:#x} above {boundary}, image_size bytes",
     )
     context.layout.shrink(KERNEL, kernel.offset)
     context.layout.fill(KERNEL, kernel.data)
@@ -217,7 +270,8 @@ def _place_tree(
     memory: CrashMemory | None,
     *,
     within: Range,
-) -> None:
+) -> int:
+    """Place the tree for the next kernel; return its address. Raises PlacementError, DeviceTreeError."""
     blob = trees.rewrite(
         tree,
         command_line=line,
@@ -227,8 +281,16 @@ def _place_tree(
         usable=_usable(memory) if memory else (),
     )
     why = f"the device tree, at most {trees.SIZE_MAX // MIB} MiB"
-    context.layout.place(_DTB, len(blob), within=within, placement=Placement.LOWEST, why=why)
+    at = context.layout.place(_DTB, len(blob), within=within, placement=Placement.LOWEST, why=why)
     context.layout.fill(_DTB, blob)
+    return at
+
+
+def _place_tags(context: Context, tags: bytes, *, within: Range) -> int:
+    why = "the tags of the running kernel, with the command line and the initrd"
+    at = context.layout.place(_TAGS, len(tags), within=within, placement=Placement.LOWEST, why=why)
+    context.layout.fill(_TAGS, tags)
+    return at
 
 
 def _usable(memory: CrashMemory) -> list[Range]:

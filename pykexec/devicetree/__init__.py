@@ -44,6 +44,13 @@ class DeviceTree:
         return cls.from_folder(root, UNPACKED_TREE) if root.names(UNPACKED_TREE) else None
 
     @classmethod
+    def empty(cls) -> DeviceTree:
+        """Return a tree of nothing but its root."""
+        self = cls.__new__(cls)
+        self._where, self.boot_cpu, self._reservations, self._root = "an empty tree", 0, (), Node("")
+        return self
+
+    @classmethod
     def from_folder(cls, root: Root, folder: str) -> DeviceTree:
         """Return the tree that the kernel shows unpacked, as in /proc/device-tree. Raises MachineError."""
         self = cls.__new__(cls)

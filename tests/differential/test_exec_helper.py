@@ -134,6 +134,7 @@ def calls(trace: str) -> Sequence[str]:
 
 
 EMULATORS = {
+    "arm": "qemu-arm-static",
     "arm64": "qemu-aarch64-static",
     "i386": "",
     "loongarch64": "qemu-loongarch64-static",

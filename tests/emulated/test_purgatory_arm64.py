@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec import purgatory
-from pykexec.arch.arm64.psci import ResetMethod
+from pykexec.booting.psci import ResetMethod
 from pykexec.purgatory import Console, ConsoleKind, Digest, Region
 from tests.emulated.arm64 import (
     ISAR0,

@@ -74,15 +74,17 @@ class OddMachine:
 
     def files(self) -> dict[str, bytes]:
         """Return the files by path."""
-        core = self._kcore32() if self.mapped_end < 1 << 32 else self._kcore64()
         files: dict[str, str | bytes] = {
             "pykexec-snapshot.json": json.dumps({"machine": self.arch, "page_size": self.page_size}),
             "proc/cmdline": "quiet\n",
             "proc/iomem": "".join(map(str, self.lines)),
-            "proc/kcore": core,
             "sys/kernel/vmcoreinfo": "2a05000 1024\n",
             "sys/kernel/kexec/crash_cma_ranges": "".join(f"{a:08x}-{b:08x}\n" for a, b in self.cma),
         }
+        if self.arch in WITHOUT_KCORE:
+            files["proc/kallsyms"] = f"{0xC0300000:08x} T _stext\n"
+        else:
+            files["proc/kcore"] = self._kcore32() if self.mapped_end < 1 << 32 else self._kcore64()
         for cpu, address in zip(sorted(self.cpus), self.notes, strict=True):
             files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes"] = f"{address:x}\n"
             files[f"sys/devices/system/cpu/cpu{cpu}/crash_notes_size"] = "368\n"
@@ -120,10 +122,11 @@ class OddMachine:
 
 
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243, "loongarch64": 258}
-WITH_TREE = ("aarch64", "riscv64")
+WITH_TREE = ("aarch64", "armv7l", "riscv64")
 """What boots with a device tree."""
 BY_LINE = ("loongarch64",)
 """What boots with a command line alone."""
+WITHOUT_KCORE = ("armv7l",)
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",
     "Persistent Memory (legacy)", "Soft Reserved", "Unusable memory",
@@ -196,6 +199,29 @@ def arm64(*lines: Line, size: int = 2 * GIB, crash: int = 0x60000000, **settings
     return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
 
 
+def arm(
+    *lines: Line, base: int = 0x40000000, size: int = GIB, crash: int = 0x58000000, **settings: object
+) -> OddMachine:
+    """Return an arm machine with those lines, too.
+
+    It has RAM from `base` on, with the kernel in it, and 256 MiB reserved at `crash`.
+    """
+    main = [
+        line(base, size, RAM),
+        line(base + 0x208000, 0xFF8000, "Kernel code", 1),
+        line(base + 0x1400000, 0x207588, "Kernel data", 1),
+        line(crash, 256 * MIB, CRASH, 1),
+    ]
+    values: dict[str, object] = {
+        "arch": "armv7l",
+        "linear_base": 0xC0000000 - base,
+        "text": None,
+        "mapped_end": base + 760 * MIB,  # below it 240 MiB of vmalloc space
+        **settings,
+    }
+    return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
+
+
 def riscv64(*lines: Line, size: int = 2 * GIB, crash: int = 0xA0000000, **settings: object) -> OddMachine:
     """RAM from 2 GiB on, with firmware and then the kernel in it and 256 MiB reserved at `crash`, then those
     lines."""
@@ -256,6 +282,9 @@ def _pieces(first: int, count: int, size: int, step: int, name: str = RAM) -> li
 
 
 ODD = {
+    "arm-highmem": arm(line(0x50000000, MIB, "reserved", 1), size=3 * GIB - 64 * KIB),
+    "arm-lpae": arm(line(0x1_0000_0000, GIB, RAM), line(0x8_0000_0000, 4 * GIB, RAM), size=2 * GIB),
+    "arm-not-aligned": arm(base=0x41000000, crash=0x59200000),
     "5-level": x86(
         line(200 * TIB, 16 * GIB, RAM),
         linear_base=0xFF11000000000000,

@@ -34,14 +34,8 @@ def read(path: Path) -> RealMachine:
         files = {each.name: _content(tar, each) for each in tar if each.isfile()}
     identity = json.loads(files["pykexec-snapshot.json"])
     lines = _lines(files["proc/iomem"].decode())
-    bits, loads, info = _kcore(files["proc/kcore"])
-    stext = int(info["SYMBOL(_stext)"], 16)
-    text = next(each for each in loads if each[0] <= stext < each[0] + each[2])
     ram = [each for each in lines if each.name == RAM]
-    linear = max(
-        (each for each in loads if any(each[1] <= line.last and line.first < sum(each[1:]) for line in ram)),
-        key=lambda each: each[2],
-    )
+    bits, linear, text = _mappings(files, ram) if "proc/kcore" in files else _lowmem(files, ram)
     cma = files.get("sys/kernel/kexec/crash_cma_ranges", b"").decode().split()
     return RealMachine(
         lines,
@@ -50,11 +44,33 @@ def read(path: Path) -> RealMachine:
         identity["page_size"],
         [address for _, address in sorted(_notes(files))],
         linear[0] - linear[1],
-        None if text == linear else text,
+        text,
         1 << 64 if bits == 64 else linear[1] + linear[2],
         [(int(first, 16), int(last, 16)) for first, last in (each.split("-") for each in cma)],
         list(_protected(files)),
     )
+
+
+_Mapping = tuple[int, int, int]
+"""Virtual and physical address, size."""
+
+
+def _mappings(files: dict[str, bytes], ram: Sequence[Line]) -> tuple[int, _Mapping, _Mapping | None]:
+    """Return the word size, the linear map, and what the kernel runs in if that is another one."""
+    bits, loads, info = _kcore(files["proc/kcore"])
+    stext = int(info["SYMBOL(_stext)"], 16)
+    text = next(each for each in loads if each[0] <= stext < each[0] + each[2])
+    linear = max(
+        (each for each in loads if any(each[1] <= line.last and line.first < sum(each[1:]) for line in ram)),
+        key=lambda each: each[2],
+    )
+    return bits, linear, None if text == linear else text
+
+
+def _lowmem(files: dict[str, bytes], ram: Sequence[Line]) -> tuple[int, _Mapping, None]:
+    """Return the same where there is no /proc/kcore: the kernel is in the first 32 MiB of memory."""
+    stext = int(files["proc/kallsyms"].split()[0], 16)
+    return 32, (stext & -0x2000000, ram[0].first, 760 << 20), None
 
 
 def _protected(files: dict[str, bytes]) -> Iterator[tuple[int, int]]:

@@ -119,7 +119,7 @@ def test_other_actions_in_any_order(argv: tuple[str, ...], purpose: Purpose, kin
 HOW_TO_LOAD = [
     *("-i", "--mem-min=1", "--mem-max=0x7fffffff", "--entry=1", "--no-cma", "--force-dtb", "--hotplug"),
     *("--reset-vga", "--console-vga", "--console-serial", "--serial=ttyS0", "--serial-baud=9600"),
-    *("-tbzImage64", "--elf64-core-headers", "--atags"),
+    *("-tbzImage64", "--elf64-core-headers", "--dt-no-old-root"),
 ]
 
 
@@ -186,7 +186,7 @@ def story(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--reuse-video-type"], "--reuse-video-type"),
         (["--args-elf"], "--args-elf"),
         (["--elf32-core-headers"], "--elf32-core-headers"),
-        (["--atags", "--image-size=1"], "--atags, --image-size"),
+        (["--dt-no-old-root", "--reuse-node=x"], "--dt-no-old-root, --reuse-node"),
         (["--hotplug"], "--hotplug"),
         (["--pass-memmap-cmdline"], "--pass-memmap-cmdline"),
         (["-x"], "--no-ifdown"),

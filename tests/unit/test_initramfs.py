@@ -225,7 +225,7 @@ def test_inspect(data: bytes, kind: Kind, description: str, unpacked: int | None
 @pytest.mark.parametrize(
     ("data", "warning"),
     [
-        (b"\x7fELF" + bytes(60), "no initramfs: an ELF file"),
+        (b"\x7fELF" + bytes(60), "no initramfs: a damaged ELF file"),
         (b"nonsense\n", "no initramfs: a text file"),
         (b"\xf4" * 300, "no initramfs: f4 f4"),
         (EARLY + b"hsqs" + b"\x01" * 200, "no initramfs behind its archives, at offset 0x.*: a squashfs"),

@@ -115,14 +115,12 @@ def test_a_kernel_that_does_not_tell_its_memory_gets_enough() -> None:
         (vmlinux(50), "ia64"),
         (vmlinux(258, 32), "loongarch32"),
         (vmlinux(21), "ppc64le"),
-        (vmlinux(40, 32), "arm"),
         (vmlinux(42, 32), "sh"),
         (vmlinux(22, order=">"), "s390x"),
         (vmlinux(20, 32, ">"), "ppc"),
         # Microsoft's PE format, "Machine types"
         (portable_executable([(".text", b"x")], machine=0x200), "ia64"),
         (portable_executable([(".text", b"x")], machine=0x6232), "loongarch32"),
-        (portable_executable([(".text", b"x")], machine=0x1C2), "arm"),
     ],
 )
 def test_kernels_of_architectures_without_a_loader(data: bytes, name: str) -> None:

@@ -59,6 +59,10 @@ FIELDS: dict[str, list[Any]] = {
     "debug": [False, True],
     "no_cma": [False, True],
     "force_dtb": [False, True],
+    "core_header_bits": [None, 32, 64],
+    "atags": [False, True],
+    "image_size": [None, 0, 1 << 24, 1 << 70],
+    "page_offset": [None, 0, 0xC0000000, 1 << 70],
 }
 
 

@@ -12,6 +12,7 @@ from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine as Facts
 from pykexec.plan import Purpose, Request
+from tests.arches.arm import images as arm_images
 from tests.arches.loongarch64 import images as loongarch64_images
 from tests.arches.riscv64 import images as riscv64_images
 from tests.support import brute_force, real_machines
@@ -39,6 +40,7 @@ KERNELS = {
     "x86_64": FileData.from_bytes("vmlinuz", FakeBzImage().build()),
     "i686": FileData.from_bytes("vmlinuz", FakeBzImage(xloadflags=4).build()),
     "aarch64": FileData.from_bytes("Image", FakeImage().build()),
+    "armv7l": FileData.from_bytes("zImage", arm_images.FakeZImage().build()),
     "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
     "loongarch64": FileData.from_bytes("vmlinux.efi", loongarch64_images.FakeImage().build()),
 }

@@ -94,7 +94,7 @@ echo "{marker}" > /dev/kmsg
 
 
 def capture_command_line(marker: str, kernel: Kernel) -> str:
-    line = f"console={kernel.arch.console} panic=-1 nr_cpus=1 irqpoll reset_devices marker={marker}"
+    line = f"{kernel.arch.line} nr_cpus=1 irqpoll reset_devices marker={marker}"
     return " ".join(filter(None, (line, kernel.arch.capture)))
 
 

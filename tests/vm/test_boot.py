@@ -13,6 +13,7 @@ from tests.support.zboot import zboot
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine, images
+from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
@@ -37,19 +38,27 @@ cp /proc/meminfo /proc/iomem "$OUT"
     ("arch", "version"),
     jobs.cases(
         "boot",
-        {X86_64: ["7.2"], ARM64: ["7.2"], RISCV64: ["7.2"], I386: ["6.1"], LOONGARCH64: ["7.2"]},
+        {
+            X86_64: ["7.2"],
+            ARM64: ["7.2"],
+            RISCV64: ["7.2"],
+            I386: ["6.1"],
+            ARM: ["6.1"],
+            LOONGARCH64: ["7.2"],
+        },
         {
             X86_64: ["5.10", "6.1", "6.12"],
             ARM64: ["5.10", "6.1"],
             RISCV64: ["6.12"],
             I386: ["6.1-686"],
+            ARM: ["6.1-lpae", "7.2"],
         },
     ),
 )
 def test_second_kernel_has_what_it_was_given(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
 ) -> None:
-    command_line = f'console={arch.console} panic=-1 marker={secrets.token_hex(8)} quoted="two words"'
+    command_line = f'{arch.line} marker={secrets.token_hex(8)} quoted="two words"'
     content = secrets.token_bytes(1 << 20)
     guest = Guest(
         Kernel.get(version, arch),
@@ -87,7 +96,7 @@ def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunG
     third = (
         images.small(arch) + kernel.modules() + images.overlay("third", _LOOK_AROUND, {"/content": content})
     )
-    command_line = f"console={arch.console} panic=-1 generation="
+    command_line = f"{arch.line} generation="
     guest = Guest(
         kernel,
         _load(loader, command_line + "2"),
@@ -118,7 +127,7 @@ def test_uefi_boot(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     """The second kernel has EFI's runtime services, the screen, and the memory that the first had."""
     kernel = Kernel.get("6.1", arch)
     files = jobs.efivarfs(kernel)
-    command_line = f"console={arch.console} panic=-1 through-uefi"
+    command_line = f"{arch.line} through-uefi"
     look = _EFI_LOOK + jobs.EFI_LOOK
     guest = Guest(
         kernel, look + _load(loader, command_line), f"{loader} -e", look, files=files, second_files=files

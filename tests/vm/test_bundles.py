@@ -114,7 +114,7 @@ def crash(
 def test_unified_kernel_image(arch: Arch, run_guest: RunGuest, tmp_path: Path) -> None:
     """Through UEFI, as such images are for: the second kernel has its runtime services."""
     kernel = Kernel.get("6.1", arch)
-    line = f'console={arch.console} panic=-1 marker={secrets.token_hex(8)} quoted="two words"'
+    line = f'{arch.line} marker={secrets.token_hex(8)} quoted="two words"'
     image = unified(tmp_path / "uki", kernel, line, _LOOK + _EFI)
     job = 'set -e\npykexec -d -l /boot/uki.efi 2> "$OUT/story"\n'
     guest = Guest(kernel, job, "pykexec -e", files={"/boot/uki.efi": image})
@@ -248,7 +248,7 @@ def packed(folder: Path, kernel: Kernel, container: str) -> bytes:
 def test_each_container(arch: Arch, names: Sequence[str], tmp_path: Path) -> None:
     """One kernel after the other, each packed in another way, with the same initrd all the time."""
     kernel = Kernel.get(_SHOWS_ITS_INITRD[arch], arch)
-    line = f"console={arch.console} panic=-1 retain_initrd generation="
+    line = f"{arch.line} retain_initrd generation="
     kernels = {f"/boot/kernels/{name}": packed(tmp_path, kernel, name) for name in names}
     first, *_ = names
     guest = Guest(
@@ -340,7 +340,7 @@ def test_boot_entry_then_the_running_kernel(kernel: Kernel, run_guest: RunGuest)
 def test_what_efi_still_says_of_an_initrd(arch: Arch, run_guest: RunGuest) -> None:
     """QEMU's UEFI hands an initrd over as boot loaders do, and goes on naming where that was."""
     kernel = Kernel.get(_SHOWS_ITS_INITRD[arch], arch)
-    job = f'set -e\npykexec -l "$KERNEL" --append "console={arch.console} panic=-1 second"\n'
+    job = f'set -e\npykexec -l "$KERNEL" --append "{arch.line} second"\n'
     extra = jobs.WITH_ITS if arch is ARM64 else ()
     result = run_guest(Guest(kernel, job, "pykexec -e"), Machine(arch, append="", uefi=True, extra=extra))
     result.stage("first")

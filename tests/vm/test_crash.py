@@ -22,6 +22,7 @@ from pykexec.vmcore.log import KernelLog
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result, Running, Stage
+from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
@@ -69,8 +70,8 @@ def crash(
     ("arch", "version"),
     jobs.cases(
         "crash",
-        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["6.12"], LOONGARCH64: ["7.2"]},
-        {RISCV64: ["7.2"]},
+        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["6.12"], ARM: ["6.1"], LOONGARCH64: ["7.2"]},
+        {RISCV64: ["7.2"], ARM: ["6.1-lpae", "7.2"]},
     ),
 )
 def test_dump_holds_the_first_kernels_log(
@@ -179,6 +180,12 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
     crash(Kernel.get("6.1", ARM64), loader, run_guest, machine)
 
 
+@jobs.FURTHER
+def test_arm_hyp(loader: str, run_guest: RunGuest) -> None:
+    """In that mode purgatory leaves the caches off."""
+    crash(Kernel.get("6.1", ARM), loader, run_guest, Machine(ARM, extra=_EL2))
+
+
 @pytest.mark.parametrize("arch", [jobs.further(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     """The capture kernel can call the firmware, and knows of Secure Boot what the first one knew."""
@@ -203,6 +210,7 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
         jobs.further(RISCV64, "7.2", "kernel", (), id="riscv64-kernel"),
         pytest.param(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
         jobs.further(LOONGARCH64, "7.2", "initrd", (), id="loongarch64-initrd"),
+        jobs.further(ARM, "6.1", "kernel", (), id="arm-kernel"),
     ],
 )
 def test_damaged_image_does_not_run(

@@ -40,7 +40,7 @@ pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "
 )
 def test_boot(arch: Arch, options: str, kernel_path: str, calls: list[str], run_guest: RunGuest) -> None:
     kernel = Kernel.get("6.1", arch)
-    line = f"console={arch.console} panic=-1 marker={secrets.token_hex(8)}"
+    line = f"{arch.line} marker={secrets.token_hex(8)}"
     job = _BOOT.format(options=options, kernel=kernel_path, line=line)
     files = {_PACKED: gzip.compress(kernel.image.read_bytes(), 1)} if kernel_path == _PACKED else {}
     guest = Guest(kernel, job, "pykexec -e", 'cp /proc/cmdline "$OUT"', files=files)

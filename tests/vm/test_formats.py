@@ -65,7 +65,7 @@ def files_of(way: str, kernel: Kernel) -> dict[str, bytes]:
 
 def boot(run_guest: RunGuest, guest: Guest, load: str, machine: Machine = _MACHINE) -> Result:
     """Load with that command and go over; the second kernel's command line must be the one it was given."""
-    line = f"console=ttyS0 panic=-1 marker={secrets.token_hex(8)}"
+    line = f"console=ttyS0 panic=-1 no_timer_check marker={secrets.token_hex(8)}"
     job = f'set -e\ncp /proc/iomem "$OUT"\n{load} --append "{line}"\n'
     result = run_guest(dataclasses.replace(guest, job=job, then="pykexec -e"), machine)
     result.stage("first")
@@ -184,7 +184,7 @@ def test_i386_crash(kernel: Kernel, run_guest: RunGuest) -> None:
     """A 32-bit capture kernel: it shows the dump, though no makedumpfile built for it reads that."""
     i386 = Kernel.get("6.1", I386)
     look = _LOOK + 'dd if=/proc/vmcore of="$OUT/vmcore.head" bs=64k count=1\n'
-    line = "console=ttyS0 panic=-1 nr_cpus=1 reset_devices"
+    line = "console=ttyS0 panic=-1 no_timer_check nr_cpus=1 reset_devices"
     job = f'pykexec -p /boot/386/vmlinuz --initrd /boot/386/img --append "{line}"'
     result = run_guest(Guest(kernel, job, PANIC, files=i386_files(i386, look)), Machine())
     result.stage("first")

@@ -17,7 +17,8 @@ from tools.lab import X86_64, Guest, Kernel, Machine, images
 
 _FIRST = """
 set -e
-pykexec -c -l "$KERNEL" --initrd /boot/early.img --append "console=ttyS0 panic=-1 crashkernel=256M"
+line="console=ttyS0 panic=-1 no_timer_check crashkernel=256M"
+pykexec -c -l "$KERNEL" --initrd /boot/early.img --append "$line"
 """
 # The call is that of Fedora's early kdump, word for word.
 _EARLY = """#!/bin/sh

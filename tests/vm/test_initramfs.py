@@ -56,13 +56,13 @@ _THIRD = 'cp /proc/cmdline "$OUT"'
 def test_initramfs(arch: Arch, options: str, load: str, run_guest: RunGuest) -> None:
     kernel = Kernel.get("6.1", arch)
     marker = secrets.token_hex(8)
-    line = f"console={arch.console} panic=-1 marker={marker}"
+    line = f"{arch.line} marker={marker}"
     loaded = f'{load} --command-line="{line}" --initrd=/boot/third.img /boot/vmlinuz'
     second = _SECOND.format(load=loaded)
     first = _FIRST.format(
         options=options,
         apart=_ROOT_APART if "/loader" in load else "",
-        line=f"console={arch.console} panic=-1",
+        line=arch.line,
     )
     base = _base(arch, kernel, second + (_NO_PYTHON if options else ""), "kexec -e")
     result = run_guest(Guest(kernel, first, "pykexec -e", files={"/boot/base.img": base}), Machine(arch))

@@ -265,8 +265,7 @@ def _with_two_disks(folder: Path, conf: str, *modules: str) -> Kdump:
     )
 
 
-@jobs.FURTHER
-@pytest.mark.parametrize("disks", [2, 1])
+@pytest.mark.parametrize("disks", [jobs.further(2, id="2"), 1])
 def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
     """LVM on RAID 1: all of it, and with a disk that is gone when the machine crashes."""
     kdump = _with_two_disks(tmp_path, "path /d/crash\nfailure_action poweroff", "raid1", "dm_mod")
@@ -409,7 +408,7 @@ tail /dev/zero
 
 @pytest.mark.parametrize(
     ("what", "found"),
-    [jobs.further(_KILL, "", id="killed"), jobs.further(_STARVE, "O4", id="starved")],
+    [jobs.further(_KILL, "", id="killed"), pytest.param(_STARVE, "O4", id="starved")],
 )
 def test_makedumpfile_dies(what: str, found: str, tmp_path: Path) -> None:
     """The log was saved before, the hook after the dump learns of the failure, and the machine reboots."""
@@ -655,7 +654,6 @@ def test_an_ssh_server_that_is_another_one(tmp_path: Path) -> None:
     assert not (tmp_path / "dumps").exists()
 
 
-@jobs.FURTHER  # beside the one over SSH
 def test_a_dump_over_nfs(tmp_path: Path) -> None:
     # The server gives out handles of files, which not every file system has.
     with (

@@ -84,7 +84,6 @@ echo dax0.0 > /sys/bus/dax/drivers/kmem/new_id
 """
 
 
-@jobs.FURTHER
 def test_soft_reserved_memory_as_ram(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
     """It is dumped, and the capture kernel is not told that it might have it."""
     place = range(512 * MIB, 768 * MIB)
@@ -124,7 +123,6 @@ def test_a_window_for_cxl_is_not_dumped(kernel: Kernel, loader: str, run_guest: 
     check_dumped(head(result), jobs.ranges(iomem, "System RAM"), jobs.ranges(iomem, "Crash kernel"))
 
 
-@jobs.FURTHER
 def test_memory_of_cma(loader: str, run_guest: RunGuest) -> None:
     """On arm64 Linux 7.2 does not know crashkernel=SIZE,cma."""
     look = 'cp /sys/kernel/kexec/crash_cma_ranges "$OUT/cma"\n'
@@ -184,15 +182,14 @@ pathlib.Path(os.environ["OUT"], "memmap").write_text("".join(f"{line}\\n" for li
 _SHOW = {"/show.py": _SHOW_MAP.encode()}
 
 
-@jobs.FURTHER
-@pytest.mark.parametrize("pieces", [100, 1024])
+@pytest.mark.parametrize("pieces", [100, jobs.further(1024, id="1024")])
 def test_a_map_of_hundreds_and_of_thousands(
     pieces: int, kernel: Kernel, loader: str, run_guest: RunGuest
 ) -> None:
     """The second kernel knows each of the entries, and what it leaves when it crashes is all there."""
     third = images.small(kernel.arch) + kernel.modules()
     third += images.overlay("third", jobs.capture(kernel, saved=True) + _HEAD, {})
-    line = "console=ttyS0 earlyprintk=ttyS0 panic=-1 "
+    line = "console=ttyS0 earlyprintk=ttyS0 panic=-1 no_timer_check "
     load = f'{loader} -l "$KERNEL" --initrd "$SECOND_IMAGE" --append "{line}crashkernel=256M"\n'
     guest = Guest(
         kernel,

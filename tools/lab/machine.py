@@ -56,7 +56,7 @@ class Guest:
 def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
     """QEMU's command line for a machine whose files are in `folder`. Raises LabError."""
     arch = machine.arch
-    command_line = f"console={arch.console} panic=-1 {machine.append}"
+    command_line = f"{arch.line} {machine.append}"
     bios = firmware(machine)
     bus, _ = arch.virtio
     return [
@@ -66,7 +66,7 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         # thread: with one each, QEMU 7.2 was seen to run text that the kernel had just patched as it was
         # before (an int3 that nobody expected: a panic), or to die itself; and two machines at a time are no
         # faster on two cores.
-        "-accel", accelerator("multi" if machine.parallel or arch.needs_threads else "single"),
+        "-accel", accelerator("multi" if machine.parallel or arch.parallel else "single"),
         "-m", machine.memory,
         "-smp", str(machine.cpus),
         *(("-bios", os.fspath(bios)) if bios is not None else ()),

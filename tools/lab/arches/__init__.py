@@ -40,6 +40,8 @@ class Arch:
     """The packages that depend on the newest kernel of a suite, by version, such as "6.1"."""
     boots_unpacked: bool = False
     """Whether QEMU takes only what is in a kernel's EFI zboot."""
+    parameters: str = ""
+    """What else its kernels need on a busy machine, in their command lines."""
     userland: Userland = BOOKWORM
     serial: tuple[str, ...] = ("-serial", "chardev:console")
     """QEMU options that put the console, chardev `console`, where the kernel expects it."""
@@ -53,15 +55,20 @@ class Arch:
     """What a capture kernel has in its command line besides, to do with the memory that it gets here."""
     told_by_line: tuple[str, ...] = ()
     """The parameters by which a loader tells a kernel what others are told in other ways."""
-    needs_threads: bool = False
-    """Whether each processor takes a thread of its own: a kernel's others ask without end whether they may
-    start, and keep the one that runs from most of a common thread's time."""
+    parallel: bool = False
+    """Whether the processors of all its machines run side by side: with one thread for all they wait for
+    ever, or keep the one that runs from most of that thread's time."""
     can_be_saved: bool = True
     """Whether the emulator goes on with a saved machine."""
     no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why makedumpfile reads no dump of a kernel, by version."""
     programs: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What tests of this architecture run, or take, by commands or files, with their Debian packages."""
+
+    @property
+    def line(self) -> str:
+        """The beginning of each kernel's command line: it writes to the console, and a panic ends QEMU."""
+        return " ".join(filter(None, (f"console={self.console} panic=-1", self.parameters)))
 
 
 def find(name: str) -> Arch:

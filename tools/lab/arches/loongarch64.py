@@ -39,7 +39,7 @@ ARCH = Arch(
     # Debian's kernel sets 192 MiB aside for devices, of the 256 that are reserved.
     capture="cma=0 swiotlb=noforce",
     told_by_line=("kexec", "initrd"),
-    needs_threads=True,
+    parallel=True,
     can_be_saved=False,
     no_dump={"7.2": "Debian has no makedumpfile for this architecture"},
     programs={

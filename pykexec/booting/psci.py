@@ -13,7 +13,7 @@ _PSCI_USE_HVC = 1 << 1
 
 
 class ResetMethod(enum.IntEnum):
-    """How purgatory resets the machine, as in purgatory/arm64/arm64.h."""
+    """How purgatory resets the machine, as in the sources of the purgatories that know it."""
 
     DEFAULT = 0
     PSCI_HVC = 1
