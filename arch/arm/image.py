@@ -26,7 +26,7 @@ def parse(file: FileData, image_size: int | None = None) -> TreeKernel:
 
     Raises ImageError.
     """
-    if _is_vmlinux(file.data):
+    if elf.is_for(file.data, ARCH.name):
         return _vmlinux(file)
     if not zimage.matches(file.data):
         from pykexec.formats import identify
@@ -69,16 +69,9 @@ def _vmlinux(file: FileData) -> TreeKernel:
     )
 
 
-def _is_vmlinux(data: memoryview) -> bool:
-    if bytes(data[:4]) != b"\x7fELF":
-        return False
-    row = elf.architecture(data)
-    return row is not None and row.name == ARCH.name
-
-
 def inspect(kernel: FileData) -> KernelFacts | None:
     """Return what a kernel tells; None for another file. Raises ImageError for a damaged one."""
-    is_vmlinux = _is_vmlinux(kernel.data)
+    is_vmlinux = elf.is_for(kernel.data, ARCH.name)
     if not is_vmlinux and not zimage.matches(kernel.data):
         return None
     parsed = parse(kernel)
