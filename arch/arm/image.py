@@ -1,4 +1,4 @@
-"""What files of kernels for arm tell: zImages, and the vmlinux that one is made of."""
+"""Read kernels for arm: zImages, and the vmlinux that a zImage is made of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_LIMIT = 1023
 BLOCK = 128 * MIB
 """The decompressor takes memory to begin at a multiple of this (arch/arm/boot/compressed/head.S)."""
 _UNIT = 2 * MIB
-"""Where memory begins is a multiple of this (arch/arm/kernel/phys2virt.S)."""
+"""The start of memory is a multiple of this (arch/arm/kernel/phys2virt.S)."""
 _SPLIT = 256 * MIB
 """Kernels are linked for memory at a multiple of this (arch/arm/Kconfig, PAGE_OFFSET)."""
 _SECTION = 64 * KIB
