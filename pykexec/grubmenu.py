@@ -13,12 +13,11 @@ from typing import Protocol
 
 from pykexec import grubscript
 from pykexec.errors import UsageError
-from pykexec.grubscript import Command, Function, If, Loop, Menu, Node, Word
+from pykexec.grubscript import HINT, Command, Function, If, Loop, Menu, Node, Word
 from pykexec.values import dataclass, replace
 
 __all__ = ["HINT", "Choice", "Files", "Kernel", "MenuEntry", "Script"]
 
-HINT = "give the kernel by name, or take the running one's: --reuse-kernel"
 _SOMETHING = "\0"
 """Stands in a value for what only GRUB knows. No script has this character in it."""
 # grub-core/normal/main.c, features[]: every GRUB 2 of the last ten years sets these

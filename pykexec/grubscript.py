@@ -8,8 +8,10 @@ import re
 from pykexec.errors import UsageError
 from pykexec.values import dataclass
 
-__all__ = ["Command", "Function", "If", "Loop", "Menu", "Node", "Part", "Word", "parse"]
+__all__ = ["HINT", "Command", "Function", "If", "Loop", "Menu", "Node", "Part", "Word", "parse"]
 
+HINT = "give the kernel by name, or take the running one's: --reuse-kernel"
+"""What to do where GRUB's configuration is not understood."""
 _PLAIN = re.compile(r"[^{}|&$;<> \t\n'\"\\]+")
 _PLAIN_IN_QUOTES = re.compile(r"[^\"\\$]+")
 _VARIABLE = re.compile(
@@ -125,7 +127,7 @@ class _Words:
     def error(self, what: str) -> UsageError:
         return UsageError(
             f"{self._file}:{self.line}: {what}",
-            hint="give the kernel by name, or take the running one's: --reuse-kernel",
+            hint=HINT,
         )
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Callable
 
+from pykexec.devicetree import FIRMWARE_TREE, UNPACKED_TREE, DeviceTree
+from pykexec.errors import DeviceTreeError
 from pykexec.machine import kallsyms
 
 HIDDEN = "REDACTED"
@@ -121,16 +123,15 @@ def _is_secret(name: str, value: object) -> bool:
     return isinstance(value, str) and bool(value) and NAMED.search(f"{name}=") is not None
 
 
-_TREE = "sys/firmware/fdt"
 _SEEDS = ("kaslr-seed", "rng-seed")
 """Properties of /chosen: the running kernel's randomness, which kernels wipe once they have used it."""
 
 
 def fact(name: str, given: bytes) -> bytes | None:
     """Return a file of a snapshot without secrets; None where the whole file is a secret."""
-    if name == _TREE:
+    if name == FIRMWARE_TREE:
         return _tree(given)
-    if name.startswith("proc/device-tree/"):
+    if name.startswith(f"{UNPACKED_TREE}/"):
         *_, node, last = name.split("/")
         if node == "chosen":
             return None if last in _SEEDS else _same_length(given)
@@ -145,11 +146,8 @@ def _tree(given: bytes) -> bytes | None:
 
     The rest of the blob stays as it is, because a fault in it may be what we look for.
     """
-    from pykexec.devicetree import DeviceTree
-    from pykexec.errors import DeviceTreeError
-
     try:
-        chosen = dict(DeviceTree(given, _TREE).nodes()).get("/chosen", {})
+        chosen = dict(DeviceTree(given, FIRMWARE_TREE).nodes()).get("/chosen", {})
     except DeviceTreeError:
         return None  # nothing tells where the command line is
     for name, value in chosen.items():

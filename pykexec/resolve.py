@@ -23,7 +23,6 @@ from pykexec.values import dataclass, field, replace
 DEFAULT = "default"
 """The name by which --entry-id knows the entry that a reboot would start."""
 
-_TREE = "sys/firmware/fdt"
 _COMPATIBLE = "proc/device-tree/compatible"
 _OF_THE_RESERVATION = ("crashkernel",)
 _OF_EFI = "linux,uefi-"
@@ -332,9 +331,11 @@ def _command_line(request: Request, found: _Found) -> tuple[str | None, list[str
 def _device_tree(machine: Machine, request: Request, found: _Found) -> tuple[FileData | None, list[str]]:
     if request.device_tree is not None or found.device_tree is None:
         return request.device_tree, []
+    from pykexec.devicetree import FIRMWARE_TREE, UNPACKED_TREE
+
     given = found.device_tree
-    running = machine.read(_TREE)
-    if running is None and not machine.root.names("proc/device-tree"):
+    running = machine.read(FIRMWARE_TREE)
+    if running is None and not machine.root.names(UNPACKED_TREE):
         return None, [f"not the device tree {given.path}: this machine has none"]
     names = [given.path, *(each.path for each in found.overlays)]
     return _completed(_overlaid(given, found.overlays), running), [f"device tree {', then '.join(names)}"]
@@ -359,14 +360,14 @@ def _completed(given: FileData, running: bytes | None) -> FileData:
     """
     if running is None:
         return given
-    from pykexec.devicetree import DeviceTree
+    from pykexec.devicetree import FIRMWARE_TREE, DeviceTree
 
-    tree, told = DeviceTree(given.data, given.path), DeviceTree(running, f"/{_TREE}")
+    tree, told = DeviceTree(given.data, given.path), DeviceTree(running, f"/{FIRMWARE_TREE}")
     nodes = dict(told.nodes())
     memory = {path: node for path, node in nodes.items() if _is_memory(node)}
     if memory and tree.cells != told.cells:
         raise MachineError(
-            f"{given.path}: its #address-cells and #size-cells are not those of /{_TREE}",
+            f"{given.path}: its #address-cells and #size-cells are not those of /{FIRMWARE_TREE}",
             hint="it is most likely not for this machine; give one with --dtb",
         )
     if memory:

@@ -1,4 +1,4 @@
-"""What files of kernels for arm tell: zImages, and the vmlinux that one is made of."""
+"""Read kernels for arm: zImages, and the vmlinux that a zImage is made of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_LIMIT = 1023
 BLOCK = 128 * MIB
 """The decompressor takes memory to begin at a multiple of this (arch/arm/boot/compressed/head.S)."""
 _UNIT = 2 * MIB
-"""Where memory begins is a multiple of this (arch/arm/kernel/phys2virt.S)."""
+"""The start of memory is a multiple of this (arch/arm/kernel/phys2virt.S)."""
 _SPLIT = 256 * MIB
 """Kernels are linked for memory at a multiple of this (arch/arm/Kconfig, PAGE_OFFSET)."""
 _SECTION = 64 * KIB
@@ -26,7 +26,7 @@ def parse(file: FileData, image_size: int | None = None) -> TreeKernel:
 
     Raises ImageError.
     """
-    if _is_vmlinux(file.data):
+    if elf.is_for(file.data, ARCH.name):
         return _vmlinux(file)
     if not zimage.matches(file.data):
         from pykexec.formats import identify
@@ -69,16 +69,9 @@ def _vmlinux(file: FileData) -> TreeKernel:
     )
 
 
-def _is_vmlinux(data: memoryview) -> bool:
-    if bytes(data[:4]) != b"\x7fELF":
-        return False
-    row = elf.architecture(data)
-    return row is not None and row.name == ARCH.name
-
-
 def inspect(kernel: FileData) -> KernelFacts | None:
     """Return what a kernel tells; None for another file. Raises ImageError for a damaged one."""
-    is_vmlinux = _is_vmlinux(kernel.data)
+    is_vmlinux = elf.is_for(kernel.data, ARCH.name)
     if not is_vmlinux and not zimage.matches(kernel.data):
         return None
     parsed = parse(kernel)

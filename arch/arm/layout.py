@@ -1,4 +1,4 @@
-"""Where the running kernel has its memory: no kernel of arm shows that in /proc/kcore."""
+"""Tell how the running kernel maps its memory, which no kernel of arm shows in /proc/kcore."""
 
 from __future__ import annotations
 

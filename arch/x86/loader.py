@@ -83,7 +83,9 @@ def _multiboot2(arch: Arch, machine: Machine, request: Request, file: FileData) 
 
 
 def _is_elf64(data: memoryview) -> bool:
-    return _is_for(data, "x86_64")
+    from pykexec.formats import elf
+
+    return elf.is_for(data, "x86_64")
 
 
 def _vmlinux64(arch: Arch, machine: Machine, request: Request, file: FileData) -> LoadPlan:
@@ -93,14 +95,9 @@ def _vmlinux64(arch: Arch, machine: Machine, request: Request, file: FileData) -
 
 
 def _is_elf32(data: memoryview) -> bool:
-    return _is_for(data, "i386")
-
-
-def _is_for(data: memoryview, name: str) -> bool:
     from pykexec.formats import elf
 
-    row = elf.architecture(data)
-    return row is not None and row.name == name
+    return elf.is_for(data, "i386")
 
 
 def _vmlinux32(arch: Arch, machine: Machine, request: Request, file: FileData) -> LoadPlan:

@@ -6,7 +6,7 @@ from pykexec.arch.x86.doctor import CHECKS, CONSOLE
 from pykexec.kdump.doctor.capture import no_sign
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Judgement, fine, wrong
-from pykexec.kdump.doctor.part import DoctorPart
+from pykexec.kdump.doctor.part import DoctorPart, always_fine
 
 
 def _acpi(facts: Facts) -> Judgement:
@@ -21,8 +21,6 @@ def _acpi(facts: Facts) -> Judgement:
     return fine("EFI's tables can be passed on")
 
 
-def _cpus_leave(_: Facts) -> Judgement:
-    return fine("no CPU that cannot be taken offline is known of")
+_CPUS_LEAVE = always_fine("no CPU that cannot be taken offline is known of")
 
-
-PART = DoctorPart(checks={**CHECKS, "B4": _acpi, "L2": _cpus_leave}, console=CONSOLE)
+PART = DoctorPart(checks={**CHECKS, "B4": _acpi, "L2": _CPUS_LEAVE}, console=CONSOLE)

@@ -122,8 +122,7 @@ class ImageKind:
             return False
         from pykexec.formats import elf
 
-        row = elf.architecture(data)
-        return row is not None and row.name == self.arch.name
+        return elf.is_for(data, self.arch.name)
 
 
 def _require_whole(path: str, data: memoryview) -> None:

@@ -71,6 +71,12 @@ def architecture(data: memoryview) -> ArchNames | None:
     return names.of_elf(encoding.header(data).machine, encoding.bits, encoding.order)
 
 
+def is_for(data: memoryview, name: str) -> bool:
+    """Return whether this is an ELF file for the architecture of that name."""
+    row = architecture(data)
+    return row is not None and row.name == name
+
+
 def parse(path: str, data: memoryview) -> Program:
     """Read and check an executable of either class and byte order. Raises ImageError."""
     encoding = elfheader.encoding(data)

@@ -3,7 +3,6 @@
 The C program is Debian's for arm64, run by QEMU's user-mode emulation with the same library preloaded.
 """
 
-import io
 import re
 import struct
 import tarfile
@@ -12,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from elftools.elf.elffile import ELFFile
 
 from pykexec import cli
 from pykexec.devicetree import DeviceTree
@@ -20,6 +18,7 @@ from pykexec.loader import plan_load
 from pykexec.machine import Machine
 from pykexec.optionparser import parse
 from pykexec.plan import Purpose
+from tests.differential import treeloads
 from tests.differential.ckexec import CKexec, Loaded, arm64_emulator, compile_for_arm64
 from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot
 from tools.lab import ARM64, Kernel
@@ -75,31 +74,11 @@ def facts(loaded: Loaded, kernel: bytes) -> dict[str, object]:
         "kernel alignment": at % (2 << 20),
         "purgatory jumps to the kernel": struct.pack("<Q", at) in purgatory,
         "purgatory passes the device tree": struct.pack("<Q", dtb_at) in purgatory,
-        "initrd": _initrd(loaded, chosen),
+        "initrd": treeloads.has_initrd(loaded, chosen, INITRD),
         "device tree, less chosen": nodes,
-        **_core(loaded, chosen),
+        **treeloads.core(loaded, chosen),
     }
     return result | {f"chosen {name}": value.rstrip(b"\0") for name, value in chosen.items()}
-
-
-def _initrd(loaded: Loaded, chosen: dict[str, bytes]) -> bool:
-    start, end = (int.from_bytes(chosen.pop(f"linux,initrd-{which}")) for which in ("start", "end"))
-    return any(s[0] == start and s[2][: end - start] == INITRD for s in loaded.segments)
-
-
-def _core(loaded: Loaded, chosen: dict[str, bytes]) -> dict[str, object]:
-    if "linux,elfcorehdr" not in chosen:
-        return {}
-    start, size = struct.unpack(">QQ", chosen.pop("linux,elfcorehdr"))
-    (core,) = (s[2] for s in loaded.segments if s[0] == start and s[1] >= size)
-    headers = [segment.header for segment in ELFFile(io.BytesIO(core)).iter_segments()]
-    loads = [h for h in headers if h["p_type"] == "PT_LOAD"]
-    text, *memory = ((h["p_paddr"], h["p_vaddr"], h["p_memsz"], h["p_offset"]) for h in loads)
-    return {
-        "core: notes": [(h["p_paddr"], h["p_memsz"]) for h in headers if h["p_type"] == "PT_NOTE"],
-        "core: kernel text": text,
-        "core: memory": sorted(memory),
-    }
 
 
 @pytest.fixture(scope="session")
@@ -161,11 +140,7 @@ def _differences(
     assert stext is not None
     symbols = f"{stext[1].decode()} T _stext\n{int(stext[1], 16) - 0x10000:x} T _text\n"
     theirs = facts(c_kexec.load(root, arguments, symbols=symbols), kernel.read_bytes())
-    return {
-        what: (theirs.get(what), ours.get(what))
-        for what in theirs.keys() | ours.keys()
-        if theirs.get(what) != ours.get(what)
-    }
+    return treeloads.differing(theirs, ours)
 
 
 @pytest.mark.xdist_group("differential-arm64")

@@ -3,7 +3,6 @@
 The C program is Debian's for riscv64, run by QEMU's user-mode emulation with the same library preloaded.
 """
 
-import io
 import struct
 import subprocess
 import tarfile
@@ -12,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from elftools.elf.elffile import ELFFile
 
 from pykexec import cli
 from pykexec.devicetree import DeviceTree
@@ -21,6 +19,7 @@ from pykexec.machine import Machine
 from pykexec.optionparser import parse
 from pykexec.plan import Purpose
 from tests.arches.riscv64.images import FakeImage
+from tests.differential import treeloads
 from tests.differential.ckexec import Loaded, NewestCKexec
 from tests.support.machines import FOLDER, RISCV64_SNAPSHOTS
 from tools.lab import X86_64
@@ -76,31 +75,11 @@ def facts(loaded: Loaded) -> dict[str, object]:
         "kernel alignment": at % (2 << 20),
         # The C tool has no purgatory: the running kernel finds the device tree itself.
         "the kernel is entered": loaded.entry == at or struct.pack("<QQ", at, dtb_at) in entered,
-        "initrd": _initrd(loaded, chosen),
+        "initrd": treeloads.has_initrd(loaded, chosen, INITRD),
         "device tree, less chosen": nodes,
-        **_core(loaded, chosen),
+        **treeloads.core(loaded, chosen),
     }
     return result | {f"chosen {name}": value for name, value in chosen.items()}
-
-
-def _initrd(loaded: Loaded, chosen: dict[str, bytes]) -> bool:
-    start, end = (int.from_bytes(chosen.pop(f"linux,initrd-{which}")) for which in ("start", "end"))
-    return any(s[0] == start and s[2][: end - start] == INITRD for s in loaded.segments)
-
-
-def _core(loaded: Loaded, chosen: dict[str, bytes]) -> dict[str, object]:
-    if "linux,elfcorehdr" not in chosen:
-        return {}
-    start, size = struct.unpack(">QQ", chosen.pop("linux,elfcorehdr"))
-    (core,) = (s[2] for s in loaded.segments if s[0] == start and s[1] >= size)
-    headers = [segment.header for segment in ELFFile(io.BytesIO(core)).iter_segments()]
-    loads = [h for h in headers if h["p_type"] == "PT_LOAD"]
-    text, *memory = ((h["p_paddr"], h["p_vaddr"], h["p_memsz"], h["p_offset"]) for h in loads)
-    return {
-        "core: notes": [(h["p_paddr"], h["p_memsz"]) for h in headers if h["p_type"] == "PT_NOTE"],
-        "core: kernel text": text,
-        "core: memory": sorted(memory),
-    }
 
 
 def differences(
@@ -117,11 +96,7 @@ def differences(
     machine = Machine.from_snapshot(root)
     request = replace(cli.request_of(parse(arguments), purpose, machine), seed=bytes(64))
     ours, theirs = facts(Loaded.of(plan_load(machine, request))), facts(c_kexec.load(root, arguments))
-    return {
-        what: (theirs.get(what), ours.get(what))
-        for what in theirs.keys() | ours.keys()
-        if theirs.get(what) != ours.get(what)
-    }
+    return treeloads.differing(theirs, ours)
 
 
 @pytest.fixture(scope="session")

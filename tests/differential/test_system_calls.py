@@ -68,7 +68,7 @@ _COMMON: Outcomes = {
     **dict.fromkeys(("--no-checks", "--type", "--mem-min", "--mem-max", "--entry"), (FILE, LOAD, _DROPPED)),
     **dict.fromkeys(("--no-cma", "--force-dtb"), (REFUSED, FILE, "newer than 2.0.32")),
     **dict.fromkeys(
-        ("--dt-no-old-root", "--atags", "--reuse-node", "--image-size", "--page-offset"),
+        ("--dt-no-old-root", "--reuse-node", "--page-offset -l"),
         (REFUSED, FILE, _ELSEWHERE),
     ),
     "--serial": (FILE, LOAD, _CONSOLE),

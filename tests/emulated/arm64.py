@@ -34,6 +34,8 @@ from unicorn.unicorn_const import (
     UC_MODE_ARM,
 )
 
+from tests.emulated.uart import Uart
+
 UART = 0x09000000
 PSCI_SYSTEM_RESET = 0x84000009  # ARM DEN 0022
 _INSTRUCTIONS_MAX = 50_000_000
@@ -406,26 +408,11 @@ class _Devices:
 
     def __init__(self, uc: Uc, kernel: int, status_register: int, busy: int) -> None:
         self.jumped = False
-        self.serial = bytearray()
+        self.serial = Uart(uc, UART, status_register, busy).written
         self.psci_calls: list[int] = []
         self._kernel = kernel
-        self._status = UART + status_register
-        self._values = (busy, busy, busy ^ 0x20)
-        self._reads = 0
-        uc.hook_add(UC_HOOK_MEM_READ, self._read, begin=UART, end=UART + 4095)
-        uc.hook_add(UC_HOOK_MEM_WRITE, self._write, begin=UART, end=UART + 4095)
         uc.hook_add(UC_HOOK_INTR, self._call)
         uc.hook_add(UC_HOOK_BLOCK, self._block)
-
-    def _read(self, uc: Uc, _access: int, address: int, size: int, _value: int, _user: object) -> None:
-        if address == self._status:
-            uc.mem_write(address, self._values[self._reads % 3].to_bytes(size, "little"))
-            self._reads += 1
-
-    def _write(self, _uc: Uc, _access: int, address: int, _size: int, value: int, _user: object) -> None:
-        assert self._reads % 3 == 0, "written while the UART was busy"
-        if address == UART:
-            self.serial.append(value & 0xFF)
 
     def _call(self, uc: Uc, number: int, _user: object) -> None:
         assert number in _SVC_HVC_SMC, f"exception {number} at 0x{uc.reg_read(UC_ARM64_REG_X30):x}"

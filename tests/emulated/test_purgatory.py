@@ -12,6 +12,7 @@ from pykexec import purgatory
 from pykexec.errors import PurgatoryError
 from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
 from tests.emulated.machine import COM1, CPUID, PLAIN, SHA, Cpu, Outcome, run
+from tests.support import regions
 from tests.support.effort import examples
 
 BLOB = purgatory.load_blob("x86_64")
@@ -39,14 +40,10 @@ CPUS = {
 cpus = pytest.mark.parametrize("cpu", CPUS.values(), ids=CPUS)
 
 
-def regions() -> list[Region]:
-    return [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
-
-
 def start(
     *,
     at: int = 0x10000,
-    contents: dict[str, tuple[int, bytes]] | None = None,
+    contents: regions.Contents | None = None,
     digests: tuple[Digest, ...] | None = None,
     backup: Backup | None = None,
     console: Console = SERIAL,
@@ -60,17 +57,12 @@ def start(
         BLOB,
         jump_to=KERNEL + 0x200,
         arguments=(BOOT_PARAMS,),
-        digests=purgatory.digest_regions(regions()) if digests is None else digests,
+        digests=regions.digests(CONTENTS) if digests is None else digests,
         console=console,
         backup=backup,
     )
-    memory = dict((contents or CONTENTS).values())
-    memory[at] = image.ljust(
-        BLOB.memsz, b"\xcc"
-    )  # memory beyond the image is not what purgatory may rely on
-    memory |= extra or {}
     return run(
-        memory,
+        regions.with_purgatory(contents or CONTENTS, BLOB, image, at) | dict(extra or {}),
         at + BLOB.entry_offset,
         KERNEL + 0x200,
         uart_status=uart_status,
@@ -123,16 +115,12 @@ def test_damage_is_found_on_any_cpu(cpu: Cpu) -> None:
 @settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(CONTENTS)))
-    address, content = CONTENTS[name]
-    where = data.draw(st.integers(0, len(content) - 1) | st.just(len(content) - 1))
-    damaged = bytearray(content)
-    damaged[where] ^= 1 << data.draw(st.integers(0, 7))
-    outcome = start(contents={**CONTENTS, name: (address, bytes(damaged))})
+    damage = regions.flipped_bit(data, CONTENTS)
+    outcome = start(contents=damage.contents)
     assert not outcome.jumped
-    assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
-    assert hashlib.sha256(content).hexdigest() in outcome.serial
-    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert damage.message in outcome.serial
+    assert hashlib.sha256(damage.intact).hexdigest() in outcome.serial
+    assert damage.sha256 in outcome.serial
     assert outcome.port_writes == [(0x64, 0xFE)]
 
 
@@ -182,17 +170,15 @@ def test_low_memory_is_saved_after_verification_only() -> None:
 @pytest.mark.slow
 @settings(max_examples=examples(80), deadline=None)
 @given(
-    st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
-    st.binary(max_size=9),
-    st.integers(0, 65),
+    regions.ANY_BYTES,
+    regions.OFFSETS,
     st.sampled_from([PLAIN, SHA]),
 )
-def test_its_sha256_is_sha256(size: int, pattern: bytes, offset: int, cpu: Cpu) -> None:
-    content = ((pattern or b"\0") * (size // max(len(pattern), 1) + 1))[:size]
-    digest = Digest("data", 0x500000 + offset, size, hashlib.sha256(content).digest())
+def test_its_sha256_is_sha256(content: bytes, offset: int, cpu: Cpu) -> None:
+    digest, data = regions.hashed(content, 0x500000, offset)
     good = start(
         digests=(digest,),
-        extra={0x500000: b"\xff" * offset + content + b"\xff"},
+        extra={0x500000: data},
         contents={"kernel": CONTENTS["kernel"]},
         cpu=cpu,
     )

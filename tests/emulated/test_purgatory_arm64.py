@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pykexec import purgatory
 from pykexec.booting.psci import ResetMethod
-from pykexec.purgatory import Console, ConsoleKind, Digest, Region
+from pykexec.purgatory import Console, ConsoleKind, Digest
 from tests.emulated.arm64 import (
     ISAR0,
     MMFR0,
@@ -28,6 +28,7 @@ from tests.emulated.arm64 import (
     mapped,
     run,
 )
+from tests.support import regions
 from tests.support.effort import examples
 
 BLOB = purgatory.load_blob("arm64")
@@ -65,7 +66,7 @@ cpus = pytest.mark.parametrize("cpu", CPUS)
 def start(
     *,
     at: int = PURGATORY,
-    contents: dict[str, tuple[int, bytes]] | None = None,
+    contents: regions.Contents | None = None,
     digests: Sequence[Digest] | None = None,
     uart: tuple[Console, int, int] = PL011,
     reset: ResetMethod = ResetMethod.PSCI_HVC,
@@ -73,20 +74,17 @@ def start(
     until_mapped: bool = False,
     counted: bool = False,
 ) -> Outcome:
-    regions = [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
     console, status_register, busy = uart
     image = purgatory.build(
         BLOB,
         jump_to=KERNEL,
         arguments=(DTB,),
-        digests=purgatory.digest_regions(regions) if digests is None else digests,
+        digests=regions.digests(CONTENTS) if digests is None else digests,
         console=console,
         reset=reset,
     )
-    memory = dict((contents or CONTENTS).values())
-    memory[at] = image.ljust(BLOB.memsz, b"\xcc")
     return run(
-        memory,
+        regions.with_purgatory(contents or CONTENTS, BLOB, image, at),
         at + BLOB.entry_offset,
         KERNEL,
         status_register=status_register,
@@ -153,18 +151,15 @@ def test_damage_is_found_and_named(cpu: Cpu) -> None:
 @settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(CONTENTS)))
-    address, content = CONTENTS[name]
-    damaged = bytearray(content)
-    damaged[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    damage = regions.flipped_bit(data, CONTENTS)
     outcome = start(
-        contents={**CONTENTS, name: (address, bytes(damaged))},
+        contents=damage.contents,
         reset=data.draw(st.sampled_from([ResetMethod.PSCI_HVC, ResetMethod.PSCI_SMC])),
         cpu=data.draw(st.sampled_from([PLAIN, Cpu(identification=NO_SHA)])),
     )
     assert not outcome.jumped
-    assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
-    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert damage.message in outcome.serial
+    assert damage.sha256 in outcome.serial
     assert outcome.psci_calls == [PSCI_SYSTEM_RESET]
 
 
@@ -181,15 +176,13 @@ def test_without_digests_nothing_is_verified() -> None:
 @pytest.mark.slow
 @settings(max_examples=examples(80), deadline=None)
 @given(
-    st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
-    st.binary(max_size=9),
-    st.integers(0, 65),
+    regions.ANY_BYTES,
+    regions.OFFSETS,
     st.sampled_from([parameters.values[0] for parameters in CPUS]),
 )
-def test_its_sha256_is_sha256(size: int, pattern: bytes, offset: int, cpu: Cpu) -> None:
-    content = ((pattern or b"\0") * (size // max(len(pattern), 1) + 1))[:size]
-    digest = Digest("data", 0x44000000 + offset, size, hashlib.sha256(content).digest())
-    contents = {"kernel": CONTENTS["kernel"], "data": (0x44000000, b"\xff" * offset + content + b"\xff")}
+def test_its_sha256_is_sha256(content: bytes, offset: int, cpu: Cpu) -> None:
+    digest, data = regions.hashed(content, 0x44000000, offset)
+    contents = {"kernel": CONTENTS["kernel"], "data": (0x44000000, data)}
     assert start(digests=(digest,), contents=contents, cpu=cpu).jumped
 
 

@@ -10,37 +10,36 @@ import pytest
 from pykexec.purgatory import Digest
 from tests.emulated import machine, test_purgatory, test_purgatory_arm64
 from tests.emulated.arm64 import PLAIN, Cpu, Level
+from tests.support import regions
 
 pytestmark = pytest.mark.slow
 
-_SMALL, _LARGE = 4096, 20480
+_LARGE = 20480
 
 
 def x86_64(size: int, cpu: machine.Cpu) -> int:
     """Instructions from entry to the kernel, for one region of that many bytes."""
-    content = bytes(size)
-    digest = Digest("data", 0x500000, size, hashlib.sha256(content).digest())
-    outcome = test_purgatory.start(digests=(digest,), extra={digest.address: content}, cpu=cpu, counted=True)
+    digest, data = regions.hashed(bytes(size), 0x500000)
+    outcome = test_purgatory.start(digests=(digest,), extra={digest.address: data}, cpu=cpu, counted=True)
     assert outcome.jumped
     return outcome.instructions
 
 
 def arm64(size: int, cpu: Cpu) -> int:
     """The same."""
-    content = bytes(size)
-    digest = Digest("data", 0x44000000, size, hashlib.sha256(content).digest())
-    contents = {"kernel": test_purgatory_arm64.CONTENTS["kernel"], "data": (digest.address, content)}
+    digest, data = regions.hashed(bytes(size), 0x44000000)
+    contents = {"kernel": test_purgatory_arm64.CONTENTS["kernel"], "data": (digest.address, data)}
     outcome = test_purgatory_arm64.start(digests=(digest,), contents=contents, cpu=cpu, counted=True)
     assert outcome.jumped
     return outcome.instructions
 
 
 def x86_64_per_byte(cpu: machine.Cpu) -> float:
-    return (x86_64(_LARGE, cpu) - x86_64(_SMALL, cpu)) / (_LARGE - _SMALL)
+    return regions.per_byte(lambda size: x86_64(size, cpu))
 
 
 def arm64_per_byte(cpu: Cpu) -> float:
-    return (arm64(_LARGE, cpu) - arm64(_SMALL, cpu)) / (_LARGE - _SMALL)
+    return regions.per_byte(lambda size: arm64(size, cpu))
 
 
 NO_SHA = Cpu(identification=test_purgatory_arm64.NO_SHA)

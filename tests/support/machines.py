@@ -1,10 +1,12 @@
 """Machines to plan for: snapshots of real guests, and trees of files made by hand."""
 
+import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pykexec.machine import Machine
+from pykexec.memory import Range
 
 FOLDER = Path(__file__).parent.parent / "machines"
 SNAPSHOTS = sorted(path.stem for path in FOLDER.glob("*.tar"))
@@ -18,6 +20,16 @@ X86_64_SNAPSHOTS = [name for name in SNAPSHOTS if name[len("qemu-")].isdigit()]
 def snapshot(name: str) -> Machine:
     """Return one of the committed snapshots."""
     return Machine.from_snapshot(FOLDER / f"{name}.tar")
+
+
+def iomem(name: str, what: str) -> list[Range]:
+    """Return the ranges of a snapshot's /proc/iomem with that name, read by a regular expression."""
+    with tarfile.open(FOLDER / f"{name}.tar") as tar:
+        file = tar.extractfile("proc/iomem")
+        assert file is not None
+        text = file.read().decode()
+    found = re.findall(rf"^ *([0-9a-f]+)-([0-9a-f]+) : {what}$", text, re.MULTILINE)
+    return [Range(int(start, 16), int(end, 16) + 1) for start, end in found]
 
 
 def unpacked(name: str, folder: Path, changes: Mapping[str, str | bytes | None] | None = None) -> Machine:

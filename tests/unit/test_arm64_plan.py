@@ -3,9 +3,7 @@
 import dataclasses
 import gzip
 import io
-import re
 import struct
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,7 @@ from tests.support.arm64_image import FakeImage
 from tests.support.dtb import Blob
 from tests.support.elf import NO_ADDRESS, executable
 from tests.support.elf import kcore as fake_kcore
-from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot, unpacked
+from tests.support.machines import ARM64_SNAPSHOTS, iomem, snapshot, unpacked
 from tests.support.program import Load, Program
 from tests.support.uimage import uimage
 from tests.support.zboot import zboot
@@ -38,15 +36,6 @@ def request(purpose: Purpose, **changes: object) -> Request:
         KERNEL, purpose=purpose, initrd=INITRD, append="console=ttyAMA0", seed=bytes(range(1, 65))
     )
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def iomem(name: str, what: str) -> list[Range]:
-    with tarfile.open(FOLDER / f"{name}.tar") as tar:
-        file = tar.extractfile("proc/iomem")
-        assert file is not None
-        text = file.read().decode()
-    found = re.findall(rf"^ *([0-9a-f]+)-([0-9a-f]+) : {what}$", text, re.MULTILINE)
-    return [Range(int(start, 16), int(end, 16) + 1) for start, end in found]
 
 
 def tree_of(plan: LoadPlan) -> DeviceTree:

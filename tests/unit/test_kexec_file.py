@@ -639,6 +639,9 @@ BY_OPTION = {
     "preserve_context": ["--load-preserve-context"],
     "jump_back_helper": ["--load-jump-back-helper", "--entry=0x1000"],
     "dtb": ["--dtb=FILE"],
+    "atags": ["--atags"],
+    "image_size": ["--image-size=0x1000"],
+    "page_offset": ["--page-offset=0xc0000000"],
     "modules": ["--module=FILE"],
     "format": ["-t", "bzImage"],
     "no_checks": ["-i"],
@@ -658,6 +661,7 @@ BY_OPTION = {
 BY_REQUEST = {
     *("device_tree", "within", "entry", "skip_checks", "format", "entry_32bit", "real_mode", "modules"),
     *("preserve_context", "jump_back", "hand_over_efi", "memmap_parameters", "console"),
+    *("atags", "image_size", "page_offset"),
 }
 """The same, by the names of a request's fields."""
 
@@ -669,7 +673,7 @@ def test_options_and_requests_agree_on_what_a_file_load_takes(tmp_path: Path) ->
     fields: set[str] = set()
     for argv in BY_OPTION.values():
         words = [word.replace("FILE", str(tmp_path / "FILE")) for word in argv]
-        purposes = ["-p"] if "--pass-memmap-cmdline" in words else ["-l"]
+        purposes = ["-p"] if words[0].startswith(("--pass-memmap-cmdline", "--page-offset")) else ["-l"]
         kernel = [] if "--load-jump-back-helper" in words else [str(tmp_path / "FILE")]
         purpose = [] if words[0].startswith("--load") else purposes
         options = optionparser.parse([*purpose, *words, *kernel])

@@ -14,8 +14,8 @@ from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB, Range, RangeSet
 from pykexec.plan import LoadPlan
 from tests.support.bzimage import FakeBzImage
-from tests.support.machines import snapshot, unpacked
-from tests.unit.test_x86_64_plan import check_sound, iomem
+from tests.support.machines import iomem, snapshot, unpacked
+from tests.unit.test_x86_64_plan import check_sound
 
 PLAIN, HIGH = "qemu-6.1-1g", "qemu-6.1-6g-high"
 JUMP = ("--load-preserve-context", "--mem-max=0xfffffff", "--append=quiet")
@@ -39,9 +39,7 @@ def test_the_new_kernel_has_what_is_in_segments_and_no_more(name: str, kernel: s
     check_sound(made)
     assert made.flags == 62 << 16 | 0x2  # KEXEC_PRESERVE_CONTEXT, include/uapi/linux/kexec.h
     segments = RangeSet(segment.range for segment in made.segments)
-    system_ram, crash = (
-        RangeSet(Range(*each) for each in iomem(name, what)) for what in ("System RAM", "Crash kernel")
-    )
+    system_ram, crash = (RangeSet(iomem(name, what)) for what in ("System RAM", "Crash kernel"))
     below = RangeSet([Range(0, 256 * MIB)])
     assert segments == system_ram.intersect(below).minus(crash).aligned_inwards(4096)
     headers = made.segment("elfcorehdr").range
@@ -90,7 +88,7 @@ def test_the_way_back_brings_its_own_page_tables(tmp_path: Path) -> None:
     assert [segment.name for segment in made.segments] == ["page_tables", "purgatory"]
     assert made.flags == 62 << 16 | 0x2
     assert made.entry in made.segment("purgatory").range
-    ram = RangeSet(Range(*each) for each in iomem(PLAIN, "System RAM"))
+    ram = RangeSet(iomem(PLAIN, "System RAM"))
     assert all(ram.covers(segment.range) for segment in made.segments)
 
 

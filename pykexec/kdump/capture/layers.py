@@ -16,7 +16,7 @@ from pykexec.kdump.capture.errors import Unsupported
 # drivers/md: types of volumes other than linear and striped, which dm-mod itself has.
 _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
 _ARRAY_MODULES = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
-_DEPTH_MAX = 8
+DEPTH_MAX = 8
 _MDADM_SECONDS = 60.0  # it reads the array's superblocks; a disk may have to spin up
 
 T = TypeVar("T")
@@ -67,8 +67,8 @@ def _once(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
 
 def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stack]:
     """Yield the stack's parts from the disks up. Raises Unsupported."""
-    if depth > _DEPTH_MAX:
-        raise Unsupported(f"{folder.name}: more than {_DEPTH_MAX} devices one on the other")
+    if depth > DEPTH_MAX:
+        raise Unsupported(f"{folder.name}: more than {DEPTH_MAX} devices one on the other")
     # A partition of an array has the array's layers.
     base = folder.parent if (folder / "partition").exists() else folder
     volume, array = (base / "dm").is_dir(), (base / "md").is_dir()

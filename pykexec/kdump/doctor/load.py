@@ -10,6 +10,7 @@ from pykexec.booting.kernel import identify, inspect
 from pykexec.errors import FileError, ImageError, PykexecError
 from pykexec.formats import identify as formats
 from pykexec.formats import unwrap
+from pykexec.kdump.capture.layers import DEPTH_MAX
 from pykexec.kdump.config.settings import Dialect, TargetKind
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
@@ -275,11 +276,8 @@ def encrypted_target(facts: Facts) -> str | None:
     for device in mapped:
         name = facts.text(f"sys/block/{device}/dm/name")
         if mount and mount.source in (f"/dev/mapper/{name}", f"/dev/{device}"):
-            return _encrypted_below(facts, device, _DEPTH_MAX)
+            return _encrypted_below(facts, device, DEPTH_MAX)
     return None
-
-
-_DEPTH_MAX = 8  # the same limit as in capture/layers.py
 
 
 def _encrypted_below(facts: Facts, device: str, depth: int) -> str | None:

@@ -25,9 +25,10 @@ from unicorn.unicorn_const import (
     UC_HOOK_INSN_INVALID,
     UC_HOOK_INTR,
     UC_HOOK_MEM_READ,
-    UC_HOOK_MEM_WRITE,
     UC_MODE_ARM,
 )
+
+from tests.emulated.uart import Uart
 
 UART = 0x09000000
 MACHINE = 0xFFFFFFFF
@@ -138,28 +139,13 @@ class _Board:
     def __init__(self, uc: Uc, kernel: int, status_register: int, busy: int, watched: int) -> None:
         self.jumped = False
         self.cached = False
-        self.serial = bytearray()
+        self.serial = Uart(uc, UART, status_register, busy).written
         self.calls: list[tuple[str, int]] = []
         self._kernel = kernel
-        self._status = UART + status_register
-        self._values = (busy, busy, busy ^ 0x20)
-        self._reads = 0
-        uc.hook_add(UC_HOOK_MEM_READ, self._read, begin=UART, end=UART + 4095)
-        uc.hook_add(UC_HOOK_MEM_WRITE, self._write, begin=UART, end=UART + 4095)
         uc.hook_add(UC_HOOK_MEM_READ, self._watch, begin=watched, end=watched)
         uc.hook_add(UC_HOOK_INSN_INVALID, lambda uc, _: self._called(uc))
         uc.hook_add(UC_HOOK_INTR, lambda uc, *_: self._called(uc))
         uc.hook_add(UC_HOOK_BLOCK, self._block)
-
-    def _read(self, uc: Uc, _access: int, address: int, size: int, _value: int, _user: object) -> None:
-        if address == self._status:
-            uc.mem_write(address, self._values[self._reads % 3].to_bytes(size, "little"))
-            self._reads += 1
-
-    def _write(self, _uc: Uc, _access: int, address: int, _size: int, value: int, _user: object) -> None:
-        assert self._reads % 3 == 0, "written while the UART was busy"
-        if address == UART:
-            self.serial.append(value & 0xFF)
 
     def _watch(self, uc: Uc, *_: object) -> None:
         self.cached = _sctlr(uc) & (SCTLR_M | SCTLR_C) == SCTLR_M | SCTLR_C

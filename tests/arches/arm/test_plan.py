@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import io
-import re
 import struct
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ from pykexec.memory import MIB, Range, RangeSet
 from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.arm.images import FakeZImage
 from tests.support.dtb import Blob
-from tests.support.machines import FOLDER, snapshot, unpacked
+from tests.support.machines import iomem, snapshot, unpacked
 from tests.support.odd_machines import GIB, RAM, Memory, arm, line
 
 NAME = "qemu-arm-6.1-1g"
@@ -36,15 +34,6 @@ def request(purpose: Purpose, **changes: object) -> Request:
         KERNEL, purpose=purpose, initrd=INITRD, append="console=ttyAMA0", seed=bytes(range(1, 65))
     )
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def iomem(what: str) -> list[Range]:
-    with tarfile.open(FOLDER / f"{NAME}.tar") as tar:
-        file = tar.extractfile("proc/iomem")
-        assert file is not None
-        text = file.read().decode()
-    found = re.findall(rf"^ *([0-9a-f]+)-([0-9a-f]+) : {what}$", text, re.MULTILINE)
-    return [Range(int(start, 16), int(end, 16) + 1) for start, end in found]
 
 
 def tree_of(plan: LoadPlan) -> DeviceTree:
@@ -78,7 +67,7 @@ def check_sound(plan: LoadPlan, start: int) -> None:
 
 def test_a_crash_plan() -> None:
     plan = plan_load(snapshot(NAME), request(Purpose.CRASH))
-    (reserved,) = iomem("Crash kernel")
+    (reserved,) = iomem(NAME, "Crash kernel")
     check_sound(plan, reserved.start)
     assert plan.flags == 0x280001
     assert all(reserved.covers(segment.range) for segment in plan.segments)
@@ -94,16 +83,16 @@ def test_a_crash_plan() -> None:
 
 def test_a_boot_plan() -> None:
     plan = plan_load(snapshot(NAME), request(Purpose.BOOT))
-    check_sound(plan, iomem("System RAM")[0].start)
+    check_sound(plan, iomem(NAME, "System RAM")[0].start)
     assert plan.flags == 0x280000
-    free = RangeSet(iomem("System RAM")).minus(iomem("Crash kernel"))
+    free = RangeSet(iomem(NAME, "System RAM")).minus(iomem(NAME, "Crash kernel"))
     assert all(free.covers(segment.range) for segment in plan.segments)
     assert plan.command_line == "console=ttyAMA0"
 
 
 def test_core_headers() -> None:
     """PAGE_OFFSET is in none of the kernel's files; its text begins within 32 MiB of it."""
-    (ram,), (reserved,) = iomem("System RAM"), iomem("Crash kernel")
+    (ram,), (reserved,) = iomem(NAME, "System RAM"), iomem(NAME, "Crash kernel")
     found = loads_of(plan_load(snapshot(NAME), request(Purpose.CRASH)))
     low = [each for each in found if each[1] < ram.start + LOWMEM]
     assert {virtual - physical for virtual, physical, _ in low} == {0xC0000000 - ram.start}

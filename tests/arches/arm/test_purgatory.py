@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pykexec import purgatory
 from pykexec.booting.psci import ResetMethod
 from pykexec.errors import PurgatoryError
-from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest
 from tests.arches.arm.board import (
     INSTRUCTIONS_MAX,
     MACHINE,
@@ -29,6 +29,7 @@ from tests.arches.arm.board import (
 )
 from tests.emulated.machine import PLAIN
 from tests.emulated.test_purgatory_cost import x86_64_per_byte
+from tests.support import regions
 from tests.support.effort import examples
 
 BLOB = purgatory.load_blob("arm")
@@ -52,7 +53,7 @@ STARTS = "purgatory: verifying 3 regions\r\npurgatory: starting the kernel\r\n"
 def start(
     *,
     at: int = PURGATORY,
-    contents: dict[str, tuple[int, bytes]] | None = None,
+    contents: regions.Contents | None = None,
     digests: Sequence[Digest] | None = None,
     uart: tuple[Console, int, int] = PL011,
     cpu: Cpu = Cpu.V7,
@@ -63,21 +64,18 @@ def start(
     counted: bool = False,
     limit: int = INSTRUCTIONS_MAX,
 ) -> Outcome:
-    regions = [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
     console, status_register, busy = uart
     image = purgatory.build(
         BLOB,
         jump_to=KERNEL,
         arguments=(DTB,),
-        digests=purgatory.digest_regions(regions) if digests is None else digests,
+        digests=regions.digests(CONTENTS) if digests is None else digests,
         console=console,
         backup=backup,
         reset=reset,
     )
-    memory = dict((contents or CONTENTS).values())
-    memory[at] = image.ljust(BLOB.memsz, b"\xcc")
     return run(
-        memory,
+        regions.with_purgatory(contents or CONTENTS, BLOB, image, at),
         at + BLOB.entry_offset,
         KERNEL,
         cpu=cpu,
@@ -163,29 +161,24 @@ def test_without_psci_it_stays_where_it_is() -> None:
 @settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(CONTENTS)))
-    address, content = CONTENTS[name]
-    damaged = bytearray(content)
-    damaged[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    damage = regions.flipped_bit(data, CONTENTS)
     cpu = data.draw(st.sampled_from(Cpu))
-    outcome = start(contents={**CONTENTS, name: (address, bytes(damaged))}, cpu=cpu)
+    outcome = start(contents=damage.contents, cpu=cpu)
     assert not outcome.jumped
-    assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
-    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert damage.message in outcome.serial
+    assert damage.sha256 in outcome.serial
 
 
 @pytest.mark.slow
 @settings(max_examples=examples(80), deadline=None)
 @given(
-    st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
-    st.binary(max_size=9),
-    st.integers(0, 65),
+    regions.ANY_BYTES,
+    regions.OFFSETS,
     st.sampled_from(Cpu),
 )
-def test_its_sha256_is_sha256(size: int, pattern: bytes, offset: int, cpu: Cpu) -> None:
-    content = ((pattern or b"\0") * (size // max(len(pattern), 1) + 1))[:size]
-    digest = Digest("data", 0x44000000 + offset, size, hashlib.sha256(content).digest())
-    contents = {"kernel": CONTENTS["kernel"], "data": (0x44000000, b"\xff" * offset + content + b"\xff")}
+def test_its_sha256_is_sha256(content: bytes, offset: int, cpu: Cpu) -> None:
+    digest, data = regions.hashed(content, 0x44000000, offset)
+    contents = {"kernel": CONTENTS["kernel"], "data": (0x44000000, data)}
     assert start(digests=(digest,), contents=contents, cpu=cpu).jumped
 
 
@@ -194,9 +187,8 @@ def test_without_digests_nothing_is_verified() -> None:
 
 
 def _instructions(size: int, cpu: Cpu) -> int:
-    content = bytes(size)
-    digest = Digest("data", 0x44000000, size, hashlib.sha256(content).digest())
-    contents = {"kernel": CONTENTS["kernel"], "data": (digest.address, content)}
+    digest, data = regions.hashed(bytes(size), 0x44000000)
+    contents = {"kernel": CONTENTS["kernel"], "data": (digest.address, data)}
     outcome = start(digests=(digest,), contents=contents, cpu=cpu, counted=True)
     assert outcome.jumped
     return outcome.instructions
@@ -206,8 +198,7 @@ def _instructions(size: int, cpu: Cpu) -> int:
 @pytest.mark.parametrize("cpu", [Cpu.V5, Cpu.V7])
 def test_instructions_per_byte(cpu: Cpu) -> None:
     """Of the oldest instruction set, which has none to swap bytes, not many more than of x86_64's."""
-    small, large = 4096, 20480
-    per_byte = (_instructions(large, cpu) - _instructions(small, cpu)) / (large - small)
+    per_byte = regions.per_byte(lambda size: _instructions(size, cpu))
     assert per_byte < 1.2 * x86_64_per_byte(PLAIN)
 
 

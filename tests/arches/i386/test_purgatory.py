@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pykexec import purgatory
 from pykexec.arch.x86.preparation import Leave
 from pykexec.errors import PurgatoryError
-from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest
 from tests.arches.i386.bare import Outcome, run
 from tests.emulated import machine, test_purgatory_cost
+from tests.support import regions
 
 BLOB = purgatory.load_blob("i386")
 SERIAL = Console(ConsoleKind.UART_8250_PORT, machine.COM1)
@@ -25,13 +26,8 @@ CONTENTS = {
 }
 
 
-def digests(contents: Mapping[str, tuple[int, bytes]]) -> tuple[Digest, ...]:
-    regions = [Region(name, at, memoryview(data)) for name, (at, data) in contents.items()]
-    return purgatory.digest_regions(regions)
-
-
 def start(
-    contents: Mapping[str, tuple[int, bytes]] = CONTENTS,
+    contents: regions.Contents = CONTENTS,
     *,
     at: int = 0x10000,
     table: tuple[Digest, ...] | None = None,
@@ -51,14 +47,12 @@ def start(
         BLOB,
         jump_to=jump_to,
         arguments=(*arguments, leave),
-        digests=digests(CONTENTS) if table is None else table,
+        digests=regions.digests(CONTENTS) if table is None else table,
         console=console,
         **further,  # type: ignore[arg-type]
     )
-    # Memory beyond the image is not what purgatory may rely on.
-    memory = {**dict(contents.values()), at: image.ljust(BLOB.memsz, b"\xcc"), **(extra or {})}
     return run(
-        memory,
+        regions.with_purgatory(contents, BLOB, image, at) | dict(extra or {}),
         at + BLOB.entry_offset,
         jump_to if reached is None else reached,
         return_to=return_to,
@@ -90,7 +84,7 @@ def test_a_kernel_is_started_in_real_mode() -> None:
     """SDM volume 3, "Switching Back to Real-Address Mode": segments of 64 KiB, the BIOS's vectors, no PE."""
     outcome = start(
         _BELOW_1M,
-        table=digests(_BELOW_1M),
+        table=regions.digests(_BELOW_1M),
         leave=Leave.REAL,
         arguments=(0x9000, 0xE000, 0),
         jump_to=0x9020 << 16,
@@ -135,16 +129,12 @@ def test_a_kernel_that_waits_is_gone_back_to() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(CONTENTS)))
-    address, content = CONTENTS[name]
-    where = data.draw(st.integers(0, len(content) - 1) | st.just(len(content) - 1))
-    damaged = bytearray(content)
-    damaged[where] ^= 1 << data.draw(st.integers(0, 7))
-    outcome = start({**CONTENTS, name: (address, bytes(damaged))})
+    damage = regions.flipped_bit(data, CONTENTS)
+    outcome = start(damage.contents)
     assert not outcome.jumped
-    assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
-    assert hashlib.sha256(content).hexdigest() in outcome.serial
-    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert damage.message in outcome.serial
+    assert hashlib.sha256(damage.intact).hexdigest() in outcome.serial
+    assert damage.sha256 in outcome.serial
     assert outcome.port_writes == [(0x64, 0xFE)]
 
 
@@ -214,15 +204,13 @@ def per_byte() -> float:
     """Instructions for each byte that is hashed."""
 
     def instructions(size: int) -> int:
-        content = bytes(size)
-        digest = Digest("data", 0x500000, size, hashlib.sha256(content).digest())
+        digest, data = regions.hashed(bytes(size), 0x500000)
         kernel = {"kernel": CONTENTS["kernel"]}
-        outcome = start(kernel, table=(digest,), extra={digest.address: content}, counted=True)
+        outcome = start(kernel, table=(digest,), extra={digest.address: data}, counted=True)
         assert outcome.jumped
         return outcome.instructions
 
-    small, large = 4096, 20480
-    return (instructions(large) - instructions(small)) / (large - small)
+    return regions.per_byte(instructions)
 
 
 @pytest.mark.slow

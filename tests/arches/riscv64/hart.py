@@ -21,10 +21,10 @@ from unicorn.unicorn_const import (
     UC_HOOK_BLOCK,
     UC_HOOK_CODE,
     UC_HOOK_INTR,
-    UC_HOOK_MEM_READ,
-    UC_HOOK_MEM_WRITE,
     UC_MODE_RISCV64,
 )
+
+from tests.emulated.uart import Uart
 
 UART = 0x10000000
 HART = 3
@@ -142,29 +142,14 @@ class _Devices:
 
     def __init__(self, uc: Uc, kernel: int, status_register: int, busy: int, firmware: Firmware) -> None:
         self.jumped = False
-        self.serial = bytearray()
+        self.serial = Uart(uc, UART, status_register, busy).written
         self.written = bytearray()
         self.consoles: set[tuple[int, int]] = set()
         self.resets: list[tuple[int, int]] = []
         self._kernel = kernel
-        self._status = UART + status_register
-        self._values = (busy, busy, busy ^ 0x20)
-        self._reads = 0
         self._firmware = firmware
-        uc.hook_add(UC_HOOK_MEM_READ, self._read, begin=UART, end=UART + 4095)
-        uc.hook_add(UC_HOOK_MEM_WRITE, self._write, begin=UART, end=UART + 4095)
         uc.hook_add(UC_HOOK_INTR, self._trap)
         uc.hook_add(UC_HOOK_BLOCK, self._block)
-
-    def _read(self, uc: Uc, _access: int, address: int, size: int, _value: int, _user: object) -> None:
-        if address == self._status:
-            uc.mem_write(address, self._values[self._reads % 3].to_bytes(size, "little"))
-            self._reads += 1
-
-    def _write(self, _uc: Uc, _access: int, address: int, _size: int, value: int, _user: object) -> None:
-        assert self._reads % 3 == 0, "written while the UART was busy"
-        if address == UART:
-            self.serial.append(value & 0xFF)
 
     def _trap(self, uc: Uc, number: int, _user: object) -> None:
         assert number in _ECALLS, f"exception {number} at 0x{uc.reg_read(UC_RISCV_REG_PC):x}"

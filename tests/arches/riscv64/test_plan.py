@@ -3,9 +3,7 @@
 import dataclasses
 import gzip
 import io
-import re
 import struct
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.riscv64.images import FakeImage
 from tests.support.dtb import Blob
 from tests.support.elf import executable
-from tests.support.machines import FOLDER, RISCV64_SNAPSHOTS, snapshot, unpacked
+from tests.support.machines import RISCV64_SNAPSHOTS, iomem, snapshot, unpacked
 from tests.support.zboot import zboot
 
 PLAIN, UEFI = "qemu-riscv64-7.2-1g", "qemu-riscv64-7.2-1g-uefi"
@@ -36,15 +34,6 @@ FROM_FIRMWARE = struct.pack("<IIQ", 5, 0, 0)
 def request(purpose: Purpose, **changes: object) -> Request:
     plain = Request(KERNEL, purpose=purpose, initrd=INITRD, append="console=ttyS0", seed=bytes(range(1, 65)))
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def iomem(name: str, what: str) -> list[Range]:
-    with tarfile.open(FOLDER / f"{name}.tar") as tar:
-        file = tar.extractfile("proc/iomem")
-        assert file is not None
-        text = file.read().decode()
-    found = re.findall(rf"^ *([0-9a-f]+)-([0-9a-f]+) : {what}$", text, re.MULTILINE)
-    return [Range(int(start, 16), int(end, 16) + 1) for start, end in found]
 
 
 def tree_of(plan: LoadPlan) -> DeviceTree:

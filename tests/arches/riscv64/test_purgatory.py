@@ -1,6 +1,5 @@
 """The shipped riscv64 purgatory, executed."""
 
-import hashlib
 from collections.abc import Sequence
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec import purgatory
-from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest
 from tests.arches.riscv64.hart import (
     DEBUG_CONSOLE_WRITE_BYTE,
     HART,
@@ -21,6 +20,7 @@ from tests.arches.riscv64.hart import (
 )
 from tests.emulated.machine import PLAIN
 from tests.emulated.test_purgatory_cost import x86_64_per_byte
+from tests.support import regions
 from tests.support.effort import examples
 
 BLOB = purgatory.load_blob("riscv64")
@@ -43,27 +43,24 @@ STARTS = "purgatory: verifying 3 regions\r\npurgatory: starting the kernel\r\n"
 def start(
     *,
     at: int = PURGATORY,
-    contents: dict[str, tuple[int, bytes]] | None = None,
+    contents: regions.Contents | None = None,
     digests: Sequence[Digest] | None = None,
     uart: tuple[Console, int, int] = MMIO,
     firmware: Firmware = NEW,
     backup: Backup | None = None,
     counted: bool = False,
 ) -> Outcome:
-    regions = [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
     console, status_register, busy = uart
     image = purgatory.build(
         BLOB,
         jump_to=KERNEL,
         arguments=(DTB,),
-        digests=purgatory.digest_regions(regions) if digests is None else digests,
+        digests=regions.digests(CONTENTS) if digests is None else digests,
         console=console,
         backup=backup,
     )
-    memory = dict((contents or CONTENTS).values())
-    memory[at] = image.ljust(BLOB.memsz, b"\xcc")
     return run(
-        memory,
+        regions.with_purgatory(contents or CONTENTS, BLOB, image, at),
         at + BLOB.entry_offset,
         KERNEL,
         status_register=status_register,
@@ -137,27 +134,22 @@ def test_damage_is_found_and_named(uart: tuple[Console, int, int], name: str) ->
 @settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(CONTENTS)))
-    address, content = CONTENTS[name]
-    damaged = bytearray(content)
-    damaged[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    outcome = start(contents={**CONTENTS, name: (address, bytes(damaged))})
+    damage = regions.flipped_bit(data, CONTENTS)
+    outcome = start(contents=damage.contents)
     assert not outcome.jumped
-    assert f"region {name} is damaged: {len(content)} bytes at 0x{address:016x}" in outcome.serial
-    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert damage.message in outcome.serial
+    assert damage.sha256 in outcome.serial
 
 
 @pytest.mark.slow
 @settings(max_examples=examples(80), deadline=None)
 @given(
-    st.integers(0, 300) | st.sampled_from([55, 56, 63, 64, 65, 119, 120, 127, 128, 20_000]),
-    st.binary(max_size=9),
-    st.integers(0, 65),
+    regions.ANY_BYTES,
+    regions.OFFSETS,
 )
-def test_its_sha256_is_sha256(size: int, pattern: bytes, offset: int) -> None:
-    content = ((pattern or b"\0") * (size // max(len(pattern), 1) + 1))[:size]
-    digest = Digest("data", 0x84000000 + offset, size, hashlib.sha256(content).digest())
-    contents = {"kernel": CONTENTS["kernel"], "data": (0x84000000, b"\xff" * offset + content + b"\xff")}
+def test_its_sha256_is_sha256(content: bytes, offset: int) -> None:
+    digest, data = regions.hashed(content, 0x84000000, offset)
+    contents = {"kernel": CONTENTS["kernel"], "data": (0x84000000, data)}
     assert start(digests=(digest,), contents=contents).jumped
 
 
@@ -174,9 +166,8 @@ def test_without_digests_nothing_is_verified() -> None:
 
 
 def _instructions(size: int) -> int:
-    content = bytes(size)
-    digest = Digest("data", 0x84000000, size, hashlib.sha256(content).digest())
-    contents = {"kernel": CONTENTS["kernel"], "data": (digest.address, content)}
+    digest, data = regions.hashed(bytes(size), 0x84000000)
+    contents = {"kernel": CONTENTS["kernel"], "data": (digest.address, data)}
     outcome = start(digests=(digest,), contents=contents, counted=True)
     assert outcome.jumped
     return outcome.instructions
@@ -185,6 +176,4 @@ def _instructions(size: int) -> int:
 @pytest.mark.slow
 def test_instructions_per_byte() -> None:
     """Of the base instruction set, which cannot rotate, not many more than of x86_64's."""
-    small, large = 4096, 20480
-    per_byte = (_instructions(large) - _instructions(small)) / (large - small)
-    assert per_byte < 1.2 * x86_64_per_byte(PLAIN)
+    assert regions.per_byte(_instructions) < 1.2 * x86_64_per_byte(PLAIN)
