@@ -20,7 +20,7 @@ from pykexec.memory import KIB, MIB, Range, RangeSet
 from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.loongarch64.images import FakeImage
 from tests.support.elf import executable
-from tests.support.machines import FOLDER, snapshot, unpacked
+from tests.support.machines import FOLDER, iomem, snapshot, unpacked
 from tests.support.pe import portable_executable
 from tests.support.zboot import zboot
 
@@ -54,11 +54,9 @@ def content(name: str) -> bytes:
         return file.read()
 
 
-def iomem(what: str) -> list[Range]:
-    found = re.findall(
-        rf"^ *([0-9a-f]+)-([0-9a-f]+) : {what}$", content("proc/iomem").decode(), re.MULTILINE
-    )
-    return [Range(int(start, 16), int(end, 16) + 1) for start, end in found]
+def unreserved() -> RangeSet:
+    ram = RangeSet(iomem(NAME, "System RAM"))
+    return ram.minus([*iomem(NAME, "Reserved"), *iomem(NAME, "Crash kernel")])
 
 
 def check_sound(plan: LoadPlan) -> None:
@@ -79,7 +77,7 @@ def test_a_crash_plan() -> None:
     plan = plan_load(snapshot(NAME), request(Purpose.CRASH))
     check_sound(plan)
     assert plan.flags == 0x1020001
-    (reserved,) = iomem("Crash kernel")
+    (reserved,) = iomem(NAME, "Crash kernel")
     end = reserved.end - MIB  # the top is lost where there is an early console
     assert all(reserved.start <= each.address < each.range.end <= end for each in plan.segments)
     assert plan.segment("kernel").address % (2 * MIB) == 0
@@ -93,8 +91,7 @@ def test_a_boot_plan() -> None:
     assert plan.flags == 0x1020000
     kernel, *rest = plan.segments
     assert kernel.range == Range(0x200000, 0x1C00000)
-    free = RangeSet(iomem("System RAM")).minus([*iomem("Reserved"), *iomem("Crash kernel")])
-    assert all(free.covers(each.range) for each in rest)
+    assert all(unreserved().covers(each.range) for each in rest)
 
 
 def debians(**changes: int) -> FileData:
@@ -108,8 +105,7 @@ def test_a_larger_kernel_goes_elsewhere() -> None:
     plan = plan_load(snapshot(NAME), request(Purpose.BOOT, kernel=debians(image_size=0x1A10000)))
     kernel = plan.segment("kernel")
     assert kernel.address % (2 * MIB) == 0
-    free = RangeSet(iomem("System RAM")).minus([*iomem("Reserved"), *iomem("Crash kernel")])
-    assert free.covers(kernel.range)
+    assert unreserved().covers(kernel.range)
 
 
 def test_a_vmlinux_that_cannot_relocate_itself() -> None:
@@ -119,7 +115,7 @@ def test_a_vmlinux_that_cannot_relocate_itself() -> None:
     asked = request(Purpose.CRASH, kernel=kernel(b"\0.text\0", 0x200000))
     with pytest.raises(PlacementError, match="within 00200000-"):
         plan_load(snapshot(NAME), asked)
-    (reserved,) = iomem("Crash kernel")
+    (reserved,) = iomem(NAME, "Crash kernel")
     fits = request(Purpose.CRASH, kernel=kernel(b"\0.text\0", reserved.start + 0x200000))
     assert plan_load(snapshot(NAME), fits).segment("kernel").address == reserved.start + 0x200000
     for name in (b"\0.la_abs\0", b"\0.rela.dyn\0", b"\0.relr.dyn\0"):
@@ -148,7 +144,7 @@ def test_core_headers(with_kcore: bool, tmp_path: Path) -> None:
     loads = [each.header for each in elf.iter_segments() if each["p_type"] == "PT_LOAD"]
     assert {each["p_vaddr"] - each["p_paddr"] for each in loads} == {0x9000000000000000}
     dumped = RangeSet(Range.sized(each["p_paddr"], each["p_memsz"]) for each in loads)
-    assert dumped == RangeSet(iomem("System RAM")).minus(iomem("Crash kernel"))
+    assert dumped == RangeSet(iomem(NAME, "System RAM")).minus(iomem(NAME, "Crash kernel"))
     assert f"elfcorehdr=1K@{core.address // KIB}K" in plan.command_line.split()
 
 

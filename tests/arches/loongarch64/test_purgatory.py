@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pykexec import purgatory
-from pykexec.purgatory import Backup, Console, ConsoleKind, Digest, Region
+from pykexec.purgatory import Backup, Console, ConsoleKind, Digest
 from tests.arches.loongarch64.board import (
     CACHED,
     EFI,
@@ -23,6 +23,7 @@ from tests.arches.loongarch64.board import (
 )
 from tests.emulated.machine import PLAIN
 from tests.emulated.test_purgatory_cost import x86_64_per_byte
+from tests.support import regions
 
 pytestmark = pytest.mark.programs
 
@@ -41,23 +42,21 @@ def start(
     folder: Path,
     *,
     at: int = PURGATORY,
-    contents: dict[str, tuple[int, bytes]] | None = None,
+    contents: regions.Contents | None = None,
     digests: Sequence[Digest] | None = None,
     console: Console = CONSOLE,
     backup: Backup | None = None,
 ) -> Outcome:
-    regions = [Region(name, address, memoryview(data)) for name, (address, data) in CONTENTS.items()]
     image = purgatory.build(
         BLOB,
         jump_to=KERNEL,
         arguments=(LINE, UNCACHED | RESET_REGISTER),
-        digests=purgatory.digest_regions(regions) if digests is None else digests,
+        digests=regions.digests(CONTENTS) if digests is None else digests,
         console=console,
         backup=backup,
         reset=1 << 8 | RESET_VALUE,
     )
-    memory = dict((contents or CONTENTS).values())
-    memory[at] = image.ljust(BLOB.memsz, b"\0")
+    memory = regions.with_purgatory(contents or CONTENTS, BLOB, image, at)
     return run(memory, at + BLOB.entry_offset, KERNEL, folder)
 
 
@@ -102,15 +101,11 @@ def test_the_kernels_own_bytes_are_verified(tmp_path: Path) -> None:
     assert start(tmp_path, digests=[digest], contents={"kernel": (place, content)}).kernel is not None
 
 
-def _ticks(size: int, folder: Path) -> int:
-    content = bytes(size)
-    digest = Digest("data", 0x4000000, size, hashlib.sha256(content).digest())
-    outcome = start(folder, digests=(digest,), contents={"data": (digest.address, content)})
-    assert outcome.kernel is not None
-    return 10 * outcome.ticks
-
-
 def test_instructions_per_byte(tmp_path: Path) -> None:
-    small, large = 4096, 20480
-    per_byte = (_ticks(large, tmp_path) - _ticks(small, tmp_path)) / (large - small)
-    assert 10 < per_byte < 1.2 * x86_64_per_byte(PLAIN)
+    def instructions(size: int) -> int:
+        digest, data = regions.hashed(bytes(size), 0x4000000)
+        outcome = start(tmp_path, digests=(digest,), contents={"data": (digest.address, data)})
+        assert outcome.kernel is not None
+        return 10 * outcome.ticks
+
+    assert 10 < regions.per_byte(instructions) < 1.2 * x86_64_per_byte(PLAIN)
