@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from pykexec import command_line, elfcore, formats
-from pykexec.arch.loongarch64 import ARCH, acpi, image
+from pykexec.arch.loongarch64 import ARCH, acpi, firmware, image
 from pykexec.arch.loongarch64.image import Kernel
 from pykexec.arch.loongarch64.windows import CACHED, UNCACHED
 from pykexec.booting import consoles, crash, treeload
@@ -35,7 +35,6 @@ _TOP = 2 * MIB
 its initrd and its core headers are. Seen with Linux 7.2: both were lost."""
 _RESET_BY_REGISTER = 1 << 8
 """purgatory/loongarch64/arch.c"""
-_FIRMWARE_TREE = "sys/firmware/fdt"
 
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
@@ -186,13 +185,13 @@ def _memory_map(machine: Machine, memory: CrashMemory | None) -> Sequence[TypedR
 
 
 def _warnings(machine: Machine) -> list[str]:
-    if not machine.root.names("sys/firmware/acpi/tables") and machine.read(_FIRMWARE_TREE) is not None:
-        return [
-            "this machine was started without UEFI: if its device tree lies in the first 2 MiB of memory, as"
-            " with QEMU's -kernel and no firmware, the running kernel overwrites it before the jump, and the"
-            " new one does not start"
-        ]
-    return []
+    if firmware.is_uefi(machine):
+        return []
+    return [
+        "this machine was started without UEFI: if its device tree lies in the first 2 MiB of memory, as"
+        " with QEMU's -kernel and no firmware, the running kernel overwrites it before the jump, and the new"
+        " one does not start"
+    ]
 
 
 PART = LoaderPart(plan)

@@ -201,15 +201,29 @@ def test_it_resets_by_the_register_that_acpi_names(table: bytes, is_used: bool, 
     assert (RESET in block, how) == ((True, 0x142) if is_used else (False, 0))
 
 
-def test_a_machine_without_uefi_is_warned_of(tmp_path: Path) -> None:
-    def warnings(machine: Machine) -> str:
-        return "\n".join(plan_load(machine, request(Purpose.BOOT)).warnings)
+EFI = ("sys/firmware/efi/fw_platform_size", "sys/firmware/efi/systab")
+TREE = "sys/firmware/fdt"
 
-    assert "without UEFI" not in warnings(snapshot(NAME))
-    files: dict[str, str | bytes | None] = {FADT: None, "sys/firmware/fdt": b"\xd0\x0d\xfe\xed"}
-    machine = unpacked(NAME, tmp_path, files)
-    (tmp_path / FADT).parent.rmdir()
-    assert "this machine was started without UEFI" in warnings(machine)
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize(
+    ("missing", "added", "is_warned"),
+    [
+        ((), {}, False),
+        ((), {TREE: b"\xd0\x0d\xfe\xed"}, False),  # UEFI hands a tree over, too
+        ((FADT,), {TREE: b"\xd0\x0d\xfe\xed"}, True),  # QEMU's own stand-in for EFI's tables
+        (EFI, {}, True),
+        ((*EFI, FADT), {}, True),
+    ],
+)
+def test_a_machine_without_uefi_is_warned_of(
+    missing: tuple[str, ...], added: dict[str, bytes], is_warned: bool, purpose: Purpose, tmp_path: Path
+) -> None:
+    machine = unpacked(NAME, tmp_path, {**dict.fromkeys(missing), **added})
+    for folder in {(tmp_path / name).parent for name in missing}:
+        folder.rmdir()
+    warnings = "\n".join(plan_load(machine, request(purpose)).warnings)
+    assert ("this machine was started without UEFI" in warnings) == is_warned
 
 
 @pytest.mark.parametrize(
