@@ -9,11 +9,12 @@ from pykexec import command_line, elfcore, formats
 from pykexec.arch.loongarch64 import ARCH, acpi, firmware, image
 from pykexec.arch.loongarch64.image import Kernel
 from pykexec.arch.loongarch64.windows import CACHED, UNCACHED
-from pykexec.booting import consoles, crash, treeload
+from pykexec.booting import consoles, crash
 from pykexec.booting import formats as types
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
 from pykexec.booting.crash import CrashMemory
 from pykexec.booting.part import LoaderPart
+from pykexec.booting.ram import free_memory
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import UsageError
 from pykexec.machine import Machine, kcore
@@ -84,7 +85,7 @@ def _free_memory(machine: Machine) -> RangeSet:
 
     The running kernel's own image may go, with the end of its last 64 KiB, which it shows as reserved.
     """
-    free = treeload.free_memory(machine)
+    free = free_memory(machine)
     code, bss = (machine.iomem.find(f"Kernel {part}") for part in ("code", "bss"))
     if len(code) == len(bss) == 1 and code[0].start < bss[0].end:
         own = Range(code[0].start, align_up(bss[0].end, _IMAGE_ALIGNMENT))

@@ -14,6 +14,7 @@ from pykexec.booting import formats as types
 from pykexec.booting import tree as trees
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
 from pykexec.booting.crash import CrashMemory
+from pykexec.booting.ram import free_memory
 from pykexec.devicetree import DeviceTree
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import ImageError, UsageError
@@ -24,8 +25,6 @@ from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
 from pykexec.values import dataclass, replace
 
 _DTB, _TAGS = "dtb", "atags"
-_STAYS_IN_RAM = frozenset({"Kernel image", "Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"})
-"""Entries within System RAM that a new kernel may overwrite; all others are reserved for some purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +174,6 @@ def _firmware(boot: TreeBoot, machine: Machine, request: Request, tree: DeviceTr
         return ()
     own = tree if request.device_tree is None else DeviceTree.running(machine.root)
     return boot.firmware(own or tree)
-
-
-def free_memory(machine: Machine) -> RangeSet:
-    """Return RAM without what must stay: firmware's tables, and what devices go on writing to.
-
-    The crash region must stay, too: once a kernel is loaded there, it is unmapped
-    (arch_kexec_protect_crashkres()). The copy of the page tables with which a normal load is put into its
-    place then lacks it.
-    """
-    reserved = (
-        entry.range for entry in machine.iomem.entries if entry.depth > 0 and entry.name not in _STAYS_IN_RAM
-    )
-    return machine.iomem.memory_map.ram.minus(reserved)
 
 
 def dark_screens(context: Context, tree: DeviceTree) -> list[str]:
