@@ -18,19 +18,22 @@ def test_crash(arch: Arch, version: str, run_guest: RunGuest) -> None:
 
 
 _PACKED = "/boot/Image.gz"
+_NO_TREE = "mount --bind /dev/null /sys/firmware/fdt"
 _BOOT = """
 set -e
+{prepare}
 pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "$OUT/story"
 """
 
 
 @pytest.mark.parametrize(
-    ("arch", "options", "kernel_path", "calls"),
+    ("arch", "prepare", "options", "kernel_path", "calls"),
     [
-        pytest.param(X86_64, "", '"$KERNEL"', ["kexec_file_load"], id="x86_64"),
-        jobs.further(X86_64, "--mem-min=1", '"$KERNEL"', ["kexec_load"], id="unfit"),
+        pytest.param(X86_64, "", "", '"$KERNEL"', ["kexec_file_load"], id="x86_64"),
+        jobs.further(X86_64, "", "--mem-min=1", '"$KERNEL"', ["kexec_load"], id="unfit"),
         pytest.param(
             ARM64,
+            _NO_TREE,  # so that the tree comes from /proc/device-tree
             "",
             _PACKED,
             ["kexec_file_load", "kexec_load"],  # Debian's arm64 kernels lack the first
@@ -38,10 +41,12 @@ pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "
         ),
     ],
 )
-def test_boot(arch: Arch, options: str, kernel_path: str, calls: list[str], run_guest: RunGuest) -> None:
+def test_boot(
+    arch: Arch, prepare: str, options: str, kernel_path: str, calls: list[str], run_guest: RunGuest
+) -> None:
     kernel = Kernel.get("6.1", arch)
     line = f"{arch.line} marker={secrets.token_hex(8)}"
-    job = _BOOT.format(options=options, kernel=kernel_path, line=line)
+    job = _BOOT.format(prepare=prepare, options=options, kernel=kernel_path, line=line)
     files = {_PACKED: gzip.compress(kernel.image.read_bytes(), 1)} if kernel_path == _PACKED else {}
     guest = Guest(kernel, job, "pykexec -e", 'cp /proc/cmdline "$OUT"', files=files)
     result = run_guest(guest, Machine(arch))
