@@ -49,8 +49,8 @@ class Arch:
 
     @property
     def kexec_flag(self) -> int:
-        """The high half of kexec_load's flags (include/uapi/linux/kexec.h)."""
-        return self.names.elf.machine << 16
+        """The high half of kexec_load's flags."""
+        return self.names.kexec_flag
 
 
 def find(uname: str) -> Arch | None:

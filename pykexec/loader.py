@@ -256,9 +256,12 @@ def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> 
     `system_call` is "file" (kexec_file_load), "load" (kexec_load) or "auto": the second where the first is
     missing. Raises SystemCallError.
     """
-    from pykexec import syscalls
+    from pykexec import names, syscalls
 
     crash = purpose is Purpose.CRASH
+    kernel = names.of_uname(machine.uname_machine)
+    # Without it a 64-bit kernel refuses 32-bit processes (kernel/kexec.c, compat_sys_kexec_load()).
+    arch_flag = 0 if kernel is None else kernel.kexec_flag
     try:
         if system_call != "load":
             try:
@@ -266,7 +269,7 @@ def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> 
             except OSError as error:
                 if error.errno != errno.ENOSYS or system_call == "file":
                     raise
-        syscalls.kexec_unload(KEXEC_ON_CRASH if crash else 0)
+        syscalls.kexec_unload(arch_flag | (KEXEC_ON_CRASH if crash else 0))
     except OSError as error:
         from pykexec import explain
 

@@ -57,6 +57,11 @@ class ArchNames:
         """One of the words that `uname -m` prints, for machines that are known by other facts only."""
         return self.uname.split()[0].replace("*", "7")
 
+    @property
+    def kexec_flag(self) -> int:
+        """The high half of kexec_load's flags: for whom the segments are (include/uapi/linux/kexec.h)."""
+        return self.elf.machine << 16
+
 
 ALL = (
     ArchNames("x86_64", "x86_64 amd64", Elf(62, 64, "little"), 246, 320, (0x8664,), "x64", 24),

@@ -116,12 +116,30 @@ class Machine:
 
     @remembered
     def uname_machine(self) -> str:
-        """The machine as ``uname -m`` prints it there."""
-        if self.is_live:
-            return os.uname().machine
-        told = self._identity.get("machine") or sysfs.read_text(self.root, "proc/sys/kernel/arch")
+        """The machine as ``uname -m`` prints it there, without what a personality (setarch) changes."""
+        told = None if self.is_live else self._identity.get("machine")
+        told = told or sysfs.read_text(self.root, "proc/sys/kernel/arch")  # since Linux 6.1
         if told:
             return str(told)
+        return self._told_uname_machine if self.is_live else self._kcore_uname_machine
+
+    @property
+    def _told_uname_machine(self) -> str:
+        """What uname says to this process; where that is 32 bits, the kernel behind may have 64."""
+        from pykexec import names
+
+        said = os.uname().machine
+        row = names.of_uname(said)
+        if row is not None and row.elf.bits == 32:
+            try:
+                if self.kcore.bits == 64:
+                    return self._kcore_uname_machine
+            except MachineError:  # arm's kernels may have none
+                pass
+        return said
+
+    @property
+    def _kcore_uname_machine(self) -> str:
         from pykexec import names
 
         kcore = self.kcore

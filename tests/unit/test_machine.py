@@ -536,6 +536,29 @@ def test_a_machine_that_is_not_known_is_named(tmp_path: Path) -> None:
             for_machine(machine)
 
 
+@pytest.mark.parametrize(
+    ("said", "files", "machine"),
+    [
+        ("i686", {"proc/sys/kernel/arch": "x86_64\n"}, "x86_64"),
+        ("i686", {"proc/sys/kernel/arch": "i686\n"}, "i686"),
+        ("armv8l", {"proc/sys/kernel/arch": "aarch64\n"}, "aarch64"),
+        # Linux before 6.1.
+        ("i686", {"proc/kcore": fake_kcore([TEXT])}, "x86_64"),
+        ("i686", {"proc/kcore": fake_kcore([(0xC0000000, 0, 0x1000)], bits=32, machine=3)}, "i686"),
+        ("armv7l", {}, "armv7l"),
+        ("x86_64", {"proc/kcore": b"damaged"}, "x86_64"),
+    ],
+)
+def test_a_personality_hides_no_64_bit_kernel(
+    tmp_path: Path, said: str, files: dict[str, str | bytes], machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uname says what setarch wants, and so does it to all that runs in such a build or container."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", said)))
+    for path, content in files.items():
+        write(tmp_path, path, content)
+    assert Machine(Folder(tmp_path), is_live=True).uname_machine == machine
+
+
 def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> None:
     """By a file that kho_out_debugfs_init() makes in each version; the tree beside it may be large."""
     folder = "sys/kernel/debug/kho/out"
