@@ -70,6 +70,12 @@ def for_machine(machine: Machine) -> Arch:
     )
 
 
+def facts_for(machine: Machine) -> tuple[str, ...]:
+    """Return the patterns of what only its architecture's loader reads; none where there is no loader."""
+    found = find(machine.uname_machine)
+    return () if found is None else found.facts
+
+
 def all_architectures() -> tuple[Arch, ...]:
     """Return all that there are loaders for, by name: for lists that people read."""
     folders = sorted(entry.name for folder in __path__ for entry in os.scandir(folder) if entry.is_dir())
