@@ -368,7 +368,7 @@ def _session_refused(machine: Machine) -> Iterator[str]:
 def _not_handed_over(machine: Machine) -> Iterator[str]:
     yield from _session_refused(machine)
     # kernel/liveupdate/kexec_handover.c kho_finalize(), which is there up to 7.0
-    if machine.hands_over:
+    if machine.keeps_state:
         yield "the kernel's state could not be handed over (KHO, dmesg says more); try again"
 
 

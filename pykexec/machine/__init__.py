@@ -239,7 +239,7 @@ class Machine:
         return sysfs.read_text(self.root, "sys/class/graphics/fb0/name")
 
     @property
-    def hands_over(self) -> bool:
+    def keeps_state(self) -> bool:
         """Whether kho= or live update makes this kernel keep state for the next one (KHO, Linux 6.16)."""
         if self.has_live_update:
             return True
@@ -255,7 +255,7 @@ class Machine:
         return bool(self.root.names("sys/class/misc/liveupdate"))
 
     @property
-    def can_hand_over(self) -> bool:
+    def has_handover(self) -> bool:
         """Whether the kernel shows that KHO is on, perhaps by default (KEXEC_HANDOVER_ENABLE_DEFAULT)."""
         return bool(self.root.names("sys/kernel/debug/kho/out"))
 

@@ -16,7 +16,8 @@ from tools.lab.host import PROJECT
 _PROGRAM = """
 from pykexec import loader, syscalls
 from pykexec.errors import PykexecError
-from pykexec.machine import Folder, Machine
+from pykexec.machine import Machine
+from pykexec.machine.root import Folder
 from pykexec.plan import Purpose, Segment
 from sys import argv
 

@@ -12,7 +12,8 @@ import pytest
 
 from pykexec import cli as pykexec_cli
 from pykexec.kdump import cli
-from pykexec.machine import Folder, Machine
+from pykexec.machine import Machine
+from pykexec.machine.root import Folder
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, unpacked, write
 

@@ -360,7 +360,7 @@ def test_a_handover_is_noticed(words: str, debugfs: bool, expected: bool, tmp_pa
     files: dict[str, str | bytes | None] = {"proc/cmdline": f"quiet {words}\n"}
     if debugfs:
         files["sys/kernel/debug/kho/out/fdt"] = b"x"
-    assert unpacked("qemu-6.1-1g", tmp_path, files).hands_over is expected
+    assert unpacked("qemu-6.1-1g", tmp_path, files).keeps_state is expected
 
 
 def test_a_handover_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> None:
@@ -383,8 +383,8 @@ def test_a_live_update_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> Non
     """
     device = {"sys/class/misc/liveupdate/dev": "10:124\n"}
     machine = unpacked("qemu-7.2-1g", tmp_path / "machine", device)
-    assert machine.hands_over
-    assert not snapshot("qemu-7.2-1g").hands_over
+    assert machine.keeps_state
+    assert not snapshot("qemu-7.2-1g").keeps_state
     with pytest.raises(PykexecError, match="liveupdate=on"):
         loader.load_request(machine, request_for(tmp_path), "load")
     kernel.file_answers = [errno.ENOEXEC]
@@ -405,8 +405,8 @@ def test_a_handover_of_7_2_is_noticed(tmp_path: Path) -> None:
         "sys/kernel/debug/kho/out/scratch_phys": "0x3e000000\n",
     }
     machine = unpacked("qemu-7.2-1g", tmp_path, files)
-    assert machine.hands_over
-    assert machine.can_hand_over
+    assert machine.keeps_state
+    assert machine.has_handover
     assert not machine.has_live_update
 
 

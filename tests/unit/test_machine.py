@@ -172,7 +172,7 @@ def test_add_efi_memmap_makes_iomem_the_better_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "hands_over", "by_firmware"),
+    ("line", "keeps_state", "by_firmware"),
     [
         ("kho=on add_efi_memmap", True, False),
         ('dyndbg="file x kho=on add_efi_memmap +p"', False, True),
@@ -182,11 +182,11 @@ def test_add_efi_memmap_makes_iomem_the_better_source() -> None:
     ],
 )
 def test_words_of_the_command_line_as_the_kernel_splits_it(
-    line: str, hands_over: bool, by_firmware: bool, tmp_path: Path
+    line: str, keeps_state: bool, by_firmware: bool, tmp_path: Path
 ) -> None:
     """lib/cmdline.c next_arg(): blanks in quotes are part of a value."""
     machine = unpacked(PLAIN, tmp_path, {"proc/cmdline": f"{line}\n"})
-    assert machine.hands_over is hands_over
+    assert machine.keeps_state is keeps_state
     assert (machine.boot_memory_map == machine.firmware_map) is by_firmware
 
 
@@ -570,8 +570,8 @@ def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> No
     machine = unpacked(PLAIN, tmp_path / "tree", files)
     write_snapshot(machine, tmp_path / "m.tar", ())
     again = Machine.from_snapshot(tmp_path / "m.tar")
-    assert machine.can_hand_over
-    assert again.can_hand_over
+    assert machine.has_handover
+    assert again.has_handover
     assert again.read(f"{folder}/fdt") is None
 
 
