@@ -117,29 +117,35 @@ class Machine:
     @remembered
     def uname_machine(self) -> str:
         """The machine as ``uname -m`` prints it there, without what a personality (setarch) changes."""
-        told = None if self.is_live else self._identity.get("machine")
-        told = told or sysfs.read_text(self.root, "proc/sys/kernel/arch")  # since Linux 6.1
-        if told:
-            return str(told)
-        return self._told_uname_machine if self.is_live else self._kcore_uname_machine
+        if self.is_live:
+            return self._without_personality(os.uname().machine)
+        told = self._identity.get("machine") or self._named_machine
+        return str(told) if told else self._machine_of_kcore
 
-    @property
-    def _told_uname_machine(self) -> str:
-        """What uname says to this process; where that is 32 bits, the kernel behind may have 64."""
+    def _without_personality(self, said: str) -> str:
+        """Return what uname would say without one.
+
+        A kernel of 64 bits is believed only where it runs programs of what uname says itself: an emulator
+        (qemu-user) shows the files of the kernel below it.
+        """
         from pykexec import names
 
-        said = os.uname().machine
         row = names.of_uname(said)
-        if row is not None and row.elf.bits == 32:
-            try:
-                if self.kcore.bits == 64:
-                    return self._kcore_uname_machine
-            except MachineError:  # arm's kernels may have none
-                pass
-        return said
+        if row is None or row.elf.bits == 64:
+            return said
+        try:
+            kernel = self._named_machine or self._machine_of_kcore
+        except MachineError:  # arm's kernels have no /proc/kcore
+            return said
+        behind = names.of_uname(kernel)
+        return kernel if behind is not None and behind.compat == row.name else said
 
     @property
-    def _kcore_uname_machine(self) -> str:
+    def _named_machine(self) -> str | None:
+        return sysfs.read_text(self.root, "proc/sys/kernel/arch")  # since Linux 6.1
+
+    @property
+    def _machine_of_kcore(self) -> str:
         from pykexec import names
 
         kcore = self.kcore

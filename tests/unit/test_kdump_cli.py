@@ -1,6 +1,7 @@
 """pykdump: each command is reachable, and wrong usage is one or two lines."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -149,7 +150,8 @@ def test_a_snapshot_needs_no_loader(
 ) -> None:
     """It is made of files: also on a machine that no kernel can be loaded on yet."""
     root, archive = tmp_path / "root", tmp_path / "machine.tar"
-    unpacked("qemu-6.1-1g", root, {"proc/sys/kernel/arch": "ppc64le\n"})
+    unpacked("qemu-6.1-1g", root)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", "ppc64le")))
     monkeypatch.setattr(Machine, "live", lambda: Machine(Folder(root), is_live=True))
     assert run([*(["snapshot"] if run == cli.exit_code else ["--snapshot"]), str(archive)]) == 0
     copy = Machine.from_snapshot(archive)

@@ -546,6 +546,9 @@ def test_a_machine_that_is_not_known_is_named(tmp_path: Path) -> None:
         ("i686", {"proc/kcore": fake_kcore([TEXT])}, "x86_64"),
         ("i686", {"proc/kcore": fake_kcore([(0xC0000000, 0, 0x1000)], bits=32, machine=3)}, "i686"),
         ("armv7l", {}, "armv7l"),
+        # An emulator's uname, beside the files of the kernel below it.
+        ("armv7l", {"proc/sys/kernel/arch": "x86_64\n"}, "armv7l"),
+        ("riscv64", {"proc/sys/kernel/arch": "x86_64\n"}, "riscv64"),
         ("x86_64", {"proc/kcore": b"damaged"}, "x86_64"),
     ],
 )
