@@ -163,11 +163,12 @@ def require_words(entry: int, segments: Sequence[Segment], word_bits: int) -> No
     """
     end = 1 << word_bits
     beyond = f"beyond the addresses of a {word_bits}-bit process"
+    hint = f"load below that (--mem-max={end - 1:#x}), or run pykexec with a 64-bit Python"
     if not 0 <= entry < end:
-        raise PykexecError(f"kexec_load: the entry point {entry:#x} is {beyond}")
+        raise PykexecError(f"kexec_load: the entry point {entry:#x} is {beyond}", hint=hint)
     for each in segments:
         if not 0 <= each.address <= each.address + each.memsz <= end:
             raise PykexecError(
                 f"kexec_load: segment {each.name} ends at {each.address + each.memsz:#x}, {beyond}",
-                hint=f"load below that (--mem-max={end - 1:#x}), or run pykexec with a 64-bit Python",
+                hint=hint,
             )

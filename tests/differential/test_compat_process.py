@@ -34,17 +34,35 @@ except PykexecError as error:
 
 def _python(python: str = I386.userland.python) -> tuple[list[str], str]:
     """A 32-bit Python that runs here, and where its own modules are."""
-    packages = [
-        folder for each in I386.userland.full for folder in fetch(each.suite, I386.debian, [each.name])
-    ]
-    (libc,) = fetch("bookworm", I386.debian, ["libc6"])
-    (zlib,) = fetch("bookworm", I386.debian, ["zlib1g"])
-    libraries = [path for each in (*packages, libc, zlib) for path in each.glob("**/lib/i386-linux-gnu")]
+    wanted = (*I386.userland.small, *I386.userland.full)
+    packages = [folder for each in wanted for folder in fetch(each.suite, I386.debian, [each.name])]
+    libraries = [path for each in packages for path in each.glob("**/lib/i386-linux-gnu")]
+    (linker,) = (path for each in packages for path in each.glob("lib/ld-linux.so.2"))
     modules = [path for each in packages for path in each.glob(f"usr/lib/python{python}")]
     modules += [path / "lib-dynload" for path in modules]
     (program,) = (path for each in packages for path in each.glob(f"usr/bin/python{python}"))
-    command = [libc / "lib/ld-linux.so.2", "--library-path", ":".join(map(str, libraries)), program, "-S"]
+    command = [linker, "--library-path", ":".join(map(str, libraries)), program, "-S"]
     return list(map(str, command)), ":".join(map(str, modules))
+
+
+def test_a_file_that_is_too_large_to_map(tmp_path: Path) -> None:
+    (tmp_path / "initrd").touch()
+    os.truncate(tmp_path / "initrd", 3 << 30)
+    command, modules = _python()
+    arguments = ["-m", "pykexec", "--dry-run", "-l", str(tmp_path / "initrd"), "--machine", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *arguments], env=_environment(modules), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"pykexec: cannot read the kernel {tmp_path}/initrd: its 3221225472 bytes are too many for a 32-bit"
+        " process",
+        "         take a smaller one, or run pykexec with a 64-bit Python",
+    ]
+
+
+def _environment(modules: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{PROJECT}:{modules}", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def test_segments_are_four_words_of_32_bits(tmp_path: Path) -> None:
@@ -56,7 +74,7 @@ def test_segments_are_four_words_of_32_bits(tmp_path: Path) -> None:
     tracer = ["strace", "-f", "-o", str(trace), "-e", "trace=kexec_load", "-e", "inject=kexec_load:retval=0"]
     done = subprocess.run(
         [*tracer, *command, "-c", _PROGRAM, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": f"{PROJECT}:{modules}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=_environment(modules),
         check=True,
         capture_output=True,
         text=True,
