@@ -26,5 +26,5 @@ PART = KdumpPart(
     crashkernel=_crashkernel,
     has_low_memory=True,
     cma=128 * MIB,  # CONFIG_CMA_SIZE_MBYTES in Debian's kernels
-    section_size=128 * MIB,
+    section_size=lambda _: 128 * MIB,
 )

@@ -50,5 +50,5 @@ PART = KdumpPart(
     # mm/mem_encrypt.c, arch/x86/mm/mem_encrypt.c: print_mem_encrypt_feature_info()
     encryption=r"Memory Encryption Features active:? ?AMD (?:SME|SEV)",
     cma=NO_CMA,
-    section_size=128 * MIB,
+    section_size=lambda _: 128 * MIB,
 )

@@ -51,8 +51,9 @@ class KdumpPart:
     """A regular expression for what kernels log when memory is encrypted."""
     cma: int | None = None
     """The bytes of CMA that distributions' kernels reserve by default."""
-    section_size: int | None = None
-    """The bytes of memory that get struct pages together (SECTION_SIZE_BITS, asm/sparsemem.h)."""
+    section_size: Callable[[int], int] | None = None
+    """Return the bytes of memory that get struct pages together, from those of a page (SECTION_SIZE_BITS,
+    asm/sparsemem.h)."""
 
 
 UNKNOWN = KdumpPart()

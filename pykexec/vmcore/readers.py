@@ -182,7 +182,7 @@ without VMCOREINFO."""
 
 def _crash(dump: Dump, version: tuple[int, ...] | None, kernel: Kernel, doubts: Sequence[str]) -> Reader:
     shown = ".".join(map(str, version)) if version else None
-    problems = tuple(_keeps_crash(dump))
+    problems = tuple(_unreadable_by_crash(dump))
     needs = tuple(_crash_needs(kernel))
     if problems or (version and any(version <= last for last, _ in needs)):
         lacking = (text for last, text in needs if version and version <= last)
@@ -218,7 +218,7 @@ def _crash_doubts(kernel: Kernel, version: tuple[int, ...] | None) -> Iterator[s
         yield f"it is older than Linux {kernel.release}"
 
 
-def _keeps_crash(dump: Dump) -> Iterator[str]:
+def _unreadable_by_crash(dump: Dump) -> Iterator[str]:
     """Yield why no crash can read it."""
     info = dump.vmcoreinfo
     if dump.contents.is_part:
@@ -232,6 +232,6 @@ def _keeps_crash(dump: Dump) -> Iterator[str]:
     for name in dump.part.needed_lines or ():
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
-    problem = dump.part.keeps_crash and dump.part.keeps_crash(info)
+    problem = dump.part.unreadable_by_crash and dump.part.unreadable_by_crash(info)
     if problem:
         yield problem

@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from pykexec import syscalls
+from pykexec import names, syscalls
 from tools.lab.arches.arm import ARCH
 from tools.lab.debian import fetch
 from tools.lab.host import PROJECT
@@ -21,7 +21,7 @@ def header_numbers() -> dict[str, int]:
 
 def test_numbers() -> None:
     theirs = header_numbers()
-    assert syscalls.kexec_load_number("armv7l", 32) == theirs["kexec_load"]
+    assert syscalls.kexec_load_number(names.of_uname("armv7l")) == theirs["kexec_load"]
     purgatory = PROJECT / "pykexec/purgatory"
     command = ["gcc", "-E", "-P", f"-I{purgatory}/exec", str(purgatory / ARCH.name / "syscalls.h")]
     source = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -80,6 +80,14 @@ def size(inputs: Inputs, name: str) -> int:
     return sum(term.size for term in estimate(inputs).terms if term.name == name)
 
 
+@pytest.mark.parametrize(("page_size", "section_bits"), [(4 * KIB, 27), (16 * KIB, 27), (64 * KIB, 29)])
+def test_arm64s_memory_map_covers_whole_sections(page_size: int, section_bits: int) -> None:
+    """SECTION_SIZE_BITS: arch/arm64/include/asm/sparsemem.h, since Linux 5.12. 64: sizeof(struct page)."""
+    inputs = Inputs("arm64", GIB, 26 * MIB, Unpacked(10779480, 10779480, 200), page_size=page_size)
+    reserved = -(-estimate(inputs).recommended >> section_bits) << section_bits
+    assert size(inputs, "memory map") == reserved // page_size * 64
+
+
 def test_each_input_has_its_term() -> None:
     assert size(PLAIN, "kernel") == 51 * MIB
     assert size(PLAIN, "initrd") == 12 * MIB

@@ -221,7 +221,7 @@ cp /proc/iomem "$OUT"
 {load} /boot/kernel {modules} --append 'a=1 "two words"'
 """
     files = {"/boot/kernel": program.read_bytes(), **MODULES}
-    result = run_guest(Guest(Kernel.get("6.1", X86_64), job, then, files=files), machine)
+    result = run_guest(Guest(Kernel.get("6.1", machine.arch), job, then, files=files), machine)
     result.stage("first")
     return multiboot.told(result.console), result
 

@@ -215,7 +215,8 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
 
 def _fixed_terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
     yield Term("kernel", inputs.kernel, "its image, and what it needs to unpack itself")
-    section = part_of(inputs.arch).section_size or _SECTION
+    section_size = part_of(inputs.arch).section_size
+    section = section_size(inputs.page_size) if section_size else _SECTION
     pages = align_up(reserved, section) // inputs.page_size
     yield Term("memory map", pages * _STRUCT_PAGE, f"a struct page for each of {pages} pages")
     yield Term("loader", _SMALL, "purgatory, boot parameters, ELF core headers")

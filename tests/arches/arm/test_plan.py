@@ -65,6 +65,13 @@ def check_sound(plan: LoadPlan, start: int) -> None:
     assert UART in bytes(plan.segment("purgatory").data)
 
 
+def test_why_a_zimage_takes_its_memory_names_no_field_of_images() -> None:
+    """Image_size is a field of arm64's and riscv64's header."""
+    kernel = plan_load(snapshot(NAME), request(Purpose.BOOT)).segment("kernel")
+    assert kernel.why.endswith("its file, stack and heap")
+    assert "image_size" not in kernel.why
+
+
 def test_a_crash_plan() -> None:
     plan = plan_load(snapshot(NAME), request(Purpose.CRASH))
     (reserved,) = iomem(NAME, "Crash kernel")
