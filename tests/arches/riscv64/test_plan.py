@@ -18,6 +18,7 @@ from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.riscv64.images import FakeImage
 from tests.support.dtb import Blob
 from tests.support.elf import executable
+from tests.support.fit import fit
 from tests.support.machines import RISCV64_SNAPSHOTS, iomem, snapshot, unpacked
 from tests.support.zboot import zboot
 
@@ -66,6 +67,24 @@ def test_crash_plans(name: str) -> None:
         ">QQ", reserved.start, reserved.size
     )
     assert tree.get("/chosen", "linux,elfcorehdr") == struct.pack(">QQ", core.address, core.data.nbytes)
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_fit_image(purpose: Purpose) -> None:
+    """Each board's system comes as one: kernel, initrd and device tree."""
+    image = fit("riscv", IMAGE, bytes(INITRD.data), {"chosen": {}, "model": b"board\0"}, "of the image")
+    asked = request(
+        purpose, kernel=FileData.from_bytes("x.itb", image), initrd=None, append=None, format="fit"
+    )
+    plan = plan_load(snapshot(PLAIN), asked)
+    check_sound(plan)
+    assert plan.image_format == "FIT image, configuration one, riscv64 Image"
+    assert bytes(plan.segment("kernel").data) == IMAGE
+    assert bytes(plan.segment("initrd").data) == bytes(INITRD.data)
+    assert tree_of(plan).get("/", "model") == b"board\0"
+    assert plan.command_line.startswith("of the image")
+    with pytest.raises(ImageError, match=r"-t uki: x\.itb is a FIT image"):
+        plan_load(snapshot(PLAIN), dataclasses.replace(asked, format="uki"))
 
 
 @pytest.mark.parametrize("name", RISCV64_SNAPSHOTS)
