@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from pykexec.arch.arm import ARCH
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import ImageError, MachineError, PlacementError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine
+from pykexec.machine.snapshot import write_snapshot
 from pykexec.memory import MIB, Range, RangeSet
 from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.arm.images import FakeZImage
@@ -137,8 +139,10 @@ def test_a_reservation_that_old_kernels_leave() -> None:
 def test_a_kernel_that_cannot_start_another(value: str, purpose: Purpose, tmp_path: Path) -> None:
     release = snapshot(NAME).kernel_release
     machine = unpacked(NAME, tmp_path, {f"boot/config-{release}": f"CONFIG_ARM=y\n{value}\n"})
-    warnings = plan_load(machine, request(purpose)).warnings
-    assert any("CONFIG_CPU_TTBR0_PAN" in each for each in warnings) == value.endswith("=y")
+    write_snapshot(machine, tmp_path / "m.tar", ARCH.facts)
+    for each in (machine, Machine.from_snapshot(tmp_path / "m.tar")):
+        warnings = plan_load(each, request(purpose)).warnings
+        assert any("CONFIG_CPU_TTBR0_PAN" in text for text in warnings) == value.endswith("=y")
 
 
 @pytest.mark.parametrize("atags", [False, True])
