@@ -204,6 +204,37 @@ def test_bad_requests(changes: dict[str, object], error: type[PykexecError], mes
         plan_load(snapshot(PLAIN), request(Purpose.CRASH, **changes))
 
 
+def test_a_reservation_that_is_not_shown(tmp_path: Path) -> None:
+    """Linux 6.6.0 to 6.6.29: reserved, but "Crash kernel" is missing from /proc/iomem."""
+    lines = (snapshot(PLAIN).read("proc/iomem") or b"").splitlines(keepends=True)
+    files: dict[str, str | bytes | None] = {
+        "proc/iomem": b"".join(line for line in lines if b"Crash kernel" not in line),
+        "proc/sys/kernel/osrelease": "6.6.21-test\n",
+        "sys/kernel/kexec/crash_size": f"{256 * MIB}\n",
+    }
+    machine = unpacked(PLAIN, tmp_path / "a", files)
+    with pytest.raises(
+        MachineError, match=r"6\.6\.21-test has reserved 256 MiB, and does not .*\n.*6\.6\.30"
+    ):
+        plan_load(machine, request(Purpose.CRASH))
+    plan_load(machine, request(Purpose.BOOT))
+    machine = unpacked(PLAIN, tmp_path / "b", {**files, "sys/kernel/kexec/crash_size": "0\n"})
+    with pytest.raises(MachineError, match="Memory for crashkernel is not reserved"):
+        plan_load(machine, request(Purpose.CRASH))
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize(
+    ("release", "finds"), [("5.13.0", False), ("5.14.21-x", False), ("5.15.0-rc1", True), ("6.12.1", True)]
+)
+def test_a_capture_kernel_that_looks_elsewhere(release: str, finds: bool, purpose: Purpose) -> None:
+    """Before commit 2931ea847dcc it took them from a node of /reserved-memory."""
+    banner = f"Linux version {release} (x) #1 SMP\n\0".encode()
+    kernel = FileData.from_bytes("Image", FakeImage(image_size=1 << 20).build() + banner)
+    warnings = plan_load(snapshot(PLAIN), request(purpose, kernel=kernel)).warnings
+    assert any("no /proc/vmcore" in each for each in warnings) == (purpose is Purpose.CRASH and not finds)
+
+
 def test_the_longest_command_line() -> None:
     """COMMAND_LINE_SIZE in arch/riscv/include/uapi/asm/setup.h, with the NUL."""
     assert plan_load(snapshot(PLAIN), request(Purpose.BOOT, append="x" * 1023))
