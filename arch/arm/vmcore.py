@@ -8,9 +8,11 @@ from pykexec.vmcore.paging import within
 from pykexec.vmcore.part import Place, ReadEntry, Registers, Tables, VmcorePart
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
-_TABLE, _SECTION = 1, 2
-"""The lowest two bits of a short descriptor; of a page's the lowest is another flag."""
-_SUPERSECTION = 1 << 18
+_ADDRESSES = 1 << 32
+_TABLE, _SECTION, _SUPERSECTION = 1 << 0, 1 << 1, 1 << 18
+"""Bits of a short descriptor of the first level. A section may have the lowest one, too."""
+_LARGE, _SMALL = 1 << 0, 1 << 1
+"""Of the second level: pages of 64 and of 4 KiB. The smaller may have both."""
 _BLOCK, _TABLE_OR_PAGE = 1, 3
 """The lowest two bits of a long descriptor."""
 
@@ -27,6 +29,8 @@ class ShortTables:
 
     def translate(self, virtual: int, read_entry: ReadEntry) -> Place | None:
         """Return where a virtual address is; None where nothing is mapped. Raises DumpError."""
+        if virtual >= _ADDRESSES:
+            return None
         entry = read_entry(self.root + (virtual >> 20) * 4)
         if entry & _SECTION and entry & _SUPERSECTION:
             high = (entry >> 20 & 0xF) << 32 | (entry >> 5 & 0xF) << 36
@@ -36,9 +40,9 @@ class ShortTables:
         if not entry & _TABLE:
             return None
         page = read_entry((entry & 0xFFFFFC00) + (virtual >> 12 & 0xFF) * 4)
-        if page & 2:
+        if page & _SMALL:
             return within(page & 0xFFFFF000, virtual, 12)
-        return within(page & 0xFFFF0000, virtual, 16) if page & 1 else None
+        return within(page & 0xFFFF0000, virtual, 16) if page & _LARGE else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class LongTables:
 
     def translate(self, virtual: int, read_entry: ReadEntry) -> Place | None:
         """Return where a virtual address is; None where nothing is mapped. Raises DumpError."""
+        if virtual >= _ADDRESSES:
+            return None
         table = self.root
         for shift in (30, 21, 12):
             entry = read_entry(table + (virtual >> shift & 0x1FF) * 8)

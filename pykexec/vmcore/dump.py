@@ -198,7 +198,8 @@ class Dump:
 
     @cached_property
     def _first_memory(self) -> Range | None:
-        return next(self.contents.memory(), None)
+        """The first of the machine's memory, where the linear map begins with it."""
+        return None if self.part.linear_end is None else next(self.contents.memory(), None)
 
     def _read_piece(self, virtual: int, size: int) -> bytes:
         physical, available = self._place(virtual)

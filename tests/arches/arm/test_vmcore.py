@@ -216,3 +216,8 @@ def test_any_long_descriptor(frame: int, page: int, offset: int) -> None:
 @pytest.mark.parametrize("entry", [0, 4])
 def test_what_is_not_mapped(tables: ShortTables | LongTables, entry: int) -> None:
     assert tables.translate(VMALLOC, lambda _: entry) is None
+
+
+@pytest.mark.parametrize("tables", [ShortTables(ROOT), LongTables(ROOT)])
+def test_addresses_of_more_than_32_bits(tables: ShortTables | LongTables) -> None:
+    assert tables.translate(1 << 32 | VMALLOC, lambda _: 0x40000002 | 1) is None
