@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pykexec.arch.arm.addresses import LINEAR_END, TEXT_WITHIN
-from pykexec.memory import align_down
+from pykexec.memory import MIB, align_down
 from pykexec.vmcore.paging import within
 from pykexec.vmcore.part import Place, ReadEntry, Registers, Tables, VmcorePart
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
@@ -80,11 +80,24 @@ def _tables(info: VmcoreInfo, root: int) -> Tables | None:
     return LongTables(root) if info.lines.get("CONFIG_ARM_LPAE") == "y" else ShortTables(root)
 
 
+def _keeps_makedumpfile(info: VmcoreInfo) -> str | None:
+    text, start = info.symbol("_stext"), _linear_start(info)
+    taken = None if text is None else align_down(text, _MAKEDUMPFILE_TEXT_WITHIN)
+    if start == taken:
+        return None
+    return f"_stext is {text:#x}: it takes the linear map to begin at {taken:#x}, not at {start:#x}"
+
+
+_MAKEDUMPFILE_TEXT_WITHIN = 4 * MIB
+"""makedumpfile, arch/arm.c, get_machdep_info_arm()."""
+
 PART = VmcorePart(
     registers=Registers("r0 r1 r2 r3 r4 r5 r6 r7 r8 r9 r10 fp ip sp lr pc cpsr orig_r0", pc="pc", sp="sp"),
     linear_start=_linear_start,
     linear_end=LINEAR_END,
     counts_from_memory=True,
     tables=_tables,
+    needed_lines=(),
+    keeps_makedumpfile=_keeps_makedumpfile,
     char_is_signed=False,
 )

@@ -61,6 +61,8 @@ class VmcorePart:
     """Returns the page tables whose root is at that physical address; None where VMCOREINFO is too short."""
     needed_lines: tuple[str, ...] | None = None
     """The lines that makedumpfile and crash need from VMCOREINFO on this architecture only."""
+    keeps_makedumpfile: Callable[[VmcoreInfo], str | None] | None = None
+    """Returns another reason in VMCOREINFO why makedumpfile cannot read a dump; None if there is none."""
     keeps_crash: Callable[[VmcoreInfo], str | None] | None = None
     """Returns another reason in VMCOREINFO why crash cannot read a dump; None if there is none."""
     char_is_signed: bool | None = None

@@ -141,6 +141,9 @@ def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
     for name in (*_FOR_ALL, *(dump.part.needed_lines or ())):
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
+    problem = dump.part.keeps_makedumpfile and dump.part.keeps_makedumpfile(info)
+    if problem:
+        yield problem
     if not any(name in info.lines for name in _MEMORY_MODELS):
         yield f"VMCOREINFO has none of {', '.join(_MEMORY_MODELS)}"
     yield from _lost(dump)

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.arch.arm.vmcore import LongTables, ShortTables
+from pykexec.kdump import makedumpfile
 from pykexec.memory import Range
 from pykexec.vmcore import Dump, NotInDumpError
+from pykexec.vmcore.readers import Tools, readers
 from tests.support.vmcore import Kdump, Part, TableBuilder, elf, pages_of, vmcoreinfo_note
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -180,6 +182,24 @@ def test_the_same_in_core_files(tmp_path: Path) -> None:
     parts = [Part(RAM, bytes(memory), PAGE_OFFSET)]
     path.write_bytes(elf(parts, notes=vmcoreinfo_note(dict(LINES)), machine="arm", elf_class=32))
     assert Dump.open(path).read_virtual(VMALLOC, 6) == b"a page"
+
+
+_PAGES = {"SYMBOL(init_uts_ns)": "c0005000", "SYMBOL(mem_map)": "c0006000", "SIZE(page)": 36}
+
+
+@pytest.mark.parametrize(
+    ("stext", "can_read"),
+    [("c0300000", True), ("80101234", True), ("c0400000", False), ("c1000000", False)],
+)
+def test_whether_makedumpfile_reads_it(stext: str, can_read: bool, tmp_path: Path) -> None:
+    """arch/arm.c there: the linear map begins at _stext & 0xffc00000. What it did is test_kdump.py's."""
+    start = int(stext, 16) & 0xFE000000
+    lines = {**LINES, **_PAGES, "OSRELEASE": "6.1.0", "SYMBOL(_stext)": stext}
+    lines |= {"SYMBOL(init_uts_ns)": f"{start + 0x5000:x}", "SYMBOL(swapper_pg_dir)": f"{start + 0x4000:x}"}
+    dump = compressed(tmp_path, lines, Part(RAM + 0x4000, bytes(0x2000)))
+    found = readers(dump, Tools(makedumpfile.packaged("1.7.2"), None, "arm"))["makedumpfile"]
+    assert found.can_read == can_read
+    assert can_read == (not any("_stext" in each for each in found.problems))
 
 
 @given(st.dictionaries(st.integers(0, 0xFFF), st.integers(0, 0xFFF), min_size=1, max_size=9), st.data())
