@@ -3,7 +3,6 @@
 from pykexec.arch.riscv64 import ARCH, firmware, image
 from pykexec.booting import treeload
 from pykexec.booting.context import Context
-from pykexec.booting.kernel import release_of
 from pykexec.booting.part import LoaderPart
 from pykexec.booting.treeload import TreeBoot, TreeKernel
 from pykexec.devicetree import DeviceTree
@@ -13,7 +12,6 @@ from pykexec.machine import Machine
 from pykexec.memory import MIB, Range
 from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
 from pykexec.purgatory import Console, ConsoleKind
-from pykexec.versions import of_release
 
 
 def plan(machine: Machine, request: Request) -> LoadPlan:
@@ -48,19 +46,26 @@ def _arguments(tree: int, kernel: int) -> tuple[int, ...]:
     return (tree,)
 
 
+def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[str]:
+    found = treeload.dark_screens(context, tree)
+    return found + _looks_elsewhere(kernel) if context.is_crash else found
+
+
 _CONTRACT_SINCE = (5, 15)
 """The first release that finds its memory and the core headers as on other architectures (2931ea847dcc)."""
 
 
-def _warnings(context: Context, kernel: TreeKernel, tree: DeviceTree) -> list[str]:
-    found = treeload.dark_screens(context, tree)
-    release = release_of(FileData.from_bytes(kernel.path, kernel.data), ARCH) if context.is_crash else None
-    if release and (of_release(release) or _CONTRACT_SINCE) < _CONTRACT_SINCE:
-        found.append(
-            f"{kernel.path} is Linux {release}: before 5.15 it looks elsewhere in the device tree for the"
-            " crashed kernel's memory, and will have no /proc/vmcore"
-        )
-    return found
+def _looks_elsewhere(kernel: TreeKernel) -> list[str]:
+    from pykexec.booting.kernel import release_of
+    from pykexec.versions import of_release
+
+    release = release_of(FileData.from_bytes(kernel.path, kernel.data), ARCH)
+    if release is None or (of_release(release) or _CONTRACT_SINCE) >= _CONTRACT_SINCE:
+        return []
+    return [
+        f"{kernel.path} is Linux {release}: before 5.15 it looks elsewhere in the device tree for the"
+        " crashed kernel's memory, and will have no /proc/vmcore"
+    ]
 
 
 _BOOT = TreeBoot(
