@@ -24,6 +24,8 @@ class PageTables:
     table_bits: int
     """The width that the kernel was built for (VA_BITS); the top table has the size for it where it can."""
 
+    entry_size = 8
+
     @property
     def levels(self) -> int:
         return self._levels_for(self.virtual_bits)

@@ -112,7 +112,7 @@ def _makedumpfile(dump: Dump, program: Program | None, kernel: Kernel, doubts: S
         [str(each) for each in needs if each.effect is Effect.UNREADABLE]
         for needs in (found.missing, found.undecided)
     )
-    problems = (*_keeps_makedumpfile(dump), *unread)
+    problems = (*_unreadable_by_makedumpfile(dump), *unread)
     if problems:
         return Reader(False, shown, (*problems, *unsure))
     doubts = (*doubts, *_makedumpfile_doubts(found), *unsure)
@@ -128,7 +128,7 @@ def _makedumpfile_doubts(found: Fit) -> Iterator[str]:
         yield f"Linux {found.kernel.release} is not known here"
 
 
-def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
+def _unreadable_by_makedumpfile(dump: Dump) -> Iterator[str]:
     """Yield why no makedumpfile can read it."""
     info = dump.vmcoreinfo
     if dump.contents.format.endswith("flattened"):
@@ -141,6 +141,9 @@ def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
     for name in (*_FOR_ALL, *(dump.part.needed_lines or ())):
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
+    problem = dump.part.unreadable_by_makedumpfile and dump.part.unreadable_by_makedumpfile(info)
+    if problem:
+        yield problem
     if not any(name in info.lines for name in _MEMORY_MODELS):
         yield f"VMCOREINFO has none of {', '.join(_MEMORY_MODELS)}"
     yield from _lost(dump)
