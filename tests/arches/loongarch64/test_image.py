@@ -52,7 +52,17 @@ def test_a_kernel_without_a_release_has_the_shorter_line() -> None:
     assert (found.release, found.line_limit) == (None, 511)
 
 
-@pytest.mark.parametrize("other", [FakeImage(machine=0xAA64), FakeImage(machine=0x6232), FakeImage(magic=0)])
+@pytest.mark.parametrize(
+    "other",
+    [
+        FakeImage(machine=0xAA64),
+        FakeImage(machine=0x6232),
+        FakeImage(magic=0),
+        FakeImage(magic=0, text_offset=0),
+        FakeImage(magic=1, text_offset=0, entry=0x9000000000201000),
+        FakeImage(magic=0, text_offset=0, entry=0xB000000000201000),
+    ],
+)
 def test_other_files_are_none(other: FakeImage) -> None:
     assert inspect(file(other.build()), ARCH) is None
 

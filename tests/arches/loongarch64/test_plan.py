@@ -124,14 +124,25 @@ def test_a_vmlinux_that_cannot_relocate_itself() -> None:
 
 
 @pytest.mark.parametrize("entry", [0x201000, 0x9000000000201000])
-@pytest.mark.parametrize("text_offset", [0, 0x200000])
-def test_kernels_of_all_versions_are_entered_at_their_entry(entry: int, text_offset: int) -> None:
-    """Linux 6.1 has a virtual entry point, and no text_offset."""
-    kernel = debians(entry=entry, text_offset=text_offset)
+def test_kernels_of_all_versions_are_entered_at_their_entry(entry: int) -> None:
+    """It was a virtual address at first (arch/loongarch/kernel/head.S)."""
     for purpose in Purpose:
-        plan = plan_load(snapshot(NAME), request(purpose, kernel=kernel))
+        plan = plan_load(snapshot(NAME), request(purpose, kernel=debians(entry=entry)))
         start = plan.segment("kernel").address
         assert struct.pack("<Q", start + 0x1000) in bytes(plan.segment("purgatory").data)
+
+
+@pytest.mark.parametrize("magic", [0, 0x818223CD])
+def test_kernels_of_before_linux_6_3_run_where_they_are_linked_to_be(magic: int) -> None:
+    """They have no text_offset, and cannot relocate themselves (commits 3f89765d6227, d8da19fbdedd).
+
+    The magic number is in them since 6.2 (commit 29636a5ce87b).
+    """
+    old = debians(magic=magic, entry=0x9000000000201000, text_offset=0)
+    kernel = plan_load(snapshot(NAME), request(Purpose.BOOT, kernel=old)).segment("kernel")
+    assert kernel.address == 0x200000
+    with pytest.raises(PlacementError, match="within 00200000-01bfffff"):
+        plan_load(snapshot(NAME), request(Purpose.CRASH, kernel=old))
 
 
 @pytest.mark.parametrize("with_kcore", [True, False])
