@@ -36,7 +36,8 @@ def test_what_a_kernel_tells(data: bytes, format_: str, memory: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "limit"), [("6.1.0-9-loong64", 511), ("6.12.57", 511), ("6.18.2", 4095), ("7.2.13", 4095)]
+    ("release", "limit"),
+    [("6.1.0-9-loong64", 511), ("6.16.12", 511), ("6.17.1", 4095), ("6.18.2", 4095), ("7.2.13", 4095)],
 )
 def test_the_longest_command_line(release: str, limit: int) -> None:
     """COMMAND_LINE_SIZE in arch/loongarch/include/uapi/asm/setup.h, or include/uapi/asm-generic/setup.h."""

@@ -94,6 +94,19 @@ def test_a_boot_plan() -> None:
     assert all(unreserved().covers(each.range) for each in rest)
 
 
+@pytest.mark.parametrize(
+    ("purpose", "line"),
+    [(Purpose.BOOT, "-afffffff : System RAM"), (Purpose.CRASH, "-aabfffff : Crash kernel")],
+)
+def test_all_is_where_windows_reach(purpose: Purpose, line: str, tmp_path: Path) -> None:
+    """LoongArch Reference Manual 1, 5.2.1: direct mapping windows have 48 bits of an address."""
+    text = content("proc/iomem").decode()
+    assert line in text
+    far = text.replace(line, line.replace(line[1:9], f"{(1 << 52) - 1:x}"))
+    plan = plan_load(unpacked(NAME, tmp_path, {"proc/iomem": far}), request(purpose))
+    assert all(each.range.end <= 1 << 48 for each in plan.segments)
+
+
 def debians(**changes: int) -> FileData:
     """A kernel of the size of the running one, as its file says (Linux 7.2.13 of Debian)."""
     fields: dict[str, Any] = {"image_size": 0x1A00000, **changes}
