@@ -51,6 +51,8 @@ class KdumpPart:
     """A regular expression for what kernels log when memory is encrypted."""
     cma: int | None = None
     """The bytes of CMA that distributions' kernels reserve by default."""
+    always_has_swiotlb: bool = False
+    """Whether kernels set memory for swiotlb aside even where devices reach all memory."""
     section_size: int | None = None
     """The bytes of memory that get struct pages together (SECTION_SIZE_BITS, asm/sparsemem.h)."""
 

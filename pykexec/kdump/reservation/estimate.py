@@ -94,6 +94,8 @@ class Inputs:
     """Whether SME or SEV is active."""
     cma: int = 0
     """The memory that the capture kernel sets aside for devices; the kernel itself cannot use it."""
+    swiotlb: int = 0
+    """The memory that it sets aside for devices that do not reach all memory, encrypted or not."""
     tmpfs_percent: int = TMPFS_PERCENT
     """The percentage of its memory that the capture kernel lets the initramfs fill."""
     left_out: tuple[str, ...] = ()
@@ -174,7 +176,8 @@ def _require_sense(inputs: Inputs) -> None:
     if not 0 < inputs.tmpfs_percent <= 100:
         raise UsageError(f"a tmpfs cannot take {inputs.tmpfs_percent} % of memory")
     initrd = (inputs.initrd.size, inputs.initrd.contents, inputs.initrd.entries)
-    sizes = (inputs.total_memory, inputs.kernel, *initrd, inputs.drivers, inputs.luks, inputs.cma)
+    devices = (inputs.drivers, inputs.cma, inputs.swiotlb)
+    sizes = (inputs.total_memory, inputs.kernel, *initrd, *devices, inputs.luks)
     if any(size < 0 or size >> 60 for size in sizes):
         raise UsageError("a size is negative, or more than 1 EiB")
 
@@ -200,6 +203,8 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
         yield Term("LUKS", inputs.luks, "unlocking the target takes this much by design")
     if inputs.encrypted_memory:
         yield Term("swiotlb", _ENCRYPTED_MEMORY, "DMA with SME or SEV goes through it")
+    elif inputs.swiotlb:
+        yield Term("swiotlb", inputs.swiotlb, "set aside for devices; swiotlb=noforce saves it")
     if inputs.cma:
         yield Term("CMA", inputs.cma, "set aside for devices; cma=0 on its command line saves it")
     # The unpacked files must fit into the share of memory that a tmpfs may fill.

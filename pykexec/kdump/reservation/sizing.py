@@ -13,7 +13,7 @@ from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
 from pykexec.kdump.part import KdumpPart, part_of
-from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation import crashkernel, swiotlb
 from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
 from pykexec.kdump.reservation.support import CrashkernelSupport, support
 from pykexec.machine import Machine
@@ -65,6 +65,7 @@ def read_inputs(
         network=network,
         encrypted_memory=_is_encrypted(machine, part, kernel_log),
         cma=_given_cma(capture_line, part.cma or 0),
+        swiotlb=swiotlb.set_aside(capture_line) if part.always_has_swiotlb else 0,
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
         left_out=() if initrd else ("the initrd (--initrd)",),
         not_known=tuple(_not_known(part, capture_line)),
