@@ -6,7 +6,7 @@ import re
 import struct
 
 from pykexec.arch.loongarch64 import ARCH
-from pykexec.arch.loongarch64.windows import physical
+from pykexec.arch.loongarch64.windows import covers, physical
 from pykexec.booting.kernel import ImagePart, KernelFacts
 from pykexec.errors import ImageError
 from pykexec.files import FileData
@@ -19,15 +19,16 @@ PE_TYPE, ELF_TYPE, ZBOOT_TYPE = "pei-loongarch", "elf-loongarch", "pez-loongarch
 
 _HEADER = struct.Struct("<8xQQQ")
 """arch/loongarch/kernel/head.S: the entry point, the size in memory, where it is linked to be."""
-_MAGIC = slice(0x38, 0x3C)
-_LINUX_PE = b"\xcd\x23\x82\x81"  # include/linux/pe.h, LINUX_PE_MAGIC
+_RESERVED, _MAGIC = slice(0x20, 0x3C), slice(0x38, 0x3C)
+_LINUX_PE = b"\xcd\x23\x82\x81"  # include/linux/pe.h, LINUX_PE_MAGIC: since Linux 6.2
 _LINK_ADDRESS = 2 * MIB
-"""Where kernels are linked to be whose header does not say: that of Linux 6.1 has 0 there."""
+"""Where kernels are linked to be whose header has 0 there: before Linux 6.3 (commit 3f89765d6227)."""
 _SIZE_MAX = 1 << 40
 _NAMES_MAX = 64 * KIB
 
 LINE_SIZE, _LINE_SIZE_BEFORE, _SINCE = 4096, 512, (6, 17)
-"""COMMAND_LINE_SIZE in arch/loongarch/include/uapi/asm/setup.h, and in include/uapi/asm-generic/setup.h."""
+"""COMMAND_LINE_SIZE in arch/loongarch/include/uapi/asm/setup.h (commit f7794a4d92ad, in 6.17-rc3), and in
+include/uapi/asm-generic/setup.h."""
 
 
 def line_size(release: str | None) -> int:
@@ -84,8 +85,8 @@ def parse(file: FileData) -> Kernel:
 
 def _image(file: FileData) -> Kernel:
     path, size = file.path, file.data.nbytes
-    entry, memory_size, link_address = _HEADER.unpack_from(file.data)
-    link_address = physical(link_address) or _LINK_ADDRESS
+    entry, memory_size, told = _HEADER.unpack_from(file.data)
+    link_address = physical(told) or _LINK_ADDRESS
     stub = pe.parse(path, file.data)
     if stub is not None and stub.end > size:
         raise ImageError(
@@ -104,7 +105,7 @@ def _image(file: FileData) -> Kernel:
         entry=physical(entry) - link_address,
         type=PE_TYPE,
         description="loongarch64 Image",
-        is_relocatable=None,
+        is_relocatable=None if told else False,  # 6.3 is the first that can
     )
     return _checked(found)
 
@@ -115,7 +116,7 @@ def _vmlinux(file: FileData) -> Kernel:
     program = elf.parse(file.path, file.data)
     whole = elf.flatten(file.path, program.pieces)
     link_address = physical(whole.address)
-    # Sections' names are at the end: .la_abs before Linux 6.3, relocations since then (CONFIG_RELOCATABLE).
+    # Sections' names are at the end, with CONFIG_RELOCATABLE those of what is changed then (vmlinux.lds.S).
     names = bytes(file.data[-_NAMES_MAX:])
     found = Kernel(
         file.path,
@@ -151,11 +152,19 @@ def inspect(kernel: FileData) -> KernelFacts | None:
 def _is_image(file: FileData) -> bool:
     """Whether this is one, good or bad."""
     data = file.data
-    if data.nbytes < 0x40 or bytes(data[:2]) != b"MZ" or bytes(data[_MAGIC]) != _LINUX_PE:
+    if data.nbytes < 0x40 or bytes(data[:2]) != b"MZ":
+        return False
+    if bytes(data[_MAGIC]) != _LINUX_PE and not _is_of_6_1(data):
         return False
     at = int.from_bytes(data[0x3C:0x40], "little")
     machine = int.from_bytes(data[at + 4 : at + 6], "little")
     return bytes(data[at : at + 4]) == b"PE\0\0" and machine in ARCH.names.pe
+
+
+def _is_of_6_1(data: memoryview) -> bool:
+    """Whether the header is one of Linux 6.1, which has no magic number yet."""
+    entry, _, told = _HEADER.unpack_from(data)
+    return covers(entry) and not told and not any(data[_RESERVED])
 
 
 def _is_vmlinux(data: memoryview) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pykexec import command_line, elfcore, formats
 from pykexec.arch.loongarch64 import ARCH, acpi, firmware, image
 from pykexec.arch.loongarch64.image import Kernel
-from pykexec.arch.loongarch64.windows import CACHED, UNCACHED
+from pykexec.arch.loongarch64.windows import CACHED, REACH, UNCACHED
 from pykexec.booting import consoles, crash
 from pykexec.booting import formats as types
 from pykexec.booting.context import KERNEL, SHORTEN, Context, line_overflow
@@ -44,7 +44,8 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
     kernel = image.parse(file)
     types.require(kernel.path, request.format, _type(request, wrapping, kernel), ARCH.formats)
     memory = crash.survey(machine) if request.purpose is Purpose.CRASH else None
-    room = _without_top(RangeSet([memory.load]) if memory else _free_memory(machine))
+    ram = RangeSet([memory.load]) if memory else _free_memory(machine)
+    room = _without_top(ram.intersect([REACH]))
     context = Context.begin(ARCH, machine, request, room)
     layout = context.layout
     _place_kernel(context, kernel, room)

@@ -1333,8 +1333,21 @@ def test_hungry_hardware_is_not_judged_for_an_unknown_kind(tmp_path: Path) -> No
     assert "of the future" in found.cause
 
 
+def test_the_boot_cpu_of_loongarch64_starts_the_capture_kernel(tmp_path: Path) -> None:
+    """Whichever CPU crashed, and whatever nr_cpus= says."""
+    identity = {"pykexec-snapshot.json": json.dumps({"machine": "loongarch64", "page_size": 16384})}
+    (found,) = doctor.diagnose(facts(tmp_path, {**identity, **appended("nr_cpus=4")}), ["B7"])
+    assert found.verdict is Verdict.FINE
+
+
 @pytest.mark.parametrize(
-    ("uname", "console"), [("x86_64", "ttyS0"), ("aarch64", "ttyAMA0"), ("of the future", "its name")]
+    ("uname", "console"),
+    [
+        ("x86_64", "ttyS0"),
+        ("aarch64", "ttyAMA0"),
+        ("loongarch64", "ttyS0"),
+        ("of the future", "its name"),
+    ],
 )
 def test_a_remedy_names_the_architectures_console(uname: str, console: str, tmp_path: Path) -> None:
     identity = {"pykexec-snapshot.json": json.dumps({"machine": uname, "page_size": 4096})}

@@ -27,6 +27,7 @@ from pykexec.kdump.reservation.resize import resize, resize_steps
 from pykexec.kdump.reservation.sizing import kernel_memory, read_inputs, unpacked
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, Range
+from tests.arches.loongarch64 import images as loongarch64_images
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.footprint import takes_at_most
@@ -505,6 +506,27 @@ def test_the_kernel_s_configuration_says_how_much_cma(
     image = FileData.from_bytes("k", FakeImage().build() + f"Linux version {release} (x)\n\0".encode())
     assert read_inputs(machine, image, None, "nr_cpus=1").cma == expected
     assert read_inputs(machine, image, None, "cma=8M").cma == 8 * MIB
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("nr_cpus=1", 64 * MIB),  # include/linux/swiotlb.h: IO_TLB_DEFAULT_SIZE
+        ("swiotlb=noforce", 0),
+        ("swiotlb=4096", 8 * MIB),  # slabs of 2 KiB
+        ("swiotlb=8192,2,force", 16 * MIB),
+        ("swiotlb=4096 swiotlb=8192", 16 * MIB),
+        ("swiotlb=4096,noforce", 0),
+        ("swiotlb=force", 64 * MIB),
+        ("noswiotlb=1 myswiotlb=noforce", 64 * MIB),
+    ],
+)
+def test_loongarch64_sets_swiotlb_aside(words: str, expected: int) -> None:
+    """Whatever memory there is (arch/loongarch/kernel/setup.c, arch_mem_init())."""
+    machine = snapshot("qemu-loongarch64-7.2-1g")
+    image = FileData.from_bytes("k", loongarch64_images.FakeImage().build())
+    inputs = read_inputs(machine, image, None, words)
+    assert size(inputs, "swiotlb") == expected
 
 
 # Shrinking the reservation

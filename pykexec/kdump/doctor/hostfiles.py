@@ -83,7 +83,7 @@ class HostFiles:
             try:
                 # Only its name: to look at the file itself may take forever, for instance without its
                 # server.
-                path = wanted.get(os.readlink(descriptor))
+                path = wanted.get(os.readlink(descriptor))  # noqa: PTH115 (no object for each name)
                 if path is None:
                     continue
                 process = descriptor.parent.parent

@@ -36,7 +36,8 @@ def test_what_a_kernel_tells(data: bytes, format_: str, memory: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "limit"), [("6.1.0-9-loong64", 511), ("6.12.57", 511), ("6.18.2", 4095), ("7.2.13", 4095)]
+    ("release", "limit"),
+    [("6.1.0-9-loong64", 511), ("6.16.12", 511), ("6.17.1", 4095), ("6.18.2", 4095), ("7.2.13", 4095)],
 )
 def test_the_longest_command_line(release: str, limit: int) -> None:
     """COMMAND_LINE_SIZE in arch/loongarch/include/uapi/asm/setup.h, or include/uapi/asm-generic/setup.h."""
@@ -52,7 +53,17 @@ def test_a_kernel_without_a_release_has_the_shorter_line() -> None:
     assert (found.release, found.line_limit) == (None, 511)
 
 
-@pytest.mark.parametrize("other", [FakeImage(machine=0xAA64), FakeImage(machine=0x6232), FakeImage(magic=0)])
+@pytest.mark.parametrize(
+    "other",
+    [
+        FakeImage(machine=0xAA64),
+        FakeImage(machine=0x6232),
+        FakeImage(magic=0),
+        FakeImage(magic=0, text_offset=0),
+        FakeImage(magic=1, text_offset=0, entry=0x9000000000201000),
+        FakeImage(magic=0, text_offset=0, entry=0xB000000000201000),
+    ],
+)
 def test_other_files_are_none(other: FakeImage) -> None:
     assert inspect(file(other.build()), ARCH) is None
 

@@ -33,6 +33,7 @@ INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 15000)
 UART = struct.pack("<IIQ", 3, 0, UNCACHED | 0x1FE001E0)
 RESET = struct.pack("<Q", UNCACHED | 0x100E001E)
 FADT = "sys/firmware/acpi/tables/FACP"
+PACKED = zboot(gzip.compress(IMAGE, mtime=0), b"gzip")
 
 
 def request(purpose: Purpose, **changes: object) -> Request:
@@ -94,6 +95,19 @@ def test_a_boot_plan() -> None:
     assert all(unreserved().covers(each.range) for each in rest)
 
 
+@pytest.mark.parametrize(
+    ("purpose", "line"),
+    [(Purpose.BOOT, "-afffffff : System RAM"), (Purpose.CRASH, "-aabfffff : Crash kernel")],
+)
+def test_all_is_where_windows_reach(purpose: Purpose, line: str, tmp_path: Path) -> None:
+    """LoongArch Reference Manual 1, 5.2.1: direct mapping windows have 48 bits of an address."""
+    text = content("proc/iomem").decode()
+    assert line in text
+    far = text.replace(line, line.replace(line[1:9], f"{(1 << 52) - 1:x}"))
+    plan = plan_load(unpacked(NAME, tmp_path, {"proc/iomem": far}), request(purpose))
+    assert all(each.range.end <= 1 << 48 for each in plan.segments)
+
+
 def debians(**changes: int) -> FileData:
     """A kernel of the size of the running one, as its file says (Linux 7.2.13 of Debian)."""
     fields: dict[str, Any] = {"image_size": 0x1A00000, **changes}
@@ -124,14 +138,25 @@ def test_a_vmlinux_that_cannot_relocate_itself() -> None:
 
 
 @pytest.mark.parametrize("entry", [0x201000, 0x9000000000201000])
-@pytest.mark.parametrize("text_offset", [0, 0x200000])
-def test_kernels_of_all_versions_are_entered_at_their_entry(entry: int, text_offset: int) -> None:
-    """Linux 6.1 has a virtual entry point, and no text_offset."""
-    kernel = debians(entry=entry, text_offset=text_offset)
+def test_kernels_of_all_versions_are_entered_at_their_entry(entry: int) -> None:
+    """It was a virtual address at first (arch/loongarch/kernel/head.S)."""
     for purpose in Purpose:
-        plan = plan_load(snapshot(NAME), request(purpose, kernel=kernel))
+        plan = plan_load(snapshot(NAME), request(purpose, kernel=debians(entry=entry)))
         start = plan.segment("kernel").address
         assert struct.pack("<Q", start + 0x1000) in bytes(plan.segment("purgatory").data)
+
+
+@pytest.mark.parametrize("magic", [0, 0x818223CD])
+def test_kernels_of_before_linux_6_3_run_where_they_are_linked_to_be(magic: int) -> None:
+    """They have no text_offset, and cannot relocate themselves (commits 3f89765d6227, d8da19fbdedd).
+
+    The magic number is in them since 6.2 (commit 29636a5ce87b).
+    """
+    old = debians(magic=magic, entry=0x9000000000201000, text_offset=0)
+    kernel = plan_load(snapshot(NAME), request(Purpose.BOOT, kernel=old)).segment("kernel")
+    assert kernel.address == 0x200000
+    with pytest.raises(PlacementError, match="within 00200000-01bfffff"):
+        plan_load(snapshot(NAME), request(Purpose.CRASH, kernel=old))
 
 
 @pytest.mark.parametrize("with_kcore", [True, False])
@@ -239,6 +264,20 @@ def test_a_machine_without_uefi_is_warned_of(
         ({"kernel": debians(entry=0x1201000)}, ImageError, "its entry point"),
         ({"kernel": debians(text_offset=0x200001)}, ImageError, "damaged kernel"),
         ({"kernel": debians(image_size=1 << 36)}, PlacementError, "free area"),
+        (
+            {"kernel": FileData.from_bytes("k", PACKED[: len(PACKED) // 2])},
+            ImageError,
+            "truncated: .* its EFI zboot header",
+        ),
+        (
+            {
+                "kernel": FileData.from_bytes(
+                    "k", zboot(gzip.compress(FakeImage(machine=0xAA64).build()), b"gzip")
+                )
+            },
+            ImageError,
+            "which is an EFI executable for arm64",
+        ),
         ({"append": "x" * 4096}, UsageError, "Command line overflow"),
         (
             {"format": "elf-loongarch"},
@@ -256,6 +295,27 @@ def test_a_machine_without_uefi_is_warned_of(
 def test_bad_requests(changes: dict[str, object], error: type[PykexecError], message: str) -> None:
     with pytest.raises(error, match=message):
         plan_load(snapshot(NAME), request(Purpose.CRASH, **changes))
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ("9ac00000", "the reservation is 0x34000 bytes too small"),
+        ("9adfffff", "the reservation is 0x34000 bytes too small"),  # the top of 2 MiB stays free
+        ("9ae1ffff", "the reservation is 0x14000 bytes too small"),
+        (
+            "9abfffff",
+            "the reservation is 0x34000 bytes too small",
+        ),
+        ("zzz", "is not START-END"),
+    ],
+)
+def test_a_reservation_that_is_none(last: str, message: str, tmp_path: Path) -> None:
+    text = content("proc/iomem").decode().replace("-aabfffff : Crash kernel", f"-{last} : Crash kernel")
+    machine = unpacked(NAME, tmp_path, {"proc/iomem": text})
+    with pytest.raises(PykexecError) as error:
+        plan_load(machine, request(Purpose.CRASH))
+    assert message in f"{error.value} {error.value.hint}"
 
 
 @pytest.mark.parametrize(
@@ -280,7 +340,7 @@ def test_both_kernels_have_to_take_the_command_line(
 FILES = {
     "pei-loongarch": IMAGE,
     "elf-loongarch": executable(IMAGE, address=0x9000000000200000, machine=258),
-    "pez-loongarch": zboot(gzip.compress(IMAGE, mtime=0), b"gzip"),
+    "pez-loongarch": PACKED,
 }
 
 
