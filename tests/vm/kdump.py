@@ -1,7 +1,7 @@
 """Machines with disks that a crash leaves a dump on, and what their next boot finds."""
 
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ KDUMP_IMG="vmlinuz"
 KDUMP_IMG_EXT=""
 """
 
+_DISKS = 3
 _MODULES = ("virtio_pci", "virtio_blk", "ext4")
 _HELPERS = ("crc32c_generic",)
 _MOUNT = """
@@ -113,9 +114,18 @@ class Kdump:
             **{path: text.encode() for path, text in (self.configuration or fedora).items()},
             **self.files,
         }
-        machine = Machine(self.arch, disks=(self.disk, *self.disks), extra=self.devices)
+        machine = Machine(self.arch, disks=tuple(self._all_disks()), extra=self.devices)
         guest = Guest(self.kernel, job, then=then, files=files)
         return run(machine, guest, self.folder / name, timeout=800, saved=True)
+
+    def _all_disks(self) -> Iterator[Path]:
+        """As many for all, so that one saved machine does for all."""
+        disks = (self.disk, *self.disks)
+        yield from disks
+        for number in range(len(disks), _DISKS):
+            disk = self.folder / f"none-{number}"
+            disk.write_bytes(bytes(SECTOR))
+            yield disk
 
 
 def _unpacked(arch: Arch, packages: Iterable[str]) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:

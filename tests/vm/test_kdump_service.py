@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from tests.vm import jobs
 from tools.lab import distro
 from tools.lab.distro import Job
 
-_CRASH = """
+_SETUP = """
 systemctl disable --now kdump-tools
 rm /etc/default/kdump-tools
 mkdir -p /etc/sysconfig
@@ -15,6 +16,8 @@ systemd-analyze verify /etc/systemd/system/pykdump.service > verified 2>&1
 systemd-analyze security --no-pager --threshold=40 pykdump.service > exposure
 systemctl enable --now pykdump
 systemctl is-active pykdump > active
+"""
+_CRASH = f"""{_SETUP}
 pykdump status > before
 cat /sys/kernel/kexec_crash_loaded > loaded
 
@@ -31,7 +34,12 @@ done
 pykdump status > reloaded
 journalctl -u pykdump -o cat > journal
 
-# The distribution's image instead, and back.
+stat -c "%a %n" /run/pykdump /run/pykdump/* /var/lib/pykdump /var/lib/pykdump/* > modes
+setpriv --reuid=65534 --regid=65534 --clear-groups pykdump status > nobody
+sync
+"""
+_OTHER_TARGETS = f"""{_SETUP}
+# The distribution's image instead.
 echo PYKDUMP_ARGS="--initrd /var/lib/kdump/initrd.img-$(uname -r)" > /etc/default/pykdump
 systemctl restart pykdump
 pykdump status > distribution
@@ -55,17 +63,10 @@ echo "raw /dev/loop0" > /etc/kdump.conf
 echo "core_collector makedumpfile -F" >> /etc/kdump.conf
 systemctl start pykdump || true
 cat /var/crash/127.0.0.1-*/vmcore > brought
-stat -c "%a %n" /var/crash > modes
-stat -c "%a %n" /var/crash/127.0.0.1-* /var/crash/127.0.0.1-*/vmcore >> modes
-stat -c "%a %n" /run/pykdump /run/pykdump/* /var/lib/pykdump /var/lib/pykdump/* >> modes
+stat -c "%a %n" /var/crash > modes-raw
+stat -c "%a %n" /var/crash/127.0.0.1-* /var/crash/127.0.0.1-*/vmcore >> modes-raw
 dd if=/dev/loop0 bs=12 count=1 > wiped
 journalctl -u pykdump -o cat -n 30 > journal-raw
-rm -r /var/crash/127.0.0.1-*
-mv /root/kdump.conf /etc/kdump.conf
-
-systemctl start pykdump
-setpriv --reuid=65534 --regid=65534 --clear-groups pykdump status > nobody
-sync
 """
 _NEXT = """
 systemctl is-active pykdump > active
@@ -89,16 +90,8 @@ def test_the_service(tmp_path: Path) -> None:
     assert first.read("journal").count("changed: the command line") == 1
     assert "warning" not in first.read("journal")
     assert " (kexec_load, " in first.read("reloaded")
-    distribution = first.read("distribution")
-    assert "initrd:   /var/lib/kdump/initrd.img-" in distribution
-    assert "target:   as /var/lib/kdump/initrd.img-" in distribution
-    assert first.read("stopped") == "0\n"
-    assert first.read("brought") == "x" * 100
-    assert first.read("wiped") == "\0" * 12
-    modes = [line.split(maxsplit=1) for line in first.read("modes").splitlines()]
-    assert modes.pop(0) == ["755", "/var/crash"]
-    assert {mode for mode, _ in modes} == {"600", "700"}
-    assert "finding loop0 again" in first.read("journal-raw")
+    modes = {line.split()[0] for line in first.read("modes").splitlines()}
+    assert modes == {"600", "700"}
     assert first.read("nobody").startswith("armed:    yes, but cannot tell what: ")
 
     try:
@@ -110,3 +103,22 @@ def test_the_service(tmp_path: Path) -> None:
     assert "dumps:    1 in /var/crash" in second.read("after")
     assert second.read("names").split() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
     assert second.read("doctor").startswith("armed: yes")
+
+
+@jobs.FURTHER
+def test_other_targets(tmp_path: Path) -> None:
+    """The distribution's own image, and a dump on a raw device, which the service brings."""
+    try:
+        first = distro.boot({"first": Job(_OTHER_TARGETS)}, tmp_path).stage("first")
+    finally:
+        (tmp_path / "disk").unlink(missing_ok=True)
+    distribution = first.read("distribution")
+    assert "initrd:   /var/lib/kdump/initrd.img-" in distribution
+    assert "target:   as /var/lib/kdump/initrd.img-" in distribution
+    assert first.read("stopped") == "0\n"
+    assert first.read("brought") == "x" * 100
+    assert first.read("wiped") == "\0" * 12
+    modes = [line.split(maxsplit=1) for line in first.read("modes-raw").splitlines()]
+    assert modes.pop(0) == ["755", "/var/crash"]
+    assert {mode for mode, _ in modes} == {"600", "700"}
+    assert "finding loop0 again" in first.read("journal-raw")
