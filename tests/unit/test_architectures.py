@@ -1,8 +1,9 @@
 """Code names an architecture in its own folder, and in the tables of names: nowhere else."""
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,8 @@ _ALLOWED = {
 """Who names which, and why that is no knowledge of an architecture."""
 
 
-def named_in(text: str) -> set[str]:
+@functools.cache
+def named_in(text: str) -> Set[str]:
     """Return the architectures that a text or an identifier names, in lower case."""
     if text in _TEXTS or (text.startswith("EM_") and text != "EM_"):
         return {text}
@@ -74,10 +76,10 @@ def named_in(text: str) -> set[str]:
 
 def named_by(code: str) -> set[str]:
     """Return the architectures that Python code names in texts and identifiers; docstrings are neither."""
-    tree = ast.parse(code)
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    texts = (text for node in ast.walk(tree) if id(node) not in docstrings for text in _texts_of(node))
-    return set().union(*map(named_in, texts))
+    nodes = list(ast.walk(ast.parse(code)))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = (text for node in nodes if id(node) not in docstrings for text in _texts_of(node))
+    return set().union(*map(named_in, {*texts}))
 
 
 def _texts_of(node: ast.AST) -> Iterator[str]:

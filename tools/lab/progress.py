@@ -15,10 +15,16 @@ _INTERVAL = 0.25
 @contextmanager
 def step(title: str, detail: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Show that the enclosed step is under way, and for how long; `detail` is asked for more, repeatedly."""
+    with silent_step(title), _shown(title, detail) if sys.stderr.isatty() else nullcontext():
+        yield
+
+
+@contextmanager
+def silent_step(title: str) -> Iterator[None]:
+    """Note what the enclosed step takes, without a line on the terminal, where something else goes on."""
     started = time.monotonic()
     try:
-        with _shown(title, detail) if sys.stderr.isatty() else nullcontext():
-            yield
+        yield
     finally:
         ledger.note("step", title=title, seconds=time.monotonic() - started)
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,12 @@ from .debian import architecture
 from .host import CACHE, PROJECT, LabError, ensure_commands, locked
 from .venv import lowest, of_suite, python
 
+_Check = tuple[str, Sequence[str]]
+"""A title and a command."""
+
 _USAGE = """Usage: tools/test [--quick | --all] [--fresh] [PYTEST ARGUMENTS]
 
-Without arguments, as CI runs it: style, types, the purgatory's build, and the tests.
+Without arguments, as CI runs it: style, types, and the tests.
 --quick  only what is fast and needs neither QEMU nor Debian packages; installs nothing
 --all    also the cases marked "further": what others show, on further kernels and machines, and what takes
          a kernel built for it; and of each crash a dump; more than twice as long
@@ -76,7 +79,8 @@ _PARSED = (
 COMMAND_LINES = (
     *_PARSED,
     "tests/unit/test_manual.py::test_zsh_finds_what_is_installed",
-    *("tests/unit/test_streams.py", "tests/unit/test_installation.py"),
+    "tests/unit/test_streams.py",
+    "tests/unit/test_installation.py::test_what_is_turned_off_stays_off",
 )
 """What also runs with the lowest versions that pyproject.toml allows.
 
@@ -95,6 +99,8 @@ def main() -> int:
         print(_USAGE, end="")
         return 0
     options, selection = _Options.of(sys.argv[1:])
+    # Without byte code each process that a test starts takes four times as long to begin.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.NamedTemporaryFile(prefix="pykexec-ledger-") as file:
         ledger.open_for_this_run(Path(file.name))
         try:
@@ -121,29 +127,38 @@ class _Options:
 def _run_tests(options: _Options, selection: Sequence[str]) -> int:
     with progress.step("Setting up the virtual environment"):
         interpreter = os.fspath(python())
-    failed = [] if selection else _failed_checks(interpreter, options.quick)
-    if failed:
-        print(f"tools/test: these checks failed: {', '.join(failed)}; now the tests")
     if options.further:
         os.environ["PYKEXEC_TEST_ALL"] = "1"
-    # Its closing line ends the output, behind what the ledger has.
-    # Two machines at a time; the long cases are evened out.
-    command = [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"]
-    return _run([*command, *_chosen(options, selection)]) or len(failed)
-
-
-def _failed_checks(interpreter: str, quick: bool) -> list[str]:
-    if not quick:
+    if not (options.quick or selection):
         with progress.step("Installing what the tests run"):
             install_programs()
-    checks = _checks(interpreter, quick)
-    if not quick:
-        with progress.step("Setting up the lowest versions"):
-            checks += _lowest_versions()
-    # The longest first, and two at a time.
-    with ThreadPoolExecutor(2) as pool:
-        passed = pool.map(_passes, *zip(*reversed(checks), strict=True))
-        return [name for (name, _), good in zip(reversed(checks), passed, strict=True) if not good]
+    # Two machines at a time; the long cases are evened out.
+    command = [interpreter, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"]
+    with ThreadPoolExecutor(1) as pool:
+        # Beside the tests, which wait for programs and for each other now and then.
+        checked = None if selection else pool.submit(_failed_checks, interpreter, options.quick)
+        status = _run([*command, *_chosen(options, selection)])
+        told = len(ledger.lines())
+        failed = {} if checked is None else checked.result()
+    # Where all is well and done, the closing line of the tests ends the output, behind what the ledger has.
+    for row in ledger.report(ledger.lines()[told:]):
+        print(row)
+    for name, said in failed.items():
+        print(f"{said.rstrip()}\ntools/test: this check failed: {name}", flush=True)
+    return status or len(failed)
+
+
+def _failed_checks(interpreter: str, quick: bool) -> Mapping[str, str]:
+    """Return what those checks say that fail."""
+    failed = _failures(_checks(interpreter, quick))
+    if quick:
+        return failed
+    try:
+        with progress.silent_step("Setting up the lowest versions"):
+            more = _lowest_versions()
+    except LabError as error:
+        return {**failed, "lowest versions": str(error)}
+    return {**failed, **_failures(more)}
 
 
 def install_programs() -> None:
@@ -156,21 +171,18 @@ def install_programs() -> None:
         ensure_commands({**compiler, **FROM_PACKAGES})
 
 
-def _checks(interpreter: str, quick: bool) -> list[tuple[str, list[str]]]:
+def _checks(interpreter: str, quick: bool) -> Sequence[_Check]:
     module = [interpreter, "-m"]
     checks = [
         ("style", [*module, "ruff", "check", "--quiet"]),
         ("format", [*module, "ruff", "format", "--check", "--quiet"]),
         ("types", [*module, "mypy", "--strict", "--no-error-summary", *(f"-p{name}" for name in _TYPED)]),
     ]
-    checks.append(("layouts", [interpreter, "tools/compile-layouts", "--check"]))
-    if not quick:
-        checks.append(("purgatory", [interpreter, "tools/build-purgatory", "--check"]))
-        checks.append(("exec helper", [interpreter, "tools/build-exec-helper", "--check"]))
-    return checks
+    # tests/packaging checks this, and what needs a compiler, in what is distributed.
+    return [*checks, ("layouts", [interpreter, "tools/compile-layouts", "--check"])] if quick else checks
 
 
-def _lowest_versions() -> list[tuple[str, list[str]]]:
+def _lowest_versions() -> Sequence[_Check]:
     runs = (
         (f"lowest versions with {_NEWER}'s Python", of_suite(_NEWER, architecture()), NEWER_PYTHON),
         ("lowest versions", lowest(), COMMAND_LINES),
@@ -196,13 +208,15 @@ def _chosen(options: _Options, selection: Sequence[str]) -> list[str]:
     return [*([] if options.fresh else ["--remember"]), *([] if options.further else ["-m", "not further"])]
 
 
-def _passes(name: str, command: list[str]) -> bool:
-    """Run a check, and print what it says if it fails: others run beside it."""
-    with progress.step(f"Checking {name}"):
-        done = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT)
-    if done.returncode != 0:
-        print(done.stdout.decode(errors="replace"), end="", flush=True)
-    return done.returncode == 0
+def _failures(checks: Sequence[_Check]) -> Mapping[str, str]:
+    """Run checks, and return what those say that fail."""
+    failed = {}
+    for name, command in checks:
+        with progress.silent_step(f"Checking {name}"):
+            done = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT)
+        if done.returncode != 0:
+            failed[name] = done.stdout.decode(errors="replace")
+    return failed
 
 
 def _run(command: list[str]) -> int:

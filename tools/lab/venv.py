@@ -28,7 +28,7 @@ def python() -> Path:
 @functools.cache
 def lowest() -> Path:
     """An interpreter with the lowest versions that the project allows of what it needs. Raises LabError."""
-    return _environment(_LOWEST, [*_lowest(_project()), *_for_tests(_project())])
+    return _environment(_LOWEST, [*_lowest(_project()), *_for_tests(_project())], pip=python())
 
 
 @functools.cache
@@ -40,9 +40,9 @@ def of_suite(suite: str, architecture: str) -> Path:
     needed, tools = _lowest(project, compression=False), _for_tests(project)
 
     def install(target: Path) -> None:
-        _pip(python(), ["--target", str(target), "--no-compile", *needed])  # which are Python alone
+        _pip(python(), ["--target", str(target), *needed])  # which are Python alone
         foreign = ("--python-version", version, "--only-binary=:all:")
-        _pip(python(), ["--target", str(target), "--no-compile", *foreign, *tools])
+        _pip(python(), ["--target", str(target), *foreign, *tools])
 
     # In a folder of its own: an environment variable would not reach programs that are started with -I.
     packages = build_once(CACHE / f"packages-{suite}-{digest(version, *needed, *tools)}", install)
@@ -77,13 +77,18 @@ def _name(requirement: str) -> str:
     return re.split("[<>=]", requirement)[0]
 
 
-def _environment(folder: Path, requirements: Sequence[str]) -> Path:
+def _environment(folder: Path, requirements: Sequence[str], *, pip: Path | None = None) -> Path:
+    """`pip` is an interpreter that has it; without, the environment gets it, which takes its time."""
     stamp = folder / f"complete-{digest(sys.version, *requirements)}"
     interpreter = folder / "bin/python"
     with locked(folder):
         if not stamp.exists():
-            _create(folder)
-            _pip(interpreter, requirements)
+            if pip is None:
+                _create(folder)
+                _pip(interpreter, requirements)
+            else:
+                venv.create(folder, clear=True)
+                _pip(pip, requirements, into=interpreter)
             stamp.touch()
     return interpreter
 
@@ -98,6 +103,8 @@ def _create(folder: Path) -> None:
     venv.create(folder, with_pip=True, clear=True)
 
 
-def _pip(interpreter: Path, arguments: Sequence[str]) -> None:
-    pip = (interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run([*pip, *arguments], "installing Python packages", retries=2)
+def _pip(interpreter: Path, arguments: Sequence[str], *, into: Path | None = None) -> None:
+    """Install with that interpreter's pip. What is imported is compiled then: most of it never is."""
+    where = () if into is None else ("--python", str(into))
+    pip = (interpreter, "-m", "pip", "--quiet", "--disable-pip-version-check", *where)
+    run([*pip, "install", "--no-compile", *arguments], "installing Python packages", retries=2)
