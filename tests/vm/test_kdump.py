@@ -18,10 +18,12 @@ from pykexec.vmcore.readers import Tools
 from tests.vm import jobs, servers
 from tests.vm.kdump import SECTOR, Kdump, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel
+from tools.lab.arches.arm import ARCH as ARM
+from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch, fetch_file
 
 KERNELS = {X86_64: ("6.1",), ARM64: ("6.1",)}
-FURTHER_KERNELS = {X86_64: ("5.10", "6.12", "7.2"), ARM64: ("5.10",)}
+FURTHER_KERNELS = {X86_64: ("5.10", "6.12", "7.2"), ARM64: ("5.10",), RISCV64: ("6.12",), ARM: ("6.1",)}
 
 # What pykdump reads in the dump, beside what the C programs read there.
 _COMPARE = """
@@ -51,6 +53,11 @@ def messages(console: str) -> list[str]:
     return re.findall(r"^pykdump: (.*)$", console, re.MULTILINE)
 
 
+def without_callers(log: str) -> str:
+    """The lines of makedumpfile 1.7.5 and later without who wrote them, as those before have them."""
+    return re.sub(r"^(\[ *\d+\.\d{6}\] )\[ *[CT]\d+\] ", r"\1", log, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", KERNELS, FURTHER_KERNELS))
 def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Path) -> None:
     """With openEuler's settings; makedumpfile reads the dump, and finds the log that was saved.
@@ -66,7 +73,7 @@ def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Pat
     assert stage.read("names").split() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
     assert "sysrq: Trigger a crash" in stage.read("vmcore-dmesg.txt")
     assert stage.read("vmcore-dmesg.txt") == stage.read("makedumpfile.txt")
-    assert stage.read("as-makedumpfile.txt") == stage.read("makedumpfile.txt")
+    assert stage.read("as-makedumpfile.txt") == without_callers(stage.read("makedumpfile.txt"))
     own = stage.read("kexec-dmesg.log")
     assert "Linux version" in own
     assert "pykdump: saving vmcore complete" in own
