@@ -19,10 +19,12 @@ from pykexec.vmcore.readers import Tools
 from tests.vm import jobs, servers
 from tests.vm.kdump import SECTOR, TEST, Kdump, copied, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel
+from tools.lab.arches.arm import ARCH as ARM
+from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch, fetch_file
 
 KERNELS = {X86_64: ("6.1",), ARM64: ("6.1",)}
-FURTHER_KERNELS = {X86_64: ("5.10", "6.12", "7.2"), ARM64: ("5.10",)}
+FURTHER_KERNELS = {X86_64: ("5.10", "6.12", "7.2"), ARM64: ("5.10",), RISCV64: ("6.12",), ARM: ("6.1",)}
 
 _AFTER = """
 pykdump status > "$OUT/state" || true
@@ -56,6 +58,11 @@ def messages(console: str) -> list[str]:
     return re.findall(r"^pykdump: (.*)$", console, re.MULTILINE)
 
 
+def without_callers(log: str) -> str:
+    """The lines of makedumpfile 1.7.5 and later without who wrote them, as those before have them."""
+    return re.sub(r"^(\[ *\d+\.\d{6}\] )\[ *[CT]\d+\] ", r"\1", log, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", KERNELS, FURTHER_KERNELS))
 def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Path) -> None:
     """With openEuler's settings; makedumpfile reads the dump, and finds the log that was saved.
@@ -72,7 +79,7 @@ def test_a_dump_is_there_after_the_crash(arch: Arch, version: str, tmp_path: Pat
     log = (dump / "vmcore-dmesg.txt").read_text(errors="replace")
     assert "sysrq: Trigger a crash" in log
     assert log == stage.read("makedumpfile.txt")
-    assert dmesg(dump / "vmcore", "--style", "makedumpfile") == log
+    assert dmesg(dump / "vmcore", "--style", "makedumpfile") == without_callers(log)
     own = (dump / "kexec-dmesg.log").read_text(errors="replace")
     assert "Linux version" in own
     assert "pykdump: saving vmcore complete" in own
