@@ -13,7 +13,7 @@ import os
 import sys
 
 from pykexec.buffers import PinnedBuffer
-from pykexec.errors import PykexecError
+from pykexec.errors import MachineError, PykexecError
 from pykexec.uapi import KEXEC_FILE_UNLOAD
 
 TYPE_CHECKING = False
@@ -130,7 +130,7 @@ def kexec_load_number(process: ArchNames | None) -> int:
 def process_arch() -> ArchNames | None:
     """Return the architecture that this process is a program of; None where that has no name (x32).
 
-    uname tells of the kernel, or what the process's personality wants (setarch). Raises PykexecError.
+    uname tells of the kernel, or what the process's personality wants (setarch). Raises MachineError.
     """
     try:
         program = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
@@ -139,7 +139,9 @@ def process_arch() -> ArchNames | None:
         finally:
             os.close(program)
     except OSError as error:
-        raise PykexecError(f"cannot read this program's file: {error}", hint="is /proc mounted?") from error
+        raise MachineError(
+            f"/proc/self/exe cannot be read: {error.strerror}", hint="mount /proc, or leave the sandbox"
+        ) from error
 
 
 PROGRAM_HEAD = 20

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec import names, syscalls
-from pykexec.errors import PykexecError
+from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
 from pykexec.formats import elfheader
 from pykexec.plan import Segment
@@ -136,6 +136,17 @@ def test_this_process_is_what_python_says() -> None:
     assert process is not None
     assert process.elf.bits == struct.calcsize("P") * 8
     assert process == names.of_uname(os.uname().machine)
+
+
+def test_a_process_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(MachineError, match="/proc/self/exe cannot be read: No such file") as caught:
+            syscalls.kexec_unload(0, call=FakeKernel())
+    assert "mount /proc" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["x32", "i386", "arm"])
