@@ -33,6 +33,7 @@ INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 15000)
 UART = struct.pack("<IIQ", 3, 0, UNCACHED | 0x1FE001E0)
 RESET = struct.pack("<Q", UNCACHED | 0x100E001E)
 FADT = "sys/firmware/acpi/tables/FACP"
+PACKED = zboot(gzip.compress(IMAGE, mtime=0), b"gzip")
 
 
 def request(purpose: Purpose, **changes: object) -> Request:
@@ -263,6 +264,20 @@ def test_a_machine_without_uefi_is_warned_of(
         ({"kernel": debians(entry=0x1201000)}, ImageError, "its entry point"),
         ({"kernel": debians(text_offset=0x200001)}, ImageError, "damaged kernel"),
         ({"kernel": debians(image_size=1 << 36)}, PlacementError, "free area"),
+        (
+            {"kernel": FileData.from_bytes("k", PACKED[: len(PACKED) // 2])},
+            ImageError,
+            "truncated: .* its EFI zboot header",
+        ),
+        (
+            {
+                "kernel": FileData.from_bytes(
+                    "k", zboot(gzip.compress(FakeImage(machine=0xAA64).build()), b"gzip")
+                )
+            },
+            ImageError,
+            "which is an EFI executable for arm64",
+        ),
         ({"append": "x" * 4096}, UsageError, "Command line overflow"),
         (
             {"format": "elf-loongarch"},
@@ -280,6 +295,27 @@ def test_a_machine_without_uefi_is_warned_of(
 def test_bad_requests(changes: dict[str, object], error: type[PykexecError], message: str) -> None:
     with pytest.raises(error, match=message):
         plan_load(snapshot(NAME), request(Purpose.CRASH, **changes))
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ("9ac00000", "the reservation is 0x34000 bytes too small"),
+        ("9adfffff", "the reservation is 0x34000 bytes too small"),  # the top of 2 MiB stays free
+        ("9ae1ffff", "the reservation is 0x14000 bytes too small"),
+        (
+            "9abfffff",
+            "the reservation is 0x34000 bytes too small",
+        ),
+        ("zzz", "is not START-END"),
+    ],
+)
+def test_a_reservation_that_is_none(last: str, message: str, tmp_path: Path) -> None:
+    text = content("proc/iomem").decode().replace("-aabfffff : Crash kernel", f"-{last} : Crash kernel")
+    machine = unpacked(NAME, tmp_path, {"proc/iomem": text})
+    with pytest.raises(PykexecError) as error:
+        plan_load(machine, request(Purpose.CRASH))
+    assert message in f"{error.value} {error.value.hint}"
 
 
 @pytest.mark.parametrize(
@@ -304,7 +340,7 @@ def test_both_kernels_have_to_take_the_command_line(
 FILES = {
     "pei-loongarch": IMAGE,
     "elf-loongarch": executable(IMAGE, address=0x9000000000200000, machine=258),
-    "pez-loongarch": zboot(gzip.compress(IMAGE, mtime=0), b"gzip"),
+    "pez-loongarch": PACKED,
 }
 
 
