@@ -49,8 +49,8 @@ class Arch:
 
     @property
     def kexec_flag(self) -> int:
-        """The high half of kexec_load's flags (include/uapi/linux/kexec.h)."""
-        return self.names.elf.machine << 16
+        """The high half of kexec_load's flags."""
+        return self.names.kexec_flag
 
 
 def find(uname: str) -> Arch | None:
@@ -68,6 +68,12 @@ def for_machine(machine: Machine) -> Arch:
         f"no loader for machine type {machine.uname_machine}",
         hint=f"pykexec can load for: {', '.join(each.name for each in all_architectures())}",
     )
+
+
+def facts_for(machine: Machine) -> tuple[str, ...]:
+    """Return the patterns of what only its architecture's loader reads; none where there is no loader."""
+    found = find(machine.uname_machine)
+    return () if found is None else found.facts
 
 
 def all_architectures() -> tuple[Arch, ...]:

@@ -255,10 +255,10 @@ def _print_crash_size(machine: Machine) -> int:
 
 
 def _snapshot(machine: Machine, path: str) -> int:
-    from pykexec.arch import for_machine
+    from pykexec.arch import facts_for
     from pykexec.machine.snapshot import write_snapshot
 
-    count = write_snapshot(machine, path, for_machine(machine).facts)
+    count = write_snapshot(machine, path, facts_for(machine))
     print(f"{path}: {count} files")
     return 0
 

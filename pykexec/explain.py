@@ -15,10 +15,11 @@ from pykexec.booting import segmentcheck
 from pykexec.errors import FileLoadUnavailable, MachineError, SystemCallError
 from pykexec.machine import Machine
 from pykexec.memory import KIB, Range
-from pykexec.names import name_of_uname
+from pykexec.names import name_of_uname, of_uname
 from pykexec.plan import FileLoadPlan, LoadPlan
 from pykexec.privilege import may_boot, process_status
 from pykexec.purpose import Purpose
+from pykexec.syscalls import process_arch
 from pykexec.uapi import (
     KEXEC_ARCH_MASK,
     KEXEC_CRASH_HOTPLUG_SUPPORT,
@@ -263,6 +264,12 @@ def _no_memory_for_files(plan: FileLoadPlan) -> Iterator[str]:
 
 
 def _no_file_call(machine: Machine) -> Iterator[str]:
+    process, kernel = process_arch(), of_uname(machine.uname_machine)
+    if process is not None and kernel is not None and process.elf.bits < kernel.elf.bits:
+        yield (
+            f"a {process.elf.bits}-bit process cannot call it; use -c or -a, or run pykexec with a"
+            f" {kernel.elf.bits}-bit Python"
+        )
     yield from _filtered(machine)
     yield "the running kernel is built without CONFIG_KEXEC_FILE; use -c or -a"
 
@@ -361,7 +368,7 @@ def _session_refused(machine: Machine) -> Iterator[str]:
 def _not_handed_over(machine: Machine) -> Iterator[str]:
     yield from _session_refused(machine)
     # kernel/liveupdate/kexec_handover.c kho_finalize(), which is there up to 7.0
-    if machine.hands_over:
+    if machine.keeps_state:
         yield "the kernel's state could not be handed over (KHO, dmesg says more); try again"
 
 

@@ -93,6 +93,11 @@ class FileData:
                     mapped = mmap.mmap(descriptor.number, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
                     # kexec_file_load(2) does not read disks.
                     return cls(name, memoryview(mapped), None if is_disk else descriptor, (descriptor,))
+                except OverflowError as error:
+                    raise FileError(
+                        f"cannot read the {what} {name}: its {size} bytes are too many for a 32-bit process",
+                        hint="take a smaller one, or run pykexec with a 64-bit Python",
+                    ) from error
                 except OSError as error:
                     if error.errno != errno.ENODEV:  # as sysfs answers for /sys/firmware/initrd
                         raise

@@ -61,7 +61,7 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
     would_be_lost = request.purpose is Purpose.CRASH and state.crash_loaded
     counts = state.is_limited(request.purpose)
     if would_be_lost or counts:
-        _require_loadable(kernel, facts, line, is_known=_is_known(arch, facts))
+        _require_loadable(kernel, facts, line, takes_format=_takes_format(arch, facts))
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
@@ -99,7 +99,7 @@ def _unavailable(number: int, why: str) -> FileLoadUnavailable:
 
 def doubts(machine: Machine, kernel: FileData) -> list[str]:
     """Return why the running kernel will most likely not load that kernel by itself; empty if it may."""
-    if _is_known(*_facts(machine, kernel)):
+    if _takes_format(*_facts(machine, kernel)):
         return []
     from pykexec.formats import identify
 
@@ -116,19 +116,19 @@ def _facts(machine: Machine, kernel: FileData) -> tuple[Arch | None, KernelFacts
     return found, None if found is None else kernels.inspect(kernel, found)
 
 
-def _is_known(arch: Arch | None, facts: KernelFacts | None) -> bool:
+def _takes_format(arch: Arch | None, facts: KernelFacts | None) -> bool:
     """Return whether the running kernel loads that format; true where this is not known."""
     return arch is None or (facts is not None and facts.is_for_file_load)
 
 
-def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *, is_known: bool) -> None:
+def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *, takes_format: bool) -> None:
     """Raise FileLoadUnavailable for a kernel that the running one is going to refuse.
 
     The running kernel counts a load, and forgets a loaded crash kernel, before it looks at the new one
     (kernel/kexec_file.c). So such a kernel must not reach it.
     """
     number, why = errno.EINVAL, too_long(kernel, facts, line)
-    if not is_known:
+    if not takes_format:
         number = errno.ENOEXEC
         why = f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c"
     if why is not None:

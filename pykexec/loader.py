@@ -220,7 +220,7 @@ def _plan_load(
         raise
     _check(plan, machine)
     losses = plan.losses
-    if request.purpose is Purpose.BOOT and machine.can_hand_over:
+    if request.purpose is Purpose.BOOT and machine.has_handover:
         losses = (*losses, "state kept by KHO, if any,")
     warnings = (*plan.warnings, *request.warnings)
     if says_losses:
@@ -256,9 +256,12 @@ def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> 
     `system_call` is "file" (kexec_file_load), "load" (kexec_load) or "auto": the second where the first is
     missing. Raises SystemCallError.
     """
-    from pykexec import syscalls
+    from pykexec import names, syscalls
 
     crash = purpose is Purpose.CRASH
+    kernel = names.of_uname(machine.uname_machine)
+    # Without it a 64-bit kernel refuses 32-bit processes (kernel/kexec.c, compat_sys_kexec_load()).
+    arch_flag = 0 if kernel is None else kernel.kexec_flag
     try:
         if system_call != "load":
             try:
@@ -266,7 +269,7 @@ def unload(purpose: Purpose, machine: Machine, *, system_call: str = "auto") -> 
             except OSError as error:
                 if error.errno != errno.ENOSYS or system_call == "file":
                     raise
-        syscalls.kexec_unload(KEXEC_ON_CRASH if crash else 0)
+        syscalls.kexec_unload(arch_flag | (KEXEC_ON_CRASH if crash else 0))
     except OSError as error:
         from pykexec import explain
 
@@ -279,9 +282,9 @@ def status(purpose: Purpose, machine: Machine) -> bool | None:
     return state.crash_loaded if purpose is Purpose.CRASH else state.loaded
 
 
-def hands_over(machine: Machine, purpose: Purpose) -> bool:
+def drops_state(machine: Machine, purpose: Purpose) -> bool:
     """Return whether the running kernel keeps state for the next one (KHO): kexec_load(2) would drop it."""
-    return purpose is Purpose.BOOT and machine.hands_over
+    return purpose is Purpose.BOOT and machine.keeps_state
 
 
 def _file_load_only(machine: Machine, request: Request) -> bool:
@@ -289,11 +292,11 @@ def _file_load_only(machine: Machine, request: Request) -> bool:
     from pykexec import arch
 
     forced = request.force_dtb and "force_dtb" not in arch.for_machine(machine).honours
-    return forced or hands_over(machine, request.purpose)
+    return forced or drops_state(machine, request.purpose)
 
 
 def _keep_handover(machine: Machine, purpose: Purpose) -> None:
-    if hands_over(machine, purpose):
+    if drops_state(machine, purpose):
         how = "liveupdate=on" if machine.has_live_update else "kho=on"
         raise PykexecError(
             f"the running kernel hands state over to the next one ({how}), which kexec_load would drop",

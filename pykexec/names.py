@@ -49,6 +49,8 @@ class ArchNames:
     """IH_ARCH_* (U-Boot, include/image.h)."""
     long_long_alignment: int = 8
     """Bytes to which the ABI aligns a 64-bit number in a structure."""
+    compat: str = ""
+    """Our name of the architecture whose programs kernels of this one run, too (CONFIG_COMPAT)."""
     kdumpfile: str = ""
     """libkdumpfile's name (KDUMP_ARCH_*), where it is none of uname's."""
 
@@ -57,9 +59,24 @@ class ArchNames:
         """One of the words that `uname -m` prints, for machines that are known by other facts only."""
         return self.uname.split()[0].replace("*", "7")
 
+    @property
+    def kexec_flag(self) -> int:
+        """The high half of kexec_load's flags: for whom the segments are (include/uapi/linux/kexec.h)."""
+        return self.elf.machine << 16
+
 
 ALL = (
-    ArchNames("x86_64", "x86_64 amd64", Elf(62, 64, "little"), 246, 320, (0x8664,), "x64", 24),
+    ArchNames(
+        "x86_64",
+        "x86_64 amd64",
+        Elf(62, 64, "little"),
+        246,
+        320,
+        (0x8664,),
+        "x64",
+        24,
+        compat="i386",
+    ),
     ArchNames(
         "i386",
         "i386 i486 i586 i686",
@@ -72,18 +89,22 @@ ALL = (
         long_long_alignment=4,
         kdumpfile="ia32",
     ),
-    ArchNames("arm64", "aarch64 arm64", Elf(183, 64, "little"), 104, 294, (0xAA64,), "aa64", 22),
-    ArchNames("arm64be", "aarch64_be", Elf(183, 64, "big"), 104, 294),
+    ArchNames(
+        "arm64", "aarch64 arm64", Elf(183, 64, "little"), 104, 294, (0xAA64,), "aa64", 22, compat="arm"
+    ),
+    ArchNames("arm64be", "aarch64_be", Elf(183, 64, "big"), 104, 294, compat="armbe"),
     ArchNames("arm", "arm armv*l", Elf(40, 32, "little"), 347, None, (0x1C2, 0x1C0, 0x1C4), "arm", 2),
     ArchNames("armbe", "armv*b", Elf(40, 32, "big"), 347),
-    ArchNames("riscv64", "riscv64", Elf(243, 64, "little"), 104, 294, (0x5064,), "riscv64", 26),
+    ArchNames(
+        "riscv64", "riscv64", Elf(243, 64, "little"), 104, 294, (0x5064,), "riscv64", 26, compat="riscv32"
+    ),
     ArchNames("riscv32", "riscv32", Elf(243, 32, "little"), 104, None, (0x5032,), "riscv32", 26),
     ArchNames("loongarch64", "loongarch64", Elf(258, 64, "little"), 104, 294, (0x6264,), "loongarch64", 27),
     ArchNames(
         "loongarch32", "loongarch32", Elf(258, 32, "little"), None, None, (0x6232,), "loongarch32", 27
     ),
     ArchNames("ppc64le", "ppc64le", Elf(21, 64, "little"), 268, 382, u_boot=7),
-    ArchNames("ppc64", "ppc64", Elf(21, 64, "big"), 268, 382, u_boot=7),
+    ArchNames("ppc64", "ppc64", Elf(21, 64, "big"), 268, 382, u_boot=7, compat="ppc"),
     ArchNames("ppc", "ppc", Elf(20, 32, "big"), 268, u_boot=7),
     ArchNames("s390x", "s390x", Elf(22, 64, "big"), 277, 381, u_boot=8),
     ArchNames(
@@ -103,13 +124,13 @@ ALL = (
         long_long_alignment=4,
     ),
     ArchNames("mips", "mips", Elf(8, 32, None), 4311, u_boot=5),
-    ArchNames("mips64", "mips64", Elf(8, 64, None), 5270, u_boot=6),
+    ArchNames("mips64", "mips64", Elf(8, 64, None), 5270, u_boot=6, compat="mips"),
     ArchNames("parisc", "parisc", Elf(15, 32, "big"), 300, 355),
-    ArchNames("parisc64", "parisc64", Elf(15, 64, "big"), 300, 355),
+    ArchNames("parisc64", "parisc64", Elf(15, 64, "big"), 300, 355, compat="parisc"),
     ArchNames("m68k", "m68k", Elf(4, 32, "big"), 313, u_boot=12, long_long_alignment=2),
     ArchNames("ia64", "ia64", Elf(50, 64, "little"), 1268, None, (0x200,), "ia64", 4),
     ArchNames("alpha", "alpha", Elf(0x9026, 64, "little"), u_boot=1),
-    ArchNames("sparc64", "sparc64", Elf(43, 64, "big"), u_boot=11),
+    ArchNames("sparc64", "sparc64", Elf(43, 64, "big"), u_boot=11, compat="sparc"),
     ArchNames("sparc", "sparc", Elf(2, 32, "big"), u_boot=10),
     ArchNames("arc", "arc", Elf(195, 32, "little"), u_boot=23, long_long_alignment=4),
     ArchNames("xtensa", "xtensa", Elf(94, 32, None), u_boot=25),

@@ -188,7 +188,8 @@ def number(name: str, text: str) -> int:
     return value
 
 
-_BAUD_MAX = 115200
+BAUD_MAX = 115200
+"""The greatest speed of a 16550: that at which its divisor is 1."""
 
 
 def _serial(name: str, text: str) -> str:
@@ -205,10 +206,10 @@ def _serial(name: str, text: str) -> str:
 
 def _baud(name: str, text: str) -> int:
     value = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else 0
-    if not 9600 <= value <= _BAUD_MAX or _BAUD_MAX % value:
+    if not 9600 <= value <= BAUD_MAX or BAUD_MAX % value:
         raise UsageError(
             f"Bad serial port baud rate {text!r}",
-            hint=f"a divisor of {_BAUD_MAX}, 9600 or more: 9600, 38400",
+            hint=f"a divisor of {BAUD_MAX}, 9600 or more: 9600, 38400",
         )
     return value
 

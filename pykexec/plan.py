@@ -51,9 +51,6 @@ class Module:
     text: str
 
 
-_BAUD_MAX = 115200  # the limit of a 16550, whose divisor has 16 bits
-
-
 @dataclass(frozen=True, slots=True)
 class Console:
     """Where purgatory's messages go: --serial, --serial-baud, --console-serial and --console-vga."""
@@ -68,8 +65,12 @@ class Console:
     """Whether to write to a serial port even where the new kernel has no console on one."""
 
     def __post_init__(self) -> None:
-        if self.baud is not None and not 2 <= self.baud <= _BAUD_MAX:
-            raise UsageError(f"a serial console has no {self.baud} baud, but {_BAUD_MAX} at most")
+        if self.baud is None:
+            return
+        from pykexec.options import BAUD_MAX
+
+        if not 2 <= self.baud <= BAUD_MAX:  # the divisor has 16 bits
+            raise UsageError(f"a serial console has no {self.baud} baud, but {BAUD_MAX} at most")
 
 
 _NOT_NAMED = FileData("", memoryview(b""))

@@ -102,7 +102,7 @@ def _find(machine: Machine, request: Request) -> _Found:
         kernel,
         profile=request.profile,
         addons=_addons(top, path, kernel),
-        warnings=tuple(_without(top, path, kernel)),
+        warnings=tuple(_left_out(top, path, kernel)),
     )
 
 
@@ -124,7 +124,7 @@ def _of_entry(machine: Machine, request: Request, wanted: str) -> _Found:
             *(_file(machine.root, path, "add-on") for path in entry.extras if _is_addon(path)),
         ),
         taken=(f"boot entry {_name(entry)}: /{entry.source}",),
-        warnings=(*_doubts(entry), *_without(machine.root, entry.kernel, kernel, entry.extras)),
+        warnings=(*_doubts(entry), *_left_out(machine.root, entry.kernel, kernel, entry.extras)),
         parts=tuple(f"/{path}" for path in initrds),
     )
 
@@ -158,7 +158,7 @@ def _doubts(entry: BootEntry) -> Iterator[str]:
         yield f"boot entry {entry.id}: its overlays are left out, for it has no device tree: {names}"
 
 
-def _without(root: Root, path: str, kernel: FileData, extras: Sequence[str] = ()) -> Iterator[str]:
+def _left_out(root: Root, path: str, kernel: FileData, extras: Sequence[str] = ()) -> Iterator[str]:
     """Yield a warning about what systemd's stub would hand on with an image and pykexec does not."""
     if not magic.may_be_bundle(kernel.data):
         return
@@ -184,7 +184,7 @@ def _of_running(machine: Machine, request: Request) -> _Found:
         profile=running.profile if request.profile is None else request.profile,
         addons=_addons(machine.root, running.kernel, kernel),
         taken=(f"the running kernel: /{running.kernel} (by {running.why})",),
-        warnings=((note,) if lacks_initrd else ()) + tuple(_without(machine.root, running.kernel, kernel)),
+        warnings=((note,) if lacks_initrd else ()) + tuple(_left_out(machine.root, running.kernel, kernel)),
         parts=tuple(f"/{path}" for path in initrds),
     )
 

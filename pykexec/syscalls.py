@@ -1,10 +1,16 @@
-"""The system calls, through ctypes. They raise OSError with the errno; explain.py says what it means."""
+"""The system calls, through ctypes. They raise OSError with the errno; explain.py says what it means.
+
+A process makes them as a program of its own architecture, which need not be the kernel's: x86_64's kernels
+run programs of i386, arm64's those of arm. So numbers and words are those of the process; flags and segments
+are for the kernel.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import sys
 
 from pykexec.buffers import PinnedBuffer
 from pykexec.errors import PykexecError
@@ -41,7 +47,10 @@ def _last_error() -> OSError:
 
 
 class KexecSegment(ctypes.Structure):
-    """struct kexec_segment (include/uapi/linux/kexec.h): four machine words."""
+    """struct kexec_segment (include/uapi/linux/kexec.h): four words of the process.
+
+    On a 64-bit kernel those of a 32-bit process are struct compat_kexec_segment (include/linux/kexec.h).
+    """
 
     _fields_ = (
         ("buf", ctypes.c_void_p),
@@ -56,7 +65,7 @@ def kexec_load(entry: int, segments: Sequence[Segment], flags: int, *, call: Sys
 
     Raises OSError, or PykexecError when this process cannot make the call at all.
     """
-    number = kexec_load_number(os.uname().machine, _POINTER_BITS)
+    number = kexec_load_number(process_arch())
     require_words(entry, segments, _POINTER_BITS)
     held = [PinnedBuffer(segment.data) for segment in segments]
     table = (KexecSegment * len(segments))()
@@ -80,8 +89,8 @@ def kexec_file_load(
 
     Raises OSError; ENOSYS where there is no such call.
     """
-    row = _native(os.uname().machine, _POINTER_BITS)
-    number = None if row is None else row.kexec_file_load
+    process = process_arch()
+    number = None if process is None else process.kexec_file_load
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     text = ctypes.create_string_buffer(command_line, len(command_line)) if command_line else None
@@ -104,27 +113,47 @@ def reboot_kexec() -> None:
         raise _last_error()
 
 
-def kexec_load_number(machine: str, pointer_bits: int) -> int:
-    """Return the number of kexec_load on the machine that ``uname -m`` calls `machine`.
+def kexec_load_number(process: ArchNames | None) -> int:
+    """Return the number of kexec_load for programs of that architecture.
 
-    Raises PykexecError where it has no number for processes with pointers of so many bits. A 32-bit process
-    has other numbers than the 64-bit kernel it runs on; kexec from there is not supported.
+    Raises PykexecError where it has no such call, or is not known.
     """
-    row = _native(machine, pointer_bits)
-    if row is None or row.kexec_load is None:
+    if process is None or process.kexec_load is None:
+        kind = "this process" if process is None else f"a program of {process.name}"
         raise PykexecError(
-            f"kexec_load: not known how to call it on {machine} from a {pointer_bits}-bit process",
-            hint="run pykexec with a Python of the kernel's own word size",
+            f"kexec_load: not known how to call it from {kind}",
+            hint="run pykexec with a Python of the kernel's own architecture",
         )
-    return row.kexec_load
+    return process.kexec_load
 
 
-def _native(machine: str, pointer_bits: int) -> ArchNames | None:
-    """Return the row of that machine, if the word size is that of its kernel."""
-    from pykexec import names  # imported here because a jump needs no number
+def process_arch() -> ArchNames | None:
+    """Return the architecture that this process is a program of; None where that has no name (x32).
 
-    row = names.of_uname(machine)
-    return row if row is not None and row.elf.bits == pointer_bits else None
+    uname tells of the kernel, or what the process's personality wants (setarch). Raises PykexecError.
+    """
+    try:
+        program = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return program_arch(os.read(program, PROGRAM_HEAD))
+        finally:
+            os.close(program)
+    except OSError as error:
+        raise PykexecError(f"cannot read this program's file: {error}", hint="is /proc mounted?") from error
+
+
+PROGRAM_HEAD = 20
+"""The bytes at the beginning of a program's file that tell its architecture."""
+
+
+def program_arch(head: bytes) -> ArchNames | None:
+    """Return the architecture of the program whose file for this machine begins so."""
+    # elf(5): e_ident[EI_CLASS] and e_machine. To unload, importing formats.elfheader would take the longest.
+    from pykexec import names
+
+    bits, machine = 32 * head[4], int.from_bytes(head[18:20], sys.byteorder)
+    row = names.of_elf(machine, bits, sys.byteorder)
+    return row if row is not None and row.elf.bits == bits else None
 
 
 def require_words(entry: int, segments: Sequence[Segment], word_bits: int) -> None:
@@ -134,11 +163,12 @@ def require_words(entry: int, segments: Sequence[Segment], word_bits: int) -> No
     """
     end = 1 << word_bits
     beyond = f"beyond the addresses of a {word_bits}-bit process"
+    hint = f"load below that (--mem-max={end - 1:#x}), or run pykexec with a 64-bit Python"
     if not 0 <= entry < end:
-        raise PykexecError(f"kexec_load: the entry point {entry:#x} is {beyond}")
+        raise PykexecError(f"kexec_load: the entry point {entry:#x} is {beyond}", hint=hint)
     for each in segments:
         if not 0 <= each.address <= each.address + each.memsz <= end:
             raise PykexecError(
                 f"kexec_load: segment {each.name} ends at {each.address + each.memsz:#x}, {beyond}",
-                hint=f"load below that: --mem-max={end - 1:#x}",
+                hint=hint,
             )

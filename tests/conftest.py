@@ -23,6 +23,10 @@ settings.register_profile("any machine", deadline=None, max_examples=examples(10
 settings.load_profile("any machine")
 
 _PURE = [Path(__file__).parent / folder for folder in ("unit", "emulated", "arches")]
+_SMALL = [
+    Path(__file__).parent / "differential" / f"test_{name}.py"
+    for name in ("clients", "options", "system_calls", "x86_64")
+]
 _MEMORY = Path("/dev/shm")
 _NAMES = frozenset(Path(name).name for name in FROM_PACKAGES)
 
@@ -33,7 +37,8 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
     On a disk each file takes half a millisecond of the kernel's time, many times as long as there.
     """
-    if not (_is_pure(request.path) and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)):
+    is_small = _is_pure(request.path) or request.path in _SMALL
+    if not (is_small and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)):
         yield tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
         return
     with tempfile.TemporaryDirectory(dir=_MEMORY, prefix="pykexec-test-") as folder:

@@ -45,6 +45,7 @@ def parse(file: FileData, image_size: int | None = None) -> TreeKernel:
         type="zImage",
         description="arm zImage",
         before="memory to unpack itself to",
+        takes="its file, stack and heap",
     )
 
 
@@ -66,6 +67,7 @@ def _vmlinux(file: FileData) -> TreeKernel:
         type="vmlinux",
         description="arm vmlinux",
         entry=entry,
+        takes="its segments' bytes",
     )
 
 

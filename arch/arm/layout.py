@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pykexec.arch.arm.addresses import LINEAR_END, PAGE_OFFSET, TEXT_WITHIN
 from pykexec.booting.crash import CrashMemory
 from pykexec.elfcore import MemoryPart
 from pykexec.errors import MachineError
 from pykexec.machine import Machine, kallsyms
 from pykexec.memory import GIB, MIB, Range, align_down
 
-_PAGE_OFFSET = 0xC0000000
-"""The usual one (arch/arm/Kconfig, VMSPLIT_3G)."""
-_TEXT_WITHIN = 32 * MIB
-"""The kernel begins this near to its start of memory, as kexec-tools takes it, too."""
-_LINEAR_END = 0xEF800000
-"""Where the linear map ends by default (arch/arm/mm/mmu.c): 240 MiB for vmalloc and 8 MiB between them lie
-below 0xff800000."""
 _ADDRESSES = Range(0, 4 * GIB)
 """What an ELF file of 32 bits can describe; arm's kernels take no other (vmcore_elf64_check_arch())."""
 
@@ -26,10 +20,10 @@ def core_memory(
 ) -> Sequence[MemoryPart]:
     """Return the dumped memory below 4 GiB as the crashed kernel had it mapped. Raises MachineError."""
     virtual = _page_offset(machine) if page_offset is None else page_offset
-    if not 0 < virtual < _LINEAR_END:
+    if not 0 < virtual < LINEAR_END:
         raise MachineError(f"--page-offset: no kernel has its memory at {virtual:#x}")
     physical = min((each.start for each in machine.iomem.system_ram), default=0)
-    mapped = Range(physical, physical + _LINEAR_END - virtual)
+    mapped = Range(physical, physical + LINEAR_END - virtual)
     dumped = memory.dumped.intersect([_ADDRESSES])
     parts = [
         MemoryPart(each.start, each.start - physical + virtual, each.size)
@@ -40,7 +34,7 @@ def core_memory(
 
 def _page_offset(machine: Machine) -> int:
     text = kallsyms.text_start(machine.root)
-    return _PAGE_OFFSET if text is None else align_down(text, _TEXT_WITHIN)
+    return PAGE_OFFSET if text is None else align_down(text, TEXT_WITHIN)
 
 
 def warnings(machine: Machine) -> list[str]:

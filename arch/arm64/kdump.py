@@ -8,7 +8,7 @@ from pykexec.kdump.part import NEVER_LOGGED, Fedora, KdumpPart
 from pykexec.kdump.reservation.support import DEFAULT_LOW, CrashkernelSupport, is_since
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
-from pykexec.memory import MIB
+from pykexec.memory import KIB, MIB
 
 _HIGH_SINCE = (5, 19)
 _LOW_DEFAULT_SINCE = (6, 2)
@@ -44,6 +44,10 @@ def _fedora_removes(machine: Machine) -> tuple[str, ...]:
     return ("irqpoll",) if is_graviton(machine) else ()
 
 
+def _section_size(page_size: int) -> int:
+    return 512 * MIB if page_size == 64 * KIB else 128 * MIB
+
+
 PART = KdumpPart(
     crashkernel=_crashkernel,
     has_low_memory=True,
@@ -56,5 +60,6 @@ PART = KdumpPart(
     fedora_removes=_fedora_removes,
     encryption=NEVER_LOGGED,
     cma=64 * MIB,  # CONFIG_CMA_SIZE_MBYTES in distributions' kernels
-    section_size=128 * MIB,
+    swiotlb=0,  # arch/arm64/mm/init.c, arch_mm_preinit(); since 6.5 a thousandth of memory
+    section_size=_section_size,
 )

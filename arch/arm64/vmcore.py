@@ -24,6 +24,8 @@ class PageTables:
     table_bits: int
     """The width that the kernel was built for (VA_BITS); the top table has the size for it where it can."""
 
+    entry_size = 8
+
     @property
     def levels(self) -> int:
         return self._levels_for(self.virtual_bits)
@@ -96,7 +98,7 @@ def _possible(bits: int | None) -> int | None:
     return bits if bits is not None and _BITS_MIN <= bits <= _BITS_MAX else None
 
 
-def _keeps_crash(info: VmcoreInfo) -> str | None:
+def _unreadable_by_crash(info: VmcoreInfo) -> str | None:
     if _virtual_bits(info) is not None:
         return None
     return "VMCOREINFO has no size of virtual addresses that makes sense (VA_BITS, TCR_EL1_T1SZ)"
@@ -109,7 +111,7 @@ PART = VmcorePart(
     linear_start=_linear_start,
     tables=_tables,
     needed_lines=("NUMBER(VA_BITS)", "NUMBER(kimage_voffset)", "NUMBER(PHYS_OFFSET)"),
-    keeps_crash=_keeps_crash,
+    unreadable_by_crash=_unreadable_by_crash,
     char_is_signed=False,
     marks_incomplete=True,
 )

@@ -21,4 +21,5 @@ PART = KdumpPart(
     suse_removes=SUSE_REMOVES,
     boot_cpu=boot_cpu,
     cma=NO_CMA,
+    swiotlb=0,  # there is none (arch/x86/Kconfig)
 )

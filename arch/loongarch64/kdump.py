@@ -24,5 +24,6 @@ PART = KdumpPart(
     crashkernel=_crashkernel,
     has_low_memory=True,
     cma=128 * MIB,  # CONFIG_CMA_SIZE_MBYTES in Debian's kernel
-    section_size=512 * MIB,
+    swiotlb=64 * MIB,  # arch/loongarch/kernel/setup.c, arch_mem_init()
+    section_size=lambda _: 512 * MIB,
 )

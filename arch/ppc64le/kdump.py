@@ -18,5 +18,5 @@ PART = KdumpPart(
         " udev.children-max=2 ehea.use_mcs=0 panic=10 kvm_cma_resv_ratio=0 transparent_hugepage=never",
         crashkernel="2G-4G:384M,4G-16G:512M,16G-64G:1G,64G-128G:2G,128G-:4G",
     ),
-    section_size=16 * MIB,
+    section_size=lambda _: 16 * MIB,
 )

@@ -23,6 +23,8 @@ class PageTables:
     """Physical address of swapper_pg_dir."""
     levels: int
 
+    entry_size = 8
+
     def translate(self, virtual: int, read_entry: ReadEntry) -> Place | None:
         """Return where a virtual address is; None where nothing is mapped. Raises DumpError."""
         table = self.root

@@ -25,7 +25,7 @@ _PAGE = 4 * KIB
 _TABLES = "page_tables"
 
 
-def survey(machine: Machine, within: Range) -> CrashMemory:
+def divide_memory(machine: Machine, within: Range) -> CrashMemory:
     """Return which memory the new kernel gets (`reserved`), and which the running one keeps (`dumped`).
 
     Raises UsageError where `within` has no end, PlacementError where it holds too much or too little.

@@ -7,7 +7,7 @@ from pykexec.arch import Arch
 from pykexec.arch.x86 import bzimage, linux
 from pykexec.arch.x86.kernel import Entry
 from pykexec.booting.formats import require
-from pykexec.errors import UsageError
+from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.machine import Machine
 from pykexec.plan import LoadPlan, Request
@@ -33,6 +33,11 @@ def plan(arch: Arch, machine: Machine, request: Request) -> LoadPlan:
         matches = known[request.format].matches(file.data) if request.format in known else False
         require(file.path, request.format, request.format if matches else found, arch.formats)
         found = request.format
+    if found is None and _is_elf64(file.data):
+        raise ImageError(
+            f"{file.path} is a vmlinux for x86_64, which only a 64-bit kernel can enter",
+            hint="take the vmlinuz (bzImage) it was made into, which has a 32-bit entry",
+        )
     # A file of unknown format is most likely meant to be a bzImage; that parser says what is missing.
     chosen = found or "bzImage"
     for option, given in (("--entry-32bit", request.entry_32bit), ("--real-mode", request.real_mode)):

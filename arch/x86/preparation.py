@@ -132,7 +132,7 @@ def free_memory(machine: Machine) -> RangeSet:
 def _prepare_jump(arch: Arch, machine: Machine, request: Request, lowest: int) -> Preparation:
     from pykexec.arch.x86 import jump
 
-    memory = jump.survey(machine, request.within)
+    memory = jump.divide_memory(machine, request.within)
     lent = RangeSet(memory.reserved)
     usable = lent.intersect([Range(lowest, 1 << 64)])
     context = Context.begin(arch, machine, request, usable)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from pykexec.arch.x86.kdump import NO_CMA, SUSE_REMOVES, alignment, boot_cpu
 from pykexec.kdump.part import Fedora, KdumpPart
-from pykexec.kdump.reservation.support import CMA_SINCE, CrashkernelSupport, is_since
-from pykexec.memory import KIB, MIB
+from pykexec.kdump.reservation.support import CMA_SINCE, CrashkernelSupport, is_since, swiotlb_size
+from pykexec.memory import MIB
 
 _FALLS_BACK_SINCE = (5, 2)
 # arch/x86/include/asm/crash_reserve.h: max(swiotlb + 8 MiB, 256 MiB)
 _LOW_LEAST = 256 * MIB
 _LOW_BESIDES_SWIOTLB = 8 * MIB
-# include/linux/swiotlb.h: IO_TLB_DEFAULT_SIZE, and IO_TLB_SHIFT, the unit of swiotlb=
-_SWIOTLB_DEFAULT = 64 * MIB
-_SWIOTLB_SLAB = 2 * KIB
 
 
 def _crashkernel(release: str, command_line: str) -> CrashkernelSupport:
@@ -25,14 +20,8 @@ def _crashkernel(release: str, command_line: str) -> CrashkernelSupport:
         honours_cma=is_since(CMA_SINCE, release),
         falls_back_high=is_since(_FALLS_BACK_SINCE, release),
         alignment=alignment(release),
-        default_low=max(_swiotlb_size(command_line) + _LOW_BESIDES_SWIOTLB, _LOW_LEAST),
+        default_low=max(swiotlb_size(command_line) + _LOW_BESIDES_SWIOTLB, _LOW_LEAST),
     )
-
-
-def _swiotlb_size(command_line: str) -> int:
-    """Return the bytes of swiotlb; swiotlb= counts slabs (kernel/dma/swiotlb.c, setup_io_tlb_npages())."""
-    sizes = re.findall(r"(?:^|\s)swiotlb=(\d{1,12})", command_line)
-    return int(sizes[-1]) * _SWIOTLB_SLAB if sizes and int(sizes[-1]) else _SWIOTLB_DEFAULT
 
 
 PART = KdumpPart(
@@ -50,5 +39,6 @@ PART = KdumpPart(
     # mm/mem_encrypt.c, arch/x86/mm/mem_encrypt.c: print_mem_encrypt_feature_info()
     encryption=r"Memory Encryption Features active:? ?AMD (?:SME|SEV)",
     cma=NO_CMA,
-    section_size=128 * MIB,
+    swiotlb=0,  # arch/x86/kernel/pci-dma.c, pci_swiotlb_detect()
+    section_size=lambda _: 128 * MIB,
 )

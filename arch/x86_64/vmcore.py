@@ -25,6 +25,8 @@ class PageTables:
     encrypted: int = 0
     """The bit that marks encrypted pages (AMD's SME); it is no part of the address."""
 
+    entry_size = 8
+
     def translate(self, virtual: int, read_entry: ReadEntry) -> Place | None:
         """Return where a virtual address is; None where nothing is mapped. Raises DumpError."""
         table = self.root

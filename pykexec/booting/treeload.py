@@ -47,6 +47,8 @@ class TreeKernel:
     """From the load address to the first instruction."""
     before: str = "text_offset"
     """What the memory up to the load address is."""
+    takes: str = "image_size bytes"
+    """What the memory from the load address on is."""
 
 
 def _no_warnings(*_: object) -> Sequence[str]:
@@ -241,7 +243,7 @@ def _place_kernel(context: Context, kernel: TreeKernel, within: Range) -> None:
         alignment=kernel.alignment,
         within=within,
         placement=Placement.LOWEST,
-        why=f"{kernel.before} {kernel.offset:#x} above {boundary}, image_size bytes",
+        why=f"{kernel.before} {kernel.offset:#x} above {boundary}, {kernel.takes}",
     )
     context.layout.shrink(KERNEL, kernel.offset)
     context.layout.fill(KERNEL, kernel.data)

@@ -8,8 +8,8 @@ goes to one folder, whatever environment it comes from.
 from __future__ import annotations
 
 import enum
-import py_compile
-import tempfile
+import importlib.util
+import marshal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ sys.path.append({packages!r})
 from pykexec.cli import main
 main()
 """
+# PEP 552: the interpreter's number, and that no source is asked for.
+_UNCHECKED = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
 _SHEBANG_MAX = 255  # include/uapi/linux/binfmts.h, BINPRM_BUF_SIZE, without the NUL
 
 
@@ -138,21 +140,14 @@ def _is_own(file: Path, seen: imports.Seen) -> bool:
 
 def _compile(source: Path, path: str) -> bytes:
     """Return byte code for an import without the source; the same source always makes the same bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "code")
-        try:
-            # Warnings about code for older Pythons do not matter here.
-            with warnings.catch_warnings(action="ignore"):
-                py_compile.compile(
-                    str(source),
-                    str(target),
-                    dfile=path,
-                    doraise=True,
-                    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-                )
-        except (py_compile.PyCompileError, OSError) as error:
-            raise FileError(f"{source}: cannot be compiled: {error}") from error
-        return target.read_bytes()
+    try:
+        text = source.read_bytes()
+        # Warnings about code for older Pythons do not matter here.
+        with warnings.catch_warnings(action="ignore"):
+            code = compile(text, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, OSError) as error:
+        raise FileError(f"{source}: cannot be compiled: {error}") from error
+    return _UNCHECKED + importlib.util.source_hash(text) + marshal.dumps(code)
 
 
 def read(path: Path) -> bytes:

@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,9 +90,9 @@ def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
             continue
         own[name] = None
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        tree = ast.parse(file.read_bytes())
-        waiting += [f"pykexec.arch.{arch}.{kind}" for kind in _parts(tree)]
-        for found in _imports(tree, package):
+        nodes = list(_nodes(ast.parse(file.read_bytes())))
+        waiting += [f"pykexec.arch.{arch}.{kind}" for kind in _parts(nodes)]
+        for found in _imports(nodes, package):
             if found.module.split(".")[0] != "pykexec":
                 foreign[found] = None
                 continue
@@ -104,9 +104,21 @@ def reachable(arch: str) -> tuple[Sequence[str], Sequence[Import]]:
     return sorted(own), sorted(foreign, key=lambda each: (each.module, each.names))
 
 
-def _parts(tree: ast.AST) -> Iterator[str]:
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes of a tree except those for type checkers."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _parts(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Yield the files of an architecture's folder that the code asks for: ``part(arch, "x", default)``."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Call(
                 func=ast.Name(id="part") | ast.Attribute(attr="part"),
@@ -124,24 +136,20 @@ def _source(name: str) -> Path | None:
     return None
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[Import]:
-    """Yield all imports below a node except those for type checkers; relative ones are made absolute."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for other in node.orelse:
-                yield from _imports(other, package)
-        elif isinstance(node, ast.Import):
+def _imports(nodes: Iterable[ast.AST], package: str) -> Iterator[Import]:
+    """Yield all imports among the nodes; relative ones are made absolute."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
             yield from (Import(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             module = ".".join(part for part in (base, node.module) if part)
             yield Import(module, tuple(alias.name for alias in node.names))
-        else:
+        elif isinstance(node, ast.Call):
             yield from _named_in_call(node)
-            yield from _imports(node, package)
 
 
-def _named_in_call(node: ast.AST) -> Iterator[Import]:
+def _named_in_call(node: ast.Call) -> Iterator[Import]:
     """Yield the imports in ``__import__("x")``, ``import_module("x")``, and of ``x.decode("y")`` a codec."""
     match node:
         case ast.Call(

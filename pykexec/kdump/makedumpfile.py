@@ -173,6 +173,10 @@ NEEDS = (
     Need((6, 12), (1, 7, 7), "72c3414", Effect.GROWS, FREE,
          "the type of a page became a number",
          _has_typed_pages, since=(1, 7, 6)),
+    # Of each piece of 2 MiB it reads the first 4 KiB only.
+    Need((6, 8), (1, 8, 0), "863e2c4", Effect.LOST, _FILTERS,
+         "riscv64 maps the memory map by pieces of 2 MiB",
+         lambda kernel: kernel.version >= (6, 8), arch="riscv64"),
     Need((6, 16), (1, 7, 8), "c1a9301", Effect.GROWS, FREE,
          "memory that is not accepted yet became a type of page",
          _has_unaccepted, b"NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)"),

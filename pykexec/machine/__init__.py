@@ -116,12 +116,36 @@ class Machine:
 
     @remembered
     def uname_machine(self) -> str:
-        """The machine as ``uname -m`` prints it there."""
+        """The machine as ``uname -m`` prints it there, without what a personality (setarch) changes."""
         if self.is_live:
-            return os.uname().machine
-        told = self._identity.get("machine") or sysfs.read_text(self.root, "proc/sys/kernel/arch")
-        if told:
-            return str(told)
+            return self._without_personality(os.uname().machine)
+        told = self._identity.get("machine") or self._named_machine
+        return str(told) if told else self._machine_of_kcore
+
+    def _without_personality(self, said: str) -> str:
+        """Return what uname would say without one.
+
+        A kernel of 64 bits is believed only where it runs programs of what uname says itself: an emulator
+        (qemu-user) shows the files of the kernel below it.
+        """
+        from pykexec import names
+
+        row = names.of_uname(said)
+        if row is None or row.elf.bits == 64:
+            return said
+        try:
+            kernel = self._named_machine or self._machine_of_kcore
+        except MachineError:  # arm's kernels have no /proc/kcore
+            return said
+        behind = names.of_uname(kernel)
+        return kernel if behind is not None and behind.compat == row.name else said
+
+    @property
+    def _named_machine(self) -> str | None:
+        return sysfs.read_text(self.root, "proc/sys/kernel/arch")  # since Linux 6.1
+
+    @property
+    def _machine_of_kcore(self) -> str:
         from pykexec import names
 
         kcore = self.kcore
@@ -221,7 +245,7 @@ class Machine:
         return sysfs.read_text(self.root, "sys/class/graphics/fb0/name")
 
     @property
-    def hands_over(self) -> bool:
+    def keeps_state(self) -> bool:
         """Whether kho= or live update makes this kernel keep state for the next one (KHO, Linux 6.16)."""
         if self.has_live_update:
             return True
@@ -237,7 +261,7 @@ class Machine:
         return bool(self.root.names("sys/class/misc/liveupdate"))
 
     @property
-    def can_hand_over(self) -> bool:
+    def has_handover(self) -> bool:
         """Whether the kernel shows that KHO is on, perhaps by default (KEXEC_HANDOVER_ENABLE_DEFAULT)."""
         return bool(self.root.names("sys/kernel/debug/kho/out"))
 

@@ -9,7 +9,7 @@ FILE_MAX = 16 << 20
 """The most bytes to read; no fact is nearly as large."""
 LOG_MAX = 1 << 20
 """The bytes to read of a log that has no end: what is useful is at its end."""
-_JSON_MAX = 1 << 20
+JSON_MAX = 1 << 20
 """A parsed object takes some twenty times as much memory as its text."""
 _PIECE = 64 << 10
 
@@ -61,17 +61,25 @@ def read_text(root: Root, path: str, size_max: int = FILE_MAX) -> str | None:
 
 def read_object(root: Root, path: str) -> dict[str, object] | None:
     """Return the JSON object in a file; None where there is no file. Raises MachineError."""
-    import json
-
-    data = read(root, path, _JSON_MAX)
+    data = read(root, path, JSON_MAX)
     if data is None:
         return None
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return parse_object(data)
+    except ValueError as error:
         raise MachineError(f"/{path} is damaged: {error}") from error
+
+
+def parse_object(text: str | bytes) -> dict[str, object]:
+    """Return the JSON object that a text is. Raises ValueError."""
+    import json
+
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(found, dict):
-        raise MachineError(f"/{path} is damaged: it holds no object")
+        raise ValueError("it holds no object")
     return found
 
 

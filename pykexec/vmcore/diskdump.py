@@ -16,6 +16,7 @@ from pykexec.memory import KIB, MIB, Range
 from pykexec.vmcore import pages
 from pykexec.vmcore.errors import DumpError, NotInDumpError
 from pykexec.vmcore.notes import ByteOrder, Note, read_notes, vmcoreinfo_of
+from pykexec.vmcore.part import part_of
 from pykexec.vmcore.source import Source
 
 SIGNATURE = b"KDUMP   "
@@ -62,6 +63,7 @@ class _Header(NamedTuple):
 class _SubHeader(NamedTuple):
     """struct kdump_sub_header; fields that the version does not have are 0."""
 
+    phys_base: int
     dump_level: int
     split: int
     start_page: int
@@ -116,6 +118,8 @@ class CompressedDump:
         self._counts = array("Q", [0])
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._bitmap_chunk: tuple[int, bytes] = (-1, b"")
+        self._base = self._find_base()
+        """The address of page 0."""
 
     @property
     def format(self) -> str:
@@ -138,9 +142,13 @@ class CompressedDump:
     @property
     def part(self) -> Range:
         """The physical addresses in this part; all of them if there is only one part."""
-        end = self._sub.end_page if self.is_part else self._pages
-        start = self._sub.start_page if self.is_part else 0
-        return Range(start * self._block, max(start, end) * self._block)
+        numbers = self._numbers
+        return Range(self._address(numbers.start), self._address(max(numbers.start, numbers.stop)))
+
+    @property
+    def _numbers(self) -> range:
+        """The page frames in this part."""
+        return range(self._sub.start_page, self._sub.end_page) if self.is_part else range(self._pages)
 
     @property
     def details(self) -> Mapping[str, object]:
@@ -176,7 +184,7 @@ class CompressedDump:
         """
         found = bytearray()
         while len(found) < size:
-            page, start = divmod(address + len(found), self._block)
+            page, start = divmod(address + len(found) - self._base, self._block)
             found += self._page(page)[start : start + size - len(found)]
         return bytes(found)
 
@@ -193,13 +201,13 @@ class CompressedDump:
                 if present and start is None:
                     start = first + run_start
                 elif not present and start is not None:
-                    yield Range(start * self._block, (first + run_start) * self._block)
+                    yield Range(self._address(start), self._address(first + run_start))
                     start, found = None, found + 1
                     if found == _RANGES_MAX:
-                        yield Range((first + run_end) * self._block, self._pages * self._block)
+                        yield Range(self._address(first + run_end), self._address(self._pages))
                         return
         if start is not None:
-            yield Range(start * self._block, self._pages * self._block)
+            yield Range(self._address(start), self._address(self._pages))
 
     def saved_bytes(self) -> int:
         """Return how many bytes of memory are saved, by the bitmap."""
@@ -260,7 +268,7 @@ class CompressedDump:
 
     def was_left_out(self, address: int) -> bool | None:
         """Return whether the machine has memory there that is not in the dump."""
-        page = address // self._block
+        page = (address - self._base) // self._block
         return self._bit(self._exists_at, page) and not self._bit(self._saved_at, page)
 
     def notes(self) -> Iterator[Note]:
@@ -315,6 +323,7 @@ class CompressedDump:
                 (values[name],) = layout.unpack_from(data, at)
         wide = self._header.version >= _NEWEST_VERSION
         return _SubHeader(
+            phys_base=values["phys_base"],
             dump_level=values["dump_level"],
             split=values["split"],
             start_page=values["start_pfn_64" if wide else "start_pfn"],
@@ -325,6 +334,15 @@ class CompressedDump:
             notes_size=values["size_note"],
             pages=values["max_mapnr_64"],
         )
+
+    def _find_base(self) -> int:
+        """Return where memory begins, if the pages are counted from there: not all writers do that."""
+        if not part_of(self.arch).counts_from_memory or not self._bit(self._exists_at, 0):
+            return 0
+        return self._sub.phys_base - self._sub.phys_base % self._block
+
+    def _address(self, page: int) -> int:
+        return self._base + page * self._block
 
     def _place_tables(self) -> None:
         bitmap_size = self._header.bitmap_blocks * self._block // 2
@@ -356,7 +374,7 @@ class CompressedDump:
 
     def _saved_pages(self) -> int:
         """Return how many pages this file has, by the bitmap."""
-        first, end = self.part.start // self._block, min(self.part.end // self._block, self._pages)
+        first, end = self._numbers.start, min(self._numbers.stop, self._pages)
         if first >= end:
             return 0
         through_last = self._count_before(end - 1) + self._bit(self._saved_at, end - 1)
@@ -394,7 +412,7 @@ class CompressedDump:
         return page
 
     def _read_page(self, number: int) -> bytes:
-        address = number * self._block
+        address = self._address(number)
         if address not in self.part:
             part = "; it is in another part of this split dump" if self.is_part else ""
             raise self._missing(address, f"is not in it{part}")
@@ -450,6 +468,8 @@ class CompressedDump:
         return self._counts[chunk] + before + (data[byte] & ((1 << bit) - 1)).bit_count()
 
     def _bit(self, bitmap_at: int, page: int) -> bool:
+        if page < 0:
+            return False
         data = self._chunk(bitmap_at, page // _CHUNK_PAGES)
         byte, bit = divmod(page % _CHUNK_PAGES, 8)
         return byte < len(data) and bool(data[byte] >> bit & 1)
@@ -509,12 +529,12 @@ class SplitDump(CompressedDump):
     @property
     def damage(self) -> tuple[str, ...]:
         found = [f"{each.name}: {what}" for each in self._parts for what in each.damage]
-        expected = 0
+        expected = self._address(0)
         for each in sorted(self._parts, key=lambda part: part.part.start):
             if each.part.start > expected:
                 found.append(f"a part is missing: physical addresses {Range(expected, each.part.start)}")
             expected = max(expected, each.part.end)
-        if expected < self._pages * self._block:
+        if expected < self._address(self._pages):
             found.append(f"a part is missing: physical addresses from {expected:#x}")
         return tuple(found)
 
@@ -531,9 +551,9 @@ class SplitDump(CompressedDump):
 
     def _read_page(self, number: int) -> bytes:
         for each in self._parts:
-            if number * self._block in each.part:
+            if number in each._numbers:
                 return each._read_page(number)
-        raise self._missing(number * self._block, "is in a part of this split dump that was not named")
+        raise self._missing(self._address(number), "is in a part of this split dump that was not named")
 
 
 def _compression(flags: int) -> str | None:

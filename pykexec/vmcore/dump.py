@@ -194,7 +194,12 @@ class Dump:
 
     @cached_property
     def _tables(self) -> Tables | None:
-        return paging.tables(self.part, self.vmcoreinfo)
+        return paging.tables(self.part, self.vmcoreinfo, self._first_memory)
+
+    @cached_property
+    def _first_memory(self) -> Range | None:
+        """The first of the machine's memory, where the linear map begins with it."""
+        return None if self.part.linear_end is None else next(self.contents.memory(), None)
 
     def _read_piece(self, virtual: int, size: int) -> bytes:
         physical, available = self._place(virtual)
@@ -240,13 +245,14 @@ class Dump:
         return paging.kernel_image(self.part, self.vmcoreinfo, virtual)
 
     def _in_linear_map(self, virtual: int) -> tuple[int, int] | None:
-        return paging.linear_map(self.part, self.vmcoreinfo, virtual)
+        return paging.linear_map(self.part, self.vmcoreinfo, virtual, self._first_memory)
 
     def _by_tables(self, virtual: int) -> tuple[int, int] | None:
         return None if self._tables is None else self._tables.translate(virtual, self._entry)
 
     def _entry(self, address: int) -> int:
-        return int.from_bytes(self.contents.read(address, 8), self.byte_order)
+        size = self._tables.entry_size if self._tables else self.word_size
+        return int.from_bytes(self.contents.read(address, size), self.byte_order)
 
     @property
     def _why_not(self) -> str | None:

@@ -1,6 +1,6 @@
 """Translate virtual addresses: by VMCOREINFO, and with the crashed kernel's page tables."""
 
-from pykexec.memory import KIB
+from pykexec.memory import KIB, Range
 from pykexec.vmcore.part import Place, Tables, VmcorePart
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
@@ -12,23 +12,26 @@ def kernel_image(part: VmcorePart, info: VmcoreInfo, virtual: int) -> Place | No
     return None if part.image is None else part.image(info, virtual)
 
 
-def linear_map(part: VmcorePart, info: VmcoreInfo, virtual: int) -> Place | None:
-    """Return where an address of the linear map is, by VMCOREINFO alone."""
+def linear_map(part: VmcorePart, info: VmcoreInfo, virtual: int, memory: Range | None) -> Place | None:
+    """Return where an address of the linear map is, by VMCOREINFO, and the first of the dump's memory."""
     start = _linear_start(part, info)
     base = info.address("PHYS_OFFSET")
     if base is None:
         base = info.address("phys_ram_base")
+    if base is None and part.linear_end is not None and virtual < part.linear_end:
+        base = None if memory is None else memory.start
     if start is None or base is None or virtual < start:
         return None
     return Place((virtual - start + base) & _MASK64, to_page_end(info, virtual))
 
 
-def tables(part: VmcorePart, info: VmcoreInfo) -> Tables | None:
-    """Return the kernel's page tables, where VMCOREINFO tells enough."""
+def tables(part: VmcorePart, info: VmcoreInfo, memory: Range | None) -> Tables | None:
+    """Return the kernel's page tables, where VMCOREINFO tells enough; `memory` is as for `linear_map`."""
     symbol = info.symbol("swapper_pg_dir")
     if symbol is None or part.tables is None:
         return None
-    root = kernel_image(part, info, symbol)
+    in_image = kernel_image(part, info, symbol)
+    root = linear_map(part, info, symbol, memory) if part.image is None else in_image
     return None if root is None else part.tables(info, root.physical)
 
 

@@ -8,7 +8,7 @@ from pykexec import arch, names
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
 ReadEntry = Callable[[int], int]
-"""Returns the 64-bit table entry at a physical address. Raises DumpError when it is not in the dump."""
+"""Returns the table entry at a physical address. Raises DumpError when it is not in the dump."""
 
 
 class Place(NamedTuple):
@@ -20,6 +20,10 @@ class Place(NamedTuple):
 
 class Tables(Protocol):
     """The kernel's own page tables."""
+
+    @property
+    def entry_size(self) -> int:
+        """The bytes of an entry."""
 
     def translate(self, virtual: int, read_entry: ReadEntry) -> Place | None:
         """Return where a virtual address is; None where nothing is mapped. Raises DumpError."""
@@ -48,11 +52,18 @@ class VmcorePart:
     """Whether `image` returns None after the image's end. If not, it is asked last."""
     linear_start: Callable[[VmcoreInfo], int | None] | None = None
     """Returns the first address of the linear map where VMCOREINFO has no PAGE_OFFSET."""
+    linear_end: int | None = None
+    """The address from which on nothing is in the linear map, for linear maps that begin where memory does.
+    The physical address of that is not in their VMCOREINFO."""
+    counts_from_memory: bool = False
+    """Whether makedumpfile gives the first page of memory the number 0 (makedumpfile.h, ARCH_PFN_OFFSET)."""
     tables: Callable[[VmcoreInfo, int], Tables | None] | None = None
     """Returns the page tables whose root is at that physical address; None where VMCOREINFO is too short."""
     needed_lines: tuple[str, ...] | None = None
     """The lines that makedumpfile and crash need from VMCOREINFO on this architecture only."""
-    keeps_crash: Callable[[VmcoreInfo], str | None] | None = None
+    unreadable_by_makedumpfile: Callable[[VmcoreInfo], str | None] | None = None
+    """Returns another reason in VMCOREINFO why makedumpfile cannot read a dump; None if there is none."""
+    unreadable_by_crash: Callable[[VmcoreInfo], str | None] | None = None
     """Returns another reason in VMCOREINFO why crash cannot read a dump; None if there is none."""
     char_is_signed: bool | None = None
     """Whether C's char is signed in programs."""

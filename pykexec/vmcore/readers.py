@@ -112,7 +112,7 @@ def _makedumpfile(dump: Dump, program: Program | None, kernel: Kernel, doubts: S
         [str(each) for each in needs if each.effect is Effect.UNREADABLE]
         for needs in (found.missing, found.undecided)
     )
-    problems = (*_keeps_makedumpfile(dump), *unread)
+    problems = (*_unreadable_by_makedumpfile(dump), *unread)
     if problems:
         return Reader(False, shown, (*problems, *unsure))
     doubts = (*doubts, *_makedumpfile_doubts(found), *unsure)
@@ -128,7 +128,7 @@ def _makedumpfile_doubts(found: Fit) -> Iterator[str]:
         yield f"Linux {found.kernel.release} is not known here"
 
 
-def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
+def _unreadable_by_makedumpfile(dump: Dump) -> Iterator[str]:
     """Yield why no makedumpfile can read it."""
     info = dump.vmcoreinfo
     if dump.contents.format.endswith("flattened"):
@@ -141,6 +141,9 @@ def _keeps_makedumpfile(dump: Dump) -> Iterator[str]:
     for name in (*_FOR_ALL, *(dump.part.needed_lines or ())):
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
+    problem = dump.part.unreadable_by_makedumpfile and dump.part.unreadable_by_makedumpfile(info)
+    if problem:
+        yield problem
     if not any(name in info.lines for name in _MEMORY_MODELS):
         yield f"VMCOREINFO has none of {', '.join(_MEMORY_MODELS)}"
     yield from _lost(dump)
@@ -182,7 +185,7 @@ without VMCOREINFO."""
 
 def _crash(dump: Dump, version: tuple[int, ...] | None, kernel: Kernel, doubts: Sequence[str]) -> Reader:
     shown = ".".join(map(str, version)) if version else None
-    problems = tuple(_keeps_crash(dump))
+    problems = tuple(_unreadable_by_crash(dump))
     needs = tuple(_crash_needs(kernel))
     if problems or (version and any(version <= last for last, _ in needs)):
         lacking = (text for last, text in needs if version and version <= last)
@@ -218,7 +221,7 @@ def _crash_doubts(kernel: Kernel, version: tuple[int, ...] | None) -> Iterator[s
         yield f"it is older than Linux {kernel.release}"
 
 
-def _keeps_crash(dump: Dump) -> Iterator[str]:
+def _unreadable_by_crash(dump: Dump) -> Iterator[str]:
     """Yield why no crash can read it."""
     info = dump.vmcoreinfo
     if dump.contents.is_part:
@@ -232,6 +235,6 @@ def _keeps_crash(dump: Dump) -> Iterator[str]:
     for name in dump.part.needed_lines or ():
         if name not in info.lines:
             yield f"VMCOREINFO lacks {name}"
-    problem = dump.part.keeps_crash and dump.part.keeps_crash(info)
+    problem = dump.part.unreadable_by_crash and dump.part.unreadable_by_crash(info)
     if problem:
         yield problem

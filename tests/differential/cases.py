@@ -11,7 +11,7 @@ from pathlib import Path
 from pykexec.plan import Purpose
 from tests.support.bzimage import FakeBzImage
 from tests.support.elf import kcore
-from tests.support.machines import FOLDER, X86_64_SNAPSHOTS, write
+from tests.support.machines import FOLDER, X86_64_SNAPSHOTS, unpacked, write
 
 Files = Mapping[str, str | bytes | None]
 """What is in which file below the root; None takes one away."""
@@ -43,8 +43,7 @@ class Case:
     def write(self, root: Path) -> None:
         """Lay out the machine's files."""
         if self.snapshot:
-            with tarfile.open(FOLDER / f"{self.snapshot}.tar") as tar:
-                tar.extractall(root)
+            unpacked(self.snapshot, root)
         for path, content in self.files.items():
             write(root, path, content)
 

@@ -11,6 +11,7 @@
 #include <linux/fb.h>
 #include <mntent.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,17 @@ FILE *fopen(const char *path, const char *mode)
 	return REAL(fopen)(redirected(path, buffer, sizeof(buffer)), mode);
 }
 
+/* Programs of 32 bits have these instead, which open the same files. */
+int open64(const char *path, int flags, ...)
+{
+	return open(path, flags, 0);
+}
+
+FILE *fopen64(const char *path, const char *mode)
+{
+	return fopen(path, mode);
+}
+
 FILE *setmntent(const char *path, const char *mode)
 {
 	char buffer[4096];
@@ -78,6 +90,13 @@ int stat(const char *path, struct stat *status)
 	char buffer[4096];
 
 	return REAL(stat)(redirected(path, buffer, sizeof(buffer)), status);
+}
+
+int stat64(const char *path, struct stat64 *status)
+{
+	char buffer[4096];
+
+	return REAL(stat64)(redirected(path, buffer, sizeof(buffer)), status);
 }
 
 /* The framebuffer's driver is the one that /sys/class/graphics/fb0/name tells. */
@@ -120,7 +139,7 @@ struct segment {
 	size_t memsz;
 };
 
-static void put(FILE *out, unsigned long number)
+static void put(FILE *out, uint64_t number)
 {
 	fwrite(&number, sizeof(number), 1, out);
 }

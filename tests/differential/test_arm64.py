@@ -5,7 +5,6 @@ The C program is Debian's for arm64, run by QEMU's user-mode emulation with the 
 
 import re
 import struct
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from pykexec.optionparser import parse
 from pykexec.plan import Purpose
 from tests.differential import treeloads
 from tests.differential.ckexec import CKexec, Loaded, arm64_emulator, compile_for_arm64
-from tests.support.machines import ARM64_SNAPSHOTS, FOLDER, snapshot
+from tests.support.machines import ARM64_SNAPSHOTS, snapshot, unpacked
 from tools.lab import ARM64, Kernel
 from tools.lab.debian import fetch
 from tools.lab.images import kexec_tools
@@ -125,8 +124,7 @@ def _differences(
     name: str, purpose: Purpose, c_kexec: Emulated, folder: Path, options: Sequence[str] = ()
 ) -> dict[str, object]:
     root = folder / f"{name}-{purpose.value}"
-    with tarfile.open(FOLDER / f"{name}.tar") as tar:
-        tar.extractall(root)
+    unpacked(name, root)
     kernel = Kernel.get("6.1", ARM64).image
     initrd = folder / "initrd"
     initrd.write_bytes(INITRD)

@@ -5,7 +5,6 @@ The C program is Debian's for riscv64, run by QEMU's user-mode emulation with th
 
 import struct
 import subprocess
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from pykexec.plan import Purpose
 from tests.arches.riscv64.images import FakeImage
 from tests.differential import treeloads
 from tests.differential.ckexec import Loaded, NewestCKexec
-from tests.support.machines import FOLDER, RISCV64_SNAPSHOTS
+from tests.support.machines import RISCV64_SNAPSHOTS, unpacked
 from tools.lab import X86_64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch
@@ -86,8 +85,7 @@ def differences(
     name: str, purpose: Purpose, c_kexec: NewestCKexec, folder: Path, options: Sequence[str] = ()
 ) -> dict[str, object]:
     root = folder / f"{name}-{purpose.value}"
-    with tarfile.open(FOLDER / f"{name}.tar") as tar:
-        tar.extractall(root)
+    unpacked(name, root)
     kernel, initrd = folder / "kernel", folder / "initrd"
     kernel.write_bytes(KERNEL)
     initrd.write_bytes(INITRD)

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from pykexec import syscalls
+from pykexec import names, syscalls
 from tools.lab.host import PROJECT
 
 
 @pytest.mark.parametrize(
-    ("machine", "bits", "header"),
+    ("machine", "header"),
     [
-        ("x86_64", 64, "x86_64-linux-gnu/asm/unistd_64.h"),
-        ("i686", 32, "x86_64-linux-gnu/asm/unistd_32.h"),
-        ("aarch64", 64, "asm-generic/unistd.h"),
-        ("riscv64", 64, "asm-generic/unistd.h"),
-        ("loongarch64", 64, "asm-generic/unistd.h"),
+        ("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"),
+        ("i686", "x86_64-linux-gnu/asm/unistd_32.h"),
+        ("aarch64", "asm-generic/unistd.h"),
+        ("riscv64", "asm-generic/unistd.h"),
+        ("loongarch64", "asm-generic/unistd.h"),
     ],
 )
-def test_numbers_are_those_of_the_kernel_headers(machine: str, bits: int, header: str) -> None:
+def test_numbers_are_those_of_the_kernel_headers(machine: str, header: str) -> None:
     lines = (Path("/usr/include") / header).read_text().splitlines()
     (number,) = (int(line.split()[2]) for line in lines if line.startswith("#define __NR_kexec_load "))
-    assert syscalls.kexec_load_number(machine, bits) == number
+    assert syscalls.kexec_load_number(names.of_uname(machine)) == number
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,24 @@ def has_initrd(loaded: Loaded, chosen: dict[str, bytes], initrd: bytes) -> bool:
     return any(s[0] == start and s[2][: end - start] == initrd for s in loaded.segments)
 
 
-def core(loaded: Loaded, chosen: dict[str, bytes]) -> dict[str, object]:
-    """Take the core headers' place out of /chosen, and return what they say, if there are any."""
+def core(loaded: Loaded, chosen: dict[str, bytes], *, has_text: bool = True) -> dict[str, object]:
+    """Take the core headers' place out of /chosen, and return what they say, if there are any.
+
+    `has_text`: whether the first part of memory is the kernel's own mapping.
+    """
     if "linux,elfcorehdr" not in chosen:
         return {}
     start, size = struct.unpack(">QQ", chosen.pop("linux,elfcorehdr"))
     (headers,) = (s[2] for s in loaded.segments if s[0] == start and s[1] >= size)
-    segments = [segment.header for segment in ELFFile(io.BytesIO(headers)).iter_segments()]
+    elf = ELFFile(io.BytesIO(headers))
+    segments = [segment.header for segment in elf.iter_segments()]
     loads = [h for h in segments if h["p_type"] == "PT_LOAD"]
-    text, *memory = ((h["p_paddr"], h["p_vaddr"], h["p_memsz"], h["p_offset"]) for h in loads)
+    memory = [(h["p_paddr"], h["p_vaddr"], h["p_memsz"], h["p_offset"]) for h in loads]
     return {
+        "core: class": elf.elfclass,
         "core: notes": [(h["p_paddr"], h["p_memsz"]) for h in segments if h["p_type"] == "PT_NOTE"],
-        "core: kernel text": text,
-        "core: memory": sorted(memory),
+        "core: kernel text": memory[:has_text],
+        "core: memory": sorted(memory[has_text:]),
     }
 
 

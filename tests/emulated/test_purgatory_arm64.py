@@ -35,8 +35,8 @@ BLOB = purgatory.load_blob("arm64")
 PURGATORY = 0x4A000000
 KERNEL, DTB = 0x40200000, 0x48000000
 CONTENTS = {
-    "kernel": (KERNEL, b"\x1f\x20\x03\xd5" * 1500),
-    "initrd": (0x44000000, bytes(range(256)) * 33 + b"tail"),
+    "kernel": (KERNEL, b"\x1f\x20\x03\xd5" * 300),
+    "initrd": (0x44000000, bytes(range(256)) * 17 + b"tail"),
     "dtb": (DTB, b"d" * 4097),
 }
 # A status register's offset, and its value while the UART is busy: PL011's FR has TXFF, an 8250's LSR THRE.
@@ -60,7 +60,6 @@ CPUS = [
         ("wxn", SCTLR_A | SCTLR_WXN, {}),
     )
 ]
-cpus = pytest.mark.parametrize("cpu", CPUS)
 
 
 def start(
@@ -109,16 +108,20 @@ def test_an_intact_kernel_is_started_as_the_boot_protocol_wants(
     assert outcome.psci_calls == []
 
 
-@cpus
-def test_the_kernel_gets_the_cpu_as_purgatory_got_it(cpu: Cpu) -> None:
-    outcome = start(cpu=cpu)
+@pytest.fixture(scope="module", params=CPUS)
+def intact(request: pytest.FixtureRequest) -> tuple[Cpu, Outcome]:
+    """A CPU, and what it makes of an intact kernel."""
+    return request.param, start(cpu=request.param)
+
+
+def test_the_kernel_gets_the_cpu_as_purgatory_got_it(intact: tuple[Cpu, Outcome]) -> None:
+    _, outcome = intact
     assert outcome.jumped
     assert outcome.before == outcome.after
 
 
-@cpus
-def test_the_caches_are_on_while_hashing(cpu: Cpu) -> None:
-    outcome = start(cpu=cpu)
+def test_the_caches_are_on_while_hashing(intact: tuple[Cpu, Outcome]) -> None:
+    cpu, outcome = intact
     assert outcome.hashing is not None
     sctlr = outcome.hashing.registers["sctlr"]
     cached = cpu.identification.get(MMFR0) is None
@@ -126,9 +129,8 @@ def test_the_caches_are_on_while_hashing(cpu: Cpu) -> None:
     assert bool(sctlr & SCTLR_M) == bool(sctlr & SCTLR_C) == cached
 
 
-@cpus
-def test_vector_registers_are_accessible_only_where_they_are_used(cpu: Cpu) -> None:
-    outcome = start(cpu=cpu)
+def test_vector_registers_are_accessible_only_where_they_are_used(intact: tuple[Cpu, Outcome]) -> None:
+    cpu, outcome = intact
     assert outcome.hashing is not None
     if ISAR0 in cpu.identification:
         assert outcome.hashing.registers["access"] == outcome.before["access"]
@@ -138,7 +140,7 @@ def test_vector_registers_are_accessible_only_where_they_are_used(cpu: Cpu) -> N
         assert outcome.hashing.registers["access"] >> 20 & 3 == 3, "CPACR_EL1.FPEN"
 
 
-@cpus
+@pytest.mark.parametrize("cpu", CPUS)
 def test_damage_is_found_and_named(cpu: Cpu) -> None:
     address, content = CONTENTS["dtb"]
     outcome = start(cpu=cpu, contents={**CONTENTS, "dtb": (address, content[:-1] + b"D")})

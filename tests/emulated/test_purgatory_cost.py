@@ -3,6 +3,7 @@
 Counts do not depend on the machine that runs the tests. tests/differential compares them with the C tool's.
 """
 
+import functools
 import hashlib
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support import regions
 
 pytestmark = pytest.mark.slow
 
-_LARGE = 20480
+_LARGE = 8192
 
 
 def x86_64(size: int, cpu: machine.Cpu) -> int:
@@ -34,6 +35,7 @@ def arm64(size: int, cpu: Cpu) -> int:
     return outcome.instructions
 
 
+@functools.cache
 def x86_64_per_byte(cpu: machine.Cpu) -> float:
     return regions.per_byte(lambda size: x86_64(size, cpu))
 
@@ -64,7 +66,7 @@ def test_what_asking_the_cpu_costs_on_x86_64() -> None:
 def test_the_cpu_seldom_waits_for_itself_where_two_regions_are_hashed() -> None:
     content = bytes(_LARGE)
     digest = Digest("data", 0x500000, _LARGE, hashlib.sha256(content).digest())
-    rounds = []
+    rounds, besides = [], x86_64(64, machine.SHA)
     for count in 1, 2:
         memory = {digest.address: content}
         outcome = test_purgatory.start(
@@ -72,7 +74,7 @@ def test_the_cpu_seldom_waits_for_itself_where_two_regions_are_hashed() -> None:
         )
         assert outcome.jumped
         rounds.append((outcome.sha_rounds, outcome.sha_rounds_waiting))
-        assert outcome.instructions < 2.7 * count * _LARGE
+        assert outcome.instructions - besides < 2.7 * count * _LARGE
     (one, _), (two, waiting) = rounds
     assert two == 2 * one
     assert waiting < 0.52 * two

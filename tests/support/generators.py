@@ -39,7 +39,8 @@ def dracut(
     options: list[str | Path] = [
         "--no-kernel",
         "--no-hostonly",
-        "--gzip",
+        "--compress",
+        "gzip -n -1",
         "--force",
         "--conf",
         "/dev/null",
@@ -58,7 +59,7 @@ def initramfs_tools(folder: Path, files: Tree, *, static: bool = False) -> Path:
     _write(configuration, files)
     # mkinitramfs looks in /boot for what the kernel can unpack.
     (folder / f"config-{VERSION}").write_text("CONFIG_RD_GZIP=y\n")
-    script = f'mount --bind {folder} /boot && mkinitramfs -c gzip -d "$0" -o "$1" {VERSION}'
+    script = f'mount --bind {folder} /boot && mkinitramfs -c gzip -l 1 -d "$0" -o "$1" {VERSION}'
     namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     _run([*namespace, "sh", "-c", script, configuration, folder / "image"], TMPDIR=str(folder))
     return folder / "image"

@@ -1,8 +1,9 @@
 """Machines to plan for: snapshots of real guests, and trees of files made by hand."""
 
+import functools
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pykexec.machine import Machine
@@ -34,11 +35,25 @@ def iomem(name: str, what: str) -> list[Range]:
 
 def unpacked(name: str, folder: Path, changes: Mapping[str, str | bytes | None] | None = None) -> Machine:
     """Return a snapshot as a folder, with files replaced, added, or (None) removed."""
-    with tarfile.open(FOLDER / f"{name}.tar") as tar:
-        tar.extractall(folder)
+    folders = set[Path]()
+    for path, data in _files(name):
+        file = folder / path
+        if file.parent not in folders:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            folders.add(file.parent)
+        file.write_bytes(data)
     for path, content in (changes or {}).items():
         write(folder, path, content)
     return Machine.from_snapshot(folder)
+
+
+@functools.cache
+def _files(name: str) -> Sequence[tuple[str, bytes]]:
+    """Return what a snapshot has; there is nothing else than files in one."""
+    with tarfile.open(FOLDER / f"{name}.tar") as tar:
+        members = tar.getmembers()
+        assert all(member.isfile() for member in members)
+        return [(member.name, tar.extractfile(member).read()) for member in members]  # type: ignore[union-attr]
 
 
 def write(folder: Path, path: str, content: str | bytes | None) -> None:

@@ -78,5 +78,5 @@ def hashed(content: bytes, base: int, offset: int = 0) -> tuple[Digest, bytes]:
 
 def per_byte(instructions: Callable[[int], int]) -> float:
     """Return the instructions for each byte, by what so many bytes take in all."""
-    small, large = 4096, 20480
+    small, large = 512, 4608
     return (instructions(large) - instructions(small)) / (large - small)

@@ -143,6 +143,8 @@ class Kdump:
     """The page frames of this part."""
     lost: frozenset[int] = frozenset()
     """Page frames whose descriptor was not written."""
+    phys_base: int = 0
+    """Where memory begins, by the sub header."""
     shared_zeros: bool = False
     """Whether pages full of zeros are stored once, uncompressed, before all others."""
 
@@ -207,7 +209,7 @@ class Kdump:
         long = "Q" if self.long == 8 else "I"
         split = self.split is not None
         fields = (
-            (long, 0, 1),
+            (long, self.phys_base, 1),
             ("i", self.dump_level, 1),
             ("i", int(split), 2),
             (long, first if split else 0, 2),

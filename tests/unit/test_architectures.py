@@ -49,7 +49,7 @@ _ALLOWED = {
     ),
     "pykexec/kdump/capture/image.py": ({"sh"}, "the shell"),
     "pykexec/kdump/console/diagnosis.py": ({"arm64"}, "a console's log is read without its machine"),
-    "pykexec/kdump/makedumpfile.py": ({"arm64"}, "a table of commits, with what each is for"),
+    "pykexec/kdump/makedumpfile.py": ({"arm64", "riscv64"}, "a table of commits, with what each is for"),
     "pykexec/machine/serial.py": ({"ttyama"}, "a table of drivers, which any machine may have"),
     "pykexec/options.py": ({"x86"}, "kexec-tools' options that are for x86 alone"),
     "pykexec/plan.py": ({"x86"}, "what is said of such an option elsewhere"),

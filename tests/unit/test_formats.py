@@ -22,6 +22,7 @@ from pykexec.files import FileData
 from pykexec.formats import compression, elf
 from pykexec.vmcore import pages
 from tests.support.arm64_image import FakeImage
+from tests.support.bombs import gzip_of_zeros
 from tests.support.stopwatch import Stopwatch
 from tests.support.uimage import uimage
 from tests.support.zboot import zboot
@@ -256,8 +257,8 @@ def test_what_is_wrong_is_said(data: bytes, message: str) -> None:
 )
 @pytest.mark.slow
 def test_a_bomb_is_stopped(compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "_SIZE_MAX", 16 << 20)
-    bomb = compress(bytes(64 << 20))
+    monkeypatch.setattr(compression, "_SIZE_MAX", 8 << 20)
+    bomb = compress(bytes(24 << 20))
     stopwatch = Stopwatch()
     with pytest.raises(ImageError, match="unpacks to more than"):
         unwrap(bomb)
@@ -309,7 +310,7 @@ def test_damaged_elf(data: bytes, message: str) -> None:
 @pytest.mark.slow
 def test_a_small_bomb_costs_little() -> None:
     """300 KiB that unpack to 300 MiB: long before that it is clear that this is no kernel."""
-    bomb = memoryview(gzip.compress(bytes(300 << 20), 9, mtime=0))
+    bomb = memoryview(gzip_of_zeros(300))
     taken: list[int] = []
     with pytest.raises(ImageError, match="unpacks to more than"):
         taken.extend(len(piece) for piece in compression.pieces("bomb", bomb, "gzip"))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pykexec.formats import identify
 from tests.support.arm64_image import FakeImage
+from tests.support.bombs import gzip_of_zeros
 from tests.support.bzimage import FakeBzImage
 from tests.support.dtb import Blob
 from tests.support.pe import portable_executable
@@ -135,7 +136,7 @@ def test_describe(data: bytes, expected: str | None) -> None:
 
 @pytest.mark.slow
 def test_a_bomb_is_not_unpacked() -> None:
-    bomb = gzip.compress(bytes(256 << 20), 9)
+    bomb = gzip_of_zeros(256)
     stopwatch = Stopwatch()
     assert identify.describe(memoryview(bomb)) == "gzip data, in it nothing but zeros"
     assert stopwatch.seconds() < 0.5

@@ -4,6 +4,7 @@ import os
 import shlex
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -205,6 +206,21 @@ def test_the_unit_starts_python_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     command = line.removeprefix("ExecStop=").replace("%%", "%").replace("$$", "$")
     assert "%%" in line
     assert tuple(shlex.split(command)) == (*words, "stop")
+
+
+def test_another_root_without_what_the_unit_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It starts this Python, and this pykexec, by their paths."""
+    needed = [sys.executable, str(PACKAGE)]
+    for number, path in enumerate(needed):
+        assert pykdump_in(tmp_path) == 0
+        lacks = ", ".join(needed[number:])
+        told = f"pykdump: warning: the unit starts what {tmp_path} does not have there: {lacks}\n"
+        assert capsys.readouterr().err == told
+        put(tmp_path / path.lstrip("/"), None)
+    assert pykdump_in(tmp_path) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pykexec import cli
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.integration import __main__ as command
 from pykexec.integration import files, imports, install, libraries, steps
@@ -92,7 +93,9 @@ def tree(
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_plan_made_with_these_files_alone(plan: str, tree: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_plan_made_with_these_files_alone(
+    plan: str, tree: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     """It is the plan that the whole installation makes, down to the digest of each segment."""
     _, root = tree
     words = [*PLANS[plan], "--machine=/machine.tar", "--json"]
@@ -101,14 +104,11 @@ def test_a_plan_made_with_these_files_alone(plan: str, tree: tuple[str, Path], t
     )
     outside = [word.replace("=/", f"={root}/") if word.startswith("--") else word for word in words]
     outside = [f"{root}{word}" if word.startswith("/") else word for word in outside]
-    environment = {"PYTHONPATH": str(imports.PACKAGE.parent)}
-    python = [sys.executable, "-m", "pykexec", *outside]
-    whole = subprocess.run(
-        python, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
-    )
-    assert alone.returncode == whole.returncode
-    assert alone.stdout == whole.stdout.replace(str(root), "")
-    assert alone.stderr == whole.stderr.replace(str(root), "")
+    status = cli.exit_code(outside)
+    whole = capsys.readouterr()
+    assert alone.returncode == status
+    assert alone.stdout == whole.out.replace(str(root), "")
+    assert alone.stderr == whole.err.replace(str(root), "")
 
 
 def test_what_else_the_command_does(tree: tuple[str, Path]) -> None:
@@ -131,10 +131,6 @@ def test_nothing_is_looked_for_outside_of_the_list(tree: tuple[str, Path], tmp_p
     opened = re.findall(r'open(?:at)?\((?:AT_FDCWD, )?"(/[^"]+\.pyc?)".*= (-?\d+)', trace.read_text())
     assert opened
     assert [path for path, result in opened if result == "-1"] == []
-
-
-def test_list_is_the_same_each_time(entries: Mapping[str, Sequence[Entry]]) -> None:
-    assert files.python("x86_64") == entries["x86_64"]
 
 
 def test_other_architectures_stay_out(entries: Mapping[str, Sequence[Entry]]) -> None:
@@ -174,9 +170,9 @@ def test_imports_inside_functions_and_by_name_count() -> None:
     assert not any(name.startswith(others) for name in own)
     assert {"click", "ctypes", "encodings.ascii"} <= {each.module for each in foreign}
     # For type checkers only, in pykexec.cli and pykexec.loader.
+    guarded = "if TYPE_CHECKING:\n import collections.abc"
     assert "collections.abc" not in {
-        found.module
-        for found in imports._imports(ast.parse("if TYPE_CHECKING:\n import collections.abc"), "")
+        found.module for found in imports._imports(imports._nodes(ast.parse(guarded)), "")
     }
 
 
@@ -306,8 +302,21 @@ def main(*words: str | Path) -> int:
     return command.run([str(word) for word in words])
 
 
-def test_list_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_command(
+    entries: Mapping[str, Sequence[Entry]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The list is the same each time."""
+    python, listed = files.python, list[Sequence[Entry]]()
+
+    def note() -> Sequence[Entry]:
+        listed.append(python("x86_64"))
+        return listed[-1]
+
+    monkeypatch.setattr(files, "python", note)
     assert main("list") == 0
+    assert listed == [entries["x86_64"]]
     *rows, total = capsys.readouterr().out.splitlines()
     sizes = {path: size for size, path in (row.split() for row in rows)}
     assert "/usr/sbin/kexec" in sizes
@@ -484,7 +493,7 @@ def test_images_for_others_carry_no_python_that_cannot_run(python: bool, tmp_pat
 
 def test_capture_images_of_initramfs_tools_stay_small(tmp_path: Path) -> None:
     """kdump-tools calls mkinitramfs with a folder of its own."""
-    main("install", "--root", tmp_path, "--initramfs-tools")
+    main("install", "--root", tmp_path, "--initramfs-tools", "--static")
     hook = tmp_path / "etc/initramfs-tools/hooks/pykexec"
     (tmp_path / "destination").mkdir()
     for folder, copied in (("/var/lib/kdump/initramfs-tools", False), ("/etc/initramfs-tools", True)):
@@ -518,15 +527,23 @@ def planted(tmp_path: Path) -> tuple[Path, Mapping[str, str]]:
     return folder, {**paths, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-@pytest.mark.parametrize("generator", ["initramfs-tools", "dracut"])
+@pytest.mark.parametrize(
+    ("generator", "options"),
+    [
+        ("initramfs-tools", []),
+        ("dracut", ["--static"]),
+        pytest.param("dracut", [], marks=pytest.mark.further),
+    ],
+)
 def test_hooks_run_nothing_of_whoever_calls_them(
     generator: str,
+    options: Sequence[str],
     planted: tuple[Path, Mapping[str, str]],
     root: Path,
     tmp_path: Path,
 ) -> None:
     """Root calls update-initramfs and dracut from any folder, with the variables that sudo leaves."""
-    assert main("install", "--root", root) == 0
+    assert main("install", "--root", root, *options) == 0
     image = tmp_path / "image"
     image.mkdir()
     module = root / "usr/lib/dracut/modules.d/90pykexec/module-setup.sh"

@@ -1,17 +1,22 @@
 """pykdump: each command is reachable, and wrong usage is one or two lines."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
+from pykexec import cli as pykexec_cli
 from pykexec.kdump import cli
+from pykexec.machine import Machine
+from pykexec.machine.root import Folder
 from tests.support.bzimage import FakeBzImage
-from tests.support.machines import FOLDER, write
+from tests.support.machines import FOLDER, unpacked, write
 
 SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 
@@ -137,6 +142,21 @@ def test_a_parameter_may_be_copied_with_its_name(capsys: pytest.CaptureFixture[s
         assert cli.exit_code(["crashkernel", parameter, "--machine", SNAPSHOT]) == 0
         told.append(capsys.readouterr().out)
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("run", [cli.exit_code, pykexec_cli.exit_code], ids=["pykdump", "pykexec"])
+def test_a_snapshot_needs_no_loader(
+    run: Callable[[list[str]], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made of files: also on a machine that no kernel can be loaded on yet."""
+    root, archive = tmp_path / "root", tmp_path / "machine.tar"
+    unpacked("qemu-6.1-1g", root)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", "ppc64le")))
+    monkeypatch.setattr(Machine, "live", lambda: Machine(Folder(root), is_live=True))
+    assert run([*(["snapshot"] if run == cli.exit_code else ["--snapshot"]), str(archive)]) == 0
+    copy = Machine.from_snapshot(archive)
+    assert copy.uname_machine == "ppc64le"
+    assert copy.iomem == Machine(Folder(root)).iomem
 
 
 def told_of(line: str, size: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pykexec import cli, explain, kexec_file, loader, optionparser, privilege, report, syscalls
+from pykexec import cli, explain, kexec_file, loader, names, optionparser, privilege, report, syscalls
 from pykexec.errors import (
     FileLoadUnavailable,
     ImageError,
@@ -360,7 +360,7 @@ def test_a_handover_is_noticed(words: str, debugfs: bool, expected: bool, tmp_pa
     files: dict[str, str | bytes | None] = {"proc/cmdline": f"quiet {words}\n"}
     if debugfs:
         files["sys/kernel/debug/kho/out/fdt"] = b"x"
-    assert unpacked("qemu-6.1-1g", tmp_path, files).hands_over is expected
+    assert unpacked("qemu-6.1-1g", tmp_path, files).keeps_state is expected
 
 
 def test_a_handover_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> None:
@@ -383,8 +383,8 @@ def test_a_live_update_is_not_dropped(tmp_path: Path, kernel: FakeKernel) -> Non
     """
     device = {"sys/class/misc/liveupdate/dev": "10:124\n"}
     machine = unpacked("qemu-7.2-1g", tmp_path / "machine", device)
-    assert machine.hands_over
-    assert not snapshot("qemu-7.2-1g").hands_over
+    assert machine.keeps_state
+    assert not snapshot("qemu-7.2-1g").keeps_state
     with pytest.raises(PykexecError, match="liveupdate=on"):
         loader.load_request(machine, request_for(tmp_path), "load")
     kernel.file_answers = [errno.ENOEXEC]
@@ -405,8 +405,8 @@ def test_a_handover_of_7_2_is_noticed(tmp_path: Path) -> None:
         "sys/kernel/debug/kho/out/scratch_phys": "0x3e000000\n",
     }
     machine = unpacked("qemu-7.2-1g", tmp_path, files)
-    assert machine.hands_over
-    assert machine.can_hand_over
+    assert machine.keeps_state
+    assert machine.has_handover
     assert not machine.has_live_update
 
 
@@ -579,6 +579,28 @@ def test_unload_takes_the_call_there_is(kernel: FakeKernel, machine: Machine) ->
         patch.setattr(syscalls, "kexec_file_unload", answer(errno.ENOSYS))
         with pytest.raises(SystemCallError):
             loader.unload(Purpose.CRASH, machine, system_call="file")
+
+
+@pytest.mark.parametrize(("purpose", "flag"), [(Purpose.BOOT, 0), (Purpose.CRASH, 1)])
+def test_an_unload_says_for_which_architecture(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, purpose: Purpose, flag: int
+) -> None:
+    """Without it a 32-bit process is refused: kernel/kexec.c, compat_sys_kexec_load(). 62 is EM_X86_64."""
+    flags: list[int] = []
+    monkeypatch.setattr(syscalls, "kexec_unload", flags.append)
+    loader.unload(purpose, machine, system_call="load")
+    assert flags == [62 << 16 | flag]
+
+
+@pytest.mark.parametrize(("process", "is_told"), [("i386", True), ("x86_64", False), ("x32", False)])
+def test_a_32_bit_process_is_told_that_it_is_the_cause(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, process: str, is_told: bool
+) -> None:
+    row = next((each for each in names.ALL if each.name == process), None)
+    monkeypatch.setattr(explain, "process_arch", lambda: row)
+    plan = kexec_file.plan(machine, Request(FileData.from_bytes("k", FakeBzImage().build())))
+    error = explain.explain_file_load_failure(errno.ENOSYS, plan, machine)
+    assert ("a 32-bit process cannot call it" in str(error)) is is_told
 
 
 def test_kernels_that_know_no_executable_bit_of_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_add_efi_memmap_makes_iomem_the_better_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "hands_over", "by_firmware"),
+    ("line", "keeps_state", "by_firmware"),
     [
         ("kho=on add_efi_memmap", True, False),
         ('dyndbg="file x kho=on add_efi_memmap +p"', False, True),
@@ -182,11 +182,11 @@ def test_add_efi_memmap_makes_iomem_the_better_source() -> None:
     ],
 )
 def test_words_of_the_command_line_as_the_kernel_splits_it(
-    line: str, hands_over: bool, by_firmware: bool, tmp_path: Path
+    line: str, keeps_state: bool, by_firmware: bool, tmp_path: Path
 ) -> None:
     """lib/cmdline.c next_arg(): blanks in quotes are part of a value."""
     machine = unpacked(PLAIN, tmp_path, {"proc/cmdline": f"{line}\n"})
-    assert machine.hands_over is hands_over
+    assert machine.keeps_state is keeps_state
     assert (machine.boot_memory_map == machine.firmware_map) is by_firmware
 
 
@@ -536,6 +536,32 @@ def test_a_machine_that_is_not_known_is_named(tmp_path: Path) -> None:
             for_machine(machine)
 
 
+@pytest.mark.parametrize(
+    ("said", "files", "machine"),
+    [
+        ("i686", {"proc/sys/kernel/arch": "x86_64\n"}, "x86_64"),
+        ("i686", {"proc/sys/kernel/arch": "i686\n"}, "i686"),
+        ("armv8l", {"proc/sys/kernel/arch": "aarch64\n"}, "aarch64"),
+        # Linux before 6.1.
+        ("i686", {"proc/kcore": fake_kcore([TEXT])}, "x86_64"),
+        ("i686", {"proc/kcore": fake_kcore([(0xC0000000, 0, 0x1000)], bits=32, machine=3)}, "i686"),
+        ("armv7l", {}, "armv7l"),
+        # An emulator's uname, beside the files of the kernel below it.
+        ("armv7l", {"proc/sys/kernel/arch": "x86_64\n"}, "armv7l"),
+        ("riscv64", {"proc/sys/kernel/arch": "x86_64\n"}, "riscv64"),
+        ("x86_64", {"proc/kcore": b"damaged"}, "x86_64"),
+    ],
+)
+def test_a_personality_hides_no_64_bit_kernel(
+    tmp_path: Path, said: str, files: dict[str, str | bytes], machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uname says what setarch wants, and so does it to all that runs in such a build or container."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", said)))
+    for path, content in files.items():
+        write(tmp_path, path, content)
+    assert Machine(Folder(tmp_path), is_live=True).uname_machine == machine
+
+
 def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> None:
     """By a file that kho_out_debugfs_init() makes in each version; the tree beside it may be large."""
     folder = "sys/kernel/debug/kho/out"
@@ -547,8 +573,8 @@ def test_a_snapshot_tells_of_a_kernel_that_could_hand_over(tmp_path: Path) -> No
     machine = unpacked(PLAIN, tmp_path / "tree", files)
     write_snapshot(machine, tmp_path / "m.tar", ())
     again = Machine.from_snapshot(tmp_path / "m.tar")
-    assert machine.can_hand_over
-    assert again.can_hand_over
+    assert machine.has_handover
+    assert again.has_handover
     assert again.read(f"{folder}/fdt") is None
 
 

@@ -53,6 +53,20 @@ def test_elf_numbers_are_those_of_pyelftools(row: names.ArchNames) -> None:
     assert _LINUX_ONLY.get(row.name, ENUM_E_MACHINE.get(name)) == row.elf.machine
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *[("x86_64", "i686"), ("arm64", "armv8l"), ("arm64be", "armv8b"), ("riscv64", "riscv32")],
+        *[("ppc64", "ppc"), ("mips64", "mips"), ("parisc64", "parisc"), ("sparc64", "sparc")],
+    ],
+)
+def test_compat_is_what_a_personality_makes_uname_say(name: str, told: str) -> None:
+    """COMPAT_UTS_MACHINE, arch/*/include/asm/compat.h."""
+    row = names.of_uname(told)
+    assert row is not None
+    assert names.named(name).compat == row.name
+
+
 def test_every_name_is_there_once() -> None:
     assert len({row.name for row in names.ALL}) == len(names.ALL)
     assert len({number for row in names.ALL for number in row.pe}) == sum(len(row.pe) for row in names.ALL)

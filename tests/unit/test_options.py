@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.arch import all_architectures
+from pykexec.arch import Arch, all_architectures
 from pykexec.errors import UsageError
 from pykexec.memory import Range
 from pykexec.optionparser import parse
@@ -206,6 +206,37 @@ def test_what_only_some_architectures_honour_is_said_once() -> None:
     assert sorted(named) == sorted(SPECIAL)
     for arch in all_architectures():
         assert arch.honours <= set(SPECIAL)
+
+
+_COMMON_IN_C = "--append --command-line --initrd"
+_X86_IN_C = (
+    f"{_COMMON_IN_C} --ramdisk --reuse-cmdline --reset-vga --console-vga --console-serial --serial"
+    " --serial-baud --elf32-core-headers --elf64-core-headers --pass-memmap-cmdline --noefi"
+    " --reuse-video-type --real-mode --entry-32bit --args-elf --args-linux --args-none --module --dtb"
+)
+IN_C = {
+    "x86_64": _X86_IN_C,
+    "i386": _X86_IN_C,
+    "arm64": f"{_COMMON_IN_C} --ramdisk --dtb --serial --reuse-cmdline",
+    "arm": f"{_COMMON_IN_C} --ramdisk --dtb --atags --image-size --page-offset --dt-no-old-root",
+    "riscv64": f"{_COMMON_IN_C} --reuse-cmdline --dtb",
+    "loongarch64": f"{_COMMON_IN_C} --ramdisk --reuse-cmdline",
+}
+"""What kexec-tools takes on one architecture or another (kexec/arch/*/include/arch/options.h), besides what
+it takes on all."""
+_REFUSED = {(arch, "--dtb"): "only the C tool's 32-bit loader has it" for arch in ("x86_64", "i386")}
+
+
+@pytest.mark.parametrize("arch", all_architectures(), ids=lambda arch: arch.name)
+def test_an_architecture_honours_what_it_does_in_c(arch: Arch) -> None:
+    """Others are refused, or make no difference: scripts may pass some of them on any machine."""
+    in_c = set(IN_C[arch.name].split())
+    special = {name: option.special for option in OPTIONS for name in option.names if option.special}
+    assert in_c <= set(NAMES)
+    refused = {name for name in in_c & set(special) if special[name] not in arch.honours}
+    assert refused == {name for of, name in _REFUSED if of == arch.name}
+    others = {name for names in IN_C.values() for name in names.split()} - in_c
+    assert not {name for name in others & set(special) if special[name] in arch.honours}
 
 
 def test_a_request_tells_which_options_it_was_made_of() -> None:

@@ -71,7 +71,12 @@ def failed(name: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in _WAYS[:2] else pytest.param(name, marks=pytest.mark.slow) for name in _COMMANDS]
+    "name",
+    [
+        *_WAYS[:2],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in _WAYS[2:]),
+        *(pytest.param(name, marks=pytest.mark.further) for name in _COMMANDS if name not in _WAYS),
+    ],
 )
 def test_a_full_disk_is_said(name: str, kernel: str) -> None:
     done = run(command(name, kernel), ">/dev/full")
@@ -144,7 +149,7 @@ def test_an_error_that_nobody_hears_is_one_still(redirection: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", pytest.param("POSIX", marks=pytest.mark.further)])
 def test_any_name_and_any_line(locale: str, kernel: str, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff\xfe\n\x1b[31m"
     os.link(kernel, name)
@@ -164,22 +169,25 @@ _FOREIGN = "\x1b]0;x\x07\x9b2J\r\b\u202eb\udc9b\xa0"
 """What sets a terminal's title, clears it, and what is text in a certain order only."""
 
 
-_PRINTED, _ECHOED = "print(text, file=sys.{})", "click.echo(text, err='{}' == 'stderr')"
+_WAYS_TO_SAY = (
+    "print(text, file=stream)",
+    "click.echo(text, file=stream)",
+    "click.echo(text, err=stream is sys.stderr)",
+    "click.echo(text.encode(errors='surrogateescape'), err=stream is sys.stderr)",
+    "stream.writelines([text, '\\n'])",
+)
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-@pytest.mark.parametrize(
-    "say", [_PRINTED, _ECHOED, _ECHOED.replace("text", "text.encode(errors='surrogateescape')")]
-)
-@pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_nothing_that_is_printed_reaches_the_terminal_as_it_is(name: str, say: str, locale: str) -> None:
+def test_nothing_that_is_printed_reaches_the_terminal_as_it_is(locale: str) -> None:
+    said = "\n        ".join(_WAYS_TO_SAY)
     code = f"""
 import click, sys
 from pykexec import streams
 text = "first\\n\\t" + {_FOREIGN!a}
 def work():
-    {say.format(name)}
-    sys.{name}.writelines([text])
+    for stream in sys.stdout, sys.stderr:
+        {said}
     return 0
 sys.exit(streams.exit_code("x", work))
 """
@@ -189,9 +197,9 @@ sys.exit(streams.exit_code("x", work))
     )
     assert done.returncode == 0, done.stderr
     line = "first\n\t" + r"\x1b]0;x\x07\x9b2J\r\x08\u202eb\x9b\xa0"
-    told = getattr(done, name).decode()
-    # What has no bytes in the encoding that click takes for such a locale, it replaces.
-    assert told.replace("b?", r"b\x9b") == f"{line}\n{line}"
+    for told in done.stdout.decode(), done.stderr.decode():
+        # What has no bytes in the encoding that click takes for such a locale, it replaces.
+        assert told.replace("b?", r"b\x9b") == f"{line}\n" * len(_WAYS_TO_SAY)
 
 
 @given(st.text(st.characters(), max_size=40))

@@ -5,6 +5,7 @@ import errno
 import mmap
 import os
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec import syscalls
+from pykexec import names, syscalls
 from pykexec.errors import PykexecError
 from pykexec.files import FileData
+from pykexec.formats import elfheader
 from pykexec.plan import Segment
 
 Loaded = tuple[int, int, bytes]
@@ -107,27 +109,40 @@ def test_real_kernel_answers_with_an_errno() -> None:
     assert caught.value.errno in (errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EACCES, errno.EBUSY)
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [(("armv7l", 32), ("armv6l", 32)), (("ppc64", 64), ("ppc64le", 64)), (("i586", 32), ("i386", 32))],
-)
-def test_relatives_share_their_numbers(one: tuple[str, int], other: tuple[str, int]) -> None:
-    assert syscalls.kexec_load_number(*one) == syscalls.kexec_load_number(*other)
+@pytest.mark.parametrize(("one", "other"), [("armv7l", "armv6l"), ("ppc64", "ppc64le"), ("i586", "i386")])
+def test_relatives_share_their_numbers(one: str, other: str) -> None:
+    assert len({syscalls.kexec_load_number(names.of_uname(each)) for each in (one, other)}) == 1
+
+
+@pytest.mark.parametrize(("uname", "kind"), [("alpha", "a program of alpha"), ("vax", "this process")])
+def test_programs_without_a_known_call_are_refused(uname: str, kind: str) -> None:
+    with pytest.raises(PykexecError, match=f"from {kind}"):
+        syscalls.kexec_load_number(names.of_uname(uname))
 
 
 @pytest.mark.parametrize(
-    ("machine", "bits"),
-    [("x86_64", 32), ("aarch64", 32), ("i686", 64), ("alpha", 64), ("vax", 32), ("", 64)],
+    ("machine", "bits", "name"),
+    [(62, 64, "x86_64"), (3, 32, "i386"), (62, 32, None), (258, 64, "loongarch64"), (75, 32, None)],
 )
-def test_unknown_machines_are_refused(machine: str, bits: int) -> None:
-    with pytest.raises(PykexecError, match=f"on {machine} from a {bits}-bit process"):
-        syscalls.kexec_load_number(machine, bits)
+def test_a_process_is_known_by_its_programs_file(machine: int, bits: int, name: str | None) -> None:
+    """Programs of x32 (machine 62, 32 bits) have numbers that no table here has."""
+    file = elfheader.Encoding(bits, sys.byteorder).build(elfheader.ET_DYN, machine, [])
+    found = syscalls.program_arch(file[: syscalls.PROGRAM_HEAD])
+    assert (None if found is None else found.name) == name
 
 
-@pytest.mark.parametrize("machine", ["vax", "i686"])
-def test_a_machine_without_the_call_for_files(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_process_is_what_python_says() -> None:
+    process = syscalls.process_arch()
+    assert process is not None
+    assert process.elf.bits == struct.calcsize("P") * 8
+    assert process == names.of_uname(os.uname().machine)
+
+
+@pytest.mark.parametrize("name", ["x32", "i386", "arm"])
+def test_a_process_without_the_call_for_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a kernel without it answers."""
-    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", machine)))
+    row = next((each for each in names.ALL if each.name == name), None)
+    monkeypatch.setattr(syscalls, "process_arch", lambda: row)
     with pytest.raises(OSError, match=r".") as caught:
         syscalls.kexec_file_load(3, -1, b"", 0, call=FakeKernel())
     assert caught.value.errno == errno.ENOSYS

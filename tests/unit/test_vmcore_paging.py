@@ -183,7 +183,7 @@ def test_a_kernel_for_52_bits_on_a_processor_with_48() -> None:
             "NUMBER(kimage_voffset)": hex((1 << 64) - GIB - tables.root),
             "SYMBOL(swapper_pg_dir)": f"{(1 << 64) - GIB:x}",
         }  # fmt: skip
-        found = paging.tables(arm64_dumps.PART, VmcoreInfo(lines))
+        found = paging.tables(arm64_dumps.PART, VmcoreInfo(lines), None)
         assert found is not None
 
         def entry(address: int, memory: dict[int, bytearray] = tables.memory, size: int = page_size) -> int:

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.lab import Arch, Guest, Kernel, Machine, Result, run
+from tools.lab import PANIC, Arch, Guest, Kernel, Machine, Result, run
 from tools.lab.debian import fetch
 
 SECTOR = 512
+
+TEST = "pykdump test --yes"
+"""Crashes the machine, and leaves a note that the next boot proves the service by."""
 
 # The keys that openEuler sets in the files it ships (kdump.conf, kdump.sysconfig.x86_64 and .aarch64).
 OPENEULER_CONF = """
@@ -72,16 +75,26 @@ class Kdump:
         return self.folder / "var.ext4"
 
     def crash(
-        self, prepare: str = "", *, command: str = "pykdump test --yes", name: str = "crash"
+        self,
+        prepare: str = "",
+        *,
+        armed: str = "",
+        command: str = f"sync; {PANIC}",
+        name: str = "crash",
     ) -> Result:
-        """Arm, crash, and let the capture system run to its end."""
+        """Arm, crash, and let the capture system run to its end. The job `armed` runs before the crash."""
         self.folder.mkdir(exist_ok=True)
         if not self.disk.exists():
             make_disk(self.disk, "mkfs.ext4", "300M")
-        job = f"{_MOUNT}\nmkdir -p /var/crash /var/lib\n{prepare}\npykdump start 2>&1\npykdump status"
+        job = f"{_MOUNT}\nmkdir -p /var/crash /var/lib\n{prepare}\npykdump start 2>&1\n{armed}"
         result = self._run(name, job, then=command)
         result.stage("first")
         return result
+
+    def dump(self) -> Path:
+        """A copy of the folder of the only dump in /var/crash, on this machine."""
+        (folder,) = copied(self.disk, "/crash", self.folder / "copy").glob("127.0.0.1-*")
+        return folder
 
     def next_boot(self, job: str, name: str = "next") -> Result:
         """Run a job in the machine after that, with /var mounted."""
@@ -130,6 +143,14 @@ def make_disk(path: Path, mkfs: str, size: str, *options: str) -> Path:
     subprocess.run(["truncate", "-s", size, path], check=True)
     subprocess.run([mkfs, "-q", *options, path], check=True)
     return path
+
+
+def copied(disk: Path, folder: str, to: Path) -> Path:
+    """A folder of an ext4 disk, as a folder of this machine. With ?offset=N behind the disk's name it
+    begins at that byte."""
+    to.mkdir()
+    subprocess.run(["debugfs", "-R", f"rdump {folder} {to}", disk], check=True, capture_output=True)
+    return to / folder.rpartition("/")[2]
 
 
 def partitioned(path: Path, partition: int, sectors: int) -> int:

@@ -79,6 +79,16 @@ def test_second_kernel_has_what_it_was_given(
 
 
 @jobs.FURTHER
+def test_loongarch64_with_an_early_console(loader: str, run_guest: RunGuest) -> None:
+    """It takes the end of memory before the kernel reads where its initrd is."""
+    kernel, content = Kernel.get("7.2", LOONGARCH64), secrets.token_bytes(1 << 20)
+    line = f"{LOONGARCH64.line} {LOONGARCH64.early_console}"
+    guest = Guest(kernel, _load(loader, line), f"{loader} -e", _LOOK_AROUND, {"/content": content})
+    second = run_guest(guest, Machine(LOONGARCH64, append="")).stage("second")
+    assert second.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
+
+
+@jobs.FURTHER
 @pytest.mark.parametrize(
     ("arch", "version"),
     jobs.cases(
@@ -115,16 +125,6 @@ def test_a_loaded_kernel_loads_the_next(arch: Arch, version: str, loader: str, r
     assert last.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
     memory = jobs.memory_total(first.read("meminfo"))
     assert jobs.memory_total(last.read("meminfo")) == pytest.approx(memory, abs=1 << 20)
-
-
-@jobs.FURTHER
-def test_loongarch64_with_an_early_console(loader: str, run_guest: RunGuest) -> None:
-    """It takes the end of memory before the kernel reads where its initrd is."""
-    kernel, content = Kernel.get("7.2", LOONGARCH64), secrets.token_bytes(1 << 20)
-    line = f"console=ttyS0 panic=-1 {LOONGARCH64.early_console}"
-    guest = Guest(kernel, _load(loader, line), f"{loader} -e", _LOOK_AROUND, {"/content": content})
-    second = run_guest(guest, Machine(LOONGARCH64, append="")).stage("second")
-    assert second.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
 
 
 _EFI_LOOK = """
@@ -165,12 +165,13 @@ def test_uefi_boot(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     )
 
 
-@pytest.mark.parametrize("version", [jobs.further("6.1", id="6.1"), "7.2"])
+@jobs.FURTHER
+@pytest.mark.parametrize("version", ["6.1", "7.2"])
 def test_arm64_boot_beside_a_loaded_crash_kernel(version: str, loader: str, run_guest: RunGuest) -> None:
     """That one's memory is unmapped; a kernel told to go there has to go somewhere else."""
     reservation = range(0x50000000, 0x60000000)
     job = f'set -e\n{loader} -p "$KERNEL" --initrd "$SECOND_IMAGE" --append none\n'
-    line = "console=ttyAMA0 panic=-1 beside"
+    line = f"{ARM64.line} beside"
     job += _load(f"{loader} --mem-min={reservation.start:#x}", line)
     guest = Guest(Kernel.get(version, ARM64), job, f"{loader} -e", 'cp /proc/cmdline "$OUT"')
     append = f"crashkernel=256M@{reservation.start:#x}"
@@ -206,7 +207,7 @@ def test_secure_boot(kernel: Kernel, run_guest: RunGuest, tmp_path: Path) -> Non
     )
     look = jobs.EFI_LOOK + 'dmesg > "$OUT/dmesg"\n'
     refused = '! pykexec -c -l "$KERNEL" 2> "$OUT/refused"\n'
-    load = _load("pykexec", "console=ttyS0 panic=-1")
+    load = _load("pykexec", kernel.arch.line)
     files = jobs.efivarfs(kernel)
     guest = Guest(
         _signed(kernel, firmware, tmp_path),
@@ -229,7 +230,7 @@ def test_secure_boot(kernel: Kernel, run_guest: RunGuest, tmp_path: Path) -> Non
     [
         jobs.further("true", "/boot/vmlinuz.efi", "", id="zboot"),
         jobs.further("cat /sys/firmware/fdt > /tmp/my.dtb", '"$KERNEL"', "--dtb /tmp/my.dtb", id="dtb"),
-        pytest.param("mount --bind /dev/null /sys/firmware/fdt", '"$KERNEL"', "", id="proc-device-tree"),
+        jobs.further("mount --bind /dev/null /sys/firmware/fdt", '"$KERNEL"', "", id="proc-device-tree"),
     ],
 )
 def test_arm64_containers_and_trees(
@@ -237,9 +238,9 @@ def test_arm64_containers_and_trees(
 ) -> None:
     kernel = Kernel.get("6.1", ARM64)
     efi = zboot(gzip.compress(kernel.image.read_bytes(), 1), b"gzip")
-    job = f"set -e; {prepare}" + _load(f"{loader} {options}", "console=ttyAMA0 panic=-1 packed", kernel_path)
+    job = f"set -e; {prepare}" + _load(f"{loader} {options}", f"{ARM64.line} packed", kernel_path)
     look = 'cp /proc/cmdline "$OUT"'
     files = {"/boot/vmlinuz.efi": efi} if "vmlinuz.efi" in kernel_path else {}
     guest = Guest(kernel, job, f"{loader} -e", look, files=files)
     result = run_guest(guest, Machine(ARM64))
-    assert result.stage("second").read("cmdline").strip() == "console=ttyAMA0 panic=-1 packed"
+    assert result.stage("second").read("cmdline").strip() == f"{ARM64.line} packed"

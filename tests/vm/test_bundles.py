@@ -16,7 +16,7 @@ from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result
 from tools.lab.debian import fetch
 from tools.lab.machine import emulator
 
-ARCHES = [pytest.param(X86_64, id="x86_64"), jobs.further(ARM64, id="arm64")]
+ARCHES = [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")]
 _LOOK = 'set -e\ncp /proc/cmdline "$OUT"\n'
 _EFI = 'ls /sys/firmware/efi > "$OUT/efi"\n'
 
@@ -110,6 +110,7 @@ def crash(
     return result
 
 
+@jobs.FURTHER
 @pytest.mark.parametrize("arch", ARCHES)
 def test_unified_kernel_image(arch: Arch, run_guest: RunGuest, tmp_path: Path) -> None:
     """Through UEFI, as such images are for: the second kernel has its runtime services."""
@@ -152,7 +153,7 @@ def test_all_that_a_unified_kernel_image_can_have(run_guest: RunGuest, tmp_path:
     subprocess.run(["fdtput", "-t", "s", other, "/", "compatible", "another,board"], check=True)
     profile, addon, image = (tmp_path / name for name in ("profile.efi", "a.addon.efi", "uki.efi"))
     for_addons = ("build", "--efi-arch", "aa64", "--stub", systemd.stub("addonaa64"))
-    line = f"console=ttyAMA0 panic=-1 marker={secrets.token_hex(8)}"
+    line = f"{ARM64.line} marker={secrets.token_hex(8)}"
     systemd.ukify(*for_addons, "--profile", "ID=wanted", "--cmdline", line, "--output", profile)
     systemd.ukify(*for_addons, "--cmdline", "of-the-addon", "--initrd", parts["overlay"], "--output", addon)
     systemd.ukify(
@@ -187,7 +188,7 @@ def test_fit_image(run_guest: RunGuest, tmp_path: Path) -> None:
     kernel = Kernel.get("6.1", ARM64)
     look = _LOOK + 'cp /proc/meminfo /proc/device-tree/model /proc/device-tree/changed-by "$OUT"\n'
     image = fit(tmp_path / "fit", kernel, look)
-    line = f"console=ttyAMA0 panic=-1 marker={secrets.token_hex(8)}"
+    line = f"{ARM64.line} marker={secrets.token_hex(8)}"
     job = f'set -e\ncp /proc/meminfo /proc/iomem "$OUT"\npykexec -l /boot/image.itb --append "{line}"\n'
     guest = Guest(kernel, job, "pykexec -e", files={"/boot/image.itb": image})
     result = run_guest(guest, Machine(ARM64))
@@ -291,7 +292,7 @@ def test_several_initrds_and_files_put_in(kernel: Kernel, run_guest: RunGuest) -
     base, overlay = system(kernel, _LOOK + 'cp /etc/put /lib/put "$OUT"; ls /lib > "$OUT/lib"\n')
     content = secrets.token_hex(20)
     files = {"/boot/base.img": base, "/boot/overlay.img": overlay}
-    line = f"console=ttyS0 panic=-1 marker={content}"
+    line = f"{kernel.arch.line} marker={content}"
     job = f"""
 set -e
 echo {content} > /tmp/put
@@ -308,7 +309,7 @@ pykexec -l "$KERNEL" --initrd /boot/base.img --add-initrd /boot/overlay.img \\
 
 def test_boot_entry_then_the_running_kernel(kernel: Kernel, run_guest: RunGuest) -> None:
     """The first kernel loads a boot loader's default entry, the second its own file and initrd."""
-    line = f"console=ttyS0 panic=-1 BOOT_IMAGE=/vmlinuz-{kernel.release}"
+    line = f"{kernel.arch.line} BOOT_IMAGE=/vmlinuz-{kernel.release}"
     entry = f"title Test\nlinux /vmlinuz-{kernel.release}\ninitrd /second.img\noptions {line} of-the-entry\n"
     third = b"".join(system(kernel, _LOOK, stage="third"))
     guest = Guest(
@@ -333,9 +334,10 @@ def test_boot_entry_then_the_running_kernel(kernel: Kernel, run_guest: RunGuest)
     assert second.read("cmdline").strip() == f"{line} of-the-entry"
     assert f"the running kernel: /boot/vmlinuz-{kernel.release} (by BOOT_IMAGE=" in second.read("story")
     third_line = result.stage("third").read("cmdline").split()
-    assert third_line == ["console=ttyS0", "panic=-1", "of-the-entry", "third"]
+    assert third_line == [*kernel.arch.line.split(), "of-the-entry", "third"]
 
 
+@jobs.FURTHER
 @pytest.mark.parametrize("arch", ARCHES)
 def test_what_efi_still_says_of_an_initrd(arch: Arch, run_guest: RunGuest) -> None:
     """QEMU's UEFI hands an initrd over as boot loaders do, and goes on naming where that was."""

@@ -70,8 +70,8 @@ def crash(
     ("arch", "version"),
     jobs.cases(
         "crash",
-        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["6.12"], ARM: ["6.1"], LOONGARCH64: ["7.2"]},
-        {RISCV64: ["7.2"], ARM: ["6.1-lpae", "7.2"]},
+        {RISCV64: ["6.12"], ARM: ["6.1"], LOONGARCH64: ["7.2"]},
+        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"], ARM: ["6.1-lpae", "7.2"]},
     ),
 )
 def test_dump_holds_the_first_kernels_log(
@@ -171,9 +171,9 @@ def test_arm64_usable_memory_is_all_that_was_reserved(
     assert all(any(part.start <= each.start and each.stop <= part.stop for part in ram) for each in reserved)
 
 
+@jobs.FURTHER
 @pytest.mark.parametrize(
-    ("append", "extra"),
-    [pytest.param("", _EL2, id="el2"), jobs.further(" nokaslr", (), id="nokaslr")],
+    ("append", "extra"), [pytest.param("", _EL2, id="el2"), pytest.param(" nokaslr", (), id="nokaslr")]
 )
 def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_guest: RunGuest) -> None:
     machine = Machine(ARM64, append=f"crashkernel=256M{append}", extra=extra)
@@ -188,9 +188,12 @@ def test_arm_hyp(loader: str, run_guest: RunGuest) -> None:
 
 @pytest.mark.parametrize("arch", [jobs.further(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
 def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
-    """The capture kernel can call the firmware, and knows of Secure Boot what the first one knew."""
+    """The capture kernel can call the firmware, and knows of Secure Boot what the first one knew.
+
+    On arm64 both have the hypervisor's level of privilege (EL2).
+    """
     kernel = Kernel.get("6.1", arch)
-    machine = Machine(arch, uefi=True, extra=jobs.WITH_ITS if arch is ARM64 else ())
+    machine = Machine(arch, uefi=True, extra=(*jobs.WITH_ITS, *_EL2) if arch is ARM64 else ())
     look, files = jobs.EFI_LOOK, jobs.efivarfs(kernel)
     result = crash(kernel, loader, run_guest, machine, prepare=look, capture=look, files=files)
     first, second = result.stage("first"), result.stage("second")
@@ -204,11 +207,11 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
     [
         pytest.param(X86_64, "6.1", "kernel", (), id="kernel"),
         jobs.further(X86_64, "6.1", "initrd", (), id="initrd"),
-        pytest.param(I386, "6.1", "kernel", (), id="i386-kernel"),
+        jobs.further(I386, "6.1", "kernel", (), id="i386-kernel"),
         jobs.further(ARM64, "6.1", "kernel", (), id="arm64-kernel"),
         pytest.param(ARM64, "6.1", "initrd", _EL2, id="arm64-el2-initrd"),
         jobs.further(RISCV64, "7.2", "kernel", (), id="riscv64-kernel"),
-        pytest.param(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
+        jobs.further(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
         jobs.further(LOONGARCH64, "7.2", "initrd", (), id="loongarch64-initrd"),
         jobs.further(ARM, "6.1", "kernel", (), id="arm-kernel"),
     ],

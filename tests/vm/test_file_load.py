@@ -10,6 +10,8 @@ from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tests.vm.test_crash import crash
 from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine
+from tools.lab.arches.i386 import ARCH as I386
+from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("file-crash", {X86_64: ["7.2"]}))
@@ -18,19 +20,22 @@ def test_crash(arch: Arch, version: str, run_guest: RunGuest) -> None:
 
 
 _PACKED = "/boot/Image.gz"
+_NO_TREE = "mount --bind /dev/null /sys/firmware/fdt"
 _BOOT = """
 set -e
+{prepare}
 pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "$OUT/story"
 """
 
 
 @pytest.mark.parametrize(
-    ("arch", "options", "kernel_path", "calls"),
+    ("arch", "prepare", "options", "kernel_path", "calls"),
     [
-        pytest.param(X86_64, "", '"$KERNEL"', ["kexec_file_load"], id="x86_64"),
-        jobs.further(X86_64, "--mem-min=1", '"$KERNEL"', ["kexec_load"], id="unfit"),
+        pytest.param(X86_64, "", "", '"$KERNEL"', ["kexec_file_load"], id="x86_64"),
+        jobs.further(X86_64, "", "--mem-min=1", '"$KERNEL"', ["kexec_load"], id="unfit"),
         pytest.param(
             ARM64,
+            _NO_TREE,  # so that the tree comes from /proc/device-tree
             "",
             _PACKED,
             ["kexec_file_load", "kexec_load"],  # Debian's arm64 kernels lack the first
@@ -38,10 +43,12 @@ pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "
         ),
     ],
 )
-def test_boot(arch: Arch, options: str, kernel_path: str, calls: list[str], run_guest: RunGuest) -> None:
+def test_boot(
+    arch: Arch, prepare: str, options: str, kernel_path: str, calls: list[str], run_guest: RunGuest
+) -> None:
     kernel = Kernel.get("6.1", arch)
     line = f"{arch.line} marker={secrets.token_hex(8)}"
-    job = _BOOT.format(options=options, kernel=kernel_path, line=line)
+    job = _BOOT.format(prepare=prepare, options=options, kernel=kernel_path, line=line)
     files = {_PACKED: gzip.compress(kernel.image.read_bytes(), 1)} if kernel_path == _PACKED else {}
     guest = Guest(kernel, job, "pykexec -e", 'cp /proc/cmdline "$OUT"', files=files)
     result = run_guest(guest, Machine(arch))
@@ -59,9 +66,17 @@ cat /sys/kernel/kexec_loaded > "$OUT/loaded"
 """
 
 
-def test_a_kernel_without_it(run_guest: RunGuest) -> None:
+@pytest.mark.parametrize(
+    ("arch", "version", "why"),
+    [
+        pytest.param(ARM64, "6.1", "built without CONFIG_KEXEC_FILE", id="arm64"),
+        jobs.further(RISCV64, "7.2", "built without CONFIG_KEXEC_FILE", id="riscv64"),
+        jobs.further(I386, "6.1", "no kernel for i386 has it", id="i386"),
+    ],
+)
+def test_a_kernel_without_it(arch: Arch, version: str, why: str, run_guest: RunGuest) -> None:
     """What was asked for by name is not done in another way."""
-    first = run_guest(Guest(Kernel.get("6.1", ARM64), _REFUSED), Machine(ARM64)).stage("first")
+    first = run_guest(Guest(Kernel.get(version, arch), _REFUSED), Machine(arch)).stage("first")
     assert first.read("answer") == "253\n"
     assert first.read("loaded") == "0\n"
-    assert "CONFIG_KEXEC_FILE" in first.read("refusal")
+    assert why in first.read("refusal")

@@ -15,10 +15,9 @@ from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import X86_64, Guest, Kernel, Machine, images
 
-_FIRST = """
+_FIRST = f"""
 set -e
-line="console=ttyS0 panic=-1 no_timer_check crashkernel=256M"
-pykexec -c -l "$KERNEL" --initrd /boot/early.img --append "$line"
+pykexec -c -l "$KERNEL" --initrd /boot/early.img --append "{X86_64.line} crashkernel=256M"
 """
 # The call is that of Fedora's early kdump, word for word.
 _EARLY = """#!/bin/sh

@@ -4,7 +4,7 @@ import secrets
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import Guest, Machine
+from tools.lab import X86_64, Guest, Machine
 from tools.lab.ownkernel import jump_kernel
 
 _LENT_END = 1 << 29
@@ -38,7 +38,7 @@ pykexec -e
 
 @jobs.FURTHER
 def test_there_and_back_twice(run_guest: RunGuest) -> None:
-    line = f"console=ttyS0 panic=-1 no_timer_check marker={secrets.token_hex(8)}"
+    line = f"{X86_64.line} marker={secrets.token_hex(8)}"
     guest = Guest(jump_kernel(), _LOAD % line, _THERE_AND_BACK, second_job=_LOOK, second_then=_BACK_TWICE)
     result = run_guest(guest, Machine(memory="2G", append=""))
     first, second = result.stage("first"), result.stage("second")

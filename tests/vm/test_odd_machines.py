@@ -64,6 +64,7 @@ def test_nodes_and_a_plugged_dimm(kernel: Kernel, loader: str, run_guest: RunGue
     check_notes(head(result), machine.cpus)
 
 
+@jobs.FURTHER
 def test_arm64_memory_beyond_a_terabyte(loader: str, run_guest: RunGuest) -> None:
     """And with ACPI, which is what knows of the node and the DIMM."""
     extra = (*_NODES, f"pc-dimm,memdev=plugged,node=1,addr={3 * TIB // 2:#x}", *jobs.WITH_ITS)
@@ -84,6 +85,7 @@ echo dax0.0 > /sys/bus/dax/drivers/kmem/new_id
 """
 
 
+@jobs.FURTHER
 def test_soft_reserved_memory_as_ram(kernel: Kernel, loader: str, run_guest: RunGuest) -> None:
     """It is dumped, and the capture kernel is not told that it might have it."""
     place = range(512 * MIB, 768 * MIB)
@@ -189,7 +191,7 @@ def test_a_map_of_hundreds_and_of_thousands(
     """The second kernel knows each of the entries, and what it leaves when it crashes is all there."""
     third = images.small(kernel.arch) + kernel.modules()
     third += images.overlay("third", jobs.capture(kernel, saved=True) + _HEAD, {})
-    line = "console=ttyS0 earlyprintk=ttyS0 panic=-1 no_timer_check "
+    line = f"{X86_64.line} earlyprintk=ttyS0 "
     load = f'{loader} -l "$KERNEL" --initrd "$SECOND_IMAGE" --append "{line}crashkernel=256M"\n'
     guest = Guest(
         kernel,

@@ -23,7 +23,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 @pytest.mark.parametrize(
     ("machine", "version"),
     [
-        pytest.param(Machine(), "6.1", id="1G"),
+        jobs.further(Machine(), "6.1", id="1G"),
         pytest.param(Machine(memory="6G", append="crashkernel=256M,high"), "6.1", id="6G-high"),
         jobs.further(
             Machine(memory="6G", append="crashkernel=256M,high", cpus=4), "6.1", id="6G-high-4-processors"
@@ -36,7 +36,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         jobs.further(
             Machine(ARM64, memory="6G", append="crashkernel=512M,high", cpus=4), "6.1", id="arm64-6G-high"
         ),
-        pytest.param(Machine(RISCV64), "7.2", id="riscv64"),
+        jobs.further(Machine(RISCV64), "7.2", id="riscv64"),
         jobs.further(Machine(I386), "6.1", id="i386"),
         jobs.further(Machine(LOONGARCH64), "7.2", id="loongarch64"),
     ],

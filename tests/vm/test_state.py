@@ -46,7 +46,7 @@ def test_state_is_what_the_kernel_says(arch: Arch, version: str, loader: str, ru
     check(arch, version, loader, run_guest)
 
 
-@pytest.mark.parametrize(("arch", "version"), jobs.cases("state-file", {X86_64: ["6.1"]}))
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("state-file", {}, {X86_64: ["6.1"]}))
 def test_state_of_file_loads(arch: Arch, version: str, run_guest: RunGuest) -> None:
     check(arch, version, "pykexec -s", run_guest)
 

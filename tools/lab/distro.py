@@ -278,5 +278,5 @@ def _command(source: System, folder: Path) -> Sequence[str]:
         "-drive", f"file={folder / 'jobs.tar'},if=virtio,format=raw,readonly=on",
         "-kernel", os.fspath(source.kernel),
         "-initrd", os.fspath(source.initrd),
-        "-append", f"root=/dev/vda rw console={X86_64.console} panic=-1 crashkernel=256M",
+        "-append", f"root=/dev/vda rw {X86_64.line} crashkernel=256M",
     ]  # fmt: skip

@@ -78,12 +78,12 @@ def _snapshot(file: str | None, only_list: bool) -> int:
     like are taken out of command lines, configuration, addresses and messages; of the audit log only
     SELinux's denials are kept. Names of machines and users stay: look before you publish one.
     """
-    from pykexec.arch import for_machine
+    from pykexec.arch import facts_for
     from pykexec.kdump.doctor import collect
     from pykexec.machine import snapshot
 
     machine = Machine.live()
-    arch_facts, more = for_machine(machine).facts, collect.contents(machine)
+    arch_facts, more = facts_for(machine), collect.contents(machine)
     if only_list:
         for name, data in itertools.chain(snapshot.contents(machine, arch_facts), more):
             print(f"{len(data):>9} {printable(name)}")

@@ -29,7 +29,7 @@ from pykexec.kdump.reservation.support import CrashkernelSupport
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
-from pykexec.machine.sysfs import FILE_MAX, LOG_MAX, read_end, read_number, read_text
+from pykexec.machine.sysfs import FILE_MAX, JSON_MAX, LOG_MAX, read_end, read_number, read_text
 from pykexec.parameters import parameters
 from pykexec.remembered import remembered
 from pykexec.versions import of_release
@@ -424,7 +424,7 @@ class Facts:
         return self._receipt(receipts.PROVEN)
 
     def _receipt(self, path: Path) -> Receipt | None:
-        text = read_text(self.machine.root, str(path).lstrip("/"), receipts.SIZE_MAX)
+        text = read_text(self.machine.root, str(path).lstrip("/"), JSON_MAX)
         return None if text is None else receipts.parse(text)
 
     # A capture that failed

@@ -78,12 +78,12 @@ class HostFiles:
 
     def writer(self, *paths: str) -> str | None:
         """Return who has one of the files open for writing, as far as we may see: file and process."""
-        wanted = {self._full(path).resolve(): path for path in paths}
+        wanted = {str(self._full(path).resolve()): path for path in paths}
         for descriptor in descriptors(Path("/proc")):
             try:
                 # Only its name: to look at the file itself may take forever, for instance without its
                 # server.
-                path = wanted.get(descriptor.readlink())
+                path = wanted.get(os.readlink(descriptor))  # noqa: PTH115 (no object for each name)
                 if path is None:
                     continue
                 process = descriptor.parent.parent

@@ -15,7 +15,7 @@ from pykexec.errors import UsageError
 from pykexec.kdump.part import Fedora, part_of
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.crashkernel import size_text
-from pykexec.kdump.reservation.support import support
+from pykexec.kdump.reservation.support import SWIOTLB_DEFAULT, support
 from pykexec.machine import PAGE_SIZES
 from pykexec.memory import KIB, MIB, align_up
 
@@ -36,7 +36,6 @@ _NETWORK = 16 * MIB  # ssh or NFS, and the network's configuration
 _BITMAP_MAX = 32 * MIB  # makedumpfile splits the work into cycles where two bitmaps would take more
 _PER_THREAD = 2 * MIB  # --num-threads: page buffers and compression work space of each
 _INODE = 1 * KIB  # a tmpfs inode, its dentry, and the directory entry
-_ENCRYPTED_MEMORY = 64 * MIB  # SME and SEV: DMA goes through swiotlb; this is its default size
 _SMALL = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
 
 _MARGIN_PERCENT = 25
@@ -92,6 +91,8 @@ class Inputs:
     """The memory that unlocking the target takes, by its key slot."""
     encrypted_memory: bool = False
     """Whether SME or SEV is active."""
+    swiotlb: int = 0
+    """The memory that the capture kernel reserves for DMA, for any reason but encrypted memory."""
     cma: int = 0
     """The memory that the capture kernel sets aside for devices; the kernel itself cannot use it."""
     tmpfs_percent: int = TMPFS_PERCENT
@@ -174,7 +175,15 @@ def _require_sense(inputs: Inputs) -> None:
     if not 0 < inputs.tmpfs_percent <= 100:
         raise UsageError(f"a tmpfs cannot take {inputs.tmpfs_percent} % of memory")
     initrd = (inputs.initrd.size, inputs.initrd.contents, inputs.initrd.entries)
-    sizes = (inputs.total_memory, inputs.kernel, *initrd, inputs.drivers, inputs.luks, inputs.cma)
+    sizes = (
+        inputs.total_memory,
+        inputs.kernel,
+        *initrd,
+        inputs.drivers,
+        inputs.luks,
+        inputs.cma,
+        inputs.swiotlb,
+    )
     if any(size < 0 or size >> 60 for size in sizes):
         raise UsageError("a size is negative, or more than 1 EiB")
 
@@ -199,7 +208,10 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
     if inputs.luks:
         yield Term("LUKS", inputs.luks, "unlocking the target takes this much by design")
     if inputs.encrypted_memory:
-        yield Term("swiotlb", _ENCRYPTED_MEMORY, "DMA with SME or SEV goes through it")
+        size = max(SWIOTLB_DEFAULT, inputs.swiotlb)
+        yield Term("swiotlb", size, "DMA with SME or SEV goes through it")
+    elif inputs.swiotlb:
+        yield Term("swiotlb", inputs.swiotlb, "for DMA; swiotlb=noforce on its command line saves it")
     if inputs.cma:
         yield Term("CMA", inputs.cma, "set aside for devices; cma=0 on its command line saves it")
     # The unpacked files must fit into the share of memory that a tmpfs may fill.
@@ -215,7 +227,8 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
 
 def _fixed_terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
     yield Term("kernel", inputs.kernel, "its image, and what it needs to unpack itself")
-    section = part_of(inputs.arch).section_size or _SECTION
+    section_size = part_of(inputs.arch).section_size
+    section = section_size(inputs.page_size) if section_size else _SECTION
     pages = align_up(reserved, section) // inputs.page_size
     yield Term("memory map", pages * _STRUCT_PAGE, f"a struct page for each of {pages} pages")
     yield Term("loader", _SMALL, "purgatory, boot parameters, ELF core headers")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
-from pykexec import names
+from pykexec import kernelconfig, names
 from pykexec.arch import Arch, find
 from pykexec.booting.crash import cma_ranges
-from pykexec.booting.kernel import identify
+from pykexec.booting.kernel import identify, release_of
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
 from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
-from pykexec.kdump.reservation.support import CrashkernelSupport, support
+from pykexec.kdump.reservation.support import CrashkernelSupport, support, swiotlb_size
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
@@ -53,10 +54,12 @@ def read_inputs(
     arch, page_size = names.name_of_uname(machine.uname_machine), machine.page_size
     part = part_of(arch)
     drivers, why = _drivers(machine, page_size)
+    plain, _ = unwrap(kernel)
+    usual_cma = _usual_cma(machine, plain, part)
     return Inputs(
         arch=arch,
         total_memory=machine.iomem.system_ram.size,
-        kernel=kernel_memory(kernel, find(machine.uname_machine)),
+        kernel=kernel_memory(plain, find(machine.uname_machine)),
         initrd=Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
@@ -64,10 +67,11 @@ def read_inputs(
         drivers_why=why,
         network=network,
         encrypted_memory=_is_encrypted(machine, part, kernel_log),
-        cma=_given_cma(capture_line, part.cma or 0),
+        cma=_given_cma(capture_line, usual_cma or 0),
+        swiotlb=_given_swiotlb(capture_line, part.swiotlb or 0),
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
         left_out=() if initrd else ("the initrd (--initrd)",),
-        not_known=tuple(_not_known(part, capture_line)),
+        not_known=tuple(_not_known(part, capture_line, usual_cma)),
     )
 
 
@@ -247,6 +251,42 @@ def _given_cma(capture_line: str, default: int) -> int:
     return int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
 
 
+def _usual_cma(machine: Machine, kernel: FileData, part: KdumpPart) -> int | None:
+    """Return what a kernel sets aside by its own configuration, if that is known, else as others do."""
+    release = release_of(kernel)
+    path = f"boot/config-{release}"
+    data = machine.read(path) if release and "/" not in release else None
+    found = None
+    if data is not None:
+        with suppress(ImageError):  # a file of another kind
+            found = _configured_cma(kernelconfig.parse(path, data.decode("utf-8", "replace")))
+    return part.cma if found is None else found
+
+
+def _configured_cma(config: Mapping[str, str]) -> int | None:
+    """Return the bytes of CMA by a kernel's configuration (kernel/dma/contiguous.c).
+
+    None where they depend on the memory that there is.
+    """
+    if config.get("CONFIG_DMA_CMA", "n") == "n":
+        return 0
+    size = config.get("CONFIG_CMA_SIZE_MBYTES", "")
+    if config.get("CONFIG_CMA_SIZE_SEL_MBYTES") != "y" or not re.fullmatch("[0-9]{1,6}", size):
+        return None
+    return int(size) * MIB
+
+
+def _given_swiotlb(capture_line: str, usual: int) -> int:
+    """Return the bytes that a capture kernel reserves for DMA; `usual` is what it does by itself."""
+    words = [word for value in _SWIOTLB.findall(capture_line) for word in value.split(",")]
+    if "noforce" in words:
+        return 0
+    return swiotlb_size(capture_line) if usual or "force" in words else 0
+
+
+_SWIOTLB = re.compile(r"(?:^|\s)swiotlb=(\S*)")
+
+
 def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:
     if part.encryption is None:
         return False
@@ -254,8 +294,10 @@ def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:
     return asked_for or bool(re.search(part.encryption, kernel_log))
 
 
-def _not_known(part: KdumpPart, capture_line: str) -> Iterator[str]:
-    if part.cma is None and not _CMA.search(capture_line):
+def _not_known(part: KdumpPart, capture_line: str, usual_cma: int | None) -> Iterator[str]:
+    if usual_cma is None and not _CMA.search(capture_line):
         yield "what kernels set aside for devices (CMA)"
+    if part.swiotlb is None and not _SWIOTLB.search(capture_line):
+        yield "what kernels set aside for DMA (swiotlb)"
     if part.encryption is None:
         yield "what encrypted memory takes"

@@ -210,6 +210,8 @@ def install(root: Path, dry_run: bool) -> int:
     from pykexec.kdump.service import installation
 
     perform(installation.steps(root), dry_run=dry_run)
+    if absent := installation.absent(root):
+        _warn(f"the unit starts what {root} does not have there: {', '.join(absent)}")
     print("systemctl enable --now pykdump.service makes it start, now and at each boot")
     return 0
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pykexec.errors import FileError
 from pykexec.integration import files
 from pykexec.integration.commands import command_of
+from pykexec.integration.imports import PACKAGE
 from pykexec.integration.steps import Remove, Run, Step, Write, removals, turned_off
 
 _TEMPLATES = Path(__file__).with_name("systemd")
@@ -42,6 +45,12 @@ def removal(root: Path) -> Sequence[Step]:
     is_installed = any(isinstance(each, Remove) for each in unit)
     stopped = [Run(("systemctl", "disable", "--now", _UNIT))] if is_installed else []
     return [*stopped, *rules, *unit, *(_told() if unit or rules else ())]
+
+
+def absent(root: Path) -> Sequence[str]:
+    """Return what the unit starts and another root does not have at its place: Python, and pykexec."""
+    needed = (sys.executable, str(PACKAGE))
+    return [path for path in needed if not os.path.lexists(root / path.lstrip("/"))]
 
 
 def _require_wanted(root: Path) -> None:

@@ -15,15 +15,13 @@ from pykexec.errors import FileError, privilege_hint
 from pykexec.files import FileData
 from pykexec.kdump.files import STATE
 from pykexec.machine import Machine
-from pykexec.memory import MIB
+from pykexec.machine.sysfs import JSON_MAX, parse_object
 from pykexec.ownership import RECEIPT
 
 LOADED = Path("/", RECEIPT)
 PLAN = Path("/run/pykdump/plan.json")
 """The plan of that load, as `pykexec --dry-run --json` shows it."""
 PROVEN = STATE / "proven.json"
-SIZE_MAX = MIB
-"""The most bytes of a receipt's file that are read."""
 _MODE = 0o600  # it has addresses that only root may know, and the marker of the last test
 
 
@@ -173,7 +171,7 @@ def load_json(path: Path) -> dict[str, object] | None:
     """Return the object in a file; None where there is none. Raises FileError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return _object(file.read(SIZE_MAX).decode("utf-8", "replace"))
+            return _object(file.read(JSON_MAX).decode("utf-8", "replace"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -181,10 +179,8 @@ def load_json(path: Path) -> dict[str, object] | None:
 
 
 def _object(text: str) -> dict[str, object] | None:
-    with contextlib.suppress(ValueError, RecursionError):
-        content = json.loads(text)
-        if isinstance(content, dict):
-            return content
+    with contextlib.suppress(ValueError):
+        return parse_object(text)
     return None
 
 

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from pykexec.arch.arm import ARCH
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import ImageError, MachineError, PlacementError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.loader import plan_load
 from pykexec.machine import Machine
+from pykexec.machine.snapshot import write_snapshot
 from pykexec.memory import MIB, Range, RangeSet
 from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.arm.images import FakeZImage
 from tests.support.dtb import Blob
+from tests.support.fit import fit
 from tests.support.machines import iomem, snapshot, unpacked
 from tests.support.odd_machines import GIB, RAM, Memory, arm, line
 
@@ -27,6 +30,8 @@ KERNEL = FileData.from_bytes("zImage", GOOD.build())
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 15000)
 UART = struct.pack("<IIQ", 2, 0, 0x09000000)  # purgatory/common/params.h: the PL011 of QEMU's virt machine
 LOWMEM = 760 * MIB
+WHERE = {Purpose.BOOT: "System RAM", Purpose.CRASH: "Crash kernel"}
+"""The next kernel's memory."""
 
 
 def request(purpose: Purpose, **changes: object) -> Request:
@@ -63,6 +68,13 @@ def check_sound(plan: LoadPlan, start: int) -> None:
     first, last = (int.from_bytes(chosen[f"linux,initrd-{which}"]) for which in ("start", "end"))
     assert (first, last - first) == (plan.segment("initrd").address, INITRD.size)
     assert UART in bytes(plan.segment("purgatory").data)
+
+
+def test_why_a_zimage_takes_its_memory_names_no_field_of_images() -> None:
+    """Image_size is a field of arm64's and riscv64's header."""
+    kernel = plan_load(snapshot(NAME), request(Purpose.BOOT)).segment("kernel")
+    assert kernel.why.endswith("its file, stack and heap")
+    assert "image_size" not in kernel.why
 
 
 def test_a_crash_plan() -> None:
@@ -134,8 +146,10 @@ def test_a_reservation_that_old_kernels_leave() -> None:
 def test_a_kernel_that_cannot_start_another(value: str, purpose: Purpose, tmp_path: Path) -> None:
     release = snapshot(NAME).kernel_release
     machine = unpacked(NAME, tmp_path, {f"boot/config-{release}": f"CONFIG_ARM=y\n{value}\n"})
-    warnings = plan_load(machine, request(purpose)).warnings
-    assert any("CONFIG_CPU_TTBR0_PAN" in each for each in warnings) == value.endswith("=y")
+    write_snapshot(machine, tmp_path / "m.tar", ARCH.facts)
+    for each in (machine, Machine.from_snapshot(tmp_path / "m.tar")):
+        warnings = plan_load(each, request(purpose)).warnings
+        assert any("CONFIG_CPU_TTBR0_PAN" in text for text in warnings) == value.endswith("=y")
 
 
 @pytest.mark.parametrize("atags", [False, True])
@@ -145,6 +159,24 @@ def test_a_machine_without_memory(purpose: Purpose, atags: bool) -> None:
     machine = dataclasses.replace(arm(), lines=lines, more={"proc/atags": bytes(8)}).machine()
     with contextlib.suppress(PykexecError):  # for a crash there is enough
         plan_load(machine, request(purpose, atags=atags))
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_fit_image(purpose: Purpose) -> None:
+    """Each board's system comes as one: kernel, initrd and device tree."""
+    image = fit("arm", GOOD.build(), bytes(INITRD.data), {"chosen": {}, "model": b"board\0"}, "of the image")
+    asked = request(
+        purpose, kernel=FileData.from_bytes("x.itb", image), initrd=None, append=None, format="fit"
+    )
+    plan = plan_load(snapshot(NAME), asked)
+    check_sound(plan, iomem(NAME, WHERE[purpose])[0].start)
+    assert plan.image_format == "FIT image, configuration one, arm zImage"
+    assert bytes(plan.segment("kernel").data) == GOOD.build()
+    assert bytes(plan.segment("initrd").data) == bytes(INITRD.data)
+    assert tree_of(plan).get("/", "model") == b"board\0"
+    assert plan.command_line.startswith("of the image")
+    with pytest.raises(ImageError, match=r"-t uki: x\.itb is a FIT image"):
+        plan_load(snapshot(NAME), dataclasses.replace(asked, format="uki"))
 
 
 def test_what_lies_where_it_unpacks_itself() -> None:

@@ -36,8 +36,8 @@ BLOB = purgatory.load_blob("arm")
 PURGATORY = 0x4A000000
 KERNEL, DTB = 0x40208000, 0x48000000
 CONTENTS = {
-    "kernel": (KERNEL, b"\0\0\xa0\xe1" * 1500),
-    "initrd": (0x44000000, bytes(range(256)) * 33 + b"tail"),
+    "kernel": (KERNEL, b"\0\0\xa0\xe1" * 300),
+    "initrd": (0x44000000, bytes(range(256)) * 17 + b"tail"),
     "dtb": (DTB, b"d" * 4097),
 }
 # A status register's offset, and its value while the UART is busy: an 8250's LSR lacks THRE then.

@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykexec.errors import MachineError, PlacementError, PykexecError, UsageError
+from pykexec.errors import ImageError, MachineError, PlacementError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.loader import load_request, plan, plan_load
 from pykexec.machine import Machine
@@ -165,8 +165,8 @@ def test_real_mode() -> None:
     [
         (
             {"kernel": vmlinux(64, 62)},
-            PykexecError,
-            "file type of vmlinux, which is a 64-bit ELF executable",
+            ImageError,
+            "a vmlinux for x86_64, which only a 64-bit kernel can enter\n.*take the vmlinuz",
         ),
         ({"format": "bzImage64"}, UsageError, "Unsupported kernel type bzImage64"),
         ({"device_tree": KERNEL}, UsageError, "which i386 does not"),

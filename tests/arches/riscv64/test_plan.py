@@ -18,6 +18,7 @@ from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.riscv64.images import FakeImage
 from tests.support.dtb import Blob
 from tests.support.elf import executable
+from tests.support.fit import fit
 from tests.support.machines import RISCV64_SNAPSHOTS, iomem, snapshot, unpacked
 from tests.support.zboot import zboot
 
@@ -66,6 +67,24 @@ def test_crash_plans(name: str) -> None:
         ">QQ", reserved.start, reserved.size
     )
     assert tree.get("/chosen", "linux,elfcorehdr") == struct.pack(">QQ", core.address, core.data.nbytes)
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_fit_image(purpose: Purpose) -> None:
+    """Each board's system comes as one: kernel, initrd and device tree."""
+    image = fit("riscv", IMAGE, bytes(INITRD.data), {"chosen": {}, "model": b"board\0"}, "of the image")
+    asked = request(
+        purpose, kernel=FileData.from_bytes("x.itb", image), initrd=None, append=None, format="fit"
+    )
+    plan = plan_load(snapshot(PLAIN), asked)
+    check_sound(plan)
+    assert plan.image_format == "FIT image, configuration one, riscv64 Image"
+    assert bytes(plan.segment("kernel").data) == IMAGE
+    assert bytes(plan.segment("initrd").data) == bytes(INITRD.data)
+    assert tree_of(plan).get("/", "model") == b"board\0"
+    assert plan.command_line.startswith("of the image")
+    with pytest.raises(ImageError, match=r"-t uki: x\.itb is a FIT image"):
+        plan_load(snapshot(PLAIN), dataclasses.replace(asked, format="uki"))
 
 
 @pytest.mark.parametrize("name", RISCV64_SNAPSHOTS)
@@ -183,6 +202,37 @@ def test_purgatory_writes_to_the_uart_or_through_firmware(tmp_path: Path) -> Non
 def test_bad_requests(changes: dict[str, object], error: type[PykexecError], message: str) -> None:
     with pytest.raises(error, match=message):
         plan_load(snapshot(PLAIN), request(Purpose.CRASH, **changes))
+
+
+def test_a_reservation_that_is_not_shown(tmp_path: Path) -> None:
+    """Linux 6.6.0 to 6.6.29: reserved, but "Crash kernel" is missing from /proc/iomem."""
+    lines = (snapshot(PLAIN).read("proc/iomem") or b"").splitlines(keepends=True)
+    files: dict[str, str | bytes | None] = {
+        "proc/iomem": b"".join(line for line in lines if b"Crash kernel" not in line),
+        "proc/sys/kernel/osrelease": "6.6.21-test\n",
+        "sys/kernel/kexec/crash_size": f"{256 * MIB}\n",
+    }
+    machine = unpacked(PLAIN, tmp_path / "a", files)
+    with pytest.raises(
+        MachineError, match=r"6\.6\.21-test has reserved 256 MiB, and does not .*\n.*6\.6\.30"
+    ):
+        plan_load(machine, request(Purpose.CRASH))
+    plan_load(machine, request(Purpose.BOOT))
+    machine = unpacked(PLAIN, tmp_path / "b", {**files, "sys/kernel/kexec/crash_size": "0\n"})
+    with pytest.raises(MachineError, match="Memory for crashkernel is not reserved"):
+        plan_load(machine, request(Purpose.CRASH))
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize(
+    ("release", "finds"), [("5.13.0", False), ("5.14.21-x", False), ("5.15.0-rc1", True), ("6.12.1", True)]
+)
+def test_a_capture_kernel_that_looks_elsewhere(release: str, finds: bool, purpose: Purpose) -> None:
+    """Before commit 2931ea847dcc it took them from a node of /reserved-memory."""
+    banner = f"Linux version {release} (x) #1 SMP\n\0".encode()
+    kernel = FileData.from_bytes("Image", FakeImage(image_size=1 << 20).build() + banner)
+    warnings = plan_load(snapshot(PLAIN), request(purpose, kernel=kernel)).warnings
+    assert any("no /proc/vmcore" in each for each in warnings) == (purpose is Purpose.CRASH and not finds)
 
 
 def test_the_longest_command_line() -> None:

@@ -27,8 +27,8 @@ BLOB = purgatory.load_blob("riscv64")
 PURGATORY = 0x8A000000
 KERNEL, DTB = 0x80200000, 0x88000000
 CONTENTS = {
-    "kernel": (KERNEL, b"\x13\0\0\0" * 1500),
-    "initrd": (0x84000000, bytes(range(256)) * 33 + b"tail"),
+    "kernel": (KERNEL, b"\x13\0\0\0" * 300),
+    "initrd": (0x84000000, bytes(range(256)) * 17 + b"tail"),
     "dtb": (DTB, b"d" * 4097),
 }
 # A status register's offset, and its value while the UART is busy: an 8250's LSR lacks THRE then.

@@ -1,12 +1,7 @@
 """Arm of 32 bits: QEMU's virtual machine with a device tree; kernels with and without LPAE."""
 
-from dataclasses import replace
-
-from ..packages import BOOKWORM, Package
+from ..packages import Package
 from . import Arch, Qemu
-
-_WITHOUT_XEN = tuple(each for each in BOOKWORM.full if not each.name.startswith("libxen"))
-"""The C kexec of armhf is linked to nothing of it."""
 
 ARCH = Arch(
     name="arm",
@@ -22,7 +17,6 @@ ARCH = Arch(
         "6.1-lpae": Package("bookworm", "linux-image-armmp-lpae"),
         "7.2": Package("sid", "linux-image-armmp"),
     },
-    userland=replace(BOOKWORM, full=_WITHOUT_XEN),
     parallel=True,  # QEMU 7.2, two CPUs: just before the kernel starts the first process
     no_dump={"6.1-lpae": "makedumpfile 1.7.2 does not find its page tables"},
     programs={
