@@ -11,7 +11,7 @@ from pykexec.booting.kernel import ImagePart, KernelFacts
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import pe
-from pykexec.memory import KIB, MIB
+from pykexec.memory import KIB, MIB, Range
 from pykexec.values import dataclass, replace
 
 PE_TYPE, ELF_TYPE, ZBOOT_TYPE = "pei-loongarch", "elf-loongarch", "pez-loongarch"
@@ -86,7 +86,6 @@ def parse(file: FileData) -> Kernel:
 def _image(file: FileData) -> Kernel:
     path, size = file.path, file.data.nbytes
     entry, memory_size, told = _HEADER.unpack_from(file.data)
-    link_address = physical(told) or _LINK_ADDRESS
     stub = pe.parse(path, file.data)
     if stub is not None and stub.end > size:
         raise ImageError(
@@ -97,6 +96,7 @@ def _image(file: FileData) -> Kernel:
         raise ImageError(
             f"{path}: damaged kernel: {memory_size:#x} bytes of memory (offset 0x10), {size:#x} of the file"
         )
+    link_address = physical(told) or _old_link_address(path, Range.sized(_LINK_ADDRESS, memory_size), entry)
     found = Kernel(
         path,
         file.data,
@@ -108,6 +108,20 @@ def _image(file: FileData) -> Kernel:
         is_relocatable=None if told else False,  # 6.3 is the first that can
     )
     return _checked(found)
+
+
+def _old_link_address(path: str, usual: Range, entry: int) -> int:
+    """Return where a kernel is linked to be whose header does not say.
+
+    Raises ImageError where that is not the usual place.
+    """
+    if not usual.start <= physical(entry) < usual.end:
+        raise ImageError(
+            f"{path}: a kernel of before Linux 6.3 that is linked to be elsewhere than at {usual.start:#x}"
+            " (CONFIG_PHYSICAL_START): its header does not say where",
+            hint="load its vmlinux",
+        )
+    return usual.start
 
 
 def _vmlinux(file: FileData) -> Kernel:

@@ -26,7 +26,7 @@ from tests.support.machines import FOLDER, iomem, snapshot
 from tools.crossbuild import find_tool, targets
 from tools.lab import X86_64
 from tools.lab.arches.loongarch64 import ARCH
-from tools.lab.debian import fetch
+from tools.lab.debian import fetch, fetch_file
 
 NAME = "qemu-loongarch64-7.2-1g"
 ENTRY = 0x1000
@@ -42,37 +42,39 @@ INTENDED: Mapping[str, str] = {
 }
 
 
-@pytest.fixture(scope="session")
-def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> NewestCKexec:
-    shim = tmp_path_factory.mktemp("shim") / "shim.so"
-    (target,) = (each for each in targets() if each.name == ARCH.name)
-    libgcc, *cross = fetch(
-        target.suite,
-        X86_64.debian,
-        ["libgcc-14-dev-loong64-cross", "libc6-dev-loong64-cross", "linux-libc-dev-loong64-cross"],
-    )
-    folders = [
-        next(libgcc.rglob("stdarg.h")).parent,
-        *(each / "usr/loongarch64-linux-gnu/include" for each in cross),
-    ]
-    compiler = [
-        find_tool(target, "gcc"),
+def compile_library(source: Path, target: Path) -> None:
+    """Make a library to preload into a loongarch64 program."""
+    (tools,) = (each for each in targets() if each.name == ARCH.name)
+    names = ("libgcc-14-dev", "libc6-dev", "linux-libc-dev")
+    libgcc, *others = fetch(tools.suite, X86_64.debian, [f"{each}-{ARCH.debian}-cross" for each in names])
+    headers = [next(libgcc.rglob("stdarg.h")).parent]
+    headers += [each / "usr/loongarch64-linux-gnu/include" for each in others]
+    command = [
+        find_tool(tools, "gcc"),
         "-shared",
         "-fPIC",
         "-nostdlib",
-        *(f"-isystem{f}" for f in folders),
+        *(f"-isystem{each}" for each in headers),
     ]
-    source = Path(__file__).with_name("shim.c")
-    subprocess.run([*compiler, "-o", shim, source], check=True)
-    tool, libc = fetch("sid", ARCH.debian, ["kexec-tools", "libc6"])
+    subprocess.run([*command, "-o", target, source], check=True)
+
+
+@pytest.fixture(scope="session")
+def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> NewestCKexec:
+    folder = tmp_path_factory.mktemp("programs")
+    shim, emulator = folder / "shim.so", folder / "qemu"
+    compile_library(Path(__file__).with_name("shim.c"), shim)
     # QEMU 7.2 does not know all instructions of sid's C library.
-    (emulator,) = fetch("bookworm-backports", X86_64.debian, ["qemu-user"])
+    packed = ("bookworm-backports", X86_64.debian, "qemu-user", "usr/bin/qemu-loongarch64")
+    emulator.write_bytes(fetch_file(*packed).read_bytes())
+    emulator.chmod(0o755)
+    tool, libc = fetch("sid", ARCH.debian, ["kexec-tools", "libc6"])
     return NewestCKexec(
         tool / "usr/sbin/kexec",
         [next(libc.rglob("libc.so.6")).parent],
         shim,
         next(libc.rglob("ld-linux-loongarch-*.so.*")),
-        (str(emulator / "usr/bin/qemu-loongarch64"),),
+        (str(emulator),),
     )
 
 

@@ -263,6 +263,11 @@ def test_a_machine_without_uefi_is_warned_of(
         ({"kernel": debians(entry=0x1000)}, ImageError, "its entry point"),
         ({"kernel": debians(entry=0x1201000)}, ImageError, "its entry point"),
         ({"kernel": debians(text_offset=0x200001)}, ImageError, "damaged kernel"),
+        (
+            {"kernel": debians(magic=0, text_offset=0, entry=0x90000000A0001000)},
+            ImageError,
+            "linked to be elsewhere than at 0x200000.*\n.*vmlinux",
+        ),
         ({"kernel": debians(image_size=1 << 36)}, PlacementError, "free area"),
         (
             {"kernel": FileData.from_bytes("k", PACKED[: len(PACKED) // 2])},
