@@ -154,6 +154,7 @@ echo "{marker}" > /dev/kmsg
     assert code.start in reserved
 
 
+@jobs.FURTHER
 def test_the_32bit_entry_does_not_reach_a_reservation_above_4g(kernel: Kernel, run_guest: RunGuest) -> None:
     job = '! pykexec -c -p --entry-32bit "$KERNEL" --append x 2> "$OUT/errors"'
     result = run_guest(Guest(kernel, job), Machine(memory="6G", append="crashkernel=256M,high"))
