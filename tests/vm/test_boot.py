@@ -71,9 +71,13 @@ def test_second_kernel_has_what_it_was_given(
 
 
 @jobs.FURTHER
-@pytest.mark.parametrize("arch", [pytest.param(X86_64, id="x86_64"), pytest.param(ARM64, id="arm64")])
-def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunGuest) -> None:
-    kernel = Kernel.get("6.1", arch)
+@pytest.mark.parametrize(
+    ("arch", "version"),
+    jobs.cases("chain", {X86_64: ["6.1"], ARM64: ["6.1"], RISCV64: ["6.12"], I386: ["6.1"], ARM: ["6.1"]}),
+)
+def test_a_loaded_kernel_loads_the_next(arch: Arch, version: str, loader: str, run_guest: RunGuest) -> None:
+    """The third kernel has its own initrd, and all the memory that the first one had."""
+    kernel = Kernel.get(version, arch)
     content = secrets.token_bytes(1 << 10)
     third = (
         images.small(arch) + kernel.modules() + images.overlay("third", _LOOK_AROUND, {"/content": content})
@@ -88,10 +92,11 @@ def test_a_loaded_kernel_loads_the_next(arch: Arch, loader: str, run_guest: RunG
         second_then=f"{loader} -e",
     )
     result = run_guest(guest, Machine(arch, memory="2G", append=""))
-    for stage in ("first", "second"):
-        result.stage(stage)
-    assert result.stage("third").read("cmdline").strip() == command_line + "3"
-    assert result.stage("third").read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
+    first, _, last = (result.stage(name) for name in ("first", "second", "third"))
+    assert last.read("cmdline").strip() == command_line + "3"
+    assert last.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
+    memory = jobs.memory_total(first.read("meminfo"))
+    assert jobs.memory_total(last.read("meminfo")) == pytest.approx(memory, abs=1 << 20)
 
 
 _EFI_LOOK = """
