@@ -12,6 +12,7 @@ from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
+from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
@@ -37,6 +38,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         ),
         pytest.param(Machine(RISCV64), "7.2", id="riscv64"),
         jobs.further(Machine(I386), "6.1", id="i386"),
+        jobs.further(Machine(ARM), "6.1", id="arm"),
     ],
 )
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:
