@@ -12,6 +12,7 @@ from pykexec.plan import SEED_SIZE, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
+from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
@@ -39,6 +40,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         jobs.further(Machine(RISCV64), "7.2", id="riscv64"),
         jobs.further(Machine(I386), "6.1", id="i386"),
         jobs.further(Machine(LOONGARCH64), "7.2", id="loongarch64"),
+        jobs.further(Machine(ARM), "6.1", id="arm"),
     ],
 )
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:
