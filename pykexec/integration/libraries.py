@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -114,7 +115,8 @@ def _elf(file: Path) -> Iterator[Any]:
     try:
         with file.open("rb") as stream:
             is_elf = stream.read(len(elfheader.MAGIC)) == elfheader.MAGIC
-            yield ELFFile(stream) if is_elf else None
+        # Where there are sections pyelftools looks through all of them, which takes as long as the rest.
+        yield ELFFile(io.BytesIO(loadable(file))) if is_elf else None
     except OSError as error:
         raise FileError(f"{file}: {error.strerror}") from error
     except (ELFError, ValueError, OverflowError) as error:
