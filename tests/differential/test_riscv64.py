@@ -130,3 +130,13 @@ def test_option(option: Sequence[str], purpose: Purpose, c_kexec: NewestCKexec, 
     """Each option does to a load what it does in the C tool."""
     found = differences(RISCV64_SNAPSHOTS[0], purpose, c_kexec, tmp_path, option)
     assert {what: values for what, values in found.items() if what not in INTENDED} == {}
+
+
+@pytest.mark.xdist_group("differential-riscv64")
+def test_the_later_command_line_counts(c_kexec: NewestCKexec, tmp_path: Path) -> None:
+    """As on all architectures, so that a line means one thing. Only here the C tool joins the two."""
+    options = ["--command-line=first"]
+    found = differences(RISCV64_SNAPSHOTS[0], Purpose.BOOT, c_kexec, tmp_path, options)
+    assert {what: values for what, values in found.items() if what not in INTENDED} == {
+        "chosen bootargs": (b"first quiet", b"quiet")
+    }
