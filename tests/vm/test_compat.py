@@ -33,8 +33,9 @@ def _guest(arch: Arch, userland: Arch, job: str, then: str, second_job: str) -> 
     return Guest(Kernel.get("6.1", arch), _WITHIN + job, then, second_job, files=files)
 
 
+@jobs.FURTHER
 @pytest.mark.parametrize(
-    ("arch", "userland"), [pytest.param(X86_64, I386, id="i386"), jobs.further(ARM64, ARM, id="arm")]
+    ("arch", "userland"), [pytest.param(X86_64, I386, id="i386"), pytest.param(ARM64, ARM, id="arm")]
 )
 def test_crash(arch: Arch, userland: Arch, run_guest: RunGuest) -> None:
     """Before that: what it cannot do, a load under a personality that hides the kernel, and an unload."""
