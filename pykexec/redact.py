@@ -74,7 +74,7 @@ _PATTERNS = (
 
 def text(given: str, hide: Callable[[str], str] = lambda _: HIDDEN) -> str:
     """Return the text without secrets; `hide` returns what replaces a secret."""
-    for pattern in _PATTERNS:
+    for pattern in _PATTERNS if given else ():
         given = pattern.sub(lambda found: found[1] + _in_quotes(found[2], hide), given)
     return given
 
