@@ -1,8 +1,9 @@
 """Code names an architecture in its own folder, and in the tables of names: nowhere else."""
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,8 @@ _ALLOWED = {
 """Who names which, and why that is no knowledge of an architecture."""
 
 
-def named_in(text: str) -> set[str]:
+@functools.cache
+def named_in(text: str) -> Set[str]:
     """Return the architectures that a text or an identifier names, in lower case."""
     if text in _TEXTS or (text.startswith("EM_") and text != "EM_"):
         return {text}
@@ -77,7 +79,7 @@ def named_by(code: str) -> set[str]:
     tree = ast.parse(code)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     texts = (text for node in ast.walk(tree) if id(node) not in docstrings for text in _texts_of(node))
-    return set().union(*map(named_in, texts))
+    return set().union(*map(named_in, {*texts}))
 
 
 def _texts_of(node: ast.AST) -> Iterator[str]:

@@ -211,7 +211,7 @@ def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str
     assert "usage" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_device_tree_is_one_of_a_mebibyte() -> None:
     blob = machines.device_tree()
     assert len(blob) == _MEBIBYTE
@@ -225,7 +225,7 @@ def test_device_tree_is_one_of_a_mebibyte() -> None:
     assert tree.get_property("method", "/psci").value == "hvc"
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_large_machine_is_as_large_as_it_says() -> None:
     with tarfile.open(machines.large()) as tar:
         files = {member.name: member for member in tar}

@@ -263,8 +263,7 @@ def test_bash_finds_what_is_installed(typed: str, called: str, installed: Path) 
 
 @pytest.mark.parametrize(
     ("typed", "called"),
-    [*TYPED[:1], pytest.param(*TYPED[1], marks=pytest.mark.further), *TYPED[2:4]]
-    + [pytest.param(*TYPED[4], marks=pytest.mark.further)],
+    [TYPED[0], *TYPED[2:4], *(pytest.param(*TYPED[each], marks=pytest.mark.further) for each in (1, 4))],
 )
 def test_zsh_finds_what_is_installed(typed: str, called: str, installed: Path) -> None:
     places = run(["zsh", "-f", "-c", "print -l $fpath"]).split()

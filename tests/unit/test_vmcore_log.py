@@ -12,6 +12,7 @@ from pykexec.vmcore import Dump, DumpError, styles
 from pykexec.vmcore.elf import ElfDump
 from pykexec.vmcore.log import KernelLog, Record
 from tests.support import vmcore, vmcore_log
+from tests.support.effort import examples
 from tests.support.stopwatch import Stopwatch
 from tests.support.vmcore import Part
 from tests.support.vmcore_log import COMMITTED, FINALIZED, RESERVED, Characters, Lockless, Memory, Records
@@ -399,7 +400,7 @@ def test_random_memory_takes_bounded_time() -> None:
     for name, ring in RINGS.items():
         memory = memory_for()
         lines = ring.place(memory)
-        for _ in range(20):
+        for _ in range(examples(20)):
             memory.data[:] = noise.randbytes(len(memory.data))
             stopwatch = Stopwatch()
             with suppress(DumpError):
