@@ -243,9 +243,8 @@ def _behind_zeros(data: memoryview, at: int) -> int:
     limit = at + _ZEROS_MAX
     while at < min(data.nbytes, limit):
         piece = bytes(data[at : at + _SAMPLE])
-        rest = piece.lstrip(b"\0")
-        if rest:
-            return at + len(piece) - len(rest)
+        if piece != bytes(len(piece)):  # hundreds of times as fast as to strip them
+            return at + len(piece) - len(piece.lstrip(b"\0"))
         at += len(piece)
     return at
 

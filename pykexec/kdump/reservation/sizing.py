@@ -155,10 +155,10 @@ class _Stream:
 
     def skip_zeros(self) -> None:
         while piece := self.peek(64 * KIB):
-            zeros = len(piece) - len(piece.lstrip(b"\0"))
-            self.skip(zeros)
-            if zeros < len(piece):
+            if piece != bytes(len(piece)):  # hundreds of times as fast as to strip them
+                self.skip(len(piece) - len(piece.lstrip(b"\0")))
                 return
+            self.skip(len(piece))
 
 
 def _archives(path: str, stream: _Stream, page_size: int) -> tuple[int, int]:
