@@ -76,9 +76,9 @@ def named_in(text: str) -> Set[str]:
 
 def named_by(code: str) -> set[str]:
     """Return the architectures that Python code names in texts and identifiers; docstrings are neither."""
-    tree = ast.parse(code)
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    texts = (text for node in ast.walk(tree) if id(node) not in docstrings for text in _texts_of(node))
+    nodes = list(ast.walk(ast.parse(code)))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = (text for node in nodes if id(node) not in docstrings for text in _texts_of(node))
     return set().union(*map(named_in, {*texts}))
 
 
