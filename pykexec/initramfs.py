@@ -242,6 +242,8 @@ def _behind_zeros(data: memoryview, at: int) -> int:
     """Return where the next archive may begin, after zeros; at most `_ZEROS_MAX` of them are skipped."""
     limit = at + _ZEROS_MAX
     while at < min(data.nbytes, limit):
+        if data[at]:
+            return at
         piece = bytes(data[at : at + _SAMPLE])
         if piece != bytes(len(piece)):  # hundreds of times as fast as to strip them
             return at + len(piece) - len(piece.lstrip(b"\0"))
