@@ -244,12 +244,14 @@ def test_what_a_kernel_will_not_unpack(data: bytes, warning: str) -> None:
 
 
 @pytest.mark.slow
-def test_archives_without_end_are_given_up() -> None:
+def test_archives_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eighth of as many entries as are read, and more zeros than are skipped."""
+    monkeypatch.setattr(initramfs, "_ENTRIES_MAX", initramfs._ENTRIES_MAX // 8)
     entry = cpio.archive([cpio.file("x", "")])[:112]
     stopwatch = Stopwatch()
-    assert "more than" in (inspect(entry * (1 << 19)).warning or "")
-    assert inspect(bytes(200 << 20)).kind in (Kind.UNKNOWN, Kind.EMPTY)
-    assert stopwatch.seconds() < 4
+    assert "more than" in (inspect(entry * (1 << 16)).warning or "")
+    assert inspect(bytes(80 << 20)).kind in (Kind.UNKNOWN, Kind.EMPTY)
+    assert stopwatch.seconds() < 1
 
 
 @given(

@@ -873,7 +873,7 @@ def test_a_reservation_that_is_too_small(written: Written) -> None:
     machine = snapshot(X86_64)
     reserved = sum(each.size for each in machine.iomem.crash_regions)
     small, large = (FakeBzImage(init_size=size).build() for size in (1 << 22, reserved // 2))
-    zeros = gzip.compress(bytes(reserved // 2))
+    zeros = gzip.compress(bytes(reserved // 2), 1)
 
     def warned(kernel: bytes, initrd: bytes, purpose: str = "-p") -> bool:
         plan = as_told(machine, "-c", purpose, written("k", kernel), "--initrd", written("i", initrd))
