@@ -25,7 +25,7 @@ settings.load_profile("any machine")
 _PURE = [Path(__file__).parent / folder for folder in ("unit", "emulated", "arches")]
 _SMALL = [
     Path(__file__).parent / "differential" / f"test_{name}.py"
-    for name in ("clients", "options", "system_calls", "x86_64")
+    for name in ("clients", "options", "system_calls")
 ]
 _MEMORY = Path("/dev/shm")
 _NAMES = frozenset(Path(name).name for name in FROM_PACKAGES)
