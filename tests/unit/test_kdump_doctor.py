@@ -770,7 +770,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{case.id}-{number}" for number, case in enumerate(CASES)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{case.id}-{number}", marks=pytest.mark.slow if case.large else [])
+        for number, case in enumerate(CASES)
+    ],
+)
 def test_a_fault_is_found(case: Case, tmp_path: Path) -> None:
     large = {f"boot/initramfs-{RELEASE}kdump.img": case.large()} if case.large else {}
     changes = {**case.changes, **large}
