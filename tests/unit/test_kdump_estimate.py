@@ -321,8 +321,8 @@ def test_what_is_packed_twice_is_no_initramfs() -> None:
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
-    "xz": lzma.compress,
-    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "xz": lambda data: lzma.compress(data, preset=0),
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE, preset=0),
     "bzip2": bz2.compress,
     "zstd": lambda data: zstandard.ZstdCompressor().compress(data),
     "lz4": lz4.frame.compress,
