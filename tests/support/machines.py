@@ -18,8 +18,9 @@ RISCV64_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-riscv64
 X86_64_SNAPSHOTS = [name for name in SNAPSHOTS if name[len("qemu-")].isdigit()]
 
 
+@functools.cache
 def snapshot(name: str) -> Machine:
-    """Return one of the committed snapshots."""
+    """Return one of the committed snapshots, which remembers what of it was read."""
     return Machine.from_snapshot(FOLDER / f"{name}.tar")
 
 

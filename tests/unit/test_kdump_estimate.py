@@ -30,7 +30,7 @@ from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
-from tests.support.machines import snapshot, write
+from tests.support.machines import FOLDER, snapshot, write
 from tests.support.machines import unpacked as snapshot_with
 from tests.support.program import Load, Program
 from tests.support.stopwatch import Stopwatch
@@ -188,7 +188,8 @@ def test_reports() -> None:
 
 
 def test_what_is_not_known_of_an_architecture_is_named() -> None:
-    machine, kernel = snapshot("qemu-6.1-1g"), FileData.from_bytes("vmlinuz", FakeBzImage().build())
+    machine = Machine.from_snapshot(FOLDER / "qemu-6.1-1g.tar")
+    kernel = FileData.from_bytes("vmlinuz", FakeBzImage().build())
     assert read_inputs(snapshot("qemu-6.1-1g"), kernel, None, "").not_known == ()
     with patch.object(Machine, "uname_machine", "of the future"):
         inputs = read_inputs(machine, kernel, None, "nr_cpus=1")

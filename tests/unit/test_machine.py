@@ -39,7 +39,7 @@ from tests.support.elf import NO_ADDRESS, note
 from tests.support.elf import kcore as fake_kcore
 from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
-from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
+from tests.support.machines import FOLDER, SNAPSHOTS, snapshot, unpacked, write
 from tests.support.stopwatch import Stopwatch
 
 PLAIN = "qemu-6.1-1g"
@@ -166,7 +166,7 @@ def test_without_a_firmware_map_iomem_serves(tmp_path: Path) -> None:
 def test_add_efi_memmap_makes_iomem_the_better_source() -> None:
     machine = snapshot(PLAIN)
     assert machine.boot_memory_map == machine.firmware_map
-    machine = snapshot(PLAIN)
+    machine = Machine.from_snapshot(FOLDER / f"{PLAIN}.tar")
     machine.__dict__["command_line"] = "quiet add_efi_memmap"
     assert machine.boot_memory_map == machine.iomem.memory_map
 
