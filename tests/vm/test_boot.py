@@ -195,8 +195,10 @@ def _signed(kernel: Kernel, firmware: Path, folder: Path) -> Kernel:
     return replace(kernel, image=image)
 
 
-def test_secure_boot(kernel: Kernel, run_guest: RunGuest, tmp_path: Path) -> None:
+def test_secure_boot(run_guest: RunGuest, tmp_path: Path) -> None:
     """A kernel that firmware has verified loads the next one, which knows that it has to go on doing so."""
+    arch = replace(X86_64, left_out="")  # modules are verified with the keys that the kernel has built in
+    kernel = Kernel.get("6.1", arch)
     (firmware,) = fetch("bookworm", kernel.arch.debian, ["ovmf"])
     code, variables = firmware / "usr/share/OVMF/OVMF_CODE_4M.secboot.fd", tmp_path / "variables"
     variables.write_bytes((firmware / "usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd").read_bytes())
@@ -217,7 +219,7 @@ def test_secure_boot(kernel: Kernel, run_guest: RunGuest, tmp_path: Path) -> Non
         files=files,
         second_files=files,
     )
-    result = run_guest(guest, Machine(append="", extra=extra))
+    result = run_guest(guest, Machine(arch, append="", extra=extra))
     for stage in (result.stage("first"), result.stage("second")):
         assert stage.read("secure-boot") == "Secure boot enabled\n"
         assert "Kernel is locked down from EFI Secure Boot" in stage.read("dmesg")

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from ..packages import BOOKWORM, File, Package, Userland
 
-# A third of an emulated boot, and nothing that a loader is concerned with: the tests of ciphers
-# (crypto/algapi.c, crypto/kdf_sp800108.c), the keys of built-in certificates (certs/system_keyring.c), and
-# the files of kprobe events (kernel/trace/trace_kprobe.c).
+# The tests of ciphers (crypto/algapi.c, crypto/kdf_sp800108.c), the keys of built-in certificates
+# (certs/system_keyring.c), and the files of kprobe events (kernel/trace/trace_kprobe.c).
 _LEFT_OUT = (
     "cryptomgr.notests initcall_blacklist=crypto_kdf108_init,init_kprobe_trace,load_system_certificate_list"
 )
@@ -49,6 +48,8 @@ class Arch:
     """Whether QEMU takes only what is in a kernel's EFI zboot."""
     parameters: str = ""
     """What else its kernels need on a busy machine, in their command lines."""
+    left_out: str = _LEFT_OUT
+    """What makes kernels leave out what is of no concern to a loader, and is a third of an emulated boot."""
     userland: Userland = BOOKWORM
     serial: tuple[str, ...] = ("-serial", "chardev:console")
     """QEMU options that put the console, chardev `console`, where the kernel expects it."""
@@ -75,7 +76,7 @@ class Arch:
     @property
     def line(self) -> str:
         """The beginning of each kernel's command line: it writes to the console, and a panic ends QEMU."""
-        return " ".join(filter(None, (f"console={self.console} panic=-1", self.parameters, _LEFT_OUT)))
+        return " ".join(filter(None, (f"console={self.console} panic=-1", self.parameters, self.left_out)))
 
 
 def find(name: str) -> Arch:
