@@ -39,6 +39,10 @@ class Arch:
     """What its kernels may have, in bytes."""
     address_end: int = 1 << 64
     """The first physical address that no segment can have."""
+    cma: int | None = None
+    """The bytes that distributions' kernels set aside for devices (CMA) by default; None: not known."""
+    swiotlb: int | None = None
+    """The bytes that kernels reserve for DMA even where all their memory is below 4 GiB; None: not known."""
     hotplug_flag: int = KEXEC_CRASH_HOTPLUG_SUPPORT
     """kexec_load's flag for core headers that the running kernel keeps up to date."""
 

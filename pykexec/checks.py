@@ -71,7 +71,8 @@ def warnings(machine: Machine, request: Request) -> list[str]:
 
         facts = kernel.told(request.kernel, arch.find(machine.uname_machine))
         found += _configuration(machine, request, facts)
-        found += _room(machine, request, kernel.memory_of(request.kernel, facts))
+        memory = kernel.memory_of(request.kernel, facts)
+        found += list(_room(machine, request, memory)) or _room_beside_devices(machine, request, memory)
     return found
 
 
@@ -163,8 +164,7 @@ def _room(machine: Machine, request: Request, kernel: int) -> Iterator[str]:
     """
     reserved = sum(each.size for each in machine.iomem.crash_regions)
     initrd = request.initrd.size if request.initrd else 0
-    # One struct page of 64 bytes for each page (include/linux/mm_types.h).
-    needed = kernel + initrd + reserved // 64 + _NEEDED_AT_LEAST
+    needed = _needed_at_least(request, kernel, reserved)
     if needed + initrd * _EXPANSION <= reserved:
         return
     unpacked = None
@@ -178,3 +178,33 @@ def _room(machine: Machine, request: Request, kernel: int) -> Iterator[str]:
             f"the capture kernel will probably run out of memory: {reserved // MIB} MiB are reserved, kernel"
             f" and initramfs alone take about {needed // MIB} MiB; see pykdump estimate"
         )
+
+
+def _room_beside_devices(machine: Machine, request: Request, kernel: int) -> Iterator[str]:
+    """Yield a warning where what is set aside for devices leaves too little for the kernel itself."""
+    from pykexec import arch
+
+    found = arch.find(machine.uname_machine)
+    usual = 0 if found is None else (found.cma or 0) + (found.swiotlb or 0)
+    reserved = sum(each.size for each in machine.iomem.crash_regions)
+    needed = _needed_at_least(request, kernel, reserved)
+    if not usual or needed + usual <= reserved:
+        return
+    from pykexec import command_line
+    from pykexec.kdump.reservation import sizing
+
+    line = command_line.for_request(request, machine.command_line)
+    aside = sizing.set_aside(machine, request.kernel, line)
+    if needed + aside > reserved:
+        yield (
+            f"the capture kernel will probably run out of memory: of {reserved // MIB} MiB that are reserved"
+            f" it sets {aside // MIB} MiB aside for devices, and takes"
+            f" about {needed // MIB} MiB itself; append cma=0 swiotlb=noforce, or see pykdump estimate"
+        )
+
+
+def _needed_at_least(request: Request, kernel: int, reserved: int) -> int:
+    """Return the bytes that a capture kernel takes before its initramfs is unpacked."""
+    initrd = request.initrd.size if request.initrd else 0
+    # One struct page of 64 bytes for each page (include/linux/mm_types.h).
+    return kernel + initrd + reserved // 64 + _NEEDED_AT_LEAST

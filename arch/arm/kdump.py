@@ -20,6 +20,4 @@ def _crashkernel(_: str, __: str) -> CrashkernelSupport:
 
 PART = KdumpPart(
     crashkernel=_crashkernel,
-    cma=16 * MIB,  # CONFIG_CMA_SIZE_MBYTES of Debian's kernels
-    swiotlb=0,  # arch/arm/mm/init.c, arch_mm_preinit(): for kernels with LPAE and memory above 4 GiB
 )

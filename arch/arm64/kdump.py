@@ -59,7 +59,5 @@ PART = KdumpPart(
     ),
     fedora_removes=_fedora_removes,
     encryption=NEVER_LOGGED,
-    cma=64 * MIB,  # CONFIG_CMA_SIZE_MBYTES in distributions' kernels
-    swiotlb=0,  # arch/arm64/mm/init.c, arch_mm_preinit(); since 6.5 a thousandth of memory
     section_size=_section_size,
 )

@@ -22,5 +22,7 @@ ARCH = Arch(
     facts=("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type"),
     # A segment's place is a word, also of kernels with PAE.
     address_end=1 << 32,
+    cma=0,  # distributions build kernels for x86 without CONFIG_CMA
+    swiotlb=0,  # there is none (arch/x86/Kconfig)
     hotplug_flag=KEXEC_UPDATE_ELFCOREHDR,
 )

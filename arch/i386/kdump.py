@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.arch.x86.kdump import NO_CMA, SUSE_REMOVES, alignment, boot_cpu
+from pykexec.arch.x86.kdump import SUSE_REMOVES, alignment, boot_cpu
 from pykexec.kdump.part import Fedora, KdumpPart
 from pykexec.kdump.reservation.support import CrashkernelSupport
 
@@ -20,6 +20,4 @@ PART = KdumpPart(
     ),
     suse_removes=SUSE_REMOVES,
     boot_cpu=boot_cpu,
-    cma=NO_CMA,
-    swiotlb=0,  # there is none (arch/x86/Kconfig)
 )

@@ -23,7 +23,5 @@ def _crashkernel(release: str, _: str) -> CrashkernelSupport:
 PART = KdumpPart(
     crashkernel=_crashkernel,
     has_low_memory=True,
-    cma=128 * MIB,  # CONFIG_CMA_SIZE_MBYTES in Debian's kernel
-    swiotlb=64 * MIB,  # arch/loongarch/kernel/setup.c, arch_mem_init()
     section_size=lambda _: 512 * MIB,
 )

@@ -25,7 +25,5 @@ def _crashkernel(release: str, _: str) -> CrashkernelSupport:
 PART = KdumpPart(
     crashkernel=_crashkernel,
     has_low_memory=True,
-    cma=128 * MIB,  # CONFIG_CMA_SIZE_MBYTES in Debian's kernels
-    swiotlb=0,  # arch/riscv/mm/init.c, arch_mm_preinit(); since 6.5 a thousandth of memory
     section_size=lambda _: 128 * MIB,
 )

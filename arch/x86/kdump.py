@@ -15,9 +15,6 @@ SUSE_REMOVES = (
     "console=hvc0",  # Xen's console is gone with the hypervisor
 )
 
-NO_CMA = 0
-"""Distributions build kernels for x86 without CONFIG_CMA."""
-
 # CRASH_ALIGN (arch/x86/include/asm/crash_reserve.h); before that file came, 1 MiB was enough.
 _ALIGNMENT, _ALIGNMENT_BEFORE = 16 * MIB, 1 * MIB
 _HAS_CRASH_RESERVE_SINCE = (6, 7)

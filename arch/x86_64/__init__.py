@@ -29,6 +29,8 @@ ARCH = Arch(
         }
     ),
     facts=("sys/kernel/boot_params/data", "sys/kernel/boot_params/setup_data/*/type"),
+    cma=0,  # distributions build kernels for x86 without CONFIG_CMA
+    swiotlb=0,  # arch/x86/kernel/pci-dma.c, pci_swiotlb_detect()
     # The newer KEXEC_CRASH_HOTPLUG_SUPPORT is refused by Linux 6.5 to 6.9.
     hotplug_flag=KEXEC_UPDATE_ELFCOREHDR,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.arch.x86.kdump import NO_CMA, SUSE_REMOVES, alignment, boot_cpu
+from pykexec.arch.x86.kdump import SUSE_REMOVES, alignment, boot_cpu
 from pykexec.kdump.part import Fedora, KdumpPart
 from pykexec.kdump.reservation.support import CMA_SINCE, CrashkernelSupport, is_since, swiotlb_size
 from pykexec.memory import MIB
@@ -38,7 +38,5 @@ PART = KdumpPart(
     boot_cpu=boot_cpu,
     # mm/mem_encrypt.c, arch/x86/mm/mem_encrypt.c: print_mem_encrypt_feature_info()
     encryption=r"Memory Encryption Features active:? ?AMD (?:SME|SEV)",
-    cma=NO_CMA,
-    swiotlb=0,  # arch/x86/kernel/pci-dma.c, pci_swiotlb_detect()
     section_size=lambda _: 128 * MIB,
 )

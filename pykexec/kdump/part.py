@@ -49,10 +49,6 @@ class KdumpPart:
     """Return the parameter that keeps a capture kernel of that release off the boot CPU; "" for none."""
     encryption: str | None = None
     """A regular expression for what kernels log when memory is encrypted."""
-    cma: int | None = None
-    """The bytes of CMA that distributions' kernels reserve by default."""
-    swiotlb: int | None = None
-    """The bytes that kernels reserve for DMA (swiotlb) even where all of their memory is below 4 GiB."""
     section_size: Callable[[int], int] | None = None
     """Return the bytes of memory that get struct pages together, from those of a page (SECTION_SIZE_BITS,
     asm/sparsemem.h)."""

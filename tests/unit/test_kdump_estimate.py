@@ -17,10 +17,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.arch import find
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.initramfs import Addition, newc
-from pykexec.kdump.part import part_of
 from pykexec.kdump.reservation import sizing
 from pykexec.kdump.reservation.estimate import Inputs, Unpacked, as_json, as_text, estimate
 from pykexec.kdump.reservation.resize import resize, resize_steps
@@ -477,8 +477,9 @@ def test_arm64_sets_cma_aside() -> None:
 def test_kernels_that_always_set_swiotlb_aside() -> None:
     """As loongarch64's do (arch/loongarch/kernel/setup.c): with CMA too much for 256 MiB."""
     machine, image = snapshot("qemu-arm64-6.1-1g"), FileData.from_bytes("k", FakeImage().build())
-    part = replace(part_of("arm64"), swiotlb=64 * MIB, cma=128 * MIB)
-    with patch.object(sizing, "part_of", lambda _: part):
+    arch = find("aarch64")
+    assert arch is not None
+    with patch.object(sizing, "find", lambda _: replace(arch, swiotlb=64 * MIB, cma=128 * MIB)):
         found = {line: read_inputs(machine, image, None, line) for line in ("", "cma=0 swiotlb=noforce")}
         by_size = read_inputs(machine, image, None, "swiotlb=4096,force")
     assert [(each.swiotlb, each.cma) for each in found.values()] == [(64 * MIB, 128 * MIB), (0, 0)]

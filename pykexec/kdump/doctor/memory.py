@@ -180,7 +180,7 @@ def _device_memory(facts: Facts) -> Judgement:
 
     80M were seen to be enough where 112M were not, because only in the latter CMA got its 64M.
     """
-    usual = facts.part.cma
+    usual = None if facts.loads_for is None else facts.loads_for.cma
     if usual == 0:
         return fine(f"distributions' kernels for {facts.arch} set no CMA aside by themselves")
     given = [word for word in facts.capture_words or () if word.startswith("cma=")]

@@ -51,15 +51,15 @@ def read_inputs(
 
     Raises MachineError for a missing fact, ImageError for a file that is no kernel or no initramfs.
     """
-    arch, page_size = names.name_of_uname(machine.uname_machine), machine.page_size
-    part = part_of(arch)
+    name, page_size = names.name_of_uname(machine.uname_machine), machine.page_size
+    part, arch = part_of(name), find(machine.uname_machine)
     drivers, why = _drivers(machine, page_size)
     plain, _ = unwrap(kernel)
-    usual_cma = _usual_cma(machine, plain, part)
+    cma, swiotlb = _usually_set_aside(machine, plain, arch)
     return Inputs(
-        arch=arch,
+        arch=name,
         total_memory=machine.iomem.system_ram.size,
-        kernel=kernel_memory(plain, find(machine.uname_machine)),
+        kernel=kernel_memory(plain, arch),
         initrd=Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
@@ -67,12 +67,19 @@ def read_inputs(
         drivers_why=why,
         network=network,
         encrypted_memory=_is_encrypted(machine, part, kernel_log),
-        cma=_given_cma(capture_line, usual_cma or 0),
-        swiotlb=_given_swiotlb(capture_line, part.swiotlb or 0),
+        cma=_given_cma(capture_line, cma or 0),
+        swiotlb=_given_swiotlb(capture_line, swiotlb or 0),
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
         left_out=() if initrd else ("the initrd (--initrd)",),
-        not_known=tuple(_not_known(part, capture_line, usual_cma)),
+        not_known=tuple(_not_known(part, capture_line, cma, swiotlb)),
     )
+
+
+def set_aside(machine: Machine, kernel: FileData, capture_line: str) -> int:
+    """Return the bytes that a capture kernel sets aside for devices, as far as that is known."""
+    plain, _ = unwrap(kernel)
+    cma, swiotlb = _usually_set_aside(machine, plain, find(machine.uname_machine))
+    return _given_cma(capture_line, cma or 0) + _given_swiotlb(capture_line, swiotlb or 0)
 
 
 def support_of(machine: Machine) -> CrashkernelSupport:
@@ -251,8 +258,13 @@ def _given_cma(capture_line: str, default: int) -> int:
     return int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
 
 
-def _usual_cma(machine: Machine, kernel: FileData, part: KdumpPart) -> int | None:
-    """Return what a kernel sets aside by its own configuration, if that is known, else as others do."""
+def _usually_set_aside(
+    machine: Machine, kernel: FileData, arch: Arch | None
+) -> tuple[int | None, int | None]:
+    """Return the bytes of CMA and swiotlb without words of the command line; None where they are not known.
+
+    CMA is that of the kernel's own configuration, if that is there, else what other kernels have.
+    """
     release = release_of(kernel)
     path = f"boot/config-{release}"
     data = machine.read(path) if release and "/" not in release else None
@@ -260,7 +272,8 @@ def _usual_cma(machine: Machine, kernel: FileData, part: KdumpPart) -> int | Non
     if data is not None:
         with suppress(ImageError):  # a file of another kind
             found = _configured_cma(kernelconfig.parse(path, data.decode("utf-8", "replace")))
-    return part.cma if found is None else found
+    usual = (None, None) if arch is None else (arch.cma, arch.swiotlb)
+    return usual if found is None else (found, usual[1])
 
 
 def _configured_cma(config: Mapping[str, str]) -> int | None:
@@ -294,10 +307,10 @@ def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:
     return asked_for or bool(re.search(part.encryption, kernel_log))
 
 
-def _not_known(part: KdumpPart, capture_line: str, usual_cma: int | None) -> Iterator[str]:
-    if usual_cma is None and not _CMA.search(capture_line):
+def _not_known(part: KdumpPart, capture_line: str, cma: int | None, swiotlb: int | None) -> Iterator[str]:
+    if cma is None and not _CMA.search(capture_line):
         yield "what kernels set aside for devices (CMA)"
-    if part.swiotlb is None and not _SWIOTLB.search(capture_line):
+    if swiotlb is None and not _SWIOTLB.search(capture_line):
         yield "what kernels set aside for DMA (swiotlb)"
     if part.encryption is None:
         yield "what encrypted memory takes"
