@@ -72,13 +72,18 @@ vmcore-dmesg /proc/vmcore > "$OUT/dmesg.txt"
 """
 
 
+def all_are_asked_for() -> bool:
+    """Return whether this is `tools/test --all`."""
+    return "PYKEXEC_TEST_ALL" in os.environ
+
+
 def capture(kernel: Kernel, *, saved: bool | None = None) -> str:
     """Brings out the capture kernel's view, and the crashed kernel's log as another tool finds it.
 
     `saved`: out of a dump by makedumpfile, where that knows the kernel. Such a dump takes as long as a boot:
     cases that are about something else have it with `tools/test --all`.
     """
-    wanted = "PYKEXEC_TEST_ALL" in os.environ if saved is None else saved
+    wanted = all_are_asked_for() if saved is None else saved
     readable = wanted and kernel.version not in kernel.arch.no_dump
     return _LOOK_AROUND + (_MAKEDUMPFILE if readable else _VMCORE_DMESG)
 

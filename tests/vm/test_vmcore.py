@@ -42,7 +42,7 @@ FILL = """
 cp /proc/kallsyms "$OUT"
 dmesg -n 1
 i=10000
-while [ $i -lt 19200 ]; do echo "filler $i aaaaaaaaa" > /dev/kmsg; i=$((i+1)); done
+while [ $i -lt 15000 ]; do echo "filler $i aaaaaaaaa" > /dev/kmsg; i=$((i+1)); done
 printf 'tab\\there \\033[31m utf8 \\303\\244 end\\n' > /dev/kmsg
 printf 'line one\\nline two\\n\\nline four\\n' > /dev/kmsg
 printf '\\n' > /dev/kmsg
@@ -86,7 +86,7 @@ def test_dumps_are_read_as_the_c_programs_read_them(
     arch: Arch, version: str, loader: str, run_guest: RunGuest
 ) -> None:
     kernel = Kernel.get(version, arch)
-    more = OTHERS if version == "6.1" else ""
+    more = OTHERS if version == "6.1" and jobs.all_are_asked_for() else ""
     guest = Guest(kernel, jobs.crash_load(loader, "marker", kernel) + FILL, PANIC, CAPTURE + more)
     result = run_guest(guest, Machine(arch, append=APPEND))
     second = result.stage("second")
@@ -100,7 +100,7 @@ def test_dumps_are_read_as_the_c_programs_read_them(
             assert_alike(found, expected, exact=version != "7.2")
             fillers = [int(line.split()[-2]) for line in found if b"] filler " in line]
             assert len(fillers) > 3000
-            assert fillers == list(range(fillers[0], 19200)), "none is there twice, none is missing"
+            assert fillers == list(range(fillers[0], 15000)), "none is there twice, none is missing"
     compare_memory([Dump.open(file) for file in files])
     if more:
         check_split(second, Dump.open(files[0]))

@@ -20,6 +20,7 @@ from .arches.x86_64 import ARCH as X86_64
 from .debian import mirror
 from .emulator import Emulator
 from .host import CACHE, PROJECT, LabError, build_once, digest, ensure_commands, run
+from .images import copy_project
 from .machine import accelerator, emulator
 from .qemu import Result
 from .venv import pip_install
@@ -244,19 +245,16 @@ def _write_jobs(jobs: Mapping[str, Job], files: Mapping[str, bytes], target: Pat
     for name, job in jobs.items():
         texts |= {name: job.script, f"{name}.then": job.then}
     contents = {name: text.encode() for name, text in texts.items()} | dict(files)
-    # The links to arch/ and purgatory/ become folders.
-    with tarfile.open(target, "w", dereference=True) as archive:
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(target, "w") as archive:
+        # As a package's installation does: what systemd confines could not keep its byte code.
+        copy_project(X86_64, Path(folder, "pykexec"))
         for name, data in contents.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-        archive.add(PROJECT / "pykexec", "site/pykexec", filter=_without_caches)
+        archive.add(Path(folder, "pykexec"), "site/pykexec")
     # A disk has whole sectors.
     os.truncate(target, -(-target.stat().st_size // 512) * 512)
-
-
-def _without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if entry.name.endswith("__pycache__") else entry
 
 
 def _command(source: System, folder: Path) -> Sequence[str]:

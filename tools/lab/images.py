@@ -134,14 +134,18 @@ def _job(job: str, then: str | None) -> Iterable[cpio.Entry]:
         yield cpio.file("lab/then", f"#!/bin/sh\n{then}\n", executable=True)
 
 
+def copy_project(arch: Arch, target: Path) -> None:
+    """Copy the project's code there, with byte code for that architecture's Python."""
+    # The links to arch/ and purgatory/ become folders.
+    shutil.copytree(PROJECT / "pykexec", target, ignore=shutil.ignore_patterns("__pycache__"))
+    _compile(target, arch)
+
+
 @functools.cache
 def _project(arch: Arch) -> Sequence[cpio.Entry]:
     """The project's code as it was at the first call, and the commands `pykexec` and `pykdump`."""
     with tempfile.TemporaryDirectory() as folder:
-        site = Path(folder, "pykexec")
-        # The links to arch/ and purgatory/ become folders.
-        shutil.copytree(PROJECT / "pykexec", site, ignore=shutil.ignore_patterns("__pycache__"))
-        _compile(site, arch)
+        copy_project(arch, Path(folder, "pykexec"))
         commands = {"pykexec": "pykexec", "pykdump": "pykexec.kdump"}
         return [
             *cpio.folders([_DIST_PACKAGES, "usr/bin"]),
