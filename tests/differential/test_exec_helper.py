@@ -266,7 +266,11 @@ def test_unload(options: list[str], file_load: Mapping[str, str], lab: Lab) -> N
     if file_load and "-s" in options:
         options = ["-a", *options[1:]]
     done = [lab.run(program, *options, sys=LOADED, results=file_load) for program in ("helper", "pykexec")]
-    assert done[0].calls == done[1].calls
+    # To a kernel its own architecture's number and none are the same (kernel/kexec.c, sys_kexec_load()).
+    calls = [
+        [call.replace("KEXEC_ARCH_X86_64", "KEXEC_ARCH_DEFAULT") for call in each.calls] for each in done
+    ]
+    assert calls[0] == calls[1]
     assert len(done[0].calls) == 1 + len(file_load)
     assert done[0].status == done[1].status == 0
 
