@@ -319,7 +319,7 @@ def test_multiboot_crash(run_guest: RunGuest, tmp_path: Path) -> None:
     ((at,),) = told.numbers("at")
     ram = [range(start, start + size) for start, size, kind in told.numbers("map") if kind == 1]
     assert at in reserved
-    assert {start for start, _ in told.numbers("module-at")} <= set(reserved)
+    assert all(start in reserved for start, _ in told.numbers("module-at"))
     assert all(
         part.stop <= 0xA0000 or (part.start in reserved and part.stop - 1 in reserved) for part in ram
     )
