@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,13 +141,14 @@ def boot(
     *,
     files: Mapping[str, bytes] | None = None,
     after: Path | None = None,
+    masked: Sequence[str] = (),
     timeout: float = 1000,
 ) -> Result:
     """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
 
     The first job is called "first"; the others are those of kernels with lab=NAME on their command lines.
     They find `files` in /run/lab/in. `after` is the folder of another machine, whose disk this one goes on
-    with.
+    with. systemd starts none of the `masked` units.
     """
     source = system()
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +158,7 @@ def boot(
         (after / "disk").rename(folder / "disk")
     _write_jobs(jobs, files or {}, folder / "jobs.tar")
     started = time.monotonic()
-    emulator = Emulator(_command(source, folder), folder / "qemu.log", timeout, start="booted")
+    emulator = Emulator(_command(source, folder, masked), folder / "qemu.log", timeout, start="booted")
     status = emulator.wait()
     result = Result(folder, time.monotonic() - started)
     if status != 0:
@@ -257,7 +258,8 @@ def _write_jobs(jobs: Mapping[str, Job], files: Mapping[str, bytes], target: Pat
     os.truncate(target, -(-target.stat().st_size // 512) * 512)
 
 
-def _command(source: System, folder: Path) -> Sequence[str]:
+def _command(source: System, folder: Path, masked: Iterable[str]) -> Sequence[str]:
+    line = f"root=/dev/vda rw {X86_64.line} crashkernel=256M"
     return [
         *emulator(X86_64),
         *X86_64.machine,
@@ -276,5 +278,5 @@ def _command(source: System, folder: Path) -> Sequence[str]:
         "-drive", f"file={folder / 'jobs.tar'},if=virtio,format=raw,readonly=on",
         "-kernel", os.fspath(source.kernel),
         "-initrd", os.fspath(source.initrd),
-        "-append", f"root=/dev/vda rw {X86_64.line} crashkernel=256M",
+        "-append", " ".join([line, *(f"systemd.mask={unit}" for unit in masked)]),
     ]  # fmt: skip
