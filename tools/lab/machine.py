@@ -19,8 +19,8 @@ class Machine:
     arch: Arch = X86_64
     memory: str = "1G"
     cpus: int = 2
-    append: str = "crashkernel=256M"
-    """Added to the first kernel's command line."""
+    append: str | None = None
+    """Added to the first kernel's command line; None: the usual reservation for a capture kernel."""
     uefi: bool = False
     """Start through UEFI firmware, and on arm64 with ACPI instead of a device tree."""
     parallel: bool = False
@@ -56,7 +56,8 @@ class Guest:
 def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
     """QEMU's command line for a machine whose files are in `folder`. Raises LabError."""
     arch = machine.arch
-    command_line = f"{arch.line} {machine.append}"
+    append = f"crashkernel={arch.reservation}" if machine.append is None else machine.append
+    command_line = f"{arch.line} {append}"
     bios = firmware(machine)
     bus, _ = arch.virtio
     return [

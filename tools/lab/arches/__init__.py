@@ -59,6 +59,8 @@ class Arch:
     """Firmware that each machine starts with, where that is not QEMU's own."""
     uefi: File | None = None
     """UEFI firmware, for machines that are to have it."""
+    reservation: str = "256M"
+    """How much a machine reserves for a capture kernel, unless it is told otherwise."""
     capture: str = ""
     """What a capture kernel has in its command line besides, to do with the memory that it gets here."""
     told_by_line: tuple[str, ...] = ()
