@@ -191,10 +191,10 @@ def _room_beside_devices(machine: Machine, request: Request, kernel: int) -> Ite
     if not usual or needed + usual <= reserved:
         return
     from pykexec import command_line
-    from pykexec.kdump.reservation import sizing
+    from pykexec.booting import devicememory
 
     line = command_line.for_request(request, machine.command_line)
-    aside = sizing.set_aside(machine, request.kernel, line)
+    aside = devicememory.set_aside(machine, request.kernel, line)
     if needed + aside > reserved:
         yield (
             f"the capture kernel will probably run out of memory: of {reserved // MIB} MiB that are reserved"

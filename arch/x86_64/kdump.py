@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pykexec.arch.x86.kdump import SUSE_REMOVES, alignment, boot_cpu
+from pykexec.booting.devicememory import swiotlb_size
 from pykexec.kdump.part import Fedora, KdumpPart
-from pykexec.kdump.reservation.support import CMA_SINCE, CrashkernelSupport, is_since, swiotlb_size
+from pykexec.kdump.reservation.support import CMA_SINCE, CrashkernelSupport, is_since
 from pykexec.memory import MIB
 
 _FALLS_BACK_SINCE = (5, 2)

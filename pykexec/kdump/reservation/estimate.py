@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pykexec.booting.devicememory import SWIOTLB_DEFAULT
 from pykexec.errors import UsageError
 from pykexec.kdump.part import Fedora, part_of
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.crashkernel import size_text
-from pykexec.kdump.reservation.support import SWIOTLB_DEFAULT, support
+from pykexec.kdump.reservation.support import support
 from pykexec.machine import PAGE_SIZES
 from pykexec.memory import KIB, MIB, align_up
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 
-from pykexec import kernelconfig, names
+from pykexec import names
 from pykexec.arch import Arch, find
+from pykexec.booting import devicememory
 from pykexec.booting.crash import cma_ranges
-from pykexec.booting.kernel import identify, release_of
+from pykexec.booting.kernel import identify
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
 from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
-from pykexec.kdump.reservation.support import CrashkernelSupport, support, swiotlb_size
+from pykexec.kdump.reservation.support import CrashkernelSupport, support
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
@@ -55,7 +55,7 @@ def read_inputs(
     part, arch = part_of(name), find(machine.uname_machine)
     drivers, why = _drivers(machine, page_size)
     plain, _ = unwrap(kernel)
-    cma, swiotlb = _usually_set_aside(machine, plain, arch)
+    cma, swiotlb = devicememory.usually_set_aside(machine, plain, arch)
     return Inputs(
         arch=name,
         total_memory=machine.iomem.system_ram.size,
@@ -67,19 +67,12 @@ def read_inputs(
         drivers_why=why,
         network=network,
         encrypted_memory=_is_encrypted(machine, part, kernel_log),
-        cma=_given_cma(capture_line, cma or 0),
-        swiotlb=_given_swiotlb(capture_line, swiotlb or 0),
+        cma=devicememory.given_cma(capture_line, cma or 0),
+        swiotlb=devicememory.given_swiotlb(capture_line, swiotlb or 0),
         tmpfs_percent=_tmpfs_percent(capture_line, machine.kernel_release),
         left_out=() if initrd else ("the initrd (--initrd)",),
         not_known=tuple(_not_known(part, capture_line, cma, swiotlb)),
     )
-
-
-def set_aside(machine: Machine, kernel: FileData, capture_line: str) -> int:
-    """Return the bytes that a capture kernel sets aside for devices, as far as that is known."""
-    plain, _ = unwrap(kernel)
-    cma, swiotlb = _usually_set_aside(machine, plain, find(machine.uname_machine))
-    return _given_cma(capture_line, cma or 0) + _given_swiotlb(capture_line, swiotlb or 0)
 
 
 def support_of(machine: Machine) -> CrashkernelSupport:
@@ -247,59 +240,6 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
     return size, why
 
 
-_CMA = re.compile(r"(?:^|\s)cma=([0-9]{1,6})([KMG]?)")
-
-
-def _given_cma(capture_line: str, default: int) -> int:
-    sizes = _CMA.findall(capture_line)
-    if not sizes:
-        return default
-    number, unit = sizes[-1]
-    return int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
-
-
-def _usually_set_aside(
-    machine: Machine, kernel: FileData, arch: Arch | None
-) -> tuple[int | None, int | None]:
-    """Return the bytes of CMA and swiotlb without words of the command line; None where they are not known.
-
-    CMA is that of the kernel's own configuration, if that is there, else what other kernels have.
-    """
-    release = release_of(kernel)
-    path = f"boot/config-{release}"
-    data = machine.read(path) if release and "/" not in release else None
-    found = None
-    if data is not None:
-        with suppress(ImageError):  # a file of another kind
-            found = _configured_cma(kernelconfig.parse(path, data.decode("utf-8", "replace")))
-    usual = (None, None) if arch is None else (arch.cma, arch.swiotlb)
-    return usual if found is None else (found, usual[1])
-
-
-def _configured_cma(config: Mapping[str, str]) -> int | None:
-    """Return the bytes of CMA by a kernel's configuration (kernel/dma/contiguous.c).
-
-    None where they depend on the memory that there is.
-    """
-    if config.get("CONFIG_DMA_CMA", "n") == "n":
-        return 0
-    size = config.get("CONFIG_CMA_SIZE_MBYTES", "")
-    if config.get("CONFIG_CMA_SIZE_SEL_MBYTES") != "y" or not re.fullmatch("[0-9]{1,6}", size):
-        return None
-    return int(size) * MIB
-
-
-def _given_swiotlb(capture_line: str, usual: int) -> int:
-    """Return the bytes that a capture kernel reserves for DMA; `usual` is what it does by itself."""
-    words = [word for value in _SWIOTLB.findall(capture_line) for word in value.split(",")]
-    if "noforce" in words:
-        return 0
-    return swiotlb_size(capture_line) if usual or "force" in words else 0
-
-
-_SWIOTLB = re.compile(r"(?:^|\s)swiotlb=(\S*)")
-
-
 def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:
     if part.encryption is None:
         return False
@@ -308,9 +248,9 @@ def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:
 
 
 def _not_known(part: KdumpPart, capture_line: str, cma: int | None, swiotlb: int | None) -> Iterator[str]:
-    if cma is None and not _CMA.search(capture_line):
+    if cma is None and not devicememory.CMA.search(capture_line):
         yield "what kernels set aside for devices (CMA)"
-    if swiotlb is None and not _SWIOTLB.search(capture_line):
+    if swiotlb is None and not devicememory.SWIOTLB.search(capture_line):
         yield "what kernels set aside for DMA (swiotlb)"
     if part.encryption is None:
         yield "what encrypted memory takes"

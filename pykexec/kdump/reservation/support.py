@@ -6,20 +6,16 @@ The forms are those of kernel/crash_reserve.c, the same on all architectures. Th
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from pykexec.kdump.part import part_of
-from pykexec.memory import KIB, MIB
+from pykexec.memory import MIB
 from pykexec.versions import of_release
 
 CMA_SINCE = (6, 17)
 """The first release that knows the words of SIZE,cma, on all architectures."""
 DEFAULT_LOW = 128 * MIB
 """DEFAULT_CRASH_KERNEL_LOW_SIZE (include/linux/crash_reserve.h), unless an architecture has its own."""
-# include/linux/swiotlb.h: IO_TLB_DEFAULT_SIZE, and IO_TLB_SHIFT, the unit of swiotlb=
-SWIOTLB_DEFAULT = 64 * MIB
-_SWIOTLB_SLAB = 2 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +44,6 @@ def support(arch: str, release: str = "", command_line: str = "") -> Crashkernel
     of_architecture = part_of(arch).crashkernel
     found = CrashkernelSupport() if of_architecture is None else of_architecture(release, command_line)
     return replace(found, knows_cma=is_since(CMA_SINCE, release))
-
-
-def swiotlb_size(command_line: str) -> int:
-    """Return the bytes that swiotlb has where there is one: swiotlb= counts slabs.
-
-    kernel/dma/swiotlb.c, setup_io_tlb_npages().
-    """
-    sizes = re.findall(r"(?:^|\s)swiotlb=(\d{1,12})", command_line)
-    return int(sizes[-1]) * _SWIOTLB_SLAB if sizes and int(sizes[-1]) else SWIOTLB_DEFAULT
 
 
 def is_since(version: tuple[int, int], release: str) -> bool:
