@@ -119,7 +119,8 @@ def _elf(file: Path) -> Iterator[Any]:
         yield ELFFile(io.BytesIO(loadable(file))) if is_elf else None
     except OSError as error:
         raise FileError(f"{file}: {error.strerror}") from error
-    except (ELFError, ValueError, OverflowError) as error:
+    # The last two are pyelftools' where no table of names is found.
+    except (ELFError, ValueError, OverflowError, AssertionError, AttributeError) as error:
         raise _damaged(file) from error
 
 
