@@ -187,8 +187,7 @@ def _is_vmlinux(data: memoryview) -> bool:
         return False
     from pykexec.formats import elf
 
-    row = elf.architecture(data)
-    return row is not None and row.name == ARCH.name
+    return elf.is_for(data, ARCH.name)
 
 
 PART = ImagePart(inspect)
