@@ -4,10 +4,14 @@ import re
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pykexec.plan import LoadPlan
+from pykexec import cli
+from pykexec.loader import plan_load
+from pykexec.optionparser import parse
+from pykexec.plan import SEED_SIZE, LoadPlan, Purpose
+from tests.support.machines import unpacked
 from tools.lab import ARM64, X86_64
 from tools.lab.debian import fetch
 
@@ -25,6 +29,14 @@ class Loaded:
     def of(cls, plan: LoadPlan) -> "Loaded":
         segments = tuple((s.address, s.memsz, bytes(s.data)) for s in plan.segments)
         return cls(plan.entry, plan.flags, segments)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What both programs load."""
+
+    kernel: bytes
+    initrd: bytes
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,22 @@ class NewestCKexec(CKexec):
         names = {"--library-path": "LD_LIBRARY_PATH", "--preload": "LD_PRELOAD"}
         libraries = [part for option, name in names.items() for part in (option, environment[name])]
         return [*run, str(self.loader), *libraries, str(self.program), *arguments]
+
+
+def both_loads(
+    c_kexec: CKexec, name: str, purpose: Purpose, files: Files, folder: Path, options: Sequence[str]
+) -> tuple[Loaded, Loaded]:
+    """Return what the C tool loads on the machine of that snapshot, and what pykexec does."""
+    root = folder / f"{name}-{purpose.value}"
+    machine = unpacked(name, root)
+    kernel, initrd = folder / "kernel", folder / "initrd"
+    kernel.write_bytes(files.kernel)
+    initrd.write_bytes(files.initrd)
+    action = "-p" if purpose is Purpose.CRASH else "-l"
+    arguments = [*options, action, str(kernel), f"--initrd={initrd}", "--append=quiet"]
+    request = replace(cli.request_of(parse(arguments), purpose, machine), seed=bytes(SEED_SIZE))
+    ours = Loaded.of(plan_load(machine, request))
+    return c_kexec.load(root, arguments), ours
 
 
 def compile_for_arm64(source: Path, target: Path) -> None:

@@ -7,24 +7,19 @@ arm's system call numbers, against the kernel's own headers of Debian's port.
 import re
 import struct
 import subprocess
-import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pykexec import cli, names, syscalls
+from pykexec import names, syscalls
 from pykexec.devicetree import DeviceTree
-from pykexec.loader import plan_load
-from pykexec.machine import Machine
 from pykexec.memory import Range
-from pykexec.optionparser import parse
 from pykexec.plan import Purpose
 from tests.arches.arm.images import FakeZImage
 from tests.differential import treeloads
-from tests.differential.ckexec import Loaded, NewestCKexec
-from tests.support.machines import ARM_SNAPSHOTS, FOLDER, iomem
+from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads
+from tests.support.machines import ARM_SNAPSHOTS, iomem
 from tools.lab import X86_64
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.debian import fetch
@@ -66,10 +61,7 @@ def facts(loaded: Loaded, memory: Range) -> dict[str, object]:
     dtb_at, _, blob = next(s for s in loaded.segments if s[2][:4] == b"\xd0\x0d\xfe\xed")
     entered = next(s[2] for s in loaded.segments if s[0] <= loaded.entry < s[0] + s[1])
     nodes = dict(DeviceTree(blob, "dtb").nodes())
-    chosen = nodes.pop("/chosen")
-    for name in ("kaslr-seed", "rng-seed"):
-        if name in chosen:
-            chosen[name] = b"%d bytes" % len(chosen[name])
+    chosen = treeloads.without_seeds(nodes.pop("/chosen"))
     core_at = memory.end
     if "linux,elfcorehdr" in chosen:
         core_at = int.from_bytes(chosen["linux,elfcorehdr"][:8])
@@ -104,18 +96,8 @@ def _is_for_itself(loaded: Loaded, at: int, unpacked: int) -> bool:
 def differences(
     name: str, purpose: Purpose, c_kexec: NewestCKexec, folder: Path, options: Sequence[str] = ()
 ) -> dict[str, object]:
-    root = folder / f"{name}-{purpose.value}"
-    with tarfile.open(FOLDER / f"{name}.tar") as tar:
-        tar.extractall(root)
-    kernel, initrd = folder / "kernel", folder / "initrd"
-    kernel.write_bytes(KERNEL)
-    initrd.write_bytes(INITRD)
-    action = "-p" if purpose is Purpose.CRASH else "-l"
-    arguments = [*options, action, str(kernel), f"--initrd={initrd}", "--append=quiet"]
-    machine = Machine.from_snapshot(root)
-    request = replace(cli.request_of(parse(arguments), purpose, machine), seed=bytes(64))
+    loads = both_loads(c_kexec, name, purpose, Files(KERNEL, INITRD), folder, options)
     (memory,) = iomem(name, "Crash kernel" if purpose is Purpose.CRASH else "System RAM")
-    loads = (c_kexec.load(root, arguments), Loaded.of(plan_load(machine, request)))
     theirs, ours = (facts(each, memory) for each in loads)
     return treeloads.differing(theirs, ours)
 

@@ -62,10 +62,7 @@ def facts(loaded: Loaded, kernel: bytes) -> dict[str, object]:
     dtb_at, _, blob = next(s for s in loaded.segments if s[2][:4] == b"\xd0\x0d\xfe\xed")
     purgatory = next(s[2] for s in loaded.segments if s[0] <= loaded.entry < s[0] + s[1])
     nodes = dict(DeviceTree(blob, "dtb").nodes())
-    chosen = nodes.pop("/chosen")
-    for name in ("kaslr-seed", "rng-seed"):
-        if name in chosen:
-            chosen[name] = b"%d bytes" % len(chosen[name])
+    chosen = treeloads.without_seeds(nodes.pop("/chosen"))
     result: dict[str, object] = {
         "flags": loaded.flags,
         "kernel": data == kernel,

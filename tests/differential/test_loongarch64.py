@@ -6,7 +6,6 @@ The C program is Debian's for loong64, run by QEMU's user-mode emulation with th
 import io
 import struct
 import subprocess
-import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,14 +14,13 @@ from elftools.elf.elffile import ELFFile
 
 from pykexec import cli
 from pykexec.loader import plan_load
-from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB, Range, RangeSet
 from pykexec.optionparser import parse
 from pykexec.plan import Purpose
 from tests.arches.loongarch64.images import FakeImage
 from tests.differential import treeloads
-from tests.differential.ckexec import Loaded, NewestCKexec
-from tests.support.machines import FOLDER, iomem, snapshot
+from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads
+from tests.support.machines import iomem, snapshot
 from tools.crossbuild import find_tool, targets
 from tools.lab import X86_64
 from tools.lab.arches.loongarch64 import ARCH
@@ -143,17 +141,8 @@ def _is_in(part: tuple[int, ...], whole: tuple[int, ...]) -> bool:
 def differences(
     purpose: Purpose, c_kexec: NewestCKexec, folder: Path, options: Sequence[str] = ()
 ) -> dict[str, object]:
-    root = folder / purpose.value
-    with tarfile.open(FOLDER / f"{NAME}.tar") as tar:
-        tar.extractall(root)
-    kernel, initrd = folder / "kernel", folder / "initrd"
-    kernel.write_bytes(KERNEL)
-    initrd.write_bytes(INITRD)
-    action = "-p" if purpose is Purpose.CRASH else "-l"
-    arguments = [*options, action, str(kernel), f"--initrd={initrd}", "--append=quiet"]
-    machine = Machine.from_snapshot(root)
-    request = cli.request_of(parse(arguments), purpose, machine)
-    ours, theirs = facts(Loaded.of(plan_load(machine, request))), facts(c_kexec.load(root, arguments))
+    loads = both_loads(c_kexec, NAME, purpose, Files(KERNEL, INITRD), folder, options)
+    theirs, ours = map(facts, loads)
     return treeloads.differing(theirs, ours)
 
 

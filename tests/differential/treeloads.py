@@ -15,6 +15,12 @@ def has_initrd(loaded: Loaded, chosen: dict[str, bytes], initrd: bytes) -> bool:
     return any(s[0] == start and s[2][: end - start] == initrd for s in loaded.segments)
 
 
+def without_seeds(chosen: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return /chosen with the length of each seed instead of the seed, which is fresh in each load."""
+    seeds = {name: b"%d bytes" % len(chosen[name]) for name in ("kaslr-seed", "rng-seed") if name in chosen}
+    return {**chosen, **seeds}
+
+
 def core(loaded: Loaded, chosen: dict[str, bytes], *, has_text: bool = True) -> dict[str, object]:
     """Take the core headers' place out of /chosen, and return what they say, if there are any.
 
