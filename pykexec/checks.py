@@ -71,8 +71,11 @@ def warnings(machine: Machine, request: Request) -> list[str]:
 
         facts = kernel.told(request.kernel, arch.find(machine.uname_machine))
         found += _configuration(machine, request, facts)
-        memory = kernel.memory_of(request.kernel, facts)
-        found += list(_room(machine, request, memory)) or _room_beside_devices(machine, request, memory)
+        reserved = sum(each.size for each in machine.iomem.crash_regions)
+        needed = _needed_at_least(request, kernel.memory_of(request.kernel, facts), reserved)
+        found += list(_room(request, needed, reserved)) or _room_beside_devices(
+            machine, request, needed, reserved
+        )
     return found
 
 
@@ -157,14 +160,12 @@ _EXPANSION = 6
 """More than an initrd comes to when it is unpacked, whatever it is compressed with."""
 
 
-def _room(machine: Machine, request: Request, kernel: int) -> Iterator[str]:
-    """Not a sum of all that is needed (see pykdump estimate), but what there is no doing without.
+def _room(request: Request, needed: int, reserved: int) -> Iterator[str]:
+    """Yield a warning where there is no room for the unpacked initramfs.
 
-    `kernel` is what that takes where it runs, in bytes.
+    `needed` is what the capture kernel takes before that, of the bytes that are `reserved`.
     """
-    reserved = sum(each.size for each in machine.iomem.crash_regions)
     initrd = request.initrd.size if request.initrd else 0
-    needed = _needed_at_least(request, kernel, reserved)
     if needed + initrd * _EXPANSION <= reserved:
         return
     unpacked = None
@@ -180,14 +181,12 @@ def _room(machine: Machine, request: Request, kernel: int) -> Iterator[str]:
         )
 
 
-def _room_beside_devices(machine: Machine, request: Request, kernel: int) -> Iterator[str]:
+def _room_beside_devices(machine: Machine, request: Request, needed: int, reserved: int) -> Iterator[str]:
     """Yield a warning where what is set aside for devices leaves too little for the kernel itself."""
     from pykexec import arch
 
     found = arch.find(machine.uname_machine)
     usual = 0 if found is None else (found.cma or 0) + (found.swiotlb or 0)
-    reserved = sum(each.size for each in machine.iomem.crash_regions)
-    needed = _needed_at_least(request, kernel, reserved)
     if not usual or needed + usual <= reserved:
         return
     from pykexec import command_line
@@ -204,7 +203,11 @@ def _room_beside_devices(machine: Machine, request: Request, kernel: int) -> Ite
 
 
 def _needed_at_least(request: Request, kernel: int, reserved: int) -> int:
-    """Return the bytes that a capture kernel takes before its initramfs is unpacked."""
+    """Return the bytes that a capture kernel takes before its initramfs is unpacked.
+
+    Not a sum of all that is needed (see pykdump estimate), but what there is no doing without. `kernel` is
+    what that takes where it runs.
+    """
     initrd = request.initrd.size if request.initrd else 0
     # One struct page of 64 bytes for each page (include/linux/mm_types.h).
     return kernel + initrd + reserved // 64 + _NEEDED_AT_LEAST
