@@ -43,11 +43,6 @@ def kernel_6_1() -> Kernel:
     return Kernel.get("6.1", X86_64)
 
 
-def saved(conf: str) -> str:
-    """A job that brings out what a dump's folder holds."""
-    return f'{conf}\nfind /var/crash > "$OUT/found"\npykdump status > "$OUT/state" || true'
-
-
 def pykdump(*words: str | Path) -> str:
     """What the program says on this machine."""
     command = [sys.executable, "-m", "pykexec.kdump", *words]
@@ -515,7 +510,7 @@ def test_old_dumps_go_when_a_new_one_is_there(tmp_path: Path) -> None:
     kdump.crash("cd /var/crash\nmkdir notes " + " ".join(folders))
     names = sorted(
         Path(each).name
-        for each in kdump.next_boot(saved("")).stage("first").read("found").split()
+        for each in kdump.next_boot('find /var/crash > "$OUT/found"').stage("first").read("found").split()
         if Path(each).parent == Path("/var/crash")
     )
     assert names[:2] == folders[1:]
