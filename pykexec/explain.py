@@ -311,7 +311,7 @@ def _load_region(machine: Machine) -> Range | None:
 
     It may have been shrunk since /proc/iomem was read; it keeps its start.
     """
-    regions = machine.iomem.crash_regions
+    regions = machine.crash_regions
     size = machine.kexec_state.crash_size
     if not regions or size == 0:
         return None
