@@ -1,0 +1,40 @@
+"""POWER of 64 bits, little-endian: a partition below a hypervisor, as QEMU's own pseries machine.
+
+Userland is trixie's: bookworm's makedumpfile reads no dump of Linux 6.12.
+"""
+
+from ..packages import Userland, kernels, of_suite
+from . import Arch, Qemu
+
+ARCH = Arch(
+    name="ppc64le",
+    debian="ppc64el",
+    qemu=Qemu("qemu-system-ppc64", {"qemu-system-ppc64": "qemu-system-ppc"}),
+    machine=("-M", "pseries", "-cpu", "power9"),
+    console="hvc0",
+    early_console="",
+    ram_start=0,
+    kernels=kernels("linux-image-powerpc64le", "6.1", "6.12"),
+    userland=Userland(
+        python="3.13",
+        small=of_suite(
+            "trixie",
+            *("busybox-static", "libbz2-1.0", "libc6", "libdw1t64", "libelf1t64", "libgcc-s1", "liblzma5"),
+            *("liblzo2-2", "libsnappy1v5", "libstdc++6", "libzstd1", "makedumpfile", "zlib1g"),
+            "kexec-tools",  # vmcore-dmesg
+        ),
+        full=of_suite(
+            "trixie",
+            *("libexpat1", "libffi8", "libpython3.13-minimal", "libpython3.13-stdlib", "libssl3t64"),
+            "python3.13-minimal",
+        ),
+    ),
+    # Of pages of 64 KiB, a capture kernel takes more than of small ones.
+    reservation="384M",
+    programs={
+        "powerpc64-linux-gnu-gcc": "gcc-powerpc64-linux-gnu",
+        "powerpc64le-linux-gnu-gcc": "gcc-powerpc64le-linux-gnu",
+        "qemu-ppc64-static": "qemu-user-static",
+        "qemu-ppc64le-static": "qemu-user-static",
+    },
+)
