@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -56,6 +57,13 @@ def efivarfs(kernel: Kernel) -> Mapping[str, bytes]:
     return {"/efivarfs.ko": module.read_bytes()}
 
 
+RESERVATION = """
+cp /proc/iomem "$OUT"
+chosen=/proc/device-tree/chosen/linux,crashkernel
+[ ! -e $chosen-base ] || cat $chosen-base $chosen-size > "$OUT/reservation"
+"""
+"""Brings out where memory is reserved, for `reserved`: on powerpc /proc/iomem does not tell."""
+
 _LOOK_AROUND = """
 set -e
 cp /proc/cmdline /proc/iomem "$OUT"
@@ -92,7 +100,7 @@ def crash_load(loader: str, marker: str, kernel: Kernel) -> str:
     """Loads a capture kernel with `marker` in its command line, and writes `marker` to the log."""
     return f"""
 set -e
-cp /proc/iomem "$OUT"
+{RESERVATION}
 {loader} -p "$KERNEL" --initrd "$SECOND_IMAGE" --append "{capture_command_line(marker, kernel)}"
 echo "{marker}" > /dev/kmsg
 """
@@ -123,10 +131,18 @@ def ranges(iomem: str, name: str) -> list[range]:
     return found
 
 
+def reserved(stage: Stage) -> list[range]:
+    """The physical addresses that `RESERVATION` has brought out."""
+    told = stage.folder / "reservation"
+    if not told.exists():
+        return ranges(stage.read("iomem"), "Crash kernel")
+    start, size = struct.unpack(">QQ", told.read_bytes())
+    return [range(start, start + size)]
+
+
 def memory_with_reservation(stage: Stage) -> int:
-    """MemTotal of a kernel without a crash reservation, from the meminfo and iomem of one with it."""
-    reserved = ranges(stage.read("iomem"), "Crash kernel")
-    return memory_total(stage.read("meminfo")) + sum(map(len, reserved))
+    """MemTotal of a kernel without a crash reservation, from the meminfo of one that has brought it out."""
+    return memory_total(stage.read("meminfo")) + sum(map(len, reserved(stage)))
 
 
 def memory_total(meminfo: str) -> int:

@@ -25,6 +25,7 @@ from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Result
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
+from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _EL2 = ("-machine", "virtualization=on")
@@ -70,8 +71,8 @@ def crash(
     ("arch", "version"),
     jobs.cases(
         "crash",
-        {RISCV64: ["6.12"], ARM: ["6.1"], LOONGARCH64: ["7.2"]},
-        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"], ARM: ["6.1-lpae", "7.2"]},
+        {RISCV64: ["6.12"], ARM: ["6.1"], LOONGARCH64: ["7.2"], PPC64LE: ["6.1"]},
+        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"], ARM: ["6.1-lpae", "7.2"], PPC64LE: ["6.12"]},
     ),
 )
 def test_dump_holds_the_first_kernels_log(
@@ -214,6 +215,8 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
         jobs.further(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
         jobs.further(LOONGARCH64, "7.2", "initrd", (), id="loongarch64-initrd"),
         jobs.further(ARM, "6.1", "kernel", (), id="arm-kernel"),
+        jobs.further(PPC64LE, "6.1", "kernel", (), id="ppc64le-kernel"),
+        jobs.further(PPC64LE, "6.12", "initrd", (), id="ppc64le-initrd"),
     ],
 )
 def test_damaged_image_does_not_run(
@@ -229,7 +232,7 @@ def test_damaged_image_does_not_run(
         backend = f"memory-backend-file,id=ram,size=1G,share=on,mem-path={memory.name}"
         machine = Machine(arch, extra=("-object", backend, "-machine", "memory-backend=ram", *extra))
         with Running(machine, guest, tmp_path / "machine", timeout=600) as running:
-            (reserved,) = jobs.ranges(running.wait_for("first").read("iomem"), "Crash kernel")
+            (reserved,) = jobs.reserved(running.wait_for("first"))
             place = range(reserved.start - arch.ram_start, reserved.stop - arch.ram_start)
             _damage(Path(memory.name), place, in_kernel if region == "kernel" else in_initrd)
             running.go()
