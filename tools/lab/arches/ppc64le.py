@@ -1,6 +1,6 @@
 """POWER of 64 bits, little-endian: a partition below a hypervisor, as QEMU's own pseries machine.
 
-Userland is trixie's: bookworm's makedumpfile reads no dump of Linux 6.12.
+Userland is sid's: bookworm's makedumpfile reads no dump of Linux 6.12.
 """
 
 from ..packages import Userland, kernels, of_suite
@@ -14,22 +14,24 @@ ARCH = Arch(
     console="hvc0",
     early_console="",
     ram_start=0,
+    # Of pages of 64 KiB, small files take more than the half of memory that a tmpfs may have.
+    parameters="rootfstype=ramfs",
     kernels=kernels("linux-image-powerpc64le", "6.1", "6.12"),
     userland=Userland(
-        python="3.13",
+        python="3.14",
         small=of_suite(
-            "trixie",
+            "sid",
             *("busybox-static", "libbz2-1.0", "libc6", "libdw1t64", "libelf1t64", "libgcc-s1", "liblzma5"),
             *("liblzo2-2", "libsnappy1v5", "libstdc++6", "libzstd1", "makedumpfile", "zlib1g"),
             "kexec-tools",  # vmcore-dmesg
         ),
         full=of_suite(
-            "trixie",
-            *("libexpat1", "libffi8", "libpython3.13-minimal", "libpython3.13-stdlib", "libssl3t64"),
-            "python3.13-minimal",
+            "sid",
+            *("libexpat1", "libffi8", "libpython3.14-minimal", "libpython3.14-stdlib", "libssl3t64"),
+            "python3.14-minimal",
         ),
     ),
-    # Of pages of 64 KiB, a capture kernel takes more than of small ones.
+    # What a capture kernel does with it is the same with fewer of them.
     reservation="384M",
     programs={
         "powerpc64-linux-gnu-gcc": "gcc-powerpc64-linux-gnu",
