@@ -3,7 +3,7 @@
 Userland is sid's: bookworm's makedumpfile reads no dump of Linux 6.12.
 """
 
-from ..packages import Userland, kernels, of_suite
+from ..packages import Package, Userland, kernels, of_suite
 from . import Arch, Qemu
 
 ARCH = Arch(
@@ -16,7 +16,10 @@ ARCH = Arch(
     ram_start=0,
     # Of pages of 64 KiB, small files take more than the half of memory that a tmpfs may have.
     parameters="rootfstype=ramfs",
-    kernels=kernels("linux-image-powerpc64le", "6.1", "6.12"),
+    kernels={
+        **kernels("linux-image-powerpc64le", "6.1"),
+        "6.12": Package("bookworm-backports", "linux-image-powerpc64le"),
+    },
     userland=Userland(
         python="3.14",
         small=of_suite(
@@ -31,6 +34,8 @@ ARCH = Arch(
             "python3.14-minimal",
         ),
     ),
+    # The others wait for a new kernel in a loop of three instructions.
+    parallel=True,
     # What a capture kernel does with it is the same with fewer of them.
     reservation="384M",
     programs={
