@@ -27,12 +27,12 @@ INTENDED: Mapping[str, str] = {
     "chosen kaslr-seed": "always fresh; the C tool leaves out what the running kernel was given",
     "chosen rng-seed": "the same",
     "chosen linux,memory-limit": "kernels write it in big-endian and read it in their own byte order",
-    "kernel at": "at the first free address; the C tool takes linux,kernel-end for the running kernel's last byte",
-    "core: memory": "firmware within the reservation in whole pages of the running kernel; the C tool has them"
-    " of the system it runs on, which is this one",
+    "kernel at": "at the first free address; the C tool takes linux,kernel-end for the last byte in use",
+    "core: memory": "firmware within the reservation in whole pages of the running kernel; the C tool has"
+    " them of the system it runs on, which is this one",
     "reservations": "the core headers with all that the segment takes; the C tool has what it filled",
-    "device tree, less chosen": "counters of usable memory for the blocks that kernels read them for; the C tool"
-    " has one for each",
+    "device tree, less chosen": "counters of usable memory for the blocks that kernels read them for; the C"
+    " tool has one for each",
 }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tools.lab import X86_64, Arch, Kernel, Stage
+from tools.lab import X86_64, Arch, Kernel, Machine, Stage
+from tools.lab.arches.ppc64le import ARCH as PPC64LE
 
 FURTHER = pytest.mark.further
 _NONE: Mapping[Arch, Iterable[str]] = {}
@@ -63,6 +64,9 @@ chosen=/proc/device-tree/chosen/linux,crashkernel
 [ ! -e $chosen-base ] || cat $chosen-base $chosen-size > "$OUT/reservation"
 """
 """Brings out where memory is reserved, for `reserved`: on powerpc /proc/iomem does not tell."""
+
+POWER8_IN_BLOCKS = Machine(PPC64LE, memory="1G,slots=4,maxmem=8G", extra=("-cpu", "power8"))
+"""With a hash table instead of page tables, and memory told of by blocks (ibm,dynamic-memory-v2)."""
 
 _LOOK_AROUND = """
 set -e

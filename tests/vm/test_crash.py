@@ -181,6 +181,26 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
     crash(Kernel.get("6.1", ARM64), loader, run_guest, machine)
 
 
+def test_power8(loader: str, run_guest: RunGuest) -> None:
+    """The capture kernel is told of all memory up to the end of the reservation."""
+    result = crash(Kernel.get("6.12", PPC64LE), loader, run_guest, jobs.POWER8_IN_BLOCKS, saved=True)
+    (reserved,) = jobs.reserved(result.stage("first"))
+    ram = jobs.ranges(result.stage("second").read("iomem"), "System RAM")
+    assert ram == [range(reserved.stop)]
+
+
+@jobs.FURTHER
+def test_ppc64le_crashes_on_another_processor(loader: str, run_guest: RunGuest) -> None:
+    """Not the one that booted; of four, three wait for the capture kernel."""
+    machine = Machine(PPC64LE, cpus=4)
+    kernel, marker = Kernel.get("6.1", PPC64LE), secrets.token_hex(8)
+    job = jobs.crash_load(loader, marker, kernel)
+    guest = Guest(kernel, job, f"taskset 4 sh -c '{PANIC}'", jobs.capture(kernel))
+    result = run_guest(guest, machine)
+    assert marker in result.stage("second").read("dmesg.txt")
+    assert re.search(r"CPU: 2 PID: \d+ .*", result.console)
+
+
 @jobs.FURTHER
 def test_arm_hyp(loader: str, run_guest: RunGuest) -> None:
     """In that mode purgatory leaves the caches off."""
