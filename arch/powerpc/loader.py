@@ -41,6 +41,13 @@ _OF_THIS_BOOT = (
     memories.DYNAMIC_USABLE,
 )
 """Properties that the running kernel has made for itself, or that were for it alone."""
+_POSSIBLE_CPUS = "sys/devices/system/cpu/possible"
+_DIGITS_MAX = 6
+"""NR_CPUS has four."""
+_PROPERTY_OVERHEAD = 16
+"""Bytes of its tag, its size, the place of its name, and what ends the name and fills up the value."""
+_NODE_OVERHEAD = 64
+"""Bytes of a node's name and tags."""
 _FADUMP = ("sys/kernel/fadump/enabled", "sys/kernel/fadump_enabled")
 
 
@@ -67,10 +74,6 @@ class _Crash:
 
 def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
     """Return a plan for that request on that machine. Raises PykexecError."""
-    if request.hotplug:
-        raise MachineError(
-            "--hotplug: no device tree is made here that the running kernel could keep up to date"
-        )
     file, wrapping = formats.unwrap(request.kernel)
     kind = boot.kernel
     kernel = kind.parse(file)
@@ -234,12 +237,29 @@ def _reservations(context: Context, memory: TreeMemory, crash: _Crash | None) ->
 
 def _place_tree(context: Context, tree: DeviceTree) -> int:
     """Place the tree, which tells of its own place, too. Raises PlacementError, DeviceTreeError."""
-    size = len(tree.to_bytes()) + _RESERVATION_SIZE
+    spare = _later_cpus(context.machine, tree) if context.request.hotplug else 0
+    size = len(tree.to_bytes(spare)) + _RESERVATION_SIZE
     why = "the device tree of the running kernel"
     at = context.layout.place(_DTB, size, placement=Placement.LOWEST, why=why)
     tree.reserve([Range.sized(at, size)])
-    context.layout.fill(_DTB, tree.to_bytes())
+    context.layout.fill(_DTB, tree.to_bytes(spare))
     return at
+
+
+def _later_cpus(machine: Machine, tree: DeviceTree) -> int:
+    """Return the bytes that nodes of all CPUs take which may be plugged in: the running kernel adds them
+    (arch/powerpc/kexec/core_64.c, update_cpus_node())."""
+    cores = [node for path, node in tree.nodes() if path.startswith("/cpus/") and path.count("/") == 2]
+    sizes = (_NODE_OVERHEAD + sum(map(_property_size, node.items())) for node in cores)
+    possible = (machine.read(_POSSIBLE_CPUS) or b"").decode("ascii", "replace").strip()
+    last = possible.rpartition(",")[2].rpartition("-")[2]
+    return max(sizes, default=0) * (int(last) + 1 if last.isdecimal() and len(last) < _DIGITS_MAX else 0)
+
+
+def _property_size(named: tuple[str, bytes]) -> int:
+    """Return the bytes that a property takes at most in a blob, with its name."""
+    name, value = named
+    return _PROPERTY_OVERHEAD + len(name) + len(value)
 
 
 def _memory_map(machine: Machine, crash: _Crash | None) -> Sequence[TypedRange]:

@@ -7,6 +7,12 @@ ARCH = Arch(
     name="ppc64le",
     formats=("elf-ppc64",),
     honours=frozenset({"device_tree"}),
-    facts=("proc/device-tree/**", "sys/kernel/fadump/enabled", "sys/kernel/fadump_enabled"),
+    facts=(
+        "proc/device-tree/**",
+        "sys/devices/system/cpu/possible",
+        "sys/kernel/fadump/enabled",
+        "sys/kernel/fadump_enabled",
+    ),
     page_sizes=(4 * KIB, 64 * KIB),
+    hotplug_rewrites=("elfcorehdr", "dtb"),  # arch_crash_handle_hotplug_event()
 )

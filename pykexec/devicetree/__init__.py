@@ -126,9 +126,9 @@ class DeviceTree:
                 data += number.to_bytes(4 * cells)
         return data
 
-    def to_bytes(self) -> bytes:
-        """Return the blob, version 17."""
-        return flattened.write(self._root, self._reservations, self.boot_cpu)
+    def to_bytes(self, spare: int = 0) -> bytes:
+        """Return the blob, version 17, with so many bytes for what is added later."""
+        return flattened.write(self._root, self._reservations, self.boot_cpu, spare)
 
     def _cell_count(self, name: str, default: int) -> int:
         value = self.get("/", name)

@@ -334,6 +334,26 @@ def test_a_tree_of_ones_own(purpose: Purpose, tmp_path: Path) -> None:
     assert (tree.get("/memory@0", "linux,usable-memory") is not None) == (purpose is Purpose.CRASH)
 
 
+def test_what_the_running_kernel_keeps_up_to_date_is_not_verified(tmp_path: Path) -> None:
+    """Core headers and device tree, which has room for the nodes of CPUs that may come."""
+    files = {"sys/kernel/crash_elfcorehdr_size": "100000\n", "sys/devices/system/cpu/possible": "0-63\n"}
+    machine = LE.machine(tmp_path, files)
+    plans = [plan_load(machine, request("ppc64le", Purpose.CRASH, hotplug=each)) for each in (False, True)]
+    all_names = {b"kernel", b"dtb", b"elfcorehdr", b"initrd"}
+    verified = [bytes(plan.segment("purgatory").data) for plan in plans]
+    names = [{name for name in all_names if name.ljust(16, b"\0") in data} for data in verified]
+    assert names == [all_names, {b"kernel", b"initrd"}]
+    assert plans[1].flags == 0x150009
+    assert plans[1].segment("elfcorehdr").memsz >= 100000
+    plain, roomy = (bytes(plan.segment("dtb").data) for plan in plans)
+    node = Blob({"reg": u32(0)}).build()
+    assert len(roomy) - len(plain) >= 61 * (len(node) - 40 - 16 - 16)
+    assert int.from_bytes(roomy[4:8]) == len(roomy), "totalsize: libfdt adds nodes within"
+    place = plans[1].segment("dtb").address, len(roomy)
+    assert reservations(plans[1])[-1] == place
+    assert dict(DeviceTree(roomy, "roomy").nodes()).keys() == dict(DeviceTree(plain, "plain").nodes()).keys()
+
+
 @pytest.mark.parametrize("path", ["sys/kernel/fadump/enabled", "sys/kernel/fadump_enabled"])
 def test_fadump_is_left_alone(path: str, tmp_path: Path) -> None:
     machine = dataclasses.replace(LE, crash=None).machine(tmp_path, {path: "1\n"})
@@ -357,7 +377,7 @@ def kernel(data: bytes) -> dict[str, object]:
         (kernel(FakeVmlinux(memory_size=1 << 40).build()), PlacementError, "free area"),
         ({"append": "x" * 2048}, UsageError, "Command line overflow: 2"),
         ({"format": "vmlinux"}, UsageError, "Unsupported kernel type vmlinux\n.*elf-ppc64"),
-        ({"hotplug": True}, MachineError, "--hotplug"),
+        ({"hotplug": True}, MachineError, "--hotplug: the running kernel updates no core headers"),
         ({"console": Console("ttyS0")}, UsageError, "--serial=ttyS0: purgatory writes to the firmware's"),
         ({"console": Console(vga=True)}, UsageError, "--console-vga is for x86"),
     ],
