@@ -76,7 +76,10 @@ def facts(loaded: Loaded) -> dict[str, object]:
         size = next(s[1] for s in loaded.segments if s[0] == core_at)
         told = {"linux,elfcorehdr": struct.pack(">QQ", core_at, size)}
         result |= treeloads.core(loaded, told, has_text=False)
-        first, *others = result["core: memory"]
+        # The first 64 KiB are where purgatory saves them.
+        memory = result["core: memory"]
+        assert isinstance(memory, list)
+        first, *others = memory
         result["core: memory"] = [(*first[:3], first[3] in {s[0] for s in loaded.segments}), *others]
     return result | {f"chosen {name}": value for name, value in chosen.items()}
 

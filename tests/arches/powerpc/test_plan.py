@@ -1,6 +1,7 @@
 """Plans for partitions made by hand, of both byte orders."""
 
 import dataclasses
+import errno
 import io
 import struct
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec import explain
 from pykexec.arch.powerpc import memory as memories
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import (
@@ -416,3 +418,11 @@ def test_without_a_tree(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").rename(tmp_path / "elsewhere")
     with pytest.raises(MachineError, match="no device tree: no /proc/device-tree"):
         plan_load(machine, request("ppc64le", Purpose.BOOT))
+
+
+def test_why_the_running_kernel_refuses(tmp_path: Path) -> None:
+    """arch/powerpc/kexec/core_64.c, machine_kexec_prepare()."""
+    machine = LE.machine(tmp_path)
+    plan = plan_load(machine, request("ppc64le", Purpose.BOOT))
+    told = explain.explain_load_failure(errno.ETXTBSY, plan, machine)
+    assert "where the running kernel's own code is" in str(told)
