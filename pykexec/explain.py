@@ -69,6 +69,7 @@ def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> System
         e.ENOMEM: _no_memory(plan, machine),
         e.ENOSYS: _no_system_call(machine),
         e.ENOTSUP: _not_on_this_machine(plan.purpose, machine),
+        e.ETXTBSY: _of_architecture(e.ETXTBSY, plan.purpose, machine),
     }
     return _error("kexec_load failed", errno, causes)
 
