@@ -14,5 +14,7 @@ ARCH = Arch(
         "sys/kernel/fadump_enabled",
     ),
     page_sizes=(4 * KIB, 64 * KIB),
+    cma=0,  # CONFIG_DMA_CMA is not set in Debian's kernels
+    swiotlb=0,  # arch/powerpc/mm/mem.c, arch_mm_preinit(): for secure guests
     hotplug_rewrites=("elfcorehdr", "dtb"),  # arch_crash_handle_hotplug_event()
 )
