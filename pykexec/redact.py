@@ -128,7 +128,7 @@ _SEEDS = ("kaslr-seed", "rng-seed")
 
 
 _FIRMWARES_SECRETS = "security-"
-"""How Open Firmware names properties that only root may read, its password among them (drivers/of/kobj.c)."""
+"""How properties are named that only root may read, Open Firmware's password one (drivers/of/kobj.c)."""
 
 
 def fact(name: str, given: bytes) -> bytes | None:
