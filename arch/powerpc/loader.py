@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pykexec import command_line, elfcore, formats
 from pykexec.arch.powerpc import firmware as firmwares
 from pykexec.arch.powerpc import memory as memories
+from pykexec.arch.powerpc.firmware import Kind
 from pykexec.arch.powerpc.image import HEAD_SIZE, Vmlinux, VmlinuxKind
 from pykexec.arch.powerpc.memory import TreeMemory
 from pykexec.booting import formats as types
@@ -95,7 +96,8 @@ def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
     if what := line_overflow(line, kind.line_limit, kind.arch.name):
         raise UsageError(what, hint=SHORTEN)
     # RTAS takes addresses of 32 bits.
-    blob = context.place_purgatory(within=_BELOW_4G, placement=Placement.LOWEST)
+    within = _BELOW_4G if firmware.kind is Kind.RTAS else ADDRESS_SPACE
+    blob = context.place_purgatory(within=within, placement=Placement.LOWEST)
     initrd = context.place_initrd(ADDRESS_SPACE, Placement.LOWEST, "anywhere beside the kernel")
     trees.renew(tree, command_line=line, initrd=initrd, seed=request.seed)
     _edit(tree, crash)
@@ -139,6 +141,10 @@ def _survey(machine: Machine, kernel: Vmlinux, memory: TreeMemory) -> _Crash:
             hint="a capture kernel takes CONFIG_RELOCATABLE",
         )
     region = machine.crash_regions[-1]
+    if region.start < _SAVED.end:
+        raise MachineError(
+            f"the reservation {region} is where a capture kernel has its interrupts: {_SAVED}"
+        )
     kept = _whole_pages(machine, memory.handed_on)
     return _Crash(
         region=region,

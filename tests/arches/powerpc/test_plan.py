@@ -1,15 +1,17 @@
 """Plans for partitions made by hand, of both byte orders."""
 
+import contextlib
 import dataclasses
 import errno
 import io
 import struct
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec import explain
@@ -30,6 +32,7 @@ from pykexec.plan import Console, LoadPlan, Purpose, Request
 from tests.arches.powerpc.board import CRASH, KERNEL_END, MIB, RTAS, TERMINAL, Board, memory, u32, u64
 from tests.arches.powerpc.images import HEAD, FakeVmlinux
 from tests.support.dtb import Blob, Tree
+from tests.support.effort import examples
 
 LE, BE = Board(), Board("ppc64", page_size=4096)
 BOARDS = {"ppc64le": LE, "ppc64": BE}
@@ -426,3 +429,37 @@ def test_why_the_running_kernel_refuses(tmp_path: Path) -> None:
     plan = plan_load(machine, request("ppc64le", Purpose.BOOT))
     told = explain.explain_load_failure(errno.ETXTBSY, plan, machine)
     assert "where the running kernel's own code is" in str(told)
+
+
+DAMAGED = [
+    ("chosen", "linux,crashkernel-base"),
+    ("chosen", "linux,crashkernel-size"),
+    ("chosen", "linux,kernel-end"),
+    ("chosen", "linux,memory-limit"),
+    ("chosen", "linux,htab-base"),
+    ("chosen", "linux,htab-size"),
+    ("chosen", "stdout-path"),
+    ("rtas", "linux,rtas-base"),
+    ("rtas", "rtas-size"),
+    ("rtas", "system-reboot"),
+    ("memory@0", "reg"),
+    ("ibm,dynamic-reconfiguration-memory", "ibm,lmb-size"),
+    ("ibm,dynamic-reconfiguration-memory", "ibm,dynamic-memory-v2"),
+    (".", "#address-cells"),
+    (".", "#size-cells"),
+    (".", "reserved-ranges"),
+]
+NUMBERS = st.sampled_from([0, 1, 8, 0x10000, CRASH[0], CRASH[0] + 1, 1 << 31, 1 << 40, (1 << 64) - 1])
+VALUES = st.binary(max_size=40) | st.lists(NUMBERS, max_size=4).map(lambda numbers: u64(*numbers))
+
+
+@pytest.mark.slow
+@settings(max_examples=examples(200), deadline=None)
+@given(st.dictionaries(st.sampled_from(DAMAGED), VALUES, max_size=4), st.sampled_from(Purpose))
+def test_any_tree_is_planned_for_or_refused(damage: dict[tuple[str, str], bytes], purpose: Purpose) -> None:
+    nodes = {**LE.nodes, **dynamic(**{"ibm,dynamic-memory-v2": v2(*IN_SETS)})}
+    files = {f"proc/device-tree/{node}/{name}": value for (node, name), value in damage.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        machine = dataclasses.replace(LE, nodes=nodes).machine(Path(folder), dict(files))
+        with contextlib.suppress(PykexecError):
+            plan_load(machine, request("ppc64le", purpose))
