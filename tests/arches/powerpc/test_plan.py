@@ -14,11 +14,12 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykexec import explain
+from pykexec import explain, kexec_file
 from pykexec.arch.powerpc import memory as memories
 from pykexec.devicetree import DeviceTree
 from pykexec.errors import (
     DeviceTreeError,
+    FileLoadUnavailable,
     ImageError,
     MachineError,
     PlacementError,
@@ -421,6 +422,17 @@ def test_without_a_tree(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").rename(tmp_path / "elsewhere")
     with pytest.raises(MachineError, match="no device tree: no /proc/device-tree"):
         plan_load(machine, request("ppc64le", Purpose.BOOT))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_running_kernel_can_load_it_itself(name: str, tmp_path: Path) -> None:
+    """arch/powerpc/kexec/elf_64.c takes a vmlinux; a kernel of the other byte order it would refuse."""
+    machine = BOARDS[name].machine(tmp_path, {"sys/kernel/kexec_crash_loaded": "1\n"})
+    plan = kexec_file.plan(machine, request(name, Purpose.CRASH))
+    assert bytes(plan.kernel.data) == KERNELS[name].build()
+    other = FileData.from_bytes("vmlinux", KERNELS["ppc64" if name == "ppc64le" else "ppc64le"].build())
+    with pytest.raises(FileLoadUnavailable, match="Exec format error"):
+        kexec_file.plan(machine, request(name, Purpose.CRASH, kernel=other))
 
 
 def test_why_the_running_kernel_refuses(tmp_path: Path) -> None:
