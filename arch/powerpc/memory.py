@@ -24,7 +24,8 @@ _RESERVED, _ASSIGNED = 0x80, 0x8
 _BLOCK, _SET = struct.Struct(">QIIII"), struct.Struct(">IQIII")
 """ibm,dynamic-memory: address, DRC index, reserved, associativity, flags. ibm,dynamic-memory-v2: count,
 address of the first, DRC index, associativity, flags."""
-_BLOCKS_MAX = 1 << 20
+_BLOCKS_MAX = 1 << 18
+"""64 TiB in blocks of 256 MiB."""
 
 Properties = Mapping[str, bytes]
 
@@ -61,7 +62,7 @@ def read(tree: DeviceTree) -> TreeMemory:
     if not parts:
         raise DeviceTreeError("the device tree has no memory node")
     limit = _number(chosen, "linux,memory-limit")
-    ram = RangeSet([*parts, *(block for block, _ in blocks(tree))])
+    ram = RangeSet([*parts, *_blocks(tree)])
     return TreeMemory(
         ram=ram.intersect([Range(0, limit)]) if limit else ram,
         first=min(parts, key=lambda part: part.start),
@@ -84,15 +85,15 @@ def confine(tree: DeviceTree, usable: RangeSet) -> None:
         tree.set(path, USABLE, tree.ranges(ranges))
     if not tree.has(_DYNAMIC):
         return
-    data = b""
-    for block, _ in blocks(tree):
-        parts = RangeSet([block]).intersect(usable)
-        data += len(parts).to_bytes(8) + tree.ranges([(each.start, each.size) for each in parts])
-    tree.set(_DYNAMIC, DYNAMIC_USABLE, data)
+    data = bytearray()
+    for block in _blocks(tree):
+        within = [block.intersect(each) for each in usable if block.overlaps(each)]
+        data += len(within).to_bytes(8) + tree.ranges([(each.start, each.size) for each in within])
+    tree.set(_DYNAMIC, DYNAMIC_USABLE, bytes(data))
 
 
-def blocks(tree: DeviceTree) -> Iterator[tuple[Range, int]]:
-    """Yield the blocks that this partition has beside its memory nodes, with their flags.
+def _blocks(tree: DeviceTree) -> Iterator[Range]:
+    """Yield the blocks that this partition has beside its memory nodes.
 
     Those that kernels skip are skipped: they read nothing of `DYNAMIC_USABLE` for them, either
     (early_init_drmem_lmb()). Raises DeviceTreeError.
@@ -100,7 +101,7 @@ def blocks(tree: DeviceTree) -> Iterator[tuple[Range, int]]:
     size = int.from_bytes(tree.get(_DYNAMIC, "ibm,lmb-size") or b"")
     for start, flags in _all_blocks(tree, size):
         if size and flags & _ASSIGNED and not flags & _RESERVED:
-            yield Range.sized(start, size), flags
+            yield Range.sized(start, size)
 
 
 def _all_blocks(tree: DeviceTree, size: int) -> Iterator[tuple[int, int]]:

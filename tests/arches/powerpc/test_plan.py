@@ -408,7 +408,7 @@ def test_bad_requests(
             dataclasses.replace(
                 LE, nodes={**LE.nodes, **dynamic(**{"ibm,dynamic-memory-v2": v2((0xFFFFFFFF, 0, 8))})}
             ),
-            "more than 1048576 blocks",
+            "more than 262144 blocks",
         ),
     ],
 )
