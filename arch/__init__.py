@@ -45,6 +45,8 @@ class Arch:
     """The bytes that kernels reserve for DMA even where all their memory is below 4 GiB; None: not known."""
     hotplug_flag: int = KEXEC_CRASH_HOTPLUG_SUPPORT
     """kexec_load's flag for core headers that the running kernel keeps up to date."""
+    hotplug_rewrites: tuple[str, ...] = ("elfcorehdr",)
+    """The segments that it keeps up to date then."""
 
     @property
     def names(self) -> names.ArchNames:

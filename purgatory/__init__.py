@@ -38,6 +38,8 @@ _FLAG_VGA = 1 << 1
 _FLAG_CALLED = 1 << 2
 _SIZE = PARAMS.sizeof() + _REGIONS_MAX * REGION.sizeof()
 
+_INSTRUCTION = 4
+"""The bytes of the first one, where purgatory begins with the kernel's own bytes."""
 _PAGE = 4 * KIB  # purgatory hashes aligned data faster
 _PART_SIZE = 4 * MIB
 """The least size of a part: smaller ones are not worth dividing."""
@@ -227,6 +229,7 @@ def build(
     called: bool = False,
     jump_back_digits: int = 0,
     reset: int = 0,
+    head: bytes = b"",
 ) -> bytes:
     """Return the blob's image with its parameter block filled in.
 
@@ -236,7 +239,8 @@ def build(
     `called` says that the new kernel can jump back to the old one (kexec jump), which has left the address
     on its stack. Purgatory writes that address at `jump_back_digits` (physical; 0: nowhere) as 16
     hexadecimal digits. `reset` is how to reset the machine, as the architecture's own number, where it has a
-    choice.
+    choice. `head` is what a kernel begins with, on architectures where a running kernel gives the beginning
+    of what it enters to the other CPUs: behind its first instruction purgatory has room for that.
 
     Raises PurgatoryError when a region's name is too long, or an address has more bits than the blob's
     addresses.
@@ -283,6 +287,7 @@ def build(
     image = bytearray(blob.image)
     block = b"".join([params, *(_row(each, blob.encoding.order) for each in digests)])
     image[blob.params_offset : blob.params_offset + len(block)] = block
+    image[_INSTRUCTION : len(head)] = head[_INSTRUCTION:]
     return bytes(image)
 
 

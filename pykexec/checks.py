@@ -71,7 +71,7 @@ def warnings(machine: Machine, request: Request) -> list[str]:
 
         facts = kernel.told(request.kernel, arch.find(machine.uname_machine))
         found += _configuration(machine, request, facts)
-        reserved = sum(each.size for each in machine.iomem.crash_regions)
+        reserved = sum(each.size for each in machine.crash_regions)
         needed = _needed_at_least(request, kernel.memory_of(request.kernel, facts), reserved)
         found += list(_room(request, needed, reserved)) or _room_beside_devices(
             machine, request, needed, reserved

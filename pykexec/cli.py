@@ -250,7 +250,7 @@ def _status(machine: Machine, purpose: Purpose) -> int:
 
 def _print_crash_size(machine: Machine) -> int:
     size = machine.kexec_state.crash_size
-    print(sum(each.size for each in machine.iomem.crash_regions[-1:]) if size is None else size)
+    print(sum(each.size for each in machine.crash_regions[-1:]) if size is None else size)
     return 0
 
 

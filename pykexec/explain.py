@@ -69,6 +69,7 @@ def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> System
         e.ENOMEM: _no_memory(plan, machine),
         e.ENOSYS: _no_system_call(machine),
         e.ENOTSUP: _not_on_this_machine(plan.purpose, machine),
+        e.ETXTBSY: _of_architecture(e.ETXTBSY, plan.purpose, machine),
     }
     return _error("kexec_load failed", errno, causes)
 
@@ -311,7 +312,7 @@ def _load_region(machine: Machine) -> Range | None:
 
     It may have been shrunk since /proc/iomem was read; it keeps its start.
     """
-    regions = machine.iomem.crash_regions
+    regions = machine.crash_regions
     size = machine.kexec_state.crash_size
     if not regions or size == 0:
         return None

@@ -127,6 +127,10 @@ _SEEDS = ("kaslr-seed", "rng-seed")
 """Properties of /chosen: the running kernel's randomness, which kernels wipe once they have used it."""
 
 
+_FIRMWARES_SECRETS = "security-"
+"""How properties are named that only root may read, Open Firmware's password one (drivers/of/kobj.c)."""
+
+
 def fact(name: str, given: bytes) -> bytes | None:
     """Return a file of a snapshot without secrets; None where the whole file is a secret."""
     if name == FIRMWARE_TREE:
@@ -135,7 +139,7 @@ def fact(name: str, given: bytes) -> bytes | None:
         *_, node, last = name.split("/")
         if node == "chosen":
             return None if last in _SEEDS else _same_length(given)
-        return given
+        return bytes(len(given)) if last.startswith(_FIRMWARES_SECRETS) else given
     if name == kallsyms.PATH:
         return kallsyms.without_most(given)
     return data(given) if name == "proc/cmdline" else given

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+from pykexec.arch.powerpc import kdump
 from pykexec.kdump.part import Fedora, KdumpPart
-from pykexec.kdump.reservation.support import CrashkernelSupport
-from pykexec.memory import MIB
-
-
-def _crashkernel(_: str, __: str) -> CrashkernelSupport:
-    return CrashkernelSupport(knows_high=False)  # arch/powerpc/kexec/core.c, arch_reserve_crashkernel()
-
 
 PART = KdumpPart(
-    crashkernel=_crashkernel,
+    crashkernel=kdump.crashkernel,
     fedora=Fedora(
         append="irqpoll nr_cpus=16 noirqdistrib reset_devices cgroup_disable=memory numa=off"
         " udev.children-max=2 ehea.use_mcs=0 panic=10 kvm_cma_resv_ratio=0 transparent_hugepage=never",
         crashkernel="2G-4G:384M,4G-16G:512M,16G-64G:1G,64G-128G:2G,128G-:4G",
     ),
-    section_size=lambda _: 16 * MIB,
+    section_size=kdump.section_size,
 )

@@ -27,7 +27,7 @@ def _require_shown(machine: Machine) -> None:
     Commit 1d6cd2146c2b came to 6.6 alone, and was taken back.
     """
     size = machine.kexec_state.crash_size
-    if size and not machine.iomem.crash_regions:
+    if size and not machine.crash_regions:
         raise NoCrashMemoryError(
             f"the running kernel {machine.kernel_release} has reserved {size // MIB} MiB, and does not say"
             ' where: /proc/iomem has no "Crash kernel" entry',

@@ -35,7 +35,7 @@ def divide_memory(machine: Machine, within: Range) -> CrashMemory:
             "Please specify memory range used by kexeced kernel to preserve the context of original kernel",
             hint="with --mem-max, and --mem-min if need be: --mem-max=0xfffffff for the first 256 MiB",
         )
-    ram = machine.iomem.system_ram.minus(machine.iomem.crash_regions)
+    ram = machine.iomem.system_ram.minus(machine.crash_regions)
     lent = free_memory(machine).intersect(ram).intersect([within]).aligned_inwards(_PAGE)
     if not lent or lent.size * 2 > ram.size:  # sanity_check_segment_list() in kernel/kexec_core.c
         raise PlacementError(

@@ -4,5 +4,6 @@
 #define PARAMS_JUMP_TO         16
 #define PARAMS_ARGUMENTS       24
 #define PARAMS_JUMP_BACK_ENTRY 112
+#define PARAMS_RESET           124
 
 #define CALLED 4 /* FLAG_CALLED */

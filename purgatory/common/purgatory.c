@@ -8,6 +8,7 @@ _Static_assert(FLAG_CALLED == CALLED, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, jump_to) == PARAMS_JUMP_TO, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, arguments) == PARAMS_ARGUMENTS, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, jump_back_entry) == PARAMS_JUMP_BACK_ENTRY, "entry.S");
+_Static_assert(__builtin_offsetof(struct params, reset) == PARAMS_RESET, "entry.S");
 
 /*
  * Not zero-initialised data: the linker must give the block bytes in the file, for the loader to fill in.

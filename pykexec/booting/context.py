@@ -111,7 +111,7 @@ class Context:
     def _regions(self) -> list[purgatory.Region]:
         """Return what purgatory verifies: all segments but itself and what the running kernel rewrites."""
         layout = self.layout
-        changing = {PURGATORY, ELFCOREHDR} if self.request.hotplug else {PURGATORY}
+        changing = {PURGATORY, *(self.arch.hotplug_rewrites if self.request.hotplug else ())}
         return [
             purgatory.Region(name, layout.range(name).start, layout.data(name))
             for name in layout.names()

@@ -32,7 +32,7 @@ def survey(machine: Machine, firmware: Iterable[Range] = ()) -> CrashMemory:
 
     Raises NoCrashMemoryError when nothing was reserved.
     """
-    reserved = machine.iomem.crash_regions
+    reserved = machine.crash_regions
     if not reserved:
         raise NoCrashMemoryError(
             'Memory for crashkernel is not reserved: /proc/iomem has no "Crash kernel" entry',

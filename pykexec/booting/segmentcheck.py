@@ -50,7 +50,7 @@ def limits(machine: Machine, arch: Arch) -> Limits:
     No kernel counts more RAM than /proc/iomem has outside reservations. So the kernel refuses whatever this
     limit refuses.
     """
-    regions = machine.iomem.crash_regions
+    regions = machine.crash_regions
     return Limits(
         page_size=machine.page_size,
         memory=machine.iomem.system_ram.minus(regions).size,

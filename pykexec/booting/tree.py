@@ -59,14 +59,10 @@ def rewrite(
 ) -> bytes:
     """Return the blob with /chosen set for this load; ranges are physical.
 
-    `elfcorehdr` and `usable` (whose order is kept) make it a capture kernel's. Properties of an earlier load
-    are removed. Raises DeviceTreeError when something does not fit.
+    `elfcorehdr` and `usable` (whose order is kept) make it a capture kernel's. Raises DeviceTreeError when
+    something does not fit.
     """
-    tree.set(_CHOSEN, "bootargs", os.fsencode(command_line) + b"\0")
-    _set_initrd(tree, initrd)
-    _set_seeds(tree, seed)
-    for name in (*_OF_A_CRASH, *_HANDED_OVER):
-        tree.remove(_CHOSEN, name)
+    renew(tree, command_line=command_line, initrd=initrd, seed=seed)
     if elfcorehdr is not None:
         tree.set(_CHOSEN, "linux,elfcorehdr", tree.ranges([(elfcorehdr.start, elfcorehdr.size)]))
         ranges = tree.ranges([(each.start, each.size) for each in usable])
@@ -75,6 +71,15 @@ def rewrite(
     if len(data) > SIZE_MAX:
         raise DeviceTreeError(f"the device tree has {len(data)} bytes; the boot protocol allows {SIZE_MAX}")
     return data
+
+
+def renew(tree: DeviceTree, *, command_line: str, initrd: Range | None, seed: bytes | None) -> None:
+    """Set in /chosen what each load sets, and remove what an earlier one did."""
+    tree.set(_CHOSEN, "bootargs", os.fsencode(command_line) + b"\0")
+    _set_initrd(tree, initrd)
+    _set_seeds(tree, seed)
+    for name in (*_OF_A_CRASH, *_HANDED_OVER):
+        tree.remove(_CHOSEN, name)
 
 
 def _set_initrd(tree: DeviceTree, initrd: Range | None) -> None:

@@ -13,7 +13,7 @@ from pykexec.memory import MIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pykexec.machine.root import Root
     from pykexec.memory import Range
@@ -89,6 +89,10 @@ class DeviceTree:
             each for each in self._reservations if each.start != part.start or not part.covers(each)
         )
 
+    def reserve(self, parts: Iterable[Range]) -> None:
+        """Add memory reservations (physical), behind those that are there."""
+        self._reservations = (*self._reservations, *parts)
+
     def nodes(self) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Every node's path and properties."""
         stack = [("", self._root)]
@@ -122,9 +126,9 @@ class DeviceTree:
                 data += number.to_bytes(4 * cells)
         return data
 
-    def to_bytes(self) -> bytes:
-        """Return the blob, version 17."""
-        return flattened.write(self._root, self._reservations, self.boot_cpu)
+    def to_bytes(self, spare: int = 0) -> bytes:
+        """Return the blob, version 17, with so many bytes for what is added later."""
+        return flattened.write(self._root, self._reservations, self.boot_cpu, spare)
 
     def _cell_count(self, name: str, default: int) -> int:
         value = self.get("/", name)
@@ -155,13 +159,16 @@ class DeviceTree:
 
 
 def _read_folder(root: Root, top: str) -> Node:
-    """Return the node that a folder shows, without links to folders, of which the kernel makes none."""
+    """Return the node that a folder shows, without links to folders, of which the kernel makes none.
+
+    Kernels number CPUs and blocks of memory in the order in which their nodes stand: here by address.
+    """
     limits = Limits(f"/{top}", DeviceTreeError)
     made = Node("")
     stack = [(made, top, 1)]
     while stack:
         node, folder, depth = stack.pop()
-        for name, is_folder in root.entries(folder):
+        for name, is_folder in sorted(root.entries(folder), key=_by_address):
             path = f"{folder}/{name}"
             if not is_name(name):
                 raise DeviceTreeError(f"/{path}: no name of a node or property: {name[:32]!r}")
@@ -174,3 +181,9 @@ def _read_folder(root: Root, top: str) -> Node:
                 limits.count_property()
                 node.properties[name] = value
     return made
+
+
+def _by_address(entry: tuple[str, bool]) -> tuple[str, int, str]:
+    """Return what puts memory@f000000 before memory@10000000."""
+    name, _, address = entry[0].partition("@")
+    return name, len(address), address

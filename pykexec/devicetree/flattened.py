@@ -182,8 +182,8 @@ class _Reader:
         return self._error(f"{self._where}: damaged device tree: {what}")
 
 
-def write(root: Node, reservations: Iterable[Range], boot_cpu: int) -> bytes:
-    """Return a blob of version 17, in time linear in the tree."""
+def write(root: Node, reservations: Iterable[Range], boot_cpu: int, spare: int = 0) -> bytes:
+    """Return a blob of version 17, in time linear in the tree, that ends with so many unused bytes."""
     from fdt import Header  # not for those that only read
 
     header = Header()
@@ -196,8 +196,8 @@ def write(root: Node, reservations: Iterable[Range], boot_cpu: int) -> bytes:
     header.off_dt_struct = header.off_mem_rsvmap + len(reserved)
     header.off_dt_strings = header.off_dt_struct + len(structure)
     header.size_dt_struct, header.size_dt_strings = len(structure), len(strings)
-    header.total_size = header.off_dt_strings + len(strings)
-    return b"".join((header.export(), reserved, structure, strings))
+    header.total_size = header.off_dt_strings + len(strings) + spare
+    return b"".join((header.export(), reserved, structure, strings, bytes(spare)))
 
 
 def _blocks(root: Node) -> tuple[bytes, bytes]:

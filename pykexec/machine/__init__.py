@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pykexec.machine.iomem import Iomem
     from pykexec.machine.kcore import Kcore
     from pykexec.machine.serial import SerialPort
-    from pykexec.memory import MemoryMap
+    from pykexec.memory import MemoryMap, Range
 
 IDENTITY = "pykexec-snapshot.json"
 """The file of a snapshot with facts that no file below /proc or /sys has."""
@@ -186,6 +186,20 @@ class Machine:
         if data is None:
             raise MachineError("/proc/iomem is missing")
         return iomem.parse(data.decode("utf-8", "replace"))
+
+    @remembered
+    def crash_regions(self) -> tuple[Range, ...]:
+        """The ranges (physical) that crashkernel= reserved, ascending.
+
+        Where /proc/iomem does not show them, the device tree may.
+        """
+        shown = self.iomem.crash_regions
+        if shown:
+            return shown
+        from pykexec.machine import chosen
+
+        told = chosen.crash_region(self.root, self.kexec_state.crash_size)
+        return () if told is None else (told,)
 
     @remembered
     def firmware_map(self) -> MemoryMap | None:

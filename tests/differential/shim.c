@@ -78,6 +78,15 @@ DIR *opendir(const char *path)
 	return REAL(opendir)(redirected(path, buffer, sizeof(buffer)));
 }
 
+/* Which calls another opendir() than that. */
+int scandir(const char *path, struct dirent ***names, int (*filter)(const struct dirent *),
+	    int (*compare)(const struct dirent **, const struct dirent **))
+{
+	char buffer[4096];
+
+	return REAL(scandir)(redirected(path, buffer, sizeof(buffer)), names, filter, compare);
+}
+
 int access(const char *path, int mode)
 {
 	char buffer[4096];
@@ -97,6 +106,20 @@ int stat64(const char *path, struct stat64 *status)
 	char buffer[4096];
 
 	return REAL(stat64)(redirected(path, buffer, sizeof(buffer)), status);
+}
+
+int lstat(const char *path, struct stat *status)
+{
+	char buffer[4096];
+
+	return REAL(lstat)(redirected(path, buffer, sizeof(buffer)), status);
+}
+
+int lstat64(const char *path, struct stat64 *status)
+{
+	char buffer[4096];
+
+	return REAL(lstat64)(redirected(path, buffer, sizeof(buffer)), status);
 }
 
 /* The framebuffer's driver is the one that /sys/class/graphics/fb0/name tells. */

@@ -138,6 +138,8 @@ EMULATORS = {
     "arm64": "qemu-aarch64-static",
     "i386": "",
     "loongarch64": "qemu-loongarch64-static",
+    "ppc64": "qemu-ppc64-static",
+    "ppc64le": "qemu-ppc64le-static",
     "riscv64": "qemu-riscv64-static",
 }
 """What runs the helper for another architecture than this machine's; this one runs i386's itself."""

@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 
 from pykexec.devicetree import DeviceTree
 from pykexec.plan import LoadPlan, Purpose
-from tests.support.odd_machines import BY_LINE, CRASH, GIB, KIB, MIB, WITH_TREE, Line, OddMachine
+from tests.support.odd_machines import BY_LINE, BY_NODES, CRASH, GIB, KIB, MIB, WITH_TREE, Line, OddMachine
 from tests.support.real_machines import RealMachine
 
 Machine = OddMachine | RealMachine
@@ -34,6 +34,7 @@ _E820 = {
 }
 """arch/x86/include/asm/e820/types.h"""
 _LOW_END = 640 * KIB
+_VECTORS_END = 64 * KIB
 _X86 = ("x86_64", "i686")
 
 
@@ -59,9 +60,17 @@ class Truth:
         """Whether the firmware protects it from kernels."""
         return any(first <= address <= last for first, last in self._machine.protected)
 
+    def _is_in_firmwares_page(self, address: int) -> bool:
+        page, size = address // self._machine.page_size, self._machine.page_size
+        return any(first // size <= page <= last // size for first, last in self._machine.protected)
+
     def is_dumped(self, address: int) -> bool:
         if any(address in each for each in self._machine.lines if each.name == "GART"):
             return False  # arch/x86/kernel/aperture_64.c
+        if self._machine.arch in BY_NODES:  # firmware's is within the reservation, and the crashed kernel's
+            return self.is_ram(address) and (
+                self._is_in_firmwares_page(address) or not self.is_reserved(address)
+            )
         if self.is_firmwares(address) or (self._machine.arch == "armv7l" and address >= 4 * GIB):
             return False  # its kernels read core headers of 32 bits only
         return self.is_ram(address) and not self.is_reserved(address) and not self.is_cma(address)
@@ -89,7 +98,7 @@ class Truth:
             "reserved",
             "Reserved",
             "ACPI Tables",
-            *([CRASH] if self._machine.arch in (*WITH_TREE, *BY_LINE) else []),
+            *([CRASH] if self._machine.arch in (*WITH_TREE, *BY_LINE, *BY_NODES) else []),
         )
         return any(each.name == "System RAM" and not each.depth for each in lines) and not any(
             each.name in nested for each in lines if each.depth and not self._is_own(each)
@@ -112,6 +121,7 @@ class Truth:
             edges |= {first, last + 1}
         for first, last in self._machine.protected:
             edges |= {first, last + 1}
+            edges |= {last // self._machine.page_size * self._machine.page_size + self._machine.page_size}
         for piece in (each for other in others for each in other):
             edges |= set(piece)
         return iter(sorted(edges))
@@ -128,6 +138,8 @@ def check(machine: Machine, plan: LoadPlan) -> None:
         _check_tree(machine, truth, plan)
     elif machine.arch in BY_LINE:
         _check_line(truth, plan)
+    elif machine.arch in BY_NODES:
+        _check_nodes(truth, plan)
     else:
         _check_e820(truth, plan)
 
@@ -170,7 +182,8 @@ def _check_core(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
             assert each["p_vaddr"] == (machine.linear_base + each["p_paddr"]) % (1 << 64)
         else:
             assert each["p_vaddr"] == (1 << elf.elfclass) - 1, "all ones, as the C tool has it"
-        if machine.arch in _X86 and each["p_paddr"] < _LOW_END:
+        saved_end = _LOW_END if machine.arch in _X86 else _VECTORS_END if machine.arch in BY_NODES else 0
+        if each["p_paddr"] < saved_end:
             assert backup is not None
             assert backup.address <= each["p_offset"]
             assert each["p_offset"] + each["p_memsz"] <= backup.address + backup.memsz
@@ -223,6 +236,22 @@ def _check_tree(machine: Machine, truth: Truth, plan: LoadPlan) -> None:
         assert times == (
             (truth.is_reserved(address) and not apart <= address < end) or truth.is_cma(address)
         )
+
+
+def _check_nodes(truth: Truth, plan: LoadPlan) -> None:
+    """Check the memory of a capture kernel: all up to the reservation's end, less the old kernel's."""
+    tree = DeviceTree(bytes(plan.segment("dtb").data), "dtb")
+    nodes = [node for _, node in tree.nodes() if node.get("device_type") == b"memory\0"]
+    if plan.purpose is Purpose.BOOT:
+        assert not any("linux,usable-memory" in node for node in nodes)
+        return
+    usable = [pair for node in nodes for pair in struct.iter_unpack(">QQ", node["linux,usable-memory"])]
+    _, end = truth.reservations[-1]
+    assert [(start, start + size) for start, size in usable if size] == [(0, end)]
+    blob = bytes(plan.segment("dtb").data)
+    (at,) = struct.unpack_from(">I", blob, 16)
+    first, _ = truth.reservations[-1]
+    assert struct.unpack_from(">QQ", blob, at) == (_VECTORS_END, first - _VECTORS_END)
 
 
 def _check_line(truth: Truth, plan: LoadPlan) -> None:

@@ -14,6 +14,7 @@ SNAPSHOTS = sorted(path.stem for path in FOLDER.glob("*.tar"))
 ARM64_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-arm64-")]
 ARM_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-arm-")]
 I386_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-i386-")]
+PPC64LE_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-ppc64le-")]
 RISCV64_SNAPSHOTS = [name for name in SNAPSHOTS if name.startswith("qemu-riscv64-")]
 X86_64_SNAPSHOTS = [name for name in SNAPSHOTS if name[len("qemu-")].isdigit()]
 

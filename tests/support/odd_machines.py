@@ -126,6 +126,8 @@ WITH_TREE = ("aarch64", "armv7l", "riscv64")
 """What boots with a device tree."""
 BY_LINE = ("loongarch64",)
 """What boots with a command line alone."""
+BY_NODES = ("ppc64le", "ppc64")
+"""What is told of memory by nodes of the tree for it, and shows reservations there alone."""
 WITHOUT_KCORE = ("armv7l",)
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",

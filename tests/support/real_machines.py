@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from tests.support.odd_machines import RAM, Line
+from tests.support.odd_machines import CRASH, RAM, Line
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def read(path: Path) -> RealMachine:
     with tarfile.open(path) as tar:
         files = {each.name: _content(tar, each) for each in tar if each.isfile()}
     identity = json.loads(files["pykexec-snapshot.json"])
-    lines = _lines(files["proc/iomem"].decode())
+    lines = [*_lines(files["proc/iomem"].decode()), *_in_tree(files)]
     ram = [each for each in lines if each.name == RAM]
     bits, linear, text = _mappings(files, ram) if "proc/kcore" in files else _lowmem(files, ram)
     cma = files.get("sys/kernel/kexec/crash_cma_ranges", b"").decode().split()
@@ -73,8 +73,22 @@ def _lowmem(files: dict[str, bytes], ram: Sequence[Line]) -> tuple[int, _Mapping
     return 32, (stext & -0x2000000, ram[0].first, 760 << 20), None
 
 
+def _in_tree(files: dict[str, bytes]) -> Iterator[Line]:
+    """What powerpc's kernels tell of memory beside /proc/iomem."""
+    chosen = "proc/device-tree/chosen/linux"
+    if f"{chosen},crashkernel-base" in files:
+        start, size = (int.from_bytes(files[f"{chosen},crashkernel-{which}"]) for which in ("base", "size"))
+        yield Line(start, start + size - 1, CRASH, 1)
+    if f"{chosen},kernel-end" in files:
+        yield Line(0, int.from_bytes(files[f"{chosen},kernel-end"]) - 1, "reserved", 1)
+
+
 def _protected(files: dict[str, bytes]) -> Iterator[tuple[int, int]]:
-    """As the kernel shows it unpacked, in cells of 64 bits."""
+    """As the kernel shows it unpacked, in cells of 64 bits; RTAS in one of 32."""
+    if "proc/device-tree/rtas/rtas-size" in files:
+        names = ("linux,rtas-base", "rtas-size")
+        first, size = (int.from_bytes(files[f"proc/device-tree/rtas/{name}"]) for name in names)
+        yield first, first + size - 1
     for path, data in files.items():
         if re.fullmatch(r"proc/device-tree/reserved-memory/mmode_resv[^/]*/reg", path):
             first, size = int.from_bytes(data[:8]), int.from_bytes(data[8:])

@@ -38,7 +38,7 @@ def test_real_kernels_reserved_what_we_say(name: str) -> None:
     total = machine.iomem.system_ram.size
     kernel = support(name_of_uname(machine.uname_machine), machine.kernel_release, machine.command_line)
     found = reservation(machine.command_line, total, kernel)
-    *low, main = machine.iomem.crash_regions
+    *low, main = machine.crash_regions
     assert found.size == main.size
     assert [region.size for region in low] == ([found.low_size] if main.start >= 4 * GIB else [])
     assert found.above_4g == (main.start >= 4 * GIB)

@@ -1271,7 +1271,7 @@ def test_all_that_architectures_judge_is_among_these() -> None:
     assert judged_there <= {check.id for check in doctor.CATALOGUE}
 
 
-@pytest.mark.parametrize("arch", ["ppc64le", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"])
+@pytest.mark.parametrize("arch", ["parisc64", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"])
 def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Path) -> None:
     """The same files, which now are evidence of nothing but what they say."""
     identity = json.dumps({"machine": arch, "page_size": 4096})
@@ -1344,12 +1344,22 @@ def test_the_boot_cpu_of_loongarch64_starts_the_capture_kernel(tmp_path: Path) -
     assert found.verdict is Verdict.FINE
 
 
+@pytest.mark.parametrize("uname", ["ppc64le", "ppc64"])
+def test_powerpc_tells_the_capture_kernel_its_boot_cpu(uname: str, tmp_path: Path) -> None:
+    identity = {"pykexec-snapshot.json": json.dumps({"machine": uname, "page_size": 65536})}
+    found = {
+        each.id: each for each in doctor.diagnose(facts(tmp_path, {**identity, **appended("nr_cpus=4")}))
+    }
+    assert {found[id].verdict for id in ("B7", "B8", "B17")} == {Verdict.FINE}
+
+
 @pytest.mark.parametrize(
     ("uname", "console"),
     [
         ("x86_64", "ttyS0"),
         ("aarch64", "ttyAMA0"),
         ("loongarch64", "ttyS0"),
+        ("ppc64le", "hvc0"),
         ("of the future", "its name"),
     ],
 )

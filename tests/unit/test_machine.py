@@ -51,6 +51,58 @@ def machine_of(folder: Path, files: dict[str, str | bytes]) -> Machine:
     return Machine.from_snapshot(folder)
 
 
+# /chosen
+
+
+def chosen(base: bytes | None, size: bytes | None) -> dict[str, str | bytes]:
+    folder = "proc/device-tree/chosen"
+    told = {f"{folder}/linux,crashkernel-base": base, f"{folder}/linux,crashkernel-size": size}
+    return {
+        "proc/iomem": "00000000-7fffffff : System RAM\n",
+        **{path: data for path, data in told.items() if data is not None},
+    }
+
+
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize(
+    ("size_now", "end"), [(None, 0x38000000), ("402653184", 0x38000000), ("16777216", 0x21000000)]
+)
+def test_a_reservation_that_only_the_device_tree_shows(
+    width: int, size_now: str | None, end: int, tmp_path: Path
+) -> None:
+    """What was given back since is told by /sys alone: arch/powerpc/kexec/core.c, kexec_setup()."""
+    files = chosen(0x20000000.to_bytes(width), 0x18000000.to_bytes(width))
+    files |= {} if size_now is None else {"sys/kernel/kexec_crash_size": f"{size_now}\n"}
+    machine = machine_of(tmp_path, files)
+    assert machine.crash_regions == (Range(0x20000000, end),)
+    assert machine.iomem.crash_regions == ()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        chosen(None, None),
+        chosen(bytes(8), None),
+        chosen(bytes(8), bytes(8)),
+        chosen(bytes(8), bytes.fromhex("18000000")) | {"sys/kernel/kexec_crash_size": "0\n"},
+    ],
+)
+def test_nothing_is_reserved_where_neither_shows_it(files: dict[str, str | bytes], tmp_path: Path) -> None:
+    assert machine_of(tmp_path, files).crash_regions == ()
+
+
+def test_what_iomem_shows_is_asked_first(tmp_path: Path) -> None:
+    files = chosen(b"x", b"x") | {
+        "proc/iomem": "00000000-7fffffff : System RAM\n  10000000-1fffffff : Crash kernel\n"
+    }
+    assert machine_of(tmp_path, files).crash_regions == (Range(0x10000000, 0x20000000),)
+
+
+def test_a_reservation_of_a_damaged_tree(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"linux,crashkernel-base is 616263, not an address of 4 or 8"):
+        _ = machine_of(tmp_path, chosen(b"abc", bytes(8))).crash_regions
+
+
 # /proc/iomem
 
 IOMEM = """\

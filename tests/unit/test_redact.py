@@ -308,6 +308,14 @@ def test_no_secret_is_in_a_device_tree(as_folder: bool, tmp_path: Path) -> None:
         assert b"stdout-path" in data
 
 
+def test_open_firmwares_password_is_hidden() -> None:
+    """drivers/of/kobj.c: nobody else may read properties of such names."""
+    folder = "proc/device-tree/options"
+    assert redact.fact(f"{folder}/security-password", b"S3cret\0") == bytes(7)
+    assert redact.fact(f"{folder}/security-mode", b"none\0") == bytes(5)
+    assert redact.fact(f"{folder}/boot-device", b"disk\0") == b"disk\0"
+
+
 def test_a_damaged_tree_is_left_out(tmp_path: Path) -> None:
     machine = unpacked(
         "qemu-arm64-6.1-1g", tmp_path / "m", {"sys/firmware/fdt": b"\xd0\x0d\xfe\xed" + b"x" * 99}

@@ -815,6 +815,7 @@ def prstatus(arch: str, registers: int, word: int, at: int, pid: int, first: int
         ("x86_64", 27, 8, 112, 16, 19),
         ("riscv64", 32, 8, 112, 0, 2),
         ("loongarch64", 35, 8, 112, 33, 3),  # and ten that are reserved
+        ("ppc64le", 44, 8, 112, 32, 1),  # and four without a name
         ("arm64", 34, 8, 112, 32, 31),
         ("i386", 17, 4, 72, 12, 15),
         ("arm", 18, 4, 72, 15, 13),

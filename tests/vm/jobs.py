@@ -2,12 +2,14 @@
 
 import os
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 
-from tools.lab import X86_64, Arch, Kernel, Stage
+from tools.lab import X86_64, Arch, Kernel, Machine, Stage
+from tools.lab.arches.ppc64le import ARCH as PPC64LE
 
 FURTHER = pytest.mark.further
 _NONE: Mapping[Arch, Iterable[str]] = {}
@@ -56,6 +58,16 @@ def efivarfs(kernel: Kernel) -> Mapping[str, bytes]:
     return {"/efivarfs.ko": module.read_bytes()}
 
 
+RESERVATION = """
+cp /proc/iomem "$OUT"
+chosen=/proc/device-tree/chosen/linux,crashkernel
+[ ! -e $chosen-base ] || cat $chosen-base $chosen-size > "$OUT/reservation"
+"""
+"""Brings out where memory is reserved, for `reserved`: on powerpc /proc/iomem does not tell."""
+
+POWER8_IN_BLOCKS = Machine(PPC64LE, memory="1G,slots=4,maxmem=8G", extra=("-cpu", "power8"))
+"""With a hash table instead of page tables, and memory told of by blocks (ibm,dynamic-memory-v2)."""
+
 _LOOK_AROUND = """
 set -e
 cp /proc/cmdline /proc/iomem "$OUT"
@@ -92,7 +104,7 @@ def crash_load(loader: str, marker: str, kernel: Kernel) -> str:
     """Loads a capture kernel with `marker` in its command line, and writes `marker` to the log."""
     return f"""
 set -e
-cp /proc/iomem "$OUT"
+{RESERVATION}
 {loader} -p "$KERNEL" --initrd "$SECOND_IMAGE" --append "{capture_command_line(marker, kernel)}"
 echo "{marker}" > /dev/kmsg
 """
@@ -123,10 +135,18 @@ def ranges(iomem: str, name: str) -> list[range]:
     return found
 
 
+def reserved(stage: Stage) -> list[range]:
+    """The physical addresses that `RESERVATION` has brought out."""
+    told = stage.folder / "reservation"
+    if not told.exists():
+        return ranges(stage.read("iomem"), "Crash kernel")
+    start, size = struct.unpack(">QQ", told.read_bytes())
+    return [range(start, start + size)]
+
+
 def memory_with_reservation(stage: Stage) -> int:
-    """MemTotal of a kernel without a crash reservation, from the meminfo and iomem of one with it."""
-    reserved = ranges(stage.read("iomem"), "Crash kernel")
-    return memory_total(stage.read("meminfo")) + sum(map(len, reserved))
+    """MemTotal of a kernel without a crash reservation, from the meminfo of one that has brought it out."""
+    return memory_total(stage.read("meminfo")) + sum(map(len, reserved(stage)))
 
 
 def memory_total(meminfo: str) -> int:

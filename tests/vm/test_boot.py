@@ -16,6 +16,7 @@ from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine, images
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
+from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch
 
@@ -29,7 +30,8 @@ sha256sum < /content > "$OUT/sha256"
 def _load(loader: str, command_line: str, kernel: str = '"$KERNEL"', initrd: str = '"$SECOND_IMAGE"') -> str:
     return f"""
 set -e
-cp /proc/meminfo /proc/iomem "$OUT"
+cp /proc/meminfo "$OUT"
+{jobs.RESERVATION}
 {loader} -l {kernel} --initrd {initrd} --append '{command_line}'
 """
 
@@ -45,6 +47,7 @@ cp /proc/meminfo /proc/iomem "$OUT"
             I386: ["6.1"],
             ARM: ["6.1"],
             LOONGARCH64: ["7.2"],
+            PPC64LE: ["6.1"],
         },
         {
             X86_64: ["5.10", "6.1", "6.12"],
@@ -52,6 +55,7 @@ cp /proc/meminfo /proc/iomem "$OUT"
             RISCV64: ["6.12"],
             I386: ["6.1-686"],
             ARM: ["6.1-lpae", "7.2"],
+            PPC64LE: ["6.12"],
         },
     ),
 )
@@ -100,6 +104,7 @@ def test_loongarch64_with_an_early_console(loader: str, run_guest: RunGuest) -> 
             I386: ["6.1"],
             ARM: ["6.1"],
             LOONGARCH64: ["7.2"],
+            PPC64LE: ["6.12"],
         },
     ),
 )

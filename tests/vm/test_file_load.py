@@ -11,6 +11,7 @@ from tests.vm.conftest import RunGuest
 from tests.vm.test_crash import crash
 from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine
 from tools.lab.arches.i386 import ARCH as I386
+from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 
@@ -72,6 +73,7 @@ cat /sys/kernel/kexec_loaded > "$OUT/loaded"
     [
         pytest.param(ARM64, "6.1", "built without CONFIG_KEXEC_FILE", id="arm64"),
         pytest.param(RISCV64, "7.2", "built without CONFIG_KEXEC_FILE", id="riscv64"),
+        pytest.param(PPC64LE, "6.1", "built without CONFIG_KEXEC_FILE", id="ppc64le"),
         pytest.param(I386, "6.1", "no kernel for i386 has it", id="i386"),
     ],
 )

@@ -20,6 +20,7 @@ from tests.vm import jobs, servers
 from tests.vm.kdump import SECTOR, TEST, Kdump, copied, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel, Result
 from tools.lab.arches.arm import ARCH as ARM
+from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch, fetch_file
 
@@ -29,6 +30,7 @@ FURTHER_KERNELS = {
     ARM64: ("5.10", "6.1"),
     RISCV64: ("6.12",),
     ARM: ("6.1",),
+    PPC64LE: ("6.1",),
 }
 
 _AFTER = """

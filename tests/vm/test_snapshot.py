@@ -15,6 +15,7 @@ from tools.lab import ARM64, Guest, Kernel, Machine
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
+from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
@@ -41,6 +42,8 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         jobs.further(Machine(I386), "6.1", id="i386"),
         jobs.further(Machine(LOONGARCH64), "7.2", id="loongarch64"),
         jobs.further(Machine(ARM), "6.1", id="arm"),
+        jobs.further(Machine(PPC64LE), "6.1", id="ppc64le"),
+        jobs.further(jobs.POWER8_IN_BLOCKS, "6.12", id="ppc64le-blocks"),
     ],
 )
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:

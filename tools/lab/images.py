@@ -28,7 +28,7 @@ _USELESS = (
     "usr/lib/python3.*/pydoc_data", "usr/lib/python3.*/unittest", "usr/lib/systemd", "usr/lib/xen-*",
     "usr/share", "var",
 )  # fmt: skip
-_OUTSIDE_USR = ("usr/bin/busybox", "usr/lib*/ld-*.so*", "usr/lib/*-linux-*/ld-*.so*")
+_OUTSIDE_USR = ("usr/bin/busybox", "usr/lib*/ld[-6]*.so*", "usr/lib/*-linux-*/ld-*.so*")
 """What programs name without /usr; since trixie, packages have nothing there themselves."""
 
 # What is compressed here boots once, and levels beyond the first take seconds each time when emulated.

@@ -73,7 +73,7 @@ def _no_reboot_image(facts: Facts) -> Judgement:
 
 def _fits(facts: Facts) -> Judgement:
     kernel, initrd = facts.kernel_file, facts.initrd_file
-    regions = facts.machine.iomem.crash_regions
+    regions = facts.machine.crash_regions
     if kernel is None or initrd is None:
         return unknown(_FILES_UNKNOWN)
     if not regions:
@@ -313,7 +313,7 @@ def _plan(facts: Facts) -> Judgement:
     kernel, initrd, line = facts.kernel_file, facts.initrd_file, facts.capture_text
     if kernel is None or initrd is None or line is None:
         return unknown(_FILES_UNKNOWN)
-    if not facts.machine.iomem.crash_regions:
+    if not facts.machine.crash_regions:
         return unknown("nothing is reserved")
     for_machine(facts.machine)  # a missing loader is not a lack of room
     from pykexec.loader import plan_load

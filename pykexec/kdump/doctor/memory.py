@@ -49,7 +49,7 @@ def _low_memory(facts: Facts) -> Judgement:
     if line is not None:
         cause = "a driver in the capture kernel found no memory for DMA"
         return wrong(cause, line.text, remedy=_more_low(facts))
-    regions = facts.machine.iomem.crash_regions
+    regions = facts.machine.crash_regions
     low = [region for region in regions if region.start < 4 * GIB]
     if not regions:
         return unknown("nothing is reserved")
@@ -70,7 +70,7 @@ def _low_memory(facts: Facts) -> Judgement:
 def _more_low(facts: Facts) -> str:
     """Return the remedy: the next of the usual sizes above the present one."""
     try:
-        low = sum(each.size for each in facts.machine.iomem.crash_regions[:-1] if each.start < 4 * GIB)
+        low = sum(each.size for each in facts.machine.crash_regions[:-1] if each.start < 4 * GIB)
         more = with_low(facts, next((size for size in _LOW_SIZES if size > low), 2 * low))
     except PykexecError:
         more = ""

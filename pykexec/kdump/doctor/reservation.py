@@ -40,7 +40,7 @@ def _not_asked_for(facts: Facts, cause: str, evidence: str) -> Judgement:
 def _reserved(facts: Facts) -> Judgement:
     size = facts.crash_size
     if size >= crashkernel.SMALLEST:
-        regions = ", ".join(map(str, facts.machine.iomem.crash_regions))
+        regions = ", ".join(map(str, facts.machine.crash_regions))
         return fine(f"{size_text(size)} ({regions or 'where is not known'})")
     expected = facts.expected
     if not crashkernel.values(facts.machine.command_line):
@@ -127,7 +127,7 @@ def _not_auto(facts: Facts) -> Judgement:
 
 
 def _low_part(facts: Facts) -> Judgement:
-    regions = facts.machine.iomem.crash_regions
+    regions = facts.machine.crash_regions
     below_4g = Range(0, 4 * GIB)
     if not regions:
         return unknown("nothing is reserved")
@@ -233,7 +233,7 @@ def _configured(facts: Facts) -> Iterator[tuple[str, list[str]]]:
 
 
 def _main(facts: Facts) -> Range | None:
-    regions = facts.machine.iomem.crash_regions
+    regions = facts.machine.crash_regions
     return max(regions, key=lambda region: region.size) if regions else None
 
 

@@ -34,7 +34,7 @@ def resize(machine: Machine, wanted: int) -> Resize:
     The low part stays, because devices need it for DMA. Raises UsageError where there is nothing to shrink
     or it would have to grow, and MachineError.
     """
-    regions = machine.iomem.crash_regions
+    regions = machine.crash_regions
     state = machine.kexec_state
     counted = state.crash_size
     if not regions or not counted:

@@ -82,7 +82,7 @@ def support_of(machine: Machine) -> CrashkernelSupport:
     """
     arch = names.name_of_uname(machine.uname_machine)
     known = support(arch, machine.kernel_release, machine.command_line)
-    regions = machine.iomem.crash_regions
+    regions = machine.crash_regions
     return crashkernel.observed(known, machine.command_line, regions, has_cma=bool(cma_ranges(machine)))
 
 

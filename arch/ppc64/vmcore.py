@@ -1,0 +1,5 @@
+"""What dumps of ppc64 are like."""
+
+from pykexec.arch.powerpc.vmcore import POWERPC64 as PART
+
+__all__ = ["PART"]

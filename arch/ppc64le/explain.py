@@ -1,0 +1,5 @@
+"""Why kernels of ppc64le refuse what others do not."""
+
+from pykexec.arch.powerpc.explain import PART
+
+__all__ = ["PART"]

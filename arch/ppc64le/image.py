@@ -1,0 +1,12 @@
+"""What files of kernels for ppc64le tell."""
+
+from pykexec.arch.powerpc.image import VmlinuxKind
+from pykexec.arch.ppc64le import ARCH
+from pykexec.booting.kernel import ImagePart
+
+KIND = VmlinuxKind(
+    arch=ARCH,
+    line_limit=2047,  # COMMAND_LINE_SIZE in arch/powerpc/include/uapi/asm/setup.h, less the NUL
+    type="elf-ppc64",
+)
+PART = ImagePart(KIND.inspect)

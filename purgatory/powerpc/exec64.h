@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+	.text
+
+	.globl	_start
+	.type	_start, @function
+_start:
+	bcl	20, 31, 0f
+0:	mflr	12
+	addis	2, 12, (.TOC. - 0b)@ha
+	addi	2, 2, (.TOC. - 0b)@l
+	mr	3, 1
+	li	0, 0
+	stdu	0, -32(1)
+	bl	start
+	nop
+
+	.globl	system_call
+	.type	system_call, @function
+system_call:
+	mr	0, 3
+	mr	3, 4
+	mr	4, 5
+	mr	5, 6
+	mr	6, 7
+	mr	7, 8
+	sc
+	bnslr
+	neg	3, 3
+	blr
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "purgatory.h"
+
+#include "../powerpc/arch64.h"

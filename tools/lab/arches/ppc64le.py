@@ -1,0 +1,47 @@
+"""POWER of 64 bits, little-endian: a partition below a hypervisor, as QEMU's own pseries machine.
+
+Userland is sid's: bookworm's makedumpfile reads no dump of Linux 6.12.
+"""
+
+from ..packages import Package, Userland, kernels, of_suite
+from . import Arch, Qemu
+
+ARCH = Arch(
+    name="ppc64le",
+    debian="ppc64el",
+    qemu=Qemu("qemu-system-ppc64", {"qemu-system-ppc64": "qemu-system-ppc"}),
+    machine=("-M", "pseries", "-cpu", "power9"),
+    console="hvc0",
+    early_console="",
+    ram_start=0,
+    # Of pages of 64 KiB, small files take more than the half of memory that a tmpfs may have.
+    parameters="rootfstype=ramfs",
+    kernels={
+        **kernels("linux-image-powerpc64le", "6.1"),
+        "6.12": Package("bookworm-backports", "linux-image-powerpc64le"),
+    },
+    userland=Userland(
+        python="3.14",
+        small=of_suite(
+            "sid",
+            *("busybox-static", "libbz2-1.0", "libc6", "libdw1t64", "libelf1t64", "libgcc-s1", "liblzma5"),
+            *("liblzo2-2", "libsnappy1v5", "libstdc++6", "libzstd1", "makedumpfile", "zlib1g"),
+            "kexec-tools",  # vmcore-dmesg
+        ),
+        full=of_suite(
+            "sid",
+            *("libexpat1", "libffi8", "libpython3.14-minimal", "libpython3.14-stdlib", "libssl3t64"),
+            "python3.14-minimal",
+        ),
+    ),
+    # The others wait for a new kernel in a loop of three instructions.
+    parallel=True,
+    # What a capture kernel does with it is the same with fewer of them.
+    reservation="384M",
+    programs={
+        "powerpc64-linux-gnu-gcc": "gcc-powerpc64-linux-gnu",
+        "powerpc64le-linux-gnu-gcc": "gcc-powerpc64le-linux-gnu",
+        "qemu-ppc64-static": "qemu-user-static",
+        "qemu-ppc64le-static": "qemu-user-static",
+    },
+)
