@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "helper.h"
 
-static char buffer[TEXT_MAX];
+static char buffer[TEXT_MAX + 1];
 static unsigned long used;
 
 static const struct {
@@ -54,7 +54,7 @@ int same(const char *a, const char *b)
 /* What does not fit is cut off. */
 void put(const char *text)
 {
-	while (*text && used < sizeof(buffer))
+	while (*text && used < TEXT_MAX)
 		buffer[used++] = *text++;
 }
 
@@ -83,6 +83,13 @@ void put_error(long negative_errno)
 	put_number((unsigned long)-negative_errno);
 }
 
+const char *take_text(void)
+{
+	buffer[used] = 0;
+	used = 0;
+	return buffer;
+}
+
 void flush(int descriptor)
 {
 	SYSTEM_CALL(write, descriptor, buffer, used, 0, 0);
@@ -100,4 +107,20 @@ void complain(const char *what, const char *hint)
 		put("\n");
 	}
 	flush(STDERR);
+}
+
+int failed(const char *what, long error, const char *hint, int code)
+{
+	put("kexec: ");
+	put(what);
+	put(": ");
+	put_error(error);
+	put("\n");
+	if (hint) {
+		put("       ");
+		put(hint);
+		put("\n");
+	}
+	flush(STDERR);
+	return code;
 }

@@ -471,7 +471,7 @@ def test_version_and_help(lab: Lab) -> None:
 def test_long_words_are_cut_off(lab: Lab) -> None:
     done = lab.run("helper", "--" + "x" * 5000)
     assert done.status == 1
-    assert len(done.stderr) == 1024
+    assert len(done.stderr) == 2048
 
 
 @pytest.mark.parametrize("arch", ["x86_64", *EMULATORS])
@@ -517,6 +517,6 @@ def test_small_and_needs_nothing() -> None:
             elf = ELFFile(stream)
             kinds = {segment["p_type"] for segment in elf.iter_segments()}
             writable = [s for s in elf.iter_segments() if s["p_flags"] & 2 and s["p_flags"] & 1]
-        assert program.stat().st_size < 8192
+        assert program.stat().st_size < 32768
         assert kinds == {"PT_LOAD", "PT_GNU_STACK"}
         assert not writable
