@@ -13,11 +13,13 @@ void close(long descriptor)
 
 long read_to_end(long descriptor, void *buffer, unsigned long room)
 {
-	unsigned long size = 0;
+	enum { PIECE = 64 << 10 }; /* /proc/sys answers ENOMEM to a very large read (fs/proc/proc_sysctl.c) */
+	unsigned long size = 0, piece;
 	long got;
 
 	while (size < room) {
-		got = SYSTEM_CALL(read, descriptor, (char *)buffer + size, room - size, 0, 0);
+		piece = room - size < PIECE ? room - size : PIECE;
+		got = SYSTEM_CALL(read, descriptor, (char *)buffer + size, piece, 0, 0);
 		if (got < 0)
 			return got;
 		if (!got)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from pykexec.arch import facts_for
-from pykexec.errors import PlanFileError
+from pykexec.errors import MachineError, PlanFileError
 from pykexec.machine import iomem, kcore, snapshot
 from pykexec.memory import Range
 from pykexec.purpose import Purpose
@@ -70,6 +70,11 @@ class Identity:
 
 def identify(machine: Machine, purpose: Purpose) -> Identity:
     """Return the identity that a plan for that purpose depends on. Raises MachineError."""
+    if not machine.kernel_release:
+        raise MachineError(
+            "the snapshot does not tell the kernel's release, which a plan's file needs",
+            hint="take a new one: kexec --snapshot, pykexec --snapshot",
+        )
     known = snapshot.patterns(facts_for(machine))
     wanted = CHECKED if purpose is Purpose.CRASH else _ALWAYS
     return identity_of(machine, [pattern for pattern in wanted if pattern in known])

@@ -1,0 +1,142 @@
+"""Plans that travel: a machine without Python tells of itself, this one plans for it, and it loads the plan.
+
+Where it matters that both are of one boot, both go on from one saved machine.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pykexec import loader, planfile
+from pykexec.files import FileData
+from pykexec.machine import Machine as Facts
+from pykexec.plan import LoadPlan, Purpose, Request
+from tests.support.machines import write
+from tests.vm import jobs
+from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Stage, images, run
+from tools.lab.arches.arm import ARCH as ARM
+from tools.lab.arches.i386 import ARCH as I386
+from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
+from tools.lab.arches.riscv64 import ARCH as RISCV64
+
+_HELPERS = Path(planfile.__file__).parents[1] / "purgatory/exec/prebuilt"
+_WITHOUT_PYTHON = "set -e\nrm /usr/bin/python3*\nchmod 755 /kexec\n"
+
+
+def _helper(arch: Arch) -> Mapping[str, bytes]:
+    return {"/kexec": (_HELPERS / f"{arch.name}.elf").read_bytes()}
+
+
+def _snapshot(kernel: Kernel, machine: Machine, folder: Path) -> Path:
+    """Return the archive in which a machine tells of itself; `folder` is for the machine's own files."""
+    job = f'{_WITHOUT_PYTHON}/kexec --snapshot > "$OUT/machine.tar"\n'
+    stage = run(machine, Guest(kernel, job, files=_helper(kernel.arch)), folder, saved=True).stage("first")
+    return stage.folder / "machine.tar"
+
+
+def _plan(facts: Facts, request: Request) -> bytes:
+    plan = loader.plan(facts, request, "load")
+    assert isinstance(plan, LoadPlan)
+    return planfile.build(plan, planfile.identify(facts, request.purpose))
+
+
+def _initrd(kernel: Kernel, job: str, files: Mapping[str, bytes]) -> FileData:
+    """The second system as the lab makes it in a guest."""
+    system = images.second_system(kernel, with_pykexec=False)
+    return FileData.from_bytes("initrd", system + images.overlay("second", job, files))
+
+
+def _changed(facts: Facts, folder: Path) -> Facts:
+    """The same machine with another kernel."""
+    write(folder, "proc/sys/kernel/osrelease", f"{facts.kernel_release}x\n")
+    for name in ("proc/iomem", "pykexec-snapshot.json"):
+        write(folder, name, facts.read(name))
+    return Facts.from_snapshot(folder)
+
+
+def _is_refused(stage: Stage, name: str, why: str) -> None:
+    """The file was refused for that reason, and what was loaded stayed."""
+    assert stage.read(f"{name}.status").split() == ["255", "1"]
+    assert why in stage.read(f"{name}.stderr")
+
+
+def _load(option: str, loaded: str) -> str:
+    return f"""
+/kexec {option} --load-plan /plan
+cat {loaded}
+for name in damaged changed; do
+    status=0
+    /kexec {option} --load-plan /$name 2> "$OUT/$name.stderr" || status=$?
+    echo $status $(cat {loaded}) > "$OUT/$name.status"
+done
+"""
+
+
+def _files(arch: Arch, plan: bytes, changed: bytes) -> Mapping[str, bytes]:
+    """What the machine is given: the helper, the plan, one that is damaged, and one for another machine."""
+    damaged = plan[:4096] + bytes([plan[4096] ^ 1]) + plan[4097:]
+    return {**_helper(arch), "/plan": plan, "/damaged": damaged, "/changed": changed}
+
+
+@pytest.mark.parametrize(
+    ("arch", "version"),
+    jobs.cases(
+        "boot",
+        {ARM64: ["7.2"]},
+        {X86_64: ["7.2"], RISCV64: ["7.2"], I386: ["6.1"], ARM: ["6.1"], LOONGARCH64: ["7.2"]},
+    ),
+)
+def test_boot(arch: Arch, version: str, tmp_path: Path) -> None:
+    kernel, machine = Kernel.get(version, arch), Machine(arch)
+    facts = Facts.from_snapshot(_snapshot(kernel, machine, tmp_path / "asked"))
+    content = secrets.token_bytes(1 << 20)
+    look = 'cp /proc/cmdline "$OUT"; sha256sum < /content > "$OUT/sha256"'
+    line = f"{arch.line} marker={secrets.token_hex(8)}"
+    request = Request(
+        FileData.open(kernel.image, "kernel"),
+        initrd=_initrd(kernel, look, {"/content": content}),
+        append=line,
+    )
+    small = Request(FileData.open(kernel.image, "kernel"), append=line)
+    plan = loader.plan(facts, small, "load")
+    assert isinstance(plan, LoadPlan)
+    changed = planfile.build(plan, planfile.identify(_changed(facts, tmp_path / "changed"), Purpose.BOOT))
+    job = _WITHOUT_PYTHON + _load("-l", "/sys/kernel/kexec_loaded")
+    files = _files(arch, _plan(facts, request), changed)
+    result = run(machine, Guest(kernel, job, "/kexec -e", files=files), tmp_path / "loads", saved=True)
+    first, second = result.stage("first"), result.stage("second")
+    _is_refused(first, "damaged", "a damaged plan")
+    _is_refused(first, "changed", f"the plan is for the kernel {kernel.release}x")
+    assert jobs.own_words(arch, second.read("cmdline")) == line
+    assert second.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("arch", "version"), jobs.cases("crash", {X86_64: ["6.1"]}, {ARM64: ["6.1"], I386: ["6.1"]})
+)
+def test_crash(arch: Arch, version: str, tmp_path: Path) -> None:
+    """The capture kernel finds the log, so the plan has this boot's addresses."""
+    kernel, machine = Kernel.get(version, arch), Machine(arch)
+    facts = Facts.from_snapshot(_snapshot(kernel, machine, tmp_path / "asked"))
+    marker = secrets.token_hex(8)
+    request = Request(
+        FileData.open(kernel.image, "kernel"),
+        Purpose.CRASH,
+        _initrd(kernel, jobs.capture(kernel, saved=False), {}),
+        append=jobs.capture_command_line(marker, kernel),
+    )
+    plan = _plan(facts, request)
+    other = Machine(arch, memory="2G")
+    changed = _plan(Facts.from_snapshot(_snapshot(kernel, other, tmp_path / "other")), request)
+    job = f"{_WITHOUT_PYTHON}{_load('-p', '/sys/kernel/kexec_crash_loaded')}echo {marker} > /dev/kmsg\n"
+    guest = Guest(kernel, job, PANIC, files=_files(arch, plan, changed))
+    result = run(machine, guest, tmp_path / "loads", saved=True)
+    first, second = result.stage("first"), result.stage("second")
+    _is_refused(first, "damaged", "a damaged plan")
+    _is_refused(first, "changed", "this machine")
+    log = second.read("dmesg.txt")
+    assert "Kernel panic - not syncing: sysrq triggered crash" in log
+    assert marker in log
