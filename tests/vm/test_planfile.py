@@ -5,6 +5,7 @@ Where it matters that both are of one boot, both go on from one saved machine.
 
 import hashlib
 import secrets
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from pykexec import loader, planfile
 from pykexec.files import FileData
 from pykexec.machine import Machine as Facts
 from pykexec.plan import LoadPlan, Purpose, Request
-from tests.support.machines import write
+from pykexec.values import replace
 from tests.vm import jobs
 from tools.lab import ARM64, PANIC, X86_64, Arch, Guest, Kernel, Machine, Stage, images, run
+from tools.lab.arches import find
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
@@ -37,10 +39,10 @@ def _snapshot(kernel: Kernel, machine: Machine, folder: Path) -> Path:
     return stage.folder / "machine.tar"
 
 
-def _plan(facts: Facts, request: Request) -> bytes:
+def _plan(facts: Facts, request: Request) -> LoadPlan:
     plan = loader.plan(facts, request, "load")
     assert isinstance(plan, LoadPlan)
-    return planfile.build(plan, planfile.identify(facts, request.purpose))
+    return plan
 
 
 def _initrd(kernel: Kernel, job: str, files: Mapping[str, bytes]) -> FileData:
@@ -49,11 +51,13 @@ def _initrd(kernel: Kernel, job: str, files: Mapping[str, bytes]) -> FileData:
     return FileData.from_bytes("initrd", system + images.overlay("second", job, files))
 
 
-def _changed(facts: Facts, folder: Path) -> Facts:
-    """The same machine with another kernel."""
-    write(folder, "proc/sys/kernel/osrelease", f"{facts.kernel_release}x\n")
-    for name in ("proc/iomem", "pykexec-snapshot.json"):
-        write(folder, name, facts.read(name))
+def _changed(archive: Path, folder: Path, path: str, old: str, new: str) -> Facts:
+    """Return the machine of a snapshot with one file in which something else stands first."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    text = (folder / path).read_text()
+    assert old in text
+    (folder / path).write_text(text.replace(old, new, 1))
     return Facts.from_snapshot(folder)
 
 
@@ -75,10 +79,19 @@ done
 """
 
 
-def _files(arch: Arch, plan: bytes, changed: bytes) -> Mapping[str, bytes]:
-    """What the machine is given: the helper, the plan, one that is damaged, and one for another machine."""
-    damaged = plan[:4096] + bytes([plan[4096] ^ 1]) + plan[4097:]
-    return {**_helper(arch), "/plan": plan, "/damaged": damaged, "/changed": changed}
+def _files(plan: LoadPlan, facts: Facts, other: Facts) -> Mapping[str, bytes]:
+    """What the machine is given: the helper, the plan, one that is damaged, and one for another machine.
+
+    The last two, which must be refused before a segment matters, have one only.
+    """
+    small = replace(plan, segments=plan.segments[-1:])
+    damaged = planfile.build(small, planfile.identify(facts, plan.purpose))
+    return {
+        **_helper(find(plan.arch)),
+        "/plan": planfile.build(plan, planfile.identify(facts, plan.purpose)),
+        "/damaged": damaged[:-1] + bytes([damaged[-1] ^ 1]),
+        "/changed": planfile.build(small, planfile.identify(other, plan.purpose)),
+    }
 
 
 @pytest.mark.parametrize(
@@ -91,7 +104,8 @@ def _files(arch: Arch, plan: bytes, changed: bytes) -> Mapping[str, bytes]:
 )
 def test_boot(arch: Arch, version: str, tmp_path: Path) -> None:
     kernel, machine = Kernel.get(version, arch), Machine(arch)
-    facts = Facts.from_snapshot(_snapshot(kernel, machine, tmp_path / "asked"))
+    snapshot = _snapshot(kernel, machine, tmp_path / "asked")
+    facts = Facts.from_snapshot(snapshot)
     content = secrets.token_bytes(1 << 20)
     look = 'cp /proc/cmdline "$OUT"; sha256sum < /content > "$OUT/sha256"'
     line = f"{arch.line} marker={secrets.token_hex(8)}"
@@ -100,12 +114,10 @@ def test_boot(arch: Arch, version: str, tmp_path: Path) -> None:
         initrd=_initrd(kernel, look, {"/content": content}),
         append=line,
     )
-    small = Request(FileData.open(kernel.image, "kernel"), append=line)
-    plan = loader.plan(facts, small, "load")
-    assert isinstance(plan, LoadPlan)
-    changed = planfile.build(plan, planfile.identify(_changed(facts, tmp_path / "changed"), Purpose.BOOT))
+    release = "proc/sys/kernel/osrelease"
+    other = _changed(snapshot, tmp_path / "changed", release, kernel.release, f"{kernel.release}x")
+    files = _files(_plan(facts, request), facts, other)
     job = _WITHOUT_PYTHON + _load("-l", "/sys/kernel/kexec_loaded")
-    files = _files(arch, _plan(facts, request), changed)
     result = run(machine, Guest(kernel, job, "/kexec -e", files=files), tmp_path / "loads", saved=True)
     first, second = result.stage("first"), result.stage("second")
     _is_refused(first, "damaged", "a damaged plan")
@@ -120,7 +132,8 @@ def test_boot(arch: Arch, version: str, tmp_path: Path) -> None:
 def test_crash(arch: Arch, version: str, tmp_path: Path) -> None:
     """The capture kernel finds the log, so the plan has this boot's addresses."""
     kernel, machine = Kernel.get(version, arch), Machine(arch)
-    facts = Facts.from_snapshot(_snapshot(kernel, machine, tmp_path / "asked"))
+    snapshot = _snapshot(kernel, machine, tmp_path / "asked")
+    facts = Facts.from_snapshot(snapshot)
     marker = secrets.token_hex(8)
     request = Request(
         FileData.open(kernel.image, "kernel"),
@@ -128,15 +141,14 @@ def test_crash(arch: Arch, version: str, tmp_path: Path) -> None:
         _initrd(kernel, jobs.capture(kernel, saved=False), {}),
         append=jobs.capture_command_line(marker, kernel),
     )
-    plan = _plan(facts, request)
-    other = Machine(arch, memory="2G")
-    changed = _plan(Facts.from_snapshot(_snapshot(kernel, other, tmp_path / "other")), request)
+    other = _changed(snapshot, tmp_path / "changed", "proc/iomem", ": System RAM", ": Reserved")
+    files = _files(_plan(facts, request), facts, other)
     job = f"{_WITHOUT_PYTHON}{_load('-p', '/sys/kernel/kexec_crash_loaded')}echo {marker} > /dev/kmsg\n"
-    guest = Guest(kernel, job, PANIC, files=_files(arch, plan, changed))
+    guest = Guest(kernel, job, PANIC, files=files)
     result = run(machine, guest, tmp_path / "loads", saved=True)
     first, second = result.stage("first"), result.stage("second")
     _is_refused(first, "damaged", "a damaged plan")
-    _is_refused(first, "changed", "this machine")
+    _is_refused(first, "changed", "or this one has changed: /proc/iomem differs")
     log = second.read("dmesg.txt")
     assert "Kernel panic - not syncing: sysrq triggered crash" in log
     assert marker in log
