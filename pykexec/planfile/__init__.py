@@ -41,7 +41,9 @@ _DIGEST_SIZE = 32
 _HASHED_FROM = 8 + 8 + 8 + _DIGEST_SIZE
 """Where what the digest is of begins: magic, version, size and the digest itself come before."""
 _FLAGS = KEXEC_ARCH_MASK | KEXEC_ON_CRASH | KEXEC_UPDATE_ELFCOREHDR | KEXEC_CRASH_HOTPLUG_SUPPORT
+_FACTS_MAX = 64
 _END = 1 << 64
+"""The end of all addresses; no segment ends there, as in a kernel's words that is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def _parse(data: memoryview, path: str) -> PlanFile:
     facts_end = HEADER.sizeof() + header.fact_count * FACT.sizeof()
     if not 0 < header.segment_count <= KEXEC_SEGMENT_MAX:
         raise ValueError(f"a plan of {header.segment_count} segments")
-    if facts_end + header.segment_count * SEGMENT.sizeof() > data.nbytes:
+    if header.fact_count > _FACTS_MAX or facts_end + header.segment_count * SEGMENT.sizeof() > data.nbytes:
         raise ValueError(f"a plan with {header.fact_count} facts in {data.nbytes} bytes")
     if header.page_size not in PAGE_SIZES or header.flags & ~_FLAGS:
         raise ValueError(f"a plan with flags {header.flags:#x}, for pages of {header.page_size} bytes")
@@ -217,7 +219,7 @@ def _segment(data: memoryview, row: memoryview, order: ByteOrder, page_size: int
     name = _text(fields.name)
     if (fields.address | fields.memory_size | fields.offset) % page_size:
         raise ValueError(f"segment {name} does not lie on pages of {page_size} bytes")
-    if fields.size > fields.memory_size or fields.address + fields.memory_size > _END:
+    if fields.size > fields.memory_size or fields.address + fields.memory_size >= _END:
         raise ValueError(f"segment {name} has more bytes than room, or ends nowhere")
     if not 0 < fields.offset < data.nbytes or fields.size > data.nbytes - fields.offset:
         raise ValueError(f"segment {name} does not lie in the file")
