@@ -12,6 +12,8 @@ static const char *const stems[] = {
 	"signature", "apikey",     "accesskey", "privatekey", "accountkey", "sharedkey", "authorization",
 	"cookie",
 };
+/* Kernel and crypttab parameters that begin like these. */
+static const char *const no_secrets[] = { "secretmem", "token-timeout" };
 /* All of the last part of a name before =. */
 static const char *const short_names[] = { "pass", "pw", "pwd", "sshpw", "sshpwd", "psk", "pin", "sig" };
 /* What follows in the word is a secret. */
@@ -22,9 +24,9 @@ static const char *const marks[] = {
 	"$2x$",             "$2y$",                      "$y$",                          "$gy$",
 	"$sm3$",
 };
-/* What follows up to an @ is a user and a password. */
+/* A user and a password follow up to an @. */
 static const char *const user_marks[] = { "://", "iscsi:" };
-/* What follows such a word on its line may be one. */
+/* What follows such a word may be one. */
 static const char *const words[] = {
 	"-u", "-p", "--user", "echo", "printf", "sshpass", "mysql", "mariadb", "cryptomount", "-----begin",
 };
@@ -81,23 +83,23 @@ static void hide(u8 *from, u8 *to)
 			*from = 'X';
 }
 
-/* A name that says it is one of a secret: its value is hidden. That is in the word, or follows on the line. */
-static void hide_named(u8 *word, u8 *stem_end, u8 *end, u8 *line_end)
+/* A name that says it is one of a secret: its value is hidden. That is in the word, or follows it. */
+static void hide_named(u8 *word, u8 *stem_end, u8 *end, u8 *text_end)
 {
 	u8 *at = stem_end;
 	int named;
 
 	while (at < end && is_of_name(*at))
 		at++;
-	while (at < line_end && (is_quote(*at) || *at == '}' || *at == '+' || *at == ' ' || *at == '\t'))
+	while (at < text_end && (is_quote(*at) || *at == '}' || *at == '+' || *at == ' ' || *at == '\t'))
 		at++;
-	named = at < line_end && (*at == '=' || *at == ':');
+	named = at < text_end && (*at == '=' || *at == ':');
 	if (named && at + 1 < end && !(is_quote(at[1]) && at + 2 >= end))
 		hide(at + 1, end);
 	else if (named)
-		hide(at + 1, line_end);
+		hide(at + 1, text_end);
 	else if (*word == '-' || match(stem_end - 5, end, "passw", 0))
-		hide(stem_end, line_end);
+		hide(stem_end, text_end);
 }
 
 static void hide_short_named(u8 *word, u8 *equals, u8 *end)
@@ -115,32 +117,39 @@ static void hide_short_named(u8 *word, u8 *equals, u8 *end)
 			hide(equals + 1, end);
 }
 
-static void hide_user(u8 *from, u8 *end)
+/* The password is between the first colon, which no port and path follow, and the last @. */
+static void hide_password(u8 *from, u8 *end)
 {
-	u8 *at = end;
+	u8 *at;
 
-	while (at > from && *at != '@')
+	while (from < end && *from != ':' && *from != '@')
+		from++;
+	for (at = from + 1; at < end && *at >= '0' && *at <= '9';)
+		at++;
+	if (from == end || *from == '@' || (at < end && *at == '/'))
+		return;
+	for (at = end; at > from && at[-1] != '@';)
 		at--;
-	if (*at == '@')
-		hide(from, at);
+	hide(from + 1, at - (at > from));
 }
 
 /* Words end at white space; what is in quotes belongs together. */
-static void redact_word(u8 *word, u8 *end, u8 *line_end)
+static void redact_word(u8 *word, u8 *end, u8 *text_end)
 {
 	u8 *found;
 
-	if ((found = match_any(word, end, words, COUNT(words), 0)))
-		hide(found, line_end);
 	for (u8 *at = word; at < end; at++) {
-		if ((found = match_any(at, end, stems, COUNT(stems), 1)))
-			hide_named(word, found, end, line_end);
+		if ((at == word || !is_alphanumeric(at[-1])) && (found = match_any(at, end, words, COUNT(words), 0)))
+			hide(found, text_end);
+		if (!match_any(at, end, no_secrets, COUNT(no_secrets), 0) &&
+		    (found = match_any(at, end, stems, COUNT(stems), 1)))
+			hide_named(word, found, end, text_end);
 		if (*at == '=')
 			hide_short_named(word, at, end);
 		if ((found = match_any(at, end, marks, COUNT(marks), 0)))
 			hide(found, end);
 		if ((found = match_any(at, end, user_marks, COUNT(user_marks), 0)))
-			hide_user(found, end - 1);
+			hide_password(found, end);
 	}
 }
 
@@ -149,17 +158,17 @@ void redact(u8 *text, unsigned long size)
 	u8 *end = text + size;
 
 	while (text < end) {
-		u8 *word_end = text, *line_end = text, quote = 0;
+		u8 *word_end = text, *text_end = text, quote = 0;
 
-		while (line_end < end && *line_end && *line_end != '\n')
-			line_end++;
-		for (; word_end < line_end && (quote || *word_end > ' '); word_end++) {
+		while (text_end < end && *text_end)
+			text_end++;
+		for (; word_end < text_end && (quote || *word_end > ' '); word_end++) {
 			if (quote)
 				quote = *word_end == quote ? 0 : quote;
 			else if (*word_end == '"' || *word_end == '\'')
 				quote = *word_end;
 		}
-		redact_word(text, word_end, line_end);
+		redact_word(text, word_end, text_end);
 		text = word_end + 1;
 	}
 }

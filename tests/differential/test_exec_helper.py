@@ -20,10 +20,10 @@ from elftools.elf.elffile import ELFFile
 from pykexec import KEXEC_TOOLS
 from tests.support import strace
 from tests.support.bzimage import FakeBzImage
+from tests.support.static_kexec import EMULATORS, PREBUILT
 from tools.lab import X86_64, images
 
 PROJECT = Path(__file__).parent.parent.parent
-PREBUILT = PROJECT / "pykexec/purgatory/exec/prebuilt"
 LINE = "console=ttyS0 root=/dev/vda1 quiet"
 IOMEM = """\
 00001000-0009ffff : System RAM
@@ -133,14 +133,6 @@ def calls(trace: str) -> Sequence[str]:
     return [call for call in numberless if call.startswith(_GUARDED) or "SIOCSIF" in call]
 
 
-EMULATORS = {
-    "arm": "qemu-arm-static",
-    "arm64": "qemu-aarch64-static",
-    "i386": "",
-    "loongarch64": "qemu-loongarch64-static",
-    "riscv64": "qemu-riscv64-static",
-}
-"""What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ALL = ("helper", *EMULATORS)
 HERE = ("helper", "pykexec", "C")
 
