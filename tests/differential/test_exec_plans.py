@@ -22,6 +22,7 @@ from pykexec.plan import LoadPlan, Purpose, Segment
 from pykexec.planfile.identity import Fact, Identity, identify, identity_of
 from pykexec.values import replace
 from tests.support import machines
+from tests.support.dtb import Blob
 from tests.support.effort import examples
 from tests.support.secret_texts import WITH_SECRETS, WITHOUT_SECRETS, S
 from tests.support.static_kexec import ARCHES, EMULATORS, Root
@@ -125,13 +126,41 @@ def test_nothing_secret_is_told(arch: str, tmp_path: Path) -> None:
         assert len(told) == len(f"quiet {text}\n".encode())
 
 
+@pytest.mark.parametrize("arch", ["arm", "arm64", "riscv64"])
+def test_nothing_secret_is_told_of_a_flattened_tree(arch: str, tmp_path: Path) -> None:
+    """It is hidden in place; a tree that cannot be read to its end is left out, as pykexec leaves it out."""
+    seeds = {f"{name}-seed": S.encode() * 2 for name in ("rng", "kaslr")}
+    chosen = {"bootargs": f"quiet rd.password={S} x\0".encode(), **seeds, "chosen": {"bootargs": b"kept\0"}}
+    tree = {
+        "compatible": b"a\0",
+        "memory@0": {"reg": bytes(16)},
+        "chosen": chosen,
+        "soc": {"chosen": {"rng-seed": b"kept"}},
+    }
+    blob = Blob(tree, nops=True).build()
+    root = tmp_path / "root"
+    machines.write(root, "proc/iomem", "00001000-00001fff : System RAM\n")
+    helper = Root(root, arch)
+    for end in (len(blob), *range(0, len(blob), 40)):
+        machines.write(root, "sys/firmware/fdt", blob[:end])
+        told = members(helper.run("--snapshot").stdout)
+        assert told.get("sys/firmware/fdt") == told_of_tree(root)
+    assert "sys/firmware/fdt" not in told
+
+
+def told_of_tree(root: Path) -> bytes | None:
+    return dict(snapshot.Reader(Machine.from_snapshot(root).root).safe_files("sys/firmware/fdt")).get(
+        "sys/firmware/fdt"
+    )
+
+
 COVERED_THOUGH_NO_SECRET = {
     "-u root",
     "ssh -p 22 host; KDUMP_PORT=22",
     "systemd[1]: Started Forward Password Requests to Wall Directory Watch.",
     "echo 1 | tee /proc/sys/kernel/sysrq",
 }
-"""Where it takes regular expressions to tell that it is none: nothing that stands on kernels' command lines."""
+"""Where it takes regular expressions to tell that it is none; no kernel's command line has the like."""
 
 
 def test_who_may_not_see_gets_no_snapshot(tmp_path: Path) -> None:
