@@ -595,7 +595,7 @@ OPTIONS: tuple[Option, ...] = (
         "Load the plan in this file, if the machine is still the one that it was made for.",
         group=OURS,
         metavar="FILE",
-        is_for="",
+        is_for=PLAN,
     ),
     Option(
         "--snapshot",

@@ -159,21 +159,29 @@ static int loads(const struct request *request)
 	return (request->asked & (LOAD | LOAD_PANIC) || request->plan) && !(request->asked & UNLOAD);
 }
 
-/* Whether it makes sense; complains where not. */
-static int refuse(const struct request *request)
+/* Whether some of what is asked for excludes the rest. */
+static int contradicts_itself(const struct request *request)
 {
 	unsigned asked = request->asked;
 
-	if (!(asked & (LOAD | LOAD_PANIC | UNLOAD | EXECUTE | SNAPSHOT)) && !request->plan) {
+	if (asked & SNAPSHOT)
+		return asked & (LOAD | LOAD_PANIC | UNLOAD | EXECUTE | STATUS) || request->kernel || request->plan;
+	if (request->plan && (asked & (UNLOAD | STATUS) || request->kernel || request->initrd ||
+			      *request->command_line))
+		return 1;
+	return (asked & EXECUTE && asked & (UNLOAD | LOAD_PANIC)) || (asked & LOAD && asked & LOAD_PANIC) ||
+	       (request->kernel && !loads(request));
+}
+
+/* Whether it makes sense; complains where not. */
+static int refuse(const struct request *request)
+{
+	if (!(request->asked & (LOAD | LOAD_PANIC | UNLOAD | EXECUTE | SNAPSHOT)) && !request->plan) {
 		complain("nothing to do: one of -e, -l, -p, -u, -S is needed",
 			 "this is pykexec's small helper; to load a kernel and shut down takes pykexec itself");
 		return WRONG;
 	}
-	if ((asked & EXECUTE && asked & (UNLOAD | LOAD_PANIC)) || (asked & LOAD && asked & LOAD_PANIC) ||
-	    (request->kernel && !loads(request)) ||
-	    (asked & SNAPSHOT && (asked & (LOAD | LOAD_PANIC | UNLOAD | EXECUTE) || request->kernel)) ||
-	    (request->plan &&
-	     (asked & (UNLOAD | SNAPSHOT) || request->kernel || request->initrd || *request->command_line))) {
+	if (contradicts_itself(request)) {
 		complain("these options, or they and a kernel, cannot go together", "see kexec -h");
 		return WRONG;
 	}
@@ -193,7 +201,7 @@ static int run(struct request *request)
 		flush(STDOUT);
 		return DONE;
 	}
-	if (request->asked & STATUS)
+	if (request->asked & STATUS && !(request->asked & SNAPSHOT) && !request->plan)
 		return status(request);
 	code = refuse(request);
 	if (code != DONE)

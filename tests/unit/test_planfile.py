@@ -352,6 +352,11 @@ def test_a_plan_is_complete(more: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert "cannot go together" in capsys.readouterr().err
 
 
+def test_a_plan_says_nothing_of_what_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["-S", "--load-plan=x.kexec"]) == 1
+    assert "--load-plan is for loading" in capsys.readouterr().err
+
+
 def test_a_load(small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The running kernel gets what is in the file, once the machine is found to be the right one."""
     machine = snapshot(SNAPSHOT)
