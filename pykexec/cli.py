@@ -214,9 +214,11 @@ def _run(options: Options) -> int:
         _invalidate_receipt(machine, task.purpose)
         return 0
     if task.load:
-        work = _load if options.load_plan is None else _load_plan_file
         with streams.CutFiles(_NAME):
-            work(machine, task, options)
+            if options.load_plan is None:
+                _load(machine, task, options)
+            else:
+                _load_plan_file(machine, task, options.load_plan, options)
     if not task.plan_only:
         _go(machine, task.then, options)
     return 0
@@ -276,12 +278,11 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
         crash.survey(machine)  # fails early: without a reservation no file matters
     system_call = system_call_of(options)
     request = request_of(options, task.purpose, machine)
+    if options.output is not None:
+        _write_plan_file(machine, request, options.output, options)
+        return
     if task.plan_only:
-        plan = loader.plan(machine, request, system_call)
-        if options.output is not None:
-            _write_plan_file(machine, plan, options)
-        else:
-            _announce(plan, options)
+        _announce(loader.plan(machine, request, system_call), options)
         return
 
     def ready(plan: FileLoadPlan | LoadPlan) -> None:
@@ -291,36 +292,35 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
     loader.load_request(machine, request, system_call, ready)
 
 
-def _write_plan_file(machine: Machine, plan: FileLoadPlan | LoadPlan, options: Options) -> None:
-    from pykexec import planfile
-    from pykexec.plan import LoadPlan
+def _write_plan_file(machine: Machine, request: Request, path: str, options: Options) -> None:
+    from pykexec import loader, planfile
 
-    assert isinstance(plan, LoadPlan)
-    assert options.output is not None
-    size = planfile.write(options.output, plan, machine)
+    plan = loader.plan_load(machine, request)
+    size = planfile.write(path, plan, machine)
     if options.dry_run or options.json:
         _announce(plan, options)
-        return
-    _warn(plan)
-    print(f"{options.output}: {len(plan.segments)} segments, {size} bytes")
+    else:
+        _warn(plan)
+        print(f"{path}: {len(plan.segments)} segments, {size} bytes")
 
 
-def _load_plan_file(machine: Machine, task: Task, options: Options) -> None:
+def _load_plan_file(machine: Machine, task: Task, path: str, options: Options) -> None:
     from pykexec import loader, planfile
     from pykexec.files import FileData
+    from pykexec.values import replace
 
-    assert options.load_plan is not None
-    file = FileData.open(options.load_plan, "plan")
-    found = planfile.parse(file.data, options.load_plan)
-    plan = found.plan
+    file = FileData.open(path, "plan")
+    found = planfile.parse(file.data, path)
+    plan = replace(found.plan, files=(file,))
     boots = options.load or task.then is not Afterwards.NOTHING
-    if boots if plan.purpose is Purpose.CRASH else options.load_panic:
-        purpose = "panic" if boots else "boot"
-        raise UsageError(f"{options.load_plan}: a plan for a {purpose}, which these options are not for")
     if plan.purpose is Purpose.CRASH:
         from pykexec.booting import crash
 
+        if boots:
+            raise UsageError(f"{path}: a plan for a panic, which -l and -e are not for")
         crash.survey(machine)
+    elif options.load_panic:
+        raise UsageError(f"{path}: a plan for a boot, which -p is not for")
     planfile.require_same(found.identity, machine)
     _announce(plan, options)
     if not task.plan_only:

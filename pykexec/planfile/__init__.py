@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from itertools import accumulate, pairwise
 
 from pykexec import names, writing
 from pykexec.errors import PlanFileError, PykexecError
@@ -79,30 +80,21 @@ def _pieces(plan: LoadPlan, identity: Identity) -> Iterator[bytes | memoryview]:
     order = names.named(plan.arch).elf.order
     if order is None or plan.flags & ~_FLAGS:
         raise PlanFileError(f"no file for such a plan: {plan.arch}, flags {plan.flags:#x}")
-    size = _table_size(len(identity.facts), len(plan.segments))
-    pieces: list[bytes | memoryview] = []
-    rows = [_fact_row(each) for each in identity.facts]
-    for segment in plan.segments:
-        pieces.append(bytes(align_up(size, identity.page_size) - size))
-        offset = align_up(size, identity.page_size)
-        row = {
-            "name": _field(segment.name, 32),
-            "address": segment.address,
-            "memory_size": segment.memsz,
-            "offset": offset,
-            "size": segment.data.nbytes,
-        }
-        rows.append(SEGMENT.build(row, order))
-        pieces.append(segment.data)
-        # A whole page at least: kernels read some bytes of each segment, whatever its size.
-        size = offset + max(segment.data.nbytes, 1)
-        pieces.append(bytes(size - offset - segment.data.nbytes))
-    end = align_up(size, identity.page_size)
-    pieces.append(bytes(end - size))
-    fields = {
+    body = _body(plan, identity, order)
+    fields = _header(plan, identity) | {"size": HEADER.sizeof() + sum(len(piece) for piece in body)}
+    hashed = hashlib.sha256(HEADER.build(fields, order)[_HASHED_FROM:])
+    for piece in body:
+        hashed.update(piece)
+    yield HEADER.build(fields | {"digest": hashed.digest()}, order)
+    yield from body
+
+
+def _header(plan: LoadPlan, identity: Identity) -> dict[str, object]:
+    """Return the header's fields, with no size and digest yet."""
+    return {
         "magic": MAGIC,
         "version": VERSION,
-        "size": end,
+        "size": 0,
         "digest": bytes(_DIGEST_SIZE),
         "machine": _field(identity.machine, 72),
         "release": _field(identity.release, 72),
@@ -114,12 +106,32 @@ def _pieces(plan: LoadPlan, identity: Identity) -> Iterator[bytes | memoryview]:
         "fact_count": len(identity.facts),
         "segment_count": len(plan.segments),
     }
-    pieces[:0] = rows
-    hashed = hashlib.sha256(HEADER.build(fields, order)[_HASHED_FROM:])
-    for piece in pieces:
-        hashed.update(piece)
-    yield HEADER.build(fields | {"digest": hashed.digest()}, order)
-    yield from pieces
+
+
+def _body(plan: LoadPlan, identity: Identity, order: ByteOrder) -> list[bytes | memoryview]:
+    """Return what follows the header: the tables, and the segments' data, each from a new page on."""
+    page = identity.page_size
+    table_end = _table_size(len(identity.facts), len(plan.segments))
+    # A whole page at least: kernels read some bytes of each segment, whatever its size.
+    sizes = (max(align_up(each.data.nbytes, page), page) for each in plan.segments)
+    offsets = list(accumulate(sizes, initial=align_up(table_end, page)))
+    rows = [_segment_row(*each, order) for each in zip(plan.segments, offsets, strict=False)]
+    body: list[bytes | memoryview] = [*map(_fact_row, identity.facts), *rows]
+    body.append(bytes(offsets[0] - table_end))
+    for segment, (start, end) in zip(plan.segments, pairwise(offsets), strict=True):
+        body += [segment.data, bytes(end - start - segment.data.nbytes)]
+    return body
+
+
+def _segment_row(segment: Segment, offset: int, order: ByteOrder) -> bytes:
+    row = {
+        "name": _field(segment.name, 32),
+        "address": segment.address,
+        "memory_size": segment.memsz,
+        "offset": offset,
+        "size": segment.data.nbytes,
+    }
+    return SEGMENT.build(row, order)
 
 
 def _fact_row(fact: Fact) -> bytes:

@@ -22,7 +22,7 @@ from pykexec.plan import LoadPlan, Purpose, Segment
 from pykexec.planfile.identity import Fact, Identity, identify, identity_of
 from pykexec.values import replace
 from tests.support import machines
-from tests.support.dtb import Blob
+from tests.support.dtb import Blob, Tree
 from tests.support.effort import examples
 from tests.support.secret_texts import WITH_SECRETS, WITHOUT_SECRETS, S
 from tests.support.static_kexec import ARCHES, EMULATORS, Root
@@ -130,8 +130,9 @@ def test_nothing_secret_is_told(arch: str, tmp_path: Path) -> None:
 def test_nothing_secret_is_told_of_a_flattened_tree(arch: str, tmp_path: Path) -> None:
     """It is hidden in place; a tree that cannot be read to its end is left out, as pykexec leaves it out."""
     seeds = {f"{name}-seed": S.encode() * 2 for name in ("rng", "kaslr")}
-    chosen = {"bootargs": f"quiet rd.password={S} x\0".encode(), **seeds, "chosen": {"bootargs": b"kept\0"}}
-    tree = {
+    line = f"quiet rd.password={S} x\0".encode()
+    chosen: Tree = {"bootargs": line, **seeds, "chosen": {"bootargs": b"kept\0"}}
+    tree: Tree = {
         "compatible": b"a\0",
         "memory@0": {"reg": bytes(16)},
         "chosen": chosen,
