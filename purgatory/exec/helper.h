@@ -95,6 +95,9 @@ struct entry *next_entry(struct folder *folder);
 enum { TEXT_MAX = 2048 };
 void put(const char *text);
 void put_number(unsigned long number);
+void put_hex(unsigned long long number);
+/* Text of a stranger's: what is not printable becomes a question mark. */
+void put_foreign(const char *text);
 void put_error(long negative_errno);
 void flush(int descriptor);
 /* What is collected, instead of writing it: valid until the next text. */

@@ -133,54 +133,62 @@ static const char *table_fault(const struct plan *plan)
 	return wrong;
 }
 
-static int differs(const char *path, const char *what, const char *planned, const char *found)
+/* Begin, and end, the text of a refusal that a new plan helps against. */
+static void begin(const char *path, const char *what)
 {
 	put("kexec: ");
 	put(path);
-	put(": the plan is for the ");
+	put(": the plan is for ");
 	put(what);
-	put(" ");
-	put(planned);
+}
+
+static int end(const char *what, const char *hint)
+{
+	put(what);
+	put("\n       ");
+	put(hint);
+	put("\n");
+	flush(STDERR);
+	return FAILED;
+}
+
+static int name_differs(const char *path, const char *what, const char *planned, const char *found)
+{
+	begin(path, what);
+	put_foreign(planned);
 	put(", this machine's is ");
 	put(found);
-	put("\n       ");
-	put(remedy);
-	put("\n");
-	flush(STDERR);
-	return FAILED;
+	return end("", remedy);
 }
 
-static int page_size_differs(const char *path, unsigned long planned, unsigned long found)
+static int page_size_differs(const char *path, u64 planned, unsigned long found)
 {
-	put("kexec: ");
-	put(path);
-	put(": the plan is for pages of ");
-	put_number(planned);
-	put(" bytes, this machine's have ");
+	begin(path, "the page size ");
+	put_number((unsigned long)planned);
+	put(", this machine's is ");
 	put_number(found);
-	put("\n");
-	flush(STDERR);
-	return FAILED;
+	return end("", remedy);
 }
 
-/* A range of addresses as text, in the form of Python's Range. */
-static const char *range(u64 start, u64 size, char text[40])
+/* As in /proc/iomem. */
+static void put_region(u64 start, u64 size)
 {
-	u64 numbers[] = { start, start + size };
-	char *to = text;
-
-	for (int i = 0; i < 2; i++) {
-		int digits = 1;
-
-		while (digits < 16 && numbers[i] >> 4 * digits)
-			digits++;
-		*to++ = '0';
-		*to++ = 'x';
-		while (digits--)
-			*to++ = "0123456789abcdef"[numbers[i] >> 4 * digits & 15];
-		*to++ = i ? 0 : '-';
+	if (!size) {
+		put("nowhere");
+		return;
 	}
-	return text;
+	put_hex(start);
+	put("-");
+	put_hex(start + size - 1);
+}
+
+static int region_differs(const char *path, const struct plan *plan, u64 start, u64 size)
+{
+	begin(path, "the crash kernel's memory ");
+	put_region(plan->crash_start, plan->crash_size);
+	put(", this machine's is ");
+	put_region(start, size);
+	return end("", remedy);
 }
 
 static int is_checked(const char *pattern)
@@ -191,53 +199,55 @@ static int is_checked(const char *pattern)
 	return 0;
 }
 
-static int fact_differs(const char *path, const struct fact *fact)
+/* Complains where a file may not be read. */
+static int check_readable(const char *path)
+{
+	if (!refused_fact())
+		return DONE;
+	put("kexec: ");
+	put(path);
+	put(": cannot tell whether the plan is for this machine: /");
+	put(refused_fact());
+	return end(" cannot be read", "run as root");
+}
+
+static int check_fact(const char *path, const struct fact *fact)
 {
 	u8 found[DIGEST_SIZE];
-	const char *what = " differs\n       ", *hint = remedy;
-	int same_digest = 1;
+	int differs = 0;
 
 	if (!is_checked(fact->pattern))
 		return complain_of(path, "the plan depends on something that this program does not know");
 	digest_of(fact->pattern, found);
+	if (check_readable(path) != DONE)
+		return FAILED;
 	for (int i = 0; i < DIGEST_SIZE; i++)
-		same_digest &= found[i] == fact->digest[i];
-	if (refused_fact()) {
-		what = " cannot be read\n       ";
-		hint = "run as root";
-	} else if (same_digest) {
+		differs |= found[i] != fact->digest[i];
+	if (!differs)
 		return DONE;
-	}
-	put("kexec: ");
-	put(path);
-	put(": the plan is for another machine, or this one has changed: /");
+	begin(path, "another machine, or this one has changed: /");
 	put(fact->pattern);
-	put(what);
-	put(hint);
-	put("\n");
-	flush(STDERR);
-	return FAILED;
+	return end(" differs", remedy);
 }
 
 /* Whether the machine is still that of the plan; complains where not. */
 static int check_machine(const char *path, const struct plan *plan, const struct machine *machine)
 {
-	char planned[40], found[40]; /* two numbers of 64 bits */
 	u64 start, size;
-	int code = DONE;
+	int code;
 
 	if (!same(plan->machine, machine->names.machine))
-		return differs(path, "machine type", plan->machine, machine->names.machine);
+		return name_differs(path, "the machine type ", plan->machine, machine->names.machine);
 	if (!same(plan->release, machine->names.release))
-		return differs(path, "kernel", plan->release, machine->names.release);
+		return name_differs(path, "the kernel ", plan->release, machine->names.release);
 	if (plan->page_size != machine->page_size)
-		return page_size_differs(path, (unsigned long)plan->page_size, machine->page_size);
+		return page_size_differs(path, plan->page_size, machine->page_size);
 	crash_region(&start, &size);
-	if (plan->crash_start != start || plan->crash_size != size)
-		return differs(path, "crash kernel's memory", range(plan->crash_start, plan->crash_size, planned),
-			       range(start, size, found));
+	code = check_readable(path);
+	if (code == DONE && (plan->crash_start != start || plan->crash_size != size))
+		return region_differs(path, plan, start, size);
 	for (u64 i = 0; i < plan->fact_count && code == DONE; i++)
-		code = fact_differs(path, &facts_of(plan)[i]);
+		code = check_fact(path, &facts_of(plan)[i]);
 	return code;
 }
 

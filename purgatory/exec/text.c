@@ -58,6 +58,29 @@ void put(const char *text)
 		buffer[used++] = *text++;
 }
 
+void put_foreign(const char *text)
+{
+	char byte[2] = { 0, 0 };
+
+	for (; *text; text++) {
+		byte[0] = *text >= ' ' && *text <= '~' ? *text : '?';
+		put(byte);
+	}
+}
+
+void put_hex(unsigned long long number)
+{
+	char text[17];
+	int i = 16;
+
+	text[i] = 0;
+	do {
+		text[--i] = "0123456789abcdef"[number & 15];
+		number >>= 4;
+	} while (number);
+	put(&text[i]);
+}
+
 void put_number(unsigned long number)
 {
 	char text[21];

@@ -119,7 +119,7 @@ def require_same(planned: Identity, machine: Machine) -> None:
         ("machine type", planned.machine, found.machine),
         ("kernel", planned.release, found.release),
         ("page size", planned.page_size, found.page_size),
-        ("crash kernel's memory", planned.crash_region, found.crash_region),
+        ("crash kernel's memory", planned.crash_region or "nowhere", found.crash_region or "nowhere"),
     ):
         if one != other:
             raise PlanFileError(f"the plan is for the {what} {one}, this machine's is {other}", hint=_REMEDY)

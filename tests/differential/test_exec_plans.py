@@ -277,6 +277,28 @@ def test_hostile_files(arch: str, tmp_path: Path) -> None:
         assert "the plan is for the " not in done.stderr, name
 
 
+def test_names_of_strangers_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    helper = Root(tmp_path / "root", "x86_64")
+    segment = Segment("kernel", 0x100000, 4096, memoryview(b""), "")
+    plan = LoadPlan("x86_64", Purpose.BOOT, "", "", None, "", 0x100000, 0x3E0000, (segment,))
+    identity = Identity(os.uname().machine, "6.1\x1b[2J\n", 4096, Range(0, 0), ())
+    (helper.folder / "x.kexec").write_bytes(planfile.build(plan, identity))
+    said = helper.run("--load-plan", "/x.kexec").stderr
+    assert said.startswith("kexec: /x.kexec: the plan is for the kernel 6.1?[2J?, this machine's is ")
+
+
+def test_who_may_not_see_is_told_so(tmp_path: Path) -> None:
+    """It is not another machine because its addresses are hidden."""
+    root = tmp_path / "root"
+    machine = machines.unpacked(EXAMPLES["x86_64"], root)
+    identity = _for_this_kernel(identify(machine, Purpose.BOOT), "x86_64")
+    (root / "x.kexec").write_bytes(planfile.build(_plan(machine, Purpose.BOOT), identity))
+    machines.write(root, "proc/iomem", "00000000-00000000 : System RAM\n")
+    done = Root(root, "x86_64").run("--load-plan", "/x.kexec")
+    assert (done.status, done.loads) == (255, [])
+    assert done.stderr.endswith("/proc/iomem (addresses) cannot be read\n       run as root\n")
+
+
 def test_where_there_is_no_file(tmp_path: Path) -> None:
     helper = Root(tmp_path / "root", "x86_64")
     missing = helper.run("--load-plan", "/none")
