@@ -88,9 +88,13 @@ def _is_refused(stage: Stage, name: str, why: str) -> None:
 
 
 def _load(option: str, loaded: str) -> str:
+    """Loads a plan, unloads and loads it again; then two that are refused."""
     return f"""
 /kexec {option} --load-plan /plan
-cat {loaded}
+test $(cat {loaded}) = 1
+/kexec {option.replace("-l", "")} -u
+test $(cat {loaded}) = 0
+/kexec --load-plan /plan
 for name in damaged changed; do
     status=0
     /kexec {option} --load-plan /$name 2> "$OUT/$name.stderr" || status=$?
