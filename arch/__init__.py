@@ -82,6 +82,12 @@ def facts_for(machine: Machine) -> tuple[str, ...]:
     return () if found is None else found.facts
 
 
+def facts_of(name: str) -> tuple[str, ...]:
+    """Return the same by our name."""
+    found = _arch_in(name)
+    return () if found is None else found.facts
+
+
 def all_architectures() -> tuple[Arch, ...]:
     """Return all that there are loaders for, by name: for lists that people read."""
     folders = sorted(entry.name for folder in __path__ for entry in os.scandir(folder) if entry.is_dir())

@@ -73,13 +73,13 @@ def resolve(options: Options) -> Task:
         return Task(Purpose.BOOT if options.load else Purpose.CRASH, status=True)
     _refuse_what_cannot_be(options)
     _refuse_contradictions(options)
-    asked = options.load or options.preserve_context or options.jump_back_helper
+    asked = options.load or options.preserve_context or options.jump_back_helper or options.load_plan
     loads = not (options.unload or options.snapshot is not None) and (asked or not options.execute)
     if not loads:
         _refuse_what_is_for_loads(options)
     if options.unload:
         return Task(purpose, unload=True)
-    names_one = (options.kernel, options.entry_id) != (None, None) or options.reuse_kernel
+    names_one = (options.kernel, options.entry_id, options.load_plan) != (None,) * 3 or options.reuse_kernel
     if loads and not names_one and not options.jump_back_helper:
         raise PykexecError("No kernel specified", hint="pykexec -l KERNEL, or pykexec --help")
     if not loads and options.kernel is not None:
@@ -87,14 +87,14 @@ def resolve(options: Options) -> Task:
             f"-e starts the kernel that is loaded; {options.kernel} is one kernel too many",
             hint="load and start it: pykexec -l -e KERNEL",
         )
-    plan_only = options.dry_run or options.machine is not None
-    return Task(purpose, load=loads, plan_only=plan_only, then=_then(options))
+    plan_only = options.dry_run or (options.machine, options.output) != (None, None)
+    return Task(purpose, load=bool(loads), plan_only=plan_only, then=_then(options))
 
 
 def _then(options: Options) -> Afterwards:
     if options.execute or options.force:
         return Afterwards.EXECUTE
-    if options.load or options.load_panic or options.snapshot is not None:
+    if options.load or options.load_panic or (options.snapshot, options.load_plan) != (None, None):
         return Afterwards.NOTHING
     if options.preserve_context or options.jump_back_helper:
         return Afterwards.NOTHING
@@ -139,6 +139,9 @@ _CONTRADICTIONS = (
     ("unload", "force"),
     ("unload", "kernel"),
     *(("snapshot", other) for other in ("execute", "force", "unload", "load", "load_panic", "kernel")),
+    *(("output", other) for other in ("execute", "force", "unload", "preserve_context", "jump_back_helper")),
+    *(("load_plan", other) for other in ("kernel", "unload", "snapshot", "output", "preserve_context")),
+    *(("load_plan", other) for other in ("jump_back_helper", *_fields_for(table.KERNEL), "format")),
     ("initrd", "reuse_initrd"),
     ("entry_32bit", "real_mode"),
     ("entry_id", "kernel"),
@@ -212,7 +215,10 @@ def _run(options: Options) -> int:
         return 0
     if task.load:
         with streams.CutFiles(_NAME):
-            _load(machine, task, options)
+            if options.load_plan is None:
+                _load(machine, task, options)
+            else:
+                _load_plan_file(machine, task, options.load_plan, options)
     if not task.plan_only:
         _go(machine, task.then, options)
     return 0
@@ -272,6 +278,9 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
         crash.survey(machine)  # fails early: without a reservation no file matters
     system_call = system_call_of(options)
     request = request_of(options, task.purpose, machine)
+    if options.output is not None:
+        _write_plan_file(machine, request, options.output, options)
+        return
     if task.plan_only:
         _announce(loader.plan(machine, request, system_call), options)
         return
@@ -281,6 +290,42 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
         _invalidate_receipt(machine, task.purpose)
 
     loader.load_request(machine, request, system_call, ready)
+
+
+def _write_plan_file(machine: Machine, request: Request, path: str, options: Options) -> None:
+    from pykexec import loader, planfile
+
+    plan = loader.plan_load(machine, request)
+    size = planfile.write(path, plan, machine)
+    if options.dry_run or options.json:
+        _announce(plan, options)
+    else:
+        _warn(plan)
+        print(f"{path}: {len(plan.segments)} segments, {size} bytes")
+
+
+def _load_plan_file(machine: Machine, task: Task, path: str, options: Options) -> None:
+    from pykexec import loader, planfile
+    from pykexec.files import FileData
+    from pykexec.values import replace
+
+    file = FileData.open(path, "plan")
+    found = planfile.parse(file.data, path)
+    plan = replace(found.plan, files=(file,))
+    boots = options.load or task.then is not Afterwards.NOTHING
+    if plan.purpose is Purpose.CRASH:
+        from pykexec.booting import crash
+
+        if boots:
+            raise UsageError(f"{path}: a plan for a panic, which -l and -e are not for")
+        crash.survey(machine)
+    elif options.load_panic:
+        raise UsageError(f"{path}: a plan for a boot, which -p is not for")
+    planfile.require_same(found.identity, machine)
+    _announce(plan, options)
+    if not task.plan_only:
+        _invalidate_receipt(machine, plan.purpose)
+        loader.load(plan, machine)
 
 
 def _invalidate_receipt(machine: Machine, purpose: Purpose) -> None:
@@ -295,6 +340,8 @@ def system_call_of(options: Options) -> str:
 
     Raises UsageError where -s cannot be honoured.
     """
+    if options.system_call == "file" and options.output is not None:
+        raise UsageError("-s: a plan's file is for kexec_load", hint="leave -s out")
     unfit = [each.field for each in _without_meaning_for_file_loads(options)]
     if options.system_call == "file" and unfit:
         raise UsageError(
@@ -307,8 +354,7 @@ def system_call_of(options: Options) -> str:
         _mention(options, ("no_ifdown", "no_sync"))
     if unfit:
         log.debug("kexec_load it is: kexec_file_load cannot honour %s", spelling(unfit[0]))
-        return "load"
-    return options.system_call
+    return "load" if unfit or options.output is not None else options.system_call
 
 
 def _without_meaning_for_file_loads(options: Options) -> Iterator[table.Option]:
@@ -340,7 +386,7 @@ def request_of(options: Options, purpose: Purpose, machine: Machine) -> Request:
         within=_bounds(options),
         entry=None if options.jump_back_helper else options.entry,
         skip_checks=options.no_checks,
-        seed=_seed() if machine.is_live else None,
+        seed=_seed() if machine.is_live and options.output is None else None,
         format=options.format,
         entry_32bit=options.entry_32bit,
         real_mode=options.real_mode,
@@ -460,6 +506,10 @@ def _announce(plan: FileLoadPlan | LoadPlan, options: Options) -> None:
         print(text, end="", file=sys.stdout if asked else sys.stderr)
         if asked and not options.json:
             return
+    _warn(plan)
+
+
+def _warn(plan: FileLoadPlan | LoadPlan) -> None:
     for warning in plan.warnings:
         streams.complain(_NAME, f"warning: {warning}")
 

@@ -83,6 +83,10 @@ class ImageError(PykexecError):
     """A kernel image is not one, is damaged, or cannot be started on this machine."""
 
 
+class PlanFileError(PykexecError):
+    """A plan's file is none, is damaged, or is not for this machine as it is now."""
+
+
 class MachineError(PykexecError):
     """A fact about the machine is missing or makes no sense (/proc/iomem read without privilege)."""
 

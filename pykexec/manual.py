@@ -11,7 +11,7 @@ from pykexec.errors import UsageError
 from pykexec.options import OPTIONS, OURS, Option
 
 _FORMAT_OPTION = "format"
-_DATE = "2026-11-28"
+_DATE = "2026-11-30"
 """The date of the last change to the texts below."""
 
 
@@ -27,6 +27,7 @@ def page(options: Sequence[Option] = OPTIONS) -> str:
         *roff.paragraphs([_ABBREVIATIONS]),
         *_option_lists(options),
         *roff.section("Types of kernel", *_types()),
+        *roff.section("Plans as files", *roff.paragraphs(_PLANS), *roff.definitions(_PLAN_LAYOUT)),
         *roff.section("Exit status", *roff.definitions(_EXIT_STATUS)),
         *roff.section("Files", *roff.definitions(_FILES)),
         *roff.section("Examples", *roff.examples(_EXAMPLES)),
@@ -70,6 +71,45 @@ _ABBREVIATIONS = (
     f' "{OURS}". An argument may follow after a space or after =.'
 )
 
+_PLANS = (
+    "--output writes a plan for the machine of a snapshot (--machine) as a file that needs nothing else:"
+    " not the kernel, not the host that made it. On that machine pykexec, or the small static kexec where"
+    " there is no Python, loads it with kexec_load(2). Alone, --load-plan loads and does no more; with -e it"
+    " starts what it has loaded; with -l or -p it refuses a plan for the other purpose.",
+    "It is loaded if the machine is still the one of the snapshot. Compared are what uname -m and uname -r"
+    " print, the page size, the last region that is reserved for a crash kernel, and digests of files: of"
+    " /proc/iomem the lines about memory, the device tree without /chosen, the EFI tables and the"
+    " firmware's memory map; for a crash kernel also where the running kernel is (/proc/kcore's headers),"
+    " where it leaves its notes (vmcoreinfo, crash_notes), and what is reserved. The boot itself is not"
+    " compared: a plan for a boot serves at each boot in which these are the same.",
+    "A file whose end is missing, that has another digest, or numbers that make no sense, is refused, too;"
+    " what was loaded before stays. The file is for its owner alone, as the initial ramdisk in it may hold"
+    " secrets. It has no fresh random numbers for the next kernel.",
+    "The file is a header, then facts, then segments, then what the segments hold. Numbers have 64 bits and"
+    " the byte order of the machine that the plan is for; texts end with a zero byte and are filled up with"
+    " those.",
+)
+_PLAN_LAYOUT = (
+    (
+        "header, 256 bytes",
+        'The bytes "KEXPLAN" and zero; the version, 1; the size of the file; the SHA-256 (32 bytes) of all'
+        " that follows; what uname -m and uname -r print (72 bytes each); the page size; start and size of"
+        " the reservation, 0 without one; the entry point and the flags of kexec_load(2); the numbers of"
+        " facts (64 at most) and of segments (16 at most).",
+    ),
+    (
+        "fact, 96 bytes",
+        "A pattern of paths (64 bytes, without the first slash; ** for all below a folder), and the"
+        " exclusive or of the SHA-256 of each file that matches: of its path, a zero byte, and what a"
+        " snapshot has of it.",
+    ),
+    (
+        "segment, 64 bytes",
+        "Its name (32 bytes), physical address, and size in memory, both whole pages; the place in the file,"
+        " at a page's beginning, and the size there. What is beyond that in memory is zero.",
+    ),
+)
+
 _EXIT_STATUS = (
     ("0", "Done. With -S: nothing is loaded."),
     (
@@ -96,6 +136,14 @@ _EXAMPLES = (
         (
             "pykexec -p /boot/vmlinuz --initrd=/boot/kdump.img --reuse-cmdline --append=nr_cpus=1",
             "pykexec -S; echo $?",
+        ),
+    ),
+    (
+        "Load a kernel on a machine that has no Python:",
+        (
+            "kexec --snapshot > target.tar   # there",
+            "pykexec -l Image --initrd=initrd.img --machine=target.tar --output=plan.kexec",
+            "kexec --load-plan plan.kexec    # there",
         ),
     ),
     (

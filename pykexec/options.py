@@ -155,6 +155,8 @@ class Options:
     dry_run: bool = False
     json: bool = False
     machine: str | None = None
+    output: str | None = None
+    load_plan: str | None = None
     snapshot: str | None = None
     completion: str | None = None
     manual: bool = False
@@ -577,6 +579,22 @@ OPTIONS: tuple[Option, ...] = (
         "Plan for the machine of this snapshot; load nothing.",
         group=OURS,
         metavar="TAR|DIR",
+        is_for=PLAN,
+    ),
+    Option(
+        "--output",
+        "output",
+        "Write the plan, for kexec_load(2), as a file that --load-plan loads on its machine; load nothing.",
+        group=OURS,
+        metavar="FILE",
+        is_for=PLAN,
+    ),
+    Option(
+        "--load-plan",
+        "load_plan",
+        "Load the plan in this file, if the machine is still the one that it was made for.",
+        group=OURS,
+        metavar="FILE",
         is_for=PLAN,
     ),
     Option(

@@ -7,9 +7,13 @@ enum {
 	NR_write = 4,
 	NR_close = 6,
 	NR_execve = 11,
+	NR_lseek = 19,
 	NR_sync = 36,
 	NR_ioctl = 54,
 	NR_reboot = 88,
+	NR_uname = 122,
+	NR_personality = 136,
+	NR_mmap = 192, /* mmap2, whose offset is in pages */
 	NR_getdents64 = 217,
 	NR_exit_group = 248,
 	NR_socket = 281,

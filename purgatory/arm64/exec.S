@@ -18,6 +18,7 @@ system_call:
 	mov	x2, x3
 	mov	x3, x4
 	mov	x4, x5
+	mov	x5, x6
 	svc	#0
 	ret
 

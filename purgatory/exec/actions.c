@@ -15,8 +15,6 @@ enum {
 #define LINUX_REBOOT_MAGIC2 672274793UL
 #define LINUX_REBOOT_CMD_KEXEC 0x45584543UL
 
-enum { O_CLOEXEC = 02000000 };
-
 /* include/linux/socket.h, include/uapi/linux/sockios.h, include/uapi/linux/if.h */
 enum { AF_NETLINK = 16, SOCK_DGRAM = 2, SOCK_CLOEXEC = O_CLOEXEC };
 enum { SIOCGIFNAME = 0x8910, SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914 };
@@ -37,26 +35,6 @@ struct ifreq {
 		} map; /* the largest */
 	} u;
 };
-
-/* include/linux/dirent.h: u64 and s64 on all architectures */
-struct linux_dirent64 {
-	unsigned long long d_ino;
-	long long d_off;
-	unsigned short d_reclen;
-	unsigned char d_type;
-	char d_name[];
-};
-enum { DT_LNK = 10 };
-
-static long open(const char *path, long flags)
-{
-	return SYSTEM_CALL(openat, AT_FDCWD, path, flags | O_CLOEXEC, 0, 0);
-}
-
-static void close(long descriptor)
-{
-	SYSTEM_CALL(close, descriptor, 0, 0, 0, 0);
-}
 
 /* The first character of a file; 0 where it cannot be read. */
 static char first_character(const char *path)
@@ -95,27 +73,19 @@ static char crash_size(void)
 	return first_of("/sys/kernel/kexec/crash_size", "/sys/kernel/kexec_crash_size");
 }
 
+int require_crash_memory(void)
+{
+	if (crash_size() != '0')
+		return DONE;
+	complain("Memory for crashkernel is not reserved", "boot with crashkernel=SIZE on the kernel command line");
+	return WRONG;
+}
+
 int status(const struct request *request)
 {
 	char answer = request->asked & LOAD ? loaded() : crash_loaded();
 
 	return answer ? answer != '0' : FAILED;
-}
-
-static int failed(const char *what, long error, const char *hint, int code)
-{
-	put("kexec: ");
-	put(what);
-	put(": ");
-	put_error(error);
-	put("\n");
-	if (hint) {
-		put("       ");
-		put(hint);
-		put("\n");
-	}
-	flush(STDERR);
-	return code;
 }
 
 static long kexec_file_load(long kernel, long initrd, unsigned long size, const char *line, unsigned long flags)
@@ -157,11 +127,8 @@ int load(const struct request *request)
 
 	if (request->asked & LOAD_PANIC) {
 		flags |= KEXEC_FILE_ON_CRASH;
-		if (crash_size() == '0') {
-			complain("Memory for crashkernel is not reserved",
-				 "boot with crashkernel=SIZE on the kernel command line");
+		if (require_crash_memory() != DONE)
 			return WRONG;
-		}
 	}
 	kernel = open(request->kernel, 0);
 	if (kernel < 0)
@@ -212,22 +179,17 @@ static void take_down(long control)
 }
 
 /* Interfaces are links there; the file bonding_masters is none. */
-static void take_down_listed(long control, long folder)
+static void take_down_listed(long control, struct folder *folder)
 {
-	static char entries[4096] __attribute__((aligned(8)));
-	long size;
+	struct entry *entry;
 
-	while ((size = SYSTEM_CALL(getdents64, folder, entries, sizeof(entries), 0, 0)) > 0) {
-		for (long at = 0; at < size;) {
-			struct linux_dirent64 *entry = (struct linux_dirent64 *)&entries[at];
-			const char *name = entry->d_name;
+	while ((entry = next_entry(folder))) {
+		const char *name = entry->d_name;
 
-			for (int i = 0; i < IFNAMSIZ - 1; i++)
-				down[down_count].name[i] = *name ? *name++ : 0;
-			if (entry->d_type == DT_LNK)
-				take_down(control);
-			at += entry->d_reclen;
-		}
+		for (int i = 0; i < IFNAMSIZ - 1; i++)
+			down[down_count].name[i] = *name ? *name++ : 0;
+		if (entry->d_type == DT_LNK)
+			take_down(control);
 	}
 }
 
@@ -246,16 +208,15 @@ static long take_interfaces_down(void)
 {
 	/* A netlink socket: there may be no IPv4. */
 	long control = SYSTEM_CALL(socket, AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0, 0);
-	long folder;
+	struct folder folder;
 
 	if (control < 0)
 		return control;
-	folder = open("/sys/class/net", O_DIRECTORY);
-	if (folder < 0) {
+	if (open_folder(&folder, "/sys/class/net") < 0) {
 		take_down_numbered(control);
 	} else {
-		take_down_listed(control, folder);
-		close(folder);
+		take_down_listed(control, &folder);
+		close(folder.descriptor);
 	}
 	return control;
 }

@@ -3,9 +3,9 @@
 #include "helper.h"
 
 /* With which kind of argument an option comes; these follow the values of `asked`. */
-enum { INITRD = 1 << 8, COMMAND_LINE = 1 << 9, HELP = 1 << 10, VERSION = 1 << 11 };
+enum { INITRD = 1 << 9, COMMAND_LINE = 1 << 10, PLAN = 1 << 11, HELP = 1 << 12, VERSION = 1 << 13 };
 
-enum { TAKES_ARGUMENT = INITRD | COMMAND_LINE };
+enum { TAKES_ARGUMENT = INITRD | COMMAND_LINE | PLAN };
 
 static const struct option {
 	char letter;
@@ -29,6 +29,8 @@ static const struct option {
 	{ 0, INITRD, "ramdisk" },
 	{ 0, COMMAND_LINE, "append" },
 	{ 0, COMMAND_LINE, "command-line" },
+	{ 0, PLAN, "load-plan" },
+	{ 0, SNAPSHOT, "snapshot" },
 };
 
 enum { OPTIONS = sizeof(options) / sizeof(*options) };
@@ -42,12 +44,16 @@ static const char help[] = "Usage: kexec [OPTIONS] [KERNEL]\n"
 			   "  -p, --load-panic  load KERNEL, to be started by a panic\n"
 			   "    --initrd FILE, --append TEXT\n"
 			   "    -s, -a            with kexec_file_load(2), as always here\n"
+			   "  --load-plan FILE  load what pykexec --output made for this machine elsewhere\n"
+			   "  --snapshot        write what such a plan needs to standard output, as a .tar\n"
 			   "  -u, --unload      forget the loaded kernel (with -p: the crash kernel)\n"
 			   "  -S, --status      exit with 1 if a crash kernel (-l: a kernel) is loaded, or 0\n"
 			   "  -d, --debug       let the kernel log what it does\n"
 			   "  -v, --version; -h, --help\n";
 
 _Static_assert(sizeof(help) <= TEXT_MAX, "text.c");
+
+enum { PER_LINUX = 0, AT_PAGESZ = 6 }; /* include/uapi/linux/personality.h, auxvec.h */
 
 static int wrong(const char *what, const char *detail, const char *hint)
 {
@@ -71,6 +77,8 @@ static void take_argument(struct request *request, unsigned meaning, const char 
 {
 	if (meaning == INITRD)
 		request->initrd = argument;
+	else if (meaning == PLAN)
+		request->plan = argument;
 	else
 		request->command_line = argument;
 }
@@ -148,25 +156,36 @@ static int parse(struct request *request, char **words)
 
 static int loads(const struct request *request)
 {
-	return (request->asked & (LOAD | LOAD_PANIC)) && !(request->asked & UNLOAD);
+	return (request->asked & (LOAD | LOAD_PANIC) || request->plan) && !(request->asked & UNLOAD);
+}
+
+/* Whether some of what is asked for excludes the rest. */
+static int contradicts_itself(const struct request *request)
+{
+	unsigned asked = request->asked;
+
+	if (asked & SNAPSHOT)
+		return asked & (LOAD | LOAD_PANIC | UNLOAD | EXECUTE | STATUS) || request->kernel || request->plan;
+	if (request->plan && (asked & (UNLOAD | STATUS) || request->kernel || request->initrd ||
+			      *request->command_line))
+		return 1;
+	return (asked & EXECUTE && asked & (UNLOAD | LOAD_PANIC)) || (asked & LOAD && asked & LOAD_PANIC) ||
+	       (request->kernel && !loads(request));
 }
 
 /* Whether it makes sense; complains where not. */
 static int refuse(const struct request *request)
 {
-	unsigned asked = request->asked;
-
-	if (!(asked & (LOAD | LOAD_PANIC | UNLOAD | EXECUTE))) {
+	if (!(request->asked & (LOAD | LOAD_PANIC | UNLOAD | EXECUTE | SNAPSHOT)) && !request->plan) {
 		complain("nothing to do: one of -e, -l, -p, -u, -S is needed",
 			 "this is pykexec's small helper; to load a kernel and shut down takes pykexec itself");
 		return WRONG;
 	}
-	if ((asked & EXECUTE && asked & (UNLOAD | LOAD_PANIC)) || (asked & LOAD && asked & LOAD_PANIC) ||
-	    (request->kernel && !loads(request))) {
+	if (contradicts_itself(request)) {
 		complain("these options, or they and a kernel, cannot go together", "see kexec -h");
 		return WRONG;
 	}
-	if (loads(request) && !request->kernel) {
+	if (loads(request) && !request->kernel && !request->plan) {
 		complain("No kernel specified", "kexec -l KERNEL, or kexec -h");
 		return FAILED;
 	}
@@ -182,15 +201,17 @@ static int run(struct request *request)
 		flush(STDOUT);
 		return DONE;
 	}
-	if (request->asked & STATUS)
+	if (request->asked & STATUS && !(request->asked & SNAPSHOT) && !request->plan)
 		return status(request);
 	code = refuse(request);
 	if (code != DONE)
 		return code;
 	if (request->asked & UNLOAD)
 		return unload(request);
+	if (request->asked & SNAPSHOT)
+		return snapshot(request->machine);
 	if (loads(request))
-		code = load(request);
+		code = request->plan ? load_plan(request) : load(request);
 	if (code == DONE && request->asked & EXECUTE)
 		code = execute(request);
 	return code;
@@ -230,15 +251,34 @@ static int refuse_log(void)
 	return WRONG;
 }
 
-/* `stack`: as the kernel leaves it: the number of words, the words, a null pointer, the environment. */
+/* What the kernel says of itself; a personality (setarch) changes that, so that is put off. */
+static void ask(struct machine *machine, const unsigned long *auxiliary)
+{
+	SYSTEM_CALL(personality, PER_LINUX, 0, 0, 0, 0);
+	SYSTEM_CALL(uname, &machine->names, 0, 0, 0, 0);
+	for (; *auxiliary; auxiliary += 2)
+		if (*auxiliary == AT_PAGESZ)
+			machine->page_size = auxiliary[1];
+}
+
+/*
+ * `stack`: as the kernel leaves it: the number of words, the words, a null pointer, the environment, a null pointer,
+ * the auxiliary vector.
+ */
 __attribute__((noreturn)) void start(char **stack)
 {
-	struct request request = { .command_line = "" };
+	static struct machine machine;
+	static struct request request; /* not on the stack: gcc would call memset(), which is not here */
 	long count = (long)stack[0];
-	char **words = stack + 1;
+	char **words = stack + 1, **environment = words + count + 1, **auxiliary = environment;
 	int code;
 
-	hand_over(words, words + count + 1);
+	hand_over(words, environment);
+	request.command_line = "";
+	request.machine = &machine;
+	while (*auxiliary++)
+		;
+	ask(&machine, (const unsigned long *)auxiliary);
 	if (count && is_named(words[0], "vmcore-dmesg"))
 		code = refuse_log();
 	else

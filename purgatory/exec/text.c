@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "helper.h"
 
-static char buffer[TEXT_MAX];
+static char buffer[TEXT_MAX + 1];
 static unsigned long used;
 
 static const struct {
@@ -54,8 +54,31 @@ int same(const char *a, const char *b)
 /* What does not fit is cut off. */
 void put(const char *text)
 {
-	while (*text && used < sizeof(buffer))
+	while (*text && used < TEXT_MAX)
 		buffer[used++] = *text++;
+}
+
+void put_foreign(const char *text)
+{
+	char byte[2] = { 0, 0 };
+
+	for (; *text; text++) {
+		byte[0] = *text >= ' ' && *text <= '~' ? *text : '?';
+		put(byte);
+	}
+}
+
+void put_hex(unsigned long long number)
+{
+	char text[17];
+	int i = 16;
+
+	text[i] = 0;
+	do {
+		text[--i] = "0123456789abcdef"[number & 15];
+		number >>= 4;
+	} while (number);
+	put(&text[i]);
 }
 
 void put_number(unsigned long number)
@@ -83,6 +106,13 @@ void put_error(long negative_errno)
 	put_number((unsigned long)-negative_errno);
 }
 
+const char *take_text(void)
+{
+	buffer[used] = 0;
+	used = 0;
+	return buffer;
+}
+
 void flush(int descriptor)
 {
 	SYSTEM_CALL(write, descriptor, buffer, used, 0, 0);
@@ -100,4 +130,20 @@ void complain(const char *what, const char *hint)
 		put("\n");
 	}
 	flush(STDERR);
+}
+
+int failed(const char *what, long error, const char *hint, int code)
+{
+	put("kexec: ");
+	put(what);
+	put(": ");
+	put_error(error);
+	put("\n");
+	if (hint) {
+		put("       ");
+		put(hint);
+		put("\n");
+	}
+	flush(STDERR);
+	return code;
 }

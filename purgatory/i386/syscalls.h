@@ -7,9 +7,13 @@ enum {
 	NR_write = 4,
 	NR_close = 6,
 	NR_execve = 11,
+	NR_lseek = 19,
 	NR_sync = 36,
 	NR_ioctl = 54,
 	NR_reboot = 88,
+	NR_uname = 122,
+	NR_personality = 136,
+	NR_mmap = 192, /* mmap2, whose offset is in pages */
 	NR_getdents64 = 220,
 	NR_exit_group = 252,
 	NR_kexec_load = 283,

@@ -16,6 +16,7 @@ system_call:
 	move	$a2, $a3
 	move	$a3, $a4
 	move	$a4, $a5
+	move	$a5, $a6
 	syscall	0
 	jr	$ra
 

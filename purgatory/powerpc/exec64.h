@@ -23,6 +23,7 @@ system_call:
 	mr	5, 6
 	mr	6, 7
 	mr	7, 8
+	mr	8, 9
 	sc
 	bnslr
 	neg	3, 3

@@ -16,6 +16,7 @@ system_call:
 	mv	a2, a3
 	mv	a3, a4
 	mv	a4, a5
+	mv	a5, a6
 	ecall
 	ret
 

@@ -18,6 +18,7 @@ system_call:
 	mov	%rcx, %rdx
 	mov	%r8, %r10
 	mov	%r9, %r8
+	mov	8(%rsp), %r9
 	syscall
 	ret
 

@@ -24,6 +24,9 @@ _KINDS: Mapping[str, MemoryKind] = {
     "soft reserved": MemoryKind.SOFT_RESERVED,
 }
 
+MEMORY_NAMES = ("crash kernel", "system ram", *(name for name in _KINDS if name != "system ram"))
+"""The names of memory, in lower case, as they begin: "System RAM (kmem)" is of them, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class IomemEntry:
@@ -79,6 +82,16 @@ def hides_addresses(data: bytes) -> bool:
     """Return whether all addresses in a /proc/iomem are zero, as readers without CAP_SYS_ADMIN see them."""
     spans = [line.partition(b" : ")[0] for line in data.splitlines()]
     return bool(spans) and not any(span.strip(b" 0-") for span in spans)
+
+
+def memory_lines(data: bytes) -> bytes:
+    """Return the lines of a /proc/iomem that tell of memory.
+
+    Those of devices come and go with drivers, those of the kernel's own parts are others after each boot.
+    """
+    names = tuple(name.encode() for name in MEMORY_NAMES)
+    lines = data.splitlines(keepends=True)
+    return b"".join(line for line in lines if line.partition(b" : ")[2].lower().startswith(names))
 
 
 def parse_ranges(path: str, text: str) -> list[Range]:

@@ -60,15 +60,14 @@ def contents(machine: Machine, arch_facts: Sequence[str]) -> Iterator[tuple[str,
     identity = {"machine": machine.uname_machine, "page_size": machine.page_size}
     yield IDENTITY, json.dumps(identity, indent=1).encode() + b"\n"
     reader = Reader(machine.root)
-    if reader.may_read(kcore.PATH):
-        yield kcore.PATH, kcore.without_memory(machine.root)
-    for name, data in reader.files(sorted([*FACTS, *arch_facts])):
-        if name == "proc/iomem" and iomem.hides_addresses(data):
-            reader.refused.append("proc/iomem (addresses)")
-        safe = redact.fact(name, data)
-        if safe is not None:
-            yield name, safe
+    for pattern in patterns(arch_facts):
+        yield from reader.safe_files(pattern)
     reader.require_all()
+
+
+def patterns(arch_facts: Iterable[str]) -> list[str]:
+    """Return the glob patterns of all files of a snapshot; `arch_facts` are the architecture's."""
+    return [kcore.PATH, *sorted([*FACTS, *arch_facts])]
 
 
 class Reader:
@@ -85,6 +84,22 @@ class Reader:
                 data = self._try(name, _read)
                 if data is not None:
                     yield name, data
+
+    def safe_files(self, pattern: str) -> Iterator[tuple[str, bytes]]:
+        """Yield names and contents of the files as a snapshot has them: without memory and secrets.
+
+        Raises MachineError for a damaged /proc/kcore.
+        """
+        if pattern == kcore.PATH:
+            if self.may_read(pattern):
+                yield pattern, kcore.without_memory(self._root)
+            return
+        for name, data in self.files([pattern]):
+            if name == "proc/iomem" and iomem.hides_addresses(data):
+                self.refused.append("proc/iomem (addresses)")
+            safe = redact.fact(name, data)
+            if safe is not None:
+                yield name, safe
 
     def may_read(self, path: str) -> bool:
         """Return whether a file exists and can be opened."""

@@ -194,7 +194,7 @@ def test_bash_offers_every_option(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["--load-p"], ["--load-panic", "--load-preserve-context"]),
+        (["--load-p"], ["--load-panic", "--load-plan", "--load-preserve-context"]),
         (["-l", "--initr"], ["--initrd", "--initrd-file"]),
         (["--completion", ""], ["bash", "zsh", "fish"]),
         (["--completion", "=", "f"], ["fish"]),

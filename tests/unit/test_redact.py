@@ -20,11 +20,8 @@ from pykexec.machine.snapshot import write_snapshot
 from pykexec.machine.sysfs import read_object
 from tests.support.dtb import Blob, Tree
 from tests.support.machines import unpacked, write
+from tests.support.secret_texts import WITH_SECRETS, WITHOUT_SECRETS, S
 from tests.support.stopwatch import Stopwatch
-
-S = "S3cret"
-"""Part of every secret here, and of nothing else."""
-
 
 SIZE = 32 << 10
 UNITS = [
@@ -44,57 +41,7 @@ UNITS = [
 
 @pytest.mark.parametrize(
     "text",
-    [
-        f"KDUMP_SMTP_PASSWORD={S}",
-        f"export FTP_PASSWORD='{S} and \"more\"'",
-        f'#OLD_PASSWD="{S}"',
-        f"ftp://backup:{S}@192.0.2.1/x",
-        f"ftp://backup:{S}%40x@[2001:db8::1]:21/x",
-        f"cifs://DOMAIN;user:{S}/with@signs@server/share",
-        f"https://user:12345{S}@server/",
-        f"https://server/ignition?token={S}&x=1",
-        f"https://server/x?X-Amz-Signature={S}&X-Amz-Credential={S}/2026",
-        f"root=/dev/sda1 rd.iscsi.password={S} rd.iscsi.in.password={S} quiet",
-        f'rd.iscsi.password="{S} {S}" quiet',
-        f"netroot=iscsi:user:{S}:in:{S}@192.0.2.1::3260::iqn.2009-06.com:x",
-        f"rootflags=user=x,pass={S},vers=3.0",
-        f"root=cifs://user:{S}@server/share",
-        f"systemd.set_credential=passwd.hashed-password.root:{S}",
-        f"passwd/root-password={S} passwd/user-password-crypted={S}",
-        f"inst.vncpassword={S} rootpw={S}",
-        f"password_pbkdf2 root grub.pbkdf2.sha512.10000.{S}",
-        f"\tpassword root {S}",
-        f"GRUB2_PASSWORD=grub.pbkdf2.sha512.10000.{S}",
-        f"root:$6$salt${S}aaaaaa:1:2",
-        f"nvme connect --dhchap-secret DHHC-1:00:{S}+/=:",
-        f"curl -u user:{S} -T x sftp://server/",
-        f'lftp -u "user,{S}" server',
-        f"mount -o username=x,password={S} //s/x /mnt",
-        f"sshpass --password {S} scp x y",
-        f"[    0.0] Kernel command line: quiet rd.iscsi.password={S}",
-        f"dracut-cmdline[1]: Using kernel command line parameters: pw={S}",
-        f"API_KEY={S}",
-        f"SMTP_PASS={S} DB_PWD='{S}' FTP_PASSWRD={S}",
-        f"access-key={S}",
-        f"FTP_PASS={S} MYSQL_PWD={S} WIFI.PSK={S} luks.pin={S}",
-        f'KDUMP_SMTP_PASSWORD = "{S}"',
-        f'KDUMP_SMTP_PASSWORD= "{S} {S}"',
-        f'root=x "rd.iscsi.password=a {S}" quiet',
-        f"curl -H 'Authorization: Bearer {S}' -H X-Auth-Token:{S} https://h/",
-        f'myapp: {{"password": "{S}", "api_key":"{S}"}}',
-        f'curl -d "{{\\"password\\":\\"{S}\\"}}" h',
-        f"user-data: password: {S}",
-        f"ftp://back/up:{S}@192.0.2.1/x",
-        f"curl https://hooks.slack.com/services/T0/B0/{S} https://api.telegram.org/bot1:{S}/send",
-        f"sshpass -p {S} scp x y; sshpass -p{S} scp x y",
-        f"cryptomount -u 1234 -p {S}",
-        f"smbclient -U 'user%{S}' //h/s",
-        f"if true; then password root {S}; fi",
-        f"insmod password_pbkdf2; password_pbkdf2 root \\\n  {S}",
-        f'ENV{{SECRET}}="{S}", ENV{{ID_PASSWORD}}:="{S}"',
-        f"RUN+=\"/bin/sh -c 'echo {S} | cryptsetup open /dev/sda x'\"",
-        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{S}\n{S}\n-----END OPENSSH PRIVATE KEY-----",
-    ],
+    WITH_SECRETS,
 )
 def test_what_is_hidden(text: str) -> None:
     safe = redact.text(text)
@@ -106,26 +53,7 @@ def test_what_is_hidden(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "BOOT_IMAGE=/vmlinuz root=UUID=1-2 ro quiet crashkernel=1G-4G:192M,4G-:256M console=ttyS0,115200n8",
-        "rd.luks.key=/dev/disk/by-id/usb:/key rd.luks.options=token-timeout=10 rd.luks.uuid=luks-1",
-        "sshkey /root/.ssh/kdump_id_rsa",
-        "ssh kdump@192.0.2.1",
-        "ssh://kdump@server:22/var/crash",
-        "ftp://server:21/x@y",
-        "nfs [2001:db8::1]:/export",
-        "netroot=iscsi:@192.0.2.1::3260::iqn.2009-06.com.example:x",
-        "iommu.passthrough=1 secretmem.enable=1 module.sig_enforce=1 bypass=1 compass=2",
-        'FTP_PASSWORD="" KDUMP_SMTP_PASSWORD=',
-        'KDUMP_COMMANDLINE_APPEND="irqpoll nr_cpus=1 reset_devices rootflags=nofail"',
-        "-u root",
-        "ssh -p 22 host; KDUMP_PORT=22",
-        "[    1.0] PM: Image signature found: resuming",
-        "systemd[1]: Started Forward Password Requests to Wall Directory Watch.",
-        "echo 1 | tee /proc/sys/kernel/sysrq",
-        "mail@example.com",
-        "",
-    ],
+    WITHOUT_SECRETS,
 )
 def test_what_stays(text: str) -> None:
     assert redact.text(text) == text

@@ -1,14 +1,15 @@
-"""A plan made elsewhere from a snapshot is the plan the machine itself makes."""
+"""A plan made elsewhere from a snapshot, pykexec's or the helper's, is the plan the machine itself makes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pykexec import loader, report
+from pykexec import loader, planfile, report
 from pykexec.files import FileData
 from pykexec.machine import Machine as Facts
-from pykexec.plan import SEED_SIZE, Purpose, Request
+from pykexec.plan import SEED_SIZE, LoadPlan, Purpose, Request
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import ARM64, Guest, Kernel, Machine
@@ -19,6 +20,7 @@ from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
+_HELPERS = Path(planfile.__file__).parents[1] / "purgatory/exec/prebuilt"
 _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 
 
@@ -49,11 +51,15 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:
     kernel = Kernel.get(version, machine.arch)
     job = 'set -e; pykexec --snapshot "$OUT/machine.tar"\n'
+    job += 'chmod 755 /helper; /helper --snapshot > "$OUT/helper.tar"\n'
     for purpose, option in _OPTIONS.items():
         plan = f'pykexec {option} "$KERNEL" --initrd /initrd --reuse-cmdline --append quiet --dry-run --json'
         job += f'{plan} > "$OUT/{purpose.value}.json"\n'
-    stage = run_guest(Guest(kernel, job, files={"/initrd": _INITRD}), machine).stage("first")
+    helper = (_HELPERS / f"{machine.arch.name}.elf").read_bytes()
+    files = {"/initrd": _INITRD, "/helper": helper}
+    stage = run_guest(Guest(kernel, job, files=files), machine).stage("first")
     facts = Facts.from_snapshot(stage.folder / "machine.tar")
+    by_helper = Facts.from_snapshot(stage.folder / "helper.tar")
     for purpose in _OPTIONS:
         request = Request(
             FileData.open(kernel.image, "kernel"),
@@ -66,6 +72,13 @@ def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> Non
         elsewhere = json.loads(report.as_json(loader.plan(facts, request)))
         there = json.loads(stage.read(f"{purpose.value}.json"))
         assert _comparable(elsewhere) == _comparable(there)
+        assert _file(by_helper, request) == _file(facts, request)
+
+
+def _file(machine: Facts, request: Request) -> bytes:
+    plan = loader.plan(machine, request, "load")
+    assert isinstance(plan, LoadPlan)
+    return planfile.build(plan, planfile.identify(machine, request.purpose))
 
 
 def _comparable(plan: dict[str, Any]) -> dict[str, Any]:
