@@ -55,6 +55,12 @@ static int is_chosen(const char *name)
 	return begins(name, "proc/device-tree/") && last - name >= 8 && begins(last - 8, "/chosen/");
 }
 
+/* Whether Open Firmware has named a property as one that only root may read, such as its password: pykexec/redact.py. */
+static int is_firmwares_secret(const char *name)
+{
+	return begins(name, "proc/device-tree/") && begins(last_part(name), "security-");
+}
+
 /* Whether readers without CAP_SYS_ADMIN see that: nothing but zeros (kernel/resource.c). */
 static int hides_addresses(const u8 *text, unsigned long size)
 {
@@ -134,6 +140,9 @@ static long make_safe(const char *name, unsigned long size)
 		return -1;
 	if (same(name, "proc/cmdline") || is_chosen(name))
 		redact(contents, size);
+	else if (is_firmwares_secret(name))
+		for (unsigned long i = 0; i < size; i++)
+			contents[i] = 0;
 	return (long)size;
 }
 

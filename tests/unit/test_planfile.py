@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import assume, given, settings
@@ -121,18 +121,30 @@ def sealed(blob: bytes | bytearray) -> bytes:
     return bytes(blob[:24]) + hashlib.sha256(blob[56:]).digest() + bytes(blob[56:])
 
 
-@pytest.fixture(scope="module")
-def small() -> bytes:
+def small_file(order: str) -> bytes:
+    """Return the file of a plan for a machine of that byte order."""
     page = 4096
+    arch = "arm64" if order == "little" else "ppc64"
     segment = Segment("kernel", 0x100000, page, memoryview(b"code"), "")
-    plan = LoadPlan("arm64", Purpose.BOOT, "", "", None, "", 0x100000, 0xB70000, (segment,))
+    plan = LoadPlan(arch, Purpose.BOOT, "", "", None, "", 0x100000, 0xB70000, (segment,))
     facts = (Fact("proc/iomem", bytes(32)),)
-    return planfile.build(plan, Identity("aarch64", "6.1", page, Range(0, 0), facts))
+    return planfile.build(plan, Identity(names.named(arch).usual_uname, "6.1", page, Range(0, 0), facts))
+
+
+@pytest.fixture(scope="module", params=["little", "big"])
+def small(request: pytest.FixtureRequest) -> bytes:
+    return small_file(request.param)
 
 
 def _with(offset: int, value: int | bytes) -> Callable[[bytes], bytes]:
-    data = value.to_bytes(8, "little") if isinstance(value, int) else value
-    return lambda blob: sealed(blob[:offset] + data + blob[offset + len(data) :])
+    """Return what has that in its place in the file, in the file's byte order."""
+
+    def changed(blob: bytes) -> bytes:
+        order: Literal["little", "big"] = "little" if blob[8] else "big"
+        data = value.to_bytes(8, order) if isinstance(value, int) else value
+        return sealed(blob[:offset] + data + blob[offset + len(data) :])
+
+    return changed
 
 
 _TABLE = HEADER + FACT
