@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import struct
 import subprocess
 import tarfile
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pykexec import names, planfile
+from pykexec import names, planfile, redact
 from pykexec.arch import facts_for, for_machine
 from pykexec.errors import MachineError, PlanFileError
 from pykexec.formats.elfheader import ET_CORE, PT_LOAD, PT_NOTE, Encoding, ProgramHeader
@@ -159,6 +160,51 @@ def told_of_tree(root: Path) -> bytes | None:
     return dict(snapshot.Reader(Machine.from_snapshot(root).root).safe_files("sys/firmware/fdt")).get(
         "sys/firmware/fdt"
     )
+
+
+PIECES = [
+    *("pass", "PASSWORD", "passwd", "token", "secret", "mem", "api_key", "pw", "psk", "x", "quiet", "root"),
+    *(
+        "=",
+        "+=",
+        ":",
+        ": ",
+        " ",
+        "  ",
+        "@",
+        "://",
+        "iscsi:",
+        "/",
+        "-",
+        "--",
+        "_",
+        ".",
+        '"',
+        "'",
+        "}",
+        ",",
+        "1",
+    ),
+    *("-u ", "-p", "echo ", " | sudo", "Cookie: ", "$6$", "grub.pbkdf2.", "DHHC-1:", "\n", "\\\n", S, S, S),
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), min_size=50, max_size=100))
+@settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_what_pykexec_hides_is_hidden(tmp_path: Path, texts: list[str]) -> None:
+    root = tmp_path / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    machines.write(root, "proc/iomem", "00001000-00001fff : System RAM\n")
+    folder = "proc/device-tree/chosen"
+    for number, text in enumerate(texts):
+        machines.write(root, f"{folder}/text{number}", text)
+    told = members(Root(root, "arm64").run("--snapshot").stdout)
+    for number, text in enumerate(texts):
+        seen = told[f"{folder}/text{number}"].decode()
+        assert len(seen) == len(text)
+        assert seen.count(S) <= redact.text(text).count(S), (text, seen)
 
 
 COVERED_THOUGH_NO_SECRET = {
