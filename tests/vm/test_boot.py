@@ -17,6 +17,7 @@ from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 from tools.lab.debian import fetch
 
 _LOOK_AROUND = """
@@ -45,6 +46,7 @@ cp /proc/meminfo /proc/iomem "$OUT"
             I386: ["6.1"],
             ARM: ["6.1"],
             LOONGARCH64: ["7.2"],
+            S390X: ["6.1"],
         },
         {
             X86_64: ["5.10", "6.1", "6.12"],
@@ -52,6 +54,7 @@ cp /proc/meminfo /proc/iomem "$OUT"
             RISCV64: ["6.12"],
             I386: ["6.1-686"],
             ARM: ["6.1-lpae", "7.2"],
+            S390X: ["6.1-kdump"],
         },
     ),
 )
@@ -100,6 +103,7 @@ def test_loongarch64_with_an_early_console(loader: str, run_guest: RunGuest) -> 
             I386: ["6.1"],
             ARM: ["6.1"],
             LOONGARCH64: ["7.2"],
+            S390X: ["6.1-kdump"],
         },
     ),
 )

@@ -26,6 +26,7 @@ from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 
 _EL2 = ("-machine", "virtualization=on")
 _NO_FILES: Mapping[str, bytes] = {}
@@ -71,7 +72,13 @@ def crash(
     jobs.cases(
         "crash",
         {RISCV64: ["6.12"], ARM: ["6.1"], LOONGARCH64: ["7.2"]},
-        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"], ARM: ["6.1-lpae", "7.2"]},
+        {
+            X86_64: ["6.1"],
+            ARM64: ["6.12"],
+            RISCV64: ["7.2"],
+            ARM: ["6.1-lpae", "7.2"],
+            S390X: ["6.1-kdump"],
+        },
     ),
 )
 def test_dump_holds_the_first_kernels_log(
@@ -214,6 +221,8 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
         jobs.further(RISCV64, "7.2", "initrd", (), id="riscv64-initrd"),
         jobs.further(LOONGARCH64, "7.2", "initrd", (), id="loongarch64-initrd"),
         jobs.further(ARM, "6.1", "kernel", (), id="arm-kernel"),
+        jobs.further(S390X, "6.1-kdump", "kernel", (), id="s390x-kernel"),
+        jobs.further(S390X, "6.1-kdump", "initrd", (), id="s390x-initrd"),
     ],
 )
 def test_damaged_image_does_not_run(

@@ -21,6 +21,7 @@ from tests.vm.kdump import SECTOR, TEST, Kdump, copied, make_disk, partitioned, 
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel, Result
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 from tools.lab.debian import fetch, fetch_file
 
 KERNELS = {X86_64: ("6.1",)}
@@ -29,6 +30,7 @@ FURTHER_KERNELS = {
     ARM64: ("5.10", "6.1"),
     RISCV64: ("6.12",),
     ARM: ("6.1",),
+    S390X: ("6.1-kdump",),
 }
 
 _AFTER = """

@@ -16,6 +16,7 @@ from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
 _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
@@ -41,6 +42,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         jobs.further(Machine(I386), "6.1", id="i386"),
         jobs.further(Machine(LOONGARCH64), "7.2", id="loongarch64"),
         jobs.further(Machine(ARM), "6.1", id="arm"),
+        jobs.further(Machine(S390X), "6.1-kdump", id="s390x"),
     ],
 )
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:

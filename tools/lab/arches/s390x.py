@@ -1,6 +1,6 @@
 """s390x: QEMU's machine with channel devices. Only Debian's 6.1 has kexec, and that no kdump."""
 
-from ..packages import BOOKWORM, Userland, kernels, of_suite
+from ..packages import BOOKWORM, Build, Userland, kernels, of_suite
 from . import Arch, Qemu
 
 ARCH = Arch(
@@ -12,6 +12,16 @@ ARCH = Arch(
     early_console="earlyprintk",
     ram_start=0,
     kernels=kernels("linux-image-s390x", "6.1"),
+    built={
+        "6.1-kdump": Build(  # CONFIG_CRASH_DUMP and CONFIG_KEXEC_FILE
+            version="6.1",
+            suite="bookworm",
+            make="s390",
+            configs=("s390x-kdump.config",),
+            image="arch/s390/boot/bzImage",
+            prefix="s390x-linux-gnu-",
+        )
+    },
     userland=Userland(
         python=BOOKWORM.python,
         small=BOOKWORM.small,
@@ -22,6 +32,9 @@ ARCH = Arch(
         ),
     ),
     virtio=("ccw", "virtio"),  # virtio_ccw is built in, and no module that a kernel would list
+    # After a kexec Debian's kernel unpacks itself with XZ, byte by byte, over code of the first kernel's, of
+    # which QEMU has translations: that takes minutes.
+    patience=1800,
     programs={
         "qemu-s390x-static": "qemu-user-static",
         "s390x-linux-gnu-gcc": "gcc-s390x-linux-gnu",
