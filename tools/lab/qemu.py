@@ -208,22 +208,21 @@ class Running:
 
 
 def run(
-    machine: Machine, guest: Guest, folder: Path, *, timeout: float | None = None, saved: bool = False
+    machine: Machine, guest: Guest, folder: Path, *, timeout: float = 600, saved: bool = False
 ) -> Result:
     """Run a guest until its machine ends by itself, as it does where a real one would reset.
 
     That is when the last job is done, or when a kernel fails. `saved` is as for Running. Raises LabError
-    after `timeout` seconds (None: as many as its architecture's machines take).
+    after `timeout` seconds.
 
     QEMU 7.2 without KVM was seen to die of a SIGSEGV of its own, once in thousands of machines; such a
     machine is started a second time, with a warning. What the first left stays in a folder beside.
     """
-    seconds = machine.arch.patience if timeout is None else timeout
     try:
-        with Running(machine, guest, folder, seconds, saved=saved) as running:
+        with Running(machine, guest, folder, timeout, saved=saved) as running:
             return running.wait()
     except EmulatorDied as error:
         warnings.warn(f"started again: {error}", stacklevel=2)
         folder.rename(folder.with_name(f"{folder.name}-died"))
-    with Running(machine, guest, folder, seconds, saved=saved) as running:
+    with Running(machine, guest, folder, timeout, saved=saved) as running:
         return running.wait()

@@ -32,9 +32,9 @@ ARCH = Arch(
         ),
     ),
     virtio=("ccw", "virtio"),  # virtio_ccw is built in, and no module that a kernel would list
-    # After a kexec Debian's kernel unpacks itself with XZ, byte by byte, over code of the first kernel's, of
-    # which QEMU has translations: that takes minutes.
-    patience=1800,
+    # A loaded kernel unpacks itself with XZ, byte by byte, over code of the first kernel's. As long as QEMU
+    # has translations of that, each byte takes a look at those of its page: minutes instead of seconds.
+    translations=8,
     programs={
         "qemu-s390x-static": "qemu-user-static",
         "s390x-linux-gnu-gcc": "gcc-s390x-linux-gnu",
