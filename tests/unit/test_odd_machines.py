@@ -15,6 +15,7 @@ from pykexec.plan import Purpose, Request
 from tests.arches.arm import images as arm_images
 from tests.arches.loongarch64 import images as loongarch64_images
 from tests.arches.riscv64 import images as riscv64_images
+from tests.arches.s390x import images as s390x_images
 from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -43,6 +44,7 @@ KERNELS = {
     "armv7l": FileData.from_bytes("zImage", arm_images.FakeZImage().build()),
     "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
     "loongarch64": FileData.from_bytes("vmlinux.efi", loongarch64_images.FakeImage().build()),
+    "s390x": FileData.from_bytes("bzImage", s390x_images.FakeImage().build()),
 }
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)
 

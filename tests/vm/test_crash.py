@@ -230,7 +230,7 @@ def test_damaged_image_does_not_run(
 ) -> None:
     kernel = Kernel.get(version, arch)
     in_initrd = secrets.token_bytes(1 << 16)
-    in_kernel = kernel.image.read_bytes()[4 << 20 : 5 << 20]
+    in_kernel = kernel.image.read_bytes()[1 << 20 : 2 << 20]
     job = jobs.crash_load("pykexec -c", secrets.token_hex(8), kernel)
     guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', jobs.capture(kernel), {"/content": in_initrd})
     # The guest's memory is a file: a physical address below 2G stands there at its distance from the start.
@@ -244,10 +244,9 @@ def test_damaged_image_does_not_run(
             running.go()
             result = running.wait()
     assert not result.reached("second")
-    _, panic, after = result.console.partition("Kernel panic - not syncing: sysrq triggered crash")
-    assert panic
-    # Only purgatory prints after the panic's report; it names the region.
-    assert any(re.search(rf"\b{region}\b", line) for line in _purgatory_lines(after)), result.tail()
+    assert "Kernel panic - not syncing: sysrq triggered crash" in result.console
+    # Not always behind that: a kernel may write what it says some moments later.
+    assert f"purgatory: region {region} is damaged" in result.console, result.tail()
 
 
 @jobs.FURTHER
@@ -267,8 +266,3 @@ def _damage(memory: Path, reserved: range, content: bytes) -> None:
         place = view.find(content, reserved.start, reserved.stop)
         assert place >= 0, "what is to be damaged is not in the reserved memory"
         view[place + len(content) // 2] ^= 1
-
-
-def _purgatory_lines(console: str) -> list[str]:
-    """Lines without the time with which the kernel begins each of its own."""
-    return [line for line in console.splitlines() if not re.match(r"\[ *\d+\.\d+\]", line)]
