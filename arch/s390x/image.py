@@ -99,7 +99,7 @@ def _version(data: memoryview, at: int) -> str | None:
     return word if word and word.isascii() and word.isprintable() else None
 
 
-def with_parameters(kernel: Kernel, told: Parameters) -> bytearray:
+def with_parameters(kernel: Kernel, told: Parameters) -> bytes:
     """Return the kernel's memory, from `START` on, with what it is told.
 
     Raises UsageError for a command line that it would take for one in EBCDIC.
@@ -117,7 +117,7 @@ def with_parameters(kernel: Kernel, told: Parameters) -> bytearray:
     )
     line_at = _LINE_AT - START
     memory[line_at : line_at + kernel.line_size] = told.line.ljust(kernel.line_size, b"\0")
-    return memory
+    return bytes(memory)
 
 
 def inspect(kernel: FileData) -> KernelFacts | None:

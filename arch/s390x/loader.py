@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from pykexec import command_line, formats
 from pykexec.arch.s390x import ARCH, image, memoryblocks, secureipl
@@ -18,6 +19,7 @@ from pykexec.memory import GIB, MIB, MemoryKind, Placement, Range, RangeSet, Typ
 from pykexec.parameters import name_of, parameters
 from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
 from pykexec.purgatory import Console, ConsoleKind
+from pykexec.values import dataclass
 
 _INITRD_LOWEST = 8 * MIB
 """kexec-tools' choice: behind any kernel, which moves an initrd that is where it unpacks itself to."""
@@ -27,47 +29,75 @@ _SHORT_PSW_END = 2 * GIB
 """What the PSW reaches that a normal load begins with (relocate_kernel.S)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a kernel is loaded to, which runs at 0 in either case; addresses are physical."""
+
+    base: int
+    """What its addresses are counted from until then."""
+    free: RangeSet
+    for_purgatory: Range
+    entry: int
+    """Where purgatory enters it, as it runs."""
+    region: tuple[int, int]
+    """The memory that is exchanged with the crashed kernel's: address and size; zeros in a boot."""
+    memory: Sequence[TypedRange]
+    """What it has."""
+
+
 def plan(machine: Machine, request: Request) -> LoadPlan:
     """Return a plan for that request on that machine. Raises PykexecError."""
     file, wrapping = formats.unwrap(request.kernel)
     kernel = image.parse(file)
     types.require(kernel.path, request.format, image.TYPE, ARCH.formats)
-    _require_no_updates(request)
-    region = _region(machine) if request.purpose is Purpose.CRASH else None
-    base = region.start if region else 0
-    room = [Range(base + _LOWCORE_END, region.end)] if region else free_memory(machine)
-    free = RangeSet(room).minus(memoryblocks.offline(machine))
-    context = Context.begin(ARCH, machine, request, free)
-    _place_kernel(context, kernel, base)
-    lowest = align_up(max(_INITRD_LOWEST, kernel.data.nbytes), MIB)
-    initrd = context.place_initrd(
-        Range(base + lowest, ADDRESS_SPACE.end), Placement.LOWEST, "behind the kernel, where it looks for it"
-    )
-    line = command_line.for_request(request, machine.command_line)
-    if what := line_overflow(line, kernel.line_size - 1, kernel.path):
-        raise UsageError(what, hint=SHORTEN)
+    place = _for_crash(machine, request) if request.purpose is Purpose.CRASH else _for_boot(machine)
+    context = Context.begin(ARCH, machine, request, place.free)
+    _place_kernel(context, kernel, place.base)
+    initrd = _place_initrd(context, kernel, place.base)
+    blob = context.place_purgatory(within=place.for_purgatory)
+    line = _line(machine, request, kernel)
     told = Parameters(
         os.fsencode(line),
-        initrd=(initrd.start - base, initrd.size) if initrd else (0, 0),
-        old_memory=(region.start, region.size) if region else (0, 0),
+        initrd=(initrd.start - place.base, initrd.size) if initrd else (0, 0),
+        old_memory=place.region,
     )
-    context.layout.fill(KERNEL, bytes(image.with_parameters(kernel, told)))
-    below = Range(base + _LOWCORE_END, base + image.START) if region else Range(0, _SHORT_PSW_END)
-    blob = context.place_purgatory(within=below)
+    context.layout.fill(KERNEL, image.with_parameters(kernel, told))
     entry = context.fill_purgatory(
         blob,
-        jump_to=image.KDUMP_ENTRY if region else image.START,
-        arguments=(region.start, region.size) if region else (),
+        jump_to=place.entry,
+        arguments=place.region,
         console=consoles.in_memory(machine, request, line, Console(ConsoleKind.FIRMWARE)),
     )
     return context.finish(
         entry=entry,
         command_line=line,
         image_format=", ".join(filter(None, (wrapping, "s390x image"))),
-        memory_map=[TypedRange(Range(0, region.size), MemoryKind.RAM)]
-        if region
-        else machine.iomem.memory_map.entries,
+        memory_map=place.memory,
         warnings=_warnings(machine),
+    )
+
+
+def _for_boot(machine: Machine) -> _Place:
+    return _Place(
+        base=0,
+        free=free_memory(machine).minus(memoryblocks.offline(machine)),
+        for_purgatory=Range(0, _SHORT_PSW_END),
+        entry=image.START,
+        region=(0, 0),
+        memory=machine.iomem.memory_map.entries,
+    )
+
+
+def _for_crash(machine: Machine, request: Request) -> _Place:
+    _require_no_updates(request)
+    region = _region(machine)
+    return _Place(
+        base=region.start,
+        free=RangeSet([Range(region.start + _LOWCORE_END, region.end)]),
+        for_purgatory=Range.sized(region.start, image.START),
+        entry=image.KDUMP_ENTRY,
+        region=(region.start, region.size),
+        memory=[TypedRange(Range(0, region.size), MemoryKind.RAM)],
     )
 
 
@@ -111,6 +141,19 @@ def _place_kernel(context: Context, kernel: Kernel, base: int) -> None:
     at = Range.sized(base + image.START, size).aligned_outwards(context.machine.page_size)
     why = "where it runs" if not base else "to be exchanged with what is where it runs"
     context.layout.place(KERNEL, size, within=at, why=why)
+
+
+def _place_initrd(context: Context, kernel: Kernel, base: int) -> Range | None:
+    start = base + align_up(max(_INITRD_LOWEST, kernel.data.nbytes), MIB)
+    return context.place_initrd(Range(start, ADDRESS_SPACE.end), Placement.LOWEST, "behind the kernel")
+
+
+def _line(machine: Machine, request: Request, kernel: Kernel) -> str:
+    """Return the command line. Raises UsageError for one that is too long."""
+    line = command_line.for_request(request, machine.command_line)
+    if what := line_overflow(line, kernel.line_size - 1, kernel.path):
+        raise UsageError(what, hint=SHORTEN)
+    return line
 
 
 def _warnings(machine: Machine) -> list[str]:

@@ -135,6 +135,12 @@ def test_blocks_of_memory_that_are_not_online_are_left_out(state: str, tmp_path:
         plan_load(machine, request(Purpose.BOOT, initrd=initrd, within=Range(0, 384 * MIB)))
 
 
+def test_a_size_of_blocks_that_is_none(tmp_path: Path) -> None:
+    machine = unpacked(NAME, tmp_path, {"sys/devices/system/memory/block_size_bytes": "x\n"})
+    with pytest.raises(MachineError, match="block_size_bytes does not hold a number"):
+        plan_load(machine, request(Purpose.BOOT))
+
+
 def test_kernels_without_blocks_of_memory_load_too(tmp_path: Path) -> None:
     """CONFIG_MEMORY_HOTPLUG is off: all of it is online."""
     machine = unpacked(NAME, tmp_path, {"sys/devices/system/memory/block_size_bytes": None})
@@ -145,7 +151,6 @@ def test_kernels_without_blocks_of_memory_load_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sys/devices/system/memory/block_size_bytes": "x\n"}, "block_size_bytes does not hold a number"),
         ({"proc/iomem": "00000000-3fffffff : System RAM\n"}, "Memory for crashkernel is not reserved"),
         (
             {
