@@ -139,6 +139,7 @@ EMULATORS = {
     "i386": "",
     "loongarch64": "qemu-loongarch64-static",
     "riscv64": "qemu-riscv64-static",
+    "s390x": "qemu-s390x-static",
 }
 """What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ALL = ("helper", *EMULATORS)

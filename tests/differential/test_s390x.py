@@ -1,8 +1,10 @@
 """pykexec's s390x loads mean what the C kexec's mean, but for the differences listed here.
 
-The C program is Debian's for s390x, run by QEMU's user-mode emulation with the same library preloaded.
+The C program is Debian's for s390x, run by QEMU's user-mode emulation with the same library preloaded. And
+s390x's system call numbers, against the kernel's own headers of Debian's port.
 """
 
+import re
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec import names, syscalls
 from pykexec.plan import Purpose
 from tests.arches.s390x.images import LINE, PARAMETERS, FakeImage
 from tests.differential import treeloads
@@ -19,6 +22,7 @@ from tests.support.machines import iomem
 from tools.lab import X86_64
 from tools.lab.arches.s390x import ARCH as S390X
 from tools.lab.debian import fetch
+from tools.lab.host import PROJECT
 from tools.lab.images import kexec_tools
 
 NAME = "qemu-s390x-6.1-1g"
@@ -129,3 +133,25 @@ OPTIONS = [["-i"], ["-x"], ["-y"], ["-c"], ["-t", "image"], ["--reuse-cmdline"]]
 def test_option(option: Sequence[str], purpose: Purpose, c_kexec: CKexec, tmp_path: Path) -> None:
     """Each option does to a load what it does in the C tool."""
     assert unintended(differences(purpose, c_kexec, tmp_path, option)) == {}
+
+
+def header_numbers() -> dict[str, int]:
+    """Return those of Debian's port."""
+    (folder,) = fetch("bookworm", S390X.debian, ["linux-libc-dev"])
+    (path,) = folder.rglob("s390x-linux-gnu/asm/unistd_64.h")
+    found = re.findall(r"^#define __NR_(\w+) (\d+)$", path.read_text(), re.MULTILINE)
+    return {name: int(number) for name, number in found}
+
+
+def test_numbers() -> None:
+    theirs = header_numbers()
+    row = names.of_uname("s390x")
+    assert row is not None
+    assert syscalls.kexec_load_number(row) == theirs["kexec_load"]
+    assert row.kexec_file_load == theirs["kexec_file_load"]
+    purgatory = PROJECT / "pykexec/purgatory"
+    command = ["gcc", "-E", "-P", f"-I{purgatory}/exec", str(purgatory / S390X.name / "syscalls.h")]
+    source = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ours = {name: int(number) for name, number in re.findall(r"\bNR_(\w+) = (\d+)", source)}
+    assert ours == {name: theirs[name] for name in ours}
+    assert {"kexec_load", "kexec_file_load", "openat", "reboot", "socket"} <= set(ours)
