@@ -61,13 +61,13 @@ def explain_load_failure(errno: int, plan: LoadPlan, machine: Machine) -> System
     """Why kexec_load(2) refused that plan on that machine."""
     causes = {
         e.EPERM: _not_permitted(plan.purpose, machine, _LOCKED_SEGMENTS),
-        e.EACCES: _not_appraised(),
+        e.EACCES: chain(_of_architecture(e.EACCES, plan.purpose, machine), _not_appraised()),
         e.EADDRNOTAVAIL: _unusable_addresses(plan, machine),
         e.EBUSY: _busy_to_load(plan.purpose, machine),
         e.EFAULT: _file_gone(f"{plan.image}{f' or {plan.initrd}' if plan.initrd else ''}"),
         e.EINVAL: _invalid(plan, machine),
         e.ENOMEM: _no_memory(plan, machine),
-        e.ENOSYS: _no_system_call(machine),
+        e.ENOSYS: _no_system_call(plan.purpose, machine),
         e.ENOTSUP: _not_on_this_machine(plan.purpose, machine),
         e.ETXTBSY: _of_architecture(e.ETXTBSY, plan.purpose, machine),
     }
@@ -113,7 +113,7 @@ def explain_unload_failure(errno: int, purpose: Purpose, machine: Machine) -> Sy
         e.EPERM: _not_permitted(purpose, machine, _LOCKED_SEGMENTS),
         e.EACCES: _not_appraised(),
         e.EBUSY: _busy(),
-        e.ENOSYS: _no_system_call(machine),
+        e.ENOSYS: _no_system_call(purpose, machine),
     }
     return _error("kexec unload failed", errno, causes)
 
@@ -126,7 +126,7 @@ def explain_execute_failure(errno: int, machine: Machine) -> SystemCallError:
         e.EPERM: _not_privileged(machine),
         e.EBUSY: chain(_session_refused(machine), _busy_to_load(Purpose.BOOT, machine)),
         e.EINVAL: _cannot_jump(machine),
-        e.ENOSYS: _no_system_call(machine),
+        e.ENOSYS: _no_system_call(Purpose.BOOT, machine),
     }
     return _error("kexec failed", errno, causes)
 
@@ -345,8 +345,9 @@ def _no_memory(plan: LoadPlan, machine: Machine) -> Iterator[str]:
     yield f"the kernel has no {wanted:#x} bytes free for the segments; stop something, or shrink the initrd"
 
 
-def _no_system_call(machine: Machine) -> Iterator[str]:
+def _no_system_call(purpose: Purpose, machine: Machine) -> Iterator[str]:
     yield from _filtered(machine)
+    yield from _of_architecture(e.ENOSYS, purpose, machine)
     yield "the running kernel is built without CONFIG_KEXEC; take one that has it"
 
 

@@ -1,1 +1,14 @@
-"""s390x: its dumps, and what pykdump knows of it. There is no loader yet."""
+"""s390x: images with a parameter area, and capture kernels that exchange places with the crashed one."""
+
+from pykexec.arch import Arch
+
+ARCH = Arch(
+    name="s390x",
+    formats=("image",),
+    facts=(
+        "sys/devices/system/memory/block_size_bytes",
+        "sys/devices/system/memory/memory*/state",
+        "sys/firmware/ipl/secure",
+    ),
+    cma=0,  # arch/s390/configs/defconfig, CONFIG_CMA_SIZE_MBYTES: no device takes any
+)

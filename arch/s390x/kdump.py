@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pykexec.kdump.part import Fedora, KdumpPart
 from pykexec.kdump.reservation.support import CrashkernelSupport
+from pykexec.memory import MIB
 
 
 def _crashkernel(_: str, __: str) -> CrashkernelSupport:
@@ -19,4 +20,5 @@ PART = KdumpPart(
         crashkernel="2G-64G:256M,64G-:512M",
     ),
     suse_adds="zfcp.allow_lun_scan=0",
+    section_size=lambda _: 256 * MIB,
 )

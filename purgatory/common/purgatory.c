@@ -19,6 +19,10 @@ struct params purgatory_params = {
 	.size = sizeof(struct params),
 };
 
+#ifndef REFUSAL
+#define REFUSAL "resetting the machine" /* what arch_reset() does */
+#endif
+
 static int same(const u8 *a, const u8 *b)
 {
 	u8 difference = 0;
@@ -84,7 +88,7 @@ void purgatory(void)
 	print_decimal(params->region_count);
 	print(" regions\n");
 	if (!all_intact(params)) {
-		print("purgatory: resetting the machine\n");
+		print("purgatory: " REFUSAL "\n");
 		arch_reset();
 	}
 	if (params->jump_back_digits) {

@@ -297,6 +297,17 @@ static int load_mapped(const struct request *request, const struct plan *plan, u
 	return code == DONE ? load_segments(plan) : code;
 }
 
+static long map_file(long descriptor, long size)
+{
+#ifdef MMAP_TAKES_ADDRESS
+	const long arguments[] = { 0, size, PROT_READ, MAP_PRIVATE, descriptor, 0 };
+
+	return SYSTEM_CALL(mmap, arguments, 0, 0, 0, 0);
+#else
+	return SYSTEM_CALL_6(mmap, 0, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+#endif
+}
+
 int load_plan(const struct request *request)
 {
 	long descriptor = open(request->plan, 0), size, mapped;
@@ -306,7 +317,7 @@ int load_plan(const struct request *request)
 	size = SYSTEM_CALL(lseek, descriptor, 0, SEEK_END, 0, 0);
 	if (size < (long)sizeof(struct plan))
 		return complain_of(request->plan, no_plan);
-	mapped = SYSTEM_CALL_6(mmap, 0, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+	mapped = map_file(descriptor, size);
 	if (mapped < 0 && mapped >= -4095)
 		return failed(request->plan, mapped, 0, FAILED);
 	return load_mapped(request, (const struct plan *)mapped, (unsigned long)size);

@@ -134,7 +134,9 @@ class Context:
         `losses` is what only kexec_file_load would give to the next kernel.
         """
         request = self.request
-        missing = crash.warnings(self.machine) if self.is_crash else []
+        # Without them the capture kernel makes its own, and knows where to look.
+        has_headers = ELFCOREHDR in self.layout.names()
+        missing = crash.warnings(self.machine) if has_headers else []
         return LoadPlan(
             arch=self.arch.name,
             purpose=request.purpose,

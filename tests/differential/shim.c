@@ -2,11 +2,12 @@
 /*
  * Preloaded into the C kexec: it sees the files below $KEXEC_ROOT instead of the machine's /proc and /sys, has
  * $KEXEC_CPUS processors, and what it would load is written to $KEXEC_OUT: entry, count and flags, then for each
- * segment its address, size in memory, number of bytes, and the bytes; all numbers as 64 bits.
+ * segment its address, size in memory, number of bytes, and the bytes; all numbers as 64 bits, little-endian.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
+#include <endian.h>
 #include <fcntl.h>
 #include <linux/fb.h>
 #include <mntent.h>
@@ -164,6 +165,7 @@ struct segment {
 
 static void put(FILE *out, uint64_t number)
 {
+	number = htole64(number);
 	fwrite(&number, sizeof(number), 1, out);
 }
 

@@ -14,7 +14,18 @@ from elftools.elf.elffile import ELFFile
 
 from pykexec.devicetree import DeviceTree
 from pykexec.plan import LoadPlan, Purpose
-from tests.support.odd_machines import BY_LINE, BY_NODES, CRASH, GIB, KIB, MIB, WITH_TREE, Line, OddMachine
+from tests.support.odd_machines import (
+    BY_LINE,
+    BY_NODES,
+    BY_PARAMETERS,
+    CRASH,
+    GIB,
+    KIB,
+    MIB,
+    WITH_TREE,
+    Line,
+    OddMachine,
+)
 from tests.support.real_machines import RealMachine
 
 Machine = OddMachine | RealMachine
@@ -132,9 +143,11 @@ def check(machine: Machine, plan: LoadPlan) -> None:
     truth = Truth(machine)
     segments = [(each.address, each.address + each.memsz) for each in plan.segments]
     _check_segments(machine, truth, plan, segments)
-    if plan.purpose is Purpose.CRASH:
+    if plan.purpose is Purpose.CRASH and machine.arch not in BY_PARAMETERS:
         _check_core(machine, truth, plan)
-    if machine.arch in WITH_TREE:
+    if machine.arch in BY_PARAMETERS:
+        _check_parameters(truth, plan)
+    elif machine.arch in WITH_TREE:
         _check_tree(machine, truth, plan)
     elif machine.arch in BY_LINE:
         _check_line(truth, plan)
@@ -252,6 +265,27 @@ def _check_nodes(truth: Truth, plan: LoadPlan) -> None:
     (at,) = struct.unpack_from(">I", blob, 16)
     first, _ = truth.reservations[-1]
     assert struct.unpack_from(">QQ", blob, at) == (_VECTORS_END, first - _VECTORS_END)
+
+
+def _check_parameters(truth: Truth, plan: LoadPlan) -> None:
+    """Check what a kernel is told in its image (arch/s390/include/asm/setup.h, PARMAREA).
+
+    A capture kernel runs at 0, by exchanging its memory with the crashed one's.
+    """
+    segments = {each.name: each for each in plan.segments}
+    start, end = truth.reservations[-1] if plan.purpose is Purpose.CRASH else (0, 0)
+    assert "elfcorehdr" not in segments
+    assert segments["kernel"].address == start + 64 * KIB
+    initrd = segments.get("initrd")
+    place = (0, 0) if initrd is None else (initrd.address - start, initrd.data.nbytes)
+    told = struct.unpack_from(">4Q", segments["kernel"].data, 0x408)
+    assert told == (*place, start, end - start)
+    own = segments["purgatory"]
+    if plan.purpose is Purpose.CRASH:
+        assert start + 8 * KIB <= own.address
+        assert own.address + own.memsz <= start + 64 * KIB
+    else:
+        assert own.address + own.memsz <= 2 * GIB
 
 
 def _check_line(truth: Truth, plan: LoadPlan) -> None:

@@ -51,10 +51,13 @@ def kcore(
     return header + b"".join(phdrs) + notes
 
 
-def executable(data: bytes, address: int = 0xFFFF800008000000, machine: int = 183) -> bytes:
+def executable(
+    data: bytes, address: int = 0xFFFF800008000000, machine: int = 183, order: str = "<"
+) -> bytes:
     """Return an ELF file (by default arm64's) that loads `data` to that virtual address."""
+    ident = b"\x7fELF" + bytes([2, 1 + "<>".index(order), 1])
     header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, machine, 1, address, 64, 0, 0, 64, 56, 1, 0, 0, 0
+        f"{order}16sHHIQQQIHHHHHH", ident, 2, machine, 1, address, 64, 0, 0, 64, 56, 1, 0, 0, 0
     )
     size = len(data)
-    return header + struct.pack("<IIQQQQQQ", 1, 7, 120, address, address, size, size, 4096) + data
+    return header + struct.pack(f"{order}IIQQQQQQ", 1, 7, 120, address, address, size, size, 4096) + data

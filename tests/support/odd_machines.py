@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 from pykexec.machine import Machine
 from pykexec.machine.root import Root
@@ -59,7 +59,8 @@ class OddMachine:
     firmware: bool = True
     """Whether the kernel shows the firmware's map."""
     protected: Sequence[tuple[int, int]] = ()
-    """First and last addresses of memory that the firmware has for itself, by the device tree."""
+    """First and last addresses of memory that the firmware has for itself, by the device tree, or that is
+    offline."""
     more: Mapping[str, str | bytes] = field(default_factory=dict)
 
     @property
@@ -106,7 +107,12 @@ class OddMachine:
         ]
         assert self.text is not None
         info = f"PAGESIZE={self.page_size}\nSYMBOL(_stext)={self.text[0]:x}\n{self.vmcoreinfo}"
-        return kcore([self.text, *ram], vmcoreinfo=info, machine=_ELF_MACHINES[self.arch])
+        return kcore(
+            [self.text, *ram],
+            vmcoreinfo=info,
+            machine=_ELF_MACHINES[self.arch],
+            big_endian=self.arch in BY_PARAMETERS,
+        )
 
     def _kcore32(self) -> bytes:
         """All lowmem in one mapping, and vmalloc space, of which no addresses are told (fs/proc/kcore.c)."""
@@ -121,13 +127,15 @@ class OddMachine:
         return Machine(Memory(self.files()))
 
 
-_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243, "loongarch64": 258}
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243, "loongarch64": 258, "s390x": 22}
 WITH_TREE = ("aarch64", "armv7l", "riscv64")
 """What boots with a device tree."""
 BY_LINE = ("loongarch64",)
 """What boots with a command line alone."""
 BY_NODES = ("ppc64le", "ppc64")
 """What is told of memory by nodes of the tree for it, and shows reservations there alone."""
+BY_PARAMETERS = ("s390x",)
+"""What is told all in its image, and makes its core headers itself."""
 WITHOUT_KCORE = ("armv7l",)
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",
@@ -279,6 +287,41 @@ def loongarch64(
     return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
 
 
+def s390x(*lines: Line, size: int = 1792 * MIB, crash: int | None = None, **settings: object) -> OddMachine:
+    """Return an s390x machine with those lines, too.
+
+    It has RAM from 0 on, with the kernel in it, and 256 MiB reserved at `crash`: None is behind that.
+    """
+    main = [
+        line(0, size, RAM),
+        line(MIB, 0x9E1000, "Kernel code", 1),
+        line(0xAE1000, 0x428000, "Kernel data", 1),
+        line(0x128E000, 0xAD000, "Kernel bss", 1),
+        line(size if crash is None else crash, 256 * MIB, CRASH),
+    ]
+    values: dict[str, object] = {
+        "arch": "s390x",
+        "linear_base": 0,
+        "text": (0, 0, size),
+        "firmware": False,
+        **settings,
+    }
+    return OddMachine([*main, *lines], **values)  # type: ignore[arg-type]
+
+
+def _offline(*blocks: int) -> dict[str, Any]:
+    """Return settings for a machine of 32 blocks of 256 MiB, of which these are offline."""
+    folder, size = "sys/devices/system/memory", 256 * MIB
+    states = {number: "offline" if number in blocks else "online" for number in range(32)}
+    return {
+        "protected": [(number * size, (number + 1) * size - 1) for number in blocks],
+        "more": {
+            f"{folder}/block_size_bytes": f"{size:x}\n",
+            **{f"{folder}/memory{number}/state": f"{state}\n" for number, state in states.items()},
+        },
+    }
+
+
 def _pieces(first: int, count: int, size: int, step: int, name: str = RAM) -> list[Line]:
     return [line(first + number * step, size, name) for number in range(count)]
 
@@ -355,6 +398,11 @@ ODD = {
     "loongarch64-cma": loongarch64(
         line(4 * GIB, 8 * GIB, RAM), cma=[(8 * GIB, 8 * GIB + 256 * MIB - 1), (0x90000000, 0x93FFFFFF)]
     ),
+    "s390x": s390x(),
+    "s390x-standby-memory": s390x(line(2 * GIB, 6 * GIB, RAM), **_offline(*range(8, 32))),
+    "s390x-offline-below-2g": s390x(**_offline(3, 5, 6)),
+    "s390x-terabytes": s390x(*_pieces(TIB, 4, 700 * GIB, TIB), size=8 * GIB),
+    "s390x-reserved-high": s390x(size=6 * GIB),
     "arm64-cma": arm64(
         line(4 * GIB, 8 * GIB, RAM),
         line(6 * GIB, GIB, CRASH, 1),

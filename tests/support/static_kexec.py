@@ -18,6 +18,7 @@ EMULATORS = {
     "ppc64": "qemu-ppc64-static",
     "ppc64le": "qemu-ppc64le-static",
     "riscv64": "qemu-riscv64-static",
+    "s390x": "qemu-s390x-static",
 }
 """What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ARCHES = ("x86_64", *EMULATORS)

@@ -1271,7 +1271,7 @@ def test_all_that_architectures_judge_is_among_these() -> None:
     assert judged_there <= {check.id for check in doctor.CATALOGUE}
 
 
-@pytest.mark.parametrize("arch", ["parisc64", "s390x", "armv7l", "i686", "sh4", "m68k", "of the future"])
+@pytest.mark.parametrize("arch", ["parisc64", "armv7l", "i686", "sh4", "m68k", "of the future"])
 def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Path) -> None:
     """The same files, which now are evidence of nothing but what they say."""
     identity = json.dumps({"machine": arch, "page_size": 4096})
@@ -1351,6 +1351,27 @@ def test_powerpc_tells_the_capture_kernel_its_boot_cpu(uname: str, tmp_path: Pat
         each.id: each for each in doctor.diagnose(facts(tmp_path, {**identity, **appended("nr_cpus=4")}))
     }
     assert {found[id].verdict for id in ("B7", "B8", "B17")} == {Verdict.FINE}
+
+
+@pytest.mark.parametrize(
+    ("uname", "config", "verdict"),
+    [
+        # Debian's 6.1: crashkernel= is ignored, and sysfs has its files all the same.
+        ("s390x", "CONFIG_KEXEC_CORE=y\n# CONFIG_CRASH_DUMP is not set\n", Verdict.WRONG),
+        ("s390x", "CONFIG_KEXEC_CORE=y\nCONFIG_CRASH_DUMP=y\n", Verdict.FINE),
+        ("s390x", None, Verdict.FINE),
+        # Before 6.9 that option was for capture kernels only.
+        ("x86_64", "CONFIG_KEXEC_CORE=y\n# CONFIG_CRASH_DUMP is not set\n", Verdict.FINE),
+    ],
+)
+def test_what_sysfs_shows_of_crash_kernels(
+    uname: str, config: str | None, verdict: Verdict, tmp_path: Path
+) -> None:
+    identity = {"pykexec-snapshot.json": json.dumps({"machine": uname, "page_size": 4096})}
+    (found,) = doctor.diagnose(facts(tmp_path, {**identity, "boot/config-" + RELEASE: config}), ["P1"])
+    assert found.verdict is verdict
+    if verdict is Verdict.WRONG:
+        assert found.evidence == ("CONFIG_CRASH_DUMP is off",)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.arches.arm import images as arm_images
 from tests.arches.loongarch64 import images as loongarch64_images
 from tests.arches.powerpc import images as powerpc_images
 from tests.arches.riscv64 import images as riscv64_images
+from tests.arches.s390x import images as s390x_images
 from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -45,6 +46,7 @@ KERNELS = {
     "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
     "loongarch64": FileData.from_bytes("vmlinux.efi", loongarch64_images.FakeImage().build()),
     "ppc64le": FileData.from_bytes("vmlinux", powerpc_images.FakeVmlinux().build()),
+    "s390x": FileData.from_bytes("bzImage", s390x_images.FakeImage().build()),
 }
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)
 

@@ -36,7 +36,7 @@ KDUMP_IMG_EXT=""
 """
 
 _DISKS = 3
-_MODULES = ("virtio_pci", "virtio_blk", "ext4")
+_MODULES = ("virtio_blk", "ext4")
 _HELPERS = ("crc32c_generic",)
 """Where it is a module, ext4 asks for it; but the kernel finds no /sbin/modprobe in the guests' systems."""
 _MOUNT = """
@@ -112,7 +112,7 @@ class Kdump:
         files = {
             **programs,
             **libraries,
-            **self.kernel.module_folder([*_MODULES, *helpers, *self.modules]),
+            **self.kernel.module_folder([self.arch.virtio[1], *_MODULES, *helpers, *self.modules]),
             **{path: text.encode() for path, text in (self.configuration or fedora).items()},
             **self.files,
         }

@@ -18,6 +18,7 @@ from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 from tools.lab.debian import fetch
 
 _LOOK_AROUND = """
@@ -48,6 +49,7 @@ cp /proc/meminfo "$OUT"
             ARM: ["6.1"],
             LOONGARCH64: ["7.2"],
             PPC64LE: ["6.1"],
+            S390X: ["6.1"],
         },
         {
             X86_64: ["5.10", "6.1", "6.12"],
@@ -56,6 +58,7 @@ cp /proc/meminfo "$OUT"
             I386: ["6.1-686"],
             ARM: ["6.1-lpae", "7.2"],
             PPC64LE: ["6.12"],
+            S390X: ["6.1-kdump"],
         },
     ),
 )
@@ -105,6 +108,7 @@ def test_loongarch64_with_an_early_console(loader: str, run_guest: RunGuest) -> 
             ARM: ["6.1"],
             LOONGARCH64: ["7.2"],
             PPC64LE: ["6.12"],
+            S390X: ["6.1-kdump"],
         },
     ),
 )

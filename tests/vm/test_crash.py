@@ -27,6 +27,7 @@ from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 
 _EL2 = ("-machine", "virtualization=on")
 _NO_FILES: Mapping[str, bytes] = {}
@@ -72,7 +73,13 @@ def crash(
     jobs.cases(
         "crash",
         {RISCV64: ["6.12"], ARM: ["6.1"], LOONGARCH64: ["7.2"], PPC64LE: ["6.1"]},
-        {X86_64: ["6.1"], ARM64: ["6.12"], RISCV64: ["7.2"], ARM: ["6.1-lpae", "7.2"]},
+        {
+            X86_64: ["6.1"],
+            ARM64: ["6.12"],
+            RISCV64: ["7.2"],
+            ARM: ["6.1-lpae", "7.2"],
+            S390X: ["6.1-kdump"],
+        },
     ),
 )
 def test_dump_holds_the_first_kernels_log(
@@ -247,6 +254,8 @@ def test_uefi(arch: Arch, loader: str, run_guest: RunGuest) -> None:
         jobs.further(ARM, "6.1", "kernel", (), id="arm-kernel"),
         jobs.further(PPC64LE, "6.1", "kernel", (), id="ppc64le-kernel"),
         jobs.further(PPC64LE, "6.12", "initrd", (), id="ppc64le-initrd"),
+        jobs.further(S390X, "6.1-kdump", "kernel", (), id="s390x-kernel"),
+        jobs.further(S390X, "6.1-kdump", "initrd", (), id="s390x-initrd"),
     ],
 )
 def test_damaged_image_does_not_run(
@@ -254,7 +263,7 @@ def test_damaged_image_does_not_run(
 ) -> None:
     kernel = Kernel.get(version, arch)
     in_initrd = secrets.token_bytes(1 << 16)
-    in_kernel = kernel.image.read_bytes()[4 << 20 : 5 << 20]
+    in_kernel = kernel.image.read_bytes()[1 << 20 : 2 << 20]
     job = jobs.crash_load("pykexec -c", secrets.token_hex(8), kernel)
     guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', jobs.capture(kernel), {"/content": in_initrd})
     # The guest's memory is a file: a physical address below 2G stands there at its distance from the start.
@@ -268,10 +277,9 @@ def test_damaged_image_does_not_run(
             running.go()
             result = running.wait()
     assert not result.reached("second")
-    _, panic, after = result.console.partition("Kernel panic - not syncing: sysrq triggered crash")
-    assert panic
-    # Only purgatory prints after the panic's report; it names the region.
-    assert any(re.search(rf"\b{region}\b", line) for line in _purgatory_lines(after)), result.tail()
+    assert "Kernel panic - not syncing: sysrq triggered crash" in result.console
+    # Not always behind that: a kernel may write what it says some moments later.
+    assert f"purgatory: region {region} is damaged" in result.console, result.tail()
 
 
 @jobs.FURTHER
@@ -291,8 +299,3 @@ def _damage(memory: Path, reserved: range, content: bytes) -> None:
         place = view.find(content, reserved.start, reserved.stop)
         assert place >= 0, "what is to be damaged is not in the reserved memory"
         view[place + len(content) // 2] ^= 1
-
-
-def _purgatory_lines(console: str) -> list[str]:
-    """Lines without the time with which the kernel begins each of its own."""
-    return [line for line in console.splitlines() if not re.match(r"\[ *\d+\.\d+\]", line)]

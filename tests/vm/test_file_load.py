@@ -13,9 +13,12 @@ from tools.lab import ARM64, X86_64, Arch, Guest, Kernel, Machine
 from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 
 
-@pytest.mark.parametrize(("arch", "version"), jobs.cases("file-crash", {X86_64: ["7.2"]}))
+@pytest.mark.parametrize(
+    ("arch", "version"), jobs.cases("file-crash", {X86_64: ["7.2"]}, {S390X: ["6.1-kdump"]})
+)
 def test_crash(arch: Arch, version: str, run_guest: RunGuest) -> None:
     crash(Kernel.get(version, arch), "pykexec -s", run_guest, Machine(arch))
 
@@ -30,12 +33,14 @@ pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "
 
 
 @pytest.mark.parametrize(
-    ("arch", "prepare", "options", "kernel_path", "calls"),
+    ("arch", "version", "prepare", "options", "kernel_path", "calls"),
     [
-        pytest.param(X86_64, "", "", '"$KERNEL"', ["kexec_file_load"], id="x86_64"),
-        jobs.further(X86_64, "", "--mem-min=1", '"$KERNEL"', ["kexec_load"], id="unfit"),
+        pytest.param(X86_64, "6.1", "", "", '"$KERNEL"', ["kexec_file_load"], id="x86_64"),
+        jobs.further(S390X, "6.1-kdump", "", "", '"$KERNEL"', ["kexec_file_load"], id="s390x"),
+        jobs.further(X86_64, "6.1", "", "--mem-min=1", '"$KERNEL"', ["kexec_load"], id="unfit"),
         pytest.param(
             ARM64,
+            "6.1",
             _NO_TREE,  # so that the tree comes from /proc/device-tree
             "",
             _PACKED,
@@ -45,9 +50,15 @@ pykexec {options} -d -l {kernel} --initrd "$SECOND_IMAGE" --append "{line}" 2> "
     ],
 )
 def test_boot(
-    arch: Arch, prepare: str, options: str, kernel_path: str, calls: list[str], run_guest: RunGuest
+    arch: Arch,
+    version: str,
+    prepare: str,
+    options: str,
+    kernel_path: str,
+    calls: list[str],
+    run_guest: RunGuest,
 ) -> None:
-    kernel = Kernel.get("6.1", arch)
+    kernel = Kernel.get(version, arch)
     line = f"{arch.line} marker={secrets.token_hex(8)}"
     job = _BOOT.format(prepare=prepare, options=options, kernel=kernel_path, line=line)
     files = {_PACKED: gzip.compress(kernel.image.read_bytes(), 1)} if kernel_path == _PACKED else {}
@@ -75,6 +86,7 @@ cat /sys/kernel/kexec_loaded > "$OUT/loaded"
         pytest.param(RISCV64, "7.2", "built without CONFIG_KEXEC_FILE", id="riscv64"),
         pytest.param(PPC64LE, "6.1", "built without CONFIG_KEXEC_FILE", id="ppc64le"),
         pytest.param(I386, "6.1", "no kernel for i386 has it", id="i386"),
+        pytest.param(S390X, "6.1", "built without CONFIG_KEXEC_FILE", id="s390x"),
     ],
 )
 def test_a_kernel_without_it(arch: Arch, version: str, why: str, run_guest: RunGuest) -> None:

@@ -231,7 +231,16 @@ def bare_machine(folder: Path, *options: str) -> Told:
     """What such a kernel says when QEMU, or what QEMU boots, has started it."""
     folder.mkdir()
     console = folder / "console.log"
-    command = [*emulator(X86_64), *X86_64.machine, "-accel", accelerator("single"), "-m", "1G", "-smp", "2"]
+    command = [
+        *emulator(X86_64),
+        *X86_64.machine,
+        "-accel",
+        accelerator(X86_64, "single"),
+        "-m",
+        "1G",
+        "-smp",
+        "2",
+    ]
     command += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     command += ["-serial", f"file:{console}", *options]
     subprocess.run(command, check=True, timeout=60)

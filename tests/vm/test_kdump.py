@@ -22,6 +22,7 @@ from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel, Result
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 from tools.lab.debian import fetch, fetch_file
 
 KERNELS = {X86_64: ("6.1",)}
@@ -31,6 +32,7 @@ FURTHER_KERNELS = {
     RISCV64: ("6.12",),
     ARM: ("6.1",),
     PPC64LE: ("6.1",),
+    S390X: ("6.1-kdump",),
 }
 
 _AFTER = """

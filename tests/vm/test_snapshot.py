@@ -18,6 +18,7 @@ from tools.lab.arches.i386 import ARCH as I386
 from tools.lab.arches.loongarch64 import ARCH as LOONGARCH64
 from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.arches.riscv64 import ARCH as RISCV64
+from tools.lab.arches.s390x import ARCH as S390X
 
 _INITRD = b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 40000  # begins as zstd does
 _HELPERS = Path(planfile.__file__).parents[1] / "purgatory/exec/prebuilt"
@@ -46,6 +47,7 @@ _OPTIONS = {Purpose.BOOT: "-l", Purpose.CRASH: "-p"}
         jobs.further(Machine(ARM), "6.1", id="arm"),
         jobs.further(Machine(PPC64LE), "6.1", id="ppc64le"),
         jobs.further(jobs.POWER8_IN_BLOCKS, "6.12", id="ppc64le-blocks"),
+        jobs.further(Machine(S390X), "6.1-kdump", id="s390x"),
     ],
 )
 def test_plans_agree(machine: Machine, version: str, run_guest: RunGuest) -> None:

@@ -267,7 +267,7 @@ def _command(source: System, folder: Path, masked: Iterable[str]) -> Sequence[st
     return [
         *emulator(X86_64),
         *X86_64.machine,
-        "-accel", accelerator("single"),
+        "-accel", accelerator(X86_64, "single"),
         "-m", "1G",
         "-smp", "2",
         "-nodefaults",

@@ -67,7 +67,7 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
         # thread: with one each, QEMU 7.2 was seen to run text that the kernel had just patched as it was
         # before (an int3 that nobody expected: a panic), or to die itself; and two machines at a time are no
         # faster on two cores.
-        "-accel", accelerator("multi" if machine.parallel or arch.parallel else "single"),
+        "-accel", accelerator(arch, "multi" if machine.parallel or arch.parallel else "single"),
         "-m", machine.memory,
         "-smp", str(machine.cpus),
         *(("-bios", os.fspath(bios)) if bios is not None else ()),
@@ -91,14 +91,14 @@ def command(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def accelerator(threads: str) -> str:
+def accelerator(arch: Arch, threads: str) -> str:
     """QEMU's option for emulation with one thread for all processors ("single"), or one each ("multi").
 
     When there is no room for more translated code, all of it is thrown away. In the room that QEMU takes by
     default what the first kernel left behind stays, and slows the second one down, which writes to those
     pages: arm64's boots took twice as long.
     """
-    return f"tcg,thread={threads},tb-size=96"  # MiB
+    return f"tcg,thread={threads},tb-size={arch.translations}"
 
 
 def _drive(number: int, disk: Path, bus: str) -> tuple[str, ...]:

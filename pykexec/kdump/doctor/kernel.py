@@ -16,14 +16,16 @@ _OTHER_KERNEL = "boot a kernel that is built with it"
 
 
 def _kexec(facts: Facts) -> Judgement:
-    if facts.machine.kexec_state.crash_loaded is not None:
-        return fine("/sys/kernel/kexec_crash_loaded is there")
     built = facts.kernel_config
-    for option in ("CONFIG_KEXEC_CORE", "CONFIG_CRASH_DUMP"):
+    is_shown = facts.machine.kexec_state.crash_loaded is not None
+    needed = part_of(facts.arch).reserves_with if is_shown else ("CONFIG_KEXEC_CORE", "CONFIG_CRASH_DUMP")
+    for option in needed:
         if built is not None and option not in built:
             return wrong(
                 "the kernel is built without crash kernels", f"{option} is off", remedy=_OTHER_KERNEL
             )
+    if is_shown:
+        return fine("/sys/kernel/kexec_crash_loaded is there")
     if facts.machine.root.names("sys/kernel"):
         return wrong(
             "the kernel is built without crash kernels",

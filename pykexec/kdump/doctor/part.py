@@ -22,6 +22,8 @@ class DoctorPart:
     """The value of console= for the usual serial port; None: not known."""
     stopping_cpus: str | None = None
     """What to do where CPUs go on in a crash; None: not known."""
+    reserves_with: tuple[str, ...] = ()
+    """Options of its configuration without which a kernel ignores crashkernel=, whatever sysfs shows."""
 
 
 UNKNOWN = DoctorPart()

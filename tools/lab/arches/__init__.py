@@ -72,6 +72,8 @@ class Arch:
     parallel: bool = False
     """Whether the processors of all its machines run side by side: with one thread for all they wait for
     ever, or keep the one that runs from most of that thread's time."""
+    translations: int = 96
+    """The MiB that QEMU has for translated code: when there is no room for more, it throws all away."""
     can_be_saved: bool = True
     """Whether the emulator goes on with a saved machine."""
     no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
