@@ -28,7 +28,7 @@ void digest_of(const char *pattern, u8 digest[DIGEST_SIZE]);
 void crash_region(u64 *start, u64 *size);
 
 /* redact.c: cover what may be a secret in text, which stays as long as it is. */
-void redact(u8 *text, unsigned long size);
+void redact(u8 *given, unsigned long size);
 /* The same in a flattened device tree; returns -1 where it cannot be understood. */
 int redact_tree(u8 *blob, unsigned long size);
 /* Whether that property of /chosen is nothing but a secret. */

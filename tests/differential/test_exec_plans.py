@@ -192,6 +192,7 @@ def test_what_pykexec_hides_is_hidden(tmp_path: Path, texts: list[str]) -> None:
     shutil.rmtree(root, ignore_errors=True)
     machines.write(root, "proc/iomem", "00001000-00001fff : System RAM\n")
     folder = "proc/device-tree/chosen"
+    texts = [*texts, f"$6$pass.=Cookie: --{S}"]  # what is hidden says that more is to be hidden
     for number, text in enumerate(texts):
         machines.write(root, f"{folder}/text{number}", text)
     told = members(Root(root, "arm64").run("--snapshot").stdout)
