@@ -348,10 +348,46 @@ static void find_region(const char *name, u8 *text, unsigned long size)
 	}
 }
 
+static u64 told;
+
+static void read_cells(const char *name, u8 *cells, unsigned long size)
+{
+	(void)name;
+	for (told = 0; size; size--)
+		told = told << 8 | *cells++;
+}
+
+static void read_decimal(const char *name, u8 *text, unsigned long size)
+{
+	(void)name;
+	for (told = 0; size && *text >= '0' && *text <= '9'; size--)
+		told = told * 10 + (u64)(*text++ - '0');
+}
+
+/* The number that a file has; `missing` where there is no such file. */
+static u64 number_in(const char *path, fact_taker *read, u64 missing)
+{
+	told = missing;
+	each_fact(path, read);
+	return told;
+}
+
+/* powerpc's kernels show it in the device tree alone, where it keeps the size that it had first: chosen.py. */
+static void find_in_tree(void)
+{
+	u64 first = number_in("proc/device-tree/chosen/linux,crashkernel-size", read_cells, 0);
+	u64 now = number_in("sys/kernel/kexec_crash_size", read_decimal, first);
+
+	region_size = now < first ? now : first;
+	region_start = region_size ? number_in("proc/device-tree/chosen/linux,crashkernel-base", read_cells, 0) : 0;
+}
+
 void crash_region(u64 *start, u64 *size)
 {
 	region_start = region_size = 0;
 	each_fact("proc/iomem", find_region);
+	if (!region_size)
+		find_in_tree();
 	*start = region_start;
 	*size = region_size;
 }

@@ -24,11 +24,11 @@ void digest(const void *data, unsigned long size, u8 digest[DIGEST_SIZE]);
 /* The digest of the files that match a pattern: see pykexec/planfile/identity.py, digest. */
 void digest_of(const char *pattern, u8 digest[DIGEST_SIZE]);
 
-/* The last region that /proc/iomem shows as a crash kernel's; zeros for none. */
+/* The last region that is shown as a crash kernel's, as in pykexec/machine/__init__.py; zeros for none. */
 void crash_region(u64 *start, u64 *size);
 
 /* redact.c: cover what may be a secret in text, which stays as long as it is. */
-void redact(u8 *text, unsigned long size);
+void redact(u8 *given, unsigned long size);
 /* The same in a flattened device tree; returns -1 where it cannot be understood. */
 int redact_tree(u8 *blob, unsigned long size);
 /* Whether that property of /chosen is nothing but a secret. */

@@ -76,11 +76,15 @@ static u8 *match_any(u8 *at, u8 *end, const char *const *list, int count, int lo
 	return found;
 }
 
-static void hide(u8 *from, u8 *to)
+/* Looked at is a copy: what is hidden may itself say that something behind it is a secret. */
+static u8 original[FACT_MAX];
+static u8 *shown;
+
+static void hide(const u8 *from, const u8 *to)
 {
 	for (; from < to; from++)
 		if (!is_quote(*from) && *from > ' ')
-			*from = 'X';
+			shown[from - original] = 'X';
 }
 
 /* A name that says it is one of a secret: its value is hidden. That is in the word, or follows it. */
@@ -153,10 +157,13 @@ static void redact_word(u8 *word, u8 *end, u8 *text_end)
 	}
 }
 
-void redact(u8 *text, unsigned long size)
+void redact(u8 *given, unsigned long size)
 {
-	u8 *end = text + size;
+	u8 *text = original, *end = original + size;
 
+	shown = given;
+	for (unsigned long i = 0; i < size; i++)
+		original[i] = given[i];
 	while (text < end) {
 		u8 *word_end = text, *text_end = text, quote = 0;
 

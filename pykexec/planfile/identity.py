@@ -10,7 +10,7 @@ import hashlib
 
 from pykexec.arch import facts_for
 from pykexec.errors import MachineError, PlanFileError
-from pykexec.machine import iomem, kcore, snapshot
+from pykexec.machine import iomem, kallsyms, kcore, snapshot
 from pykexec.memory import Range
 from pykexec.purpose import Purpose
 from pykexec.values import dataclass
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 _ALWAYS = (
     "proc/device-tree/**",
     "proc/iomem",
+    "sys/devices/system/memory/memory*/state",
     "sys/firmware/efi/runtime-map/*/*",
     "sys/firmware/efi/systab",
     "sys/firmware/memmap/*/*",
 )
 """The files of which what a plan has depends: memory, and what the firmware says of the machine."""
 _FOR_CRASHES = (
+    kallsyms.PATH,
     kcore.PATH,
     "sys/devices/system/cpu/cpu*/crash_notes",
     "sys/devices/system/cpu/cpu*/crash_notes_size",
@@ -64,7 +66,7 @@ class Identity:
     """What `uname -r` prints."""
     page_size: int
     crash_region: Range
-    """The last region in /proc/iomem that is reserved for a crash kernel; empty where there is none."""
+    """The last region that is reserved for a crash kernel; empty where there is none."""
     facts: tuple[Fact, ...]
 
 
@@ -82,7 +84,7 @@ def identify(machine: Machine, purpose: Purpose) -> Identity:
 
 def identity_of(machine: Machine, patterns: Sequence[str]) -> Identity:
     """Return the identity by the files of these patterns. Raises MachineError."""
-    regions = machine.iomem.crash_regions
+    regions = machine.crash_regions
     return Identity(
         machine.uname_machine,
         machine.kernel_release,

@@ -198,6 +198,7 @@ def test_what_pykexec_hides_is_hidden(tmp_path: Path, texts: list[str]) -> None:
     shutil.rmtree(root, ignore_errors=True)
     machines.write(root, "proc/iomem", "00001000-00001fff : System RAM\n")
     folder = "proc/device-tree/chosen"
+    texts = [*texts, f"$6$pass.=Cookie: --{S}"]  # what is hidden says that more is to be hidden
     for number, text in enumerate(texts):
         machines.write(root, f"{folder}/text{number}", text)
     told = members(Root(root, "arm64").run("--snapshot").stdout)
@@ -309,6 +310,20 @@ def test_another_machine(
     now, planned = Machine.from_snapshot(root), planfile.parse(blob).identity
     found = identity_of(now, [each.pattern for each in planned.facts])
     assert _for_this_kernel(found, arch) != planned
+
+
+def test_a_kernel_elsewhere_without_kcore(tmp_path: Path) -> None:
+    """Arm's kernels have no /proc/kcore. Of all other symbols, modules' for one, nothing depends."""
+    root = tmp_path / "root"
+    machine = machines.unpacked(EXAMPLES["arm"], root)
+    identity = _for_this_kernel(identify(machine, Purpose.CRASH), "arm")
+    (root / "x.kexec").write_bytes(planfile.build(_plan(machine, Purpose.CRASH), identity))
+    helper = Root(root, "arm")
+    symbols = (machine.read("proc/kallsyms") or b"").decode()
+    machines.write(root, "proc/kallsyms", f"{symbols}bf000000 t init\t[module]\n")
+    assert helper.run("--load-plan", "/x.kexec").stderr.startswith("kexec: kexec_load failed")
+    machines.write(root, "proc/kallsyms", "c1000000 T _stext\n")
+    assert "/proc/kallsyms differs" in helper.run("--load-plan", "/x.kexec").stderr
 
 
 @pytest.mark.parametrize("arch", ARCHES)
