@@ -326,6 +326,18 @@ def test_a_kernel_elsewhere_without_kcore(tmp_path: Path) -> None:
     assert "/proc/kallsyms differs" in helper.run("--load-plan", "/x.kexec").stderr
 
 
+@pytest.mark.parametrize("name", ["linux,crashkernel-base", "linux,crashkernel-size"])
+def test_another_reservation_that_only_the_tree_shows(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    machine = machines.unpacked(EXAMPLES["ppc64le"], root)
+    identity = _for_this_kernel(identify(machine, Purpose.BOOT), "ppc64le")
+    (root / "x.kexec").write_bytes(planfile.build(_plan(machine, Purpose.BOOT), identity))
+    machines.write(root, f"proc/device-tree/chosen/{name}", (0x1000000).to_bytes(8))
+    done = Root(root, "ppc64le").run("--load-plan", "/x.kexec")
+    assert ": the plan is for the crash kernel's memory " in done.stderr
+    assert _for_this_kernel(identify(Machine.from_snapshot(root), Purpose.BOOT), "ppc64le") != identity
+
+
 @pytest.mark.parametrize("arch", ARCHES)
 def test_hostile_files(arch: str, tmp_path: Path) -> None:
     """Each is refused in one line, before anything else is asked."""
