@@ -1,4 +1,7 @@
-"""POWER of 64 bits, little-endian: a partition below a hypervisor, as QEMU's own pseries machine.
+"""POWER of 64 bits, little-endian: a partition below a hypervisor (pseries), with QEMU of backports.
+
+In QEMU 7.2 a processor's decrementer stops at times, as when a machine was saved, and what sleeps there does
+not wake up.
 
 Userland is sid's: bookworm's makedumpfile reads no dump of Linux 6.12, whose kernel for this is a backport.
 """
@@ -9,7 +12,15 @@ from . import Arch, Qemu
 ARCH = Arch(
     name="ppc64le",
     debian="ppc64el",
-    qemu=Qemu("qemu-system-ppc64", {"qemu-system-ppc64": "qemu-system-ppc"}),
+    qemu=Qemu(
+        "qemu-system-ppc64",
+        {
+            "qemu-system-ppc64": "qemu-system-ppc",
+            "modules": "qemu-system-common",
+            "firmware": "qemu-system-data",
+        },
+        suite="bookworm-backports",
+    ),
     machine=("-M", "pseries", "-cpu", "power9"),
     console="hvc0",
     early_console="",
@@ -36,6 +47,7 @@ ARCH = Arch(
     ),
     # All others spin until the new kernel starts them: on one thread they would take most of its time.
     parallel=True,
+    can_be_saved=False,
     # With pages of 64 KiB, what a capture kernel unpacks takes more memory.
     reservation="384M",
     programs={
