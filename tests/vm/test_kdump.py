@@ -63,8 +63,12 @@ def messages(console: str) -> list[str]:
 
 
 def without_callers(log: str) -> str:
-    """The lines of makedumpfile 1.7.5 and later without who wrote them, as those before have them."""
-    return re.sub(r"^(\[ *\d+\.\d{6}\] )\[ *[CT]\d+\] ", r"\1", log, flags=re.MULTILINE)
+    """The lines of makedumpfile 1.7.5 and later without who wrote them, as those before have them.
+
+    A text's further lines begin below its first.
+    """
+    without = re.sub(r"^(\[ *\d+\.\d{6}\] )\[ *[CT]\d+\] ", r"\1", log, flags=re.MULTILINE)
+    return without if without == log else re.sub(r"^ {11}(?= {15})", "", without, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("dump", KERNELS, FURTHER_KERNELS))

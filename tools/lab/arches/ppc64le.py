@@ -1,6 +1,9 @@
-"""POWER of 64 bits, little-endian: a partition below a hypervisor, as QEMU's own pseries machine.
+"""POWER of 64 bits, little-endian: a partition below a hypervisor (pseries), with QEMU of backports.
 
-Userland is sid's: bookworm's makedumpfile reads no dump of Linux 6.12.
+In QEMU 7.2 a processor's decrementer stops at times, as when a machine was saved, and what sleeps there does
+not wake up.
+
+Userland is sid's: bookworm's makedumpfile reads no dump of Linux 6.12, whose kernel for this is a backport.
 """
 
 from ..packages import Package, Userland, kernels, of_suite
@@ -9,12 +12,20 @@ from . import Arch, Qemu
 ARCH = Arch(
     name="ppc64le",
     debian="ppc64el",
-    qemu=Qemu("qemu-system-ppc64", {"qemu-system-ppc64": "qemu-system-ppc"}),
+    qemu=Qemu(
+        "qemu-system-ppc64",
+        {
+            "qemu-system-ppc64": "qemu-system-ppc",
+            "modules": "qemu-system-common",
+            "firmware": "qemu-system-data",
+        },
+        suite="bookworm-backports",
+    ),
     machine=("-M", "pseries", "-cpu", "power9"),
     console="hvc0",
     early_console="",
     ram_start=0,
-    # Of pages of 64 KiB, small files take more than the half of memory that a tmpfs may have.
+    # With pages of 64 KiB, small files take more than the half of memory that a tmpfs may have.
     parameters="rootfstype=ramfs",
     kernels={
         **kernels("linux-image-powerpc64le", "6.1"),
@@ -34,14 +45,16 @@ ARCH = Arch(
             "python3.14-minimal",
         ),
     ),
-    # The others wait for a new kernel in a loop of three instructions.
+    # All others spin until the new kernel starts them: on one thread they would take most of its time.
     parallel=True,
-    # What a capture kernel does with it is the same with fewer of them.
+    can_be_saved=False,
+    # With pages of 64 KiB, what a capture kernel unpacks takes more memory.
     reservation="384M",
     programs={
         "powerpc64-linux-gnu-gcc": "gcc-powerpc64-linux-gnu",
         "powerpc64le-linux-gnu-gcc": "gcc-powerpc64le-linux-gnu",
         "qemu-ppc64-static": "qemu-user-static",
         "qemu-ppc64le-static": "qemu-user-static",
+        "qemu-system-ppc64": "qemu-system-ppc",
     },
 )
