@@ -17,7 +17,7 @@ Order = Literal["little", "big"]
 PAGE = 4096
 EM = {
     "i386": 3, "mips": 8, "ppc64": 21, "arm": 40, "sh": 42, "x86_64": 62, "vax": 75, "arm64": 183,
-    "riscv64": 243, "loongarch64": 258,
+    "s390x": 22, "riscv64": 243, "loongarch64": 258,
 }  # fmt: skip
 ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
 
