@@ -1,7 +1,7 @@
 """What dumps of s390x are like."""
 
 from pykexec.vmcore.paging import to_page_end
-from pykexec.vmcore.part import Place, VmcorePart
+from pykexec.vmcore.part import Place, Registers, VmcorePart
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
 
@@ -20,7 +20,14 @@ def _image(info: VmcoreInfo, virtual: int) -> Place | None:
     return Place(virtual - base, size) if virtual >= base else None
 
 
+_REGISTERS = (
+    *("mask", "addr"),  # of the PSW
+    *(f"r{number}" for number in range(16)),
+    *(f"a{number}_{number + 1}" for number in range(0, 16, 2)),  # access registers, of 32 bits
+    "orig_r2",
+)
 PART = VmcorePart(
+    registers=Registers(" ".join(_REGISTERS), pc="addr", sp="r15"),
     image=_image,
     # The mappings end where memory does, of which VMCOREINFO does not tell.
     is_image_bounded=False,
