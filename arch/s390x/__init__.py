@@ -10,5 +10,6 @@ ARCH = Arch(
         "sys/devices/system/memory/memory*/state",
         "sys/firmware/ipl/secure",
     ),
-    cma=0,  # arch/s390/configs/defconfig, CONFIG_CMA_SIZE_MBYTES: no device takes any
+    cma=0,  # Debian's kernel has no CONFIG_DMA_CMA
+    swiotlb=0,  # arch/s390/mm/init.c, pv_init(): only in protected guests
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-
 from pykexec.arch.s390x import ARCH
+from pykexec.arch.s390x.compiled import PARAMETER_AREA
 from pykexec.booting.kernel import ImagePart, KernelFacts
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
@@ -17,9 +16,6 @@ START = 0x10000
 KDUMP_ENTRY = 0x10010
 _SIGNATURE = slice(0x10008, 0x1000E)
 _SIGNED = b"S390EP"
-_PARAMETERS = struct.Struct(">8xQQQQQQ")
-"""From the second one on: where the initrd is and its size, the same of the crashed kernel's memory, where
-the version's text is, and the bytes there are for a command line."""
 _PARAMETERS_AT = 0x10400
 _LINE_AT = 0x10480
 _OLD_LINE_SIZE = 896  # arch/s390/include/asm/setup.h, LEGACY_COMMAND_LINE_SIZE
@@ -77,13 +73,13 @@ def parse(file: FileData) -> Kernel:
         raise identify.unknown(path, data, lack, ARCH.name)
     if data.nbytes < _LINE_AT + _OLD_LINE_SIZE:
         raise _truncated(path, data, _LINE_AT + _OLD_LINE_SIZE)
-    *_, version_at, told_size = _PARAMETERS.unpack_from(data, _PARAMETERS_AT)
-    line_size = told_size or _OLD_LINE_SIZE
+    area = PARAMETER_AREA.parse(data[_PARAMETERS_AT:])
+    line_size = area.max_command_line_size or _OLD_LINE_SIZE
     if not _OLD_LINE_SIZE <= line_size <= _LINE_SIZE_MAX:
         raise ImageError(f"{path}: damaged kernel: {line_size:#x} bytes for a command line (offset 0x10430)")
     if data.nbytes < _LINE_AT + line_size:
         raise _truncated(path, data, _LINE_AT + line_size)
-    return Kernel(path, data, line_size, _version(data, version_at))
+    return Kernel(path, data, line_size, _version(data, area.kernel_version))
 
 
 def _truncated(path: str, data: memoryview, least: int) -> ImageError:
@@ -111,11 +107,11 @@ def with_parameters(kernel: Kernel, told: Parameters) -> bytes:
             hint="write it without other characters",
         )
     memory = bytearray(kernel.data[START:])
-    *_, version_at, line_size = _PARAMETERS.unpack_from(memory, _PARAMETERS_AT - START)
-    _PARAMETERS.pack_into(
-        memory, _PARAMETERS_AT - START, *told.initrd, *told.old_memory, version_at, line_size
-    )
-    line_at = _LINE_AT - START
+    area = PARAMETER_AREA.parse(kernel.data[_PARAMETERS_AT:])
+    area.initrd_start, area.initrd_size = told.initrd
+    area.oldmem_base, area.oldmem_size = told.old_memory
+    at, line_at = _PARAMETERS_AT - START, _LINE_AT - START
+    memory[at : at + PARAMETER_AREA.sizeof()] = PARAMETER_AREA.build(area)
     memory[line_at : line_at + kernel.line_size] = told.line.ljust(kernel.line_size, b"\0")
     return bytes(memory)
 

@@ -68,8 +68,8 @@ enum { VT220_MESSAGE = 0x1a };
 enum { EVENT_MASK_SIZE = 4 };
 enum { VT220_MASK = 1U << (32 - VT220_MESSAGE) };
 enum { LINE_MAX = 128 };
-/* A command takes milliseconds; another one may have to end before. */
-enum { TRIES_MAX = 1000, POLLS_MAX = 1 << 24 };
+/* A command takes milliseconds; another one may have to end before. In units of the TOD clock: a tenth of a second. */
+#define PATIENCE (100000ULL << 12)
 
 struct header {
 	u16 length;
@@ -115,19 +115,28 @@ static int service_call(u32 command)
 	return condition;
 }
 
+static u64 now(void)
+{
+	u64 time;
+
+	__asm__ volatile("stck %0" : "=Q"(time) : : "cc");
+	return time;
+}
+
 /* Returns whether the service processor did it. On a running machine another CPU may take the interruption. */
 static int done(u32 command)
 {
-	int condition = BUSY;
+	u64 began = now();
+	int condition;
 
 	block.header.response = 0;
-	for (int i = 0; i < TRIES_MAX && condition == BUSY; i++) {
+	do {
 		take_service_signal();
 		condition = service_call(command);
-	}
+	} while (condition == BUSY && now() - began < PATIENCE);
 	if (condition != INITIATED)
 		return 0;
-	for (int i = 0; i < POLLS_MAX && !block.header.response; i++)
+	while (!block.header.response && now() - began < PATIENCE)
 		;
 	take_service_signal();
 	return block.header.response == NORMAL_COMPLETION;

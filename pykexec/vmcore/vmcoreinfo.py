@@ -47,7 +47,11 @@ class VmcoreInfo:
     @property
     def kernel_offset(self) -> int | None:
         """How far KASLR moved the kernel from where it was linked, in bytes."""
-        return _number(self.lines.get("KERNELOFFSET"), 16)
+        return self.hexadecimal("KERNELOFFSET")
+
+    def hexadecimal(self, name: str) -> int | None:
+        """Return the hexadecimal number of a line that an architecture has by that name alone."""
+        return _number(self.lines.get(name), 16)
 
     def symbol(self, name: str) -> int | None:
         """Return a symbol's virtual address."""

@@ -16,8 +16,8 @@ from tests.support.elf import note as little_endian_note
 Order = Literal["little", "big"]
 PAGE = 4096
 EM = {
-    "i386": 3, "mips": 8, "ppc64": 21, "ppc64le": 21, "arm": 40, "sh": 42, "x86_64": 62, "vax": 75,
-    "arm64": 183, "riscv64": 243, "loongarch64": 258,
+    "i386": 3, "mips": 8, "ppc64": 21, "ppc64le": 21, "s390x": 22, "arm": 40, "sh": 42, "x86_64": 62,
+    "vax": 75, "arm64": 183, "riscv64": 243, "loongarch64": 258,
 }  # fmt: skip
 ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
 

@@ -800,12 +800,14 @@ BINDINGS = {"debian": (DEBIAN, "KDumpBaseException"), "pykdumpfile": (PYKDUMPFIL
 # Notes
 
 
-def prstatus(arch: str, registers: int, word: int, at: int, pid: int, first: int) -> bytes:
+def prstatus(registers: int, word: int, at: int, pid: int, first: int, order: str = "<") -> bytes:
     """A struct elf_prstatus: registers count up from `first`."""
     head = bytearray(at)
-    struct.pack_into("<i", head, 32 if word == 8 else 24, pid)
+    struct.pack_into(f"{order}i", head, 32 if word == 8 else 24, pid)
     code = "Q" if word == 8 else "I"
-    return bytes(head) + struct.pack(f"<{registers}{code}", *range(first, first + registers)) + bytes(8)
+    return (
+        bytes(head) + struct.pack(f"{order}{registers}{code}", *range(first, first + registers)) + bytes(8)
+    )
 
 
 # Counts and places by include/linux/elfcore.h and each architecture's user_regs_struct or pt_regs.
@@ -819,14 +821,16 @@ def prstatus(arch: str, registers: int, word: int, at: int, pid: int, first: int
         ("arm64", 34, 8, 112, 32, 31),
         ("i386", 17, 4, 72, 12, 15),
         ("arm", 18, 4, 72, 15, 13),
+        ("s390x", 27, 8, 112, 1, 17),  # sixteen of 32 bits take eight
     ],
 )
 def test_registers(open_dump: Open, arch: str, registers: int, word: int, at: int, pc: int, sp: int) -> None:
-    notes = b"".join(
-        vmcore.note(b"CORE", 1, prstatus(arch, registers, word, at, pid, 1000 * pid)) for pid in (7, 8)
-    )
-    notes += vmcore.note(b"CORE", 1, b"short") + vmcore.note(b"LINUX", 1, bytes(400))
-    dump = open_dump(elf([], notes=notes, machine=arch, elf_class=8 * word))
+    order: vmcore.Order = "big" if arch == "s390x" else "little"
+    mark = ">" if order == "big" else "<"
+    contents = [prstatus(registers, word, at, pid, 1000 * pid, mark) for pid in (7, 8)]
+    notes = b"".join(vmcore.note(b"CORE", 1, each, order) for each in [*contents, b"short"])
+    notes += vmcore.note(b"LINUX", 1, bytes(400), order)
+    dump = open_dump(elf([], notes=notes, machine=arch, elf_class=8 * word, order=order))
     assert [(each.number, each.process, each.pc, each.sp) for each in dump.processors] == [
         (0, 7, 7000 + pc, 7000 + sp),
         (1, 8, 8000 + pc, 8000 + sp),

@@ -126,8 +126,17 @@ def ranges(iomem: str, name: str) -> list[range]:
 
     The kernel sets boot data that its loader passed it (struct setup_data) apart in entries of their own.
     """
+    return _ranges(iomem, rf" *([0-9a-f]+)-([0-9a-f]+) : {re.escape(name)}")
+
+
+def all_memory(iomem: str) -> list[range]:
+    """System RAM with what is reserved for a crash, which on some machines stands beside it."""
+    return _ranges(iomem, r"([0-9a-f]+)-([0-9a-f]+) : (?:System RAM|Crash kernel)")
+
+
+def _ranges(iomem: str, line: str) -> list[range]:
     found: list[range] = []
-    for start, last in re.findall(rf"^ *([0-9a-f]+)-([0-9a-f]+) : {re.escape(name)}$", iomem, re.MULTILINE):
+    for start, last in re.findall(f"^{line}$", iomem, re.MULTILINE):
         part = range(int(start, 16), int(last, 16) + 1)
         if found and found[-1].stop == part.start:
             part = range(found.pop().start, part.stop)

@@ -22,7 +22,9 @@ _INSTRUCTIONS_MAX = 20_000_000
 _CODE_MAX = 0x2000
 _BLOCK = 256
 """More than any of purgatory's commands takes."""
-_SIGP, _SERVC, _DIAG, _STOSM = b"\xae", b"\xb2\x20", b"\x83", b"\xad"
+_SIGP, _SERVC, _STCK, _DIAG, _STOSM = b"\xae", b"\xb2\x20", b"\xb2\x05", b"\x83", b"\xad"
+_MILLISECOND = 1000 << 12
+"""By the TOD clock, whose bit 51 is a microsecond (Principles of Operation, chapter 4)."""
 
 # drivers/s390/char/sclp.h
 _WRITE_DATA, _WRITE_MASK = 0x00760005, 0x00780005
@@ -49,6 +51,8 @@ class Outcome:
     """The number and the subcode of each DIAGNOSE."""
     opened: int = 0
     """How often interruptions were let through."""
+    milliseconds: int = 0
+    """How often the clock was read: each time one more has gone by."""
     instructions: int = 0
     """Counted only on demand."""
     memory: Mapping[int, bytes] = field(default_factory=dict)
@@ -126,6 +130,12 @@ def run(
             condition, block = service.call(first, bytes(uc.mem_read(second, _BLOCK)))
             uc.mem_write(second, block)
             _skip(uc, address + size, condition)
+        elif code[:2] == _STCK:
+            found.milliseconds += 1
+            base = uc.reg_read(UC_S390X_REG_R0 + (code[2] >> 4)) if code[2] >> 4 else 0
+            place = base + (int.from_bytes(code[2:4]) & 0xFFF)
+            uc.mem_write(place, struct.pack(">Q", found.milliseconds * _MILLISECOND))
+            _skip(uc, address + size, 0)
         elif code[:1] == _SIGP:
             found.orders.append(int.from_bytes(code[2:4]) & 0xFFF)
             _skip(uc, address + size, 0)
@@ -162,7 +172,11 @@ def _special_instructions(memory: Mapping[int, bytes], entry: int) -> Iterator[i
     (start, content) = next((at, data) for at, data in memory.items() if at <= entry < at + len(data))
     code = content[entry - start : entry - start + _CODE_MAX]
     for offset in range(0, len(code), 2):
-        if code[offset : offset + 2] == _SERVC or code[offset : offset + 1] in (_SIGP, _DIAG, _STOSM):
+        if code[offset : offset + 2] in (_SERVC, _STCK) or code[offset : offset + 1] in (
+            _SIGP,
+            _DIAG,
+            _STOSM,
+        ):
             yield entry + offset
 
 

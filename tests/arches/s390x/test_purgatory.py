@@ -160,6 +160,7 @@ def test_in_a_boot_damage_resets_the_machine(name: str) -> None:
 def test_no_console_keeps_a_kernel_from_starting(service: ServiceProcessor, said: str) -> None:
     outcome = boot(service=service)
     assert (outcome.at, outcome.said) == (BOOT, said)
+    assert outcome.milliseconds < 500
 
 
 def test_without_a_console_it_says_nothing() -> None:
