@@ -60,7 +60,6 @@ _ALLOWED = {
     "tools/lab/demo.py": ({"x86_64"}, _LABORATORY),
     "tools/lab/distro.py": ({"amd64", "x86_64"}, _LABORATORY),
     "tools/lab/machine.py": ({"x86_64"}, _LABORATORY),
-    "tools/lab/ownkernel.py": ({"x86", "x86_64"}, _LABORATORY),
     "tools/lab/testing.py": ({"x86_64"}, _LABORATORY),
 }
 """Who names which, and why that is no knowledge of an architecture."""

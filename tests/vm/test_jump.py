@@ -4,8 +4,7 @@ import secrets
 
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
-from tools.lab import X86_64, Guest, Machine
-from tools.lab.ownkernel import jump_kernel
+from tools.lab import X86_64, Guest, Kernel, Machine
 
 _LENT_END = 1 << 29
 
@@ -39,7 +38,13 @@ pykexec -e
 @jobs.FURTHER
 def test_there_and_back_twice(run_guest: RunGuest) -> None:
     line = f"{X86_64.line} marker={secrets.token_hex(8)}"
-    guest = Guest(jump_kernel(), _LOAD % line, _THERE_AND_BACK, second_job=_LOOK, second_then=_BACK_TWICE)
+    guest = Guest(
+        Kernel.get("6.12-jump", X86_64),
+        _LOAD % line,
+        _THERE_AND_BACK,
+        second_job=_LOOK,
+        second_then=_BACK_TWICE,
+    )
     result = run_guest(guest, Machine(memory="2G", append=""))
     first, second = result.stage("first"), result.stage("second")
     assert first.read("then").strip() == "0"

@@ -1,4 +1,4 @@
-"""Debian's kernels, each with the modules that a guest needs to talk to the host."""
+"""Kernels, nearly all of them Debian's, each with the modules that a guest needs to talk to the host."""
 
 import lzma
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cpio
+from . import cpio, ownkernel
 from .arches import Arch
 from .debian import fetch_kernel
 from .host import LabError, build_once, ensure_commands, run
@@ -20,16 +20,20 @@ class Kernel:
 
     arch: Arch
     version: str
-    """Its key in the architecture's `kernels`, such as "6.1"."""
+    """Its key in the architecture's `kernels` or `built`, such as "6.1"."""
     release: str
     """As `uname -r` says it."""
     image: Path
     folders: tuple[Path, ...]
-    """Where its packages are unpacked."""
+    """Where its packages are unpacked, or it was built."""
 
     @classmethod
     def get(cls, version: str, arch: Arch) -> "Kernel":
-        """The kernel of that version, fetched if need be. Raises LabError."""
+        """The kernel of that version, fetched or built if need be. Raises LabError."""
+        if version in arch.built:
+            recipe = arch.built[version]
+            release, folder = ownkernel.build(recipe)
+            return cls(arch, version, release, folder / Path(recipe.image).name, (folder,))
         if version not in arch.kernels:
             there = ", ".join(arch.kernels)
             raise LabError(f"Debian has no Linux {version} for {arch.name} that the lab knows, but {there}")

@@ -1,18 +1,15 @@
-"""A small kernel built of Debian's sources, for what no kernel of Debian's has: CONFIG_KEXEC_JUMP."""
+"""Small kernels built of Debian's sources, for what no kernel of Debian's can."""
 
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arches.x86_64 import ARCH as X86_64
-from .debian import fetch_file
+from . import debian
 from .host import CACHE, build_once, digest, ensure_commands, run
-from .kernels import Kernel
+from .packages import Build
 
-_VERSION, _SUITE = "6.12", "trixie"
-_SOURCE = f"linux-source-{_VERSION}"
-_CONFIG = Path(__file__).with_name("ownkernel.config")
+_CONFIGS = Path(__file__).with_name("kernelconfigs")
 _TOOLS = {
     "bc": "bc",
     "bison": "bison",
@@ -20,29 +17,64 @@ _TOOLS = {
     "gcc": "gcc",
     "make": "make",
     "/usr/include/libelf.h": "libelf-dev",
+    "/usr/include/openssl/ssl.h": "libssl-dev",
     "xz": "xz-utils",
 }
 
 
-def jump_kernel() -> Kernel:
-    """The kernel, built if need be, which takes minutes. Raises LabError."""
-    key = digest(Path(__file__).read_bytes(), _CONFIG.read_bytes())
-    folder = build_once(CACHE / "images" / f"jump-kernel-{key}", _build)
+def build(recipe: Build) -> tuple[str, Path]:
+    """Build it if need be, which takes minutes: its release, and the folder of its image and its modules.
+
+    Raises LabError.
+    """
+    configs = [_CONFIGS / name for name in recipe.configs]
+    key = digest(
+        Path(__file__).read_bytes(), repr(recipe).encode(), *(each.read_bytes() for each in configs)
+    )
+    folder = build_once(
+        CACHE / "images" / f"kernel-{recipe.make}-{key}", lambda target: _build(recipe, configs, target)
+    )
     (modules,) = (folder / "lib/modules").iterdir()
-    return Kernel(X86_64, _VERSION, modules.name, folder / "bzImage", (folder,))
+    return modules.name, folder
 
 
-def _build(target: Path) -> None:
+def _build(recipe: Build, configs: Sequence[Path], target: Path) -> None:
     ensure_commands(_TOOLS)
-    archive = fetch_file(_SUITE, X86_64.debian, _SOURCE, f"usr/src/{_SOURCE}.tar.xz")
+    tools = _cross_tools(recipe)
+    name = f"linux-source-{recipe.version}"
+    archive = debian.fetch_file(recipe.suite, debian.architecture(), name, f"usr/src/{name}.tar.xz")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         run(["tar", "-xf", archive, "-C", scratch], "unpacking the kernel's sources")
-        source = Path(scratch, _SOURCE)
-        make: Sequence[str | Path] = ["make", "-s", "-C", source, "-j2"]
-        run([*make, f"KCONFIG_ALLCONFIG={_CONFIG}", "allnoconfig"], "configuring a kernel")
-        run([*make, "bzImage"], "building a kernel")
+        source = Path(scratch, name)
+        make: Sequence[str | Path] = ["make", "-s", "-C", source, "-j2", f"ARCH={recipe.make}", *tools]
+        _configure(make, source, recipe.base, "".join(each.read_text() for each in configs))
+        run([*make, Path(recipe.image).name], "building a kernel")
         release = run([*make, "kernelrelease"], "naming the kernel").strip()
         modules = target / "lib/modules" / release
         modules.mkdir(parents=True)
         shutil.copy(source / "modules.builtin", modules)
-        shutil.copy(source / "arch/x86/boot/bzImage", target)
+        shutil.copy(source / recipe.image, target)
+
+
+def _configure(make: Sequence[str | Path], source: Path, base: str, wanted: str) -> None:
+    """Write .config: what is wanted over that base. Raises LabError."""
+    if base == "allnoconfig":  # which takes wishes, and leaves out all else, also what they bring up
+        (source / "wanted.config").write_text(wanted)
+        run([*make, f"KCONFIG_ALLCONFIG={source}/wanted.config", base], "configuring a kernel")
+        return
+    run([*make, base], "configuring a kernel")
+    with (source / ".config").open("a") as file:
+        file.write(wanted)
+    run([*make, "olddefconfig"], "configuring a kernel")
+
+
+def _cross_tools(recipe: Build) -> Sequence[str]:
+    """What make is told of the compiler. Raises LabError without one."""
+    if not recipe.prefix:
+        return ()
+    prefix = recipe.prefix
+    if recipe.unpacked:
+        prefix = f"{debian.programs(recipe.suite, debian.architecture(), recipe.unpacked)}/{prefix}"
+    else:
+        ensure_commands({f"{prefix}gcc": f"gcc-{prefix.removesuffix('-')}"})
+    return (f"CROSS_COMPILE={prefix}", f"CC={prefix}{recipe.compiler}")

@@ -22,6 +22,30 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """A kernel built of Debian's sources, for what no kernel of Debian's can; `--all` alone runs it."""
+
+    version: str
+    """Of the package linux-source-VERSION."""
+    suite: str
+    """Where that package is, and the compiler if that is `unpacked`."""
+    make: str
+    """What the kernel's Makefile calls the architecture."""
+    configs: tuple[str, ...]
+    """Files of kernelconfigs/: what is wanted, over the base."""
+    image: str
+    """What is built: a path below the sources, whose last part is the Makefile's target."""
+    base: str = "allnoconfig"
+    """The Makefile's target that configures it."""
+    prefix: str = ""
+    """Of the cross tools' names."""
+    compiler: str = "gcc"
+    """Its name behind the prefix."""
+    unpacked: tuple[str, ...] = ()
+    """All packages that the cross tools take, where they cannot be installed on the lab's own release."""
+
+
+@dataclass(frozen=True, slots=True)
 class Userland:
     """The packages of the guests' systems: all of them, as nothing looks for what they depend on."""
 

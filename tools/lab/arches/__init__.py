@@ -5,12 +5,14 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..packages import BOOKWORM, File, Package, Userland
+from ..packages import BOOKWORM, Build, File, Package, Userland
 
 # The tests of ciphers (crypto/algapi.c, crypto/kdf_sp800108.c), the keys of built-in certificates
-# (certs/system_keyring.c), and the files of kprobe events (kernel/trace/trace_kprobe.c).
+# (certs/system_keyring.c), and the files of kprobe events (kernel/trace/trace_kprobe.c). Then what hardens a
+# kernel: each system call and each page of memory pays for it, several times as much under emulation.
 _LEFT_OUT = (
     "cryptomgr.notests initcall_blacklist=crypto_kdf108_init,init_kprobe_trace,load_system_certificate_list"
+    " mitigations=off init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off"
 )
 
 
@@ -44,6 +46,8 @@ class Arch:
     """The physical address at which the machine's memory begins."""
     kernels: Mapping[str, Package] = field(hash=False)
     """The packages that depend on the newest kernel of a suite, by version, such as "6.1"."""
+    built: Mapping[str, Build] = field(default_factory=dict, hash=False)
+    """The kernels that are built here, by a version of their own, such as "6.12-jump"."""
     boots_unpacked: bool = False
     """Whether QEMU takes only what is in a kernel's EFI zboot."""
     parameters: str = ""

@@ -1,6 +1,6 @@
 """PCs of 64 bits."""
 
-from ..packages import File, Package, kernels
+from ..packages import Build, File, Package, kernels
 from . import Arch, Qemu
 
 ARCH = Arch(
@@ -14,5 +14,14 @@ ARCH = Arch(
     early_console="earlyprintk=serial,ttyS0,115200",
     ram_start=0,
     kernels=kernels("linux-image-cloud-amd64"),
+    built={
+        "6.12-jump": Build(  # CONFIG_KEXEC_JUMP
+            version="6.12",
+            suite="trixie",
+            make="x86",
+            configs=("x86_64-jump.config",),
+            image="arch/x86/boot/bzImage",
+        )
+    },
     uefi=File(Package("bookworm", "ovmf"), "usr/share/ovmf/OVMF.fd"),
 )
