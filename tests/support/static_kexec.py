@@ -16,6 +16,7 @@ EMULATORS = {
     "i386": "",
     "loongarch64": "qemu-loongarch64-static",
     "riscv64": "qemu-riscv64-static",
+    "sh": "qemu-sh4-static",
 }
 """What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ARCHES = ("x86_64", *EMULATORS)
