@@ -126,6 +126,8 @@ WITH_TREE = ("aarch64", "armv7l", "riscv64")
 """What boots with a device tree."""
 BY_LINE = ("loongarch64",)
 """What boots with a command line alone."""
+BY_PAGE = ("sh4",)
+"""What boots with a page of parameters in which that line is."""
 WITHOUT_KCORE = ("armv7l",)
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",

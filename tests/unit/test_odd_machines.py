@@ -15,6 +15,7 @@ from pykexec.plan import Purpose, Request
 from tests.arches.arm import images as arm_images
 from tests.arches.loongarch64 import images as loongarch64_images
 from tests.arches.riscv64 import images as riscv64_images
+from tests.arches.sh import images as sh_images
 from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -44,6 +45,11 @@ KERNELS = {
     "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
     "loongarch64": FileData.from_bytes("vmlinux.efi", loongarch64_images.FakeImage().build()),
 }
+AT = {Purpose.BOOT: 0x8C010000, Purpose.CRASH: 0x8E010000}
+LINKED = {
+    ("sh4", purpose): FileData.from_bytes("vmlinux", sh_images.vmlinux(at)) for purpose, at in AT.items()
+}
+"""Of architectures whose kernels run where they are linked to be."""
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)
 
 
@@ -63,7 +69,7 @@ def test_odd_machine(name: str, purpose: Purpose) -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.tar")), ids=lambda path: path.stem)
 def test_real_machine(path: Path, purpose: Purpose) -> None:
     machine = real_machines.read(path)
-    kernel = KERNELS[machine.arch]
+    kernel = LINKED.get((machine.arch, purpose)) or KERNELS[machine.arch]
     plan = plan_load(Facts.from_snapshot(path), Request(kernel, purpose=purpose, append="quiet"))
     brute_force.check(machine, plan)
 

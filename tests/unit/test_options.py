@@ -221,6 +221,7 @@ IN_C = {
     "arm": f"{_COMMON_IN_C} --ramdisk --dtb --atags --image-size --page-offset --dt-no-old-root",
     "riscv64": f"{_COMMON_IN_C} --reuse-cmdline --dtb",
     "loongarch64": f"{_COMMON_IN_C} --ramdisk --reuse-cmdline",
+    "sh": "--append",
 }
 """What kexec-tools takes on one architecture or another (kexec/arch/*/include/arch/options.h), besides what
 it takes on all."""

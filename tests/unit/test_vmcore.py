@@ -818,6 +818,7 @@ def prstatus(arch: str, registers: int, word: int, at: int, pid: int, first: int
         ("arm64", 34, 8, 112, 32, 31),
         ("i386", 17, 4, 72, 12, 15),
         ("arm", 18, 4, 72, 15, 13),
+        ("sh", 23, 4, 72, 16, 15),
     ],
 )
 def test_registers(open_dump: Open, arch: str, registers: int, word: int, at: int, pc: int, sp: int) -> None:
