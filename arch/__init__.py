@@ -11,6 +11,7 @@ import os
 
 from pykexec import names
 from pykexec.errors import MachineError
+from pykexec.memory import MIB
 from pykexec.uapi import KEXEC_CRASH_HOTPLUG_SUPPORT
 from pykexec.values import dataclass
 
@@ -43,6 +44,9 @@ class Arch:
     """The bytes that distributions' kernels set aside for devices (CMA) by default; None: not known."""
     swiotlb: int | None = None
     """The bytes that kernels reserve for DMA even where all their memory is below 4 GiB; None: not known."""
+    running: int = 20 * MIB
+    """The bytes that a running kernel takes at least, besides its image: see
+    pykexec.kdump.reservation.estimate."""
     hotplug_flag: int = KEXEC_CRASH_HOTPLUG_SUPPORT
     """kexec_load's flag for core headers that the running kernel keeps up to date."""
     hotplug_rewrites: tuple[str, ...] = ("elfcorehdr",)

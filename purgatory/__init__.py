@@ -55,6 +55,8 @@ class ConsoleKind(enum.IntEnum):
     UART_8250_MMIO32 = 4
     FIRMWARE = 5
     """The firmware's own console, called as the architecture does it."""
+    SCIF = 6
+    """Of SuperH CPUs."""
 
 
 @dataclass(frozen=True, slots=True)

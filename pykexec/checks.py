@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pykexec.arch import Arch
     from pykexec.booting.kernel import KernelFacts
     from pykexec.files import FileData
     from pykexec.machine import Machine
@@ -69,10 +70,11 @@ def warnings(machine: Machine, request: Request) -> list[str]:
         from pykexec import arch
         from pykexec.booting import kernel
 
-        facts = kernel.told(request.kernel, arch.find(machine.uname_machine))
+        own = arch.find(machine.uname_machine)
+        facts = kernel.told(request.kernel, own)
         found += _configuration(machine, request, facts)
         reserved = sum(each.size for each in machine.crash_regions)
-        needed = _needed_at_least(request, kernel.memory_of(request.kernel, facts), reserved)
+        needed = _needed_at_least(request, kernel.memory_of(request.kernel, facts), reserved, own)
         found += list(_room(request, needed, reserved)) or _room_beside_devices(
             machine, request, needed, reserved
         )
@@ -154,8 +156,6 @@ def _text_beside(machine: Machine, release: str) -> str | None:
     return None
 
 
-_NEEDED_AT_LEAST = 20 * MIB
-"""What a running kernel takes besides its image: see pykexec.kdump.reservation.estimate."""
 _EXPANSION = 6
 """More than an initrd comes to when it is unpacked, whatever it is compressed with."""
 
@@ -202,7 +202,7 @@ def _room_beside_devices(machine: Machine, request: Request, needed: int, reserv
         )
 
 
-def _needed_at_least(request: Request, kernel: int, reserved: int) -> int:
+def _needed_at_least(request: Request, kernel: int, reserved: int, arch: Arch | None) -> int:
     """Return the bytes that a capture kernel takes before its initramfs is unpacked.
 
     Not a sum of all that is needed (see pykdump estimate), but what there is no doing without. `kernel` is
@@ -210,4 +210,4 @@ def _needed_at_least(request: Request, kernel: int, reserved: int) -> int:
     """
     initrd = request.initrd.size if request.initrd else 0
     # One struct page of 64 bytes for each page (include/linux/mm_types.h).
-    return kernel + initrd + reserved // 64 + _NEEDED_AT_LEAST
+    return kernel + initrd + reserved // 64 + (0 if arch is None else arch.running)

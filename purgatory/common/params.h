@@ -30,6 +30,7 @@ enum {
 	CONSOLE_8250_MMIO = 3, /* registers of a byte each */
 	CONSOLE_8250_MMIO32 = 4, /* registers of 32 bits each */
 	CONSOLE_FIRMWARE = 5, /* the firmware writes, called as the architecture has it; no address is needed */
+	CONSOLE_SCIF = 6, /* of SuperH CPUs */
 };
 
 struct region {

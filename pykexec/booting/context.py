@@ -91,29 +91,31 @@ class Context:
         jump_to: int,
         arguments: Sequence[int],
         console: purgatory.Console,
+        seen_at: int = 0,
         **further: Any,
     ) -> int:
         """Fill purgatory after all other segments; return its entry point (physical).
 
-        `further` are more arguments of `purgatory.build`. Raises PurgatoryError.
+        `seen_at` is where purgatory sees physical address 0. `further` are more arguments of
+        `purgatory.build`. Raises PurgatoryError.
         """
         image = purgatory.build(
             blob,
             jump_to=jump_to,
             arguments=arguments,
-            digests=() if self.request.skip_checks else purgatory.digest_regions(self._regions()),
+            digests=() if self.request.skip_checks else purgatory.digest_regions(self._regions(seen_at)),
             console=console,
             **further,
         )
         self.layout.fill(PURGATORY, image)
         return self.layout.range(PURGATORY).start + blob.entry_offset
 
-    def _regions(self) -> list[purgatory.Region]:
+    def _regions(self, seen_at: int) -> list[purgatory.Region]:
         """Return what purgatory verifies: all segments but itself and what the running kernel rewrites."""
         layout = self.layout
         changing = {PURGATORY, *(self.arch.hotplug_rewrites if self.request.hotplug else ())}
         return [
-            purgatory.Region(name, layout.range(name).start, layout.data(name))
+            purgatory.Region(name, seen_at + layout.range(name).start, layout.data(name))
             for name in layout.names()
             if name not in changing and layout.data(name).nbytes
         ]

@@ -12,8 +12,10 @@ _TTYS = "sys/class/tty"
 _PORTS_END = 1 << 16
 _SHIFT_MAX = 12  # registers are not further apart than a page
 _UPIO_MEM, _UPIO_MEM32 = 2, 3  # include/linux/serial_core.h
-_DRIVER_PL011, _DRIVER_8250 = "ttyAMA", "ttyS"
-"""What their terminals are called (amba-pl011.c, 8250_core.c); other drivers have the latter, too."""
+_DRIVER_PL011, _DRIVER_8250, _DRIVER_SCI = "ttyAMA", "ttyS", "ttySC"
+"""What their terminals are called (amba-pl011.c, 8250_core.c, sh-sci.c); other drivers have ttyS, too."""
+_PORT_SCIF = 53
+"""The only one of sh-sci.c's types that is meant here (include/uapi/linux/serial_core.h)."""
 _TYPES_8250 = frozenset({*range(1, 31), 40, 42, 76, 95, 121})
 """PORT_* of what drivers/tty/serial/8250 drives (include/uapi/linux/serial.h, serial_core.h)."""
 
@@ -25,6 +27,7 @@ class Registers(enum.Enum):
     PL011 = "PL011"
     UART_8250 = "8250"
     UART_8250_WORDS = "8250, to be accessed by 32 bits"
+    SCIF = "SCIF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ def _registers(name: str, uart_type: int, io_type: int) -> Registers:
     driver = name.rstrip("0123456789")
     if driver == _DRIVER_PL011:
         return Registers.PL011
+    if (driver, uart_type) == (_DRIVER_SCI, _PORT_SCIF):
+        return Registers.SCIF
     if driver != _DRIVER_8250 or uart_type not in _TYPES_8250:
         return Registers.UNKNOWN
     return {_UPIO_MEM: Registers.UART_8250, _UPIO_MEM32: Registers.UART_8250_WORDS}.get(

@@ -17,6 +17,7 @@ from pykexec.plan import LoadPlan, Purpose
 from tests.support.odd_machines import (
     BY_LINE,
     BY_NODES,
+    BY_PAGE,
     BY_PARAMETERS,
     CRASH,
     GIB,
@@ -109,7 +110,7 @@ class Truth:
             "reserved",
             "Reserved",
             "ACPI Tables",
-            *([CRASH] if self._machine.arch in (*WITH_TREE, *BY_LINE, *BY_NODES) else []),
+            *([CRASH] if self._machine.arch in (*WITH_TREE, *BY_LINE, *BY_NODES, *BY_PAGE) else []),
         )
         return any(each.name == "System RAM" and not each.depth for each in lines) and not any(
             each.name in nested for each in lines if each.depth and not self._is_own(each)
@@ -153,6 +154,8 @@ def check(machine: Machine, plan: LoadPlan) -> None:
         _check_line(truth, plan)
     elif machine.arch in BY_NODES:
         _check_nodes(truth, plan)
+    elif machine.arch in BY_PAGE:
+        _check_end(truth, plan)
     else:
         _check_e820(truth, plan)
 
@@ -309,6 +312,20 @@ def _check_line(truth: Truth, plan: LoadPlan) -> None:
     for address in truth.pieces(usable):
         times = sum(start <= address < end for start, end in usable)
         assert times == (truth.is_reserved(address) or truth.is_cma(address))
+
+
+def _check_end(truth: Truth, plan: LoadPlan) -> None:
+    """Check where a kernel's memory ends, by mem=, and that it needs nothing behind that but the headers."""
+    told = dict(word.split("=") for word in plan.command_line.split() if "=" in word)
+    if plan.purpose is Purpose.BOOT:
+        assert "mem" not in told
+        assert "elfcorehdr" not in told
+        return
+    core = next(each for each in plan.segments if each.name == "elfcorehdr")
+    assert int(told["elfcorehdr"].removesuffix("K")) * KIB == core.address
+    ((first, _),) = truth.reservations
+    end = first + int(told["mem"].removesuffix("K")) * KIB
+    assert all(each.address + each.memsz <= end for each in plan.segments if each is not core)
 
 
 def _sized(values: Sequence[str]) -> list[Piece]:

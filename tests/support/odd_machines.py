@@ -136,6 +136,8 @@ BY_NODES = ("ppc64le", "ppc64")
 """What is told of memory by nodes of the tree for it, and shows reservations there alone."""
 BY_PARAMETERS = ("s390x",)
 """What is told all in its image, and makes its core headers itself."""
+BY_PAGE = ("sh4",)
+"""What boots with a page of parameters in which that line is."""
 WITHOUT_KCORE = ("armv7l",)
 _FIRMWARE = {
     "System RAM", "Reserved", "ACPI Tables", "ACPI Non-volatile Storage", "Persistent Memory",

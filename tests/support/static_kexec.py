@@ -19,6 +19,7 @@ EMULATORS = {
     "ppc64le": "qemu-ppc64le-static",
     "riscv64": "qemu-riscv64-static",
     "s390x": "qemu-s390x-static",
+    "sh": "qemu-sh4-static",
 }
 """What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ARCHES = ("x86_64", *EMULATORS)

@@ -1271,7 +1271,7 @@ def test_all_that_architectures_judge_is_among_these() -> None:
     assert judged_there <= {check.id for check in doctor.CATALOGUE}
 
 
-@pytest.mark.parametrize("arch", ["parisc64", "armv7l", "i686", "sh4", "m68k", "of the future"])
+@pytest.mark.parametrize("arch", ["parisc64", "armv7l", "i686", "m68k", "of the future"])
 def test_another_architecture_is_fine_only_with_evidence(arch: str, tmp_path: Path) -> None:
     """The same files, which now are evidence of nothing but what they say."""
     identity = json.dumps({"machine": arch, "page_size": 4096})
@@ -1335,6 +1335,14 @@ def test_hungry_hardware_is_not_judged_for_an_unknown_kind(tmp_path: Path) -> No
     (found,) = doctor.diagnose(facts(tmp_path, {**OF_AN_UNKNOWN_KIND, **modules}), ["R10"])
     assert found.verdict is Verdict.UNKNOWN
     assert "of the future" in found.cause
+
+
+@pytest.mark.parametrize("line", ["", "nr_cpus=4"])
+def test_a_kernel_of_sh_that_dumps_has_one_cpu(line: str, tmp_path: Path) -> None:
+    """arch/sh/Kconfig, CRASH_DUMP."""
+    identity = {"pykexec-snapshot.json": json.dumps({"machine": "sh4", "page_size": 4096})}
+    (found,) = doctor.diagnose(facts(tmp_path, {**identity, **appended(line)}), ["B7"])
+    assert found.verdict is Verdict.FINE
 
 
 def test_the_boot_cpu_of_loongarch64_starts_the_capture_kernel(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.arches.loongarch64 import images as loongarch64_images
 from tests.arches.powerpc import images as powerpc_images
 from tests.arches.riscv64 import images as riscv64_images
 from tests.arches.s390x import images as s390x_images
+from tests.arches.sh import images as sh_images
 from tests.support import brute_force, real_machines
 from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
@@ -48,6 +49,11 @@ KERNELS = {
     "ppc64le": FileData.from_bytes("vmlinux", powerpc_images.FakeVmlinux().build()),
     "s390x": FileData.from_bytes("bzImage", s390x_images.FakeImage().build()),
 }
+AT = {Purpose.BOOT: 0x8C010000, Purpose.CRASH: 0x8E010000}
+LINKED = {
+    ("sh4", purpose): FileData.from_bytes("vmlinux", sh_images.vmlinux(at)) for purpose, at in AT.items()
+}
+"""Of architectures whose kernels run where they are linked to be."""
 INITRD = FileData.from_bytes("initrd", b"\x28\xb5\x2f\xfd" * 20000)
 
 
@@ -67,7 +73,7 @@ def test_odd_machine(name: str, purpose: Purpose) -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.tar")), ids=lambda path: path.stem)
 def test_real_machine(path: Path, purpose: Purpose) -> None:
     machine = real_machines.read(path)
-    kernel = KERNELS[machine.arch]
+    kernel = LINKED.get((machine.arch, purpose)) or KERNELS[machine.arch]
     plan = plan_load(Facts.from_snapshot(path), Request(kernel, purpose=purpose, append="quiet"))
     brute_force.check(machine, plan)
 

@@ -822,6 +822,7 @@ def prstatus(registers: int, word: int, at: int, pid: int, first: int, order: st
         ("i386", 17, 4, 72, 12, 15),
         ("arm", 18, 4, 72, 15, 13),
         ("s390x", 27, 8, 112, 1, 17),  # sixteen of 32 bits take eight
+        ("sh", 23, 4, 72, 16, 15),
     ],
 )
 def test_registers(open_dump: Open, arch: str, registers: int, word: int, at: int, pc: int, sp: int) -> None:

@@ -74,7 +74,8 @@ def _cross_tools(recipe: Build) -> Sequence[str]:
         return ()
     prefix = recipe.prefix
     if recipe.unpacked:
-        prefix = f"{debian.programs(recipe.suite, debian.architecture(), recipe.unpacked)}/{prefix}"
+        suite = recipe.cross_suite or recipe.suite
+        prefix = f"{debian.programs(suite, debian.architecture(), recipe.unpacked)}/{prefix}"
     else:
         ensure_commands({f"{prefix}gcc": f"gcc-{prefix.removesuffix('-')}"})
     return (f"CROSS_COMPILE={prefix}", f"CC={prefix}{recipe.compiler}")

@@ -28,7 +28,7 @@ class Build:
     version: str
     """Of the package linux-source-VERSION."""
     suite: str
-    """Where that package is, and the compiler if that is `unpacked`."""
+    """Where that package is, and the compiler if that is `unpacked` and of no other suite."""
     make: str
     """What the kernel's Makefile calls the architecture."""
     configs: tuple[str, ...]
@@ -43,6 +43,8 @@ class Build:
     """Its name behind the prefix."""
     unpacked: tuple[str, ...] = ()
     """All packages that the cross tools take, where they cannot be installed on the lab's own release."""
+    cross_suite: str = ""
+    """Where these packages are, if in another suite than the sources."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What of Linux's interface to programs is sh's own. */
+
+/* arch/sh/kernel/syscalls/syscall.tbl */
+enum {
+	NR_read = 3,
+	NR_write = 4,
+	NR_close = 6,
+	NR_execve = 11,
+	NR_lseek = 19,
+	NR_sync = 36,
+	NR_ioctl = 54,
+	NR_reboot = 88,
+	NR_uname = 122,
+	NR_personality = 136,
+	NR_mmap = 192, /* mmap2, whose offset is in pages */
+	NR_getdents64 = 220,
+	NR_exit_group = 252,
+	NR_kexec_load = 283,
+	NR_openat = 295,
+	NR_readlinkat = 305,
+	NR_socket = 340,
+	NR_kexec_file_load = -1, /* there is none: ENOSYS */
+};
+
+enum { O_DIRECTORY = 0200000 }; /* include/uapi/asm-generic/fcntl.h */
