@@ -3,6 +3,7 @@
 #define PARAMS_FLAGS           12
 #define PARAMS_JUMP_TO         16
 #define PARAMS_ARGUMENTS       24
+#define PARAMS_CONSOLE_BASE    64
 #define PARAMS_JUMP_BACK_ENTRY 112
 #define PARAMS_RESET           124
 

@@ -7,6 +7,7 @@ _Static_assert(__builtin_offsetof(struct params, flags) == PARAMS_FLAGS, "entry.
 _Static_assert(FLAG_CALLED == CALLED, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, jump_to) == PARAMS_JUMP_TO, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, arguments) == PARAMS_ARGUMENTS, "entry.S");
+_Static_assert(__builtin_offsetof(struct params, console_base) == PARAMS_CONSOLE_BASE, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, jump_back_entry) == PARAMS_JUMP_BACK_ENTRY, "entry.S");
 _Static_assert(__builtin_offsetof(struct params, reset) == PARAMS_RESET, "entry.S");
 

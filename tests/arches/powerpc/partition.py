@@ -91,9 +91,9 @@ def run(
     firmware = _enter(entry, is_little).rjust(_START + len(_enter(entry, is_little)), b"\0")
     given = {0: firmware, OPAL: _OPAL, LOG: bytes(1 << 16), **memory}
     command = ["qemu-system-ppc64", "-M", "pseries", "-cpu", "power8", "-m", "512M", "-nodefaults"]
-    command += ["-display", "none", "-bios", str(_file(folder, "bios", firmware))]
+    command += ["-display", "none", "-bios", str(write_file(folder, "bios", firmware))]
     for address, content in given.items():
-        file = _file(folder, f"{address:x}", content)
+        file = write_file(folder, f"{address:x}", content)
         command += ["-device", f"loader,file={file},addr={address:#x},force-raw=on"]
     command += ["-chardev", f"file,id=console,path={folder}/console", "-serial", "chardev:console"]
     ours, theirs = socket.socketpair()
@@ -111,7 +111,7 @@ def run(
         ) as emulator,
     ):
         try:
-            monitor = _Monitor(ours)
+            monitor = Monitor(ours)
             at, text = _wait(monitor, stops)
             now = {address: monitor.saved(address, len(data), folder) for address, data in given.items()}
         finally:
@@ -127,13 +127,13 @@ def run(
     )
 
 
-def _file(folder: Path, name: str, content: bytes) -> Path:
+def write_file(folder: Path, name: str, content: bytes) -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
 
 
-def _wait(monitor: "_Monitor", stops: Collection[int]) -> tuple[int, str]:
+def _wait(monitor: "Monitor", stops: Collection[int]) -> tuple[int, str]:
     """Return where the processor stopped, and the monitor's text about its registers."""
     deadline = time.monotonic() + _SECONDS_MAX
     while True:
@@ -145,7 +145,7 @@ def _wait(monitor: "_Monitor", stops: Collection[int]) -> tuple[int, str]:
         time.sleep(0.01)
 
 
-class _Monitor:
+class Monitor:
     """QEMU's monitor (QMP)."""
 
     def __init__(self, connection: socket.socket) -> None:
