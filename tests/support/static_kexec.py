@@ -15,6 +15,7 @@ EMULATORS = {
     "arm64": "qemu-aarch64-static",
     "i386": "",
     "loongarch64": "qemu-loongarch64-static",
+    "ppc": "qemu-ppc-static",
     "ppc64": "qemu-ppc64-static",
     "ppc64le": "qemu-ppc64le-static",
     "riscv64": "qemu-riscv64-static",

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+	.text
+
+	.globl	_start
+	.type	_start, @function
+_start:
+	mr	3, 1
+	li	0, 0
+	stwu	0, -16(1)
+	bl	start
+
+	.globl	system_call
+	.type	system_call, @function
+system_call:
+	mr	0, 3
+	mr	3, 4
+	mr	4, 5
+	mr	5, 6
+	mr	6, 7
+	mr	7, 8
+	mr	8, 9
+	sc
+	bnslr
+	neg	3, 3
+	blr
+
+	.section .note.GNU-stack, "", @progbits
