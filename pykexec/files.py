@@ -58,6 +58,16 @@ def _read(descriptor: int, name: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a container says that a boot loader puts its contents; addresses are physical."""
+
+    load: int
+    entry: int
+    architectures: tuple[str, ...]
+    """Our names of all that it may be for."""
+
+
+@dataclass(frozen=True, slots=True)
 class FileData:
     """A file's name and its bytes.
 
@@ -72,6 +82,8 @@ class FileData:
     bytes are not those of a file."""
     sources: tuple[Descriptor, ...] = field(default=(), repr=False, compare=False)
     """The open files that the bytes are a part of, or were made from."""
+    placed: Placed | None = None
+    """What a uImage said of the bytes that were in it."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], what: str) -> FileData:

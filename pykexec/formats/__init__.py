@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pykexec.errors import ImageError
-from pykexec.files import FileData
+from pykexec.files import FileData, Placed
 from pykexec.formats import magic
 from pykexec.formats.bundle import Bundle
 from pykexec.values import replace
@@ -25,7 +25,8 @@ def unwrap(file: FileData, *, keep_bundles: bool = False) -> tuple[FileData, str
         if found is None:
             return file, ", ".join(wrappings)
         contents, name = found
-        file = FileData.from_bytes(file.path, contents, [file])
+        placed = file.placed or _placed(file)
+        file = replace(FileData.from_bytes(file.path, contents, [file]), placed=placed)
         wrappings.append(name)
     raise ImageError(f"{file.path}: wrapped more than {_NESTING_MAX} times: {', '.join(wrappings)} ...")
 
@@ -83,7 +84,7 @@ def _open(file: FileData) -> tuple[bytes | memoryview, str] | None:
         from pykexec.formats import zboot
 
         return zboot.payload(path, data), "EFI zboot"
-    if bytes(data[:4]) == magic.UIMAGE:
+    if bytes(data[: len(magic.UIMAGE)]) == magic.UIMAGE:
         from pykexec.formats import uimage
 
         return uimage.contents(path, data), "uImage"
@@ -91,6 +92,14 @@ def _open(file: FileData) -> tuple[bytes | memoryview, str] | None:
         bundle = open_bundle(file)
         return bundle.kernel, bundle.format
     return None
+
+
+def _placed(file: FileData) -> Placed | None:
+    if bytes(file.data[: len(magic.UIMAGE)]) != magic.UIMAGE:
+        return None
+    from pykexec.formats import uimage
+
+    return uimage.placed(file.data)
 
 
 def _bundle_kind(data: memoryview) -> str | None:

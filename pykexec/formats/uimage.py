@@ -3,6 +3,7 @@
 import zlib
 
 from pykexec.errors import ImageError
+from pykexec.files import Placed
 from pykexec.formats.compiled import UIMAGE
 from pykexec.names import of_u_boot
 
@@ -20,6 +21,12 @@ _TYPES = {
     14: "kernel",
 }
 _SYSTEMS = {1: "OpenBSD", 2: "NetBSD", 3: "FreeBSD", 5: "Linux", 14: "VxWorks", 17: "U-Boot", 18: "RTEMS"}
+
+
+def placed(data: memoryview) -> Placed:
+    """Return what a header says of its contents' place; `contents` checks it."""
+    header = UIMAGE.parse(bytes(data[: UIMAGE.sizeof()]))
+    return Placed(header.load, header.entry, tuple(row.name for row in of_u_boot(header.arch)))
 
 
 def contents(path: str, data: memoryview) -> memoryview:
