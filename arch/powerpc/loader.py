@@ -22,8 +22,8 @@ from pykexec.plan import ADDRESS_SPACE, LoadPlan, Purpose, Request
 from pykexec.purgatory import Backup
 from pykexec.values import dataclass
 
-_BACKUP, _DTB = "backup", "dtb"
-_SAVED = Range(0, 64 * KIB)
+BACKUP, DTB = "backup", "dtb"
+SAVED = Range(0, 64 * KIB)
 """What a capture kernel needs for its interrupt vectors, wherever it runs (asm/kdump.h,
 KDUMP_RESERVE_LIMIT)."""
 _RESERVATION_SIZE = 16
@@ -79,7 +79,7 @@ def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
     kind = boot.kernel
     kernel = kind.parse(file)
     types.require(kernel.path, request.format, kind.type, kind.arch.formats)
-    own = _running_tree(machine)
+    own = running_tree(machine)
     tree = own if request.device_tree is None else trees.read_tree(machine, request.device_tree)
     memory, firmware = memories.read(own), firmwares.find(own)
     lost = trees.not_handed_on(machine, tree) if request.purpose is Purpose.BOOT else []
@@ -90,7 +90,7 @@ def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
     line = command_line.for_request(request, machine.command_line)
     backup = None
     if crash:
-        backup = _place_backup(context)
+        backup = place_backup(context)
         headers = context.place_core_headers(_core_headers(boot, machine, crash, backup))
         line = f"{line} elfcorehdr={headers.start // KIB}K".lstrip()
     if what := line_overflow(line, kind.line_limit, kind.arch.name):
@@ -100,13 +100,15 @@ def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
     blob = context.place_purgatory(within=within, placement=Placement.LOWEST)
     initrd = context.place_initrd(ADDRESS_SPACE, Placement.LOWEST, "anywhere beside the kernel")
     trees.renew(tree, command_line=line, initrd=initrd, seed=request.seed)
-    _edit(tree, crash)
+    drop_own(tree)
+    if crash:
+        memories.confine(tree, crash.usable)
     tree.reserve(_reservations(context, memory, crash))
     start = layout.range(KERNEL).start
     entry = context.fill_purgatory(
         blob,
         jump_to=start,
-        arguments=(_place_tree(context, tree), firmware.base, firmware.entry, firmware.system_reboot),
+        arguments=(place_tree(context, tree), firmware.base, firmware.entry, firmware.system_reboot),
         console=firmwares.require_console(firmware, request),
         backup=backup,
         reset=firmware.kind,
@@ -121,7 +123,7 @@ def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
     )
 
 
-def _running_tree(machine: Machine) -> DeviceTree:
+def running_tree(machine: Machine) -> DeviceTree:
     """Return the running kernel's tree: what it was started with lacks what it has added, and is missing
     CPUs and memory that came later. Raises MachineError."""
     if machine.root.names(UNPACKED_TREE):
@@ -141,15 +143,13 @@ def _survey(machine: Machine, kernel: Vmlinux, memory: TreeMemory) -> _Crash:
             hint="a capture kernel takes CONFIG_RELOCATABLE",
         )
     region = machine.crash_regions[-1]
-    if region.start < _SAVED.end:
-        raise MachineError(
-            f"the reservation {region} is where a capture kernel has its interrupts: {_SAVED}"
-        )
-    kept = _whole_pages(machine, memory.handed_on)
+    if region.start < SAVED.end:
+        raise MachineError(f"the reservation {region} is where a capture kernel has its interrupts: {SAVED}")
+    kept = whole_pages(machine, memory.handed_on)
     return _Crash(
         region=region,
         # Firmware may lie within the reservation.
-        dumped=memory.ram.minus(RangeSet([region]).minus(_whole_pages(machine, memory.firmware))),
+        dumped=memory.ram.minus(RangeSet([region]).minus(whole_pages(machine, memory.firmware))),
         usable=RangeSet([Range(0, region.end), *kept]),
     )
 
@@ -167,7 +167,7 @@ def _not_reserved(machine: Machine) -> NoCrashMemoryError:
     )
 
 
-def _whole_pages(machine: Machine, parts: Sequence[Range]) -> RangeSet:
+def whole_pages(machine: Machine, parts: Sequence[Range]) -> RangeSet:
     return RangeSet(each.aligned_outwards(machine.page_size) for each in parts)
 
 
@@ -195,18 +195,18 @@ def _place_kernel(context: Context, kernel: Vmlinux, data: memoryview) -> None:
     context.layout.fill(KERNEL, data)
 
 
-def _place_backup(context: Context) -> Backup:
-    why = f"what purgatory saves of {_SAVED}, which the capture kernel takes for interrupts"
-    at = context.layout.place(_BACKUP, _SAVED.size, placement=Placement.LOWEST, why=why)
-    context.layout.fill(_BACKUP, b"")
-    return Backup(_SAVED.start, at, _SAVED.size)
+def place_backup(context: Context, placement: Placement = Placement.LOWEST) -> Backup:
+    why = f"what purgatory saves of {SAVED}, which the capture kernel takes for interrupts"
+    at = context.layout.place(BACKUP, SAVED.size, placement=placement, why=why)
+    context.layout.fill(BACKUP, b"")
+    return Backup(SAVED.start, at, SAVED.size)
 
 
 def _core_headers(boot: PowerBoot, machine: Machine, crash: _Crash, backup: Backup) -> bytes:
-    saved = crash.dumped.intersect([_SAVED])
+    saved = crash.dumped.intersect([SAVED])
     parts = [
         *((each, backup.destination + each.start) for each in saved),
-        *((each, None) for each in crash.dumped.minus([_SAVED])),
+        *((each, None) for each in crash.dumped.minus([SAVED])),
     ]
     return elfcore.build(
         boot.kernel.arch.names.elf,
@@ -219,36 +219,39 @@ def _core_headers(boot: PowerBoot, machine: Machine, crash: _Crash, backup: Back
     )
 
 
-def _edit(tree: DeviceTree, crash: _Crash | None) -> None:
-    """Make the running kernel's tree the next one's."""
+def drop_own(tree: DeviceTree) -> None:
+    """Take away what the running kernel has put into its tree, and say that no firmware boots this one."""
     for path, properties in list(tree.nodes()):
         for name in _OF_THIS_BOOT:
             if name in properties:
                 tree.remove(path, name)
     tree.set(memories.CHOSEN, "linux,booted-from-kexec", b"")
-    if crash:
-        memories.confine(tree, crash.usable)
 
 
 def _reservations(context: Context, memory: TreeMemory, crash: _Crash | None) -> list[Range]:
     """Return the memory that the next kernel must leave alone: the crashed kernel's first."""
     layout, found = context.layout, list[Range]()
     if crash:
-        found.append(Range(_SAVED.end, crash.region.start))
-        found += [layout.range(_BACKUP), layout.range(ELFCOREHDR)]
+        found.append(Range(SAVED.end, crash.region.start))
+        found += [layout.range(BACKUP), layout.range(ELFCOREHDR)]
     if INITRD in layout.names():
         found.append(Range.sized(layout.range(INITRD).start, layout.data(INITRD).nbytes))
     return [*found, *memory.handed_on]
 
 
-def _place_tree(context: Context, tree: DeviceTree) -> int:
+def place_tree(
+    context: Context,
+    tree: DeviceTree,
+    within: Range = ADDRESS_SPACE,
+    placement: Placement = Placement.LOWEST,
+) -> int:
     """Place the tree, which tells of its own place, too. Raises PlacementError, DeviceTreeError."""
     spare = _later_cpus(context.machine, tree) if context.request.hotplug else 0
     size = len(tree.to_bytes(spare)) + _RESERVATION_SIZE
     why = "the device tree of the running kernel"
-    at = context.layout.place(_DTB, size, placement=Placement.LOWEST, why=why)
+    at = context.layout.place(DTB, size, within=within, placement=placement, why=why)
     tree.reserve([Range.sized(at, size)])
-    context.layout.fill(_DTB, tree.to_bytes(spare))
+    context.layout.fill(DTB, tree.to_bytes(spare))
     return at
 
 
@@ -271,4 +274,4 @@ def _property_size(named: tuple[str, bytes]) -> int:
 def _memory_map(machine: Machine, crash: _Crash | None) -> Sequence[TypedRange]:
     if crash is None:
         return machine.iomem.memory_map.entries
-    return [TypedRange(each, MemoryKind.RAM) for each in (_SAVED, crash.region)]
+    return [TypedRange(each, MemoryKind.RAM) for each in (SAVED, crash.region)]

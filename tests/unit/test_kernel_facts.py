@@ -116,7 +116,7 @@ def test_a_kernel_that_does_not_tell_its_memory_gets_enough() -> None:
         (vmlinux(258, 32), "loongarch32"),
         (vmlinux(15, order=">"), "parisc64"),
         (vmlinux(42, 32, ">"), "sheb"),
-        (vmlinux(20, 32, ">"), "ppc"),
+        (vmlinux(2, 32, ">"), "sparc"),
         # Microsoft's PE format, "Machine types"
         (portable_executable([(".text", b"x")], machine=0x200), "ia64"),
         (portable_executable([(".text", b"x")], machine=0x6232), "loongarch32"),

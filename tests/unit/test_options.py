@@ -228,6 +228,7 @@ IN_C = {
     "ppc64le": _PPC64_IN_C,
     "s390x": f"{_COMMON_IN_C} --reuse-cmdline",
     "sh": "--append",
+    "ppc": f"{_COMMON_IN_C} --dtb",
 }
 """What kexec-tools takes on one architecture or another (kexec/arch/*/include/arch/options.h), besides what
 it takes on all."""

@@ -93,7 +93,7 @@ class Board:
             "sys/kernel/vmcoreinfo": "60c0000 10024\n",
             "sys/devices/system/cpu/cpu0/crash_notes": "7ffd5a00\n",
             "sys/devices/system/cpu/cpu0/crash_notes_size": "536\n",
-            **{f"proc/device-tree/{path}": data for path, data in _files(self.tree)},
+            **{f"proc/device-tree/{path}": data for path, data in files_of(self.tree)},
             **(more or {}),
         }
         for path, content in files.items():
@@ -101,10 +101,10 @@ class Board:
         return Machine.from_snapshot(folder)
 
 
-def _files(tree: Tree) -> Iterator[tuple[str, bytes]]:
+def files_of(tree: Tree) -> Iterator[tuple[str, bytes]]:
     for name, value in tree.items():
         if isinstance(value, bytes):
             yield name, value
         else:
             yield f"{name}/name", name.partition("@")[0].encode() + b"\0"
-            yield from ((f"{name}/{path}", data) for path, data in _files(value))
+            yield from ((f"{name}/{path}", data) for path, data in files_of(value))
