@@ -9,7 +9,7 @@
  *	pages FILE                       its pages that are not all zeros, each behind its offset
  *	write FILE TEXT                  write the rest of the line, and a line feed, to a file
  *
- * Then it switches the machine off.
+ * Then it restarts the machine, which ends QEMU; not all machines can be switched off.
  */
 #include "helper.h"
 
@@ -22,7 +22,7 @@ enum { O_WRONLY = 1, O_CREAT = 0100 };
 /* include/uapi/linux/reboot.h */
 #define LINUX_REBOOT_MAGIC1 0xfee1deadUL
 #define LINUX_REBOOT_MAGIC2 672274793UL
-#define LINUX_REBOOT_CMD_POWER_OFF 0x4321fedcUL
+#define LINUX_REBOOT_CMD_RESTART 0x01234567UL
 
 enum { WORDS_MAX = 32, PAGE = 4096, ROW = 57 /* makes 76 characters */ };
 
@@ -206,5 +206,5 @@ __attribute__((noreturn)) void start(char **stack)
 	read_to_end(descriptor, script, sizeof(script) - 1);
 	do_script();
 	for (;;)
-		SYSTEM_CALL(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_POWER_OFF, 0, 0);
+		SYSTEM_CALL(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0, 0);
 }
