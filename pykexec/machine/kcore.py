@@ -63,8 +63,14 @@ class Kcore:
     """Of an address: 32 or 64."""
     byte_order: ByteOrder
     segments: tuple[KcoreSegment, ...] = field(repr=False)
-    vmcoreinfo: Mapping[str, str] = field(repr=False)
-    """The lines NAME=VALUE of the VMCOREINFO note; empty before Linux 4.19, which has none here."""
+    vmcoreinfo_lines: tuple[tuple[str, str], ...] = field(repr=False)
+    """The lines NAME=VALUE of the VMCOREINFO note, of which kernels write some twice
+    (SYMBOL(contig_page_data): kernel/crash_core.c and arch/powerpc/kexec/core.c)."""
+
+    @cached_property
+    def vmcoreinfo(self) -> Mapping[str, str]:
+        """Those lines by name; empty before Linux 4.19, which has none here."""
+        return dict(self.vmcoreinfo_lines)
 
     def kernel_text(self, physical: int, stext: int | None = None) -> KcoreSegment | None:
         """The mapping the kernel runs from.
@@ -224,12 +230,13 @@ def _notes(file: IO[bytes], order: ByteOrder, rows: Sequence[Row]) -> Iterator[t
             position = content_at + align_up(size, 4)
 
 
-def _vmcoreinfo(notes: Iterator[tuple[bytes, bytes]]) -> dict[str, str]:
+def _vmcoreinfo(notes: Iterator[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
     for name, content in notes:
         if name == b"VMCOREINFO":
             lines = content.rstrip(b"\0").decode("latin-1").split("\n")
-            return dict(line.split("=", 1) for line in lines if "=" in line)
-    return {}
+            parts = (line.partition("=") for line in lines)
+            return tuple((name, value) for name, equals, value in parts if equals)
+    return ()
 
 
 def without_memory(root: Root) -> bytes:
@@ -239,7 +246,7 @@ def without_memory(root: Root) -> bytes:
     """
     kcore = read(root)
     encoding = Encoding(kcore.bits, kcore.byte_order)
-    content = "".join(f"{name}={value}\n" for name, value in kcore.vmcoreinfo.items()).encode("latin-1")
+    content = "".join(f"{name}={value}\n" for name, value in kcore.vmcoreinfo_lines).encode("latin-1")
     name = b"VMCOREINFO\0"
     note = _NOTE[encoding.order].pack(len(name), len(content), 0) + name.ljust(12, b"\0")
     note += content.ljust(align_up(len(content), 4), b"\0")
