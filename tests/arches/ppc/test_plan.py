@@ -22,6 +22,7 @@ from tests.arches.ppc.board import CRASH, LINKED, MIB, RSTCR, SERIAL, Board
 from tests.arches.ppc.images import FakeVmlinux
 from tests.support.dtb import Blob, Tree
 from tests.support.effort import examples
+from tests.support.machines import snapshot
 from tests.support.uimage import uimage
 
 E500 = Board()
@@ -95,6 +96,21 @@ def test_a_crash_plan_for_e500(name: str, tmp_path: Path) -> None:
         (initrd.address, INITRD.size),
         (dtb.address, dtb.data.nbytes),
     ]
+
+
+def test_the_machine_of_a_snapshot() -> None:
+    """The static kexec took it, with crashkernel=128M@64M."""
+    machine = snapshot("qemu-ppc-6.1-512m")
+    assert machine.crash_regions == (REGION,)
+    plan = plan_load(machine, request(Purpose.CRASH))
+    assert plan.segment("kernel").address == 64 * MIB
+    assert tree_of(plan).get("/memory", "linux,usable-memory") == E500.reg([CRASH])
+    assert [each[1:] for each in loads(plan)] == [
+        (LINKED, 0, 64 * MIB),
+        (LINKED + 192 * MIB, 192 * MIB, 320 * MIB),
+    ]
+    block = struct.pack(">4QIIQ", plan.segment("dtb").address, RSTCR, 0, 0, 3, 0, SERIAL)
+    assert block in bytes(plan.segment("purgatory").data)
 
 
 def test_a_boot_plan_for_e500(tmp_path: Path) -> None:
