@@ -115,7 +115,7 @@ def _init(name: str) -> bytes:
 
 
 def run(
-    arch: Arch, kernel: Path, initrd: bytes, append: str, folder: Path, *, timeout: float = 120
+    arch: Arch, kernel: Path, initrd: bytes, append: str, folder: Path, *, timeout: float = 600
 ) -> Result:
     """Run a machine until it ends by itself. `folder` gets the console's text. Raises LabError."""
     folder.mkdir(parents=True, exist_ok=True)
