@@ -1,6 +1,7 @@
 """Machines without a userland: plans are made here from what they tell of themselves, and loaded there."""
 
 import dataclasses
+import gzip
 import io
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,12 @@ from elftools.elf.elffile import ELFFile
 from pykexec import loader, planfile
 from pykexec.errors import NoCrashMemoryError
 from pykexec.files import FileData
+from pykexec.formats import elf
 from pykexec.machine import Machine as Facts
 from pykexec.plan import LoadPlan, Purpose, Request
 from pykexec.vmcore import Dump
 from pykexec.vmcore.log import KernelLog
+from tests.support.uimage import uimage
 from tests.vm import jobs
 from tools.lab import Arch, Kernel, bare
 from tools.lab.arches.ppc import ARCH as PPC
@@ -153,6 +156,20 @@ def check_headers(dump: bytes, facts: Facts, iomem: str) -> None:
     assert found == [(ram.start, reserved.start), (reserved.end, ram.stop)]
     for each in headers:
         assert each["p_vaddr"] == facts.kcore.virtual_of(each["p_paddr"])
+
+
+@pytest.mark.parametrize(("arch", "version"), jobs.cases("bare-uimage", {PPC: ["6.1"]}))
+def test_a_uimage_boots(lab: Lab) -> None:
+    """A raw kernel, as U-Boot takes it: what is told of it is where it goes, in the header before it."""
+    facts, line = lab.facts(), bare.line(lab.arch, f"marker={secrets.token_hex(8)}")
+    file = FileData.open(lab.kernel.image, "kernel")
+    program = elf.parse(file.path, file.data)
+    whole = elf.flatten(file.path, program.pieces)
+    image = uimage(gzip.compress(whole.data, 1), arch=7, load=whole.address, entry=program.physical_entry())
+    second = initrd(lab.arch, ["show /proc/cmdline"], {})
+    plan = planned(facts, Request(FileData.from_bytes("uImage", image), initrd=second, append=line))
+    result = lab.load("loads", plan, facts, ["run /kexec -e"])
+    assert result.answer("show /proc/cmdline").data.decode() == f"{line}\n"
 
 
 @pytest.mark.parametrize(("arch", "version"), jobs.cases("bare-unaligned", {PPC: ["6.1"]}))
