@@ -219,6 +219,18 @@ def test_ppc64le_crashes_on_another_processor(loader: str, run_guest: RunGuest) 
 
 
 @jobs.FURTHER
+def test_ppc64le_keeps_the_tree_up_to_date(run_guest: RunGuest) -> None:
+    """The running kernel writes its CPUs into the loaded tree as one comes."""
+    online = "/sys/devices/system/cpu/cpu1/online"
+    prepare = (
+        f'trap \'echo 0 > {online}; echo 1 > {online}; dmesg | grep "crash hp" > "$OUT/said" || :\' EXIT\n'
+    )
+    kernel = Kernel.get("6.12", PPC64LE)
+    result = crash(kernel, "pykexec -c --hotplug", run_guest, Machine(PPC64LE), prepare=prepare, saved=False)
+    assert "fail" not in result.stage("first").read("said").lower()
+
+
+@jobs.FURTHER
 def test_arm_hyp(loader: str, run_guest: RunGuest) -> None:
     """In that mode purgatory leaves the caches off."""
     crash(Kernel.get("6.1", ARM), loader, run_guest, Machine(ARM, extra=_EL2))
