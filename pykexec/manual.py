@@ -79,9 +79,9 @@ _PLANS = (
     "It is loaded if the machine is still the one of the snapshot. Compared are what uname -m and uname -r"
     " print, the page size, the last region that is reserved for a crash kernel, and digests of files: of"
     " /proc/iomem the lines about memory, the device tree without /chosen, the EFI tables and the"
-    " firmware's memory map; for a crash kernel also where the running kernel is (/proc/kcore's headers),"
-    " where it leaves its notes (vmcoreinfo, crash_notes), and what is reserved. The boot itself is not"
-    " compared: a plan for a boot serves at each boot in which these are the same.",
+    " firmware's memory map; for a crash kernel also where the running kernel is (/proc/kcore's headers,"
+    " on arm _stext), where it leaves its notes (vmcoreinfo, crash_notes), and what is reserved. The boot"
+    " itself is not compared: a plan for a boot serves at each boot in which these are the same.",
     "A file whose end is missing, that has another digest, or numbers that make no sense, is refused, too;"
     " what was loaded before stays. The file is for its owner alone, as the initial ramdisk in it may hold"
     " secrets. It has no fresh random numbers for the next kernel.",

@@ -10,7 +10,7 @@ import hashlib
 
 from pykexec.arch import facts_for
 from pykexec.errors import MachineError, PlanFileError
-from pykexec.machine import iomem, kcore, snapshot
+from pykexec.machine import iomem, kallsyms, kcore, snapshot
 from pykexec.memory import Range
 from pykexec.purpose import Purpose
 from pykexec.values import dataclass
@@ -30,6 +30,7 @@ _ALWAYS = (
 )
 """The files of which what a plan has depends: memory, and what the firmware says of the machine."""
 _FOR_CRASHES = (
+    kallsyms.PATH,
     kcore.PATH,
     "sys/devices/system/cpu/cpu*/crash_notes",
     "sys/devices/system/cpu/cpu*/crash_notes_size",

@@ -305,6 +305,20 @@ def test_another_machine(
     assert _for_this_kernel(found, arch) != planned
 
 
+def test_a_kernel_elsewhere_without_kcore(tmp_path: Path) -> None:
+    """Arm's kernels have no /proc/kcore. Of all other symbols, modules' for one, nothing depends."""
+    root = tmp_path / "root"
+    machine = machines.unpacked(EXAMPLES["arm"], root)
+    identity = _for_this_kernel(identify(machine, Purpose.CRASH), "arm")
+    (root / "x.kexec").write_bytes(planfile.build(_plan(machine, Purpose.CRASH), identity))
+    helper = Root(root, "arm")
+    symbols = (machine.read("proc/kallsyms") or b"").decode()
+    machines.write(root, "proc/kallsyms", f"{symbols}bf000000 t init\t[module]\n")
+    assert helper.run("--load-plan", "/x.kexec").stderr.startswith("kexec: kexec_load failed")
+    machines.write(root, "proc/kallsyms", "c1000000 T _stext\n")
+    assert "/proc/kallsyms differs" in helper.run("--load-plan", "/x.kexec").stderr
+
+
 @pytest.mark.parametrize("arch", ARCHES)
 def test_hostile_files(arch: str, tmp_path: Path) -> None:
     """Each is refused in one line, before anything else is asked."""
