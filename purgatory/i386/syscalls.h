@@ -13,7 +13,8 @@ enum {
 	NR_reboot = 88,
 	NR_uname = 122,
 	NR_personality = 136,
-	NR_mmap = 192, /* mmap2, whose offset is in pages */
+	NR_mmap2 = 192,
+	NR_mmap = NR_mmap2, /* whose offset is in pages */
 	NR_getdents64 = 220,
 	NR_exit_group = 252,
 	NR_kexec_load = 283,

@@ -132,7 +132,7 @@ WITH_TREE = ("aarch64", "armv7l", "riscv64")
 """What boots with a device tree."""
 BY_LINE = ("loongarch64",)
 """What boots with a command line alone."""
-BY_NODES = ("ppc64le", "ppc64")
+BY_NODES = ("ppc64le", "ppc64", "ppc")
 """What is told of memory by nodes of the tree for it, and shows reservations there alone."""
 BY_PARAMETERS = ("s390x",)
 """What is told all in its image, and makes its core headers itself."""

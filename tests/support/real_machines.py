@@ -79,7 +79,7 @@ def _in_tree(files: dict[str, bytes]) -> Iterator[Line]:
     if f"{chosen},crashkernel-base" in files:
         start, size = (int.from_bytes(files[f"{chosen},crashkernel-{which}"]) for which in ("base", "size"))
         yield Line(start, start + size - 1, CRASH, 1)
-    if f"{chosen},kernel-end" in files:
+    if len(files.get(f"{chosen},kernel-end", b"")) == 8:  # those of 32 bits do not mind being overwritten
         yield Line(0, int.from_bytes(files[f"{chosen},kernel-end"]) - 1, "reserved", 1)
 
 

@@ -15,6 +15,7 @@ from pykexec.plan import Purpose, Request
 from tests.arches.arm import images as arm_images
 from tests.arches.loongarch64 import images as loongarch64_images
 from tests.arches.powerpc import images as powerpc_images
+from tests.arches.ppc import images as ppc_images
 from tests.arches.riscv64 import images as riscv64_images
 from tests.arches.s390x import images as s390x_images
 from tests.arches.sh import images as sh_images
@@ -46,6 +47,7 @@ KERNELS = {
     "armv7l": FileData.from_bytes("zImage", arm_images.FakeZImage().build()),
     "riscv64": FileData.from_bytes("Image", riscv64_images.FakeImage().build()),
     "loongarch64": FileData.from_bytes("vmlinux.efi", loongarch64_images.FakeImage().build()),
+    "ppc": FileData.from_bytes("vmlinux", ppc_images.FakeVmlinux().build()),
     "ppc64le": FileData.from_bytes("vmlinux", powerpc_images.FakeVmlinux().build()),
     "s390x": FileData.from_bytes("bzImage", s390x_images.FakeImage().build()),
 }
