@@ -29,5 +29,9 @@ ARCH = Arch(
     },
     left_out="",
     reservation="128M@64M",
-    programs={"qemu-ppc-static": "qemu-user-static", "qemu-system-ppc": "qemu-system-ppc"},
+    programs={
+        "powerpc-linux-gnu-gcc": "gcc-powerpc-linux-gnu",
+        "qemu-ppc-static": "qemu-user-static",
+        "qemu-system-ppc": "qemu-system-ppc",
+    },
 )
