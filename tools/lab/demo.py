@@ -46,7 +46,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/run", description=__doc__)
     parser.add_argument("--boot", action="store_true", help="boot a second kernel instead of crashing")
     parser.add_argument(
-        "--arch", choices=sorted(ARCHES), default="x86_64", help="the machine's architecture"
+        "--arch",
+        choices=sorted(name for name in ARCHES if ARCHES[name].kernels),
+        default="x86_64",
+        help="the machine's architecture",
     )
     versions = {version: None for arch in ARCHES.values() for version in arch.kernels}
     parser.add_argument("--kernel", choices=versions, default="6.1", help="Debian's kernel of that version")
