@@ -27,6 +27,10 @@ class Elf:
     """The byte order; None where kernels of both orders have the same name."""
 
 
+USUAL_FILE = "vmlinuz"
+"""How the names of kernels in /boot begin on nearly all architectures."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchNames:
     """All names of one architecture."""
@@ -53,6 +57,8 @@ class ArchNames:
     """Our name of the architecture whose programs kernels of this one run, too (CONFIG_COMPAT)."""
     kdumpfile: str = ""
     """libkdumpfile's name (KDUMP_ARCH_*), where it is none of uname's."""
+    file: str = USUAL_FILE
+    """How the names of kernels in /boot begin."""
 
     @property
     def usual_uname(self) -> str:
@@ -103,9 +109,9 @@ ALL = (
     ArchNames(
         "loongarch32", "loongarch32", Elf(258, 32, "little"), None, None, (0x6232,), "loongarch32", 27
     ),
-    ArchNames("ppc64le", "ppc64le", Elf(21, 64, "little"), 268, 382, u_boot=7),
-    ArchNames("ppc64", "ppc64", Elf(21, 64, "big"), 268, 382, u_boot=7, compat="ppc"),
-    ArchNames("ppc", "ppc", Elf(20, 32, "big"), 268, u_boot=7),
+    ArchNames("ppc64le", "ppc64le", Elf(21, 64, "little"), 268, 382, u_boot=7, file="vmlinux"),
+    ArchNames("ppc64", "ppc64", Elf(21, 64, "big"), 268, 382, u_boot=7, compat="ppc", file="vmlinux"),
+    ArchNames("ppc", "ppc", Elf(20, 32, "big"), 268, u_boot=7, file="vmlinux"),
     ArchNames("s390x", "s390x", Elf(22, 64, "big"), 277, 381, u_boot=8),
     ArchNames(
         "sheb",

@@ -48,6 +48,8 @@ _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0x38, b"RSC\x05", "a riscv Image"),  # Documentation/arch/riscv/boot-image-header.rst
     (0x24, b"\x18\x28\x6f\x01", "an arm zImage"),  # arch/arm/boot/compressed/head.S
     (0x24, b"\x01\x6f\x28\x18", "a big-endian arm zImage"),
+    (0x202, b"HdrS", "an sh zImage"),  # arch/sh/boot/compressed/head_32.S
+    (0x10008, b"S390EP", "an s390x image"),  # arch/s390/boot/head.S
 )
 
 
@@ -58,10 +60,11 @@ def unknown(path: str, data: memoryview, lack: str, machine: str = "") -> ImageE
     """
     what = describe(data)
     which = f", which is {what}" if what else ""
+    usual = names.named(machine).file if machine else names.USUAL_FILE
     return ImageError(
         f"Cannot determine the file type of {path}{which}: {lack}",
         hint=f"{f'this machine is {machine}; its ' if machine else ''}kernels are usually called"
-        " /boot/vmlinuz-VERSION",
+        f" /boot/{usual}-VERSION",
     )
 
 
@@ -113,7 +116,7 @@ def _has_name(data: memoryview, name: bytes) -> bool:
 
 
 def _bzimage(data: memoryview) -> str | None:
-    if bytes(data[0x202:0x206]) != b"HdrS":
+    if bytes(data[0x1FE:0x200]) != b"\x55\xaa" or bytes(data[0x202:0x206]) != b"HdrS":
         return None
     # Documentation/arch/x86/boot.rst: loadflags, LOADED_HIGH
     return "an x86 bzImage" if data.nbytes > 0x211 and data[0x211] & 1 else "an x86 zImage"

@@ -40,7 +40,7 @@ _PATTERN = re.compile(
 _LABORATORY = "the machine that a case is about if it does not say which"
 _ALLOWED = {
     "pykexec/formats/identify.py": (
-        {"arm64", "hdrs", "x86"},
+        {"arm64", "hdrs", "s390x", "x86"},
         "what any file is, told on any machine: a table of first bytes",
     ),
     "pykexec/help.py": ({"x86"}, "the name of a group of options"),

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.formats import identify
+from tests.arches.s390x import images as s390x_images
+from tests.arches.sh import images as sh_images
 from tests.support.arm64_image import FakeImage
 from tests.support.bombs import gzip_of_zeros
 from tests.support.bzimage import FakeBzImage
@@ -82,6 +84,8 @@ MULTIBOOT2 = struct.pack("<IIII", 0xE85250D6, 0, 16, -(0xE85250D6 + 16) % (1 << 
         (b"\x7fELF", None),
         (FakeBzImage().build(), "an x86 bzImage"),
         (FakeBzImage(loadflags=0).build(), "an x86 zImage"),
+        (sh_images.FakeZImage().build(), "an sh zImage"),
+        (s390x_images.FakeImage().build(), "an s390x image"),
         (FakeImage().build(), "an arm64 Image"),
         (b"MZ".ljust(0x38, b"\0") + b"RSC\x05" + bytes(64), "a riscv Image"),
         (bytes(0x24) + b"\x18\x28\x6f\x01" + b"x" * 64, "an arm zImage"),
@@ -151,3 +155,12 @@ def test_a_bomb_is_not_unpacked() -> None:
 def test_anything_is_described(start: bytes, rest: bytes) -> None:
     found = identify.describe(memoryview(start + rest))
     assert found is None or "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("machine", "usual"), [("ppc64le", "vmlinux"), ("s390x", "vmlinuz"), ("", "vmlinuz")]
+)
+def test_what_kernels_are_called(machine: str, usual: str) -> None:
+    error = identify.unknown("x", memoryview(b"x"), "no kernel", machine)
+    assert error.hint is not None
+    assert error.hint.endswith(f" usually called /boot/{usual}-VERSION")
