@@ -1,4 +1,4 @@
-"""How purgatory calls a 64-bit machine's firmware: to write to the console, and to reset the machine."""
+"""Find the firmware that purgatory calls on a 64-bit machine: to write to the console, and to reset it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pykexec.purgatory import NO_CONSOLE, Console, ConsoleKind
 from pykexec.values import dataclass
 
 _TERMINALS = (b"hvterm1\0", b"hvterm-protocol\0", b"ibm,opal-console-raw\0")
-"""What is written to by H_PUT_TERM_CHAR, and by OPAL (drivers/tty/hvc)."""
+"""Consoles that H_PUT_TERM_CHAR, or OPAL, writes to (drivers/tty/hvc)."""
 
 
 class Kind(enum.IntEnum):

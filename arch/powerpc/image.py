@@ -1,4 +1,4 @@
-"""Read vmlinux: a powerpc kernel as linked, which is what distributions ship."""
+"""Read vmlinux: a 64-bit powerpc kernel as linked, which is what distributions ship."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pykexec.formats import elf
 from pykexec.memory import KIB
 from pykexec.values import dataclass
 
+LINE_LIMIT = 2047
+"""Bytes of the longest command line (COMMAND_LINE_SIZE in arch/powerpc/include/uapi/asm/setup.h, less the
+NUL)."""
 HEAD_SIZE = 0x100
 """The bytes that a running kernel copies to address 0, where the other CPUs go on
 (arch/powerpc/kernel/misc_64.S, kexec_sequence())."""
@@ -30,18 +33,20 @@ class Vmlinux:
     alignment: int
     description: str
     is_relocatable: bool
-    """Whether it runs where it was loaded if it is told to; all others run at address 0."""
+    """True for one that runs where it was loaded, if it is told to; all others run at address 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class VmlinuxKind:
-    """What differs between the architectures."""
+    """A reader of vmlinux for one of the architectures."""
 
     arch: Arch
-    line_limit: int
-    """Bytes of the longest command line it takes, without the NUL."""
-    type: str
-    """By kexec-tools' name (-t)."""
+
+    @property
+    def type(self) -> str:
+        """By kexec-tools' name (-t)."""
+        (found,) = self.arch.formats
+        return found
 
     def parse(self, file: FileData) -> Vmlinux:
         """Read and check a kernel. Raises ImageError."""
@@ -82,7 +87,7 @@ class VmlinuxKind:
             arch=self.arch.name,
             format=self.type,
             memory=self.parse(kernel).memory_size,
-            line_limit=self.line_limit,
+            line_limit=LINE_LIMIT,
             is_for_file_load=True,  # arch/powerpc/kexec/elf_64.c
             program=kernel.data,
         )

@@ -1,4 +1,4 @@
-"""What pykdump knows about 64-bit powerpc."""
+"""Tell pykdump about powerpc: crashkernel=, and sections of memory."""
 
 from __future__ import annotations
 

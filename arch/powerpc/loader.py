@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pykexec import command_line, elfcore, formats
+from pykexec.arch import Arch
 from pykexec.arch.powerpc import firmware as firmwares
 from pykexec.arch.powerpc import memory as memories
 from pykexec.arch.powerpc.firmware import Kind
-from pykexec.arch.powerpc.image import HEAD_SIZE, Vmlinux, VmlinuxKind
+from pykexec.arch.powerpc.image import HEAD_SIZE, LINE_LIMIT, Vmlinux, VmlinuxKind
 from pykexec.arch.powerpc.memory import TreeMemory
 from pykexec.booting import formats as types
 from pykexec.booting import tree as trees
@@ -28,6 +29,8 @@ SAVED = Range(0, 64 * KIB)
 KDUMP_RESERVE_LIMIT)."""
 _RESERVATION_SIZE = 16
 """Bytes of a memory reservation in a device tree."""
+_LINEAR_START = 0xC000000000000000
+"""The virtual address at which kernels of 64 bits have physical address 0 (CONFIG_PAGE_OFFSET)."""
 _BELOW_4G = Range(0, 4 * GIB)
 _OF_THIS_BOOT = (
     "linux,crashkernel-base",
@@ -53,15 +56,6 @@ _FADUMP = ("sys/kernel/fadump/enabled", "sys/kernel/fadump_enabled")
 
 
 @dataclass(frozen=True, slots=True)
-class PowerBoot:
-    """The differences between the architectures."""
-
-    kernel: VmlinuxKind
-    linear_start: int
-    """The virtual address at which kernels have physical address 0."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Crash:
     """The memory of a crash load; ranges are physical."""
 
@@ -73,10 +67,9 @@ class _Crash:
     """What the capture kernel is told of."""
 
 
-def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
+def plan(kind: VmlinuxKind, machine: Machine, request: Request) -> LoadPlan:
     """Return a plan for that request on that machine. Raises PykexecError."""
     file, wrapping = formats.unwrap(request.kernel)
-    kind = boot.kernel
     kernel = kind.parse(file)
     types.require(kernel.path, request.format, kind.type, kind.arch.formats)
     own = running_tree(machine)
@@ -91,9 +84,9 @@ def plan(boot: PowerBoot, machine: Machine, request: Request) -> LoadPlan:
     backup = None
     if crash:
         backup = place_backup(context)
-        headers = context.place_core_headers(_core_headers(boot, machine, crash, backup))
+        headers = context.place_core_headers(_core_headers(kind.arch, machine, crash, backup))
         line = f"{line} elfcorehdr={headers.start // KIB}K".lstrip()
-    if what := line_overflow(line, kind.line_limit, kind.arch.name):
+    if what := line_overflow(line, LINE_LIMIT, kind.arch.name):
         raise UsageError(what, hint=SHORTEN)
     # RTAS takes addresses of 32 bits.
     within = _BELOW_4G if firmware.kind is Kind.RTAS else ADDRESS_SPACE
@@ -202,21 +195,29 @@ def place_backup(context: Context, placement: Placement = Placement.LOWEST) -> B
     return Backup(SAVED.start, at, SAVED.size)
 
 
-def _core_headers(boot: PowerBoot, machine: Machine, crash: _Crash, backup: Backup) -> bytes:
-    saved = crash.dumped.intersect([SAVED])
-    parts = [
-        *((each, backup.destination + each.start) for each in saved),
-        *((each, None) for each in crash.dumped.minus([SAVED])),
-    ]
+def _core_headers(arch: Arch, machine: Machine, crash: _Crash, backup: Backup) -> bytes:
+    parts = [MemoryPart(each.start, _LINEAR_START + each.start, each.size) for each in crash.dumped]
     return elfcore.build(
-        boot.kernel.arch.names.elf,
+        arch.names.elf,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
-        memory=[
-            MemoryPart(each.start, boot.linear_start + each.start, each.size, saved_at)
-            for each, saved_at in parts
-        ],
+        memory=[piece for part in parts for piece in saved_apart(part, backup)],
     )
+
+
+def saved_apart(part: MemoryPart, backup: Backup | None) -> list[MemoryPart]:
+    """Return a part of memory with what is saved of it, if that is some of it, by itself."""
+    whole = Range.sized(part.physical, part.size)
+    if backup is None or part.virtual is None or not whole.overlaps(SAVED):
+        return [part]
+    pieces = [
+        *((each, backup.destination + each.start) for each in RangeSet([whole]).intersect([SAVED])),
+        *((each, None) for each in RangeSet([whole]).minus([SAVED])),
+    ]
+    return [
+        MemoryPart(each.start, part.virtual + each.start - part.physical, each.size, saved_at)
+        for each, saved_at in pieces
+    ]
 
 
 def drop_own(tree: DeviceTree) -> None:

@@ -1,28 +1,34 @@
-"""What dumps of 64-bit powerpc are like, in either byte order."""
+"""Dumps of powerpc: registers, and the linear map, in which the kernel itself is."""
 
 from pykexec.vmcore.paging import to_page_end
 from pykexec.vmcore.part import Place, Registers, VmcorePart
 from pykexec.vmcore.vmcoreinfo import VmcoreInfo
 
-_LINEAR_START, _LINEAR_END = 0xC000000000000000, 0xC008000000000000
-"""All physical memory, from address 0 on, with the kernel itself (asm/book3s/64/radix.h and hash.h: with
-pages of 4 KiB the hash MMU has less of it, and nothing else there)."""
+
+def part(start: int, end: int, register: str) -> VmcorePart:
+    """Return what is known of dumps whose kernels map memory from physical address 0 on at `start` to `end`.
+
+    `register` is the one that the other word size has not.
+    """
+
+    def linear(info: VmcoreInfo, virtual: int) -> Place | None:
+        if not start <= virtual < end:
+            return None
+        return Place(virtual - start, to_page_end(info, virtual))
+
+    return VmcorePart(
+        # arch/powerpc/include/uapi/asm/ptrace.h, struct pt_regs
+        registers=Registers(
+            " ".join(f"r{number}" for number in range(32))
+            + f" nip msr orig_r3 ctr lr xer ccr {register} trap dar dsisr result",
+            pc="nip",
+            sp="r1",
+        ),
+        image=linear,
+        char_is_signed=False,
+    )
 
 
-def _linear(info: VmcoreInfo, virtual: int) -> Place | None:
-    if not _LINEAR_START <= virtual < _LINEAR_END:
-        return None
-    return Place(virtual - _LINEAR_START, to_page_end(info, virtual))
-
-
-POWERPC64 = VmcorePart(
-    # arch/powerpc/include/uapi/asm/ptrace.h, struct pt_regs
-    registers=Registers(
-        " ".join(f"r{number}" for number in range(32))
-        + " nip msr orig_r3 ctr lr xer ccr softe trap dar dsisr result",
-        pc="nip",
-        sp="r1",
-    ),
-    image=_linear,
-    char_is_signed=False,
-)
+POWERPC64 = part(0xC000000000000000, 0xC008000000000000, "softe")
+"""All physical memory is there (asm/book3s/64/radix.h and hash.h: with pages of 4 KiB the hash MMU has less
+of it, and nothing else there)."""

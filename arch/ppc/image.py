@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pykexec import formats
+from pykexec.arch.powerpc.image import LINE_LIMIT
 from pykexec.arch.ppc import ARCH
 from pykexec.booting.kernel import ImagePart, KernelFacts
 from pykexec.errors import ImageError
@@ -13,8 +14,6 @@ from pykexec.values import dataclass
 
 ELF_TYPE, UIMAGE_TYPE = "elf-ppc", "uImage-ppc"
 """By kexec-tools' names (-t)."""
-LINE_LIMIT = 2047
-"""COMMAND_LINE_SIZE in arch/powerpc/include/uapi/asm/setup.h, less the NUL."""
 
 _PAGE = 4 * KIB
 _RAW_BSS = 1 * MIB

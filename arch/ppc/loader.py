@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pykexec import command_line, elfcore
 from pykexec.arch.powerpc import loader as powerpc
 from pykexec.arch.powerpc import memory as memories
+from pykexec.arch.powerpc.image import LINE_LIMIT
 from pykexec.arch.powerpc.memory import TreeMemory
 from pykexec.arch.ppc import ARCH, core, devices, image
 from pykexec.arch.ppc.core import Core
@@ -17,7 +18,6 @@ from pykexec.booting import tree as trees
 from pykexec.booting.context import ELFCOREHDR, INITRD, KERNEL, SHORTEN, Context, line_overflow
 from pykexec.booting.crash import CrashMemory
 from pykexec.booting.part import LoaderPart
-from pykexec.elfcore import MemoryPart
 from pykexec.errors import ImageError, MachineError, NoCrashMemoryError, UsageError
 from pykexec.machine import Machine
 from pykexec.memory import GIB, KIB, MIB, MemoryKind, Placement, Range, RangeSet, TypedRange, align_up
@@ -75,7 +75,7 @@ def plan(machine: Machine, request: Request) -> LoadPlan:
         backup = None if kind.is_booke else powerpc.place_backup(context, Placement.HIGHEST)
         headers = context.place_core_headers(_core_headers(machine, found.memory, backup))
         line = f"{line} elfcorehdr={headers.start // KIB}K maxcpus=1".lstrip()
-    if what := line_overflow(line, image.LINE_LIMIT, ARCH.name):
+    if what := line_overflow(line, LINE_LIMIT, ARCH.name):
         raise UsageError(what, hint=SHORTEN)
     blob = context.place_purgatory()
     initrd = context.place_initrd(
@@ -181,26 +181,8 @@ def _core_headers(machine: Machine, memory: CrashMemory, backup: Backup | None) 
         ARCH.names.elf,
         cpu_notes=machine.cpu_notes,
         vmcoreinfo=machine.vmcoreinfo,
-        memory=[piece for part in parts for piece in _pieces(part, backup)],
+        memory=[piece for part in parts for piece in powerpc.saved_apart(part, backup)],
     )
-
-
-def _pieces(part: MemoryPart, backup: Backup | None) -> Sequence[MemoryPart]:
-    """Return a part of memory with what is saved of it, if that is some of it, by itself."""
-    whole = Range.sized(part.physical, part.size)
-    if backup is None or part.virtual is None or not whole.overlaps(_SAVED):
-        return [part]
-    pieces = [
-        *(
-            (each, backup.destination + each.start - backup.source)
-            for each in RangeSet([whole]).intersect([_SAVED])
-        ),
-        *((each, None) for each in RangeSet([whole]).minus([_SAVED])),
-    ]
-    return [
-        MemoryPart(each.start, part.virtual + each.start - part.physical, each.size, saved_at)
-        for each, saved_at in pieces
-    ]
 
 
 def _reservations(context: Context, memory: TreeMemory, found: _Crash | None) -> list[Range]:

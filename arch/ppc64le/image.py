@@ -4,9 +4,5 @@ from pykexec.arch.powerpc.image import VmlinuxKind
 from pykexec.arch.ppc64le import ARCH
 from pykexec.booting.kernel import ImagePart
 
-KIND = VmlinuxKind(
-    arch=ARCH,
-    line_limit=2047,  # COMMAND_LINE_SIZE in arch/powerpc/include/uapi/asm/setup.h, less the NUL
-    type="elf-ppc64",
-)
+KIND = VmlinuxKind(ARCH)
 PART = ImagePart(KIND.inspect)
