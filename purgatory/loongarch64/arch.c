@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "purgatory.h"
+/* Memory is cached: entry.S has made it so for physical addresses. */
+#include "cached.h"
 
 enum {
 	ARGUMENT_RESET_REGISTER = 1, /* where its address is; the first argument goes to a1 */
 	RESET_BY_REGISTER = 1 << 8, /* in `reset`, above the byte that is written */
 };
-
-/* Memory is cached: entry.S has made it so for physical addresses. */
-struct compression arch_begin(const struct params *params)
-{
-	(void)params;
-	return (struct compression){ sha256_portable, 0 };
-}
-
-void arch_end(const struct params *params)
-{
-	(void)params;
-}
 
 void arch_put_byte(u8 byte)
 {

@@ -17,17 +17,6 @@ enum { OPAL_BUSY = -2, OPAL_BUSY_EVENT = -12 };
 __attribute__((noreturn)) void rtas_enter(void *arguments, u64 base, u64 entry);
 long opal_call(u64 a, u64 b, u64 c, u64 token, u64 base, u64 entry);
 
-struct compression arch_begin(const struct params *params)
-{
-	(void)params;
-	return (struct compression){ sha256_portable, 0 };
-}
-
-void arch_end(const struct params *params)
-{
-	(void)params;
-}
-
 /* Firmware's numbers are big-endian. */
 static u32 big_endian_32(u32 number)
 {

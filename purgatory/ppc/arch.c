@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /* What 32-bit PowerPC supplies. Devices are driven on e500 cores alone: entry.S has mapped them. */
-#include "purgatory.h"
+#include "cached.h"
 
 /* params.reset */
 enum { RESET_NONE = 0, RESET_RSTCR = 1 };
@@ -10,17 +10,6 @@ enum { RESET_REGISTER = 1 };
 
 /* RSTCR of the global utilities block (MPC8544E reference manual, 18.4.1.17): asks the board for a hard reset. */
 enum { HRESET_REQ = 2 };
-
-struct compression arch_begin(const struct params *params)
-{
-	(void)params;
-	return (struct compression){ sha256_portable, 0 };
-}
-
-void arch_end(const struct params *params)
-{
-	(void)params;
-}
 
 void arch_put_byte(u8 byte)
 {

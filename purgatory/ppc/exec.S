@@ -9,19 +9,6 @@ _start:
 	stwu	0, -16(1)
 	bl	start
 
-	.globl	system_call
-	.type	system_call, @function
-system_call:
-	mr	0, 3
-	mr	3, 4
-	mr	4, 5
-	mr	5, 6
-	mr	6, 7
-	mr	7, 8
-	mr	8, 9
-	sc
-	bnslr
-	neg	3, 3
-	blr
+#include "../powerpc/system_call.h"
 
 	.section .note.GNU-stack, "", @progbits

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "purgatory.h"
+#include "cached.h"
 
 #include "../powerpc/arch64.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "purgatory.h"
+/* Memory is cached, without the MMU too: its attributes are the machine's own (PMA). */
+#include "cached.h"
 
 /* RISC-V SBI specification: extensions, and functions of theirs */
 enum {
@@ -27,18 +28,6 @@ static struct answer call(long extension, long function, long first, long second
 
 	__asm__ volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a6), "r"(a7) : "memory");
 	return (struct answer){ a0, a1 };
-}
-
-/* Memory is cached, without the MMU too: its attributes are the machine's own (PMA). */
-struct compression arch_begin(const struct params *params)
-{
-	(void)params;
-	return (struct compression){ sha256_portable, 0 };
-}
-
-void arch_end(const struct params *params)
-{
-	(void)params;
 }
 
 /* Old firmware has the older of the two calls, new firmware may have that one no longer. */

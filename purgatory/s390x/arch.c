@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "purgatory.h"
+#include "cached.h"
 
 /* The arguments, in a crash; all are 0 in a boot. */
 enum {
@@ -19,17 +19,6 @@ enum { LOWCORE_END = 0x2000, EXCHANGED_FROM = 0x10000 };
 static int is_crash(void)
 {
 	return purgatory_params.arguments[ARGUMENT_REGION_SIZE] != 0;
-}
-
-struct compression arch_begin(const struct params *params)
-{
-	(void)params;
-	return (struct compression){ sha256_portable, 0 };
-}
-
-void arch_end(const struct params *params)
-{
-	(void)params;
 }
 
 void arch_copy(u64 destination, u64 source, u64 size)
