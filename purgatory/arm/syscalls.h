@@ -1,18 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What of Linux's interface to programs is arm's own. */
+#include "classic.h"
 
 /* arch/arm/tools/syscall.tbl (EABI) */
 enum {
-	NR_read = 3,
-	NR_write = 4,
-	NR_close = 6,
-	NR_execve = 11,
-	NR_lseek = 19,
-	NR_sync = 36,
-	NR_ioctl = 54,
-	NR_reboot = 88,
-	NR_uname = 122,
-	NR_personality = 136,
 	NR_mmap2 = 192,
 	NR_mmap = NR_mmap2, /* whose offset is in pages */
 	NR_getdents64 = 217,

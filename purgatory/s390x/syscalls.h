@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What of Linux's interface to programs is s390x's own (arch/s390/kernel/syscalls/syscall.tbl). */
+#include "classic.h"
+
 enum {
-	NR_read = 3,
-	NR_write = 4,
-	NR_close = 6,
-	NR_execve = 11,
-	NR_lseek = 19,
-	NR_sync = 36,
-	NR_ioctl = 54,
-	NR_reboot = 88,
 	NR_mmap = 90,
-	NR_uname = 122,
-	NR_personality = 136,
 	NR_getdents64 = 220,
 	NR_exit_group = 248,
 	NR_kexec_load = 277,
