@@ -105,6 +105,14 @@ def both_loads(
     return c_kexec.load(root, arguments), ours
 
 
+def compile_shim(debian: str, prefix: str, target: Path) -> None:
+    """Make the library to preload into a program of the architecture that Debian and its tools call so."""
+    cross = fetch("bookworm", X86_64.debian, [f"libc6-dev-{debian}-cross", f"linux-libc-dev-{debian}-cross"])
+    headers = [f"-isystem{folder}/usr/{prefix}/include" for folder in cross]
+    compiler = [f"{prefix}-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
+    subprocess.run([*compiler, "-o", target, Path(__file__).with_name("shim.c")], check=True)
+
+
 def compile_for_arm64(source: Path, target: Path) -> None:
     """Make a library to preload into an arm64 program."""
     headers = [

@@ -6,7 +6,6 @@ arm's system call numbers, against the kernel's own headers of Debian's port.
 
 import re
 import struct
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,12 +17,11 @@ from pykexec.memory import Range
 from pykexec.plan import Purpose
 from tests.arches.arm.images import FakeZImage
 from tests.differential import treeloads
-from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads
+from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads, compile_shim
+from tests.support import static_kexec
 from tests.support.machines import ARM_SNAPSHOTS, iomem
-from tools.lab import X86_64
 from tools.lab.arches.arm import ARCH as ARM
 from tools.lab.debian import fetch
-from tools.lab.host import PROJECT
 from tools.lab.images import kexec_tools
 
 IMAGE = FakeZImage()
@@ -44,10 +42,7 @@ INTENDED: Mapping[str, str] = {
 @pytest.fixture(scope="session")
 def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> NewestCKexec:
     shim = tmp_path_factory.mktemp("shim") / "shim.so"
-    cross = fetch("bookworm", X86_64.debian, ["libc6-dev-armhf-cross", "linux-libc-dev-armhf-cross"])
-    headers = [f"-isystem{folder}/usr/arm-linux-gnueabihf/include" for folder in cross]
-    compiler = ["arm-linux-gnueabihf-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
-    subprocess.run([*compiler, "-o", shim, Path(__file__).with_name("shim.c")], check=True)
+    compile_shim("armhf", "arm-linux-gnueabihf", shim)
     program, libraries = kexec_tools(ARM)
     (libc,) = fetch("bookworm", ARM.debian, ["libc6"])
     libraries += {path.parent for path in libc.rglob("lib*.so.*")}
@@ -160,9 +155,6 @@ def header_numbers() -> dict[str, int]:
 def test_numbers() -> None:
     theirs = header_numbers()
     assert syscalls.kexec_load_number(names.of_uname("armv7l")) == theirs["kexec_load"]
-    purgatory = PROJECT / "pykexec/purgatory"
-    command = ["gcc", "-E", "-P", f"-I{purgatory}/exec", str(purgatory / ARM.name / "syscalls.h")]
-    source = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    ours = {name: int(number) for name, number in re.findall(r"\bNR_(\w+) = (\d+)", source)}
+    ours = static_kexec.system_call_numbers(ARM.name)
     assert ours == {name: theirs[name] for name in ours}
     assert {"kexec_load", "openat", "reboot", "socket"} <= set(ours)

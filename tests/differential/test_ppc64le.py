@@ -4,7 +4,6 @@ The C program is Debian's for ppc64el, run by QEMU's user-mode emulation with th
 """
 
 import struct
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from pykexec.devicetree import DeviceTree
 from pykexec.plan import Purpose
 from tests.arches.powerpc.images import FakeVmlinux
 from tests.differential import treeloads
-from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads
+from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads, compile_shim
 from tests.support.machines import PPC64LE_SNAPSHOTS
-from tools.lab import X86_64
 from tools.lab.arches.ppc64le import ARCH as PPC64LE
 from tools.lab.debian import fetch
 
@@ -39,11 +37,7 @@ INTENDED: Mapping[str, str] = {
 @pytest.fixture(scope="session")
 def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> NewestCKexec:
     shim = tmp_path_factory.mktemp("shim") / "shim.so"
-    cross = fetch("bookworm", X86_64.debian, ["libc6-dev-ppc64el-cross", "linux-libc-dev-ppc64el-cross"])
-    headers = [f"-isystem{folder}/usr/powerpc64le-linux-gnu/include" for folder in cross]
-    compiler = ["powerpc64le-linux-gnu-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
-    source = Path(__file__).with_name("shim.c")
-    subprocess.run([*compiler, "-o", shim, source], check=True)
+    compile_shim("ppc64el", "powerpc64le-linux-gnu", shim)
     tool, libc, *others = fetch(
         "sid", PPC64LE.debian, ["kexec-tools", "libc6", "zlib1g", "liblzma5", "libzstd1"]
     )

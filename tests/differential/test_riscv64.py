@@ -4,7 +4,6 @@ The C program is Debian's for riscv64, run by QEMU's user-mode emulation with th
 """
 
 import struct
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from pykexec.devicetree import DeviceTree
 from pykexec.plan import Purpose
 from tests.arches.riscv64.images import FakeImage
 from tests.differential import treeloads
-from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads
+from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads, compile_shim
 from tests.support.machines import RISCV64_SNAPSHOTS
-from tools.lab import X86_64
 from tools.lab.arches.riscv64 import ARCH as RISCV64
 from tools.lab.debian import fetch
 
@@ -35,11 +33,7 @@ INTENDED: Mapping[str, str] = {
 @pytest.fixture(scope="session")
 def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> NewestCKexec:
     shim = tmp_path_factory.mktemp("shim") / "shim.so"
-    cross = fetch("bookworm", X86_64.debian, ["libc6-dev-riscv64-cross", "linux-libc-dev-riscv64-cross"])
-    headers = [f"-isystem{folder}/usr/riscv64-linux-gnu/include" for folder in cross]
-    compiler = ["riscv64-linux-gnu-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
-    source = Path(__file__).with_name("shim.c")
-    subprocess.run([*compiler, "-o", shim, source], check=True)
+    compile_shim("riscv64", "riscv64-linux-gnu", shim)
     tool, libc = fetch("sid", RISCV64.debian, ["kexec-tools", "libc6"])
     loader = next(libc.rglob("ld-linux-riscv64-*.so.*"))
     return NewestCKexec(

@@ -6,7 +6,6 @@ s390x's system call numbers, against the kernel's own headers of Debian's port.
 
 import re
 import struct
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ from pykexec import names, syscalls
 from pykexec.plan import Purpose
 from tests.arches.s390x.images import LINE, PARAMETERS, FakeImage
 from tests.differential import treeloads
-from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads
+from tests.differential.ckexec import Files, Loaded, NewestCKexec, both_loads, compile_shim
+from tests.support import static_kexec
 from tests.support.machines import iomem
-from tools.lab import X86_64
 from tools.lab.arches.s390x import ARCH as S390X
 from tools.lab.debian import fetch
-from tools.lab.host import PROJECT
 from tools.lab.images import kexec_tools
 
 NAME = "qemu-s390x-6.1-1g"
@@ -48,10 +46,7 @@ class CKexec(NewestCKexec):
 @pytest.fixture(scope="session")
 def c_kexec(tmp_path_factory: pytest.TempPathFactory) -> CKexec:
     shim = tmp_path_factory.mktemp("shim") / "shim.so"
-    cross = fetch("bookworm", X86_64.debian, ["libc6-dev-s390x-cross", "linux-libc-dev-s390x-cross"])
-    headers = [f"-isystem{folder}/usr/s390x-linux-gnu/include" for folder in cross]
-    compiler = ["s390x-linux-gnu-gcc", "-shared", "-fPIC", "-nostdlib", *headers]
-    subprocess.run([*compiler, "-o", shim, Path(__file__).with_name("shim.c")], check=True)
+    compile_shim("s390x", "s390x-linux-gnu", shim)
     program, libraries = kexec_tools(S390X)
     (libc,) = fetch("bookworm", S390X.debian, ["libc6"])
     libraries += {path.parent for path in libc.rglob("lib*.so.*")}
@@ -149,9 +144,6 @@ def test_numbers() -> None:
     assert row is not None
     assert syscalls.kexec_load_number(row) == theirs["kexec_load"]
     assert row.kexec_file_load == theirs["kexec_file_load"]
-    purgatory = PROJECT / "pykexec/purgatory"
-    command = ["gcc", "-E", "-P", f"-I{purgatory}/exec", str(purgatory / S390X.name / "syscalls.h")]
-    source = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    ours = {name: int(number) for name, number in re.findall(r"\bNR_(\w+) = (\d+)", source)}
+    ours = static_kexec.system_call_numbers(S390X.name)
     assert ours == {name: theirs[name] for name in ours}
     assert {"kexec_load", "kexec_file_load", "openat", "reboot", "socket"} <= set(ours)

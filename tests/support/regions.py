@@ -46,6 +46,13 @@ class Damage:
         return hashlib.sha256(self.damaged).hexdigest()
 
 
+def last_bit(contents: Contents, name: str) -> Damage:
+    """Flip the lowest bit of a region's last byte."""
+    address, intact = contents[name]
+    damaged = intact[:-1] + bytes([intact[-1] ^ 1])
+    return Damage({**contents, name: (address, damaged)}, address, intact, damaged, name)
+
+
 def flipped_bit(data: st.DataObject, contents: Contents) -> Damage:
     """Flip one bit of one region, both drawn."""
     name = data.draw(st.sampled_from(sorted(contents)))

@@ -1,9 +1,10 @@
 """The static helper, run where / is a folder of the test's own."""
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,14 @@ EMULATORS = {
 }
 """What runs the helper for another architecture than this machine's; this one runs i386's itself."""
 ARCHES = ("x86_64", *EMULATORS)
+
+
+def system_call_numbers(arch: str) -> Mapping[str, int]:
+    """Return those that its source has; -1, for none, is left out."""
+    purgatory = PREBUILT.parents[1]
+    command = ["gcc", "-E", "-P", f"-I{purgatory}/exec", str(purgatory / arch / "syscalls.h")]
+    source = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {name: int(number) for name, number in re.findall(r"\bNR_(\w+) = (\d+)", source)}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """sh's purgatory, run in a bare machine of QEMU's."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,12 +65,11 @@ def test_an_intact_kernel_is_started(at: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CONTENTS)
 def test_damage_is_found_and_named(name: str, tmp_path: Path) -> None:
-    address, content = CONTENTS[name]
-    damaged = content[:-1] + bytes([content[-1] ^ 1])
-    outcome = start(tmp_path, contents={**CONTENTS, name: (address, damaged)})
+    damage = regions.last_bit(CONTENTS, name)
+    outcome = start(tmp_path, contents=damage.contents)
     assert outcome.kernel is None
-    assert f"region {name} is damaged: {len(content)} bytes at 0x{P1 + address:016x}" in outcome.serial
-    assert hashlib.sha256(damaged).hexdigest() in outcome.serial
+    assert replace(damage, address=P1 + damage.address).message in outcome.serial
+    assert damage.sha256 in outcome.serial
     assert outcome.serial.endswith("purgatory: resetting the machine\r\n")
 
 
