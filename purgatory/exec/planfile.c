@@ -9,6 +9,7 @@
 #include "helper.h"
 
 enum { FACTS_MAX = 64 };
+enum { PAGE_SIZE_MIN = 1 << 12, PAGE_SIZE_MAX = 1 << 18 }; /* of all architectures: pykexec/machine, PAGE_SIZES */
 
 enum { SEEK_END = 2, PROT_READ = 1, MAP_PRIVATE = 2 }; /* include/uapi/linux/fs.h, asm-generic/mman-common.h */
 
@@ -102,7 +103,7 @@ static const char *segment_fault(const struct plan *plan, const struct segment *
 		return "a plan with a name that does not end";
 	if ((segment->address | segment->memory_size | segment->offset) & pages)
 		return "a plan with a segment that does not lie on pages";
-	if (segment->size > segment->memory_size || segment->offset >= plan->size ||
+	if (segment->size > segment->memory_size || !segment->offset || segment->offset >= plan->size ||
 	    segment->size > plan->size - segment->offset)
 		return "a plan with a segment that does not lie in the file, or has no room";
 	if (!fits(segment->address) || !fits(segment->memory_size) ||
@@ -122,9 +123,11 @@ static const char *table_fault(const struct plan *plan)
 		return "a plan with too many segments or facts, or none";
 	if (!ends(plan->machine, sizeof(plan->machine)) || !ends(plan->release, sizeof(plan->release)))
 		return "a plan with a name that does not end";
-	if (!plan->page_size || plan->page_size & (plan->page_size - 1) || plan->flags & ~KNOWN_FLAGS ||
-	    !fits(plan->entry))
+	if (plan->page_size < PAGE_SIZE_MIN || plan->page_size > PAGE_SIZE_MAX ||
+	    plan->page_size & (plan->page_size - 1) || plan->flags & ~KNOWN_FLAGS || !fits(plan->entry))
 		return "a plan with flags, an entry or a page size that this program does not know";
+	if (plan->crash_size && plan->crash_start > 0 - plan->crash_size)
+		return "a plan for a crash kernel's memory that ends nowhere";
 	for (u64 i = 0; i < plan->fact_count; i++)
 		if (!ends(facts_of(plan)[i].pattern, PATTERN_SIZE))
 			return "a plan with a name that does not end";
