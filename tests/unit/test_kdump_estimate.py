@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import json
 import lzma
 import re
 import subprocess
@@ -35,6 +34,7 @@ from tests.support.growth import QUADRATIC_SUSPECTED, growth
 from tests.support.machines import FOLDER, snapshot, write
 from tests.support.machines import unpacked as snapshot_with
 from tests.support.program import Load, Program
+from tests.support.schemas import require_valid
 from tests.support.stopwatch import Stopwatch
 
 PLAIN = Inputs("x86_64", 8 * GIB, 51 * MIB, Unpacked(12 * MIB, 12 * MIB, 300))
@@ -194,7 +194,7 @@ def test_reports() -> None:
     text = as_text(result)
     assert f"crashkernel={result.parameter}" in text
     assert "Debian would reserve 128.0 MiB (crashkernel=384M-:128M): too little" in text
-    content = json.loads(as_json(result))
+    content = require_valid("estimate", as_json(result))
     assert content["needed"] == sum(each["size"] for each in content["terms"])
     assert content["crashkernel"] == result.parameter
 
@@ -210,7 +210,8 @@ def test_what_is_not_known_of_an_architecture_is_named() -> None:
     text = as_text(estimate(inputs))
     assert "not counted, as it is not known for of the future: what kernels set aside" in text
     assert "Fedora, RHEL" not in text
-    assert "what kernels set aside for devices (CMA)" in json.loads(as_json(estimate(inputs)))["left_out"]
+    left_out = require_valid("estimate", as_json(estimate(inputs)))["left_out"]
+    assert "what kernels set aside for devices (CMA)" in left_out
     assert "what kernels set aside for DMA (swiotlb)" in inputs.not_known
     assert "CMA" not in "".join(told.not_known), "as the command line says it"
     with patch.object(Machine, "uname_machine", "of the future"):
@@ -244,7 +245,7 @@ def test_a_part_that_was_not_given_is_named() -> None:
     machine, kernel = snapshot("qemu-6.1-1g"), FileData.from_bytes("vmlinuz", FakeBzImage().build())
     without = estimate(read_inputs(machine, kernel, None, "nr_cpus=1"))
     assert "not counted, as it was not given: the initrd (--initrd)" in as_text(without)
-    assert json.loads(as_json(without))["left_out"] == ["the initrd (--initrd)"]
+    assert require_valid("estimate", as_json(without))["left_out"] == ["the initrd (--initrd)"]
     initrd = FileData.from_bytes("initrd", newc([Addition("init", memoryview(b"x"), 0o755)]))
     assert "not counted" not in as_text(estimate(read_inputs(machine, kernel, initrd, "nr_cpus=1")))
 

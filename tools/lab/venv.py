@@ -15,7 +15,7 @@ from .host import CACHE, PROJECT, apt_install, build_once, digest, locked, run
 
 _FOLDER = CACHE / "venv"
 _LOWEST = CACHE / "venv-lowest"
-_TO_TEST = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
+_TO_TEST = ("hypothesis", "jsonschema", "pytest", "pytest-timeout", "pytest-xdist")
 
 
 @functools.cache
