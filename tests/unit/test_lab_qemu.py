@@ -26,8 +26,8 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return script
 
 
-def _run(folder: Path) -> qemu.Result:
-    return qemu.run(Machine(), Guest(cast(Kernel, None), "true"), folder, timeout=20)
+def _run(folder: Path, timeout: float = 20) -> qemu.Result:
+    return qemu.run(Machine(), Guest(cast(Kernel, None), "true"), folder, timeout=timeout)
 
 
 def test_a_machine_whose_emulator_died_is_started_again(emulator: Path, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_machine_whose_emulator_died_is_started_again(emulator: Path, tmp_path
     with pytest.warns(UserWarning, match="(?s)started again: QEMU ended with status .*one"):
         result = _run(tmp_path / "machine")
     assert (result.folder / "qemu.log").read_text() == "two\n"
-    assert (tmp_path / "machine-died" / "console.log").read_text() == "one\n"
+    assert (tmp_path / "machine-failed" / "console.log").read_text() == "one\n"
 
 
 def test_an_emulator_that_always_dies_fails(emulator: Path, tmp_path: Path) -> None:
@@ -49,11 +49,27 @@ def test_an_emulator_that_always_dies_fails(emulator: Path, tmp_path: Path) -> N
         _run(tmp_path / "machine")
 
 
+def test_a_machine_in_which_nothing_comes_up_is_started_again(emulator: Path, tmp_path: Path) -> None:
+    emulator.write_text(
+        f"if mkdir {tmp_path}/once 2>&-; then echo firmware > console.log; exec sleep 60; fi\necho kernel"
+    )
+    with pytest.warns(UserWarning, match="(?s)started again: no system came up within 1 s.*firmware"):
+        result = _run(tmp_path / "machine", timeout=2)
+    assert (result.folder / "qemu.log").read_text() == "kernel\n"
+
+
+def test_a_machine_that_came_up_and_hangs_is_not_started_again(emulator: Path, tmp_path: Path) -> None:
+    emulator.write_text("tar -cf out.tar qemu.log; exec sleep 60")
+    with pytest.raises(LabError, match="did not end within 2 s"):
+        _run(tmp_path / "machine", timeout=2)
+    assert not (tmp_path / "machine-failed").exists()
+
+
 def test_an_emulator_that_complains_is_not_started_again(emulator: Path, tmp_path: Path) -> None:
     emulator.write_text("echo no such device; exit 1")
     with pytest.raises(LabError, match="QEMU ended with status 1: no such device"):
         _run(tmp_path / "machine")
-    assert not (tmp_path / "machine-died").exists()
+    assert not (tmp_path / "machine-failed").exists()
 
 
 def test_a_saved_machine_that_is_refused_boots(

@@ -23,8 +23,8 @@ _PIPE_SIZE = 1 << 20
 """The most that Linux lets anyone have, by default."""
 
 
-class EmulatorDied(LabError):
-    """QEMU itself was ended by a signal: a defect of the emulator, which says nothing about the guest."""
+class EmulatorFailed(LabError):
+    """QEMU itself was ended by a signal, or brought up no first system: that says nothing about pykexec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ class Running:
         """What the guest is told, as far as the port has no room for it yet."""
         fcntl.fcntl(self._port, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._started = time.monotonic()
+        self._was_up = False
+        """Whether its first system came up before the machine was saved."""
         waits = saved and saves.fits(machine, guest)
         self._emulator = self._waiting(machine, guest) if waits else self._booted(machine, guest)
 
@@ -123,6 +125,7 @@ class Running:
             except saves.NotResumed as error:
                 warnings.warn(f"a saved machine is of no use, and another one boots: {error}", stacklevel=2)
                 return self._booted(machine, guest)
+            self._was_up = True
         self._tell(b"%d\n" % time.time() + images.job(guest))
         return emulator
 
@@ -180,8 +183,11 @@ class Running:
         """Whether the machine still runs, a moment later. Raises LabError when its time is over."""
         if self._emulator.poll() is not None:
             return False
-        if time.monotonic() - self._started > self._timeout:
+        elapsed = time.monotonic() - self._started
+        if elapsed > self._timeout:
             raise LabError(f"the machine did not end within {self._timeout:g} s\n{self._unpack().tail()}")
+        if elapsed > self._timeout / 2 and not (self._was_up or self._results.have_begun):
+            raise EmulatorFailed(f"no system came up within {elapsed:.0f} s\n{self._unpack().tail()}")
         self._tell(b"")
         time.sleep(0.01 if self._to_guest else 0.05)
         return True
@@ -191,7 +197,7 @@ class Running:
         if not status:
             return
         # `timeout` dies of the signal that its command died of, as far as it can.
-        error = EmulatorDied if status < 0 or status > 128 else LabError
+        error = EmulatorFailed if status < 0 or status > 128 else LabError
         said = (self._folder / "qemu.log").read_text(errors="replace")
         raise error(f"QEMU ended with status {status}: {said}\n{self._unpack().tail()}")
 
@@ -215,14 +221,15 @@ def run(
     That is when the last job is done, or when a kernel fails. `saved` is as for Running. Raises LabError
     after `timeout` seconds.
 
-    QEMU 7.2 without KVM was seen to die of a SIGSEGV of its own, once in thousands of machines; such a
-    machine is started a second time, with a warning. What the first left stays in a folder beside.
+    QEMU 7.2 without KVM was seen to die of a SIGSEGV of its own, once in thousands of machines, and once to
+    hang before riscv64's kernel said a word; such a machine is started a second time, with a warning. What
+    the first left stays in a folder beside.
     """
     try:
         with Running(machine, guest, folder, timeout, saved=saved) as running:
             return running.wait()
-    except EmulatorDied as error:
+    except EmulatorFailed as error:
         warnings.warn(f"started again: {error}", stacklevel=2)
-        folder.rename(folder.with_name(f"{folder.name}-died"))
+        folder.rename(folder.with_name(f"{folder.name}-failed"))
     with Running(machine, guest, folder, timeout, saved=saved) as running:
         return running.wait()

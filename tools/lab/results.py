@@ -16,6 +16,11 @@ class Stream:
         """Where the first part begins that is not unpacked."""
         self._size = 0
 
+    @property
+    def have_begun(self) -> bool:
+        """Whether anything has come at all."""
+        return self._file.exists() and self._file.stat().st_size > 0
+
     def unpack(self) -> None:
         """Unpack what has come since the last time."""
         size = self._file.stat().st_size if self._file.exists() else 0
