@@ -221,8 +221,8 @@ def run(
     That is when the last job is done, or when a kernel fails. `saved` is as for Running. Raises LabError
     after `timeout` seconds.
 
-    QEMU 7.2 without KVM was seen to die of a SIGSEGV of its own, once in thousands of machines, and once to
-    hang before riscv64's kernel said a word; such a machine is started a second time, with a warning. What
+    QEMU 7.2 without KVM was seen to die of a SIGSEGV of its own, once in thousands of machines, and firmware
+    to start two processors as the first one; such a machine is started a second time, with a warning. What
     the first left stays in a folder beside.
     """
     try:
