@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import progress
+
 PROJECT = Path(__file__).resolve().parents[2]
 CACHE = PROJECT / ".cache"
 
@@ -85,6 +87,7 @@ def apt_install(packages: Sequence[str]) -> None:
     """Install Debian packages on this machine. Raises LabError."""
     if os.geteuid() != 0:
         raise LabError(f"missing Debian packages: {' '.join(packages)}\nRun as root, or install them.")
+    progress.say(f"Installing on this machine: {' '.join(packages)}")
     env = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-oDPkg::Lock::Timeout=300")
     run([*env, "update"], "updating apt's package lists", retries=2)
     run([*env, "install", "--no-install-recommends", *packages], "installing packages", retries=2)

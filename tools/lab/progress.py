@@ -1,4 +1,4 @@
-"""Progress of long steps: on a terminal one line a step, which is rewritten; nothing elsewhere."""
+"""Progress of long steps on standard error: a line each, which a terminal shows anew as time goes by."""
 
 import shutil
 import sys
@@ -10,13 +10,21 @@ from contextlib import contextmanager, nullcontext
 from . import ledger
 
 _INTERVAL = 0.25
+_CLEAR = "\r\x1b[K"
 
 
 @contextmanager
 def step(title: str, detail: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Show that the enclosed step is under way, and for how long; `detail` is asked for more, repeatedly."""
+    if not sys.stderr.isatty():
+        say(title)
     with silent_step(title), _shown(title, detail) if sys.stderr.isatty() else nullcontext():
         yield
+
+
+def say(text: str) -> None:
+    """Show a line, above that of the step that is under way."""
+    print(f"{_CLEAR if sys.stderr.isatty() else ''}{text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -36,7 +44,7 @@ def _shown(title: str, detail: Callable[[], str]) -> Iterator[None]:
     def show(text: str, end: str = "") -> None:
         line = f"{time.monotonic() - started:4.0f} s  {title}  {text}".rstrip()
         width = shutil.get_terminal_size().columns - 1
-        print(f"\r\x1b[K{line[:width]}", end=end, file=sys.stderr, flush=True)
+        print(f"{_CLEAR}{line[:width]}", end=end, file=sys.stderr, flush=True)
 
     def refresh() -> None:
         while not done.wait(_INTERVAL):
