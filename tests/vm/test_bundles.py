@@ -288,6 +288,7 @@ def test_crash_into_a_container(arch: Arch, way: str, run_guest: RunGuest, tmp_p
     assert line in result.stage("second").read("cmdline")
 
 
+@jobs.FURTHER  # a unified kernel image has several, too
 def test_several_initrds_and_files_put_in(kernel: Kernel, run_guest: RunGuest) -> None:
     base, overlay = system(kernel, _LOOK + 'cp /etc/put /lib/put "$OUT"; ls /lib > "$OUT/lib"\n')
     content = secrets.token_hex(20)

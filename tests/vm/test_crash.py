@@ -191,7 +191,7 @@ def test_arm64_variations(append: str, extra: tuple[str, ...], loader: str, run_
 @pytest.mark.parametrize(
     ("machine", "saved"),
     [
-        pytest.param(jobs.POWER8_IN_BLOCKS, True, id="hash-table"),
+        jobs.further(jobs.POWER8_IN_BLOCKS, True, id="hash-table"),
         jobs.further(Machine(PPC64LE), False, id="page-tables"),
     ],
 )

@@ -155,6 +155,7 @@ grep -l "^PPid:[[:space:]]*2$" /proc/[0-9]*/status | sed s/status/comm/ | xargs 
 """
 
 
+@jobs.FURTHER  # what start does then is plain; this shows why
 def test_a_makedumpfile_that_does_not_know_the_kernel(tmp_path: Path) -> None:
     """Debian 12's on Debian 13's kernel: start says so, and crash and drgn find all tasks in the dump.
 
