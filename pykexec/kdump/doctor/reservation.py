@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command
-from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation import bootfiles, crashkernel
 from pykexec.kdump.reservation.crashkernel import Clause, Form, size_text
 from pykexec.kdump.reservation.estimate import for_pages
 from pykexec.kdump.reservation.sizing import MLX5, SMMU_64K
@@ -186,12 +185,8 @@ def _not_shrunk(facts: Facts) -> Judgement:
     )
 
 
-_BOOT_FILES = ("etc/default/grub", "etc/kernel/cmdline", "boot/grub/grub.cfg", "boot/grub2/grub.cfg")
-_BOOT_FOLDERS = ("etc/default/grub.d", "boot/loader/entries")
-
-
 def _boot_configuration(facts: Facts) -> Judgement:
-    configured = dict(_configured(facts))
+    configured = dict(bootfiles.configured(facts.machine.root))
     if not configured:
         return unknown("no boot loader's configuration with crashkernel= is known")
     running = set(crashkernel.values(facts.machine.command_line))
@@ -219,17 +214,6 @@ _MENU_MAKERS = (
     "kernel-install",
     "update-bootloader",
 )
-
-
-def _configured(facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    paths = list(_BOOT_FILES)
-    for folder in _BOOT_FOLDERS:
-        paths += [f"{folder}/{name}" for name in facts.machine.root.names(folder)]
-    for path in paths:
-        lines = [line for line in (facts.text(path) or "").splitlines() if not line.lstrip().startswith("#")]
-        found = re.findall(r"""crashkernel=([^\s"']+)""", "\n".join(lines))
-        if found:
-            yield path, found
 
 
 def _main(facts: Facts) -> Range | None:
