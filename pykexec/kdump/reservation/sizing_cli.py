@@ -8,7 +8,7 @@ from pykexec import writing
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump.options import JSON, MACHINE, chosen
-from pykexec.kdump.reservation import crashkernel, estimate, resize, sizing
+from pykexec.kdump.reservation import crashkernel, estimate, resize, running, sizing
 from pykexec.machine import Machine
 
 
@@ -43,7 +43,7 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
     line = machine.command_line
     if parameter is not None:  # with the name, too, as copied from a command line
         line = crashkernel.PARAMETER + parameter.removeprefix(crashkernel.PARAMETER)
-    kernel = sizing.support_of(machine)
+    kernel = running.support_of(machine)
     reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
         # A kernel that has reserved memory understood its parameter.
