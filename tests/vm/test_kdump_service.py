@@ -94,7 +94,7 @@ def test_the_service(tmp_path: Path) -> None:
     assert "target:   /var/crash on the ext4 of vda" in first.read("before")
     assert first.read("journal").count("changed: the command line") == 1
     assert "warning" not in first.read("journal")
-    assert " (kexec_load, " in first.read("reloaded")
+    assert " (kexec_load," in first.read("reloaded")
     modes = {line.split()[0] for line in first.read("modes").splitlines()}
     assert modes == {"600", "700"}
     assert first.read("nobody").startswith("armed:    yes, but cannot tell what: ")

@@ -14,11 +14,14 @@ from pykexec import streams
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
 from pykexec.kdump.files import image_path
+from pykexec.kdump.options import JSON
 from pykexec.kdump.service import actions, state, trial
 from pykexec.kdump.service import plan as plans
+from pykexec.kdump.service import status as shown
 from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
+from pykexec.terminal import width
 
 _FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
 _CLEAR_LINE = "\r\x1b[K"
@@ -105,14 +108,18 @@ def reload(initrd: str | None) -> int:
 
 
 @click.command()
+@JSON
 @_failing()
-def status() -> int:
-    """Say whether a panic now will leave a dump, where, and which dumps there are.
+def status(as_json: bool) -> int:
+    """Say whether a panic now will leave a dump.
+
+    If not, it says why, and which command comes next; if so, where the dump will be, and which there are.
 
     Exit status: 0 armed (proven or not), 3 not armed.
     """
-    found = state.read(Machine.live())
-    print(state.as_text(found), end="")
+    machine = Machine.live()
+    found = state.read(machine)
+    print(shown.as_json(found) if as_json else shown.as_text(found, width(sys.stdout)), end="")
     return 0 if found.is_armed else _NOT_OPERATIONAL
 
 
@@ -245,7 +252,9 @@ def _say_state(machine: Machine) -> None:
         found = state.read(machine)
     except (PykexecError, OSError) as error:  # the kernel is loaded nevertheless
         return _warn(str(error))
-    print(f"pykdump: armed: {found.readiness.value}: {found.why}")
+    print(f"pykdump: armed: {found.judgement.readiness.value}: {found.judgement.why}")
+    if found.judgement.next is not None:
+        print(f"pykdump: next: {found.judgement.next}")
 
 
 def _warn(text: str) -> None:

@@ -1,0 +1,289 @@
+"""pykdump status: what it says on a screen, and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.errors import FileError
+from pykexec.kdump.cli import exit_code
+from pykexec.kdump.config.settings import Dialect, Settings
+from pykexec.kdump.service import readiness, receipt, state, status, trial
+from pykexec.kdump.service.dumps import Dump
+from pykexec.kdump.service.readiness import Judgement, Readiness, Step
+from pykexec.kdump.service.receipt import Receipt
+from pykexec.kdump.service.state import State
+from pykexec.kdump.service.trial import Outcome
+from pykexec.machine import Machine
+from pykexec.machine.root import Folder
+from pykexec.memory import MIB
+from tests.support.machines import unpacked, write
+from tests.support.schemas import require_valid
+
+LOADED = Receipt(
+    boot="boot",
+    kernel="/boot/vmlinuz-6.1.0-50-amd64",
+    kernel_sha256="1",
+    initrd="/var/lib/pykdump/initrd-6.1.0-50-amd64.img",
+    initrd_sha256="2",
+    command_line="nr_cpus=1",
+    target="/var/crash on the ext4 of vda",
+    hardware="3",
+    inputs="4",
+    system_call="kexec_file_load",
+    time="2026-11-30T04:47:01Z",
+    version="1",
+)
+DUMPS = (
+    Dump(Path("/var/crash/127.0.0.1-2026-11-30-04:40:59"), 61 * MIB, True, True, 1796013659.5),
+    Dump(Path("/var/crash/127.0.0.1-2026-11-29-10:00:00"), 3 * MIB, False, True, 1795946400.0),
+)
+UNPROVEN = State(
+    Judgement(Readiness.UNPROVEN, "no pykdump test has been made", readiness.TEST),
+    LOADED,
+    256 * MIB,
+    Path("/var/crash"),
+    12_345 * MIB,
+    310 * MIB,
+    DUMPS,
+    Outcome.NONE,
+)
+UNARMED = State(
+    Judgement(
+        Readiness.NOT_ARMED,
+        "no memory is reserved for a capture kernel, as the kernel's command line has no crashkernel=",
+        readiness.SET_UP,
+    ),
+    None,
+    0,
+    None,
+    None,
+    None,
+    (),
+    Outcome.NONE,
+    "kdump is not configured here",
+)
+
+# Screens
+
+SCREENS = [
+    (
+        UNARMED,
+        """\
+armed:    no: no memory is reserved for a capture kernel, as the kernel's
+          command line has no crashkernel=
+next:     pykdump setup: reserves memory, writes a configuration, and turns the
+          service on
+problem:  kdump is not configured here
+reserved: 0 MiB
+dumps:    where they go is not known
+""",
+    ),
+    (
+        UNPROVEN,
+        """\
+armed:    yes, but unproven: no pykdump test has been made
+next:     pykdump test: crashes this machine, to prove that a dump comes of it
+kernel:   /boot/vmlinuz-6.1.0-50-amd64 (kexec_file_load, 2026-11-30T04:47:01Z)
+initrd:   /var/lib/pykdump/initrd-6.1.0-50-amd64.img
+target:   /var/crash on the ext4 of vda
+reserved: 256 MiB
+size:     about 310 MiB before compression; 12,345 MiB are free
+dumps:    2 in /var/crash
+          127.0.0.1-2026-11-30-04:40:59  61.0 MiB
+          127.0.0.1-2026-11-29-10:00:00  INCOMPLETE, 3.0 MiB, with the log
+""",
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "screen"), SCREENS)
+def test_a_screen_of_80_columns(found: State, screen: str) -> None:
+    assert status.as_text(found) == screen
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=2000)
+PATHS = st.text(st.characters(exclude_characters="\0/"), min_size=1, max_size=100).map(Path)
+"""Names of files may have bytes that are no text, which Python shows as surrogates."""
+
+
+@given(TEXTS, TEXTS, PATHS, st.integers(60, 200))
+def test_texts_from_outside_neither_hide_the_answer_nor_fill_the_screen(
+    why: str, problem: str, folder: Path, columns: int
+) -> None:
+    found = replace(
+        UNPROVEN,
+        judgement=Judgement(Readiness.NOT_ARMED, why, readiness.LOOK),
+        problem=problem,
+        folder=folder,
+    )
+    lines = status.as_text(found, columns).splitlines()
+    assert len(lines) <= 10
+    assert lines[0].startswith("armed:    no:")
+    assert [line for line in lines if line.startswith("next:     pykdump doctor")]
+    assert [line for line in lines if line.startswith("dumps:    ")]
+    assert all(line.isprintable() for line in lines)
+
+
+# JSON
+
+
+@pytest.mark.parametrize("found", [UNARMED, UNPROVEN])
+def test_json(found: State) -> None:
+    told = require_valid("status", status.as_json(found))
+    assert next(iter(told)) == "schema"
+    assert (told["armed"], told["why"]) == (found.is_armed, found.judgement.why)
+
+
+@given(TEXTS, PATHS)
+def test_json_of_what_others_wrote(text: str, path: Path) -> None:
+    found = replace(UNPROVEN, problem=text, folder=path, dumps=(replace(DUMPS[0], folder=path),))
+    told = require_valid("status", status.as_json(found))
+    assert (told["problem"] or "", told["folder"], told["dumps"][0]["folder"]) == (
+        text,
+        str(path),
+        str(path),
+    )
+
+
+# Why not, and what next
+
+
+def machine_with(folder: Path, changes: dict[str, str]) -> Machine:
+    unpacked("qemu-6.1-1g", folder)
+    for path, content in changes.items():
+        write(folder, path, content)
+    return Machine(Folder(folder))
+
+
+CONFIGURED = {"etc/kdump.conf": "path /var/crash\n"}
+NOTHING_RESERVED = {"sys/kernel/kexec_crash_size": "0\n"}
+NOT_ARMED: Sequence[tuple[dict[str, str], str, Step]] = [
+    ({**NOTHING_RESERVED, "proc/cmdline": "quiet\n"}, "has no crashkernel=", readiness.SET_UP),
+    (
+        {
+            **NOTHING_RESERVED,
+            "proc/cmdline": "quiet\n",
+            "etc/default/grub": 'GRUB_CMDLINE_LINUX="crashkernel=256M"\n',
+        },
+        "has no crashkernel=",
+        readiness.REBOOT,
+    ),
+    (
+        {**NOTHING_RESERVED, "proc/cmdline": "crashkernel=8G\n"},
+        "crashkernel=8G: 8G is not less than all memory",
+        readiness.LOOK,
+    ),
+    (
+        {**NOTHING_RESERVED, "proc/cmdline": "crashkernel=512M\n"},
+        "found no room for the 512M of crashkernel=512M",
+        readiness.LOOK,
+    ),
+    ({}, "no capture kernel is loaded", readiness.SET_UP),
+    (CONFIGURED, "no capture kernel is loaded", readiness.START),
+    ({"etc/kdump.conf": "nonsense\n"}, "no capture kernel is loaded", readiness.START_CORRECTED),
+    (
+        {"etc/default/kdump-tools": "USE_KDUMP=0\n"},
+        "etc/default/kdump-tools turns kdump off",
+        readiness.START_CORRECTED,
+    ),
+    (
+        {**CONFIGURED, "proc/sys/kernel/kexec_load_disabled": "1\n"},
+        "allows no more loads",
+        readiness.LOOK,
+    ),
+    (
+        {**CONFIGURED, "proc/sys/kernel/kexec_load_limit_panic": "0\n"},
+        "allows no more loads",
+        readiness.LOOK,
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "why", "step"), NOT_ARMED)
+def test_why_it_is_not_armed_and_what_comes_next(
+    changes: dict[str, str], why: str, step: Step, tmp_path: Path
+) -> None:
+    machine = machine_with(tmp_path, {"sys/kernel/kexec_crash_loaded": "0\n", **changes})
+    settings, _ = state._settings(machine)
+    found = readiness.not_armed(machine, settings)
+    assert found is not None
+    assert found.readiness is Readiness.NOT_ARMED
+    assert why in found.why
+    assert found.next == step
+
+
+def test_a_kernel_that_cannot_tell_is_not_armed(tmp_path: Path) -> None:
+    (tmp_path / "sys").mkdir()
+    found = readiness.not_armed(Machine(Folder(tmp_path)), None)
+    assert found is not None
+    assert (found.readiness, found.next) == (Readiness.NOT_ARMED, readiness.LOOK)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "proven", "outcome", "answer", "step"),
+    [
+        (None, None, Outcome.NONE, Readiness.UNPROVEN, readiness.START_AGAIN),
+        (LOADED, LOADED, Outcome.NONE, Readiness.PROVEN, None),
+        (LOADED, None, Outcome.NONE, Readiness.UNPROVEN, readiness.TEST),
+        (LOADED, replace(LOADED, command_line=""), Outcome.NONE, Readiness.UNPROVEN, readiness.TEST),
+        (LOADED, None, Outcome.FAILED, Readiness.UNPROVEN, readiness.LOOK),
+        (LOADED, None, Outcome.UNSEEN, Readiness.UNPROVEN, readiness.PASSED),
+        (LOADED, None, Outcome.RUNNING, Readiness.UNPROVEN, readiness.TEST),
+    ],
+)
+def test_what_comes_next_where_a_kernel_is_loaded(
+    loaded: Receipt | None,
+    proven: Receipt | None,
+    outcome: Outcome,
+    answer: Readiness,
+    step: Step | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(receipt, "PROVEN", tmp_path / "proven.json")
+    monkeypatch.setattr(trial.pending, "__defaults__", (tmp_path / "test.json",))
+    if proven is not None:
+        receipt.save(proven, receipt.PROVEN)
+    machine = machine_with(tmp_path / "root", {"sys/kernel/kexec_crash_loaded": "1\n"})
+    found = readiness.judge(machine, Settings(Dialect.FEDORA), loaded, outcome)
+    assert (found.readiness, found.next) == (answer, step)
+
+
+def test_who_may_not_look_is_told_who_may(tmp_path: Path) -> None:
+    machine = machine_with(tmp_path, {"sys/kernel/kexec_crash_loaded": "1\n"})
+    found = readiness.untold(machine, None, FileError("cannot read it", hint="run as root"))
+    assert (found.readiness, found.next) == (Readiness.UNKNOWN, readiness.AS_ROOT)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    unpacked("qemu-6.1-1g", tmp_path / "root")
+    return Machine(Folder(tmp_path / "root"))
+
+
+# The command
+
+
+@pytest.fixture
+def here(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine in the place of this one, without receipts."""
+    write(tmp_path / "root", "sys/kernel/kexec_crash_loaded", "0\n")
+    write(tmp_path / "root", "etc/kdump.conf", f"path {tmp_path}/crash\n")
+    monkeypatch.setattr(Machine, "live", lambda: machine)
+    monkeypatch.setattr(trial.pending, "__defaults__", (tmp_path / "test.json",))
+    for name in ("LOADED", "PROVEN"):
+        monkeypatch.setattr(receipt, name, tmp_path / name)
+    return tmp_path
+
+
+def test_each_form_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["status"]) == 3
+    assert capsys.readouterr().out.startswith(
+        "armed:    no: no capture kernel is loaded\nnext:     pykdump start"
+    )
+    assert exit_code(["status", "--json"]) == 3
+    assert require_valid("status", capsys.readouterr().out)["next"]["command"] == "pykdump start"
