@@ -1,5 +1,6 @@
-"""pykdump status: what it says on a screen, and as JSON."""
+"""pykdump status: what it says on a screen, as JSON, and as metrics."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import parser
+from prometheus_client.openmetrics import parser as openmetrics
 
 from pykexec.errors import FileError
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.settings import Dialect, Settings
-from pykexec.kdump.service import readiness, receipt, state, status, trial
+from pykexec.kdump.service import metrics, readiness, receipt, state, status, trial
 from pykexec.kdump.service.dumps import Dump
 from pykexec.kdump.service.readiness import Judgement, Readiness, Step
 from pykexec.kdump.service.receipt import Receipt
@@ -259,10 +262,76 @@ def test_who_may_not_look_is_told_who_may(tmp_path: Path) -> None:
     assert (found.readiness, found.next) == (Readiness.UNKNOWN, readiness.AS_ROOT)
 
 
+# Metrics
+
+
+def parsed(text: str) -> dict[str, tuple[dict[str, str], float]]:
+    """Return labels and value of each metric, as both of Prometheus' own parsers read them."""
+    forms = (parser.text_string_to_metric_families, openmetrics.text_string_to_metric_families)
+    found, same = (
+        {
+            sample.name: (sample.labels, sample.value)
+            for family in read(text)
+            for sample in family.samples
+            if family.documentation and family.type == "gauge" and sample.timestamp is None
+        }
+        for read in forms
+    )
+    assert found == same
+    assert len(found) == len(re.findall(r"^# TYPE ", text, re.M))
+    return found
+
+
+def values(found: State, machine: Machine) -> dict[str, float]:
+    told = parsed(metrics.as_text(metrics.of_state(found, machine)))
+    return {name.removeprefix("pykdump_"): value for name, (_, value) in told.items()}
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     unpacked("qemu-6.1-1g", tmp_path / "root")
     return Machine(Folder(tmp_path / "root"))
+
+
+def test_metrics_of_a_machine(machine: Machine) -> None:
+    assert values(UNPROVEN, machine) == {
+        "info": 1,
+        "armed": 1,
+        "proven": 0,
+        "reserved_bytes": 256 * MIB,
+        "expected_dump_size_bytes": 310 * MIB,
+        "target_free_bytes": 12_345 * MIB,
+        "dumps": 2,
+        "incomplete_dumps": 1,
+        "last_dump_timestamp_seconds": 1796013659.5,
+        "last_dump_size_bytes": 61 * MIB,
+    }
+
+
+def test_what_is_not_known_is_no_metric(machine: Machine) -> None:
+    assert values(UNARMED, machine) == {"info": 1, "armed": 0, "proven": 0, "reserved_bytes": 0}
+    untold = replace(UNPROVEN, judgement=Judgement(Readiness.UNKNOWN, ""), dumps=(), unseen="no permission")
+    assert {"proven", "dumps", "incomplete_dumps", "last_dump_size_bytes"}.isdisjoint(
+        values(untold, machine)
+    )
+    assert values(replace(UNPROVEN, dumps=()), machine)["dumps"] == 0
+
+
+def test_labels_say_which_machine_it_is(machine: Machine) -> None:
+    labels, _ = parsed(metrics.as_text(metrics.of_state(UNPROVEN, machine)))["pykdump_info"]
+    assert labels["release"] == machine.kernel_release != ""
+    assert labels["architecture"] == "x86_64"
+    assert (labels["kernel"], labels["target"]) == (LOADED.kernel, LOADED.target)
+
+
+@given(st.text(max_size=60))
+def test_labels_may_have_any_character(text: str) -> None:
+    gauges = [metrics.Gauge("pykdump_info", "Help.", 1, {"before": "x", "target": text, "after": "y"})]
+    labels, value = parsed(metrics.as_text(gauges))["pykdump_info"]
+    assert (labels["before"], labels["after"], value) == ("x", "y", 1)
+    if text.isprintable():
+        assert labels["target"] == text
+    assert metrics.as_text(gauges).count("\n") == 4
 
 
 # The command
@@ -287,3 +356,29 @@ def test_each_form_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) ->
     )
     assert exit_code(["status", "--json"]) == 3
     assert require_valid("status", capsys.readouterr().out)["next"]["command"] == "pykdump start"
+    assert exit_code(["status", "--metrics"]) == 0
+    assert parsed(capsys.readouterr().out)["pykdump_armed"] == ({}, 0)
+
+
+def test_metrics_are_written_whole_for_all_to_read(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = here / "kdump.prom"
+    assert exit_code(["status", "--metrics", "--output", str(file)]) == 0
+    assert capsys.readouterr().out == ""
+    assert parsed(file.read_text())["pykdump_armed"] == ({}, 0)
+    assert (file.stat().st_mode & 0o777, [each.name for each in here.glob("*kdump.prom*")]) == (
+        0o644,
+        [file.name],
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--metrics", "--json"], "two forms"),
+        (["--output", "x"], "--output is for --metrics"),
+        (["--metrics", "--output", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
+    ],
+)
+def test_wrong_usage(argv: list[str], words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["status", *argv]) == 1
+    assert words in capsys.readouterr().err

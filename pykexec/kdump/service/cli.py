@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pykexec import streams
+from pykexec import streams, writing
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
 from pykexec.kdump.files import image_path
@@ -20,6 +20,7 @@ from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service import status as shown
 from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
+from pykexec.kdump.service.state import State
 from pykexec.machine import Machine
 from pykexec.terminal import width
 
@@ -109,18 +110,44 @@ def reload(initrd: str | None) -> int:
 
 @click.command()
 @JSON
+@click.option("--metrics", is_flag=True, help="Print what node_exporter's textfile collector reads.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(),
+    help="With --metrics: write them there, whole or not at all; the folder has to be there.",
+)
 @_failing()
-def status(as_json: bool) -> int:
+def status(as_json: bool, metrics: bool, output: str | None) -> int:
     """Say whether a panic now will leave a dump.
 
     If not, it says why, and which command comes next; if so, where the dump will be, and which there are.
 
-    Exit status: 0 armed (proven or not), 3 not armed.
+    Exit status: 0 armed (proven or not), 3 not armed. With --metrics: 0, as the metrics say that.
     """
+    if metrics and as_json:
+        raise UsageError("--metrics and --json are two forms", hint="choose one")
+    if output is not None and not metrics:
+        raise UsageError("--output is for --metrics", hint="the shell's > writes the rest")
     machine = Machine.live()
     found = state.read(machine)
+    if metrics:
+        return _print_metrics(found, machine, output)
     print(shown.as_json(found) if as_json else shown.as_text(found, width(sys.stdout)), end="")
     return 0 if found.is_armed else _NOT_OPERATIONAL
+
+
+def _print_metrics(found: State, machine: Machine, output: str | None) -> int:
+    from pykexec.kdump.service import metrics
+
+    text = metrics.as_text(metrics.of_state(found, machine))
+    if output is None:
+        print(text, end="")
+        return 0
+    # The collector runs as another user, and may read at any time.
+    with writing.new_file(output, mode=0o644, durable=False, make_folders=False) as file:
+        file.write(text.encode())
+    return 0
 
 
 @click.command("test")
