@@ -19,8 +19,8 @@ from pykexec.kdump.config.capture_line import CaptureLine
 from pykexec.kdump.config.settings import KernelChoice, Settings
 from pykexec.kdump.console.diagnosis import ConsoleLog, Ending, diagnose
 from pykexec.kdump.doctor.hostfiles import HostFiles
-from pykexec.kdump.doctor.kernel_log import read_kernel_log
 from pykexec.kdump.files import image_path, kernel_candidates
+from pykexec.kdump.kernel_log import read_kernel_log
 from pykexec.kdump.mounts import innermost, unescaped
 from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation import crashkernel, running, sizing
