@@ -112,17 +112,18 @@ def refuse_what_cannot_be(settings: Settings) -> None:
 
 
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
-    """Write the image. The same contents give the same bytes. The file is replaced once it is whole.
+    """Write the image. The file is replaced once it is whole. Raises FileError."""
+    writing.write_file(output, packed(what, progress), mode=0o600)  # it may contain the key for a server
 
-    Raises FileError.
-    """
+
+def packed(what: Contents, progress: Progress = lambda told: None) -> bytes:
+    """Return the image's bytes, which are the same for the same contents. Raises FileError."""
     additions = []
     for entry in what.entries:
         progress(entry.path)
         additions.append(Addition(entry.path.lstrip("/"), memoryview(entry.data()), entry.mode))
     progress("compressing")
-    packed = _gzip(newc(additions))
-    writing.write_file(output, packed, mode=0o600)  # it may contain the key for a server
+    return _gzip(newc(additions))
 
 
 def _gzip(data: bytes) -> bytes:

@@ -22,6 +22,7 @@ __all__ = [
     "Settings",
     "Target",
     "TargetKind",
+    "assumed",
     "find",
     "read",
     "required",
@@ -30,7 +31,8 @@ __all__ = [
 FACTS = (fedora.CONF, fedora.SYSCONFIG, debian.FILE)
 """The files read, for snapshots."""
 UNCONFIGURED = "kdump is not configured here"
-BEGINNING = f'begin with: echo "path /var/crash" > /{fedora.CONF}'
+_FIRST = "path /var/crash"
+BEGINNING = f'begin with: echo "{_FIRST}" > /{fedora.CONF}'
 """The hint for that."""
 
 
@@ -76,6 +78,11 @@ def required(root: Root) -> Settings:
         files = ", ".join(f"/{path}" for path in FACTS)
         raise ConfigError(f"{UNCONFIGURED}: no {files}", hint=BEGINNING)
     return settings
+
+
+def assumed() -> Settings:
+    """Return the settings of the configuration that `BEGINNING` writes."""
+    return fedora.read(f"{_FIRST}\n", None)
 
 
 def _exists(root: Root, path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pykexec import names
 from pykexec.booting.crash import cma_ranges
+from pykexec.errors import MachineError
 from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.crashkernel import Clause, Form, Reservation
 from pykexec.kdump.reservation.support import CrashkernelSupport, support
@@ -27,8 +28,18 @@ def expected(machine: Machine) -> Reservation:
 
 
 def clause_of(machine: Machine, size: int) -> Clause:
-    """Return the crashkernel= for that many bytes: above 4 GiB where the present one asks for that.
+    """Return the crashkernel= for that many bytes: above 4 GiB where the present one asks for that."""
+    try:
+        return Clause(Form.HIGH if expected(machine).above_4g else Form.SIMPLE, size)
+    except MachineError:  # what this kernel makes of the present one is not known
+        return Clause(Form.SIMPLE, size)
+
+
+def reserved(machine: Machine) -> int | None:
+    """Return the bytes that are reserved in one piece, which a capture kernel runs in; None: not known.
 
     Raises MachineError.
     """
-    return Clause(Form.HIGH if expected(machine).above_4g else Form.SIMPLE, size)
+    if regions := machine.crash_regions:
+        return max(region.size for region in regions)
+    return machine.kexec_state.crash_size

@@ -2,33 +2,72 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from pykexec import writing
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump.options import JSON, MACHINE, chosen
-from pykexec.kdump.reservation import crashkernel, estimate, resize, running, sizing
+from pykexec.kdump.reservation import crashkernel, estimate, resize, running
+from pykexec.kdump.service import own
 from pykexec.machine import Machine
+from pykexec.terminal import width
+
+_NOT_ENOUGH = 3
 
 
 @click.command("estimate")
-@click.option("--kernel", required=True, metavar="FILE", type=click.Path(), help="The capture kernel.")
-@click.option("--initrd", metavar="FILE", type=click.Path(), help="Its initial ramdisk.")
-@click.option("--append", default="nr_cpus=1", show_default=True, help="Its command line.")
+@click.option(
+    "--kernel", metavar="FILE", type=click.Path(), help="A capture kernel; by default pykdump start's."
+)
+@click.option(
+    "--initrd",
+    metavar="FILE",
+    type=click.Path(),
+    help="Its initial ramdisk; that of start, without --kernel.",
+)
+@click.option("--append", help="Its command line; that of start, or nr_cpus=1 with --kernel.")
 @click.option("--network", is_flag=True, help="The dump goes over the network.")
 @MACHINE
 @JSON
 def _estimate(
-    kernel: str, initrd: str | None, append: str, network: bool, snapshot: str | None, as_json: bool
+    kernel: str | None,
+    initrd: str | None,
+    append: str | None,
+    network: bool,
+    snapshot: str | None,
+    as_json: bool,
 ) -> int:
-    """Say how much memory a capture kernel needs, and what for."""
-    image = FileData.open(kernel, "kernel")
+    """Say whether enough memory is reserved.
+
+    Without --kernel it is about what pykdump start would load now: the kernel, and the image that it would
+    make. The image is made for that, and not kept.
+
+    Exit status: 0 enough, 3 too little or nothing is reserved, or that cannot be told.
+    """
+    machine = chosen(snapshot)
+    if kernel is not None:
+        files = _named(kernel, initrd, append)
+    elif machine.is_live:
+        files = own.files(machine, initrd=initrd, append=append)
+    else:
+        raise UsageError("a snapshot has no kernel in it", hint="name one: --kernel FILE")
+    result = estimate.estimate(own.inputs(machine, files, network=network))
+    clause = running.clause_of(machine, result.recommended)
+    verdict = estimate.judge(result, running.reserved(machine), clause)
+    if as_json:
+        print(estimate.as_json(result, verdict), end="")
+    else:
+        print(estimate.as_text(result, verdict, width(sys.stdout)), end="")
+    return 0 if verdict.is_enough else _NOT_ENOUGH
+
+
+def _named(kernel: str, initrd: str | None, append: str | None) -> own.Files:
     disk = None if initrd is None else FileData.open(initrd, "initrd")
-    inputs = sizing.read_inputs(chosen(snapshot), image, disk, append, network=network)
-    result = estimate.estimate(inputs)
-    print(estimate.as_json(result) if as_json else estimate.as_text(result), end="")
-    return 0
+    line = "nr_cpus=1" if append is None else append
+    return own.Files(FileData.open(kernel, "kernel"), disk, line)
 
 
 @click.command("crashkernel")
