@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,9 @@ _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
 _HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
 _NFS_MODULES = ("nfs", "nfsv3", "nfsv4")
 
+SCHEMA = 1
+"""The version of the JSON form of an image's contents."""
+
 Progress = Callable[[str], None]
 
 
@@ -47,6 +51,16 @@ class Entry:
             return self.content
         try:
             return self.content.read_bytes()
+        except OSError as error:
+            raise FileError(f"cannot read {self.content}: {error.strerror}") from error
+
+    @property
+    def size(self) -> int:
+        """The size in bytes. Raises FileError."""
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        try:
+            return self.content.stat().st_size
         except OSError as error:
             raise FileError(f"cannot read {self.content}: {error.strerror}") from error
 
@@ -97,6 +111,22 @@ def contents(settings: Settings, release: str) -> Contents:
         *_module_entries(settings, release, [each for each in (to, root) if each], watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
+
+
+def listing(what: Contents, release: str) -> str:
+    """Return what would be in the image as a JSON object. Raises FileError."""
+    content = {
+        "schema": SCHEMA,
+        "release": release,
+        "target": str(what.destination),
+        "files": [_listed(entry) for entry in sorted(what.entries, key=lambda entry: entry.path)],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _listed(entry: Entry) -> dict[str, object]:
+    source = None if isinstance(entry.content, bytes) else str(entry.content)
+    return {"path": entry.path, "size": entry.size, "mode": entry.mode, "source": source}
 
 
 def refuse_what_cannot_be(settings: Settings) -> None:

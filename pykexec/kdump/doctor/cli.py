@@ -69,7 +69,8 @@ def _examine(
 @click.command("snapshot")
 @click.argument("file", required=False)
 @click.option("--list", "only_list", is_flag=True, help="Say what would be in it, and write nothing.")
-def _snapshot(file: str | None, only_list: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="With --list: print one JSON object.")
+def _snapshot(file: str | None, only_list: bool, as_json: bool) -> int:
     """Write what doctor, and plans, look at to FILE (.tar), for pykdump doctor --machine FILE elsewhere.
 
     In it are: kdump's configuration, the boot loader's and udev's rules for it, command lines, kernel
@@ -82,8 +83,14 @@ def _snapshot(file: str | None, only_list: bool) -> int:
     from pykexec.kdump.doctor import collect
     from pykexec.machine import snapshot
 
+    if as_json and not only_list:
+        raise UsageError("--json is for --list", hint="the snapshot itself is a .tar")
     machine = Machine.live()
     arch_facts, more = facts_for(machine), collect.contents(machine)
+    if as_json:
+        files = itertools.chain(snapshot.contents(machine, arch_facts), more)
+        print(collect.listing(files), end="")
+        return 0
     if only_list:
         for name, data in itertools.chain(snapshot.contents(machine, arch_facts), more):
             print(f"{len(data):>9} {printable(name)}")

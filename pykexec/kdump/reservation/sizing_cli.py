@@ -10,7 +10,7 @@ from pykexec import writing
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.kdump.options import JSON, MACHINE, chosen
-from pykexec.kdump.reservation import crashkernel, estimate, resize, running
+from pykexec.kdump.reservation import crashkernel, estimate, report, resize, running
 from pykexec.kdump.service import own
 from pykexec.machine import Machine
 from pykexec.terminal import width
@@ -73,36 +73,40 @@ def _named(kernel: str, initrd: str | None, append: str | None) -> own.Files:
 @click.command("crashkernel")
 @click.argument("parameter", required=False)
 @MACHINE
-def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
-    """Say what crashkernel=PARAMETER reserves on this machine; without it, what the running kernel was told.
+@JSON
+def _crashkernel(parameter: str | None, snapshot: str | None, as_json: bool) -> int:
+    """Say what crashkernel=PARAMETER would reserve.
 
-    Whether there is room for it only the next boot can tell.
+    Without PARAMETER: what the running kernel was told, and what it has reserved. Whether there is room for
+    what it has not reserved yet, only the next boot can tell.
     """
     machine = chosen(snapshot)
     line = machine.command_line
     if parameter is not None:  # with the name, too, as copied from a command line
         line = crashkernel.PARAMETER + parameter.removeprefix(crashkernel.PARAMETER)
+    size = machine.kexec_state.crash_size
+    reserved = None if parameter is not None else report.Reserved(size, machine.crash_regions)
     kernel = running.support_of(machine)
-    reserved = machine.kexec_state.crash_size
     for text in crashkernel.counting(line, kernel):
         # A kernel that has reserved memory understood its parameter.
-        if parameter is not None or not reserved:
+        if parameter is not None or not size:
             crashkernel.parse(text)
-    total = machine.iomem.system_ram.size
-    for told in crashkernel.explain(line, total, kernel):
-        print(told)
-    if parameter is None and reserved and not crashkernel.reservation(line, total, kernel).size:
-        print(
-            f"but {crashkernel.size_text(reserved)} are reserved: the running kernel understood it otherwise"
-        )
+    found = report.Report(line, machine.iomem.system_ram.size, kernel, reserved)
+    print(report.as_json(found) if as_json else report.as_text(found, width(sys.stdout)), end="")
     return 0
 
 
 @click.command("resize")
 @click.argument("size")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def _resize(size: str, dry_run: bool) -> int:
-    """Give back to the running kernel what is reserved beyond SIZE (such as 192M), until the next boot."""
+@JSON
+def _resize(size: str, dry_run: bool, as_json: bool) -> int:
+    """Give back memory that is reserved beyond SIZE.
+
+    SIZE is such as 192M; the running kernel gets the rest, until the next boot.
+    """
+    if as_json and not dry_run:
+        raise UsageError("--json is for --dry-run", hint="without it there is nothing to say")
     machine = Machine.live()
     clause = _size(size)
     if clause.form is not crashkernel.Form.SIMPLE or clause.offset is not None:
@@ -113,6 +117,9 @@ def _resize(size: str, dry_run: bool) -> int:
             hint=crashkernel.why_so_small(clause.size),
         )
     plan = resize.resize(machine, clause.size)
+    if as_json:
+        print(resize.as_json(plan), end="")
+        return 0
     if dry_run or not plan.freed:
         print("\n".join(resize.resize_steps(plan)))
         return 0

@@ -199,9 +199,12 @@ def _confirm(yes: bool) -> None:
     help="Where to; by default where pykdump start takes it from.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Only say what would be in it.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: print one JSON object.")
 @_failing()
-def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
+def mkinitrd(release: str | None, output: str | None, only_list: bool, as_json: bool) -> int:
     """Make the capture image for this machine and the dump target of the configuration."""
+    if as_json and not only_list:
+        raise UsageError("--json is for --list", hint="the image itself goes to a file")
     machine = Machine.live()
     settings = config.required(machine.root)
     release = release or settings.kernel.version or machine.kernel_release
@@ -209,6 +212,9 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     for each in doubt:
         _warn(each)
     what = capture.contents(settings, release)
+    if as_json:
+        print(capture.listing(what, release), end="")
+        return 0
     if only_list:
         print("\n".join(sorted(entry.path for entry in what.entries)))
         return 0
