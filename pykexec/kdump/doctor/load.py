@@ -289,15 +289,111 @@ _CPUS_LEAVE = of_architecture("L2", "whether CPUs of {arch} can be stopped is no
 
 
 CHECKS = (
-    Check("L1", Stage.LOAD, "kernel and initramfs fit the reservation", _fits),
-    Check("L2", Stage.LOAD, "CPUs can be stopped", _CPUS_LEAVE),
-    Check("L4", Stage.LOAD, "the kernel is one, and for this machine", _format),
-    Check("L5", Stage.LOAD, "the command line is short enough", _line_length),
-    Check("L6", Stage.LOAD, "there is memory to load with", _memory),
-    Check("L7", Stage.LOAD, "no signature was refused", _signature),
-    Check("L8", Stage.LOAD, "no file to be loaded is being written", _not_written),
-    Check("L10", Stage.LOAD, "all that has to be loaded finds a place", _plan),
-    Check("L11", Stage.LOAD, "core headers can be made", _kcore),
-    Check("L12", Stage.LOAD, "plugged CPUs and memory are followed", _hotplug),
-    Check("L13", Stage.LOAD, "the target can be unlocked", _encrypted),
+    Check(
+        "L1",
+        Stage.LOAD,
+        "kernel and initramfs fit the reservation",
+        _fits,
+        looks_at="The sizes of kernel, image and reservation.",
+        matters="Both are loaded into the reservation, and the kernel refuses what does not fit.",
+        mend="Reserve more (pykdump estimate says how much), or make the image smaller.",
+    ),
+    Check(
+        "L2",
+        Stage.LOAD,
+        "CPUs can be stopped",
+        _CPUS_LEAVE,
+        looks_at="How the firmware starts and stops CPUs, where that differs between machines.",
+        matters="A kernel that cannot stop the other CPUs cannot hand the machine over to another kernel.",
+        mend="Take newer firmware, or use one CPU (nr_cpus=1); a reboot through the firmware works in any"
+        " case.",
+    ),
+    Check(
+        "L4",
+        Stage.LOAD,
+        "the kernel is one, and for this machine",
+        _format,
+        looks_at="The kernel's file: its format, and the architecture that it is for.",
+        matters="A file that is damaged, no kernel, or another architecture's is refused, or does not"
+        " start.",
+        mend="Install the kernel's package again, or name /boot/vmlinuz-VERSION.",
+    ),
+    Check(
+        "L5",
+        Stage.LOAD,
+        "the command line is short enough",
+        _line_length,
+        looks_at="The length of the capture kernel's command line, and what that kernel takes.",
+        matters="A line that is too long is refused, or loses its end.",
+        mend="Take away what the capture kernel does not need (KDUMP_COMMANDLINE_REMOVE).",
+    ),
+    Check(
+        "L6",
+        Stage.LOAD,
+        "there is memory to load with",
+        _memory,
+        looks_at="MemAvailable in /proc/meminfo, and the sizes of kernel and image.",
+        matters="A load has the files and what is made of them in memory at the same time.",
+        mend="Stop something that takes memory, or make the image smaller.",
+    ),
+    Check(
+        "L7",
+        Stage.LOAD,
+        "no signature was refused",
+        _signature,
+        looks_at="The kernel's log, for a signature that was refused.",
+        matters="With Secure Boot, and where the kernel enforces signatures, only what a known key has"
+        " signed is loaded.",
+        mend="Take the distribution's signed kernel as it is, not unpacked, or enrol its key (mokutil).",
+    ),
+    Check(
+        "L8",
+        Stage.LOAD,
+        "no file to be loaded is being written",
+        _not_written,
+        looks_at="The processes that have kernel or image open for writing.",
+        matters="kexec_file_load refuses such a file (ETXTBSY), and half an image would be of no use.",
+        mend="Wait for the package manager or the image builder, then load again: pykdump start.",
+    ),
+    Check(
+        "L10",
+        Stage.LOAD,
+        "all that has to be loaded finds a place",
+        _plan,
+        looks_at="A plan for kexec_load, as pykexec -p --dry-run makes it.",
+        matters="Kernel, image, parameters and core headers each need a place in the reservation, some at"
+        " certain addresses only.",
+        mend="See where there is room (pykexec -p --dry-run); reserve more, or elsewhere.",
+    ),
+    Check(
+        "L11",
+        Stage.LOAD,
+        "core headers can be made",
+        _kcore,
+        looks_at="/proc/kcore, and the kexec arguments.",
+        matters="The dump's headers say where the kernel was mapped, which kexec_load can only learn there.",
+        mend="Add -s to the kexec arguments (the kernel then makes the headers itself), or take one with"
+        " CONFIG_PROC_KCORE.",
+    ),
+    Check(
+        "L12",
+        Stage.LOAD,
+        "plugged CPUs and memory are followed",
+        _hotplug,
+        looks_at="/sys/devices/system/cpu/crash_hotplug, and udev's rules for kdump.",
+        matters="The headers list memory and CPUs as they were at the load: what is plugged in later is"
+        " missing in the dump.",
+        mend="pykdump install brings a udev rule that loads again; from Linux 6.10 on --hotplug lets the"
+        " kernel do it.",
+    ),
+    Check(
+        "L13",
+        Stage.LOAD,
+        "the target can be unlocked",
+        _encrypted,
+        looks_at="Whether dumps go to a device of dm-crypt, and whether the kernel hands its keys over"
+        " (crash_dm_crypt_keys).",
+        matters="After a crash nobody is there to enter a passphrase, so the file system stays closed.",
+        mend="Let dumps go to a file system that is not encrypted, or over the network.",
+    ),
 )

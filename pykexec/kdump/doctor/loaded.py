@@ -158,10 +158,61 @@ _BUILDERS = ("pykdump start", "kdumpctl rebuild", "mkdumprd -f", "kdump-config s
 
 
 CHECKS = (
-    Check("L14", Stage.LOAD, "the capture initramfs is there and up to date", _initrd_is_new),
-    Check("L15", Stage.LOAD, "what is loaded is what is on disk", _is_on_disk),
-    Check("L16", Stage.LOAD, "no kernel is loaded for a reboot", _no_reboot_image),
-    Check("L17", Stage.LOAD, "a crash kernel is loaded", _loaded),
-    Check("L18", Stage.LOAD, "kdump is switched on", _enabled),
-    Check("L19", Stage.LOAD, "a test has proven what is loaded", _is_proven),
+    Check(
+        "L14",
+        Stage.LOAD,
+        "the capture initramfs is there and up to date",
+        _initrd_is_new,
+        looks_at="The capture image, and the times of the files that it is made of.",
+        matters="Without an image nothing saves the dump; an old one has old modules, or another target.",
+        mend="pykdump start makes its own when that is needed. Build a distribution's with its tool"
+        " (kdumpctl rebuild).",
+    ),
+    Check(
+        "L15",
+        Stage.LOAD,
+        "what is loaded is what is on disk",
+        _is_on_disk,
+        looks_at="pykdump's receipt of the load, and files and configuration as they are now.",
+        matters="The kernel keeps what it was given: a change counts only after another load.",
+        mend="pykdump reload loads again where something has changed.",
+    ),
+    Check(
+        "L16",
+        Stage.LOAD,
+        "no kernel is loaded for a reboot",
+        _no_reboot_image,
+        looks_at="/sys/kernel/kexec_loaded.",
+        matters="systemctl reboot starts such a kernel, and does not go through the firmware.",
+        mend="If that is not meant, forget it: pykexec -u.",
+    ),
+    Check(
+        "L17",
+        Stage.LOAD,
+        "a crash kernel is loaded",
+        _loaded,
+        looks_at="/sys/kernel/kexec_crash_loaded.",
+        matters="Without a crash kernel a panic stops or resets the machine, and leaves nothing.",
+        mend="pykdump start loads one; for one at each boot: systemctl enable --now pykdump.",
+    ),
+    Check(
+        "L18",
+        Stage.LOAD,
+        "kdump is switched on",
+        _enabled,
+        looks_at="USE_KDUMP in the configuration.",
+        matters="A service that is switched off loads nothing.",
+        mend="Set USE_KDUMP=1, and start the service.",
+    ),
+    Check(
+        "L19",
+        Stage.LOAD,
+        "a test has proven what is loaded",
+        _is_proven,
+        looks_at="The receipts of what is loaded and of the last pykdump test, and the dumps that are"
+        " there.",
+        matters="Drivers, target and network of the capture system are used only after a crash: only a"
+        " crash proves them.",
+        mend="pykdump test crashes the machine; pykdump status tells after the next boot what came of it.",
+    ),
 )
