@@ -21,17 +21,17 @@ def width(stream: TextIO) -> int:
     return max(shutil.get_terminal_size((WIDTH, 24)).columns, _WIDTH_MIN)
 
 
-def folded(text: str, columns: int, *, first: str = "", lines_max: int | None = None) -> list[str]:
+def folded(text: str, columns: int | None, *, first: str = "", lines_max: int | None = None) -> list[str]:
     """Return lines of at most that many columns; the first begins with `first`, others with as many blanks.
 
-    A word that is longer stays whole, so that paths and commands can be copied. `lines_max` is for texts
-    from outside: more lines are cut, and end with "...".
+    Without a number of columns that is one line. A word that is longer stays whole, so that paths and
+    commands can be copied. `lines_max` is for texts from outside: more lines are cut, and end with "...".
     """
     import textwrap
 
-    if len(first + text) <= columns:
+    if columns is None or len(first + text) <= columns:
         return [first + text]
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         text,
         columns,
         initial_indent=first,
@@ -41,6 +41,7 @@ def folded(text: str, columns: int, *, first: str = "", lines_max: int | None = 
         max_lines=lines_max,
         placeholder=" ...",
     )
+    return lines or [first]
 
 
 def shows_colour(stream: TextIO) -> bool:
