@@ -1,5 +1,6 @@
 """pykdump status: what it says on a screen, as JSON, and as metrics."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from pykexec.errors import FileError
+from pykexec.errors import FileError, NoCrashMemoryError
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.settings import Dialect, Settings
-from pykexec.kdump.service import metrics, readiness, receipt, state, status, trial
+from pykexec.kdump.service import actions, dumps, metrics, readiness, receipt, state, status, trial
 from pykexec.kdump.service.dumps import Dump
 from pykexec.kdump.service.readiness import Judgement, Readiness, Step
 from pykexec.kdump.service.receipt import Receipt
@@ -260,6 +261,32 @@ def test_who_may_not_look_is_told_who_may(tmp_path: Path) -> None:
     machine = machine_with(tmp_path, {"sys/kernel/kexec_crash_loaded": "1\n"})
     found = readiness.untold(machine, None, FileError("cannot read it", hint="run as root"))
     assert (found.readiness, found.next) == (Readiness.UNKNOWN, readiness.AS_ROOT)
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (["vmcore", "vmcore-dmesg.txt"], 0),
+        (["vmcore-incomplete", "vmcore-dmesg.txt"], 0),
+        (["dmesg.txt"], 0),
+    ],
+)
+def test_when_a_dump_was_written(names: list[str], counts: int, tmp_path: Path) -> None:
+    """That is when its file was: the log is saved before, and other files may be added later."""
+    folder = tmp_path / "127.0.0.1-2026-11-30-04:40:59"
+    folder.mkdir()
+    for number, name in enumerate([*names, "notes"]):
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (0, 1_000_000_000.5 + number))
+    (found,) = dumps.in_folder(tmp_path)
+    assert found.time == 1_000_000_000.5 + counts
+
+
+def test_a_start_without_memory_names_the_command_that_tells_why(tmp_path: Path) -> None:
+    iomem = {"proc/iomem": "00001000-3fffffff : System RAM\n"}
+    with pytest.raises(NoCrashMemoryError) as raised:
+        actions._require_memory(machine_with(tmp_path, iomem))
+    assert raised.value.hint == "pykdump status says why, and what to do"
 
 
 # Metrics

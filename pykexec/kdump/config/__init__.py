@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import Action, Dialect, Settings, Target, TargetKind
+from pykexec.kdump.config.settings import DEFAULT_PATH, Action, Dialect, Settings, Target, TargetKind
 from pykexec.machine import sysfs
 from pykexec.machine.root import Root
 
@@ -31,8 +31,7 @@ __all__ = [
 FACTS = (fedora.CONF, fedora.SYSCONFIG, debian.FILE)
 """The files read, for snapshots."""
 UNCONFIGURED = "kdump is not configured here"
-_FIRST = "path /var/crash"
-BEGINNING = f'begin with: echo "{_FIRST}" > /{fedora.CONF}'
+BEGINNING = "begin with: pykdump setup"
 """The hint for that."""
 
 
@@ -81,8 +80,8 @@ def required(root: Root) -> Settings:
 
 
 def assumed() -> Settings:
-    """Return the settings of the configuration that `BEGINNING` writes."""
-    return fedora.read(f"{_FIRST}\n", None)
+    """Return the settings of a configuration that only says that dumps go to /var/crash."""
+    return fedora.read(f"path {DEFAULT_PATH}\n", None)
 
 
 def _exists(root: Root, path: str) -> bool:
