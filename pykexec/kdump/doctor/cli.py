@@ -129,7 +129,9 @@ def _examine(
 @click.option("--list", "only_list", is_flag=True, help="Say what would be in it, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print one JSON object.")
 def _snapshot(file: str | None, only_list: bool, as_json: bool) -> int:
-    """Write what doctor, and plans, look at to FILE (.tar), for pykdump doctor --machine FILE elsewhere.
+    """Write what doctor looks at to FILE (.tar).
+
+    It serves pykdump doctor --machine FILE elsewhere, and plans: pykexec --machine FILE.
 
     In it are: kdump's configuration, the boot loader's and udev's rules for it, command lines, kernel
     messages, the kernel's configuration, the list of packages, names of devices and mounts, and where things
