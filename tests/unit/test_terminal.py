@@ -28,3 +28,12 @@ def test_a_word_that_is_too_long_can_still_be_copied() -> None:
 @given(st.text(st.characters(categories=["L", "Z"]), max_size=2000), st.integers(1, 5))
 def test_a_text_from_outside_does_not_fill_the_screen(text: str, lines_max: int) -> None:
     assert len(terminal.folded(text, 80, lines_max=lines_max)) <= lines_max
+
+
+def test_without_columns_a_text_is_one_line() -> None:
+    text = "word " * 100
+    assert terminal.folded(text, None, first="* ") == [f"* {text}"]
+
+
+def test_blanks_are_no_reason_to_lose_the_label() -> None:
+    assert terminal.folded(" " * 100, 80, first="armed: ") == ["armed: "]
