@@ -37,3 +37,7 @@ def test_without_columns_a_text_is_one_line() -> None:
 
 def test_blanks_are_no_reason_to_lose_the_label() -> None:
     assert terminal.folded(" " * 100, 80, first="armed: ") == ["armed: "]
+
+
+def test_a_stream_that_was_closed_has_a_width() -> None:
+    assert terminal.width(None) == terminal.WIDTH
