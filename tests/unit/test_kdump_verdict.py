@@ -13,7 +13,7 @@ from pykexec.kdump import capture
 from pykexec.kdump.capture import Contents, Entry
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.settings import Settings
-from pykexec.kdump.reservation import running, sizing
+from pykexec.kdump.reservation import crashkernel, running, sizing
 from pykexec.kdump.reservation.estimate import Answer, Estimate, Inputs, Unpacked, as_text, estimate, judge
 from pykexec.kdump.service import own, plan
 from pykexec.machine import Machine
@@ -164,3 +164,5 @@ def test_more_is_asked_for_where_it_is_reserved_now(here: Path) -> None:
     write(here / "root", "proc/cmdline", "crashkernel=256M\n")
     assert running.clause_of(machine.anew(), MIB).form.value == "size"
     assert sizing.kernel_memory(FileData.from_bytes("k", KERNEL), None) == 30 * MIB
+    text = as_text(RESULT, judge(RESULT, MIB, crashkernel.Clause(crashkernel.Form.HIGH, 192 * MIB)))
+    assert text.count("crashkernel=192M,high") == 2, "in the verdict and in the table"

@@ -270,13 +270,18 @@ class Verdict:
     def is_enough(self) -> bool:
         return self.answer in (Answer.ENOUGH, Answer.JUST_ENOUGH)
 
+    @property
+    def parameter(self) -> str:
+        """The parameter to boot with, as on a command line."""
+        return f"{crashkernel.PARAMETER}{crashkernel.render(self.clause)}"
+
     def __str__(self) -> str:
         text = self.answer.value
         if self.reserved:
             text += f": {size_text(self.reserved)} are reserved, {-(-self.needed // MIB)}M are needed"
         if self.answer is Answer.ENOUGH:
             return text
-        return f"{text}; boot with crashkernel={crashkernel.render(self.clause)} (pykdump setup)"
+        return f"{text}; boot with {self.parameter} (pykdump setup)"
 
 
 def judge(result: Estimate, reserved: int | None, clause: crashkernel.Clause) -> Verdict:
@@ -339,15 +344,15 @@ def _compare(inputs: Inputs, needed: int) -> Iterator[Comparison]:
 def as_text(result: Estimate, verdict: Verdict, columns: int = WIDTH) -> str:
     """Return the verdict, the table of terms, their sum, and what distributions would reserve."""
     lines = [line for text in _sentences(result) for line in folded(text, columns)]
-    return "\n".join([*folded(str(verdict), columns), *_table(result, columns), *lines]) + "\n"
+    return "\n".join([*folded(str(verdict), columns), *_table(result, verdict, columns), *lines]) + "\n"
 
 
-def _table(result: Estimate, columns: int) -> Iterator[str]:
+def _table(result: Estimate, verdict: Verdict, columns: int) -> Iterator[str]:
     width = max(len(term.name) for term in result.terms)
     for term in result.terms:
         yield from folded(term.why, columns, first=f"  {term.name:<{width}}  {_mib(term.size)}  ")
     yield f"  {'needed':<{width}}  {_mib(result.needed)}"
-    yield f"  {'recommended':<{width}}  {_mib(result.recommended)}  crashkernel={result.parameter}"
+    yield f"  {'recommended':<{width}}  {_mib(result.recommended)}  {verdict.parameter}"
 
 
 def _sentences(result: Estimate) -> Iterator[str]:
