@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from pykexec.errors import FileError, NoCrashMemoryError
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.settings import Dialect, Settings
-from pykexec.kdump.service import actions, dumps, metrics, readiness, receipt, state, status, trial
+from pykexec.kdump.service import actions, cli, dumps, metrics, readiness, receipt, state, status, trial
 from pykexec.kdump.service.dumps import Dump
 from pykexec.kdump.service.readiness import Judgement, Readiness, Step
 from pykexec.kdump.service.receipt import Receipt
@@ -409,3 +410,18 @@ def test_metrics_are_written_whole_for_all_to_read(here: Path, capsys: pytest.Ca
 def test_wrong_usage(argv: list[str], words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["status", *argv]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_sentences_are_folded_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line of the journal is a record."""
+    text = "pykdump: " + "a sentence that goes on " * 10
+    cli._say(text)
+    assert capsys.readouterr().out == f"{text}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    cli._say(text)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert all(len(line) <= 60 for line in lines)

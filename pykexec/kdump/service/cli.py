@@ -22,7 +22,7 @@ from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import State
 from pykexec.machine import Machine
-from pykexec.terminal import width
+from pykexec.terminal import folded, width
 
 _FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
 _CLEAR_LINE = "\r\x1b[K"
@@ -83,7 +83,7 @@ def start(initrd: str | None) -> int:
 def stop() -> int:
     """Unload the capture kernel."""
     actions.stop(Machine.live())
-    print("pykdump: stopped: a crash will leave no dump")
+    _say("pykdump: stopped: a crash will leave no dump")
     return 0
 
 
@@ -110,9 +110,9 @@ def reload(initrd: str | None) -> int:
     with _progress() as tell:
         receipt, changed = actions.reload(machine, tell, _warn, initrd=initrd)
     if not changed:
-        print("pykdump: nothing has changed")
+        _say("pykdump: nothing has changed")
         return 0
-    print(f"pykdump: changed: {changed}")
+    _say(f"pykdump: changed: {changed}")
     _say_loaded(receipt)
     return 0
 
@@ -176,7 +176,7 @@ def test(yes: bool, dry_run: bool, passed: bool) -> int:
     if receipt is None:
         raise PykexecError("pykdump has loaded no capture kernel", hint="pykdump start")
     if dry_run:
-        print(f"would write {trial.PENDING} and crash this machine; the dump would go to {receipt.target}")
+        _say(f"would write {trial.PENDING} and crash this machine; the dump would go to {receipt.target}")
         return 0
     _confirm(yes)
     trial.crash(trial.prepare(receipt, actions.now()))
@@ -188,7 +188,7 @@ def _take_for_passed() -> int:
     if begun is None:
         raise PykexecError("no pykdump test is waiting for its result")
     trial.settle(begun[1])
-    print("pykdump: what was loaded then is taken for proven")
+    _say("pykdump: what was loaded then is taken for proven")
     return 0
 
 
@@ -240,7 +240,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool, as_json: 
         else:
             with exclusive():  # a start may be making the same file
                 actions.make_image(what, target, tell)
-    print(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
+    _say(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
     return 0
 
 
@@ -270,7 +270,7 @@ def install(root: Path, dry_run: bool) -> int:
     perform(installation.steps(root), dry_run=dry_run)
     if absent := installation.absent(root):
         _warn(f"the unit starts what {root} does not have there: {', '.join(absent)}")
-    print("systemctl enable --now pykdump.service makes it start, now and at each boot")
+    _say("systemctl enable --now pykdump.service makes it start, now and at each boot")
     return 0
 
 
@@ -289,15 +289,21 @@ def remove(root: Path, dry_run: bool) -> int:
     steps = installation.removal(root)
     perform(steps, dry_run=dry_run)
     if not steps:
-        print(f"the service is not installed below {root}")
+        _say(f"the service is not installed below {root}")
     return 0
 
 
 COMMANDS = (start, stop, restart, reload, status, test, mkinitrd, install, remove)
 
 
+def _say(text: str) -> None:
+    """Print a sentence, folded on a terminal; in a journal it stays one record."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    print("\n".join(folded(text, width(sys.stdout) if is_terminal else None)))
+
+
 def _say_loaded(receipt: Receipt) -> None:
-    print(f"pykdump: {receipt.kernel} is loaded ({receipt.system_call}); dumps go to {receipt.target}")
+    _say(f"pykdump: {receipt.kernel} is loaded ({receipt.system_call}); dumps go to {receipt.target}")
 
 
 def _say_state(machine: Machine) -> None:
@@ -306,9 +312,9 @@ def _say_state(machine: Machine) -> None:
         found = state.read(machine)
     except (PykexecError, OSError) as error:  # the kernel is loaded nevertheless
         return _warn(str(error))
-    print(f"pykdump: armed: {found.judgement.readiness.value}: {found.judgement.why}")
+    _say(f"pykdump: armed: {found.judgement.readiness.value}: {found.judgement.why}")
     if found.judgement.next is not None:
-        print(f"pykdump: next: {found.judgement.next}")
+        _say(f"pykdump: next: {found.judgement.next}")
 
 
 def _warn(text: str) -> None:
