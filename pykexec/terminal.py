@@ -14,11 +14,37 @@ WIDTH = 80
 _WIDTH_MIN = 40
 
 
-def width(stream: TextIO) -> int:
-    """Return the columns that lines on this stream may have: COLUMNS, or the terminal's; 80 without one."""
-    if not stream.isatty():
+def width(stream: TextIO | None) -> int:
+    """Return the columns that lines on this stream may have: COLUMNS, or the terminal's; 80 without one.
+
+    A stream that the caller has closed is None in Python.
+    """
+    if stream is None or not stream.isatty():
         return WIDTH
     return max(shutil.get_terminal_size((WIDTH, 24)).columns, _WIDTH_MIN)
+
+
+def folded(text: str, columns: int | None, *, first: str = "", lines_max: int | None = None) -> list[str]:
+    """Return lines of at most that many columns; the first begins with `first`, others with as many blanks.
+
+    Without a number of columns that is one line. A word that is longer stays whole, so that paths and
+    commands can be copied. `lines_max` is for texts from outside: more lines are cut, and end with "...".
+    """
+    import textwrap
+
+    if columns is None or len(first + text) <= columns:
+        return [first + text]
+    lines = textwrap.wrap(
+        text,
+        columns,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+        max_lines=lines_max,
+        placeholder=" ...",
+    )
+    return lines or [first]
 
 
 def shows_colour(stream: TextIO) -> bool:

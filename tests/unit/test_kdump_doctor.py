@@ -19,7 +19,7 @@ import pytest
 from pykexec import names
 from pykexec.arch import for_machine
 from pykexec.errors import FileError
-from pykexec.kdump import cli, config, doctor
+from pykexec.kdump import cli, config, doctor, kernel_log
 from pykexec.kdump.console.diagnosis import parse
 from pykexec.kdump.console.rules import RULES, Rule
 from pykexec.kdump.doctor import (
@@ -29,7 +29,6 @@ from pykexec.kdump.doctor import (
     Verdict,
     capture,
     collect,
-    kernel_log,
     memory,
     target,
     trigger,

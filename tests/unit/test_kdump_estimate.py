@@ -20,8 +20,9 @@ from pykexec.arch import find
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.initramfs import Addition, newc
+from pykexec.kdump.reservation import estimate as estimates
 from pykexec.kdump.reservation import sizing
-from pykexec.kdump.reservation.estimate import Inputs, Unpacked, as_json, as_text, estimate
+from pykexec.kdump.reservation.estimate import Estimate, Inputs, Unpacked, estimate, judge
 from pykexec.kdump.reservation.resize import resize, resize_steps
 from pykexec.kdump.reservation.sizing import kernel_memory, read_inputs, unpacked
 from pykexec.machine import Machine
@@ -36,6 +37,16 @@ from tests.support.machines import unpacked as snapshot_with
 from tests.support.program import Load, Program
 from tests.support.schemas import require_valid
 from tests.support.stopwatch import Stopwatch
+
+
+def as_text(result: Estimate, reserved: int | None = 0, columns: int = 1000) -> str:
+    """The report for a machine that has reserved so much; by default every sentence is one line."""
+    return estimates.as_text(result, judge(result, reserved, result.clause), columns)
+
+
+def as_json(result: Estimate, reserved: int | None = 0) -> str:
+    return estimates.as_json(result, judge(result, reserved, result.clause))
+
 
 PLAIN = Inputs("x86_64", 8 * GIB, 51 * MIB, Unpacked(12 * MIB, 12 * MIB, 300))
 

@@ -32,9 +32,10 @@ from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
 from pykexec.kdump.dumpsize import expected_size
 from pykexec.kdump.makedumpfile import Kernel
-from pykexec.kdump.service import actions, cli, dumps, installation, lock, plan, receipt, state, trial
+from pykexec.kdump.service import actions, cli, dumps, installation, lock, plan, receipt, status, trial
+from pykexec.kdump.service.readiness import Judgement, Readiness
 from pykexec.kdump.service.receipt import Receipt
-from pykexec.kdump.service.state import Readiness, State
+from pykexec.kdump.service.state import State
 from pykexec.kdump.service.trial import Outcome, Trial
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
@@ -343,15 +344,15 @@ def test_what_becomes_something_else_while_it_is_looked_at(
     log = tmp_path / "202611300000/dmesg.202611300000"
     log.write_text("x")
     (found,) = dumps.in_folder(tmp_path)
-    sizes = dumps._sizes
+    files = dumps._files
 
-    def exchange(folder: int) -> dict[str, int]:
-        seen = sizes(folder)
+    def exchange(folder: int) -> dict[str, os.stat_result]:
+        seen = files(folder)
         log.unlink()
         os.mkfifo(log)
         return seen
 
-    monkeypatch.setattr(dumps, "_sizes", exchange)
+    monkeypatch.setattr(dumps, "_files", exchange)
     assert not found.log_holds("x")
 
 
@@ -359,7 +360,7 @@ def test_what_becomes_something_else_while_it_is_looked_at(
 def test_status_does_nothing_to_a_terminal(text: str) -> None:
     found = dumps.Dump(Path("/c") / text, 1, True, True)
     assert str(found).isprintable()
-    lines = shown(why=text, dumps=(found,), problem=text, unseen=text)
+    lines = shown(judgement=Judgement(Readiness.PROVEN, text), dumps=(found,), problem=text, unseen=text)
     assert len(lines) <= 10
     assert all(line.isprintable() for line in lines)
 
@@ -387,7 +388,7 @@ def test_a_test_is_judged_by_what_is_to_be_saved(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "vmcore-dmesg.txt").write_text(f"[ 1.0] {test.marker}\n")
     (failed,) = dumps.in_folder(tmp_path)
-    assert str(failed) == f"{folder}  INCOMPLETE, 0.0 MiB, the kernel's log is there"
+    assert str(failed) == f"{folder}  INCOMPLETE, 0.0 MiB, with the log"
     (found,) = dumps.in_folder(tmp_path, log_alone=True)
     assert test.judge("boot-2", [found]) is Outcome.PASSED
     assert Trial("other", "boot-1", "now").judge("boot-2", [found]) is Outcome.FAILED
@@ -424,10 +425,9 @@ def test_no_crash_without_being_asked(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def shown(**changes: object) -> list[str]:
-    default = State(
-        Readiness.PROVEN, "why", RECEIPT, 256 * MIB, Path("/c"), 5 * MIB, 3 * MIB, (), Outcome.NONE
-    )
-    return state.as_text(replace(default, **changes)).splitlines()  # type: ignore[arg-type]
+    proven = Judgement(Readiness.PROVEN, "why")
+    default = State(proven, RECEIPT, 256 * MIB, Path("/c"), 5 * MIB, 3 * MIB, (), Outcome.NONE)
+    return status.as_text(replace(default, **changes)).splitlines()  # type: ignore[arg-type]
 
 
 def test_status_fits_on_ten_lines() -> None:
@@ -447,8 +447,9 @@ def test_status_fits_on_ten_lines() -> None:
 def test_status_always_says_whether(
     readiness: Readiness, loaded: Receipt | None, number: int | None, folder: Path | None
 ) -> None:
+    judgement = Judgement(readiness, "why")
     lines = shown(
-        readiness=readiness, receipt=loaded, reserved=number, folder=folder, free=number, size=number
+        judgement=judgement, receipt=loaded, reserved=number, folder=folder, free=number, size=number
     )
     assert len(lines) <= 10
     assert lines[0].startswith(f"armed:    {readiness.value}")
@@ -551,7 +552,8 @@ def test_status_says_how_to_begin(tmp_path: Path) -> None:
     done = _status(tmp_path, os.geteuid())
     told = done.stdout.splitlines()
     assert (done.returncode, done.stderr, told[0][:12]) == (3, "", "armed:    no")
-    assert "problem:  kdump is not configured here; begin with: echo" in told[1]
+    assert told[1].startswith("next:     pykdump setup")
+    assert "problem:  kdump is not configured here" in told
     assert told[-1] == "dumps:    where they go is not known"
 
 
@@ -572,9 +574,10 @@ def test_who_is_not_root_is_told_nothing_false() -> None:
         assert root.stdout.startswith("armed:    yes, and proven: ")
         assert f"dumps:    1 in {top}/crash\n" in root.stdout
         assert other.stdout.startswith("armed:    yes, but cannot tell what: cannot read ")
-        assert "(run as root)" in other.stdout.splitlines()[0]
+        words = " ".join(other.stdout.split())
+        assert "(run as root) next: sudo pykdump status: " in words
         assert "loaded by" not in other.stdout
-        assert re.search(r"dumps:    cannot read .*/127.*: Permission denied \(run as root\)", other.stdout)
+        assert re.search(r"dumps: cannot read [^ ]*/127[^ ]*: Permission denied \(run as root\)", words)
         assert (root.returncode, other.returncode, other.stderr) == (0, 0, "")
         write(top / "machine", "sys/kernel/kexec_crash_loaded", "0\n")
         assert _status(top, _NOBODY).returncode == 3

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.support.schemas import require_valid
 from tests.vm import jobs
 from tools.lab import Stage, distro
 from tools.lab.distro import Job
@@ -33,6 +34,9 @@ for _ in $(seq 60); do
     sleep 1
 done
 pykdump status > reloaded
+pykdump status --metrics --output "$PWD/metrics"
+pykdump estimate --json > estimate || true
+stat -c %s /var/lib/pykdump/initrd-*.img > image
 journalctl -u pykdump -o cat > journal
 
 stat -c "%a %n" /run/pykdump /run/pykdump/* /var/lib/pykdump /var/lib/pykdump/* > modes
@@ -94,7 +98,11 @@ def test_the_service(tmp_path: Path) -> None:
     assert "target:   /var/crash on the ext4 of vda" in first.read("before")
     assert first.read("journal").count("changed: the command line") == 1
     assert "warning" not in first.read("journal")
-    assert " (kexec_load, " in first.read("reloaded")
+    assert " (kexec_load," in first.read("reloaded")
+    assert "pykdump_armed 1" in first.read("metrics").splitlines()
+    estimate = require_valid("estimate", first.read("estimate"))
+    (initrd,) = (term["size"] for term in estimate["terms"] if term["name"] == "initrd")
+    assert initrd == int(first.read("image")), "the image that start has made"
     modes = {line.split()[0] for line in first.read("modes").splitlines()}
     assert modes == {"600", "700"}
     assert first.read("nobody").startswith("armed:    yes, but cannot tell what: ")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pykexec.kdump.capture.destination import Destination, Transport
-from pykexec.kdump.capture.image import Contents, Entry, build, contents
+from pykexec.kdump.capture.image import Contents, Entry, build, contents, listing, packed
 
-__all__ = ["Contents", "Destination", "Entry", "Transport", "build", "contents"]
+__all__ = ["Contents", "Destination", "Entry", "Transport", "build", "contents", "listing", "packed"]

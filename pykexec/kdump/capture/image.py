@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,9 @@ _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
 _HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
 _NFS_MODULES = ("nfs", "nfsv3", "nfsv4")
 
+SCHEMA = 1
+"""The version of the JSON form of an image's contents."""
+
 Progress = Callable[[str], None]
 
 
@@ -47,6 +51,16 @@ class Entry:
             return self.content
         try:
             return self.content.read_bytes()
+        except OSError as error:
+            raise FileError(f"cannot read {self.content}: {error.strerror}") from error
+
+    @property
+    def size(self) -> int:
+        """The size in bytes. Raises FileError."""
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        try:
+            return self.content.stat().st_size
         except OSError as error:
             raise FileError(f"cannot read {self.content}: {error.strerror}") from error
 
@@ -99,6 +113,22 @@ def contents(settings: Settings, release: str) -> Contents:
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
 
 
+def listing(what: Contents, release: str) -> str:
+    """Return what would be in the image as a JSON object. Raises FileError."""
+    content = {
+        "schema": SCHEMA,
+        "release": release,
+        "target": str(what.destination),
+        "files": [_listed(entry) for entry in sorted(what.entries, key=lambda entry: entry.path)],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _listed(entry: Entry) -> dict[str, object]:
+    source = None if isinstance(entry.content, bytes) else str(entry.content)
+    return {"path": entry.path, "size": entry.size, "mode": entry.mode, "source": source}
+
+
 def refuse_what_cannot_be(settings: Settings) -> None:
     """Raise Unsupported for settings that such an image cannot follow on any machine."""
     unfit = {
@@ -112,17 +142,18 @@ def refuse_what_cannot_be(settings: Settings) -> None:
 
 
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
-    """Write the image. The same contents give the same bytes. The file is replaced once it is whole.
+    """Write the image. The file is replaced once it is whole. Raises FileError."""
+    writing.write_file(output, packed(what, progress), mode=0o600)  # it may contain the key for a server
 
-    Raises FileError.
-    """
+
+def packed(what: Contents, progress: Progress = lambda told: None) -> bytes:
+    """Return the image's bytes, which are the same for the same contents. Raises FileError."""
     additions = []
     for entry in what.entries:
         progress(entry.path)
         additions.append(Addition(entry.path.lstrip("/"), memoryview(entry.data()), entry.mode))
     progress("compressing")
-    packed = _gzip(newc(additions))
-    writing.write_file(output, packed, mode=0o600)  # it may contain the key for a server
+    return _gzip(newc(additions))
 
 
 def _gzip(data: bytes) -> bytes:

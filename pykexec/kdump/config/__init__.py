@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import Action, Dialect, Settings, Target, TargetKind
+from pykexec.kdump.config.settings import DEFAULT_PATH, Action, Dialect, Settings, Target, TargetKind
 from pykexec.machine import sysfs
 from pykexec.machine.root import Root
 
@@ -22,6 +22,7 @@ __all__ = [
     "Settings",
     "Target",
     "TargetKind",
+    "assumed",
     "find",
     "read",
     "required",
@@ -30,7 +31,7 @@ __all__ = [
 FACTS = (fedora.CONF, fedora.SYSCONFIG, debian.FILE)
 """The files read, for snapshots."""
 UNCONFIGURED = "kdump is not configured here"
-BEGINNING = f'begin with: echo "path /var/crash" > /{fedora.CONF}'
+BEGINNING = "begin with: pykdump setup"
 """The hint for that."""
 
 
@@ -76,6 +77,11 @@ def required(root: Root) -> Settings:
         files = ", ".join(f"/{path}" for path in FACTS)
         raise ConfigError(f"{UNCONFIGURED}: no {files}", hint=BEGINNING)
     return settings
+
+
+def assumed() -> Settings:
+    """Return the settings of a configuration that only says that dumps go to /var/crash."""
+    return fedora.read(f"path {DEFAULT_PATH}\n", None)
 
 
 def _exists(root: Root, path: str) -> bool:

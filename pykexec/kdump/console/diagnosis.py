@@ -15,6 +15,7 @@ from pykexec.kdump.console import drivers as drivers
 from pykexec.kdump.console import signs as signs
 from pykexec.kdump.console.lines import ConsoleLog, Line, parse, tail
 from pykexec.kdump.console.rules import NEWER_MAKEDUMPFILE, RULES, Blame, Rule, Stage
+from pykexec.terminal import folded
 
 __all__ = [
     "SCHEMA",
@@ -223,11 +224,12 @@ def _stopped_silently(log: ConsoleLog) -> Ending:
     )
 
 
-def as_text(ending: Ending) -> str:
-    """Return the ending for people."""
-    lines = [f"{ending.stage.value}: {ending.cause}"]
-    lines += [f"  line {line.number}: {shown(line)}" for line in ending.evidence]
-    lines += [f"  {ending.remedy}"] if ending.remedy else []
+def as_text(ending: Ending, columns: int | None = None) -> str:
+    """Return the ending for people, folded to that many columns."""
+    lines = folded(f"{ending.stage.value}: {ending.cause}", columns)
+    for line in ending.evidence:
+        lines += folded(shown(line), columns, first=f"  line {line.number}: ")
+    lines += folded(ending.remedy, columns, first="  ") if ending.remedy else []
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ from pykexec.kdump.doctor import (
     capture,
     kernel,
     load,
+    loaded,
     memory,
     reservation,
     starting,
@@ -27,6 +28,7 @@ from pykexec.kdump.doctor import (
 from pykexec.kdump.doctor.facts import FACTS, Facts
 from pykexec.kdump.doctor.finding import Check, Finding, Judgement, Stage, Verdict, unknown
 from pykexec.kdump.doctor.hostfiles import HostFiles
+from pykexec.terminal import folded
 
 __all__ = [
     "CATALOGUE",
@@ -53,6 +55,7 @@ CATALOGUE: tuple[Check, ...] = (
     *kernel.CHECKS,
     *reservation.CHECKS,
     *load.CHECKS,
+    *loaded.CHECKS,
     *trigger.CHECKS,
     *capture.CHECKS,
     *memory.CHECKS,
@@ -118,32 +121,46 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return int(any(finding.verdict is Verdict.WRONG for finding in findings))
 
 
-def as_text(findings: Sequence[Finding], *, everything: bool = False, ending: Ending | None = None) -> str:
+def as_text(
+    findings: Sequence[Finding],
+    *,
+    everything: bool = False,
+    ending: Ending | None = None,
+    columns: int | None = None,
+) -> str:
     """Return a report for people: whether kdump is armed, what to mend first, then all that is wrong.
 
-    `everything` adds what is fine and what cannot be told; `ending` is that of a failed capture.
+    `everything` adds what is fine and what cannot be told; `ending` is that of a failed capture. Lines are
+    folded to that many columns, but for commands, which are there to be copied.
     """
-    return "\n".join((*_head(findings, ending), *_lines(findings, everything))) + "\n"
+    return "\n".join((*_head(findings, ending, columns), *_lines(findings, everything, columns))) + "\n"
 
 
-def _head(findings: Sequence[Finding], ending: Ending | None) -> Iterator[str]:
+def _head(findings: Sequence[Finding], ending: Ending | None, columns: int | None) -> Iterator[str]:
     armed = is_armed(findings)
     if armed:
         why = next((each.cause for each in findings if each.id == "L19"), "")
-        yield "armed: yes, and proven" if is_proven(findings) else f"armed: yes, but unproven: {why}"
+        yield from folded(
+            "yes, and proven" if is_proven(findings) else f"yes, but unproven: {why}",
+            columns,
+            first="armed: ",
+        )
     else:
         yield "armed: cannot tell" if armed is None else "armed: no"
     first = first_to_mend(findings, ending)
     if first is not None:
-        yield f"mend first: {first.cause} ({first.id})"
-        yield from (f"         {each}" for each in first.evidence)
-        yield f"       $ {first.command}" if first.command else f"       > {first.remedy}"
+        yield from folded(f"{first.cause} ({first.id})", columns, first="mend first: ")
+        yield from _evidence(first, columns)
+        if first.command:
+            yield f"       $ {first.command}"
+        else:
+            yield from folded(first.remedy, columns, first="       > ")
     blind = sum("(V1)" in each.cause for each in findings if each.verdict is Verdict.UNKNOWN)
     if blind:
         yield f"{blind} checks need the configuration, which cannot be understood (V1)"
 
 
-def _lines(findings: Sequence[Finding], everything: bool) -> Iterator[str]:
+def _lines(findings: Sequence[Finding], everything: bool, columns: int | None) -> Iterator[str]:
     for stage in Stage:
         shown = [
             each
@@ -153,18 +170,22 @@ def _lines(findings: Sequence[Finding], everything: bool) -> Iterator[str]:
         if shown:
             yield f"{stage.value}:"
         for finding in shown:
-            yield from _finding_lines(finding)
+            yield from _finding_lines(finding, columns)
     counts = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
     yield ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items())
 
 
-def _finding_lines(finding: Finding) -> Iterator[str]:
+def _finding_lines(finding: Finding, columns: int | None) -> Iterator[str]:
     text = finding.title if finding.verdict is Verdict.FINE else finding.cause
-    yield f"  {finding.id:<4} {finding.verdict.value}: {text}"
-    for each in finding.evidence:
-        yield f"         {each}"
+    yield from folded(f"{finding.verdict.value}: {text}", columns, first=f"  {finding.id:<4} ")
+    yield from _evidence(finding, columns)
     if finding.remedy:
-        yield f"       > {finding.remedy}"
+        yield from folded(finding.remedy, columns, first="       > ")
+
+
+def _evidence(finding: Finding, columns: int | None) -> Iterator[str]:
+    for each in finding.evidence:
+        yield from folded(each, columns, first="         ")
 
 
 def as_json(findings: Sequence[Finding], *, ending: Ending | None = None) -> str:

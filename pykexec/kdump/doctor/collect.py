@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pykexec.kdump import doctor
 from pykexec.kdump.doctor import redaction
@@ -12,6 +13,9 @@ from pykexec.kdump.doctor.hostfiles import LISTING, RecordingFiles
 from pykexec.machine import Machine
 from pykexec.machine.snapshot import Reader
 from pykexec.machine.sysfs import LOG_MAX
+
+SCHEMA = 1
+"""The version of the JSON form of a snapshot's contents."""
 
 
 def contents(machine: Machine, top: str | os.PathLike[str] = "/") -> Iterator[tuple[str, bytes]]:
@@ -31,3 +35,9 @@ def contents(machine: Machine, top: str | os.PathLike[str] = "/") -> Iterator[tu
     if facts.log is None and machine.is_live and os.geteuid() != 0:
         reader.refused.append("dev/kmsg")
     reader.require_all()
+
+
+def listing(files: Iterable[tuple[str, bytes]]) -> str:
+    """Return paths in a snapshot, with their sizes, as a JSON object."""
+    content = {"schema": SCHEMA, "files": [{"path": name, "size": len(data)} for name, data in files]}
+    return json.dumps(content, indent=2) + "\n"

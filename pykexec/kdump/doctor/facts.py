@@ -19,11 +19,11 @@ from pykexec.kdump.config.capture_line import CaptureLine
 from pykexec.kdump.config.settings import KernelChoice, Settings
 from pykexec.kdump.console.diagnosis import ConsoleLog, Ending, diagnose
 from pykexec.kdump.doctor.hostfiles import HostFiles
-from pykexec.kdump.doctor.kernel_log import read_kernel_log
 from pykexec.kdump.files import image_path, kernel_candidates
+from pykexec.kdump.kernel_log import read_kernel_log
 from pykexec.kdump.mounts import innermost, unescaped
 from pykexec.kdump.part import KdumpPart, part_of
-from pykexec.kdump.reservation import crashkernel, sizing
+from pykexec.kdump.reservation import crashkernel, running, sizing
 from pykexec.kdump.reservation.estimate import Estimate, estimate
 from pykexec.kdump.reservation.support import CrashkernelSupport
 from pykexec.kdump.service import receipt as receipts
@@ -249,7 +249,7 @@ class Facts:
     @remembered
     def support(self) -> CrashkernelSupport:
         """The forms of crashkernel= that the running kernel supports."""
-        return sizing.support_of(self.machine)
+        return running.support_of(self.machine)
 
     @remembered
     def expected(self) -> crashkernel.Reservation:

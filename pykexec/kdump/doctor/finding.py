@@ -73,6 +73,12 @@ class Check:
     title: str
     """What is true when nothing is wrong."""
     judge: Callable[[Facts], Judgement] = field(compare=False)
+    looks_at: str
+    """The files, settings and logs that it reads, for people."""
+    matters: str
+    """Why a fault costs the dump, or may."""
+    mend: str
+    """What to do about it on most machines; a finding's remedy knows the machine."""
 
 
 @dataclass(frozen=True, slots=True)

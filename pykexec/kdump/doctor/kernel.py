@@ -271,18 +271,143 @@ def _initrd_compression(facts: Facts) -> Judgement:
 
 
 CHECKS = (
-    Check("P1", Stage.KERNEL, "the kernel can load crash kernels", _kexec),
-    Check("P2", Stage.KERNEL, "the loader is privileged", _capability),
-    Check("P3", Stage.KERNEL, "loading is not disabled", _load_disabled),
-    Check("P4", Stage.KERNEL, "loads are left", _load_limit),
-    Check("P5", Stage.KERNEL, "lockdown allows the configured way of loading", _lockdown),
-    Check("P6", Stage.KERNEL, "IMA has not refused a load", _ima),
-    Check("P7", Stage.KERNEL, "TDX does not disable kexec", _tdx),
-    Check("P8", Stage.KERNEL, "no Xen in between", _xen),
-    Check("P9", Stage.KERNEL, "SELinux has not denied a load", _selinux),
-    Check("P10", Stage.KERNEL, "addresses can be read", _addresses),
-    Check("P11", Stage.KERNEL, "the kernel can be a capture kernel", _vmcore),
-    Check("P12", Stage.KERNEL, "the kernel is relocatable", _relocatable),
-    Check("P13", Stage.KERNEL, "kexec_file_load is there where it is configured", _file_load),
-    Check("P14", Stage.KERNEL, "the kernel can unpack the initramfs", _initrd_compression),
+    Check(
+        "P1",
+        Stage.KERNEL,
+        "the kernel can load crash kernels",
+        _kexec,
+        looks_at="/sys/kernel/kexec_crash_loaded, and the kernel's configuration (/boot/config-*,"
+        " /proc/config.gz).",
+        matters="Without CONFIG_KEXEC_CORE and CONFIG_CRASH_DUMP a kernel can neither hold nor start"
+        " another one.",
+        mend="Boot a kernel that is built with them, as those of most distributions are.",
+    ),
+    Check(
+        "P2",
+        Stage.KERNEL,
+        "the loader is privileged",
+        _capability,
+        looks_at="The effective capabilities of this process (/proc/self/status).",
+        matters="Loading a kernel takes CAP_SYS_BOOT, which ordinary users and most containers do not have.",
+        mend="Run it as root, on the host itself.",
+    ),
+    Check(
+        "P3",
+        Stage.KERNEL,
+        "loading is not disabled",
+        _load_disabled,
+        looks_at="The sysctl kernel.kexec_load_disabled.",
+        matters="Once it is 1, nothing can be loaded or replaced before the next boot.",
+        mend="Find what sets it (grep -r kexec_load_disabled /etc/sysctl.d /etc/sysctl.conf), take that"
+        " away, and reboot.",
+    ),
+    Check(
+        "P4",
+        Stage.KERNEL,
+        "loads are left",
+        _load_limit,
+        looks_at="The sysctl kernel.kexec_load_limit_panic (Linux 6.3).",
+        matters="Each attempt to load or unload a crash kernel uses up one of them; at 0 none is left"
+        " before the next boot.",
+        mend="Reboot; then set the limit higher, or load only once.",
+    ),
+    Check(
+        "P5",
+        Stage.KERNEL,
+        "lockdown allows the configured way of loading",
+        _lockdown,
+        looks_at="/sys/kernel/security/lockdown, and the kexec arguments of the configuration.",
+        matters="A kernel that is locked down, as with Secure Boot, takes signed kernels only, and only by"
+        " kexec_file_load.",
+        mend="Take -c out of the arguments, so that kexec_file_load is used, and load a signed kernel.",
+    ),
+    Check(
+        "P6",
+        Stage.KERNEL,
+        "IMA has not refused a load",
+        _ima,
+        looks_at="The kernel's log, for a kernel image that IMA could not appraise.",
+        matters="A policy that demands signatures refuses kexec_load, which hands over memory and no file"
+        " with a signature.",
+        mend="Add -s to the kexec arguments: it loads by kexec_file_load.",
+    ),
+    Check(
+        "P7",
+        Stage.KERNEL,
+        "TDX does not disable kexec",
+        _tdx,
+        looks_at="The kernel's log, for a kexec that is off because of TDX.",
+        matters="On CPUs with a certain erratum (tdx_pw_mce) kexec is off as long as the firmware has TDX"
+        " on.",
+        mend="Turn TDX off in the firmware, or take a kernel and a TDX module that can turn it off.",
+    ),
+    Check(
+        "P8",
+        Stage.KERNEL,
+        "no Xen in between",
+        _xen,
+        looks_at="/sys/hypervisor/type and guest_type, and /proc/xen/capabilities.",
+        matters="In dom0 the hypervisor loads crash kernels, not Linux; a paravirtualised guest cannot"
+        " start another kernel.",
+        mend="Use Xen's own kexec in dom0. Make a guest HVM or PVH, or dump it from outside (xl dump-core).",
+    ),
+    Check(
+        "P9",
+        Stage.KERNEL,
+        "SELinux has not denied a load",
+        _selinux,
+        looks_at="The audit log, for something that SELinux denied to kexec, pykexec or kdumpctl.",
+        matters="A loader that may not read its files, or not make the system call, loads nothing.",
+        mend="Restore the labels of the files that are named (restorecon -v), or allow it by a policy"
+        " module (audit2allow).",
+    ),
+    Check(
+        "P10",
+        Stage.KERNEL,
+        "addresses can be read",
+        _addresses,
+        looks_at="/proc/iomem, /proc/kcore, and the sysctl kernel.kptr_restrict.",
+        matters="The loader has to know where memory is and where the kernel is mapped; who is not root is"
+        " shown zeros.",
+        mend="Run as root. Where there is no /proc/kcore, set kernel.kptr_restrict to 1.",
+    ),
+    Check(
+        "P11",
+        Stage.KERNEL,
+        "the kernel can be a capture kernel",
+        _vmcore,
+        looks_at="The kernel's configuration, and a crash's console log.",
+        matters="The capture kernel shows what is to be saved as /proc/vmcore, for which it has to be"
+        " built.",
+        mend="Take another kernel for the capture (KDUMP_KERNELVER), with CONFIG_PROC_VMCORE and"
+        " CONFIG_CRASH_DUMP.",
+    ),
+    Check(
+        "P12",
+        Stage.KERNEL,
+        "the kernel is relocatable",
+        _relocatable,
+        looks_at="The kernel's configuration, as far as its architecture needs it for this.",
+        matters="The capture kernel runs in the reserved memory, and not at the address for which kernels"
+        " are usually linked.",
+        mend="Take a kernel that is built to be relocatable, or one built for the place of the reservation.",
+    ),
+    Check(
+        "P13",
+        Stage.KERNEL,
+        "kexec_file_load is there where it is configured",
+        _file_load,
+        looks_at="The kexec arguments of the configuration, and CONFIG_KEXEC_FILE.",
+        matters="With -s nothing is loaded where the kernel has no kexec_file_load.",
+        mend="Take -s out of the arguments, or write -a, which tries both system calls.",
+    ),
+    Check(
+        "P14",
+        Stage.KERNEL,
+        "the kernel can unpack the initramfs",
+        _initrd_compression,
+        looks_at="How the capture image is compressed, and what the kernel can unpack (CONFIG_RD_*).",
+        matters="A kernel that cannot unpack its image has no init, and panics instead of saving a dump.",
+        mend="Compress the image in another way (dracut --gzip, COMPRESS= in initramfs.conf).",
+    ),
 )

@@ -1,74 +1,27 @@
-"""Checks of the load: whether a crash kernel is loaded, or could be."""
+"""Checks of the load: whether a crash kernel could be loaded."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from pykexec.arch import for_machine
 from pykexec.booting.kernel import identify, inspect
-from pykexec.errors import FileError, ImageError, PykexecError
+from pykexec.errors import ImageError, PykexecError
 from pykexec.formats import identify as formats
 from pykexec.formats import unwrap
 from pykexec.kdump.capture.layers import DEPTH_MAX
-from pykexec.kdump.config.settings import Dialect, TargetKind
 from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
 from pykexec.kdump.doctor.part import of_architecture
 from pykexec.kdump.doctor.reservation import more
-from pykexec.kdump.doctor.shell import run
-from pykexec.kdump.files import STATE
 from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.kdump.reservation.sizing import kernel_memory
 from pykexec.memory import MIB, align_up
 
 _FILES_UNKNOWN = "the kernel or the initramfs to be loaded is not known"
 _BESIDES = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
-
-
-def _loaded(facts: Facts) -> Judgement:
-    loaded = facts.machine.kexec_state.crash_loaded
-    if loaded is None:
-        return unknown("no /sys/kernel/kexec_crash_loaded")
-    if loaded:
-        return fine("kexec_crash_loaded = 1")
-    return wrong(
-        "no crash kernel is loaded: a crash would leave nothing",
-        "kexec_crash_loaded = 0",
-        remedy="start the kdump service, or load one: pykexec -p KERNEL --initrd=INITRD --reuse-cmdline",
-        command=commands.START,
-    )
-
-
-def _enabled(facts: Facts) -> Judgement:
-    if facts.settings is None:
-        return unknown(facts.unconfigured)
-    if facts.settings.enabled:
-        return fine(f"{', '.join(facts.settings.files)}: enabled")
-    return wrong(
-        "the kdump service is switched off",
-        f"{facts.settings.files[0]}: USE_KDUMP is not 1",
-        remedy="set USE_KDUMP=1 and start the service",
-        command=run("sed", "-i", "s/^USE_KDUMP=.*/USE_KDUMP=1/", facts.settings.files[0]).then(
-            commands.START
-        ),
-    )
-
-
-def _no_reboot_image(facts: Facts) -> Judgement:
-    loaded = facts.machine.kexec_state.loaded
-    if loaded is None:
-        return unknown("no /sys/kernel/kexec_loaded")
-    if not loaded:
-        return fine("kexec_loaded = 0")
-    return wrong(
-        "a kernel is loaded for the next reboot: systemctl reboot will start it instead of the firmware",
-        "kexec_loaded = 1",
-        remedy="if that is not meant: pykexec -u",
-        command=run("pykexec", "-u"),
-    )
 
 
 def _fits(facts: Facts) -> Judgement:
@@ -332,126 +285,115 @@ def _plan(facts: Facts) -> Judgement:
     return fine(*(f"{segment.name}: {segment.range}" for segment in plan.segments))
 
 
-def _is_on_disk(facts: Facts) -> Judgement:
-    """Judge by pykdump's receipt whether files have changed: the kernel does not tell what is loaded."""
-    if not facts.machine.kexec_state.crash_loaded:
-        return unknown("nothing is loaded")
-    receipt = facts.loaded
-    if receipt is None:
-        return unknown("what is loaded was not loaded by pykdump: there is no receipt of it")
-    if not facts.places.can_be_read:
-        return unknown("files of the machine are not in a snapshot")
-    digests = ((receipt.kernel, receipt.kernel_sha256), (receipt.initrd, receipt.initrd_sha256))
-    changed = [f"{path} is not what was loaded" for path, digest in digests if _differs(facts, path, digest)]
-    if facts.capture_line is not None and facts.capture_line.text != receipt.command_line:
-        changed.append("the configuration makes another command line")
-    if not changed:
-        return fine(f"{receipt.kernel} and {receipt.initrd}, loaded {receipt.time}")
-    return wrong(
-        "what is loaded is not what the configuration and the files say now",
-        *changed,
-        remedy="load again: pykdump reload",
-        command=run("pykdump", "reload"),
-    )
-
-
-def _differs(facts: Facts, path: str, digest: str) -> bool:
-    if not digest:
-        return False
-    if facts.places.size(path) is None:
-        return True
-    return hashlib.sha256(facts.places.open(path, "file").data).hexdigest() != digest
-
-
-def _failed_test(facts: Facts) -> str:
-    """Return the test of an earlier boot that left no dump, where dumps can be looked at; "" for none."""
-    from pykexec.kdump.service import dumps, trial
-
-    settings, state = facts.settings, facts.places.at(str(trial.PENDING))
-    begun = trial.pending(state) if state is not None else None
-    if begun is None or settings is None or settings.target.kind is not TargetKind.LOCAL:
-        return ""
-    folder = facts.places.at(settings.path)
-    try:
-        found = dumps.in_folder(folder, log_alone=not settings.save_dump) if folder else ()
-    except FileError:
-        return ""
-    if begun[0].judge(facts.boot, found) is not trial.Outcome.FAILED:
-        return ""
-    return f"the test of {begun[0].time}: no dump in {settings.path} has its marker"
-
-
-def _is_proven(facts: Facts) -> Judgement:
-    failed = _failed_test(facts)
-    if failed:
-        return wrong(
-            "the last pykdump test left no whole dump",
-            failed,
-            remedy="find out at which stage it stopped: pykdump doctor --console-log FILE; then test again",
-        )
-    if not facts.machine.kexec_state.crash_loaded:
-        return unknown("nothing is loaded")
-    if facts.loaded is None:
-        return unknown("what is loaded was not loaded by pykdump")
-    if facts.proven is None:
-        return unknown("no pykdump test has passed yet")
-    if facts.proven.proves(facts.loaded):
-        return fine(f"a test with the same kernel, initrd and command line passed ({facts.proven.time})")
-    return unknown("kernel, initrd or command line changed since the last pykdump test that passed")
-
-
-def _initrd_is_new(facts: Facts) -> Judgement:
-    if not facts.places.are_known:
-        return unknown("files of the machine are not in a snapshot")
-    path = facts.initrd_path
-    if path is None or facts.places.size(path) is None:
-        if facts.config_error is not None:
-            return unknown(facts.unconfigured)
-        wanted = facts.settings.initrd if facts.settings else ""
-        return wrong(
-            "there is no capture initramfs",
-            wanted or "none of the usual places has one",
-            remedy=f"build it: {commands.ways(facts, *_BUILDERS) or 'pykdump start'}",
-            command=commands.START,
-        )
-    if path.startswith(f"{STATE}/"):
-        return fine(f"{path} is made anew by pykdump start when what it is made of has changed")
-    built = facts.places.modified(path) or 0
-    # Debian's capture system is the ordinary one, which reads the configuration when it runs.
-    built_in = facts.settings is not None and facts.settings.dialect is not Dialect.DEBIAN
-    sources = [*(facts.settings.files if facts.settings and built_in else ()), facts.kernel_path or ""]
-    newer = [source for source in sources if source and (facts.places.modified(source) or 0) > built]
-    if not newer:
-        return fine(f"{path} is newer than what it is made of")
-    return wrong(
-        "the capture initramfs is older than what it is made of",
-        f"{path} is older than {', '.join(newer)}",
-        remedy=f"build it again: {commands.ways(facts, *_BUILDERS[1:]) or 'with what has built it'}",
-    )
-
-
-_BUILDERS = ("pykdump start", "kdumpctl rebuild", "mkdumprd -f", "kdump-config symlinks VERSION")
-
-
 _CPUS_LEAVE = of_architecture("L2", "whether CPUs of {arch} can be stopped is not known")
 
 
 CHECKS = (
-    Check("L1", Stage.LOAD, "kernel and initramfs fit the reservation", _fits),
-    Check("L2", Stage.LOAD, "CPUs can be stopped", _CPUS_LEAVE),
-    Check("L4", Stage.LOAD, "the kernel is one, and for this machine", _format),
-    Check("L5", Stage.LOAD, "the command line is short enough", _line_length),
-    Check("L6", Stage.LOAD, "there is memory to load with", _memory),
-    Check("L7", Stage.LOAD, "no signature was refused", _signature),
-    Check("L8", Stage.LOAD, "no file to be loaded is being written", _not_written),
-    Check("L10", Stage.LOAD, "all that has to be loaded finds a place", _plan),
-    Check("L11", Stage.LOAD, "core headers can be made", _kcore),
-    Check("L12", Stage.LOAD, "plugged CPUs and memory are followed", _hotplug),
-    Check("L13", Stage.LOAD, "the target can be unlocked", _encrypted),
-    Check("L14", Stage.LOAD, "the capture initramfs is there and up to date", _initrd_is_new),
-    Check("L15", Stage.LOAD, "what is loaded is what is on disk", _is_on_disk),
-    Check("L16", Stage.LOAD, "no kernel is loaded for a reboot", _no_reboot_image),
-    Check("L17", Stage.LOAD, "a crash kernel is loaded", _loaded),
-    Check("L18", Stage.LOAD, "kdump is switched on", _enabled),
-    Check("L19", Stage.LOAD, "a test has proven what is loaded", _is_proven),
+    Check(
+        "L1",
+        Stage.LOAD,
+        "kernel and initramfs fit the reservation",
+        _fits,
+        looks_at="The sizes of kernel, image and reservation.",
+        matters="Both are loaded into the reservation, and the kernel refuses what does not fit.",
+        mend="Reserve more (pykdump estimate says how much), or make the image smaller.",
+    ),
+    Check(
+        "L2",
+        Stage.LOAD,
+        "CPUs can be stopped",
+        _CPUS_LEAVE,
+        looks_at="How the firmware starts and stops CPUs, where that differs between machines.",
+        matters="A kernel that cannot stop the other CPUs cannot hand the machine over to another kernel.",
+        mend="Take newer firmware, or use one CPU (nr_cpus=1); a reboot through the firmware works in any"
+        " case.",
+    ),
+    Check(
+        "L4",
+        Stage.LOAD,
+        "the kernel is one, and for this machine",
+        _format,
+        looks_at="The kernel's file: its format, and the architecture that it is for.",
+        matters="A file that is damaged, no kernel, or another architecture's is refused, or does not"
+        " start.",
+        mend="Install the kernel's package again, or name /boot/vmlinuz-VERSION.",
+    ),
+    Check(
+        "L5",
+        Stage.LOAD,
+        "the command line is short enough",
+        _line_length,
+        looks_at="The length of the capture kernel's command line, and what that kernel takes.",
+        matters="A line that is too long is refused, or loses its end.",
+        mend="Take away what the capture kernel does not need (KDUMP_COMMANDLINE_REMOVE).",
+    ),
+    Check(
+        "L6",
+        Stage.LOAD,
+        "there is memory to load with",
+        _memory,
+        looks_at="MemAvailable in /proc/meminfo, and the sizes of kernel and image.",
+        matters="A load has the files and what is made of them in memory at the same time.",
+        mend="Stop something that takes memory, or make the image smaller.",
+    ),
+    Check(
+        "L7",
+        Stage.LOAD,
+        "no signature was refused",
+        _signature,
+        looks_at="The kernel's log, for a signature that was refused.",
+        matters="With Secure Boot, and where the kernel enforces signatures, only what a known key has"
+        " signed is loaded.",
+        mend="Take the distribution's signed kernel as it is, not unpacked, or enrol its key (mokutil).",
+    ),
+    Check(
+        "L8",
+        Stage.LOAD,
+        "no file to be loaded is being written",
+        _not_written,
+        looks_at="The processes that have kernel or image open for writing.",
+        matters="kexec_file_load refuses such a file (ETXTBSY), and half an image would be of no use.",
+        mend="Wait for the package manager or the image builder, then load again: pykdump start.",
+    ),
+    Check(
+        "L10",
+        Stage.LOAD,
+        "all that has to be loaded finds a place",
+        _plan,
+        looks_at="A plan for kexec_load, as pykexec -p --dry-run makes it.",
+        matters="Kernel, image, parameters and core headers each need a place in the reservation, some at"
+        " certain addresses only.",
+        mend="See where there is room (pykexec -p --dry-run); reserve more, or elsewhere.",
+    ),
+    Check(
+        "L11",
+        Stage.LOAD,
+        "core headers can be made",
+        _kcore,
+        looks_at="/proc/kcore, and the kexec arguments.",
+        matters="The dump's headers say where the kernel was mapped, which kexec_load can only learn there.",
+        mend="Add -s to the kexec arguments (the kernel then makes the headers itself), or take one with"
+        " CONFIG_PROC_KCORE.",
+    ),
+    Check(
+        "L12",
+        Stage.LOAD,
+        "plugged CPUs and memory are followed",
+        _hotplug,
+        looks_at="/sys/devices/system/cpu/crash_hotplug, and udev's rules for kdump.",
+        matters="The headers list memory and CPUs as they were at the load: what is plugged in later is"
+        " missing in the dump.",
+        mend="pykdump install brings a udev rule that loads again; from Linux 6.10 on --hotplug lets the"
+        " kernel do it.",
+    ),
+    Check(
+        "L13",
+        Stage.LOAD,
+        "the target can be unlocked",
+        _encrypted,
+        looks_at="Whether dumps go to a device of dm-crypt, and whether the kernel hands its keys over"
+        " (crash_dm_crypt_keys).",
+        matters="After a crash nobody is there to enter a passphrase, so the file system stays closed.",
+        mend="Let dumps go to a file system that is not encrypted, or over the network.",
+    ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from pykexec.kdump.doctor import commands
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command
-from pykexec.kdump.reservation import crashkernel
+from pykexec.kdump.reservation import bootfiles, crashkernel
 from pykexec.kdump.reservation.crashkernel import Clause, Form, size_text
 from pykexec.kdump.reservation.estimate import for_pages
 from pykexec.kdump.reservation.sizing import MLX5, SMMU_64K
@@ -186,12 +185,8 @@ def _not_shrunk(facts: Facts) -> Judgement:
     )
 
 
-_BOOT_FILES = ("etc/default/grub", "etc/kernel/cmdline", "boot/grub/grub.cfg", "boot/grub2/grub.cfg")
-_BOOT_FOLDERS = ("etc/default/grub.d", "boot/loader/entries")
-
-
 def _boot_configuration(facts: Facts) -> Judgement:
-    configured = dict(_configured(facts))
+    configured = dict(bootfiles.configured(facts.machine.root))
     if not configured:
         return unknown("no boot loader's configuration with crashkernel= is known")
     running = set(crashkernel.values(facts.machine.command_line))
@@ -219,17 +214,6 @@ _MENU_MAKERS = (
     "kernel-install",
     "update-bootloader",
 )
-
-
-def _configured(facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    paths = list(_BOOT_FILES)
-    for folder in _BOOT_FOLDERS:
-        paths += [f"{folder}/{name}" for name in facts.machine.root.names(folder)]
-    for path in paths:
-        lines = [line for line in (facts.text(path) or "").splitlines() if not line.lstrip().startswith("#")]
-        found = re.findall(r"""crashkernel=([^\s"']+)""", "\n".join(lines))
-        if found:
-            yield path, found
 
 
 def _main(facts: Facts) -> Range | None:
@@ -373,16 +357,124 @@ def _is_missed(facts: Facts, text: str) -> bool:
 
 
 CHECKS = (
-    Check("R1", Stage.RESERVATION, "memory was asked for", _asked_for),
-    Check("R2", Stage.RESERVATION, "memory is reserved", _reserved),
-    Check("R3", Stage.RESERVATION, "no crashkernel=auto", _not_auto),
-    Check("R4", Stage.RESERVATION, "there is memory for DMA below 4G", _low_part),
-    Check("R5", Stage.RESERVATION, "a fixed place was free", _offset),
-    Check("R6", Stage.RESERVATION, "the reservation was not made smaller", _not_shrunk),
-    Check("R7", Stage.RESERVATION, "the boot loader's configuration is in force", _boot_configuration),
-    Check("R8", Stage.RESERVATION, "the reservation is large enough", _enough),
-    Check("R9", Stage.RESERVATION, "no CMA holds what is to be dumped", _cma),
-    Check("R10", Stage.RESERVATION, "hungry hardware was thought of", _hardware),
-    Check("R11", Stage.RESERVATION, "SIZE,cma is understood", _cma_known),
-    Check("R12", Stage.RESERVATION, "every crashkernel= counts", _only_one),
+    Check(
+        "R1",
+        Stage.RESERVATION,
+        "memory was asked for",
+        _asked_for,
+        looks_at="The running kernel's command line (/proc/cmdline).",
+        matters="The capture kernel runs in memory that the running kernel sets aside when it boots;"
+        " crashkernel= says how much.",
+        mend="pykdump setup puts it into the boot loader's configuration (pykdump estimate says how much it"
+        " takes). Then reboot.",
+    ),
+    Check(
+        "R2",
+        Stage.RESERVATION,
+        "memory is reserved",
+        _reserved,
+        looks_at="/sys/kernel/kexec_crash_size, /proc/iomem, and the kernel's log of the boot.",
+        matters="A crashkernel= that the kernel does not understand, or for which it finds no room,"
+        " reserves nothing.",
+        mend="Correct the parameter, ask for less, or ask for memory above 4G (SIZE,high). Then reboot.",
+    ),
+    Check(
+        "R3",
+        Stage.RESERVATION,
+        "no crashkernel=auto",
+        _not_auto,
+        looks_at="The crashkernel= that decides.",
+        matters="Only RHEL 8 and older know crashkernel=auto; other kernels reserve nothing for it.",
+        mend="Write the size that pykdump estimate recommends, and reboot.",
+    ),
+    Check(
+        "R4",
+        Stage.RESERVATION,
+        "there is memory for DMA below 4G",
+        _low_part,
+        looks_at="Where the reserved memory is (/proc/iomem), and the kernel's log.",
+        matters="Some devices reach the first 4 GiB only: without memory there they do not work in the"
+        " capture kernel.",
+        mend="Reserve with SIZE,high and SIZE,low, or so little that it fits below 4G.",
+    ),
+    Check(
+        "R5",
+        Stage.RESERVATION,
+        "a fixed place was free",
+        _offset,
+        looks_at="A crashkernel=SIZE@OFFSET, and whether anything is reserved.",
+        matters="The kernel reserves nothing where something else is at that address.",
+        mend="Leave out the @OFFSET: the kernel finds a place by itself.",
+    ),
+    Check(
+        "R6",
+        Stage.RESERVATION,
+        "the reservation was not made smaller",
+        _not_shrunk,
+        looks_at="What crashkernel= asked for, and what is reserved now.",
+        matters="The reservation can be made smaller while the machine runs, and only a reboot brings it"
+        " back.",
+        mend="Find what writes to /sys/kernel/kexec_crash_size (KDUMP_AUTO_RESIZE, pykdump resize), and"
+        " reboot.",
+    ),
+    Check(
+        "R7",
+        Stage.RESERVATION,
+        "the boot loader's configuration is in force",
+        _boot_configuration,
+        looks_at="The crashkernel= in the boot loader's files, and that of the running kernel.",
+        matters="A change counts only once it is in the boot loader's menu and the machine has been booted"
+        " again.",
+        mend="Bring the menu up to date (update-grub, grub2-mkconfig, grubby, kernel-install), and reboot.",
+    ),
+    Check(
+        "R8",
+        Stage.RESERVATION,
+        "the reservation is large enough",
+        _enough,
+        looks_at="What is reserved, and what kernel, image and machine are likely to need (pykdump"
+        " estimate).",
+        matters="A capture kernel that runs out of memory panics, or kills what saves the dump.",
+        mend="Reserve what pykdump estimate recommends, or let it need less: a smaller image, nr_cpus=1.",
+    ),
+    Check(
+        "R9",
+        Stage.RESERVATION,
+        "no CMA holds what is to be dumped",
+        _cma,
+        looks_at="/sys/kernel/kexec_crash_cma_ranges, and makedumpfile's dump level.",
+        matters="The running kernel keeps pages of programs in that part of the reservation, and the"
+        " capture kernel overwrites it.",
+        mend="Leave user pages out of the dump (-d 31), or reserve without ,cma.",
+    ),
+    Check(
+        "R10",
+        Stage.RESERVATION,
+        "hungry hardware was thought of",
+        _hardware,
+        looks_at="Page size, drivers and memory encryption that are known to take more than a default"
+        " reservation has.",
+        matters="Some take hundreds of MiB in the capture kernel, which then runs out of memory.",
+        mend="Reserve as much more as the finding says.",
+    ),
+    Check(
+        "R11",
+        Stage.RESERVATION,
+        "SIZE,cma is understood",
+        _cma_known,
+        looks_at="A crashkernel=SIZE,cma, and what the running kernel makes of it.",
+        matters="Kernels that do not know it (before Linux 6.17) take it for a broken size, and may then"
+        " reserve nothing.",
+        mend="Take the ,cma parameter away, and reboot.",
+    ),
+    Check(
+        "R12",
+        Stage.RESERVATION,
+        "every crashkernel= counts",
+        _only_one,
+        looks_at="All crashkernel= on the command line.",
+        matters="Of several plain sizes only the last counts: one that a distribution's tool has appended"
+        " may replace yours.",
+        mend="Leave only the one that is meant, and reboot.",
+    ),
 )

@@ -170,4 +170,14 @@ def file_system(facts: Facts) -> Judgement:
     return unknown("no /proc/self/mounts") if mount is None else fine(f"{mount.source} ({mount.type})")
 
 
-CHECKS = (Check("V4", Stage.TOOLS, "pykdump start can do what is configured", _start),)
+CHECKS = (
+    Check(
+        "V4",
+        Stage.TOOLS,
+        "pykdump start can do what is configured",
+        _start,
+        looks_at="What pykdump start asks before it loads: programs, target, settings.",
+        matters="A start that is refused leaves loaded what was loaded before, or nothing.",
+        mend="Correct what is named; pykdump start --initrd FILE takes a distribution's image.",
+    ),
+)

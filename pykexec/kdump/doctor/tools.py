@@ -128,8 +128,42 @@ def _by_package(facts: Facts) -> Program | None:
 
 
 CHECKS = (
-    Check("V1", Stage.TOOLS, "the configuration can be understood", _configuration),
-    Check("V2", Stage.TOOLS, "the configuration says what it seems to", _no_warnings),
-    Check("V3", Stage.TOOLS, "the collector is installed", _collector),
-    Check("S8", Stage.TOOLS, "makedumpfile is new enough for the kernel", _version),
+    Check(
+        "V1",
+        Stage.TOOLS,
+        "the configuration can be understood",
+        _configuration,
+        looks_at="The configuration's files: /etc/kdump.conf, /etc/sysconfig/kdump, or"
+        " /etc/default/kdump-tools.",
+        matters="A configuration that is not understood is not guessed at: nothing new is loaded.",
+        mend="Correct the line that is named. Where there is none, pykdump setup writes one.",
+    ),
+    Check(
+        "V2",
+        Stage.TOOLS,
+        "the configuration says what it seems to",
+        _no_warnings,
+        looks_at="Lines of the configuration that have another effect than they seem to, or none.",
+        matters="A dump that goes elsewhere, or has other contents, is noticed only after the crash.",
+        mend="Correct or remove these lines.",
+    ),
+    Check(
+        "V3",
+        Stage.TOOLS,
+        "the collector is installed",
+        _collector,
+        looks_at="The program that the configuration names to write the dump.",
+        matters="Without it in the image nothing is saved.",
+        mend="Install its package, then load again: pykdump start.",
+    ),
+    Check(
+        "S8",
+        Stage.TOOLS,
+        "makedumpfile is new enough for the kernel",
+        _version,
+        looks_at="makedumpfile's version, the kernel's, and a crash's console log.",
+        matters="makedumpfile reads the kernel's own structures: a newer kernel's it may misread, and then"
+        " lose pages.",
+        mend="Install a newer makedumpfile. pykdump start takes a safe dump level until then.",
+    ),
 )

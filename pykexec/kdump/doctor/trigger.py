@@ -97,9 +97,51 @@ def _panic_timeout(facts: Facts) -> Judgement:
 
 
 CHECKS = (
-    Check("T1", Stage.TRIGGER, "an oops leads to a dump", _oops),
-    Check("T2", Stage.TRIGGER, "no watchdog gets in between", _watchdog),
-    Check("T3", Stage.TRIGGER, "nothing runs before the crash kernel", _notifiers),
-    Check("T4", Stage.TRIGGER, "all CPUs stopped", _cpus_stop),
-    Check("T5", Stage.TRIGGER, "a capture kernel that panics reboots", _panic_timeout),
+    Check(
+        "T1",
+        Stage.TRIGGER,
+        "an oops leads to a dump",
+        _oops,
+        looks_at="The sysctl kernel.panic_on_oops, and those that turn other faults into a panic.",
+        matters="An oops that only ends a process leaves no dump, and lets a damaged kernel go on.",
+        mend="Set kernel.panic_on_oops=1 in /etc/sysctl.d.",
+    ),
+    Check(
+        "T2",
+        Stage.TRIGGER,
+        "no watchdog gets in between",
+        _watchdog,
+        looks_at="The hardware watchdogs that run, and their timeouts.",
+        matters="Unless the capture system keeps a watchdog quiet, it resets the machine before the dump is"
+        " saved.",
+        mend="pykdump's own image does so. Put the driver into another one, or set a longer timeout.",
+    ),
+    Check(
+        "T3",
+        Stage.TRIGGER,
+        "nothing runs before the crash kernel",
+        _notifiers,
+        looks_at="crash_kexec_post_notifiers, on the command line and in /sys/module/kernel/parameters.",
+        matters="With it all panic notifiers run before the capture kernel is started: each may hang or"
+        " reset the machine.",
+        mend="Take it away, unless pstore or a hypervisor's notifier needs it.",
+    ),
+    Check(
+        "T4",
+        Stage.TRIGGER,
+        "all CPUs stopped",
+        _cpus_stop,
+        looks_at="A crash's console log, for CPUs that did not stop.",
+        matters="They change memory while it is saved, and may overwrite the capture kernel.",
+        mend="Find out what keeps them from taking interrupts.",
+    ),
+    Check(
+        "T5",
+        Stage.TRIGGER,
+        "a capture kernel that panics reboots",
+        _panic_timeout,
+        looks_at="panic= on the capture kernel's command line.",
+        matters="A capture kernel that panics hangs without it until somebody resets the machine.",
+        mend="Append panic=10 (KDUMP_COMMANDLINE_APPEND, KDUMP_CMDLINE_APPEND).",
+    ),
 )

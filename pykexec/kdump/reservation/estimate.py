@@ -7,6 +7,7 @@ it: a missing dump costs more than memory that is reserved in vain.
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.kdump.reservation.support import support
 from pykexec.machine import PAGE_SIZES
 from pykexec.memory import KIB, MIB, align_up
+from pykexec.terminal import WIDTH, folded
 
 SCHEMA = 1
 """The version of the JSON form."""
@@ -240,6 +242,61 @@ def _bitmaps(inputs: Inputs) -> int:
     return min(inputs.total_memory // inputs.page_size // 4, _BITMAP_MAX)
 
 
+# Whether the reservation is enough
+
+
+class Answer(enum.Enum):
+    """The answer to whether the memory that is reserved is enough."""
+
+    ENOUGH = "enough"
+    JUST_ENOUGH = "enough, with less of a margin than recommended"
+    TOO_LITTLE = "too little"
+    NOTHING = "nothing is reserved"
+    UNKNOWN = "cannot tell: this kernel does not say how much is reserved"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """That answer for a machine."""
+
+    answer: Answer
+    reserved: int | None
+    """The bytes that are reserved in one piece; None: not known."""
+    needed: int
+    clause: crashkernel.Clause
+    """The crashkernel= to boot with."""
+
+    @property
+    def is_enough(self) -> bool:
+        return self.answer in (Answer.ENOUGH, Answer.JUST_ENOUGH)
+
+    @property
+    def parameter(self) -> str:
+        """The parameter to boot with, as on a command line."""
+        return f"{crashkernel.PARAMETER}{crashkernel.render(self.clause)}"
+
+    def __str__(self) -> str:
+        text = self.answer.value
+        if self.reserved:
+            text += f": {size_text(self.reserved)} are reserved, {-(-self.needed // MIB)}M are needed"
+        if self.answer is Answer.ENOUGH:
+            return text
+        return f"{text}; boot with {self.parameter} (pykdump setup)"
+
+
+def judge(result: Estimate, reserved: int | None, clause: crashkernel.Clause) -> Verdict:
+    """Return the verdict on a reservation of that many bytes in one piece; None where that is not known."""
+    if reserved is None:
+        answer = Answer.UNKNOWN
+    elif not reserved:
+        answer = Answer.NOTHING
+    elif reserved < result.needed:
+        answer = Answer.TOO_LITTLE
+    else:
+        answer = Answer.ENOUGH if reserved >= result.recommended else Answer.JUST_ENOUGH
+    return Verdict(answer, reserved, result.needed, clause)
+
+
 # What distributions reserve
 
 
@@ -284,17 +341,21 @@ def _compare(inputs: Inputs, needed: int) -> Iterator[Comparison]:
 # Reports
 
 
-def as_text(result: Estimate) -> str:
-    """Return the table of terms, their sum, and what distributions would reserve."""
-    return "\n".join(_lines(result)) + "\n"
+def as_text(result: Estimate, verdict: Verdict, columns: int = WIDTH) -> str:
+    """Return the verdict, the table of terms, their sum, and what distributions would reserve."""
+    lines = [line for text in _sentences(result) for line in folded(text, columns)]
+    return "\n".join([*folded(str(verdict), columns), *_table(result, verdict, columns), *lines]) + "\n"
 
 
-def _lines(result: Estimate) -> Iterator[str]:
+def _table(result: Estimate, verdict: Verdict, columns: int) -> Iterator[str]:
     width = max(len(term.name) for term in result.terms)
     for term in result.terms:
-        yield f"  {term.name:<{width}}  {_mib(term.size)}  {term.why}"
+        yield from folded(term.why, columns, first=f"  {term.name:<{width}}  {_mib(term.size)}  ")
     yield f"  {'needed':<{width}}  {_mib(result.needed)}"
-    yield f"  {'recommended':<{width}}  {_mib(result.recommended)}  crashkernel={result.parameter}"
+    yield f"  {'recommended':<{width}}  {_mib(result.recommended)}  {verdict.parameter}"
+
+
+def _sentences(result: Estimate) -> Iterator[str]:
     for part in result.inputs.left_out:
         yield f"not counted, as it was not given: {part}"
     for part in result.inputs.not_known:
@@ -317,14 +378,16 @@ def _mib(size: int) -> str:
     return f"{size / MIB:>8.1f} MiB"
 
 
-def as_json(result: Estimate) -> str:
+def as_json(result: Estimate, verdict: Verdict) -> str:
     """Return one JSON object; sizes are in bytes."""
     content = {
         "schema": SCHEMA,
+        "verdict": verdict.answer.name.lower(),
+        "reserved": verdict.reserved,
         "terms": [{"name": each.name, "size": each.size, "why": each.why} for each in result.terms],
         "needed": result.needed,
         "recommended": result.recommended,
-        "crashkernel": result.parameter,
+        "crashkernel": crashkernel.render(verdict.clause),
         "left_out": [*result.inputs.left_out, *result.inputs.not_known],
         "defaults": [
             {"name": each.name, "crashkernel": each.text, "size": each.size, "enough": each.enough}

@@ -6,6 +6,7 @@ crash kernel is loaded.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from pykexec.errors import UsageError
 from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.machine import Machine
 from pykexec.memory import MIB, Range, align_down, align_up
+
+SCHEMA = 1
+"""The version of the JSON form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ def resize(machine: Machine, wanted: int) -> Resize:
     state = machine.kexec_state
     counted = state.crash_size
     if not regions or not counted:
-        raise UsageError("no memory is reserved for a crash kernel", hint="boot with crashkernel=SIZE")
+        raise UsageError("no memory is reserved for a crash kernel", hint="pykdump setup asks for some")
     *low, main = regions
     page = machine.page_size
     size = align_up(wanted, page)
@@ -72,3 +76,16 @@ def resize_steps(plan: Resize) -> Sequence[str]:
     if plan.unload_first:
         steps.append("load the crash kernel again")
     return tuple(steps)
+
+
+def as_json(plan: Resize) -> str:
+    """Return one JSON object; sizes and addresses are in bytes."""
+    content = {
+        "schema": SCHEMA,
+        "path": plan.path,
+        "value": plan.value,
+        "kept": [{"start": each.start, "end": each.end} for each in plan.kept],
+        "freed": [{"start": each.start, "end": each.end} for each in plan.freed],
+        "unload_first": plan.unload_first,
+    }
+    return json.dumps(content, indent=2) + "\n"

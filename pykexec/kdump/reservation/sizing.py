@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from pykexec import names
 from pykexec.arch import Arch, find
 from pykexec.booting import devicememory
-from pykexec.booting.crash import cma_ranges
 from pykexec.booting.kernel import identify
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
 from pykexec.kdump.part import KdumpPart, part_of
-from pykexec.kdump.reservation import crashkernel
 from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
-from pykexec.kdump.reservation.support import CrashkernelSupport, support
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.memory import GIB, KIB, MIB, align_up
@@ -73,17 +70,6 @@ def read_inputs(
         left_out=() if initrd else ("the initrd (--initrd)",),
         not_known=tuple(_not_known(part, capture_line, cma, swiotlb)),
     )
-
-
-def support_of(machine: Machine) -> CrashkernelSupport:
-    """Return what a machine's kernel supports of crashkernel=, by its version and by what it has reserved.
-
-    Raises MachineError.
-    """
-    arch = names.name_of_uname(machine.uname_machine)
-    known = support(arch, machine.kernel_release, machine.command_line)
-    regions = machine.crash_regions
-    return crashkernel.observed(known, machine.command_line, regions, has_cma=bool(cma_ranges(machine)))
 
 
 def kernel_memory(file: FileData, arch: Arch | None) -> int:

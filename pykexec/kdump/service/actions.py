@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pykexec import cli, loader, report, writing
 from pykexec.booting import crash
-from pykexec.errors import FileError, PykexecError
+from pykexec.errors import FileError, NoCrashMemoryError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import capture
 from pykexec.kdump.config.settings import Rebuild
@@ -55,7 +55,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     plan = plans.make(machine, initrd=initrd)
     for warning in plan.warnings:
         warn(warning)
-    crash.survey(machine)  # without a reservation the image would be of no use
+    _require_memory(machine)  # without a reservation the image would be of no use
     trust.require_private(plan.kernel, "kernel")
     _take_over_dump(plan, tell, warn)
     image = _prepare_image(plan, tell)
@@ -65,6 +65,14 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
         warn(warning)
     _set_sysctl(plan.settings.sysctl, warn)
     return receipt
+
+
+def _require_memory(machine: Machine) -> None:
+    """Raise NoCrashMemoryError where no memory is reserved."""
+    try:
+        crash.survey(machine)
+    except NoCrashMemoryError as error:
+        raise NoCrashMemoryError(error.what, hint="pykdump status says why, and what to do") from None
 
 
 def _load_until_it_fits(

@@ -10,15 +10,19 @@ from pathlib import Path
 
 import click
 
-from pykexec import streams
+from pykexec import streams, writing
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
 from pykexec.kdump.files import image_path
+from pykexec.kdump.options import JSON
 from pykexec.kdump.service import actions, state, trial
 from pykexec.kdump.service import plan as plans
+from pykexec.kdump.service import status as shown
 from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.receipt import Receipt
+from pykexec.kdump.service.state import State
 from pykexec.machine import Machine
+from pykexec.terminal import folded, width
 
 _FAILED, _NOT_OPERATIONAL = 1, 3  # as kdumpctl's
 _CLEAR_LINE = "\r\x1b[K"
@@ -62,7 +66,10 @@ def _ending() -> Iterator[None]:
 @_INITRD
 @_failing()
 def start(initrd: str | None) -> int:
-    """Load the capture kernel, with an image made for the dump target of the configuration."""
+    """Load the capture kernel.
+
+    Its image is made for the dump target of the configuration, where it is not up to date.
+    """
     machine = Machine.live()
     with _progress() as tell:
         receipt = actions.start(machine, tell, _warn, initrd=initrd)
@@ -76,7 +83,7 @@ def start(initrd: str | None) -> int:
 def stop() -> int:
     """Unload the capture kernel."""
     actions.stop(Machine.live())
-    print("pykdump: stopped: a crash will leave no dump")
+    _say("pykdump: stopped: a crash will leave no dump")
     return 0
 
 
@@ -84,7 +91,10 @@ def stop() -> int:
 @_INITRD
 @click.pass_context
 def restart(context: click.Context, initrd: str | None) -> int:
-    """The same as start, which replaces what is loaded only when the new one is ready."""
+    """The same as start.
+
+    What is loaded is replaced only when the new one is ready.
+    """
     return int(context.invoke(start, initrd=initrd))
 
 
@@ -92,28 +102,61 @@ def restart(context: click.Context, initrd: str | None) -> int:
 @_INITRD
 @_failing()
 def reload(initrd: str | None) -> int:
-    """Load again if the kernel, the image, the configuration, memory or CPUs have changed."""
+    """Load again, if something has changed.
+
+    Compared are the kernel, the image, the configuration, memory and CPUs.
+    """
     machine = Machine.live()
     with _progress() as tell:
         receipt, changed = actions.reload(machine, tell, _warn, initrd=initrd)
     if not changed:
-        print("pykdump: nothing has changed")
+        _say("pykdump: nothing has changed")
         return 0
-    print(f"pykdump: changed: {changed}")
+    _say(f"pykdump: changed: {changed}")
     _say_loaded(receipt)
     return 0
 
 
 @click.command()
+@JSON
+@click.option("--metrics", is_flag=True, help="Print what node_exporter's textfile collector reads.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(),
+    help="With --metrics: write them there, whole or not at all; the folder has to be there.",
+)
 @_failing()
-def status() -> int:
-    """Say whether a panic now will leave a dump, where, and which dumps there are.
+def status(as_json: bool, metrics: bool, output: str | None) -> int:
+    """Say whether a panic now will leave a dump.
 
-    Exit status: 0 armed (proven or not), 3 not armed.
+    If not, it says why, and which command comes next; if so, where the dump will be, and which there are.
+
+    Exit status: 0 armed (proven or not), 3 not armed. With --metrics: 0, as the metrics say that.
     """
-    found = state.read(Machine.live())
-    print(state.as_text(found), end="")
+    if metrics and as_json:
+        raise UsageError("--metrics and --json are two forms", hint="choose one")
+    if output is not None and not metrics:
+        raise UsageError("--output is for --metrics", hint="the shell's > writes the rest")
+    machine = Machine.live()
+    found = state.read(machine)
+    if metrics:
+        return _print_metrics(found, machine, output)
+    print(shown.as_json(found) if as_json else shown.as_text(found, width(sys.stdout)), end="")
     return 0 if found.is_armed else _NOT_OPERATIONAL
+
+
+def _print_metrics(found: State, machine: Machine, output: str | None) -> int:
+    from pykexec.kdump.service import metrics
+
+    text = metrics.as_text(metrics.of_state(found, machine))
+    if output is None:
+        print(text, end="")
+        return 0
+    # The collector runs as another user, and may read at any time.
+    with writing.new_file(output, mode=0o644, durable=False, make_folders=False) as file:
+        file.write(text.encode())
+    return 0
 
 
 @click.command("test")
@@ -122,7 +165,10 @@ def status() -> int:
 @click.option("--passed", is_flag=True, help="The last test's dump is on its server: take it for proven.")
 @_failing()
 def test(yes: bool, dry_run: bool, passed: bool) -> int:
-    """Crash this machine now, to see whether a dump comes of it; the next boot's status tells."""
+    """Crash this machine now, to prove the dump.
+
+    The status after the next boot tells whether a dump came of it.
+    """
     machine = Machine.live()
     if passed:
         return _take_for_passed()
@@ -130,7 +176,7 @@ def test(yes: bool, dry_run: bool, passed: bool) -> int:
     if receipt is None:
         raise PykexecError("pykdump has loaded no capture kernel", hint="pykdump start")
     if dry_run:
-        print(f"would write {trial.PENDING} and crash this machine; the dump would go to {receipt.target}")
+        _say(f"would write {trial.PENDING} and crash this machine; the dump would go to {receipt.target}")
         return 0
     _confirm(yes)
     trial.crash(trial.prepare(receipt, actions.now()))
@@ -142,7 +188,7 @@ def _take_for_passed() -> int:
     if begun is None:
         raise PykexecError("no pykdump test is waiting for its result")
     trial.settle(begun[1])
-    print("pykdump: what was loaded then is taken for proven")
+    _say("pykdump: what was loaded then is taken for proven")
     return 0
 
 
@@ -165,9 +211,15 @@ def _confirm(yes: bool) -> None:
     help="Where to; by default where pykdump start takes it from.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Only say what would be in it.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: print one JSON object.")
 @_failing()
-def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
-    """Make the capture image for this machine and the dump target of the configuration."""
+def mkinitrd(release: str | None, output: str | None, only_list: bool, as_json: bool) -> int:
+    """Make the capture image for this machine.
+
+    Its /init saves the dump to the target of the configuration.
+    """
+    if as_json and not only_list:
+        raise UsageError("--json is for --list", hint="the image itself goes to a file")
     machine = Machine.live()
     settings = config.required(machine.root)
     release = release or settings.kernel.version or machine.kernel_release
@@ -175,6 +227,9 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
     for each in doubt:
         _warn(each)
     what = capture.contents(settings, release)
+    if as_json:
+        print(capture.listing(what, release), end="")
+        return 0
     if only_list:
         print("\n".join(sorted(entry.path for entry in what.entries)))
         return 0
@@ -185,7 +240,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
         else:
             with exclusive():  # a start may be making the same file
                 actions.make_image(what, target, tell)
-    print(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
+    _say(f"{target}: {target.stat().st_size / (1 << 20):.1f} MiB, dumps go to {what.destination}")
     return 0
 
 
@@ -205,14 +260,17 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @_DRY_RUN
 @_failing()
 def install(root: Path, dry_run: bool) -> int:
-    """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""
+    """Install the systemd unit pykdump.service.
+
+    With it comes the udev rule that loads again when memory or CPUs come or go.
+    """
     from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
     perform(installation.steps(root), dry_run=dry_run)
     if absent := installation.absent(root):
         _warn(f"the unit starts what {root} does not have there: {', '.join(absent)}")
-    print("systemctl enable --now pykdump.service makes it start, now and at each boot")
+    _say("systemctl enable --now pykdump.service makes it start, now and at each boot")
     return 0
 
 
@@ -221,22 +279,31 @@ def install(root: Path, dry_run: bool) -> int:
 @_DRY_RUN
 @_failing()
 def remove(root: Path, dry_run: bool) -> int:
-    """Undo what install did, and unload the capture kernel; images and dumps stay."""
+    """Undo what install did.
+
+    The capture kernel is unloaded; images and dumps stay.
+    """
     from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
     steps = installation.removal(root)
     perform(steps, dry_run=dry_run)
     if not steps:
-        print(f"the service is not installed below {root}")
+        _say(f"the service is not installed below {root}")
     return 0
 
 
 COMMANDS = (start, stop, restart, reload, status, test, mkinitrd, install, remove)
 
 
+def _say(text: str) -> None:
+    """Print a sentence, folded on a terminal; in a journal it stays one record."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    print("\n".join(folded(text, width(sys.stdout) if is_terminal else None)))
+
+
 def _say_loaded(receipt: Receipt) -> None:
-    print(f"pykdump: {receipt.kernel} is loaded ({receipt.system_call}); dumps go to {receipt.target}")
+    _say(f"pykdump: {receipt.kernel} is loaded ({receipt.system_call}); dumps go to {receipt.target}")
 
 
 def _say_state(machine: Machine) -> None:
@@ -245,7 +312,9 @@ def _say_state(machine: Machine) -> None:
         found = state.read(machine)
     except (PykexecError, OSError) as error:  # the kernel is loaded nevertheless
         return _warn(str(error))
-    print(f"pykdump: armed: {found.readiness.value}: {found.why}")
+    _say(f"pykdump: armed: {found.judgement.readiness.value}: {found.judgement.why}")
+    if found.judgement.next is not None:
+        _say(f"pykdump: next: {found.judgement.next}")
 
 
 def _warn(text: str) -> None:

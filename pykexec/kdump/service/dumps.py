@@ -39,21 +39,27 @@ class Dump:
     is_whole: bool
     """Whether everything that had to be saved is there."""
     has_log: bool
+    time: float | None = None
+    """When that was written, in seconds since 1970; None where there is neither a dump nor a log."""
 
     def __str__(self) -> str:
-        name = printable(str(self.folder))
+        return f"{printable(str(self.folder))}  {self.summary}"
+
+    @property
+    def summary(self) -> str:
+        """What there is in the folder, in a few words."""
         if self.is_whole and not self.size:
-            return f"{name}  the kernel's log alone"
+            return "the kernel's log alone"
         if self.is_whole:
-            return f"{name}  {self.size / (1 << 20):.1f} MiB"
-        log = "the kernel's log is there" if self.has_log else "without the kernel's log"
-        return f"{name}  INCOMPLETE, {self.size / (1 << 20):.1f} MiB, {log}"
+            return f"{self.size / (1 << 20):.1f} MiB"
+        log = "with the log" if self.has_log else "without the log"
+        return f"INCOMPLETE, {self.size / (1 << 20):.1f} MiB, {log}"
 
     def log_holds(self, text: str) -> bool:
         """Return whether the crashed kernel's log has that text: the log beside the dump, or else in it."""
         try:
             with _opened(self.folder.parent) as base, _opened_dump(self.folder.name, base) as folder:
-                names = _sizes(folder)
+                names = _files(folder)
                 logs = [name for name in names if _LOG.fullmatch(name)]
                 whole = [] if logs else [name for name in names if _DUMP.fullmatch(name)]
                 return any(_log_holds(name, folder, text.encode()) for name in logs) or any(
@@ -96,7 +102,7 @@ def _dumps(folder: Path, base: int, log_alone: bool) -> Iterator[Dump]:
         try:
             if _is_private_folder(os.stat(name, dir_fd=base, follow_symlinks=False)):
                 with _opened_dump(name, base) as opened:
-                    yield _look(folder / name, _sizes(opened), log_alone)
+                    yield _look(folder / name, _files(opened), log_alone)
         except FileNotFoundError:  # removed meanwhile
             continue
         except OSError as error:
@@ -115,12 +121,18 @@ def _date(name: str) -> tuple[str, ...]:
     return tuple(part or "" for part in match.groups()) if match else ()
 
 
-def _look(folder: Path, sizes: Mapping[str, int], log_alone: bool) -> Dump:
-    whole = [size for name, size in sizes.items() if _DUMP.fullmatch(name)]
-    partial = [size for name, size in sizes.items() if _PARTIAL.fullmatch(name)]
-    has_log = any(_LOG.fullmatch(name) for name in sizes)
-    is_whole = bool(whole) or (log_alone and has_log)
-    return Dump(folder, max(whole or partial or [0]), is_whole, has_log)
+def _look(folder: Path, files: Mapping[str, os.stat_result], log_alone: bool) -> Dump:
+    whole = [status for name, status in files.items() if _DUMP.fullmatch(name)]
+    partial = [status for name, status in files.items() if _PARTIAL.fullmatch(name)]
+    logs = [status for name, status in files.items() if _LOG.fullmatch(name)]
+    found = whole or partial or logs
+    return Dump(
+        folder,
+        max((each.st_size for each in whole or partial), default=0),
+        is_whole=bool(whole) or (log_alone and bool(logs)),
+        has_log=bool(logs),
+        time=max((each.st_mtime for each in found), default=None),
+    )
 
 
 @contextmanager
@@ -149,10 +161,10 @@ def _is_our_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and trust.is_ours(status)
 
 
-def _sizes(folder: int) -> dict[str, int]:
-    """Return the sizes in bytes of our regular files in a folder, by name."""
+def _files(folder: int) -> dict[str, os.stat_result]:
+    """Return the status of our regular files in a folder, by name."""
     found = ((name, os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in os.listdir(folder))
-    return {name: status.st_size for name, status in found if _is_our_file(status)}
+    return {name: status for name, status in found if _is_our_file(status)}
 
 
 @contextmanager

@@ -72,6 +72,11 @@ def make(machine: Machine, *, initrd: str | None = None) -> ServicePlan:
     settings = config.required(machine.root)
     if not settings.enabled:
         raise PykexecError(f"{settings.files[0]} turns kdump off", hint="USE_KDUMP=1 turns it on")
+    return of_settings(settings, machine, initrd=initrd)
+
+
+def of_settings(settings: Settings, machine: Machine, *, initrd: str | None = None) -> ServicePlan:
+    """Return the plan for these settings. Raises as `make` does, but not where they turn kdump off."""
     own_image = not (initrd or settings.initrd)
     settings, doubt = fitting(settings, machine, own_image=own_image)
     kernel = _kernel(settings.kernel, machine.kernel_release)

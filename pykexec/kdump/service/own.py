@@ -1,0 +1,63 @@
+"""What `pykdump start` would load now, as an estimate needs it. Nothing is loaded or kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.files import FileData
+from pykexec.kdump import capture, config
+from pykexec.kdump.kernel_log import read_kernel_log
+from pykexec.kdump.reservation import sizing
+from pykexec.kdump.reservation.estimate import Inputs
+from pykexec.kdump.service import plan as plans
+from pykexec.kdump.service.plan import ServicePlan
+from pykexec.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a capture kernel is started with."""
+
+    kernel: FileData
+    initrd: FileData | None
+    command_line: str
+    network: bool = False
+    """Whether the dump goes over the network."""
+
+
+def files(machine: Machine, *, initrd: str | None = None, append: str | None = None) -> Files:
+    """Return what start would load on this machine; where nothing is configured, with dumps in /var/crash.
+
+    `initrd` and `append` are taken instead of its image and command line. Raises PykexecError.
+    """
+    settings = config.read(machine.root) or config.assumed()
+    plan = plans.of_settings(settings, machine, initrd=initrd)
+    return Files(
+        FileData.open(plan.kernel, "kernel"),
+        _image(plan),
+        plan.command_line if append is None else append,
+        settings.target.is_remote,
+    )
+
+
+def _image(plan: ServicePlan) -> FileData:
+    if not plan.own_image:
+        return FileData.open(plan.initrd, "initrd")
+    contents = capture.contents(plan.settings, plan.release)
+    return FileData.from_bytes(plan.initrd, capture.packed(contents))
+
+
+def inputs(machine: Machine, given: Files, *, network: bool = False) -> Inputs:
+    """Return an estimate's inputs; `network` says that the dump goes over it, whatever is configured.
+
+    Raises PykexecError.
+    """
+    log = read_kernel_log() if machine.is_live else None
+    return sizing.read_inputs(
+        machine,
+        given.kernel,
+        given.initrd,
+        given.command_line,
+        network=network or given.network,
+        kernel_log=log or "",
+    )
