@@ -1,6 +1,5 @@
 """pykdump: each command is reachable, and wrong usage is one or two lines."""
 
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from pykexec.machine import Machine
 from pykexec.machine.root import Folder
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, unpacked, write
+from tests.support.schemas import require_valid
 
 SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 
@@ -62,7 +62,7 @@ def test_doctor_finds_that_nothing_is_loaded(capsys: pytest.CaptureFixture[str])
     assert told.startswith("armed: no\n")
     assert "pykexec -p KERNEL" in told
     cli.exit_code(["doctor", "--machine", SNAPSHOT, "--json"])
-    assert json.loads(capsys.readouterr().out)
+    assert require_valid("doctor", capsys.readouterr().out)
 
 
 def test_doctor_reads_a_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +71,7 @@ def test_doctor_reads_a_console(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "[    1.0] Linux version 6.1.0\n[    9.0] Kernel panic - not syncing: sysrq triggered crash\n"
     )
     cli.exit_code(["doctor", "--machine", SNAPSHOT, "--console-log", str(log), "--json"])
-    told = json.loads(capsys.readouterr().out)
+    told = require_valid("doctor", capsys.readouterr().out)
     assert told["findings"]
     assert (told["capture"]["stage"], told["capture"]["evidence"][0]["line"]) == ("no_second_kernel", 2)
     assert cli.exit_code(["doctor", "--machine", SNAPSHOT, "--console-log", str(log)]) == 3
@@ -94,7 +94,7 @@ def test_a_console_is_judged_alone(
     log = tmp_path / "console.log"
     log.write_text(text)
     assert cli.exit_code(["doctor", "--console-log", str(log), "--json"]) == status
-    told = json.loads(capsys.readouterr().out)
+    told = require_valid("console", capsys.readouterr().out)
     assert told["stage"] == stage
     assert "findings" not in told
     assert cli.exit_code(["doctor", "--console-log", str(log)]) == status

@@ -1,6 +1,5 @@
 """What info says of a dump: whether its pages are what they were, all that are needed, and who reads it."""
 
-import json
 import random
 import struct
 import subprocess
@@ -19,6 +18,7 @@ from pykexec.vmcore import Dump, cli, diskdump, info, part, slabs
 from pykexec.vmcore.readers import Reader, Tools, readers
 from tests.support import vmcore
 from tests.support.effort import examples
+from tests.support.schemas import require_valid
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
 PAGE = vmcore.PAGE
@@ -75,7 +75,7 @@ def test_a_page_that_changed_is_no_page_of_a_whole_dump(file: Path, page: int, a
     (told,) = found.damage
     assert f"damaged: 1 of {len(PAGES)} pages" in told
     assert f"page {page + 1} of {len(PAGES)}, at offset {offset:#x}" in told
-    assert not json.loads(info.as_json(found))["complete"]
+    assert not require_valid("info", info.as_json(found))["complete"]
 
 
 def _first(content: bytes | bytearray) -> tuple[int, int, int]:
@@ -145,7 +145,7 @@ def test_exit_statuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         path.write_bytes(content)
         for as_json in (False, True):
             assert cli.show_info([str(path)], as_json=as_json) == status, name
-        told = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))
+        told = require_valid("info", capsys.readouterr().out.partition("{")[2].join(["{", ""]))
         assert told["complete"] == (status == 0), name
 
 
