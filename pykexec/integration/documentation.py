@@ -27,10 +27,11 @@ def places() -> Mapping[str, tuple[str, str]]:
 def text(kind: str, name: str) -> str:
     """Return the manual page or completion script for one of these places."""
     from pykexec import manual
+    from pykexec.kdump import completion
     from pykexec.kdump import manual as kdump
     from pykexec.kdump.cli import group
 
     if kind == "man":
         pages = {"pykexec": manual.page, "pykdump": lambda: kdump.page(group)}
         return pages.get(name, kdump.vmcore_dmesg_page)()
-    return kdump.completion(group, kind) if name == "pykdump" else manual.completion(kind)
+    return completion.SCRIPTS[kind] if name == "pykdump" else manual.completion(kind)

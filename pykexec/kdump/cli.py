@@ -52,9 +52,9 @@ def _print_page(context: click.Context, _: click.Parameter, wanted: bool) -> Non
 
 def _print_completion(context: click.Context, _: click.Parameter, shell: str | None) -> None:
     if shell is not None:
-        from pykexec.kdump import manual
+        from pykexec.kdump import completion
 
-        print(manual.completion(group, shell), end="")
+        print(completion.SCRIPTS[shell], end="")
         context.exit()
 
 

@@ -1,11 +1,10 @@
-"""Manual pages of ``pykdump`` and ``vmcore-dmesg``, and pykdump's completions, from click's definitions."""
+"""Manual pages of ``pykdump`` and ``vmcore-dmesg``, from click's definitions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import click
-from click.shell_completion import get_completion_class
 
 from pykexec import __version__, roff
 from pykexec.kdump.files import STATE
@@ -106,24 +105,6 @@ def vmcore_dmesg_page() -> str:
             *roff.section("See also", ".BR pykdump (8),", ".BR dmesg (1)"),
         ],
     )
-
-
-def completion(group: click.Group, shell: str) -> str:
-    """Return click's completion script for bash, zsh or fish."""
-    found = get_completion_class(shell)
-    assert found is not None
-    script = found(group, {}, "pykdump", "_PYKDUMP_COMPLETE").source().rstrip()
-    if shell == "zsh" and "loadautofunc" not in script:  # click before 8.1.4
-        script = _for_zsh_to_load(script)
-    return f"{script}\n"
-
-
-def _for_zsh_to_load(script: str) -> str:
-    """Return a script that completes at once, too, where zsh has autoloaded it."""
-    head, found, names = script.rpartition("\ncompdef ")
-    function = names.split()[0]
-    when = "[[ $zsh_eval_context[-1] == loadautofunc ]]"
-    return f'{head}\nif {when}; then\n    {function} "$@"\nelse\n    {found.strip()} {names}\nfi'
 
 
 def _page(name: str, purpose: str, synopsis: Sequence[str], rest: Sequence[str]) -> str:

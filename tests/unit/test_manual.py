@@ -16,6 +16,7 @@ import pytest
 from pykexec import manual
 from pykexec.errors import UsageError
 from pykexec.integration import documentation, install
+from pykexec.kdump import completion
 from pykexec.kdump import manual as kdump
 from pykexec.kdump.cli import exit_code, group
 from pykexec.options import GENERAL, OPTIONS, OURS, Option
@@ -228,8 +229,9 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program.chmod(0o755)
     for name in ("pykexec", "kexec"):
         shutil.copy(program, tmp_path / "bin" / name)
-    (tmp_path / "work").mkdir()
+    (tmp_path / "work/work").mkdir(parents=True)
     (tmp_path / "work/vmcore").touch()
+    (tmp_path / "work/work/vmcore").touch()
     return tmp_path
 
 
@@ -246,6 +248,9 @@ TYPED = [
     ("pykdump crashk", "pykdump crashkernel"),
     ("pykdump doctor --console-log vmc", "pykdump doctor --console-log vmcore"),
     ("pykdump dmesg vmc", "pykdump dmesg vmcore"),
+    ("pykdump doctor --machine=vmc", "pykdump doctor --machine=vmcore"),
+    ("pykdump dmesg --style=mak", "pykdump dmesg --style=makedumpfile"),
+    ("pykdump doctor --machine work/vmc", "pykdump doctor --machine work/vmcore"),
 ]
 
 
@@ -263,7 +268,12 @@ def test_bash_finds_what_is_installed(typed: str, called: str, installed: Path) 
 
 @pytest.mark.parametrize(
     ("typed", "called"),
-    [TYPED[0], *TYPED[2:4], *(pytest.param(*TYPED[each], marks=pytest.mark.further) for each in (1, 4))],
+    [
+        TYPED[0],
+        *TYPED[2:4],
+        *TYPED[5:7],
+        *(pytest.param(*TYPED[each], marks=pytest.mark.further) for each in (1, 4, 7)),
+    ],
 )
 def test_zsh_finds_what_is_installed(typed: str, called: str, installed: Path) -> None:
     places = run(["zsh", "-f", "-c", "print -l $fpath"]).split()
@@ -299,6 +309,14 @@ def test_man_finds_what_is_installed(installed: Path) -> None:
     for name in PAGES:
         folder = installed / "usr/local/share/man"
         assert run(["man", "-M", folder, "-w", name]).strip() == str(folder / f"man8/{name}.8")
+
+
+def test_pykdumps_scripts_have_no_fault(tmp_path: Path) -> None:
+    for shell, text in completion.SCRIPTS.items():
+        (tmp_path / shell).write_text(text)
+    run(["shellcheck", "--shell=bash", tmp_path / "bash"])
+    run(["zsh", "-f", "-n", tmp_path / "zsh"])
+    run(["fish", "--no-config", "--no-execute", tmp_path / "fish"])
 
 
 def test_fish_syntax(tmp_path: Path) -> None:
