@@ -33,7 +33,10 @@ STYLES = ("vmcore-dmesg", "makedumpfile")
     help="As vmcore-dmesg prints it, or as makedumpfile --dump-dmesg does.",
 )
 def dmesg(dump: tuple[str, ...], style: str) -> int:
-    """Print the crashed kernel's log. DUMP is /proc/vmcore or a saved dump; all parts of a split one."""
+    """Print the crashed kernel's log.
+
+    DUMP is /proc/vmcore or a saved dump; all parts of a split one.
+    """
     return show_log(dump, style)
 
 
@@ -43,7 +46,9 @@ def dmesg(dump: tuple[str, ...], style: str) -> int:
 @click.option("--all-pages", is_flag=True, help="Unpack every page to see whether it is damaged, not some.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(dump: tuple[str, ...], registers: bool, all_pages: bool, as_json: bool) -> int:
-    """Say what DUMP holds: the crash, the machine, and whether makedumpfile and crash can read it.
+    """Say what a dump holds.
+
+    That is the crash, the machine, and whether makedumpfile and crash can read DUMP.
 
     Exit status: 0, and 1 where the dump is damaged, not complete, or none.
     """

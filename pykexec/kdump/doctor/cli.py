@@ -32,7 +32,9 @@ from pykexec.machine.sysfs import read_object
 @click.option("--all", "everything", is_flag=True, help="Also what is fine, and what cannot be told.")
 @JSON
 def _doctor(snapshot: str | None, console: str | None, everything: bool, as_json: bool) -> int:
-    """Say whether a crash will leave a dump, and what stands in the way; the likeliest thing first.
+    """Say what stands in the way of a dump.
+
+    First comes whether a crash will leave one, and the likeliest reason why not.
 
     A console's log is judged alone, as it may be of another machine: name its machine, too, with --machine
     (/ for this one).
@@ -70,7 +72,9 @@ def _examine(
 @click.argument("file", required=False)
 @click.option("--list", "only_list", is_flag=True, help="Say what would be in it, and write nothing.")
 def _snapshot(file: str | None, only_list: bool) -> int:
-    """Write what doctor, and plans, look at to FILE (.tar), for pykdump doctor --machine FILE elsewhere.
+    """Write what doctor looks at to FILE (.tar).
+
+    It serves pykdump doctor --machine FILE elsewhere, and plans: pykexec --machine FILE.
 
     In it are: kdump's configuration, the boot loader's and udev's rules for it, command lines, kernel
     messages, the kernel's configuration, the list of packages, names of devices and mounts, and where things

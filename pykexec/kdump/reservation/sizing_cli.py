@@ -22,7 +22,10 @@ from pykexec.machine import Machine
 def _estimate(
     kernel: str, initrd: str | None, append: str, network: bool, snapshot: str | None, as_json: bool
 ) -> int:
-    """Say how much memory a capture kernel needs, and what for."""
+    """Say how much memory a capture kernel needs.
+
+    Each part is told with what it is for.
+    """
     image = FileData.open(kernel, "kernel")
     disk = None if initrd is None else FileData.open(initrd, "initrd")
     inputs = sizing.read_inputs(chosen(snapshot), image, disk, append, network=network)
@@ -35,9 +38,10 @@ def _estimate(
 @click.argument("parameter", required=False)
 @MACHINE
 def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
-    """Say what crashkernel=PARAMETER reserves on this machine; without it, what the running kernel was told.
+    """Say what crashkernel= reserves here.
 
-    Whether there is room for it only the next boot can tell.
+    PARAMETER is what follows =; without it, what the running kernel was told counts. Whether there is room
+    for it only the next boot can tell.
     """
     machine = chosen(snapshot)
     line = machine.command_line
@@ -63,7 +67,10 @@ def _crashkernel(parameter: str | None, snapshot: str | None) -> int:
 @click.argument("size")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def _resize(size: str, dry_run: bool) -> int:
-    """Give back to the running kernel what is reserved beyond SIZE (such as 192M), until the next boot."""
+    """Give back memory that is reserved.
+
+    The running kernel gets what is reserved beyond SIZE (such as 192M), until the next boot.
+    """
     machine = Machine.live()
     clause = _size(size)
     if clause.form is not crashkernel.Form.SIMPLE or clause.offset is not None:

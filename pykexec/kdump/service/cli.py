@@ -62,7 +62,10 @@ def _ending() -> Iterator[None]:
 @_INITRD
 @_failing()
 def start(initrd: str | None) -> int:
-    """Load the capture kernel, with an image made for the dump target of the configuration."""
+    """Load the capture kernel.
+
+    Its image is made for the dump target of the configuration, where it is not up to date.
+    """
     machine = Machine.live()
     with _progress() as tell:
         receipt = actions.start(machine, tell, _warn, initrd=initrd)
@@ -84,7 +87,10 @@ def stop() -> int:
 @_INITRD
 @click.pass_context
 def restart(context: click.Context, initrd: str | None) -> int:
-    """The same as start, which replaces what is loaded only when the new one is ready."""
+    """The same as start.
+
+    What is loaded is replaced only when the new one is ready.
+    """
     return int(context.invoke(start, initrd=initrd))
 
 
@@ -92,7 +98,10 @@ def restart(context: click.Context, initrd: str | None) -> int:
 @_INITRD
 @_failing()
 def reload(initrd: str | None) -> int:
-    """Load again if the kernel, the image, the configuration, memory or CPUs have changed."""
+    """Load again, if something has changed.
+
+    Compared are the kernel, the image, the configuration, memory and CPUs.
+    """
     machine = Machine.live()
     with _progress() as tell:
         receipt, changed = actions.reload(machine, tell, _warn, initrd=initrd)
@@ -107,7 +116,9 @@ def reload(initrd: str | None) -> int:
 @click.command()
 @_failing()
 def status() -> int:
-    """Say whether a panic now will leave a dump, where, and which dumps there are.
+    """Say whether a panic now will leave a dump.
+
+    It also says where, and which dumps there are.
 
     Exit status: 0 armed (proven or not), 3 not armed.
     """
@@ -122,7 +133,10 @@ def status() -> int:
 @click.option("--passed", is_flag=True, help="The last test's dump is on its server: take it for proven.")
 @_failing()
 def test(yes: bool, dry_run: bool, passed: bool) -> int:
-    """Crash this machine now, to see whether a dump comes of it; the next boot's status tells."""
+    """Crash this machine now, to prove the dump.
+
+    The status after the next boot tells whether a dump came of it.
+    """
     machine = Machine.live()
     if passed:
         return _take_for_passed()
@@ -167,7 +181,10 @@ def _confirm(yes: bool) -> None:
 @click.option("--list", "only_list", is_flag=True, help="Only say what would be in it.")
 @_failing()
 def mkinitrd(release: str | None, output: str | None, only_list: bool) -> int:
-    """Make the capture image for this machine and the dump target of the configuration."""
+    """Make the capture image for this machine.
+
+    Its /init saves the dump to the target of the configuration.
+    """
     machine = Machine.live()
     settings = config.required(machine.root)
     release = release or settings.kernel.version or machine.kernel_release
@@ -205,7 +222,10 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @_DRY_RUN
 @_failing()
 def install(root: Path, dry_run: bool) -> int:
-    """Install the systemd unit pykdump.service, and the udev rule that keeps it up to date."""
+    """Install the systemd unit pykdump.service.
+
+    With it comes the udev rule that loads again when memory or CPUs come or go.
+    """
     from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
@@ -221,7 +241,10 @@ def install(root: Path, dry_run: bool) -> int:
 @_DRY_RUN
 @_failing()
 def remove(root: Path, dry_run: bool) -> int:
-    """Undo what install did, and unload the capture kernel; images and dumps stay."""
+    """Undo what install did.
+
+    The capture kernel is unloaded; images and dumps stay.
+    """
     from pykexec.integration.steps import perform
     from pykexec.kdump.service import installation
 
