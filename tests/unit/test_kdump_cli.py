@@ -1,10 +1,12 @@
 """pykdump: each command is reachable, and wrong usage is one or two lines."""
 
+import io
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -113,8 +115,45 @@ def test_estimate_recommends_a_parameter_that_crashkernel_explains(
     assert found[1] in capsys.readouterr().out
 
 
+def shown(columns: int, *argv: str) -> list[str]:
+    """The lines of what is printed to a terminal of that many columns."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(output):
+        patched.setenv("COLUMNS", str(columns))
+        assert cli.exit_code(argv) == 0
+    return output.getvalue().splitlines()
+
+
+def test_help_fits_a_terminal() -> None:
+    """Without a text that is cut: what stands in the list of commands is a whole sentence."""
+    listed = shown(80, "--help")
+    commands = listed[listed.index("Commands:") + 1 :]
+    assert len(commands) == len(cli.group.list_commands(click.Context(cli.group)))
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands), commands
+    for command in cli.group.list_commands(click.Context(cli.group)):
+        assert max(map(len, [*listed, *shown(80, command, "--help")])) <= 80
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["stat"], ("start", "status")),
+        (["dctor", "--json"], ("doctor",)),
+        (["estimte"], ("estimate",)),
+        (["doctor", "--jsn"], ("--json",)),
+        (["doctor", "--machne=x"], ("--machine",)),
+    ],
+)
+def test_a_slip_is_told_with_what_was_meant(
+    argv: list[str], meant: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.exit_code(argv) == 1
+    told = capsys.readouterr().err
+    assert any(re.search(rf"Did you mean '?{each}'?\?", told) for each in meant), told
+
+
 WRONG = [
-    (["bogus"], "No such command"),
+    (["bogus"], "No such command 'bogus'."),
     (["crashkernel", "12x", "--machine", SNAPSHOT], "column 3"),
     (["estimate", "--kernel", "/no/such"], "cannot read the kernel /no/such"),
     (["doctor", "--console-log", "/no/such"], "cannot read the console log /no/such"),
