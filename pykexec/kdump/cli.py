@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from pykexec import __version__, streams
+from pykexec import __version__, manpages, streams
 
 _NAME = "pykdump"
 _FAILED = 1  # as kdumpctl's, whatever status the same error has in pykexec
@@ -54,11 +54,9 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _print_page(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from pykexec.kdump import manual
-
-        print(manual.page(group), end="")
+def _print_page(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    if name is not None:
+        print(manpages.find(name).text(), end="")
         context.exit()
 
 
@@ -76,11 +74,14 @@ def _print_completion(context: click.Context, _: click.Parameter, shell: str | N
 @click.version_option(__version__, "-v", "--version", message="pykdump %(version)s")
 @click.option(
     "--man",
-    is_flag=True,
+    type=click.Choice([page.name for page in manpages.PAGES]),
+    metavar="[PAGE]",
+    is_flag=False,
+    flag_value="pykdump",
     is_eager=True,
     expose_value=False,
     callback=_print_page,
-    help="Print the manual page: pykdump --man | man -l -",
+    help="Print this manual page, or another one: pykdump --man pykdump.conf | man -l -",
 )
 @click.option(
     "--completion",
