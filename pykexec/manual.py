@@ -86,9 +86,9 @@ _EXIT_STATUS = (
         "1",
         "Wrong usage; no memory is reserved for a crash kernel; nothing is loaded. With -S: it is loaded.",
     ),
+    ("130", "It was interrupted from the keyboard."),
     ("253", "-s was given, and kexec_file_load(2) is missing or cannot load such a kernel."),
     ("255", "It failed. With -S: it cannot be told."),
-    ("130", "It was interrupted from the keyboard."),
 )
 _FILES = (
     ("/sys/kernel/kexec_loaded, /sys/kernel/kexec_crash_loaded", "Whether a kernel is loaded."),
@@ -105,7 +105,8 @@ _EXAMPLES = (
     (
         "Keep one ready for a panic, and see whether it is:",
         (
-            "pykexec -p /boot/vmlinuz --initrd=/boot/kdump.img --reuse-cmdline --append=nr_cpus=1",
+            "pykexec -p /boot/vmlinuz --initrd=/boot/kdump.img \\",
+            "    --reuse-cmdline --append=nr_cpus=1",
             "pykexec -S; echo $?",
         ),
     ),
@@ -113,7 +114,8 @@ _EXAMPLES = (
         "Load a kernel on a machine that has no Python:",
         (
             "kexec --snapshot > target.tar   # there",
-            "pykexec -l Image --initrd=initrd.img --machine=target.tar --output=plan.kexec",
+            "pykexec -l Image --initrd=initrd.img \\",
+            "    --machine=target.tar --output=plan.kexec",
             "kexec --load-plan plan.kexec    # there",
         ),
     ),
@@ -125,9 +127,8 @@ _EXAMPLES = (
 _NOTES = (
     "As kexec, pykexec serves the tools of distributions. python3 -m pykexec.integration install"
     " --alternatives puts it in the place of /sbin/kexec, with the C tool beside it, and offers vmcore-dmesg"
-    " in the same way; with"
-    " --documentation it installs this page and what completes these options. With remove in place of"
-    " install all of that is undone.",
+    " in the same way; with --documentation it installs the manual pages, and what completes options. With"
+    " remove in place of install all of that is undone.",
     "In an initramfs, and at the end of a shutdown when the root file system is gone, there is no"
     " Python. With --dracut or --initramfs-tools the same command puts into each new initramfs what a"
     " load takes, or with --static a small kexec that needs none.",

@@ -20,8 +20,12 @@ _MANUALS = {5: "File Formats Manual", 8: "System Administration"}
 
 
 def title(name: str, date: str, *, section: int) -> str:
-    """Return the first line of a page of that section, 5 or 8."""
-    return f'.TH {escape(name.upper())} {section} {date} "pykexec {__version__}" "{_MANUALS[section]}"'
+    """Return the first lines of a page of that section, 5 or 8.
+
+    Words are not divided, so that names of files and parameters stay whole.
+    """
+    line = f'.TH {escape(name.upper())} {section} {date} "pykexec {__version__}" "{_MANUALS[section]}"'
+    return f"{line}\n.nh\n.ad l"
 
 
 def section(title: str, *lines: str) -> Sequence[str]:

@@ -82,7 +82,7 @@ _DMESG_DESCRIPTION = (
     "It has no options. What is damaged is told on standard error, and left out.",
 )
 _DMESG_EXIT_STATUS = (
-    ("0", "The log was written, or whoever read it had seen enough of it."),
+    ("0", "The log was written."),
     ("1", "Wrong usage, or a fault that the C program does not know."),
     ("2", "The file cannot be opened."),
     ("3, 4", "It is too short, or no dump that can be read."),
@@ -92,7 +92,7 @@ _DMESG_EXIT_STATUS = (
     ("40", "The file cannot be read."),
     ("50", "There is no VMCOREINFO, or it does not tell where the log is."),
     ("51, 65", "The log's buffer is damaged."),
-    ("53", "The log cannot be written, or is larger than 2 GiB."),
+    ("53", "The log cannot be written, is larger than 2 GiB, or nobody reads on."),
     (
         "69",
         "Records of it are damaged, in a log of Linux 3.5 to 5.9: in others the C program, whose statuses"

@@ -38,11 +38,14 @@ _EXAMPLES = (
     ("Whether there will be a dump, for a script:", ("pykdump doctor --json | jq -e .armed",)),
     (
         "How much memory the segments of a plan take:",
-        ("pykexec -p vmlinuz --initrd=kdump.img --dry-run --json | jq '[.segments[].memsz] | add'",),
+        (
+            "pykexec -p vmlinuz --initrd=kdump.img --dry-run --json |",
+            "    jq '[.segments[].memsz] | add'",
+        ),
     ),
     (
-        "Where the schemas are:",
-        ("python3 -c 'import pykexec; print(pykexec.__path__[0] + \"/schemas\")'",),
+        "Where the folder schemas is:",
+        ("python3 -c 'import pykexec; print(pykexec.__path__[0])'",),
     ),
 )
 

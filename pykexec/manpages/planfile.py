@@ -41,7 +41,8 @@ _EXAMPLES = (
         "Load a kernel on a machine that has no Python:",
         (
             "kexec --snapshot > target.tar   # there",
-            "pykexec -l Image --initrd=initrd.img --machine=target.tar --output=plan.kexec",
+            "pykexec -l Image --initrd=initrd.img \\",
+            "    --machine=target.tar --output=plan.kexec",
             "kexec --load-plan plan.kexec    # there",
         ),
     ),

@@ -97,6 +97,12 @@ def test_mandoc_finds_no_fault(any_page: Path) -> None:
     assert run(["mandoc", "-Tlint", "-Wall", any_page]) == ""
 
 
+def test_a_page_fits_a_terminal(any_page: Path) -> None:
+    """Examples, too, which are not folded."""
+    text = run(["groff", "-man", "-Tascii", "-rLL=80n", "-P-c", any_page])
+    assert not [line for line in re.sub(r".\x08", "", text).splitlines() if len(line) > 80]
+
+
 def test_page_has_every_option_with_its_help(page: Path) -> None:
     text = re.sub(r"\s+", " ", rendered(page))
     for option in TABLE:
