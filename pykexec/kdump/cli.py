@@ -55,13 +55,13 @@ class _Commands(click.Group):
 
 
 def _print_page(context: click.Context, _: click.Parameter, name: str | None) -> None:
-    if name is not None:
+    if name is not None and not context.resilient_parsing:
         print(manpages.find(name).text(), end="")
         context.exit()
 
 
 def _print_completion(context: click.Context, _: click.Parameter, shell: str | None) -> None:
-    if shell is not None:
+    if shell is not None and not context.resilient_parsing:
         from pykexec.kdump import completion
 
         print(completion.SCRIPTS[shell], end="")

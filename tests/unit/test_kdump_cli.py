@@ -152,6 +152,24 @@ def test_a_slip_is_told_with_what_was_meant(
     assert any(re.search(rf"Did you mean '?{each}'?\?", told) for each in meant), told
 
 
+@pytest.mark.parametrize("option", ["--man", "--completion"])
+def test_what_is_completed_is_not_done(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To complete a word click parses what stands before it, the options that print something, too."""
+    monkeypatch.setenv("_PYKDUMP_COMPLETE", "bash_complete")
+    for name, words, index in (
+        ("separate", f"pykdump {option}", "2"),
+        ("joined", f"pykdump {option}=", "1"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", index)
+        assert cli.exit_code([]) == 0
+        offered = capsys.readouterr().out.splitlines()
+        assert offered, name
+        assert all(line.startswith("plain,") for line in offered), name
+
+
 WRONG = [
     (["bogus"], "No such command 'bogus'."),
     (["crashkernel", "12x", "--machine", SNAPSHOT], "column 3"),
