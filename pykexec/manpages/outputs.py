@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -15,8 +15,8 @@ _DATE = "2026-11-30"
 Schema = Mapping[str, Any]
 
 _DESCRIPTION = (
-    "With --json commands print one JSON object (RFC 8259) to standard output, in UTF-8. Messages go to"
-    " standard error, and exit statuses are those without --json.",
+    "With --json commands print one JSON object (RFC 8259) to standard output, or, where a form says so, one"
+    " in each line. Messages go to standard error, and exit statuses are those without --json.",
     "Addresses are physical, sizes are in bytes, ends of ranges are exclusive, times are in seconds, unless"
     " a field says otherwise. Numbers are integers of up to 64 bits: a program that takes them for doubles"
     " loses the last digits of large ones.",
@@ -62,7 +62,7 @@ def page() -> str:
     ]
     for schema in schemas().values():
         lines += roff.subsection(schema["title"], *roff.prose(schema["description"]))
-        lines += roff.definitions(list(_fields(schema, "")))
+        lines += roff.definitions(fields(schema))
     lines += roff.section("Examples", *roff.examples(_EXAMPLES))
     lines += roff.section("See also", *roff.references("jq(1)", "pykdump(8)", "pykexec(8)"))
     return "\n".join(lines) + "\n"
@@ -75,8 +75,24 @@ def schemas() -> Mapping[str, Schema]:
     return dict(sorted(found.items(), key=lambda item: str(item[1]["title"])))
 
 
+def fields(schema: Schema) -> Sequence[tuple[str, str]]:
+    """Return the path of each field, with its text and its type."""
+    return list(_fields(_without_references(schema, schema.get("$defs", {})), ""))
+
+
+def _without_references(node: Any, definitions: Schema) -> Any:
+    """Return a schema with the definitions in the places that refer to them; none refers to itself."""
+    if isinstance(node, list):
+        return [_without_references(each, definitions) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        defined = definitions[node["$ref"].removeprefix("#/$defs/")]
+        node = {**defined, **{name: value for name, value in node.items() if name != "$ref"}}
+    return {name: _without_references(value, definitions) for name, value in node.items()}
+
+
 def _fields(schema: Schema, prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield the path of each field below a schema, with its text."""
     for name, field in schema.get("properties", {}).items():
         yield f"{prefix}{name}", f"{field['description']} ({_type(field)})"
         yield from _below(field, f"{prefix}{name}")

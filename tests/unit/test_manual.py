@@ -21,6 +21,7 @@ from pykexec.kdump import completion
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config import fedora, keys
 from pykexec.kdump.config.keys import Use
+from pykexec.manpages import outputs
 from pykexec.options import GENERAL, OPTIONS, OURS, Option
 from pykexec.plan import LoadPlan, Purpose, Segment
 from tests.support import schemas
@@ -181,6 +182,43 @@ def test_every_field_of_json_is_told(tmp_path: Path) -> None:
         for each in schemas.objects(schemas.schema(name)):
             for field, described in each["properties"].items():
                 assert re.search(rf"\b{field} {re.escape(described['description'])}", text), (name, field)
+
+
+def test_fields_of_a_schema() -> None:
+    """Of all that a schema of ours may be made of."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "schema": {"const": 1, "description": "The version."},
+            "kept": {"$ref": "#/$defs/ranges", "description": "What stays."},
+            "names": {"type": ["array", "null"], "items": {"type": "string"}, "description": "All."},
+            "by_name": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {"kind": {"enum": ["a", None], "description": "Which."}},
+                },
+                "description": "Each.",
+            },
+        },
+        "$defs": {
+            "ranges": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"start": {"type": "integer", "description": "Where."}},
+                },
+            }
+        },
+    }
+    assert outputs.fields(schema) == [
+        ("schema", "The version. (1)"),
+        ("kept", "What stays. (array of object)"),
+        ("kept[].start", "Where. (integer)"),
+        ("names", "All. (array of string or null)"),
+        ("by_name", "Each. (object of object)"),
+        ("by_name.*.kind", 'Which. ("a", null)'),
+    ]
 
 
 def test_a_plans_file_is_as_it_is_told(tmp_path: Path) -> None:
