@@ -36,7 +36,7 @@ _FILES = (
     ("/etc/kdump/pre.d, /etc/kdump/post.d", "With /etc/kdump.conf: more programs to run before and after."),
     ("/etc/default/pykdump", "PYKDUMP_ARGS: options of pykdump start for the service."),
 )
-_EXAMPLES = (
+EXAMPLES = (
     ("/etc/kdump.conf, for dumps on a file system of their own:", ("ext4 LABEL=dumps", "path /")),
     (
         "/etc/kdump.conf, for dumps on a server:",
@@ -68,7 +68,7 @@ def page() -> str:
         *_keys("/etc/sysconfig/kdump of openSUSE and SLE", _SHELL, keys.SUSE),
         *_unread(),
         *roff.section("Files", *roff.definitions(_FILES)),
-        *roff.section("Examples", *roff.examples(_EXAMPLES)),
+        *roff.section("Examples", *roff.examples(EXAMPLES)),
         *roff.section("Bugs", *roff.paragraphs(_BUGS)),
         *roff.section("See also", *roff.references("pykdump(8)", "makedumpfile(8)", "sysctl(8)")),
     ]

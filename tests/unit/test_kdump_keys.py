@@ -13,6 +13,7 @@ from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.config import Settings, debian, fedora, keys, suse
 from pykexec.kdump.config.keys import Key, Use
 from pykexec.kdump.service import plan
+from pykexec.manpages import configuration
 
 Read = Callable[[str], Settings]
 
@@ -190,6 +191,15 @@ def test_a_key_does_what_is_said_of_it(file: str, name: str, tmp_path: Path) -> 
         assert (bool(told), refused) == (True, False)
     else:
         assert (changes, bool(told), refused) == (False, False, False)
+
+
+def test_the_examples_of_the_page_are_read() -> None:
+    readers = {"kdump.conf": conf, "kdump-tools": debian.read}
+    for what, lines in configuration.EXAMPLES:
+        (read,) = (
+            read for file, read in readers.items() if what.startswith(f"/etc/{file}") or f"/{file}:" in what
+        )
+        assert read("\n".join(lines)).warnings == (), what
 
 
 @pytest.mark.parametrize(("file", "name"), CASES)

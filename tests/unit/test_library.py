@@ -187,12 +187,25 @@ def test_what_from_paths_takes_is_typed() -> None:
     assert typed == {name: kind for name, kind in fields.items() if name not in apart}
 
 
+EXAMPLES = (plan_and_print, compare_machines, load_and_reboot)
+
+
 @pytest.fixture
 def boot_files(tmp_path: Path) -> list[str]:
     """A kernel and its initrd."""
     (tmp_path / "vmlinuz").write_bytes(FakeBzImage().build())
     (tmp_path / "initrd").write_bytes(b"\x1f\x8b\x08" + bytes(9000))
     return [str(tmp_path / "vmlinuz"), str(tmp_path / "initrd")]
+
+
+@pytest.mark.parametrize(
+    "source", [Path(str(each.__file__)) for each in EXAMPLES], ids=lambda source: source.stem
+)
+def test_an_example_uses_what_is_public(source: Path) -> None:
+    imports = [node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if str(node.module).startswith("pykexec")]
+    assert [node.module for node in ours] == ["pykexec"]
+    assert {each.name for node in ours for each in node.names} <= set(pykexec.__all__)
 
 
 def test_the_example_that_plans_and_prints(
