@@ -134,6 +134,29 @@ def test_help_fits_a_terminal() -> None:
         assert max(map(len, [*listed, *shown(80, command, "--help")])) <= 80
 
 
+HELP_OF_INFO = """\
+Usage: pykdump info [OPTIONS] DUMP...
+
+  Say what a dump holds.
+
+  That is the crash, the machine, and whether makedumpfile and crash can read
+  DUMP.
+
+  Exit status: 0, and 1 where the dump is damaged, not complete, or none.
+
+Options:
+  --registers   All registers of all processors, not only two of a few.
+  --vmcoreinfo  Also what the crashed kernel says of itself: VMCOREINFO.
+  --all-pages   Unpack every page to see whether it is damaged, not some.
+  --json        Print one JSON object.
+  -h, --help    Show this message and exit.
+"""
+
+
+def test_the_screen_of_a_help() -> None:
+    assert "\n".join([*shown(80, "info", "--help"), ""]) == HELP_OF_INFO
+
+
 @pytest.mark.parametrize(
     ("argv", "meant"),
     [
