@@ -76,7 +76,9 @@ class FileData:
     """
 
     path: str
+    """The file's name."""
     data: memoryview
+    """Its bytes."""
     descriptor: Descriptor | None = field(default=None, repr=False, compare=False)
     """The open file, for kexec_file_load: its extended attributes may hold a signature (IMA). None where the
     bytes are not those of a file."""

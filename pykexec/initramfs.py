@@ -76,6 +76,7 @@ class Addition:
     path: str
     """Its path in the initramfs, without a leading slash."""
     data: memoryview
+    """Its contents."""
     mode: int = 0o644
     """The permissions."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pykexec import __version__, roff
+from pykexec import roff
 from pykexec.arch import all_architectures
 from pykexec.errors import UsageError
 from pykexec.options import OPTIONS, OURS, Option
@@ -19,7 +19,7 @@ def page(options: Sequence[Option] = OPTIONS) -> str:
     """Return the manual page, in roff with the macros of man(7)."""
     lines = [
         roff.comment("Made from the table of options: pykexec --man"),
-        roff.title("pykexec", _DATE, __version__),
+        roff.title("pykexec", _DATE, section=8),
         *roff.section("Name", "pykexec \\- load a second Linux kernel, and start it now or at a panic"),
         *roff.section("Synopsis", *_SYNOPSIS),
         *roff.section("Description", *roff.paragraphs(_DESCRIPTION)),
@@ -27,12 +27,13 @@ def page(options: Sequence[Option] = OPTIONS) -> str:
         *roff.paragraphs([_ABBREVIATIONS]),
         *_option_lists(options),
         *roff.section("Types of kernel", *_types()),
-        *roff.section("Plans as files", *roff.paragraphs(_PLANS), *roff.definitions(_PLAN_LAYOUT)),
+        *roff.section("Plans as files", *roff.paragraphs(_PLANS)),
         *roff.section("Exit status", *roff.definitions(_EXIT_STATUS)),
         *roff.section("Files", *roff.definitions(_FILES)),
         *roff.section("Examples", *roff.examples(_EXAMPLES)),
         *roff.section("Notes", *roff.paragraphs(_NOTES)),
-        *roff.section("See also", *_SEE_ALSO),
+        *roff.section("Bugs", *roff.paragraphs(_BUGS)),
+        *roff.section("See also", *roff.references(*_SEE_ALSO)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -74,48 +75,18 @@ _ABBREVIATIONS = (
 _PLANS = (
     "--output writes a plan for the machine of a snapshot (--machine) as a file that needs nothing else:"
     " not the kernel, not the host that made it. On that machine pykexec, or the small static kexec where"
-    " there is no Python, loads it with kexec_load(2). Alone, --load-plan loads and does no more; with -e it"
-    " starts what it has loaded; with -l or -p it refuses a plan for the other purpose.",
-    "It is loaded if the machine is still the one of the snapshot. Compared are what uname -m and uname -r"
-    " print, the page size, the last region that is reserved for a crash kernel, and digests of files: of"
-    " /proc/iomem the lines about memory, the device tree without /chosen, the EFI tables and the"
-    " firmware's memory map; for a crash kernel also where the running kernel is (/proc/kcore's headers,"
-    " on arm _stext), where it leaves its notes (vmcoreinfo, crash_notes), and what is reserved. The boot"
-    " itself is not compared: a plan for a boot serves at each boot in which these are the same.",
-    "A file whose end is missing, that has another digest, or numbers that make no sense, is refused, too;"
-    " what was loaded before stays. The file is for its owner alone, as the initial ramdisk in it may hold"
-    " secrets. It has no fresh random numbers for the next kernel.",
-    "The file is a header, then facts, then segments, then what the segments hold. Numbers have 64 bits and"
-    " the byte order of the machine that the plan is for; texts end with a zero byte and are filled up with"
-    " those.",
+    " there is no Python, loads it with kexec_load(2), if it is still the machine of the snapshot. Alone,"
+    " --load-plan loads and does no more; with -e it starts what it has loaded; with -l or -p it refuses a"
+    " plan for the other purpose. pykexec-plan(5) tells what is in the file, and what of the machine is"
+    " compared.",
 )
-_PLAN_LAYOUT = (
-    (
-        "header, 256 bytes",
-        'The bytes "KEXPLAN" and zero; the version, 1; the size of the file; the SHA-256 (32 bytes) of all'
-        " that follows; what uname -m and uname -r print (72 bytes each); the page size; start and size of"
-        " the reservation, 0 without one; the entry point and the flags of kexec_load(2); the numbers of"
-        " facts (64 at most) and of segments (16 at most).",
-    ),
-    (
-        "fact, 96 bytes",
-        "A pattern of paths (64 bytes, without the first slash; ** for all below a folder), and the"
-        " exclusive or of the SHA-256 of each file that matches: of its path, a zero byte, and what a"
-        " snapshot has of it.",
-    ),
-    (
-        "segment, 64 bytes",
-        "Its name (32 bytes), physical address, and size in memory, both whole pages; the place in the file,"
-        " at a page's beginning, and the size there. What is beyond that in memory is zero.",
-    ),
-)
-
 _EXIT_STATUS = (
     ("0", "Done. With -S: nothing is loaded."),
     (
         "1",
         "Wrong usage; no memory is reserved for a crash kernel; nothing is loaded. With -S: it is loaded.",
     ),
+    ("130", "It was interrupted from the keyboard."),
     ("253", "-s was given, and kexec_file_load(2) is missing or cannot load such a kernel."),
     ("255", "It failed. With -S: it cannot be told."),
 )
@@ -134,7 +105,8 @@ _EXAMPLES = (
     (
         "Keep one ready for a panic, and see whether it is:",
         (
-            "pykexec -p /boot/vmlinuz --initrd=/boot/kdump.img --reuse-cmdline --append=nr_cpus=1",
+            "pykexec -p /boot/vmlinuz --initrd=/boot/kdump.img \\",
+            "    --reuse-cmdline --append=nr_cpus=1",
             "pykexec -S; echo $?",
         ),
     ),
@@ -142,7 +114,8 @@ _EXAMPLES = (
         "Load a kernel on a machine that has no Python:",
         (
             "kexec --snapshot > target.tar   # there",
-            "pykexec -l Image --initrd=initrd.img --machine=target.tar --output=plan.kexec",
+            "pykexec -l Image --initrd=initrd.img \\",
+            "    --machine=target.tar --output=plan.kexec",
             "kexec --load-plan plan.kexec    # there",
         ),
     ),
@@ -154,9 +127,8 @@ _EXAMPLES = (
 _NOTES = (
     "As kexec, pykexec serves the tools of distributions. python3 -m pykexec.integration install"
     " --alternatives puts it in the place of /sbin/kexec, with the C tool beside it, and offers vmcore-dmesg"
-    " in the same way; with"
-    " --documentation it installs this page and what completes these options. With remove in place of"
-    " install all of that is undone.",
+    " in the same way; with --documentation it installs the manual pages, and what completes options. With"
+    " remove in place of install all of that is undone.",
     "In an initramfs, and at the end of a shutdown when the root file system is gone, there is no"
     " Python. With --dracut or --initramfs-tools the same command puts into each new initramfs what a"
     " load takes, or with --static a small kexec that needs none.",
@@ -164,13 +136,22 @@ _NOTES = (
     " April 2026 on calls kexec_file_load(2) itself, and runs kexec only where that fails. A loaded"
     " kernel can also be what systemctl reboot starts, until pykexec -u forgets it.",
 )
+_BUGS = (
+    "Kernels were loaded and started on machines that QEMU emulates, not yet on others. Before you rely on"
+    " it for crashes, have one: pykdump test.",
+    "Under Xen nothing can be loaded.",
+    "A fault is told best with what pykexec -d says, and with what pykexec --snapshot writes, which has"
+    " nothing secret in it, but names of devices.",
+)
 _SEE_ALSO = (
-    ".BR kexec_load (2),",
-    ".BR reboot (2),",
-    ".BR kexec (8),",
-    ".BR pykdump (8),",
-    ".BR vmcore\\-dmesg (8),",
-    ".BR systemctl (1)",
+    "systemctl(1)",
+    "kexec_load(2)",
+    "reboot(2)",
+    "pykexec-json(5)",
+    "pykexec-plan(5)",
+    "kexec(8)",
+    "pykdump(8)",
+    "vmcore-dmesg(8)",
 )
 
 

@@ -32,7 +32,9 @@ class Range:
     """The addresses from `start` up to, but not including, `end`. It may be empty, never negative."""
 
     start: int
+    """The first address."""
     end: int
+    """The first address after it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end:

@@ -15,10 +15,44 @@ from pykexec.values import dataclass, field
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import TypedDict, Unpack
 
     from pykexec.initramfs import Addition
     from pykexec.options import Option
+
+    class Settings(TypedDict, total=False):
+        """The fields of a request that are no files, for `Request.from_paths`."""
+
+        purpose: Purpose
+        initrds: tuple[FileData, ...]
+        additions: tuple[Addition, ...]
+        entry_id: str | None
+        reuse_kernel: bool
+        profile: str | None
+        append: str | None
+        reuse_command_line: bool
+        within: Range
+        entry: int | None
+        skip_checks: bool
+        seed: bytes | None
+        format: str | None
+        entry_32bit: bool
+        real_mode: bool
+        modules: tuple[Module, ...]
+        hotplug: bool
+        hand_over_efi: bool
+        preserve_context: bool
+        jump_back: int | None
+        atags: bool
+        image_size: int | None
+        page_offset: int | None
+        core_header_bits: int | None
+        memmap_parameters: bool
+        console: Console
+        debug: bool
+        no_cma: bool
+        force_dtb: bool
+
 
 __all__ = [
     "ADDRESS_SPACE",
@@ -48,7 +82,9 @@ class Module:
     """A file for a Multiboot kernel, and the text that comes with it (its name and arguments)."""
 
     data: FileData
+    """The file."""
     text: str
+    """The text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +125,7 @@ class Request:
     kernel: FileData = _NOT_NAMED
     """A kernel, or a container with a kernel in it; empty where `entry_id` or `reuse_kernel` names it."""
     purpose: Purpose = Purpose.BOOT
+    """What it is loaded for."""
     initrd: FileData | None = None
     """An initrd that replaces the one that comes with the kernel, if one does (--initrd)."""
     initrds: tuple[FileData, ...] = ()
@@ -187,15 +224,14 @@ class Request:
         *,
         initrd: str | os.PathLike[str] | None = None,
         device_tree: str | os.PathLike[str] | None = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> Request:
         """Return a request for files on disk; `settings` are the other fields.
 
         Raises FileError where a file cannot be read.
         """
-        if kernel is not None:
-            settings["kernel"] = FileData.open(kernel, "kernel")
         return cls(
+            kernel=_NOT_NAMED if kernel is None else FileData.open(kernel, "kernel"),
             initrd=None if initrd is None else FileData.open(initrd, "initrd"),
             device_tree=None if device_tree is None else FileData.open(device_tree, "device tree"),
             **settings,
@@ -243,12 +279,15 @@ class Segment:
     """Bytes for a place in physical memory, and the reason for that place."""
 
     name: str
+    """What it is: kernel, initrd, purgatory, elfcorehdr, and others."""
     address: int
     """The physical address, page-aligned."""
     memsz: int
     """The bytes of memory it takes, whole pages; what is beyond `data` is zero."""
     data: memoryview = field(repr=False)
+    """Its contents."""
     why: str
+    """Why it is there, for people."""
 
     @property
     def range(self) -> Range:
@@ -261,12 +300,17 @@ class LoadPlan:
     """All that kexec_load(2) needs, and what people want to know about it."""
 
     arch: str
+    """The machine's architecture, by our name for it."""
     purpose: Purpose
+    """What the kernel is loaded for."""
     image: str
     """The path of the kernel."""
     image_format: str
+    """What that file is, for people."""
     initrd: str | None
+    """The path of the initrd; None without one."""
     command_line: str
+    """The new kernel's command line."""
     entry: int
     """The physical address to which the running kernel jumps."""
     flags: int
@@ -276,6 +320,7 @@ class LoadPlan:
     memory_map: tuple[TypedRange, ...] = ()
     """The physical memory that the loaded kernel is told about."""
     warnings: tuple[str, ...] = ()
+    """What may be wrong, for people."""
     losses: tuple[str, ...] = ()
     """What kexec_file_load(2) would hand on to the new kernel and this load does not, such as "IMA's list of
     measurements", as far as `warnings` do not say so."""
@@ -301,13 +346,17 @@ class FileLoadPlan:
     arch: str
     """The machine as ``uname -m`` names it."""
     purpose: Purpose
+    """What the kernel is loaded for."""
     kernel: FileData
     """The kernel as the running one gets it: without compression or container."""
     initrd: FileData | None
+    """The initrd; None without one."""
     command_line: str
+    """The new kernel's command line."""
     flags: int
     """KEXEC_FILE_* flags."""
     warnings: tuple[str, ...] = ()
+    """What may be wrong, for people."""
     taken: tuple[str, ...] = ()
     """Notes on what did not come from the files that were named."""
 

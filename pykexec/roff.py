@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from pykexec import __version__
+
 _WIDTH = 78
 
 
@@ -14,14 +16,26 @@ def comment(text: str) -> str:
     return f'.\\" {text}'
 
 
-def title(name: str, date: str, version: str) -> str:
-    """Return the first line of a page for a program of administrators."""
-    return f'.TH {escape(name.upper())} 8 {date} "pykexec {version}" "System Administration"'
+_MANUALS = {5: "File Formats Manual", 8: "System Administration"}
+
+
+def title(name: str, date: str, *, section: int) -> str:
+    """Return the first lines of a page of that section, 5 or 8.
+
+    Words are not divided, so that names of files and parameters stay whole.
+    """
+    line = f'.TH {escape(name.upper())} {section} {date} "pykexec {__version__}" "{_MANUALS[section]}"'
+    return f"{line}\n.nh\n.ad l"
 
 
 def section(title: str, *lines: str) -> Sequence[str]:
     """Return a section with these lines of roff."""
     return [f".SH {title.upper()}", *lines]
+
+
+def subsection(title: str, *lines: str) -> Sequence[str]:
+    """Return a part of a section with these lines of roff."""
+    return [f".SS {escape(title)}", *lines]
 
 
 def paragraphs(texts: Sequence[str]) -> Iterator[str]:
@@ -64,6 +78,25 @@ def definitions(items: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield ".TP"
         yield bold(name)
         yield from prose(text)
+
+
+def lines(texts: Sequence[str]) -> Iterator[str]:
+    """Yield texts in bold, each in a line of its own."""
+    for index, text in enumerate(texts):
+        yield from [".br"] * bool(index)
+        yield bold(text)
+
+
+def listed(texts: Sequence[str]) -> Iterator[str]:
+    """Yield texts one below the other, set off from what is around them."""
+    yield from (".PP", ".RS", ".nf", *map(escape, texts), ".fi", ".RE")
+
+
+def references(*pages: str) -> Iterator[str]:
+    """Yield the names of other pages, as "kexec_load(2)"."""
+    for index, page in enumerate(pages, 1):
+        name, _, section = page.partition("(")
+        yield f".BR {escape(name)} ({section}{',' * (index < len(pages))}"
 
 
 def examples(items: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:

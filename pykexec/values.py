@@ -1,8 +1,9 @@
 """A small `dataclass` for frozen values: importing and compiling the standard one costs a third of a load.
 
-Fields, defaults, equality, hash, repr, order and pickling are those of the standard library's (the tests
-compare them), and its `replace`, `fields` and `asdict` take these classes too. Classes must be frozen; there
-are no default factories, keyword-only fields or class variables. Type checkers see the original.
+Fields, defaults, signature, equality, hash, repr, order and pickling are those of the standard library's
+(the tests compare them), and its `replace`, `fields` and `asdict` take these classes too. `help` shows what
+stands below each field in the source, too (`valuehelp`). Classes must be frozen; there are no default
+factories, keyword-only fields or class variables. Type checkers see the original.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ class _Field:
     def keywords(self) -> dict[str, Any]:
         """The arguments for the original's field()."""
         named = {"repr": self.repr, "compare": self.compare}
-        return named if self.default is _REQUIRED else {**named, "default": self.default}
+        return named if self.default is REQUIRED else {**named, "default": self.default}
 
 
-_REQUIRED = object()
-_FIELDS = "__value_fields__"
+REQUIRED = object()
+FIELDS = "__value_fields__"
 
 
-def _field(*, default: object = _REQUIRED, repr: bool = True, compare: bool = True) -> _Field:
+def _field(*, default: object = REQUIRED, repr: bool = True, compare: bool = True) -> _Field:
     return _Field(default, repr, compare)
 
 
 def _replace(value: Any, /, **changes: Any) -> Any:
     """Return the value with these fields changed."""
-    kept = {name: getattr(value, name) for name in getattr(value, _FIELDS) if name not in changes}
+    kept = {name: getattr(value, name) for name in getattr(value, FIELDS) if name not in changes}
     return value.__class__(**kept, **changes)
 
 
@@ -52,19 +53,21 @@ def _dataclass(*, frozen: bool, slots: bool = False, order: bool = False) -> Cal
 
     def decorate(cls: Any) -> Any:
         own = dict(_declared(cls))
-        inherited = [getattr(base, _FIELDS, {}) for base in reversed(cls.__mro__[1:])]
+        inherited = [getattr(base, FIELDS, {}) for base in reversed(cls.__mro__[1:])]
         fields = {name: field for each in [*inherited, own] for name, field in each.items()}
         body = {name: value for name, value in vars(cls).items() if name not in own}
         for name in ("__dict__", "__weakref__"):
             body.pop(name, None)
+        body["__doc__"] = _Text(cls.__doc__)
         if slots:
             body["__slots__"] = tuple(own)
         else:
-            body |= {name: each.default for name, each in own.items() if each.default is not _REQUIRED}
+            body |= {name: each.default for name, each in own.items() if each.default is not REQUIRED}
         methods = _methods(fields, order=order)
         made = type(cls)(cls.__name__, cls.__bases__, {**methods, **body})
         if "__init__" not in body:
             setattr(made, "__init__", _initializer(made, fields))  # noqa: B010
+            setattr(made, "__signature__", _Signature())  # noqa: B010
         return made
 
     return decorate
@@ -74,7 +77,7 @@ def _declared(cls: type[Any]) -> Iterator[tuple[str, _Field]]:
     # Read through the class: since Python 3.14 its namespace has annotations only once they are asked for
     # (PEP 649). They are its own, never a base's, since 3.10.
     for name in cls.__annotations__:
-        given = vars(cls).get(name, _REQUIRED)
+        given = vars(cls).get(name, REQUIRED)
         yield name, given if isinstance(given, _Field) else _Field(given, True, True)
 
 
@@ -88,7 +91,7 @@ def _initializer(cls: type[Any], fields: Mapping[str, _Field]) -> Callable[..., 
     Most classes have a few instances, some a hundred thousand.
     """
     names = tuple(fields)
-    defaults = {name: each.default for name, each in fields.items() if each.default is not _REQUIRED}
+    defaults = {name: each.default for name, each in fields.items() if each.default is not REQUIRED}
     is_checked = hasattr(cls, "__post_init__")
     calls = 0
 
@@ -115,7 +118,7 @@ def _initializer(cls: type[Any], fields: Mapping[str, _Field]) -> Callable[..., 
 
 def _compiled(cls: type[Any], fields: Mapping[str, _Field]) -> Callable[..., None]:
     parameters = ", ".join(
-        name if each.default is _REQUIRED else f"{name}=fields[{name!r}].default"
+        name if each.default is REQUIRED else f"{name}=fields[{name!r}].default"
         for name, each in fields.items()
     )
     lines = [f"def __init__(self, {parameters}):", *(f" assign(self, {name!r}, {name})" for name in fields)]
@@ -156,7 +159,7 @@ def _methods(fields: Mapping[str, _Field], *, order: bool) -> dict[str, Any]:
         return f"{self.__class__.__qualname__}({listed})"
 
     methods = {
-        _FIELDS: fields,
+        FIELDS: fields,
         "__dataclass_fields__": _ForTheOriginal(),
         "__match_args__": tuple(fields),
         "__eq__": equals,
@@ -186,11 +189,34 @@ class _ForTheOriginal:
     def __get__(self, instance: object, owner: type[Any]) -> dict[str, Any]:
         import dataclasses
 
-        fields: Mapping[str, _Field] = getattr(owner, _FIELDS)
+        fields: Mapping[str, _Field] = getattr(owner, FIELDS)
         rows = [(name, object, dataclasses.field(**each.keywords)) for name, each in fields.items()]
         original: Any = dataclasses.make_dataclass(owner.__name__, rows)
         found: dict[str, Any] = original.__dataclass_fields__
         return found
+
+
+class _Signature:
+    """The attribute by which `inspect` knows what a class takes."""
+
+    def __get__(self, instance: object, owner: type[Any]) -> object:
+        from pykexec import valuehelp
+
+        return valuehelp.signature(owner)
+
+
+class _Text:
+    """The docstring of a class, to which its fields are added for who reads it."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, own: str | None) -> None:
+        self._own = own
+
+    def __get__(self, instance: object, owner: type[Any]) -> str:
+        from pykexec import valuehelp
+
+        return valuehelp.text(owner, self._own)
 
 
 def _refuse_to_assign(self: object, name: str, value: object) -> None:
@@ -202,11 +228,11 @@ def _refuse_to_delete(self: object, name: str) -> None:
 
 
 def _state(self: Any) -> list[object]:
-    return [getattr(self, name) for name in getattr(self, _FIELDS)]
+    return [getattr(self, name) for name in getattr(self, FIELDS)]
 
 
 def _restore(self: Any, state: list[object]) -> None:
-    for name, value in zip(getattr(self, _FIELDS), state, strict=True):
+    for name, value in zip(getattr(self, FIELDS), state, strict=True):
         object.__setattr__(self, name, value)
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from pykexec import __version__, streams
+from pykexec import __version__, manpages, streams
 
 _NAME = "pykdump"
 _FAILED = 1  # as kdumpctl's, whatever status the same error has in pykexec
@@ -41,20 +41,30 @@ class _Commands(click.Group):
                 return next(each for each in commands if each.name == cmd_name)
         return None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments begin with. Raises UsageError, which names a similar one."""
+        names = self.list_commands(ctx)
+        if args[0] not in names and not ctx.resilient_parsing:
+            from difflib import get_close_matches
 
-def _print_page(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from pykexec.kdump import manual
+            for near in get_close_matches(args[0], names, n=1):
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {near!r}?")
+        return super().resolve_command(ctx, args)
 
-        print(manual.page(group), end="")
+
+def _print_page(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    if name is not None and not context.resilient_parsing:
+        print(manpages.find(name).text(), end="")
         context.exit()
 
 
 def _print_completion(context: click.Context, _: click.Parameter, shell: str | None) -> None:
-    if shell is not None:
-        from pykexec.kdump import manual
+    if shell is not None and not context.resilient_parsing:
+        from pykexec.kdump import completion
 
-        print(manual.completion(group, shell), end="")
+        print(completion.SCRIPTS[shell], end="")
         context.exit()
 
 
@@ -64,11 +74,14 @@ def _print_completion(context: click.Context, _: click.Parameter, shell: str | N
 @click.version_option(__version__, "-v", "--version", message="pykdump %(version)s")
 @click.option(
     "--man",
-    is_flag=True,
+    type=click.Choice([page.name for page in manpages.PAGES]),
+    metavar="[PAGE]",
+    is_flag=False,
+    flag_value="pykdump",
     is_eager=True,
     expose_value=False,
     callback=_print_page,
-    help="Print the manual page: pykdump --man | man -l -",
+    help="Print this manual page, or another one: pykdump --man pykdump.conf | man -l -",
 )
 @click.option(
     "--completion",

@@ -1,13 +1,12 @@
-"""Manual pages of ``pykdump`` and ``vmcore-dmesg``, and pykdump's completions, from click's definitions."""
+"""Manual pages of ``pykdump`` and ``vmcore-dmesg``, from click's definitions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import click
-from click.shell_completion import get_completion_class
 
-from pykexec import __version__, roff
+from pykexec import roff
 from pykexec.kdump.files import STATE
 
 _DATE = "2026-11-30"
@@ -39,6 +38,7 @@ _EXIT_STATUS = (
         "3",
         "Of status and doctor: a crash will leave no dump, or did not. Of doctor, too: that cannot be told.",
     ),
+    ("129, 130, 143", "It was ended by SIGHUP, from the keyboard, or by SIGTERM, and has tidied up."),
 )
 _EXAMPLES = (
     (
@@ -56,7 +56,24 @@ _EXAMPLES = (
         ("pykdump dmesg /var/crash/127.0.0.1-2026-11-28-02:40:11/vmcore",),
     ),
 )
-_SEE_ALSO = (".BR pykexec (8),", ".BR vmcore\\-dmesg (8),", ".BR makedumpfile (8),", ".BR crash (8)")
+_BUGS = (
+    "Whether a machine saves a dump, only a crash can prove: pykdump test. What was seen to work is in the"
+    " README; all of it in QEMU, none of it on other machines.",
+    "The capture image that pykdump makes saves to ext2, ext3, ext4, XFS and btrfs, to a partition, to NFS"
+    " and to a server of ssh. For other targets the distribution's image has to do it (pykdump start"
+    " --initrd).",
+    "fadump of POWER is not set up.",
+    "A fault is told best with what pykdump snapshot writes. Look at it before you publish it: names of"
+    " machines and users are in it.",
+)
+_SEE_ALSO = (
+    "pykdump.conf(5)",
+    "pykexec-json(5)",
+    "crash(8)",
+    "makedumpfile(8)",
+    "pykexec(8)",
+    "vmcore-dmesg(8)",
+)
 
 _DMESG_DESCRIPTION = (
     "vmcore-dmesg writes the log of a crashed kernel to standard output, a line for each record with its"
@@ -66,12 +83,29 @@ _DMESG_DESCRIPTION = (
 )
 _DMESG_EXIT_STATUS = (
     ("0", "The log was written."),
+    ("1", "Wrong usage, or a fault that the C program does not know."),
+    ("2", "The file cannot be opened."),
+    ("3, 4", "It is too short, or no dump that can be read."),
+    ("10, 11, 12, 16", "Its headers are damaged."),
+    ("20", "Its notes are damaged."),
+    ("30", "What is needed of the memory is not in the dump."),
+    ("40", "The file cannot be read."),
+    ("50", "There is no VMCOREINFO, or it does not tell where the log is."),
+    ("51, 65", "The log's buffer is damaged."),
+    ("53", "The log cannot be written, is larger than 2 GiB, or nobody reads on."),
     (
         "69",
         "Records of it are damaged, in a log of Linux 3.5 to 5.9: in others the C program, whose statuses"
         " these are, does not look for damage, and the status is 0. pykdump dmesg ends with 1 for any.",
     ),
-    ("other", "There is no log to be had, or it could not be written; standard error says why."),
+    ("130", "It was interrupted from the keyboard."),
+)
+_DMESG_EXAMPLES = (
+    ("In a capture system, the log of the kernel that crashed:", ("vmcore-dmesg /proc/vmcore > dmesg.txt",)),
+)
+_DMESG_BUGS = (
+    "The log is found by VMCOREINFO alone. In a dump without it crash(8) may find one, by the kernel's"
+    " symbols.",
 )
 
 
@@ -89,7 +123,8 @@ def page(group: click.Group) -> str:
             *roff.section("Exit status", *roff.definitions(_EXIT_STATUS)),
             *roff.section("Files", *roff.definitions(_FILES)),
             *roff.section("Examples", *roff.examples(_EXAMPLES)),
-            *roff.section("See also", *_SEE_ALSO),
+            *roff.section("Bugs", *roff.paragraphs(_BUGS)),
+            *roff.section("See also", *roff.references(*_SEE_ALSO)),
         ],
     )
 
@@ -103,32 +138,16 @@ def vmcore_dmesg_page() -> str:
         [
             *roff.section("Description", *roff.paragraphs(_DMESG_DESCRIPTION)),
             *roff.section("Exit status", *roff.definitions(_DMESG_EXIT_STATUS)),
-            *roff.section("See also", ".BR pykdump (8),", ".BR dmesg (1)"),
+            *roff.section("Examples", *roff.examples(_DMESG_EXAMPLES)),
+            *roff.section("Bugs", *roff.paragraphs(_DMESG_BUGS)),
+            *roff.section("See also", *roff.references("dmesg(1)", "makedumpfile(8)", "pykdump(8)")),
         ],
     )
 
 
-def completion(group: click.Group, shell: str) -> str:
-    """Return click's completion script for bash, zsh or fish."""
-    found = get_completion_class(shell)
-    assert found is not None
-    script = found(group, {}, "pykdump", "_PYKDUMP_COMPLETE").source().rstrip()
-    if shell == "zsh" and "loadautofunc" not in script:  # click before 8.1.4
-        script = _for_zsh_to_load(script)
-    return f"{script}\n"
-
-
-def _for_zsh_to_load(script: str) -> str:
-    """Return a script that completes at once, too, where zsh has autoloaded it."""
-    head, found, names = script.rpartition("\ncompdef ")
-    function = names.split()[0]
-    when = "[[ $zsh_eval_context[-1] == loadautofunc ]]"
-    return f'{head}\nif {when}; then\n    {function} "$@"\nelse\n    {found.strip()} {names}\nfi'
-
-
 def _page(name: str, purpose: str, synopsis: Sequence[str], rest: Sequence[str]) -> str:
     lines = [
-        roff.title(name, _DATE, __version__),
+        roff.title(name, _DATE, section=8),
         *roff.section("Name", f"{roff.escape(name)} \\- {purpose}"),
         *roff.section("Synopsis", f".B {roff.escape(name)}", *synopsis),
         *rest,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pykexec.machine import Machine
 
-_ALWAYS = (
+ALWAYS = (
     "proc/device-tree/**",
     "proc/iomem",
     "sys/devices/system/memory/memory*/state",
@@ -30,7 +30,7 @@ _ALWAYS = (
     "sys/firmware/memmap/*/*",
 )
 """The files of which what a plan has depends: memory, and what the firmware says of the machine."""
-_FOR_CRASHES = (
+FOR_CRASHES = (
     kallsyms.PATH,
     kcore.PATH,
     "sys/devices/system/cpu/cpu*/crash_notes",
@@ -40,7 +40,7 @@ _FOR_CRASHES = (
     "sys/kernel/vmcoreinfo",
 )
 """The files that say where the running kernel has what a dump needs: mostly elsewhere after each boot."""
-CHECKED = (*_ALWAYS, *_FOR_CRASHES)
+CHECKED = (*ALWAYS, *FOR_CRASHES)
 
 NOT_COMPARED = "proc/device-tree/chosen/"
 """What a boot loader tells the kernel about one boot: the command line, the initrd's place, seeds."""
@@ -78,7 +78,7 @@ def identify(machine: Machine, purpose: Purpose) -> Identity:
             hint="take a new one: kexec --snapshot, pykexec --snapshot",
         )
     known = snapshot.patterns(facts_for(machine))
-    wanted = CHECKED if purpose is Purpose.CRASH else _ALWAYS
+    wanted = CHECKED if purpose is Purpose.CRASH else ALWAYS
     return identity_of(machine, [pattern for pattern in wanted if pattern in known])
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from pykexec import streams
+from pykexec import streams, terminal
 from pykexec.errors import FileError, PykexecError
 from pykexec.memory import GIB
 from pykexec.vmcore.errors import DumpError
@@ -33,21 +33,27 @@ STYLES = ("vmcore-dmesg", "makedumpfile")
     help="As vmcore-dmesg prints it, or as makedumpfile --dump-dmesg does.",
 )
 def dmesg(dump: tuple[str, ...], style: str) -> int:
-    """Print the crashed kernel's log. DUMP is /proc/vmcore or a saved dump; all parts of a split one."""
+    """Print the crashed kernel's log.
+
+    DUMP is /proc/vmcore or a saved dump; all parts of a split one.
+    """
     return show_log(dump, style)
 
 
 @click.command("info")
 @click.argument("dump", nargs=-1, required=True, type=click.Path())
-@click.option("--registers", is_flag=True, help="All registers of each processor, not only two of them.")
+@click.option("--registers", is_flag=True, help="All registers of all processors, not only two of a few.")
+@click.option("--vmcoreinfo", is_flag=True, help="Also what the crashed kernel says of itself: VMCOREINFO.")
 @click.option("--all-pages", is_flag=True, help="Unpack every page to see whether it is damaged, not some.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(dump: tuple[str, ...], registers: bool, all_pages: bool, as_json: bool) -> int:
-    """Say what DUMP holds: the crash, the machine, and whether makedumpfile and crash can read it.
+def info(dump: tuple[str, ...], registers: bool, vmcoreinfo: bool, all_pages: bool, as_json: bool) -> int:
+    """Say what a dump holds.
+
+    That is the crash, the machine, and whether makedumpfile and crash can read DUMP.
 
     Exit status: 0, and 1 where the dump is damaged, not complete, or none.
     """
-    return show_info(dump, as_json=as_json, registers=registers, all_pages=all_pages)
+    return show_info(dump, as_json=as_json, registers=registers, vmcoreinfo=vmcoreinfo, all_pages=all_pages)
 
 
 COMMANDS = (dmesg, info)
@@ -63,7 +69,12 @@ def show_log(paths: Sequence[str], style: str = STYLES[0]) -> int:
 
 
 def show_info(
-    paths: Sequence[str], *, as_json: bool = False, registers: bool = False, all_pages: bool = False
+    paths: Sequence[str],
+    *,
+    as_json: bool = False,
+    registers: bool = False,
+    vmcoreinfo: bool = False,
+    all_pages: bool = False,
 ) -> int:
     """Write the facts about a dump to standard output; return the exit status, 1 for damage.
 
@@ -74,7 +85,12 @@ def show_info(
 
     with Dump.open(*paths) as dump:
         found = about.gather(dump, all_pages=all_pages)
-    print(about.as_json(found) if as_json else about.as_text(found, registers=registers), end="")
+    if as_json:
+        text = about.as_json(found)
+    else:
+        columns = terminal.width(sys.stdout)
+        text = about.as_text(found, registers=registers, vmcoreinfo=vmcoreinfo, columns=columns)
+    print(text, end="")
     return int(bool(found.damage))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pykexec import terminal
 from pykexec.errors import printable
 from pykexec.memory import Range
 from pykexec.vmcore import slabs
@@ -27,7 +28,6 @@ _FIRST_SIGN = re.compile(
     rb"|SError Interrupt|sysrq: Trigger a crash|sysrq: SysRq : Trigger a crash|Hardware Error).*"
 )
 _TEXT_MAX = 500
-_RANGES_SHOWN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,84 +233,130 @@ def _memory_object(info: Info) -> dict[str, object]:
     }
 
 
-def as_text(info: Info, *, registers: bool = False) -> str:
-    """Return the facts as lines; two registers of each processor or, with `registers`, all."""
-    return "\n".join(map(printable, _lines(info, registers))) + "\n"
+_ITEMS_SHOWN = 4
+"""The most lines of a list in a report of one screen."""
+
+Told = tuple[str, str]
+"""What begins a line, and its text."""
 
 
-def _lines(info: Info, registers: bool) -> Iterator[str]:
+def as_text(
+    info: Info, *, registers: bool = False, vmcoreinfo: bool = False, columns: int = terminal.WIDTH
+) -> str:
+    """Return the facts as lines of so many columns: one screen of them, where the dump is not damaged.
+
+    `registers`: all registers of all processors, not only two of a few; `vmcoreinfo`: VMCOREINFO, too.
+    """
+    told = [*_lines(info, registers), *_vmcoreinfo(info, vmcoreinfo)]
+    lines = [line for first, text in told for line in terminal.folded(printable(text), columns, first=first)]
+    return "\n".join(lines) + "\n"
+
+
+def _named(name: str, text: str) -> Told:
+    return f"{name:<13} ", text
+
+
+def _item(text: str) -> Told:
+    return "  ", text
+
+
+def _lines(info: Info, registers: bool) -> Iterator[Told]:
     level = "" if info.dump_level is None else f", dump level {info.dump_level}"
-    yield f"dump          {info.file}"
-    yield f"format        {info.format}; compression {info.compression}{level}"
+    yield _named("dump", info.file)
+    yield _named("format", f"{info.format}; compression {info.compression}{level}")
     yield from _listed("complete", "no" if info.damage else _whole(info), info.damage)
     yield from _checked(info)
     pages = f", pages of {info.page_size} bytes" if info.page_size else ""
-    yield f"kernel        {info.release or 'unknown'} on {info.arch}{pages}"
-    yield f"crashed       {_time(info.crash_time)}"
+    yield _named("kernel", f"{info.release or 'unknown'} on {info.arch}{pages}")
+    yield _named("crashed", _time(info.crash_time))
     if info.log is None:
-        yield f"log           none: {info.log_problem}"
+        yield _named("log", f"none: {info.log_problem}")
     else:
-        yield f"panic         {info.log.panic or 'the log has no panic message'}"
+        yield _named("panic", info.log.panic or "the log has no panic message")
         if info.log.first_sign and info.log.first_sign != info.log.panic:
-            yield f"first sign    {info.log.first_sign}"
-        yield f"log           {info.log.records} records, layout: {info.log.layout}"
-        yield from (f"  damaged: {each}" for each in info.log.damage)
+            yield _named("first sign", info.log.first_sign)
+        damaged = [f"damaged: {each}" for each in info.log.damage]
+        yield from _listed("log", f"{info.log.records} records, layout: {info.log.layout}", damaged)
     yield from _memory(info)
-    yield f"processors    {len(info.processors)} left their registers"
-    for each in info.processors:
-        place = "" if each.pc is None or each.sp is None else f"  pc {each.pc:#x}  sp {each.sp:#x}"
-        yield f"  {each.number:<4} process {each.process:<8}{place}"
-        if registers:
-            yield from _registers(each)
+    yield from _processors(info.processors, registers)
     for name, reader in info.readers.items():
         version = f" ({name} {reader.version})" if reader.version else ""
         yield from _listed(name, f"{_CAN_READ[reader.can_read]}{version}", reader.problems)
-    yield "VMCOREINFO" if info.vmcoreinfo else "VMCOREINFO    none"
-    yield from (f"  {name}={value}" for name, value in info.vmcoreinfo.items())
 
 
-_REGISTERS_IN_LINE = 4
+def _processors(processors: Sequence[Processor], registers: bool) -> Iterator[Told]:
+    lines = []
+    for each in processors:
+        place = "" if each.pc is None or each.sp is None else f"  pc {each.pc:#x}  sp {each.sp:#x}"
+        lines.append(f"{each.number:<4} process {each.process:<8}{place}")
+    answer = f"{len(processors)} left their registers"
+    if not registers:
+        yield from _listed("processors", answer, _some(lines, "--registers shows all"))
+        return
+    yield _named("processors", answer)
+    for each, line in zip(processors, lines, strict=True):
+        yield _item(line)
+        yield from _registers(each)
 
 
-def _registers(processor: Processor) -> Iterator[str]:
-    shown = [f" {name:>8} {value:016x}" for name, value in processor.registers.items()]
+def _registers(processor: Processor) -> Iterator[Told]:
+    shown = [f"{name:>8} {value:016x}" for name, value in processor.registers.items()]
     for start in range(0, len(shown), _REGISTERS_IN_LINE):
-        yield "    " + "".join(shown[start : start + _REGISTERS_IN_LINE])
+        yield "    ", " ".join(shown[start : start + _REGISTERS_IN_LINE])
+
+
+_REGISTERS_IN_LINE = 2
+"""More do not fit into 80 columns."""
+
+
+def _vmcoreinfo(info: Info, wanted: bool) -> Iterator[Told]:
+    count = len(info.vmcoreinfo)
+    if count and not wanted:
+        yield _named("VMCOREINFO", f"{count} lines: --vmcoreinfo shows them")
+        return
+    lines = [f"{name}={value}" for name, value in info.vmcoreinfo.items()]
+    yield from _listed("VMCOREINFO", f"{count} lines" if count else "none", lines)
 
 
 _CAN_READ = {True: "can read it", False: "no", None: "cannot tell"}
 
 
-def _listed(name: str, answer: str, more: Sequence[str]) -> Iterator[str]:
-    yield f"{name:<13} {answer}"
-    yield from (f"  {each}" for each in more)
+def _listed(name: str, answer: str, more: Sequence[str]) -> Iterator[Told]:
+    yield _named(name, answer)
+    yield from map(_item, more)
+
+
+def _some(lines: Sequence[str], how: str) -> Sequence[str]:
+    """Return as many lines as a screen has room for; `how` says how all are shown."""
+    if len(lines) <= _ITEMS_SHOWN:
+        return lines
+    shown = lines[: _ITEMS_SHOWN - 1]
+    return [*shown, f"and {len(lines) - len(shown)} more: {how}"]
 
 
 def _whole(info: Info) -> str:
     return "yes" if info.tells_extent else "unknown"
 
 
-def _checked(info: Info) -> Iterator[str]:
+def _checked(info: Info) -> Iterator[Told]:
     """Yield how thoroughly that was checked."""
     if info.checked is not None:
         saved, looked_at, unpacked, *_ = info.checked
-        more = "" if unpacked == saved else "; --all-pages unpacks all"
-        yield f"checked       {looked_at} of {saved} pages looked at, {unpacked} of them unpacked{more}"
+        more = "" if unpacked == saved else " (--all-pages: all)"
+        yield _named("checked", f"{looked_at} of {saved} pages looked at, {unpacked} unpacked{more}")
     elif info.tells_extent:
-        yield "checked       nothing in this format tells whether pages are what they were"
+        yield _named("checked", "nothing in this format tells whether pages are what they were")
     if info.slabs is not None:
-        yield f"              {info.slabs.seen} pages of slabs looked for, {info.slabs.missing} missing"
+        yield _named("", f"{info.slabs.seen} pages of slabs looked for, {info.slabs.missing} missing")
 
 
-def _memory(info: Info) -> Iterator[str]:
+def _memory(info: Info) -> Iterator[Told]:
     if not info.tells_extent:
-        yield "memory        unknown"
+        yield _named("memory", "unknown")
         return
     total = sum(each.size for each in info.memory)
-    yield f"memory        {_size(total)} in {len(info.memory)} ranges; {_size(info.saved)} of it saved"
-    yield from (f"  {each}" for each in info.memory[:_RANGES_SHOWN])
-    if len(info.memory) > _RANGES_SHOWN:
-        yield f"  and {len(info.memory) - _RANGES_SHOWN} more"
+    answer = f"{_size(total)} in {len(info.memory)} ranges; {_size(info.saved)} of it saved"
+    yield from _listed("memory", answer, _some([*map(str, info.memory)], "--json has all"))
 
 
 def _size(size: int) -> str:

@@ -66,3 +66,15 @@ def test_the_plan_is_the_same(
     arguments = ["-m", "pykexec", purpose, str(kernel), "--machine", facts, "--append", "quiet", "--json"]
     command, environment = newest
     assert run(command, arguments, environment) == run([sys.executable], arguments, os.environ)
+
+
+def test_values_are_explained_alike(newest: tuple[Sequence[str], Mapping[str, str]]) -> None:
+    """From annotations, which are evaluated in another way since Python 3.14."""
+    command, environment = newest
+    program = (
+        "import inspect; from pykexec import LoadPlan, Range, Request;"
+        " print(inspect.signature(Range), *(each.__doc__ for each in (LoadPlan, Range, Request)))"
+    )
+    told = run(command, ["-c", program], environment)
+    assert told == run([sys.executable], ["-c", program], os.environ)
+    assert "initrd: FileData | None = None" in told

@@ -19,6 +19,7 @@ from pykexec.machine.root import Folder
 from pykexec.plan import Purpose
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, unpacked, write
+from tests.support.schemas import require_valid
 
 SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 
@@ -283,7 +284,7 @@ def test_mem_max_belongs_to_the_range(kernel: str, capsys: pytest.CaptureFixture
     top = 0x2FFFFFFF
     line = ["-l", kernel, "--machine", SNAPSHOT, "--json"]
     assert cli.exit_code([*line, "--mem-min=0x10000000", f"--mem-max={top:#x}"]) == 0
-    plan = json.loads(capsys.readouterr().out)
+    plan = require_valid("plan", capsys.readouterr().out)
     assert max(each["address"] + each["memsz"] for each in plan["segments"]) == top + 1
     assert min(each["address"] for each in plan["segments"]) >= 0x10000000
     assert cli.exit_code([*line, "--mem-min=2", "--mem-max=1"]) == 1
@@ -303,7 +304,7 @@ def test_dry_run_shows_the_same_plan_as_text_and_json(
     assert cli.exit_code(line) == 0
     text = capsys.readouterr().out
     assert cli.exit_code([*line, "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
+    plan = require_valid("plan", capsys.readouterr().out)
     assert plan["purpose"] == "crash"
     assert plan["kernel"] == kernel
     assert f"{plan['entry']:#x}" in text

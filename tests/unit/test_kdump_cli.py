@@ -1,11 +1,12 @@
 """pykdump: each command is reachable, and wrong usage is one or two lines."""
 
-import json
+import io
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from pykexec.machine import Machine
 from pykexec.machine.root import Folder
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import FOLDER, unpacked, write
+from tests.support.schemas import require_valid
 
 SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 
@@ -62,7 +64,7 @@ def test_doctor_finds_that_nothing_is_loaded(capsys: pytest.CaptureFixture[str])
     assert told.startswith("armed: no\n")
     assert "pykexec -p KERNEL" in told
     cli.exit_code(["doctor", "--machine", SNAPSHOT, "--json"])
-    assert json.loads(capsys.readouterr().out)
+    assert require_valid("doctor", capsys.readouterr().out)
 
 
 def test_doctor_reads_a_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +73,7 @@ def test_doctor_reads_a_console(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "[    1.0] Linux version 6.1.0\n[    9.0] Kernel panic - not syncing: sysrq triggered crash\n"
     )
     cli.exit_code(["doctor", "--machine", SNAPSHOT, "--console-log", str(log), "--json"])
-    told = json.loads(capsys.readouterr().out)
+    told = require_valid("doctor", capsys.readouterr().out)
     assert told["findings"]
     assert (told["capture"]["stage"], told["capture"]["evidence"][0]["line"]) == ("no_second_kernel", 2)
     assert cli.exit_code(["doctor", "--machine", SNAPSHOT, "--console-log", str(log)]) == 3
@@ -94,7 +96,7 @@ def test_a_console_is_judged_alone(
     log = tmp_path / "console.log"
     log.write_text(text)
     assert cli.exit_code(["doctor", "--console-log", str(log), "--json"]) == status
-    told = json.loads(capsys.readouterr().out)
+    told = require_valid("console", capsys.readouterr().out)
     assert told["stage"] == stage
     assert "findings" not in told
     assert cli.exit_code(["doctor", "--console-log", str(log)]) == status
@@ -113,8 +115,86 @@ def test_estimate_recommends_a_parameter_that_crashkernel_explains(
     assert found[1] in capsys.readouterr().out
 
 
+def shown(columns: int, *argv: str) -> list[str]:
+    """The lines of what is printed to a terminal of that many columns."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(output):
+        patched.setenv("COLUMNS", str(columns))
+        assert cli.exit_code(argv) == 0
+    return output.getvalue().splitlines()
+
+
+def test_help_fits_a_terminal() -> None:
+    """Without a text that is cut: what stands in the list of commands is a whole sentence."""
+    listed = shown(80, "--help")
+    commands = listed[listed.index("Commands:") + 1 :]
+    assert len(commands) == len(cli.group.list_commands(click.Context(cli.group)))
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands), commands
+    for command in cli.group.list_commands(click.Context(cli.group)):
+        assert max(map(len, [*listed, *shown(80, command, "--help")])) <= 80
+
+
+HELP_OF_INFO = """\
+Usage: pykdump info [OPTIONS] DUMP...
+
+  Say what a dump holds.
+
+  That is the crash, the machine, and whether makedumpfile and crash can read
+  DUMP.
+
+  Exit status: 0, and 1 where the dump is damaged, not complete, or none.
+
+Options:
+  --registers   All registers of all processors, not only two of a few.
+  --vmcoreinfo  Also what the crashed kernel says of itself: VMCOREINFO.
+  --all-pages   Unpack every page to see whether it is damaged, not some.
+  --json        Print one JSON object.
+  -h, --help    Show this message and exit.
+"""
+
+
+def test_the_screen_of_a_help() -> None:
+    assert "\n".join([*shown(80, "info", "--help"), ""]) == HELP_OF_INFO
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["stat"], ("start", "status")),
+        (["dctor", "--json"], ("doctor",)),
+        (["estimte"], ("estimate",)),
+        (["doctor", "--jsn"], ("--json",)),
+        (["doctor", "--machne=x"], ("--machine",)),
+    ],
+)
+def test_a_slip_is_told_with_what_was_meant(
+    argv: list[str], meant: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.exit_code(argv) == 1
+    told = capsys.readouterr().err
+    assert any(re.search(rf"Did you mean '?{each}'?\?", told) for each in meant), told
+
+
+@pytest.mark.parametrize("option", ["--man", "--completion"])
+def test_what_is_completed_is_not_done(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To complete a word click parses what stands before it, the options that print something, too."""
+    monkeypatch.setenv("_PYKDUMP_COMPLETE", "bash_complete")
+    for name, words, index in (
+        ("separate", f"pykdump {option}", "2"),
+        ("joined", f"pykdump {option}=", "1"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", index)
+        assert cli.exit_code([]) == 0
+        offered = capsys.readouterr().out.splitlines()
+        assert offered, name
+        assert all(line.startswith("plain,") for line in offered), name
+
+
 WRONG = [
-    (["bogus"], "No such command"),
+    (["bogus"], "No such command 'bogus'."),
     (["crashkernel", "12x", "--machine", SNAPSHOT], "column 3"),
     (["estimate", "--kernel", "/no/such"], "cannot read the kernel /no/such"),
     (["doctor", "--console-log", "/no/such"], "cannot read the console log /no/such"),

@@ -14,6 +14,7 @@ from pykexec.kdump.console.diagnosis import Stage, as_json, as_text, diagnose, p
 from pykexec.kdump.console.rules import RULES, Rule
 from tests.support.footprint import takes_at_most
 from tests.support.growth import QUADRATIC_SUSPECTED, growth
+from tests.support.schemas import require_valid
 from tests.support.stopwatch import Stopwatch
 
 BANNER = "[    0.000000] Linux version 6.1.0-50-cloud-amd64 (debian-kernel@lists.debian.org) #1 SMP\n"
@@ -1125,7 +1126,7 @@ def test_evidence_names_the_lines() -> None:
         "  line 14: makedumpfile Failed.\n"
         "  make room; leave out more pages (-d 31), compress (-l), keep fewer dumps\n"
     )
-    content = json.loads(as_json(ending))
+    content = require_valid("console", as_json(ending))
     assert (content["stage"], content["finding"]) == ("disk_full", "S3")
     assert content["evidence"][0]["line"] == 12
 
@@ -1227,7 +1228,7 @@ def test_any_text_is_a_log(parts: list[str]) -> None:
     text = "".join(parts)
     ending = diagnose(parse(text))
     assert as_text(ending).replace("\n", "").isprintable()
-    assert json.loads(as_json(ending))["stage"]
+    assert require_valid("console", as_json(ending))["stage"]
     for cut in range(0, len(text), 97):
         diagnose(parse(text[:cut]))
 

@@ -46,6 +46,7 @@ from tests.support.elf import executable
 from tests.support.footprint import takes_at_most
 from tests.support.machines import SNAPSHOTS, snapshot, unpacked, write
 from tests.support.pe import portable_executable
+from tests.support.schemas import require_valid
 from tests.support.stopwatch import Stopwatch
 from tests.support.uimage import uimage
 
@@ -1034,7 +1035,7 @@ def test_what_cannot_be_told(case: Case, tmp_path: Path) -> None:
     assert case.evidence in found.cause
     if case.id == "L19":
         assert doctor.as_text(findings).startswith(f"armed: yes, but unproven: {found.cause}\n")
-        assert json.loads(doctor.as_json(findings))["proven"] is False
+        assert require_valid("doctor", doctor.as_json(findings))["proven"] is False
 
 
 # What start refuses
@@ -1139,7 +1140,7 @@ def test_the_likeliest_blocker_comes_first(
     findings = doctor.diagnose(facts(tmp_path, changes))
     first = doctor.first_to_mend(findings)
     assert (first and first.id) == name
-    assert json.loads(doctor.as_json(findings))["mend_first"] == name
+    assert require_valid("doctor", doctor.as_json(findings))["mend_first"] == name
     if first is None:
         return
     text = doctor.as_text(findings).splitlines()
@@ -1447,7 +1448,7 @@ def test_damaged_facts(name: str, tmp_path: Path) -> None:
     changes = DAMAGED if name == "all" else {name: DAMAGED[name]}
     findings = doctor.diagnose(facts(tmp_path, changes, console="\0\x1b[\r" * 100))
     assert len(findings) == len(doctor.CATALOGUE)
-    json.loads(doctor.as_json(findings))
+    require_valid("doctor", doctor.as_json(findings))
     assert doctor.as_text(findings, everything=True).replace("\n", "").isprintable()
 
 
@@ -1670,7 +1671,7 @@ def test_what_fails_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_report_as_json(tmp_path: Path) -> None:
     findings = doctor.diagnose(facts(tmp_path, {"sys/kernel/kexec_crash_loaded": "0\n"}))
-    report = json.loads(doctor.as_json(findings))
+    report = require_valid("doctor", doctor.as_json(findings))
     assert (report["schema"], report["armed"]) == (doctor.SCHEMA, False)
     (found,) = (each for each in report["findings"] if each["verdict"] == "wrong")
     assert (found["id"], found["stage"], found["evidence"]) == ("L17", "load", ["kexec_crash_loaded = 0"])

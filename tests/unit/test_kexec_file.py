@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import json
 import mmap
 import os
 import re
@@ -33,6 +32,7 @@ from tests.support.arm64_image import FakeImage
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot, unpacked
 from tests.support.program import Load, Program, multiboot1
+from tests.support.schemas import require_valid
 
 KERNEL = FakeBzImage().build()
 NOT_GOT_AROUND = [
@@ -447,7 +447,7 @@ def test_what_is_shown_is_what_is_done(base: str, tmp_path: Path, kernel: FakeKe
     assert "\nsystem call   kexec_file_load; if the running kernel refuses" in report.as_text(shown)
     assert f"with kexec_load: {LOST}\n" in report.as_text(shown)
     assert f"warning: {LOST}" not in report.as_text(shown)
-    told = json.loads(report.as_json(shown))
+    told = require_valid("plan", report.as_json(shown))
     assert (told["tried_first"], told["losses"]) == ("kexec_file_load", ["IMA's list of measurements"])
     loader.load_request(machine, request)
     assert kernel.calls == ["file"]

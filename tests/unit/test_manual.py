@@ -1,5 +1,6 @@
 """The manual pages and the completions, as the programs that read them understand them."""
 
+import hashlib
 import io
 import os
 import pty
@@ -13,12 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from pykexec import manual
+from pykexec import manpages, manual, planfile
 from pykexec.errors import UsageError
 from pykexec.integration import documentation, install
-from pykexec.kdump import manual as kdump
-from pykexec.kdump.cli import exit_code, group
+from pykexec.kdump import completion
+from pykexec.kdump.cli import exit_code
+from pykexec.kdump.config import fedora, keys
+from pykexec.kdump.config.keys import Use
+from pykexec.manpages import outputs
 from pykexec.options import GENERAL, OPTIONS, OURS, Option
+from pykexec.plan import LoadPlan, Purpose, Segment
+from tests.support import schemas
+from tests.support.machines import snapshot
 
 pytestmark = pytest.mark.programs
 
@@ -65,17 +72,11 @@ def page(tmp_path: Path) -> Path:
     return path
 
 
-PAGES = {
-    "pykexec": lambda: manual.page(TABLE),
-    "pykdump": lambda: kdump.page(group),
-    "vmcore-dmesg": kdump.vmcore_dmesg_page,
-}
-
-
-@pytest.fixture(params=PAGES)
+@pytest.fixture(params=manpages.PAGES, ids=lambda page: page.name)
 def any_page(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    path = tmp_path / f"{request.param}.8"
-    path.write_text(PAGES[request.param]())
+    made: manpages.Page = request.param
+    path = tmp_path / Path(made.file).name
+    path.write_text(manual.page(TABLE) if made.name == "pykexec" else made.text())
     return path
 
 
@@ -89,11 +90,18 @@ def test_groff_warns_of_nothing(any_page: Path) -> None:
 
 
 def test_man_warns_of_nothing(any_page: Path) -> None:
-    assert f"{any_page.stem.upper()}(8)" in run(["man", "--warnings", "--local-file", any_page])
+    title = f"{any_page.stem.upper()}({any_page.suffix[1:]})"
+    assert title in run(["man", "--warnings", "--local-file", any_page])
 
 
 def test_mandoc_finds_no_fault(any_page: Path) -> None:
     assert run(["mandoc", "-Tlint", "-Wall", any_page]) == ""
+
+
+def test_a_page_fits_a_terminal(any_page: Path) -> None:
+    """Examples, too, which are not folded."""
+    text = run(["groff", "-man", "-Tascii", "-rLL=80n", "-P-c", any_page])
+    assert not [line for line in re.sub(r".\x08", "", text).splitlines() if len(line) > 80]
 
 
 def test_page_has_every_option_with_its_help(page: Path) -> None:
@@ -106,10 +114,156 @@ def test_page_has_every_option_with_its_help(page: Path) -> None:
 def test_page_says_what_its_readers_look_for(any_page: Path) -> None:
     assert run(["lexgrog", any_page]).startswith(f'{any_page}: "{any_page.stem} - ')
     headings = re.findall(r"^([A-Z ]+)$", rendered(any_page), re.MULTILINE)
-    wanted = {"NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "SEE ALSO"}
-    if any_page.stem != "vmcore-dmesg":  # which takes a file
-        wanted |= {"OPTIONS", "EXAMPLES", "FILES"}
+    wanted = {"NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "SEE ALSO"}
+    if any_page.suffix == ".8":
+        wanted |= {"EXIT STATUS", "BUGS"}
+    if any_page.stem in ("pykexec", "pykdump"):
+        wanted |= {"OPTIONS", "FILES"}
     assert wanted <= set(headings)
+
+
+def test_pages_refer_to_each_other(tmp_path: Path) -> None:
+    """By a name and a section that there are."""
+    known = {f"{page.name}({page.section})" for page in manpages.PAGES}
+    for page in manpages.PAGES:
+        (tmp_path / "page").write_text(page.text())
+        _, _, seen = rendered(tmp_path / "page").partition("\nSEE ALSO\n")
+        named = set(re.findall(r"(?:pyk|vmcore)[\w.-]+\(\d\)", seen.partition("\n\n")[0]))
+        assert named, page.name
+        assert named <= known - {f"{page.name}({page.section})"}
+
+
+def section_of(text: str, heading: str) -> str:
+    """A section of a page's text, as one line."""
+    (found,) = re.findall(rf"^{heading}$(.*?)^[A-Z]", text, re.MULTILINE | re.DOTALL)
+    return " ".join(found.split())
+
+
+def told(name: str, tmp_path: Path) -> str:
+    """The plain text of one of our pages."""
+    (tmp_path / name).write_text(manpages.find(name).text())
+    return rendered(tmp_path / name)
+
+
+def test_every_exit_status_is_told(tmp_path: Path) -> None:
+    """Each that an error has in the code."""
+    sources = {path: path.read_text() for path in (PROJECT / "pykexec").rglob("*.py")}
+    found = {
+        "pykexec": {
+            int(each) for text in sources.values() for each in re.findall(r"exit_code = (\d+)", text)
+        },
+        "vmcore-dmesg": {
+            int(each)
+            for path, text in sources.items()
+            if path.parent.name == "vmcore"
+            for each in re.findall(r"(?:status=|_FAILED = |_DAMAGED = .*?)(\d+)", text)
+        },
+    }
+    assert {name: len(statuses) > 2 for name, statuses in found.items()} == dict.fromkeys(found, True)
+    for name, statuses in found.items():
+        exits = section_of(told(name, tmp_path), "EXIT STATUS")
+        assert not [each for each in statuses if not re.search(rf"\b{each}\b", exits)], name
+
+
+def test_every_key_of_a_configuration_is_told(tmp_path: Path) -> None:
+    text = " ".join(told("pykdump.conf", tmp_path).split())
+    for table in (keys.KDUMP_CONF, keys.FEDORA_SYSCONFIG, keys.DEBIAN, keys.SUSE):
+        for name, key in table.items():
+            default = "" if key.default is None else f" Default: {key.default}."
+            use = "" if key.use is Use.HONOURED else f" {key.use.value.capitalize()}."
+            assert re.search(rf"\b{name}\b(, \w+)* {re.escape(key.text + default + use)}", text), name
+    for name in fedora.GONE:
+        assert f" {name} " in text
+
+
+def test_every_field_of_json_is_told(tmp_path: Path) -> None:
+    text = " ".join(told("pykexec-json", tmp_path).split())
+    for name in schemas.names():
+        for each in schemas.objects(schemas.schema(name)):
+            for field, described in each["properties"].items():
+                assert re.search(rf"\b{field} {re.escape(described['description'])}", text), (name, field)
+
+
+def test_fields_of_a_schema() -> None:
+    """Of all that a schema of ours may be made of."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "schema": {"const": 1, "description": "The version."},
+            "kept": {"$ref": "#/$defs/ranges", "description": "What stays."},
+            "names": {"type": ["array", "null"], "items": {"type": "string"}, "description": "All."},
+            "by_name": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {"kind": {"enum": ["a", None], "description": "Which."}},
+                },
+                "description": "Each.",
+            },
+        },
+        "$defs": {
+            "ranges": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"start": {"type": "integer", "description": "Where."}},
+                },
+            }
+        },
+    }
+    assert outputs.fields(schema) == [
+        ("schema", "The version. (1)"),
+        ("kept", "What stays. (array of object)"),
+        ("kept[].start", "Where. (integer)"),
+        ("names", "All. (array of string or null)"),
+        ("by_name", "Each. (object of object)"),
+        ("by_name.*.kind", 'Which. ("a", null)'),
+    ]
+
+
+def test_a_plans_file_is_as_it_is_told(tmp_path: Path) -> None:
+    """By the offsets of the page: a program that knows nothing but the page reads a plan."""
+    text = " ".join(told("pykexec-plan", tmp_path).split())
+    header, fact, segment = (
+        {
+            name: (int(offset), int(size))
+            for name, offset, size in re.findall(
+                r"(\w+) (?:(?!\(offset).)*\(offset (\d+), (\d+) bytes\)", part.partition(" bytes ")[2]
+            )
+        }
+        for part in re.split(r" (?=Header, 256|Fact, 96|Segment, 64)", text)[1:]
+    )
+    plan = LoadPlan(
+        *("x86_64", Purpose.BOOT, "kernel", "", None, "", 0x2010, 0x3E0000),
+        segments=(Segment("kernel", 0x2000, 0x2000, memoryview(b"contents"), ""),),
+    )
+    data = planfile.build(plan, planfile.identify(snapshot("qemu-6.1-1g"), Purpose.BOOT))
+
+    def number(place: tuple[int, int], base: int = 0) -> int:
+        assert place[1] == 8
+        return int.from_bytes(data[base + place[0] :][:8], "little")
+
+    assert data[: header["magic"][1]] == b"KEXPLAN\0"
+    assert (number(header["version"]), number(header["size"])) == (1, len(data))
+    assert (number(header["entry"]), number(header["flags"])) == (0x2010, 0x3E0000)
+    digest_at, size = header["digest"]
+    assert data[digest_at:][:size] == hashlib.sha256(data[digest_at + size :]).digest()
+    at = 256 + 96 * number(header["fact_count"])
+    assert data[256 + fact["pattern"][0] :].startswith(b"proc/iomem\0")
+    assert data[at + segment["name"][0] :].startswith(b"kernel\0")
+    assert (number(segment["address"], at), number(segment["memory_size"], at)) == (0x2000, 0x2000)
+    offset = number(segment["offset"], at)
+    assert data[offset : offset + 8] == b"contents"
+
+
+def test_a_page_is_printed_without_installing(capsys: pytest.CaptureFixture[str]) -> None:
+    for page in manpages.PAGES:
+        assert exit_code(["--man", page.name]) == 0
+        assert capsys.readouterr().out == page.text()
+    assert exit_code(["--man"]) == 0
+    assert capsys.readouterr().out == manpages.find("pykdump").text()
+    assert exit_code(["--man", "nonsense"]) == 1
+    assert "pykdump.conf" in capsys.readouterr().err
 
 
 def pykdump(*words: str) -> str:
@@ -228,8 +382,9 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program.chmod(0o755)
     for name in ("pykexec", "kexec"):
         shutil.copy(program, tmp_path / "bin" / name)
-    (tmp_path / "work").mkdir()
+    (tmp_path / "work/work").mkdir(parents=True)
     (tmp_path / "work/vmcore").touch()
+    (tmp_path / "work/work/vmcore").touch()
     return tmp_path
 
 
@@ -246,6 +401,9 @@ TYPED = [
     ("pykdump crashk", "pykdump crashkernel"),
     ("pykdump doctor --console-log vmc", "pykdump doctor --console-log vmcore"),
     ("pykdump dmesg vmc", "pykdump dmesg vmcore"),
+    ("pykdump doctor --machine=vmc", "pykdump doctor --machine=vmcore"),
+    ("pykdump dmesg --style=mak", "pykdump dmesg --style=makedumpfile"),
+    ("pykdump doctor --machine work/vmc", "pykdump doctor --machine work/vmcore"),
 ]
 
 
@@ -263,7 +421,12 @@ def test_bash_finds_what_is_installed(typed: str, called: str, installed: Path) 
 
 @pytest.mark.parametrize(
     ("typed", "called"),
-    [TYPED[0], *TYPED[2:4], *(pytest.param(*TYPED[each], marks=pytest.mark.further) for each in (1, 4))],
+    [
+        TYPED[0],
+        *TYPED[2:4],
+        *TYPED[5:7],
+        *(pytest.param(*TYPED[each], marks=pytest.mark.further) for each in (1, 4, 7)),
+    ],
 )
 def test_zsh_finds_what_is_installed(typed: str, called: str, installed: Path) -> None:
     places = run(["zsh", "-f", "-c", "print -l $fpath"]).split()
@@ -296,9 +459,17 @@ def test_fish_finds_what_is_installed(typed: str, called: str, installed: Path) 
 
 
 def test_man_finds_what_is_installed(installed: Path) -> None:
-    for name in PAGES:
-        folder = installed / "usr/local/share/man"
-        assert run(["man", "-M", folder, "-w", name]).strip() == str(folder / f"man8/{name}.8")
+    folder = installed / "usr/local/share/man"
+    for page in manpages.PAGES:
+        assert run(["man", "-M", folder, "-w", page.name]).strip() == str(folder / page.file)
+
+
+def test_pykdumps_scripts_have_no_fault(tmp_path: Path) -> None:
+    for shell, text in completion.SCRIPTS.items():
+        (tmp_path / shell).write_text(text)
+    run(["shellcheck", "--shell=bash", tmp_path / "bash"])
+    run(["zsh", "-f", "-n", tmp_path / "zsh"])
+    run(["fish", "--no-config", "--no-execute", tmp_path / "fish"])
 
 
 def test_fish_syntax(tmp_path: Path) -> None:

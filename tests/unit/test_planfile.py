@@ -94,7 +94,8 @@ def test_it_is_as_declared(given: tuple[LoadPlan, Identity]) -> None:
     def read(structure: Any, data: bytes) -> dict[str, Any]:
         number = construct.Int64ul if order == "little" else construct.Int64ub
         fields = [
-            each.name / (each.subcon if isinstance(each.subcon, construct.Bytes) else number)
+            # Each has a text, then a name.
+            each.name / (each.subcon.subcon if isinstance(each.subcon.subcon, construct.Bytes) else number)
             for each in structure.subcons
         ]
         return dict(construct.Struct(*fields).parse(data))

@@ -1,15 +1,16 @@
 """A plan told to people and to programs: complete, and the same each time."""
 
 import hashlib
-import json
 import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec import report
+from pykexec.files import FileData
 from pykexec.memory import MemoryKind, Range, TypedRange
-from pykexec.plan import LoadPlan, Purpose, Segment
+from pykexec.plan import FileLoadPlan, LoadPlan, Purpose, Segment
+from tests.support.schemas import require_valid
 
 SEGMENTS = st.builds(
     Segment,
@@ -62,7 +63,7 @@ PLAN = LoadPlan(
 
 @given(PLANS)
 def test_json_says_all_that_is_in_the_plan(plan: LoadPlan) -> None:
-    told = json.loads(report.as_json(plan))
+    told = require_valid("plan", report.as_json(plan))
     assert (told["arch"], told["purpose"]) == (plan.arch, plan.purpose.value)
     assert (told["kernel"], told["kernel_format"], told["initrd"]) == (
         plan.image,
@@ -90,6 +91,32 @@ def test_json_says_all_that_is_in_the_plan(plan: LoadPlan) -> None:
     ]
     assert told["warnings"] == list(plan.warnings)
     assert isinstance(told["schema"], int)
+
+
+FILES = st.binary(max_size=20).map(lambda data: FileData.from_bytes("/boot/file", data))
+
+
+@given(
+    st.builds(
+        FileLoadPlan,
+        arch=st.just("s390x"),
+        purpose=st.sampled_from(Purpose),
+        kernel=FILES,
+        initrd=st.none() | FILES,
+        command_line=st.text(max_size=80),
+        flags=st.integers(0, 0x3F),
+        warnings=st.lists(st.text(max_size=20), max_size=2).map(tuple),
+        taken=st.lists(st.text(max_size=20), max_size=2).map(tuple),
+    )
+)
+def test_json_of_a_load_by_file(plan: FileLoadPlan) -> None:
+    told = require_valid("file-plan", report.as_json(plan))
+    assert (told["kernel"], told["initrd"]) == ("/boot/file", "/boot/file" if plan.initrd else None)
+    assert (told["purpose"], told["command_line"], told["flags"]) == (
+        plan.purpose.value,
+        plan.command_line,
+        plan.flags,
+    )
 
 
 @given(PLANS)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import errno
 import gzip
-import json
 import lzma
 import mmap
 import os
@@ -33,6 +32,7 @@ from tests.support.bzimage import FakeBzImage
 from tests.support.machines import snapshot, unpacked
 from tests.support.pe import portable_executable
 from tests.support.program import Load, Program
+from tests.support.schemas import require_valid
 from tests.support.zboot import zboot
 
 X86_64, ARM64 = "qemu-6.1-1g", "qemu-arm64-6.1-1g"
@@ -122,7 +122,7 @@ def test_a_unified_kernel_image_gives_kernel_initrd_and_command_line(written: Wr
     text = report.as_text(plan)
     assert f"taken         kernel out of the unified kernel image {path}" in text
     assert f"taken         command line of {path}" in text
-    assert json.loads(report.as_json(plan))["taken"] == list(plan.taken)
+    assert require_valid("plan", report.as_json(plan))["taken"] == list(plan.taken)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import operator
 import pickle
+import pydoc
 from collections.abc import Callable
 from typing import Any
 
@@ -130,6 +132,53 @@ def test_replace(x: int, y: int) -> None:
         with pytest.raises(TypeError):
             replace(point, z=1)
     assert point.sum == x + 3
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_signature_is_the_same(name: str) -> None:
+    assert str(inspect.signature(OURS[name])) == str(inspect.signature(THEIRS[name]))
+    assert inspect.signature(OURS[name]) == inspect.signature(THEIRS[name])
+
+
+@values.dataclass(frozen=True, slots=True)
+class Explained:
+    """A class to ask about."""
+
+    size: int
+    """How much there is,
+    in bytes."""
+    name: str = "x"
+    much: tuple[int, ...] = tuple(range(100))
+    """So much that its default is not shown."""
+
+    def method(self) -> None:
+        """Do nothing."""
+
+
+@values.dataclass(frozen=True, slots=True)
+class ExplainedToo(Explained):
+    last: bool = False
+    """What only this one has."""
+
+
+def test_help_shows_fields_with_types_defaults_and_meaning() -> None:
+    assert inspect.getdoc(Explained) == (
+        "A class to ask about.\n\nFields:\n"
+        "  size: int\n      How much there is, in bytes.\n"
+        "  name: str = 'x'\n"
+        "  much: tuple[int, ...] = ...\n      So much that its default is not shown."
+    )
+    inherited = inspect.getdoc(ExplainedToo) or ""
+    assert inherited.startswith("ExplainedToo\n\nFields:\n  size: int\n      How much there is, in bytes.\n")
+    assert inherited.endswith("  last: bool = False\n      What only this one has.")
+    assert Explained(1).__doc__ == Explained.__doc__
+    assert "How much there is" in pydoc.plain(pydoc.render_doc(Explained))
+
+
+def test_a_class_without_source_has_its_types() -> None:
+    space: dict[str, Any] = {"dataclass": values.dataclass}
+    exec("@dataclass(frozen=True)\nclass Made:\n    'Made.'\n    size: int = 3", space)
+    assert inspect.getdoc(space["Made"]) == "Made.\n\nFields:\n  size: int = 3"
 
 
 def test_the_hash_of_equals_is_the_same() -> None:

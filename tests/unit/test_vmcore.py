@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import json
 import lzma
 import os
 import random
@@ -28,6 +27,7 @@ from pykexec.vmcore.pieces import Pieces
 from pykexec.vmcore.readers import Tools
 from tests.support import vmcore
 from tests.support.effort import examples
+from tests.support.schemas import require_valid
 from tests.support.stopwatch import Stopwatch
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
@@ -64,7 +64,7 @@ def outcome(path: Path) -> str:
     try:
         dump = Dump.open(path)
         text = info.as_text(info.gather(dump, tools=NO_TOOLS))
-        info.as_json(info.gather(dump, tools=NO_TOOLS))
+        require_valid("info", info.as_json(info.gather(dump, tools=NO_TOOLS)))
         for place in (0, 0x1000, 1 << 40, (1 << 64) - 1):
             for read in (dump.read_physical, dump.read_virtual):
                 try:
@@ -414,7 +414,9 @@ def test_a_kdump_cut_anywhere_is_not_called_complete(open_dump: Open, order: vmc
     descriptors = BLOCK * (2 + 2 * 3)
     for size in (descriptors, descriptors + 24, *range(descriptors + 24 * len(PAGES), len(built), 99)):
         assert "truncated" in open_dump(built[:size]).contents.damage[0]
-        assert not json.loads(info.as_json(info.gather(open_dump(built[:size]), tools=NO_TOOLS)))["complete"]
+        assert not require_valid("info", info.as_json(info.gather(open_dump(built[:size]), tools=NO_TOOLS)))[
+            "complete"
+        ]
 
 
 def test_a_kdump_whose_writer_was_killed(open_dump: Open) -> None:
@@ -755,7 +757,7 @@ def test_the_librarys_binding_is_used_for_other_formats(
     assert dump.vmcoreinfo.release == "6.1.0-lib"
     assert dump.read_physical(0x1000, 4) == b"1000"
     found = info.gather(dump, tools=NO_TOOLS)
-    told = json.loads(info.as_json(found))
+    told = require_valid("info", info.as_json(found))
     assert (told["complete"], told["damage"], told["memory"]) == (None, [], None), "nothing tells"
     assert {"complete      unknown", "memory        unknown"} <= set(info.as_text(found).splitlines())
     with pytest.raises(NotInDumpError, match="not there"):
@@ -877,7 +879,7 @@ def test_info(open_dump: Open) -> None:
     memory = Part(0x1000, bytes(4096), memory_size=8192)
     dump = open_dump(elf([memory], notes=vmcoreinfo_note(lines), machine="arm64"))
     given = info.gather(dump, tools=NO_TOOLS)
-    found = json.loads(info.as_json(given))
+    found = require_valid("info", info.as_json(given))
     assert found["complete"]
     assert found["memory"] == {"bytes": 8192, "saved_bytes": 4096, "ranges": [[0x1000, 0x3000]]}
     assert (found["arch"], found["page_size"], found["crash_time"]) == ("arm64", 4096, 1_700_000_000)

@@ -1,6 +1,5 @@
 """The commands: what they print, and how they end."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 from pykexec.errors import PykexecError
 from pykexec.vmcore import DumpError, cli
 from tests.support import vmcore
+from tests.support.schemas import require_valid
 from tests.support.vmcore_log import Lockless, Memory, Records
 
 PANIC = b"Kernel panic - not syncing: sysrq triggered crash"
@@ -78,7 +78,7 @@ def test_a_log_that_is_damaged_all_over_is_no_success(
 
 def test_info_json(dump: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.show_info([str(dump)], as_json=True) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = require_valid("info", capsys.readouterr().out)
     assert found["panic"] == PANIC.decode()
     assert found["first_sign"] == "sysrq: Trigger a crash"
     assert found["log"] == {"layout": "lockless", "records": 2, "damage": []}

@@ -1,6 +1,5 @@
 """What info says of a dump: whether its pages are what they were, all that are needed, and who reads it."""
 
-import json
 import random
 import struct
 import subprocess
@@ -15,10 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.kdump import makedumpfile
+from pykexec.memory import Range
 from pykexec.vmcore import Dump, cli, diskdump, info, part, slabs
+from pykexec.vmcore.notes import Processor
 from pykexec.vmcore.readers import Reader, Tools, readers
 from tests.support import vmcore
 from tests.support.effort import examples
+from tests.support.schemas import require_valid
 from tests.support.vmcore import Kdump, Part, elf, flattened, vmcoreinfo_note
 
 PAGE = vmcore.PAGE
@@ -75,7 +77,7 @@ def test_a_page_that_changed_is_no_page_of_a_whole_dump(file: Path, page: int, a
     (told,) = found.damage
     assert f"damaged: 1 of {len(PAGES)} pages" in told
     assert f"page {page + 1} of {len(PAGES)}, at offset {offset:#x}" in told
-    assert not json.loads(info.as_json(found))["complete"]
+    assert not require_valid("info", info.as_json(found))["complete"]
 
 
 def _first(content: bytes | bytearray) -> tuple[int, int, int]:
@@ -120,7 +122,7 @@ def test_what_was_not_looked_at_is_said(open_dump: Open, monkeypatch: pytest.Mon
     assert (some.checked.saved, some.damage) == (41, ())
     assert 5 <= some.checked.looked_at <= 10
     assert 2 <= some.checked.unpacked <= 4
-    assert "--all-pages unpacks all" in info.as_text(some)
+    assert "unpacked (--all-pages: all)" in info.as_text(some)
     every = info.gather(dump, tools=NO_TOOLS, all_pages=True)
     assert every.checked is not None
     assert every.checked.unpacked == 41
@@ -145,7 +147,7 @@ def test_exit_statuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         path.write_bytes(content)
         for as_json in (False, True):
             assert cli.show_info([str(path)], as_json=as_json) == status, name
-        told = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))
+        told = require_valid("info", capsys.readouterr().out.partition("{")[2].join(["{", ""]))
         assert told["complete"] == (status == 0), name
 
 
@@ -370,3 +372,89 @@ def test_the_version_of_crash() -> None:
     version = Tools.installed().crash
     assert version
     assert f"crash {'.'.join(map(str, version))}" in said
+
+
+# Screens
+
+SCREEN = """\
+dump          vmcore
+format        kdump-compressed, version 6; compression zlib, dump level 31
+complete      yes
+checked       1000000 of 8000000 pages looked at, 2000 unpacked (--all-pages:
+              all)
+kernel        6.1.0-test on x86_64, pages of 4096 bytes
+crashed       2023-11-14 22:13:20 UTC
+panic         Kernel panic - not syncing: Fatal exception in interrupt on a
+              machine whose driver has a lot to say of it
+first sign    BUG: kernel NULL pointer dereference, address: 0000000000000008
+log           1000 records, layout: lockless
+memory        40 GiB in 40 ranges; 164 KiB of it saved
+  00000000-3fffffff
+  80000000-bfffffff
+  100000000-13fffffff
+  and 37 more: --json has all
+processors    256 left their registers
+  0    process 0         pc 0xffffffff81000000  sp 0xffffc90000000000
+  1    process 1         pc 0xffffffff81000000  sp 0xffffc90000001000
+  2    process 2         pc 0xffffffff81000000  sp 0xffffc90000002000
+  and 253 more: --registers shows all
+makedumpfile  can read it (makedumpfile 1.7.2)
+crash         can read it (crash 8.0.2)
+VMCOREINFO    8 lines: --vmcoreinfo shows them
+"""
+
+
+@pytest.fixture
+def large(open_dump: Open) -> info.Info:
+    """The facts of a machine with more of everything than a screen has room for."""
+    found = info.gather(open_dump(WHOLE.build()), tools=NO_TOOLS)
+    assert found.checked is not None
+    return replace(
+        found,
+        file="vmcore",
+        checked=found.checked._replace(saved=8_000_000, looked_at=1_000_000, unpacked=2000),
+        crash_time=1_700_000_000,
+        dump_level=31,
+        memory=tuple(Range.sized(each << 31, 1 << 30) for each in range(40)),
+        processors=tuple(
+            Processor(
+                each,
+                each,
+                {f"r{number}": number for number in range(20)},
+                0xFFFFFFFF81000000,
+                0xFFFFC90000000000 + each * PAGE,
+            )
+            for each in range(256)
+        ),
+        log=info.LogSummary(
+            "lockless",
+            1000,
+            "Kernel panic - not syncing: Fatal exception in interrupt on a machine whose driver has a lot to"
+            " say of it",
+            "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+            (),
+        ),
+        log_problem=None,
+        readers={"makedumpfile": Reader(True, "1.7.2"), "crash": Reader(True, "8.0.2")},
+    )
+
+
+def test_a_report_is_one_screen(large: info.Info) -> None:
+    assert info.as_text(large) == SCREEN
+    assert SCREEN.count("\n") <= 24
+
+
+def test_all_of_it_is_there_for_who_asks(large: info.Info) -> None:
+    told = info.as_text(large, registers=True, vmcoreinfo=True).splitlines()
+    assert max(map(len, told)) <= 80
+    assert sum(line.startswith("         r18 0000000000000012") for line in told) == 256
+    assert {f"  {name}={value}" for name, value in LINES.items()} <= set(told)
+
+
+@given(columns=st.integers(40, 200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_report_is_folded(large: info.Info, columns: int) -> None:
+    """At any width, without a word that is lost."""
+    told = info.as_text(large, columns=columns)
+    assert max(map(len, told.splitlines())) <= columns
+    assert told.split() == SCREEN.split()

@@ -37,7 +37,7 @@ from pykexec.kdump.config.variables import Variables
 CONF = KDUMP_CONF.file
 SYSCONFIG = FEDORA_SYSCONFIG.file
 
-_GONE: Mapping[str, str] = {
+GONE: Mapping[str, str] = {
     "net": "write nfs HOST:/FOLDER or ssh USER@HOST",
     "options": "put options into /etc/modprobe.d, which every capture image goes by",
     "link_delay": "the capture system waits for the network by itself",
@@ -148,8 +148,8 @@ def _without_quotes(value: str) -> str:
 
 def _require_known(option: _Option, text: str) -> None:
     """Raise ConfigError for a key of `text` that kdumpctl does not know, or that has no value."""
-    if option.key in _GONE:
-        raise option.where.error(f"{option.key} is no longer understood", _GONE[option.key])
+    if option.key in GONE:
+        raise option.where.error(f"{option.key} is no longer understood", GONE[option.key])
     if option.key not in KDUMP_CONF.names:
         if assigned(f"{option.key} {option.value}"):
             raise _assignment(option, text)
