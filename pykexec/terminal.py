@@ -27,3 +27,16 @@ def shows_colour(stream: TextIO) -> bool:
     Source: https://no-color.org, where an empty value counts as not set.
     """
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def folded(text: str, columns: int, *, indent: str = "") -> list[str]:
+    """Return the lines of a text, as wide as that unless a single word is wider, which stays whole.
+
+    `indent` begins all lines but the first. A text of nothing is one empty line.
+    """
+    import textwrap
+
+    lines = textwrap.wrap(
+        text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return lines or [""]
