@@ -282,11 +282,11 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
         _write_plan_file(machine, request, options.output, options)
         return
     if task.plan_only:
-        _announce(loader.plan(machine, request, system_call), options)
+        _announce(loader.plan(machine, request, system_call), machine, options)
         return
 
     def ready(plan: FileLoadPlan | LoadPlan) -> None:
-        _announce(plan, options)
+        _announce(plan, machine, options)
         _invalidate_receipt(machine, task.purpose)
 
     loader.load_request(machine, request, system_call, ready)
@@ -298,7 +298,7 @@ def _write_plan_file(machine: Machine, request: Request, path: str, options: Opt
     plan = loader.plan_load(machine, request)
     size = planfile.write(path, plan, machine)
     if options.dry_run or options.json:
-        _announce(plan, options)
+        _announce(plan, machine, options)
     else:
         _warn(plan)
         print(f"{path}: {len(plan.segments)} segments, {size} bytes")
@@ -322,7 +322,7 @@ def _load_plan_file(machine: Machine, task: Task, path: str, options: Options) -
     elif options.load_panic:
         raise UsageError(f"{path}: a plan for a boot, which -p is not for")
     planfile.require_same(found.identity, machine)
-    _announce(plan, options)
+    _announce(plan, machine, options)
     if not task.plan_only:
         _invalidate_receipt(machine, plan.purpose)
         loader.load(plan, machine)
@@ -496,14 +496,18 @@ def _seed() -> bytes | None:
         return None
 
 
-def _announce(plan: FileLoadPlan | LoadPlan, options: Options) -> None:
+def _announce(plan: FileLoadPlan | LoadPlan, machine: Machine, options: Options) -> None:
     """Print the plan where that was asked for, and its warnings."""
     if options.json or options.dry_run or options.machine or options.debug:
-        from pykexec import report
+        from pykexec import report, terminal
+        from pykexec.report.surroundings import Surroundings
 
         asked = options.json or options.dry_run or options.machine
-        text = report.as_json(plan) if options.json else report.as_text(plan)
-        print(text, end="", file=sys.stdout if asked else sys.stderr)
+        stream = sys.stdout if asked else sys.stderr
+        around = Surroundings.of(machine) if plan.purpose is Purpose.CRASH else None
+        columns = terminal.width(stream)
+        text = report.as_json(plan) if options.json else report.as_text(plan, around, columns)
+        print(text, end="", file=stream)
         if asked and not options.json:
             return
     _warn(plan)

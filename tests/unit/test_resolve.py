@@ -119,7 +119,7 @@ def test_a_unified_kernel_image_gives_kernel_initrd_and_command_line(written: Wr
     assert initrd.startswith(b"microcode")
     assert initrd[512:].startswith(b"\x1f\x8b\x08initrd")
     assert plan.image_format.startswith("unified kernel image, ")
-    text = report.as_text(plan)
+    text = report.as_text(plan, columns=500)
     assert f"taken         kernel out of the unified kernel image {path}" in text
     assert f"taken         command line of {path}" in text
     assert json.loads(report.as_json(plan))["taken"] == list(plan.taken)
