@@ -87,7 +87,8 @@ def resolve(options: Options) -> Task:
             f"-e starts the kernel that is loaded; {options.kernel} is one kernel too many",
             hint="load and start it: pykexec -l -e KERNEL",
         )
-    plan_only = options.dry_run or (options.machine, options.output) != (None, None)
+    shown = options.dry_run or options.map
+    plan_only = shown or (options.machine, options.output, options.svg) != (None,) * 3
     return Task(purpose, load=bool(loads), plan_only=plan_only, then=_then(options))
 
 
@@ -142,6 +143,7 @@ _CONTRADICTIONS = (
     *(("output", other) for other in ("execute", "force", "unload", "preserve_context", "jump_back_helper")),
     *(("load_plan", other) for other in ("kernel", "unload", "snapshot", "output", "preserve_context")),
     *(("load_plan", other) for other in ("jump_back_helper", *_fields_for(table.KERNEL), "format")),
+    ("json", "map"),
     ("initrd", "reuse_initrd"),
     ("entry_32bit", "real_mode"),
     ("entry_id", "kernel"),
@@ -297,10 +299,12 @@ def _write_plan_file(machine: Machine, request: Request, path: str, options: Opt
 
     plan = loader.plan_load(machine, request)
     size = planfile.write(path, plan, machine)
-    if options.dry_run or options.json:
+    told = options.dry_run or options.json
+    if told or options.map or options.svg is not None:
         _announce(plan, machine, options)
     else:
         _warn(plan)
+    if not told:
         print(f"{path}: {len(plan.segments)} segments, {size} bytes")
 
 
@@ -497,18 +501,11 @@ def _seed() -> bytes | None:
 
 
 def _announce(plan: FileLoadPlan | LoadPlan, machine: Machine, options: Options) -> None:
-    """Print the plan where that was asked for, and its warnings."""
-    if options.json or options.dry_run or options.machine or options.debug:
-        from pykexec import report, terminal
-        from pykexec.report.surroundings import Surroundings
+    """Show the plan where that was asked for, and its warnings."""
+    if options.given() & {"json", "dry_run", "machine", "map", "svg", "debug"}:
+        from pykexec.report import showing
 
-        asked = options.json or options.dry_run or options.machine
-        stream = sys.stdout if asked else sys.stderr
-        around = Surroundings.of(machine) if plan.purpose is Purpose.CRASH else None
-        columns = terminal.width(stream)
-        text = report.as_json(plan) if options.json else report.as_text(plan, around, columns)
-        print(text, end="", file=stream)
-        if asked and not options.json:
+        if showing.show(plan, machine, options):
             return
     _warn(plan)
 

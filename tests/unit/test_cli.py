@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -464,3 +465,96 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_load_needs_a_kernel() -> None:
     with pytest.raises(PykexecError, match="No kernel specified"):
         resolve(options.Options())
+
+
+def drawing(kernel: str, *more: str) -> list[str]:
+    return ["-p", kernel, "--initrd", kernel, "--append=quiet", "--machine", SNAPSHOT, *more]
+
+
+def test_a_map_takes_the_place_of_the_text(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(drawing(kernel, "--map")) == 0
+    alone = capsys.readouterr().out
+    assert "crashkernel: 20000000-2fffffff, 256 MiB" in alone
+    assert "segments (" not in alone
+    assert cli.exit_code(drawing(kernel, "--map", "--dry-run")) == 0
+    both = capsys.readouterr().out
+    assert both.endswith(f"\n\n{alone}")
+    assert "segments (" in both
+
+
+def test_a_picture_is_a_file_and_all_that_is_made(
+    kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], done: list[str]
+) -> None:
+    picture = tmp_path / "plan.svg"
+    assert cli.exit_code(drawing(kernel, f"--svg={picture}")) == 0
+    assert capsys.readouterr().out == f"{picture}: a picture of crash load for x86_64\n"
+    root = ET.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "elfcorehdr" in {each.text for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.svg", "vmlinuz"]
+    assert cli.exit_code(drawing(kernel, "--svg", str(picture), "--json")) == 0
+    json.loads(capsys.readouterr().out)
+    assert done == []
+
+
+def test_a_plan_in_a_file_is_drawn_too(
+    kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], done: list[str]
+) -> None:
+    plan, pictures = tmp_path / "plan", [tmp_path / "one.svg", tmp_path / "other.svg"]
+    assert cli.exit_code(drawing(kernel, f"--output={plan}", f"--svg={pictures[0]}")) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1].startswith(f"{plan}: ")
+    load = ["--load-plan", str(plan), "--machine", SNAPSHOT, f"--svg={pictures[1]}"]
+    assert cli.exit_code(load) == 0
+    one, other = (
+        re.findall(r"<title>(.*?)[:<]", picture.read_text().partition("capture kernel")[0])
+        for picture in pictures
+    )
+    assert set(one) >= {"crashkernel at 20000000-2fffffff, 256 MiB"} <= set(other)
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["-s", "--map"], "--map: with kexec_file_load the kernel decides"),
+        (["-s", "--svg=FILE"], "--svg: with kexec_file_load the kernel decides"),
+        (["--map", "--json"], "--json and --map cannot go together"),
+        (["--svg=/proc/none/x.svg"], "cannot write /proc/none/x.svg"),
+        (["--svg="], "cannot write"),
+    ],
+)
+def test_what_cannot_be_drawn(
+    argv: list[str], told: str, kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "old.svg"
+    picture.write_text("old")
+    assert cli.exit_code(drawing(kernel, *(word.replace("FILE", str(picture)) for word in argv))) == 1
+    assert told in capsys.readouterr().err
+    assert picture.read_text() == "old"
+
+
+@pytest.mark.parametrize("action", ["-u", "-e", "-S"])
+@pytest.mark.parametrize("option", ["--map", "--svg=x"])
+def test_there_is_no_plan_to_draw(action: str, option: str) -> None:
+    with pytest.raises(PykexecError, match=r"^--(map|svg) is for loading a kernel"):
+        resolve(parse(action, option))
+
+
+@pytest.mark.parametrize(("no_colour", "coloured"), [("", True), ("1", False)])
+def test_a_map_has_colours_where_they_are_wanted(no_colour: str, coloured: bool, kernel: str) -> None:
+    environment = {**os.environ, "NO_COLOR": no_colour, "TERM": "xterm", "COLUMNS": "100"}
+    leader, follower = os.openpty()
+    command = [sys.executable, "-m", "pykexec", *drawing(kernel, "--map")]
+    with os.fdopen(leader, "rb", buffering=0) as screen:
+        with os.fdopen(follower, "wb") as terminal:
+            process = subprocess.Popen(command, env=environment, stdout=terminal)
+        shown = b""
+        try:
+            while piece := screen.read(4096):
+                shown += piece
+        except OSError:
+            pass  # how a terminal ends
+        assert process.wait() == 0
+    assert (b"\033[36m" in shown) is coloured
+    assert b"\\x1b" not in shown
