@@ -231,9 +231,9 @@ def _print_help(options: Options) -> int:
         print(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})")
         return 0
     if options.help:
-        from pykexec import help
+        from pykexec import help, terminal
 
-        print(help.text(), end="")
+        print(help.text(terminal.width(sys.stdout)), end="")
         return 0
     from pykexec import manual
 
@@ -287,8 +287,11 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
         _announce(loader.plan(machine, request, system_call), machine, options)
         return
 
+    warned: list[str] = []
+
     def ready(plan: FileLoadPlan | LoadPlan) -> None:
-        _announce(plan, machine, options)
+        _announce(plan, machine, options, warned)
+        warned.extend(plan.warnings)
         _invalidate_receipt(machine, task.purpose)
 
     loader.load_request(machine, request, system_call, ready)
@@ -500,19 +503,22 @@ def _seed() -> bytes | None:
         return None
 
 
-def _announce(plan: FileLoadPlan | LoadPlan, machine: Machine, options: Options) -> None:
-    """Show the plan where that was asked for, and its warnings."""
+def _announce(
+    plan: FileLoadPlan | LoadPlan, machine: Machine, options: Options, warned: Sequence[str] = ()
+) -> None:
+    """Show the plan where that was asked for, and its warnings, but those that were shown before."""
     if options.given() & {"json", "dry_run", "machine", "map", "svg", "debug"}:
         from pykexec.report import showing
 
         if showing.show(plan, machine, options):
             return
-    _warn(plan)
+    _warn(plan, warned)
 
 
-def _warn(plan: FileLoadPlan | LoadPlan) -> None:
+def _warn(plan: FileLoadPlan | LoadPlan, warned: Sequence[str] = ()) -> None:
     for warning in plan.warnings:
-        streams.complain(_NAME, f"warning: {warning}")
+        if warning not in warned:
+            streams.complain(_NAME, f"warning: {warning}")
 
 
 def _go(machine: Machine, action: Afterwards, options: Options) -> None:

@@ -14,9 +14,12 @@ WIDTH = 80
 _WIDTH_MIN = 40
 
 
-def width(stream: TextIO) -> int:
-    """Return the columns that lines on this stream may have: COLUMNS, or the terminal's; 80 without one."""
-    if not stream.isatty():
+def width(stream: TextIO | None) -> int:
+    """Return the columns that lines on this stream may have: COLUMNS, or the terminal's; 80 without one.
+
+    None stands for a stream that is closed.
+    """
+    if stream is None or not stream.isatty():
         return WIDTH
     return max(shutil.get_terminal_size((WIDTH, 24)).columns, _WIDTH_MIN)
 

@@ -26,10 +26,11 @@ def show(plan: FileLoadPlan | LoadPlan, machine: Machine, options: Options) -> b
     """
     draws = options.map or options.svg is not None
     picture = _picture(plan, machine, options) if draws else None
-    asked = options.json or options.dry_run or (options.machine is not None and not draws)
+    asked = options.dry_run or (options.machine is not None and not draws)
+    as_text = (asked or options.debug) and not options.json
     if options.json:
         print(report.as_json(plan), end="")
-    elif asked or options.debug:
+    elif as_text:
         stream = sys.stdout if asked else sys.stderr
         around = Surroundings.of(machine) if _has_reservation(plan) else None
         print(report.as_text(plan, around, terminal.width(stream)), end="", file=stream)
@@ -39,7 +40,7 @@ def show(plan: FileLoadPlan | LoadPlan, machine: Machine, options: Options) -> b
         _write_svg(picture, options.svg)
         if not options.json:
             print(f"{options.svg}: a picture of {picture.title}")
-    return asked and not options.json
+    return as_text
 
 
 def _has_reservation(plan: FileLoadPlan | LoadPlan) -> bool:
@@ -62,6 +63,8 @@ def _print_map(picture: Picture, *, after_text: bool) -> None:
     from pykexec.report import map as maps
 
     stream = sys.stdout
+    if stream is None:  # it is closed
+        return
     style = maps.style(stream.encoding or "ascii", colour=terminal.shows_colour(stream))
     text = maps.as_map(picture, terminal.width(stream), style)
     # Its colours would be escaped; texts of others in it are printable.
