@@ -197,7 +197,11 @@ def _run(options: Options) -> int:
     if options.print_crash_size:
         return _print_crash_size(Machine.live())
     task = resolve(options)
-    machine = Machine.live() if options.machine is None else Machine.from_snapshot(options.machine)
+    if options.machine is None:
+        machine = Machine.live()
+    else:
+        machine = Machine.from_snapshot(options.machine)
+        machine.require_facts(options.machine)
     if options.snapshot is not None:
         with streams.CutFiles(_NAME):
             return _snapshot(machine, options.snapshot)

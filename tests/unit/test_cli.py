@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -211,6 +212,22 @@ def test_what_makes_no_difference_is_said_under_d(
 def test_the_status_of_another_machine() -> None:
     assert cli.exit_code(["-S", "--machine", SNAPSHOT]) == 0
     assert cli.exit_code(["-l", "-S", "--machine", SNAPSHOT]) == 0
+
+
+@pytest.mark.parametrize("action", ["-l", "-p", "-S"])
+def test_what_is_no_machine_is_said_at_once(
+    action: str, kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, archive = tmp_path / "etc", tmp_path / "other.tar"
+    (folder / "proc").mkdir(parents=True)
+    with tarfile.open(archive, "w") as tar:
+        tar.add(kernel, "vmlinuz")
+    words = [action, *([] if action == "-S" else [kernel])]
+    for place in (folder, archive):
+        assert cli.exit_code([*words, "--machine", str(place)]) == 255
+        told = capsys.readouterr().err.splitlines()
+        assert told[0].startswith(f"pykexec: {place} is no snapshot of a machine")
+        assert told[1].strip().startswith("pykexec --snapshot makes one")
 
 
 @pytest.mark.parametrize("other", ["-u", "-S", "-p", "-l", "-f", "-e"])
