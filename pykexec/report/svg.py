@@ -6,7 +6,6 @@ these two have their addresses in common. Low addresses are at the top.
 
 from __future__ import annotations
 
-import html
 import textwrap
 from bisect import bisect_right
 from itertools import pairwise
@@ -294,5 +293,9 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{_escaped(text)}</text>'
 
 
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
 def _escaped(text: str) -> str:
-    return html.escape(printable(text))
+    """Return a text as an element's content."""
+    return printable(text).translate(_ESCAPES)

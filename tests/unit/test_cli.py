@@ -592,22 +592,3 @@ def test_what_cannot_be_drawn(
 def test_there_is_no_plan_to_draw(action: str, option: str) -> None:
     with pytest.raises(PykexecError, match=r"^--(map|svg) is for loading a kernel"):
         resolve(parse(action, option))
-
-
-@pytest.mark.parametrize(("no_colour", "coloured"), [("", True), ("1", False)])
-def test_a_map_has_colours_where_they_are_wanted(no_colour: str, coloured: bool, kernel: str) -> None:
-    environment = {**os.environ, "NO_COLOR": no_colour, "TERM": "xterm", "COLUMNS": "100"}
-    leader, follower = os.openpty()
-    command = [sys.executable, "-m", "pykexec", *complete(kernel, "--map")]
-    with os.fdopen(leader, "rb", buffering=0) as screen:
-        with os.fdopen(follower, "wb") as terminal:
-            process = subprocess.Popen(command, env=environment, stdout=terminal)
-        shown = b""
-        try:
-            while piece := screen.read(4096):
-                shown += piece
-        except OSError:
-            pass  # how a terminal ends
-        assert process.wait() == 0
-    assert (b"\033[36m" in shown) is coloured
-    assert b"\\x1b" not in shown
