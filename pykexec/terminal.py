@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ def width(stream: TextIO | None) -> int:
     """
     if stream is None or not stream.isatty():
         return WIDTH
+    import shutil
+
     return max(shutil.get_terminal_size((WIDTH, 24)).columns, _WIDTH_MIN)
 
 
@@ -35,11 +36,15 @@ def shows_colour(stream: TextIO) -> bool:
 def folded(text: str, columns: int, *, indent: str = "") -> list[str]:
     """Return the lines of a text, as wide as that unless a single word is wider, which stays whole.
 
-    `indent` begins all lines but the first. A text of nothing is one empty line.
+    `indent` begins all lines but the first, and counts. A text of nothing is one empty line.
     """
-    import textwrap
-
-    lines = textwrap.wrap(
-        text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    return lines or [""]
+    # textwrap does this, too, but importing it takes as long as a third of a plan.
+    lines: list[str] = []
+    line, *words = text.split(" ")
+    for word in words:
+        if len(line) + 1 + len(word) <= columns or not line.strip(" "):
+            line = f"{line} {word}"
+        elif word:
+            lines.append(line.rstrip(" "))
+            line = indent + word
+    return [*lines, line.rstrip(" ")]
