@@ -20,7 +20,7 @@ from pykexec.report.picture import Block, Role
 from pykexec.report.surroundings import Surroundings
 from tests.support import growth
 from tests.support.bzimage import FakeBzImage
-from tests.support.machines import iomem, snapshot, unpacked
+from tests.support.machines import SNAPSHOTS, iomem, snapshot, unpacked
 
 PAGE = 0x1000
 KINDS = st.sampled_from(list(MemoryKind))
@@ -281,3 +281,17 @@ def test_what_a_kernel_keeps_of_its_memory_is_memory(tmp_path: Path) -> None:
     assert list(around.memory.ram) == [Range(0x40000000, 0x80000000)]
     assert list(around.memory.of(MemoryKind.RESERVED)) == [Range(0x80000000, 0x90000000)]
     assert around.kernel is None
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_the_memory_of_every_machine(name: str) -> None:
+    machine = snapshot(name)
+    around = Surroundings.of(machine)
+    assert around.memory.ram == RangeSet(iomem(name, r"System RAM.*"))
+    drawn = picture.of(SMALLEST, around)
+    # On s390x what is reserved is no System RAM.
+    memory = [*machine.crash_regions, *(each.range for each in around.memory)]
+    assert drawn.now.range.end == max(each.end for each in memory)
+    if around.kernel is not None:
+        assert around.memory.ram.covers(around.kernel)
+    ET.fromstring(svg.as_svg(drawn))
