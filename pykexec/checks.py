@@ -70,6 +70,7 @@ def warnings(machine: Machine, request: Request) -> list[str]:
         from pykexec import arch
         from pykexec.booting import kernel
 
+        found += _left_out(request)
         own = arch.find(machine.uname_machine)
         facts = kernel.told(request.kernel, own)
         found += _configuration(machine, request, facts)
@@ -79,6 +80,14 @@ def warnings(machine: Machine, request: Request) -> list[str]:
             machine, request, needed, reserved
         )
     return found
+
+
+def _left_out(request: Request) -> Iterator[str]:
+    """Yield a warning for what a capture kernel rarely does without."""
+    if request.initrd is None:
+        yield "no --initrd: the capture kernel has to find by itself what saves the dump"
+    if not request.append and not request.reuse_command_line:
+        yield "no --append or --reuse-cmdline: the capture kernel's command line is empty"
 
 
 def _initrd(file: FileData | None) -> Iterator[str]:

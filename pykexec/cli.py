@@ -87,7 +87,8 @@ def resolve(options: Options) -> Task:
             f"-e starts the kernel that is loaded; {options.kernel} is one kernel too many",
             hint="load and start it: pykexec -l -e KERNEL",
         )
-    plan_only = options.dry_run or (options.machine, options.output) != (None, None)
+    shown = options.dry_run or options.map
+    plan_only = shown or (options.machine, options.output, options.svg) != (None,) * 3
     return Task(purpose, load=bool(loads), plan_only=plan_only, then=_then(options))
 
 
@@ -142,6 +143,7 @@ _CONTRADICTIONS = (
     *(("output", other) for other in ("execute", "force", "unload", "preserve_context", "jump_back_helper")),
     *(("load_plan", other) for other in ("kernel", "unload", "snapshot", "output", "preserve_context")),
     *(("load_plan", other) for other in ("jump_back_helper", *_fields_for(table.KERNEL), "format")),
+    ("json", "map"),
     ("initrd", "reuse_initrd"),
     ("entry_32bit", "real_mode"),
     ("entry_id", "kernel"),
@@ -195,7 +197,11 @@ def _run(options: Options) -> int:
     if options.print_crash_size:
         return _print_crash_size(Machine.live())
     task = resolve(options)
-    machine = Machine.live() if options.machine is None else Machine.from_snapshot(options.machine)
+    if options.machine is None:
+        machine = Machine.live()
+    else:
+        machine = Machine.from_snapshot(options.machine)
+        machine.require_facts(options.machine)
     if options.snapshot is not None:
         with streams.CutFiles(_NAME):
             return _snapshot(machine, options.snapshot)
@@ -229,9 +235,9 @@ def _print_help(options: Options) -> int:
         print(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})")
         return 0
     if options.help:
-        from pykexec import help
+        from pykexec import help, terminal
 
-        print(help.text(), end="")
+        print(help.text(terminal.width(sys.stdout)), end="")
         return 0
     from pykexec import manual
 
@@ -282,11 +288,14 @@ def _load(machine: Machine, task: Task, options: Options) -> None:
         _write_plan_file(machine, request, options.output, options)
         return
     if task.plan_only:
-        _announce(loader.plan(machine, request, system_call), options)
+        _announce(loader.plan(machine, request, system_call), machine, options)
         return
 
+    warned: list[str] = []
+
     def ready(plan: FileLoadPlan | LoadPlan) -> None:
-        _announce(plan, options)
+        _announce(plan, machine, options, warned)
+        warned.extend(plan.warnings)
         _invalidate_receipt(machine, task.purpose)
 
     loader.load_request(machine, request, system_call, ready)
@@ -297,10 +306,12 @@ def _write_plan_file(machine: Machine, request: Request, path: str, options: Opt
 
     plan = loader.plan_load(machine, request)
     size = planfile.write(path, plan, machine)
-    if options.dry_run or options.json:
-        _announce(plan, options)
+    told = options.dry_run or options.json
+    if told or options.map or options.svg is not None:
+        _announce(plan, machine, options)
     else:
         _warn(plan)
+    if not told:
         print(f"{path}: {len(plan.segments)} segments, {size} bytes")
 
 
@@ -322,7 +333,7 @@ def _load_plan_file(machine: Machine, task: Task, path: str, options: Options) -
     elif options.load_panic:
         raise UsageError(f"{path}: a plan for a boot, which -p is not for")
     planfile.require_same(found.identity, machine)
-    _announce(plan, options)
+    _announce(plan, machine, options)
     if not task.plan_only:
         _invalidate_receipt(machine, plan.purpose)
         loader.load(plan, machine)
@@ -496,22 +507,22 @@ def _seed() -> bytes | None:
         return None
 
 
-def _announce(plan: FileLoadPlan | LoadPlan, options: Options) -> None:
-    """Print the plan where that was asked for, and its warnings."""
-    if options.json or options.dry_run or options.machine or options.debug:
-        from pykexec import report
+def _announce(
+    plan: FileLoadPlan | LoadPlan, machine: Machine, options: Options, warned: Sequence[str] = ()
+) -> None:
+    """Show the plan where that was asked for, and its warnings, but those that were shown before."""
+    if options.given() & {"json", "dry_run", "machine", "map", "svg", "debug"}:
+        from pykexec.report import showing
 
-        asked = options.json or options.dry_run or options.machine
-        text = report.as_json(plan) if options.json else report.as_text(plan)
-        print(text, end="", file=sys.stdout if asked else sys.stderr)
-        if asked and not options.json:
+        if showing.show(plan, machine, options):
             return
-    _warn(plan)
+    _warn(plan, warned)
 
 
-def _warn(plan: FileLoadPlan | LoadPlan) -> None:
+def _warn(plan: FileLoadPlan | LoadPlan, warned: Sequence[str] = ()) -> None:
     for warning in plan.warnings:
-        streams.complain(_NAME, f"warning: {warning}")
+        if warning not in warned:
+            streams.complain(_NAME, f"warning: {warning}")
 
 
 def _go(machine: Machine, action: Afterwards, options: Options) -> None:

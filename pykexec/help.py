@@ -16,14 +16,22 @@ from pykexec.options import (
     X86,
     Option,
 )
+from pykexec.terminal import WIDTH
 
-_WIDTH = 100
+_WIDTH_MAX = 100
+"""A wider text is harder to read."""
 _GROUPS = (ACTIONS, LOADING, SYSTEM_CALL, STARTING, GENERAL, OURS, X86, IGNORED)
 
 
-def text() -> str:
-    """Return the whole text. Its first line is kexec-tools', for scripts that look for it."""
-    formatter = click.HelpFormatter(width=_WIDTH)
+_AT_THE_END = (
+    "Long options may be abbreviated, except those that kexec-tools does not have.",
+    "Exit status: 0 done; 1 wrong usage, or nothing reserved or loaded; 253 -s cannot; 255 failed.",
+)
+
+
+def text(columns: int = WIDTH) -> str:
+    """Return the whole text, that wide. Its first line is kexec-tools', for scripts that look for it."""
+    formatter = click.HelpFormatter(width=min(columns, _WIDTH_MAX))
     formatter.write(f"kexec-tools {KEXEC_TOOLS} (pykexec {__version__})\n")
     formatter.write_usage("pykexec", "[OPTIONS] [KERNEL]")
     formatter.write("\n")
@@ -32,13 +40,12 @@ def text() -> str:
         formatter.write_text("Without -l, -p, -e, -f or -u: load KERNEL, shut down, and start it.")
     for group in _GROUPS:
         with formatter.section(group):
-            formatter.write_dl([_row(option) for option in OPTIONS if option.group == group], col_max=38)
+            formatter.write_dl([_row(option) for option in OPTIONS if option.group == group])
     with formatter.section("Types of kernel (-t)"):
         formatter.write_dl([(arch.name, ", ".join(arch.formats)) for arch in all_architectures()])
-    formatter.write("\nLong options may be abbreviated, except those that kexec-tools does not have.\n")
-    formatter.write(
-        "Exit status: 0 done; 1 wrong usage, or nothing reserved or loaded; 253 -s cannot; 255 failed.\n"
-    )
+    formatter.write_paragraph()
+    for paragraph in _AT_THE_END:
+        formatter.write_text(paragraph)
     return formatter.getvalue()
 
 

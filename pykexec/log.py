@@ -21,6 +21,8 @@ class Told:
     def __enter__(self) -> None:
         import logging
 
+        from pykexec import streams
+
         program = self._program
 
         class ToStandardError(logging.Handler):
@@ -29,7 +31,9 @@ class Told:
             def emit(self, record: logging.LogRecord) -> None:
                 try:
                     if sys.stderr is not None:  # print() would take standard output instead
-                        print(f"{program}: {record.getMessage()}", file=sys.stderr)
+                        indent = " " * (len(program) + 2)
+                        line = f"{program}: {record.getMessage()}"
+                        print("\n".join(streams.fitting([line], sys.stderr, indent)), file=sys.stderr)
                 except OSError:
                     pass
 

@@ -27,6 +27,18 @@ def align_down(value: int, alignment: int) -> int:
     return value // alignment * alignment
 
 
+_UNITS = ((1 << 50, "PiB"), (1 << 40, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes for people: "4 KiB", "63.3 MiB"; what is no whole unit is rounded down."""
+    for unit, name in _UNITS:
+        if size >= unit:
+            whole, tenths = divmod(size * 10 // unit, 10)
+            return f"{whole} {name}" if size % unit == 0 else f"{whole}.{tenths} {name}"
+    return f"{size} B"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Range:
     """The addresses from `start` up to, but not including, `end`. It may be empty, never negative."""

@@ -44,7 +44,7 @@ def _take_long(word: str, words: Iterator[str], given: dict[str, object], option
     name, separator, text = word.partition("=")
     option = _named(name, options)
     if option.metavar is None and separator:
-        raise UsageError(f"option {word!r}: {option.spelling} takes no argument", hint="see pykexec --help")
+        raise UsageError(f"option {word!r}: {option.spelling} takes no argument", hint=_SEE_HELP)
     _take(option, name, text if separator else None, words, given)
 
 
@@ -56,7 +56,9 @@ def _take_short(
         name = f"-{letter}"
         option = next((each for each in options if name in each.names), None)
         if option is None:
-            raise UsageError(f"invalid option {name!r} in {word!r}", hint="see pykexec --help")
+            raise UsageError(
+                f"invalid option {name!r} in {word!r}", hint=_meant(f"-{word}", options, _ALIKE)
+            )
         _take(option, name, word[index:] or None, words, given)
         if option.metavar is not None:
             return
@@ -69,9 +71,7 @@ def _take(
     if option.metavar is not None:
         text = next(words, None) if text is None else text
         if text is None:
-            raise UsageError(
-                f"option {name!r} requires an argument {option.metavar}", hint="see pykexec --help"
-            )
+            raise UsageError(f"option {name!r} requires an argument {option.metavar}", hint=_SEE_HELP)
         value = option.convert(name, text) if option.convert else text
     if option.repeats:
         earlier = given.get(option.field, ())
@@ -91,8 +91,27 @@ def _named(name: str, options: Sequence[Option]) -> Option:
         if not option.ours and any(each.startswith(name) for each in option.names)
     ]
     if not matching:
-        raise UsageError(f"unrecognized option {name!r}", hint="see pykexec --help")
+        raise UsageError(f"unrecognized option {name!r}", hint=_meant(name, options))
     if len({(option.field, str(option.value)) for option in matching}) > 1:
         meant = ", ".join(each for option in matching for each in option.names if each.startswith(name))
         raise UsageError(f"option {name!r} is ambiguous: {meant}", hint="write the name in full")
     return matching[0]
+
+
+_SEE_HELP = "see pykexec --help"
+_NAME_MAX = 40
+"""Characters: a longer word is no misspelt option, and comparing takes time with its length."""
+
+
+_ALIKE = 0.8
+"""How alike a cluster of short options and a long option are where that only lacks a dash (difflib)."""
+
+
+def _meant(word: str, options: Sequence[Option], alike: float = 0.6) -> str:
+    """Return a hint that names the option which was probably meant, if one looks like that word."""
+    import difflib
+
+    name = word.partition("=")[0]
+    names = [each for option in options for each in option.names if each.startswith("--")]
+    close = difflib.get_close_matches(name, names, 1, alike) if len(name) <= _NAME_MAX else []
+    return f"did you mean {close[0]}? {_SEE_HELP}" if close else _SEE_HELP

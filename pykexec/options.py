@@ -154,6 +154,8 @@ class Options:
     profile: str | None = None
     dry_run: bool = False
     json: bool = False
+    map: bool = False
+    svg: str | None = None
     machine: str | None = None
     output: str | None = None
     load_plan: str | None = None
@@ -573,6 +575,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("--dry-run", "dry_run", "Print the plan; load nothing.", group=OURS, is_for=PLAN),
     Option("--json", "json", "Print the plan as JSON.", group=OURS, is_for=PLAN),
+    Option("--map", "map", "Draw what the plan does with memory; load nothing.", group=OURS, is_for=PLAN),
+    Option(
+        "--svg",
+        "svg",
+        "Draw it into this file, as a picture for a browser; load nothing.",
+        group=OURS,
+        metavar="FILE",
+        is_for=PLAN,
+    ),
     Option(
         "--machine",
         "machine",

@@ -108,14 +108,28 @@ def unfiltered(stream: TextIO) -> TextIO:
 
 def complain(program: str, what: str, hint: str | None = None) -> None:
     """Write a message to standard error, if there is one. Failures are ignored: the work goes on."""
+    indent = " " * (len(program) + 2)
     lines = [f"{program}: {printable(what)}"]
     if hint:
-        lines.append(f"{' ' * len(program)}  {printable(hint)}")
+        lines.append(indent + printable(hint))
     try:
         if sys.stderr is not None:  # print() would take standard output instead
-            print("\n".join(lines), file=sys.stderr, flush=True)
+            print("\n".join(fitting(lines, sys.stderr, indent)), file=sys.stderr, flush=True)
     except OSError:
         abandon(sys.stderr)
+
+
+def fitting(lines: Sequence[str], stream: TextIO, indent: str) -> list[str]:
+    """Return lines as a terminal shows them: folded, with `indent` before what follows of each.
+
+    Elsewhere they stay as they are: who reads a log looks for lines.
+    """
+    if not stream.isatty():
+        return list(lines)
+    from pykexec import terminal
+
+    columns = terminal.width(stream)
+    return [part for line in lines for part in terminal.folded(line, columns, indent=indent)]
 
 
 def exit_code(program: str, work: Callable[[], int], failed: int | None = None) -> int:

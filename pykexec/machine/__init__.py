@@ -106,6 +106,14 @@ class Machine:
             raise MachineError(f"cannot read the snapshot {path}: there is no such file or folder")
         return cls(Archive(place))
 
+    def require_facts(self, path: str) -> None:
+        """Raise MachineError where `path`, from which this machine was read, holds nothing of one."""
+        if not (self.root.names("proc") or self.root.names("sys")):
+            raise MachineError(
+                f"{path} is no snapshot of a machine: there is nothing below proc and sys",
+                hint="pykexec --snapshot makes one; a folder has the same paths: proc/iomem, ...",
+            )
+
     def anew(self) -> Machine:
         """Return the same machine with nothing read yet."""
         return Machine(self.root, is_live=self.is_live)

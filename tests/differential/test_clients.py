@@ -233,7 +233,10 @@ def test_client(client: Client, lab: Lab) -> None:
     check(lab, client, done, done.calls[0].what if client.call == EITHER else client.call)
     assert done.stdout == ""
     if "-d" not in client.options:
-        assert done.stderr == ""
+        lacks_initrd = client.purpose is Purpose.CRASH and not client.initrd
+        assert [line.partition(": the")[0] for line in done.stderr.splitlines()] == [
+            "pykexec: warning: no --initrd"
+        ] * lacks_initrd
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ def _python(python: str = I386.userland.python) -> tuple[list[str], str]:
 def test_a_file_that_is_too_large_to_map(tmp_path: Path) -> None:
     (tmp_path / "initrd").touch()
     os.truncate(tmp_path / "initrd", 3 << 30)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cmdline").touch()
     command, modules = _python()
     arguments = ["-m", "pykexec", "--dry-run", "-l", str(tmp_path / "initrd"), "--machine", str(tmp_path)]
     done = subprocess.run(

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,11 @@ def kernel(tmp_path: Path) -> str:
     path = tmp_path / "vmlinuz"
     path.write_bytes(FakeBzImage().build())
     return str(path)
+
+
+def complete(kernel: str, *more: str) -> list[str]:
+    """A command line for a capture kernel that lacks nothing."""
+    return ["-p", kernel, "--initrd", kernel, "--append=quiet", "--machine", SNAPSHOT, *more]
 
 
 def parse(*argv: str) -> options.Options:
@@ -208,6 +215,22 @@ def test_the_status_of_another_machine() -> None:
     assert cli.exit_code(["-l", "-S", "--machine", SNAPSHOT]) == 0
 
 
+@pytest.mark.parametrize("action", ["-l", "-p", "-S"])
+def test_what_is_no_machine_is_said_at_once(
+    action: str, kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, archive = tmp_path / "etc", tmp_path / "other.tar"
+    (folder / "proc").mkdir(parents=True)
+    with tarfile.open(archive, "w") as tar:
+        tar.add(kernel, "vmlinuz")
+    words = [action, *([] if action == "-S" else [kernel])]
+    for place in (folder, archive):
+        assert cli.exit_code([*words, "--machine", str(place)]) == 255
+        told = capsys.readouterr().err.splitlines()
+        assert told[0].startswith(f"pykexec: {place} is no snapshot of a machine")
+        assert told[1].strip().startswith("pykexec --snapshot makes one")
+
+
 @pytest.mark.parametrize("other", ["-u", "-S", "-p", "-l", "-f", "-e"])
 def test_a_snapshot_is_all_that_is_done(other: str) -> None:
     with pytest.raises(PykexecError, match=r"--snapshot and .* cannot go together"):
@@ -234,6 +257,29 @@ def test_wrong_usage_is_1_and_short(argv: tuple[str, ...], capsys: pytest.Captur
     output = capsys.readouterr()
     assert output.out == ""
     assert 1 <= len(output.err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--intrd=x", "--initrd"),
+        ("--reuse-comandline", "--reuse-cmdline"),
+        ("--dry", "--dry-run"),
+        ("--load-panc", "--load-panic"),
+        ("-initrd=x", "--initrd"),
+        ("-append", "--append"),
+        ("--xyzzy", None),
+        ("-Z", None),
+        ("-ldZ", None),
+        (f"--{'initrd' * 50_000}", None),
+    ],
+)
+def test_an_unknown_option_may_be_meant_for_another(
+    word: str, meant: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.exit_code([word]) == 1
+    hint = capsys.readouterr().err.splitlines()[1].strip()
+    assert hint == (f"did you mean {meant}? see pykexec --help" if meant else "see pykexec --help")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +367,7 @@ def test_debug_tells_where_everything_goes(kernel: str, capsys: pytest.CaptureFi
 
 def test_debug_tells_whoever_listens_now(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A command's steps are told while it runs, on what then is standard error, and not once more."""
-    line = ["-p", kernel, "--machine", SNAPSHOT, "--json"]
+    line = ["-l", kernel, "--machine", SNAPSHOT, "--json"]
     for _ in range(2):
         assert cli.exit_code(["-d", *line]) == 0
         told = capsys.readouterr().err.splitlines()
@@ -358,6 +404,18 @@ def test_what_is_loaded_then_is_not_what_pykdump_has_loaded(
     cli.exit_code([*argv, *([] if "-u" in argv else [kernel])])
     assert not receipt.exists()
     cli.exit_code(argv)  # once more, where there is none
+
+
+def test_a_warning_is_told_once(
+    kernel: str, receipt: Path, done: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where kexec_file_load, which had a plan of its own, is not there."""
+    assert cli.exit_code(["-p", kernel]) == 0
+    assert done == ["load"]
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[2] for line in told] == [" no --initrd", " no --append or --reuse-cmdline"]
+    assert cli.exit_code(["-d", "-c", "-p", kernel]) == 0
+    assert capsys.readouterr().err.count("no --initrd:") == 1
 
 
 def test_a_receipt_that_stays_is_told_of(
@@ -465,3 +523,73 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_load_needs_a_kernel() -> None:
     with pytest.raises(PykexecError, match="No kernel specified"):
         resolve(options.Options())
+
+
+def test_a_map_takes_the_place_of_the_text(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(complete(kernel, "--map")) == 0
+    alone = capsys.readouterr().out
+    assert "crashkernel: 20000000-2fffffff, 256 MiB" in alone
+    assert "segments (" not in alone
+    assert cli.exit_code(complete(kernel, "--map", "--dry-run")) == 0
+    both = capsys.readouterr().out
+    assert both.endswith(f"\n\n{alone}")
+    assert "segments (" in both
+
+
+def test_a_picture_is_a_file_and_all_that_is_made(
+    kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], done: list[str]
+) -> None:
+    picture = tmp_path / "plan.svg"
+    assert cli.exit_code(complete(kernel, f"--svg={picture}")) == 0
+    assert capsys.readouterr().out == f"{picture}: a picture of crash load for x86_64\n"
+    root = ET.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "elfcorehdr" in {each.text for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.svg", "vmlinuz"]
+    assert cli.exit_code(complete(kernel, "--svg", str(picture), "--json")) == 0
+    json.loads(capsys.readouterr().out)
+    assert done == []
+
+
+def test_a_plan_in_a_file_is_drawn_too(
+    kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], done: list[str]
+) -> None:
+    plan, pictures = tmp_path / "plan", [tmp_path / "one.svg", tmp_path / "other.svg"]
+    assert cli.exit_code(complete(kernel, f"--output={plan}", f"--svg={pictures[0]}")) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1].startswith(f"{plan}: ")
+    load = ["--load-plan", str(plan), "--machine", SNAPSHOT, f"--svg={pictures[1]}"]
+    assert cli.exit_code(load) == 0
+    one, other = (
+        re.findall(r"<title>(.*?)[:<]", picture.read_text().partition("capture kernel")[0])
+        for picture in pictures
+    )
+    assert set(one) >= {"crashkernel at 20000000-2fffffff, 256 MiB"} <= set(other)
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["-s", "--map"], "--map: with kexec_file_load the kernel decides"),
+        (["-s", "--svg=FILE"], "--svg: with kexec_file_load the kernel decides"),
+        (["--map", "--json"], "--json and --map cannot go together"),
+        (["--svg=/proc/none/x.svg"], "cannot write /proc/none/x.svg"),
+        (["--svg="], "cannot write"),
+    ],
+)
+def test_what_cannot_be_drawn(
+    argv: list[str], told: str, kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "old.svg"
+    picture.write_text("old")
+    assert cli.exit_code(complete(kernel, *(word.replace("FILE", str(picture)) for word in argv))) == 1
+    assert told in capsys.readouterr().err
+    assert picture.read_text() == "old"
+
+
+@pytest.mark.parametrize("action", ["-u", "-e", "-S"])
+@pytest.mark.parametrize("option", ["--map", "--svg=x"])
+def test_there_is_no_plan_to_draw(action: str, option: str) -> None:
+    with pytest.raises(PykexecError, match=r"^--(map|svg) is for loading a kernel"):
+        resolve(parse(action, option))

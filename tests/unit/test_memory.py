@@ -14,6 +14,7 @@ from pykexec.memory import (
     align_down,
     align_up,
     find_hole,
+    size_text,
 )
 
 BASES = st.sampled_from([0, 0xFFFF_F000, (1 << 52) - 64])
@@ -96,6 +97,25 @@ def test_an_exact_fit_is_found_at_the_end_of_the_address_space(placement: Placem
     free = RangeSet([Range(top - 0x400000, top - 0x200000), Range(top - 0x200000, top)])
     hole = find_hole(free, 0x400000, 0x200000, within=Range(0, top), placement=placement)
     assert hole == top - 0x400000
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (4176, "4.0 KiB"),
+        ((1 << 20) - 1, "1023.9 KiB"),
+        (256 << 20, "256 MiB"),
+        (0x3FEE0000, "1022.8 MiB"),
+        (1 << 40, "1 TiB"),
+        (1 << 64, "16384 PiB"),
+    ],
+)
+def test_sizes_for_people_are_never_too_large(size: int, text: str) -> None:
+    assert size_text(size) == text
 
 
 @given(st.integers(0, 1 << 64), st.integers(1, 1 << 30))

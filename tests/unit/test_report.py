@@ -10,6 +10,8 @@ from pykexec import report
 from pykexec.files import FileData
 from pykexec.memory import MemoryKind, Range, TypedRange
 from pykexec.plan import FileLoadPlan, LoadPlan, Purpose, Segment
+from pykexec.report.surroundings import Surroundings
+from pykexec.values import replace
 from tests.support.schemas import require_valid
 
 SEGMENTS = st.builds(
@@ -128,11 +130,9 @@ def test_same_plan_same_words(plan: LoadPlan) -> None:
 def test_text_shows_each_segment_where_it_is_and_why() -> None:
     text = report.as_text(PLAN)
     # Ranges as in /proc/iomem: the end belongs to them.
-    assert re.search(
-        r"^ +kernel +2c000000-2c3fffff +8,192 of +4,194,304 +aligned to 2 MiB$", text, re.MULTILINE
-    )
-    assert re.search(r"^ +purgatory +2fff0000-2fff4fff +100 of +20,480 +runs first$", text, re.MULTILINE)
-    assert re.search(r"^ +00001000-0009efff : System RAM", text, re.MULTILINE)
+    assert re.search(r"^ +kernel +2c000000-2c3fffff +4 MiB +8 KiB +aligned to 2 MiB$", text, re.MULTILINE)
+    assert re.search(r"^ +purgatory +2fff0000-2fff4fff +20 KiB +100 B +runs first$", text, re.MULTILINE)
+    assert re.search(r"^ +00001000-0009efff +632 KiB +System RAM$", text, re.MULTILINE)
 
 
 def test_text_has_what_a_reader_looks_for() -> None:
@@ -149,10 +149,38 @@ def test_text_has_what_a_reader_looks_for() -> None:
         assert part in text
 
 
-def test_columns_are_aligned() -> None:
-    rows = [line for line in report.as_text(PLAN).splitlines() if " of " in line]
-    assert len(rows) == 2
-    assert len({row.index(" of ") for row in rows}) == 1
+def test_columns_are_aligned_below_their_heads() -> None:
+    lines = report.as_text(PLAN).splitlines()
+    head = next(line for line in lines if "in memory" in line)
+    rows = lines[lines.index(head) + 1 :][:2]
+    assert [row.index(segment.why) for row, segment in zip(rows, PLAN.segments, strict=True)] == [
+        head.index("why there")
+    ] * 2
+    assert [row.index(size) + len(size) for row, size in zip(rows, ("4 MiB", "20 KiB"), strict=True)] == [
+        head.index("in memory") + len("in memory")
+    ] * 2
+
+
+def test_what_is_used_of_a_reservation_and_what_is_free() -> None:
+    around = Surroundings(reserved=(Range(0x10000000, 0x18000000), Range(0x2C000000, 0x30000000)))
+    text = " ".join(report.as_text(PLAN, around).split())
+    assert "reservation 10000000-17ffffff, 128 MiB: 0 B used, 128 MiB free;" in text
+    assert "2c000000-2fffffff, 64 MiB: 4.0 MiB used, 59.9 MiB free" in text
+    assert "reservation" not in report.as_text(PLAN)
+    assert "reservation" not in report.as_text(replace(PLAN, purpose=Purpose.BOOT), around)
+
+
+@given(PLANS, st.integers(80, 200))
+def test_lines_are_as_wide_as_the_terminal_or_a_single_word(plan: LoadPlan, columns: int) -> None:
+    for line in report.as_text(plan, columns=columns).splitlines():
+        assert len(line) <= columns or len(line.rpartition(" ")[0]) <= columns, line
+
+
+@given(PLANS)
+def test_a_folded_line_does_not_look_like_another_one(plan: LoadPlan) -> None:
+    begins = [line for line in report.as_text(plan, columns=40).splitlines() if line[:1] not in ("", " ")]
+    warnings = [line for line in begins if line.startswith("warning:")]
+    assert len(warnings) == len(plan.warnings)
 
 
 def test_no_contents_in_the_report() -> None:
