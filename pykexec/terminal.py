@@ -21,6 +21,28 @@ def width(stream: TextIO) -> int:
     return max(shutil.get_terminal_size((WIDTH, 24)).columns, _WIDTH_MIN)
 
 
+def folded(text: str, columns: int, *, first: str = "", lines_max: int | None = None) -> list[str]:
+    """Return lines of at most that many columns; the first begins with `first`, others with as many blanks.
+
+    A word that is longer stays whole, so that paths and commands can be copied. `lines_max` is for texts
+    from outside: more lines are cut, and end with "...".
+    """
+    import textwrap
+
+    if len(first + text) <= columns:
+        return [first + text]
+    return textwrap.wrap(
+        text,
+        columns,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+        max_lines=lines_max,
+        placeholder=" ...",
+    )
+
+
 def shows_colour(stream: TextIO) -> bool:
     """Return whether colours belong on this stream: it is a terminal that has some, and NO_COLOR is not set.
 
