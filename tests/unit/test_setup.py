@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from tests.support import machines
 from tests.support.boot_layouts import LAYOUTS
 from tests.support.effort import examples
 from tests.support.machines import write
+from tests.support.schemas import require_valid
 
 SNAPSHOT = "qemu-6.1-1g"
 NEED = Need("256M", 200 * MIB, 1024 * MIB, support("x86_64", "6.1.0"))
@@ -175,6 +177,53 @@ def test_it_is_taken_back(system: Callable[[str], System], name: str) -> None:
     assert found.setup("--undo", "--yes") == 0
 
 
+def test_what_was_done_twice_is_taken_back(
+    system: Callable[[str], System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = system("extlinux")
+    before = found.contents()
+    found.setup("--yes")
+    more = replace(NEED, value="384M", least=300 * MIB)
+    monkeypatch.setattr(sizes, "need", lambda *_, **__: more)
+    config = found.root / "boot/extlinux/extlinux.conf"
+    config.write_text(f"# mine\n{config.read_text()}")
+    found.setup("--yes")
+    assert config.read_text().count("crashkernel=384M") == 2
+    assert found.setup("--undo", "--yes") == 0
+    assert config.read_text().startswith("# mine\n")
+    config.write_text(config.read_text().removeprefix("# mine\n"))
+    assert found.contents() == before
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--yes"], ["--undo", "--dry-run"], ["--undo", "--yes"]])
+@pytest.mark.parametrize("name", ["debian-12-grub", "entries-of-a-vendor"])
+def test_json(
+    system: Callable[[str], System], capsys: pytest.CaptureFixture[str], name: str, options: list[str]
+) -> None:
+    found = system(name)
+    if "--undo" in options:
+        found.setup("--yes")
+        capsys.readouterr()
+    assert found.setup("--json", *options) == 0
+    told = require_valid("setup", capsys.readouterr().out)
+    assert told["done"] is ("--yes" in options)
+    steps = {each["does"]: each["lines"] for each in told["steps"]}
+    if "--undo" in options:
+        assert steps["remove /etc/kdump.conf"] == ["- path /var/crash"]
+        assert told["next"] is None
+    else:
+        assert steps["write /etc/kdump.conf"] == ["+ path /var/crash"]
+        assert told["next"] == "reboot, then pykdump status"
+
+
+def test_json_asks_nobody(system: Callable[[str], System], capsys: pytest.CaptureFixture[str]) -> None:
+    found = system("extlinux")
+    before = found.contents()
+    assert found.setup("--json") == 1
+    assert found.contents() == before
+    assert capsys.readouterr().out == ""
+
+
 def test_it_tells_that_there_is_nothing_to_take_back(
     system: Callable[[str], System], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,7 +351,7 @@ def test_a_file_that_changes_meanwhile_is_left(system: Callable[[str], System]) 
     write(found.root, "boot/extlinux/extlinux.conf", "label a\nlinux b\nappend c\n")
     before = found.contents()
     with pytest.raises(PykexecError, match="has changed meanwhile"):
-        cli.perform(made.steps, found.receipt)
+        cli.perform(made.steps, found.receipt, lambda _: None)
     assert found.contents() == before
 
 

@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from pykexec.errors import FileError, MachineError
 from pykexec.files import FileData
 from pykexec.kdump import capture
+from pykexec.kdump.capture import destination
+from pykexec.kdump.capture.image import refuse_what_cannot_be
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.settings import Settings, TargetKind
 from pykexec.kdump.files import kernel_candidates
@@ -40,6 +42,9 @@ def need(machine: Machine, settings: Settings, *, can_make_image: bool) -> Need:
         with _image(settings, release) as image:
             inputs = sizing.read_inputs(machine, file, image, line, network=network)
     else:
+        # What would refuse an image is told before anything is installed for it.
+        refuse_what_cannot_be(settings)
+        destination.resolve(settings)
         inputs = sizing.read_inputs(machine, file, None, line, network=network)
         inputs = replace(inputs, initrd=_ASSUMED_IMAGE, left_out=())
         remark = f"a capture image of {size_text(_ASSUMED_IMAGE.size)} is assumed: none can be made yet"
