@@ -3,9 +3,11 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +24,7 @@ from pykexec.kdump.setup import cli, plan, receipt, sizes, steps, undo
 from pykexec.kdump.setup.need import Need
 from pykexec.machine import Machine
 from pykexec.memory import MIB
-from tests.support import machines
+from tests.support import faults, machines
 from tests.support.boot_layouts import LAYOUTS
 from tests.support.effort import examples
 from tests.support.machines import write
@@ -479,6 +481,42 @@ def test_lines_that_could_come_from_several_stay() -> None:
     before = "append a crashkernel=1M\nappend a\n"
     line = "append a crashkernel=256M"
     assert undo.restore(before, f"{line}\n" * 2, f"# mine\n{line}\n") == (f"# mine\n{line}\n", [line])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["debian-12-grub", "systemd-boot"])
+def test_whatever_fails_can_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A full disk, a damaged one, one that may not be written, and kill -9, at each point of a setup."""
+    found = prepare(System(tmp_path / "system", name), monkeypatch)
+    monkeypatch.setattr(steps, "children", SimpleNamespace(run=no_effect))
+    before = found.contents()
+
+    def setup(root: Path, *options: str) -> int:
+        monkeypatch.setattr(cli, "_ROOT", root)
+        monkeypatch.setattr(Machine, "live", lambda: Machine.from_snapshot(root))
+        return exit_code(["setup", "--yes", *options])
+
+    def copied(number: int) -> System:
+        found.root = tmp_path / str(number)
+        shutil.copytree(tmp_path / "system", found.root)
+        return found
+
+    whole = partial(setup, copied(0).root)
+    for number, fault in enumerate(faults.spread(faults.possible(whole), 40), 1):
+        ended = faults.run(partial(setup, copied(number).root), fault)
+        assert "Traceback" not in ended.stderr, f"{fault}: {ended.stderr}"
+        assert len(ended.stderr.splitlines()) <= 2, f"{fault}: {ended.stderr}"
+        assert setup(found.root, "--undo") == 0, fault
+        left = {path: text for path, text in found.contents().items() if before.get(path) != text}
+        assert all(Path(path).name.startswith(".") for path in left), f"{fault}: {left}"
+        assert before.keys() <= found.contents().keys(), fault
+
+
+def no_effect(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+    """Run nothing."""
+    return subprocess.CompletedProcess(command, 0, b"", b"")
 
 
 RELEASES = {
