@@ -39,6 +39,34 @@ def write_file(
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+def change_file(
+    path: str | os.PathLike[str], data: bytes | str, *, root: str | os.PathLike[str] = "/"
+) -> None:
+    """Give a file below `root` other contents; its mode, owner and extended attributes stay.
+
+    Raises FileError, also where there is no such file, or it is a link.
+    """
+    place = _absolute(path)
+    try:
+        with opened_folder(place.parent, Path(root)) as folder:
+            _require_file(place, folder)
+            with opened_file(place.name, folder) as old:
+                status = os.fstat(old.fileno())
+                with new_file(place, mode=stat.S_IMODE(status.st_mode), root=root) as file:
+                    file.write(data.encode() if isinstance(data, str) else data)
+                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
+                    _copy_attributes(old.fileno(), file.fileno())
+    except OSError as error:
+        raise _failure(f"cannot write {place}", error) from error
+
+
+def _copy_attributes(source: int, target: int) -> None:
+    """Copy SELinux's label, access lists and the like, as far as the file system has them."""
+    with suppress(OSError):
+        for name in os.listxattr(source):
+            os.setxattr(target, name, os.getxattr(source, name))
+
+
 @contextmanager
 def new_file(
     path: str | os.PathLike[str],

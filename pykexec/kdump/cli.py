@@ -14,6 +14,7 @@ _NAME = "pykdump"
 _FAILED = 1  # as kdumpctl's, whatever status the same error has in pykexec
 
 _MODULES = {
+    "pykexec.kdump.setup.cli": ("setup",),
     "pykexec.kdump.service.cli": (
         "start", "stop", "restart", "reload", "status", "test", "mkinitrd", "install", "remove",
     ),

@@ -90,6 +90,29 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     assert (victim.read_text(), _mode(victim)) == ("precious", 0o666)
 
 
+@needs_root
+@pytest.mark.usefixtures("umask")
+def test_a_change_keeps_what_is_no_content(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("before")
+    target.chmod(0o640)
+    os.chown(target, _NOBODY, 4)
+    os.setxattr(target, "user.label", b"x")
+    writing.change_file(target, "after")
+    status = target.stat()
+    assert (target.read_text(), _mode(target)) == ("after", 0o640)
+    assert (status.st_uid, status.st_gid) == (_NOBODY, 4)
+    assert os.getxattr(target, "user.label") == b"x"
+
+
+def test_only_what_is_there_is_changed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("missing")
+    for name in ("link", "missing"):
+        with pytest.raises(FileError, match="cannot write"):
+            writing.change_file(tmp_path / name, "after")
+    assert _names(tmp_path) == ["link"]
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_only_a_regular_file_is_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "it")

@@ -27,7 +27,7 @@ from .venv import pip_install
 
 _SUITE = "bookworm"
 _PACKAGES = (
-    "busybox", "e2fsprogs", "file", "initramfs-tools", "kdump-tools", "kexec-tools", "kmod",
+    "busybox", "e2fsprogs", "file", "grub2-common", "initramfs-tools", "kdump-tools", "kexec-tools", "kmod",
     "linux-image-cloud-amd64", "makedumpfile", "procps", "python3", "strace", "systemd-sysv", "udev",
     # What pykexec needs, but for fdt, which Debian does not have.
     "python3-click", "python3-construct", "python3-pyelftools",
@@ -144,13 +144,14 @@ def boot(
     files: Mapping[str, bytes] | None = None,
     after: Path | None = None,
     masked: Sequence[str] = (),
+    reservation: str = "crashkernel=256M",
     timeout: float = 1000,
 ) -> Result:
     """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
 
     The first job is called "first"; the others are those of kernels with lab=NAME on their command lines.
     They find `files` in /run/lab/in. `after` is the folder of another machine, whose disk this one goes on
-    with. systemd starts none of the `masked` units.
+    with. systemd starts none of the `masked` units. `reservation` is for the first boot's command line.
     """
     source = system()
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,9 @@ def boot(
         (after / "disk").rename(folder / "disk")
     _write_jobs(jobs, files or {}, folder / "jobs.tar")
     started = time.monotonic()
-    emulator = Emulator(_command(source, folder, masked), folder / "qemu.log", timeout, start="booted")
+    emulator = Emulator(
+        _command(source, folder, masked, reservation), folder / "qemu.log", timeout, start="booted"
+    )
     status = emulator.wait()
     result = Result(folder, time.monotonic() - started)
     if status != 0:
@@ -262,8 +265,8 @@ def _write_jobs(jobs: Mapping[str, Job], files: Mapping[str, bytes], target: Pat
     os.truncate(target, -(-target.stat().st_size // 512) * 512)
 
 
-def _command(source: System, folder: Path, masked: Iterable[str]) -> Sequence[str]:
-    line = f"root=/dev/vda rw {X86_64.line} audit=0 apparmor=0 crashkernel=256M"
+def _command(source: System, folder: Path, masked: Iterable[str], reservation: str) -> Sequence[str]:
+    line = f"root=/dev/vda rw {X86_64.line} audit=0 apparmor=0 {reservation}".rstrip()
     return [
         *emulator(X86_64),
         *X86_64.machine,

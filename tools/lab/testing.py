@@ -32,6 +32,7 @@ _QUICK = "not (programs or slow or further)"
 SLOW = ("tests/vm", "tests/differential", "tests/packaging")
 """Folders whose tests all run programs, and take seconds."""
 FROM_PACKAGES = {
+    "/usr/lib/kernel/install.d/90-loaderentry.install": "systemd",
     "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
     "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so": "nfs-ganesha-vfs",
     "busybox": "busybox",

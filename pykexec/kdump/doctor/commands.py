@@ -12,6 +12,8 @@ from pykexec.kdump.reservation.crashkernel import Clause
 
 START = run("pykdump", "start")
 REBOOT = run("reboot")
+SET_UP = run("pykdump", "setup").then(REBOOT)
+"""For a machine whose boot loader has no crashkernel= yet: setup knows more boot loaders than `reserve`."""
 
 _GRUB_FOLDER = "/etc/default/grub.d"
 _GRUB_FILE = f"{_GRUB_FOLDER}/pykdump.cfg"

@@ -32,8 +32,17 @@ def _not_asked_for(facts: Facts, cause: str, evidence: str) -> Judgement:
         cause,
         evidence,
         remedy=f"put {what} on the kernel's command line (pykdump estimate says how much) and reboot",
-        command=commands.reserve(facts, wanted) if wanted else NO_COMMAND,
+        command=_set_up(facts, wanted) if wanted else NO_COMMAND,
     )
+
+
+def _set_up(facts: Facts, wanted: Clause) -> Command:
+    """Return the command that has setup reserve memory, or one that does so without an estimate."""
+    try:
+        _ = facts.estimate
+    except PykexecError:  # for which setup does nothing
+        return commands.reserve(facts, wanted)
+    return commands.SET_UP
 
 
 def _reserved(facts: Facts) -> Judgement:
