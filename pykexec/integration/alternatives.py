@@ -1,6 +1,6 @@
 """Commands as links that the administrator can switch, with the C tools beside them.
 
-update-alternatives(1) switches the links, dpkg-divert(1) moves the C tools aside.
+update-alternatives(1) switches the links, dpkg-divert(1) moves the C tools aside (diversions.py).
 """
 
 from __future__ import annotations
@@ -13,38 +13,59 @@ from pathlib import Path
 
 from pykexec import children, writing
 from pykexec.errors import FileError, PykexecError, UsageError
+from pykexec.integration import diversions
+from pykexec.integration.commands import OWN
 from pykexec.integration.steps import Move, Run, Step
 
-OWN = "/usr/lib/pykexec"
-"""The folder of the programs that the links point to."""
 _LINKS = "etc/alternatives"
 _FOLDERS = ("/sbin", "/usr/sbin")
-_C_TOOL_SUFFIX = ".kexec-tools"
+_C_TOOL_SUFFIX = diversions.SUFFIX
 _C_TOOL_PRIORITY = 50
 _SECONDS = 60.0
 
 
-def register(root: Path, command: str, program: str, priority: int) -> Iterator[Step]:
+def register(
+    root: Path, command: str, program: str, priority: int, package: str | None = None
+) -> Iterator[Step]:
     """Make a command a link to that program (a path in the root), with the C tool beside it.
 
-    By default the link points to the program of highest priority; the C tool has 50. Raises PykexecError
-    where something is in the way.
+    By default the link points to the program of highest priority; the C tool has 50. The diversions of that
+    Debian package are there also for a C tool that comes later. Raises PykexecError where something is in
+    the way.
     """
     link, owned = _c_tool(root, command)
     aside = f"{link}{_C_TOOL_SUFFIX}"
     if not shutil.which("update-alternatives"):
         raise PykexecError("there is no update-alternatives here", hint=f"link {link} to {program} yourself")
-    if _is_file(root, link):
+    if package is not None:
+        yield from _register_for(package, root, command)
+        link = _paths(command)[1]
+    elif _is_file(root, link):
         if not owned:
             raise PykexecError(
                 f"{link} is there, and no package manager that could keep it beside pykexec (dpkg-divert)",
                 hint=f"move it to {aside} yourself, then try again",
             )
-        divert = ("--local", "--rename", "--divert", aside, "--add", link)
-        yield Run(("dpkg-divert", *_option(root), *divert))
-    if _is_file(root, link) or _is_file(root, aside):
+        yield diversions.divert(root, None, link, aside, rename=True)
+    if package is None and (_is_file(root, link) or _is_file(root, aside)):
         yield _alternative(root, "--install", link, command, aside, str(_C_TOOL_PRIORITY))
     yield _alternative(root, "--install", link, command, program, str(priority))
+
+
+def _register_for(package: str, root: Path, command: str) -> Iterator[Step]:
+    """Have a package divert the C tool, and offer it where it is there; a choice of it follows it."""
+    place, _ = _c_tool(root, command)
+    aside = diversions.aside(place)
+    by_hand = f"{place}{_C_TOOL_SUFFIX}"
+    is_there = any(_is_file(root, each) for each in (place, by_hand, aside))
+    yield from diversions.of_package(package, root, _paths(command), place)
+    if aside != by_hand and _is_file(root, by_hand):
+        yield Move(_in(root, by_hand), _in(root, aside), root)
+    if is_there:
+        yield _alternative(root, "--install", _paths(command)[1], command, aside, str(_C_TOOL_PRIORITY))
+        chosen = writing.look(root / _LINKS / command, root=root)
+        if chosen is not None and chosen.link in _c_tools(command):
+            yield _alternative(root, "--set", command, aside)
 
 
 def require_program(root: Path, command: str, program: Path) -> None:
@@ -59,7 +80,9 @@ def require_program(root: Path, command: str, program: Path) -> None:
         raise UsageError(f"{program} is where the link to it would be", hint="name another: --program PATH")
 
 
-def unregister(root: Path, command: str, program: Path | None = None) -> Iterator[Step]:
+def unregister(
+    root: Path, command: str, program: Path | None = None, package: str | None = None
+) -> Iterator[Step]:
     """Undo `register` for pykexec's programs and for this one, wherever they are or were.
 
     The C tool gets its place back, unless there are other programs to choose from.
@@ -70,20 +93,26 @@ def unregister(root: Path, command: str, program: Path | None = None) -> Iterato
     gone = [each for each in there if is_ours(each) or each == str(program)]
     for each in gone:
         yield _alternative(root, "--remove", command, each)
-    if _is_file(root, aside) and not set(there) - {*gone, aside}:
-        if there:  # it may be update-alternatives itself that failed
-            yield _alternative(root, "--remove", command, aside)
+    c_tools = _c_tools(command)
+    has_others = bool(set(there) - {*gone, *c_tools})
+    if not has_others:
+        for each in c_tools:
+            if each in there:  # it may be update-alternatives itself that failed
+                yield _alternative(root, "--remove", command, each)
+    if package is not None:
+        yield from diversions.no_longer_of_package(package, root, _paths(command), stays=has_others)
+    elif _is_file(root, aside) and not has_others:
         if owned:
-            undo = ("--local", "--rename", "--divert", aside, "--remove", link)
-            yield Run(("dpkg-divert", *_option(root), *undo))
+            yield diversions.undo(root, None, link, aside, rename=True)
         elif not _is_file(root, link):  # else a package manager has installed a newer one
             yield Move(_in(root, aside), _in(root, link), root)
 
 
-def recover(root: Path, command: str) -> Iterator[Step]:
+def recover(root: Path, command: str, package: str | None = None) -> Iterator[Step]:
     """Undo what `register` did before a step failed; nothing if the command was pykexec's before."""
-    if has_moved(root, command) and not any(map(is_ours, registered(root, command))):
-        yield from unregister(root, command)
+    is_done = package is not None or has_moved(root, command)
+    if is_done and not any(map(is_ours, registered(root, command))):
+        yield from unregister(root, command, package=package)
 
 
 def has_moved(root: Path, command: str) -> bool:
@@ -120,10 +149,20 @@ def _option(root: Path) -> tuple[str, ...]:
     return () if root == Path("/") else ("--root", str(root))
 
 
+def _paths(command: str) -> Sequence[str]:
+    return [f"{folder}/{command}" for folder in _FOLDERS]
+
+
+def _c_tools(command: str) -> Sequence[str]:
+    """Return all places where the C tool may be beside pykexec."""
+    paths = _paths(command)
+    return [*(f"{each}{_C_TOOL_SUFFIX}" for each in paths), *map(diversions.aside, paths)]
+
+
 def _c_tool(root: Path, command: str) -> tuple[str, bool]:
     """Return where the C tool is or would be, as its package names that place, and whether it is dpkg's."""
     listing = writing.read_file(root / "var/lib/dpkg/info/kexec-tools.list", root=root)
-    paths = [f"{folder}/{command}" for folder in _FOLDERS]
+    paths = _paths(command)
     owned = (listing or b"").decode("utf-8", "surrogateescape").split("\n")
     for path in paths:
         if path in owned:
