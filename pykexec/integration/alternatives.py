@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pykexec import children, writing
@@ -22,6 +23,10 @@ _FOLDERS = ("/sbin", "/usr/sbin")
 _C_TOOL_SUFFIX = diversions.SUFFIX
 _C_TOOL_PRIORITY = 50
 _SECONDS = 60.0
+_QUESTIONS = {
+    "--query": r"^(?:Alternative|Value): (/.*)$",
+    "--display": r"^(/.*?) - .*\d$",
+}
 
 
 def register(
@@ -125,13 +130,18 @@ def registered(root: Path, command: str) -> Sequence[str]:
     link = writing.look(root / _LINKS / command, root=root)
     if link is None or link.link is None:
         return ()
-    query = ["update-alternatives", *_option(root), "--query", command]
-    try:
-        told = children.run(query, seconds=_SECONDS).stdout.decode("utf-8", "surrogateescape")
-    except children.ChildError:
-        told = ""
-    found = re.findall(r"^(?:Alternative|Value): (/.*)$", told, re.MULTILINE)
-    return tuple(dict.fromkeys([*found, link.link]))
+    return tuple(dict.fromkeys([*_told(root, command), link.link]))
+
+
+def _told(root: Path, command: str) -> Sequence[str]:
+    """Return the programs that update-alternatives knows. Chkconfig's, of Fedora, has no --query."""
+    for question, line in _QUESTIONS.items():
+        asked = ["update-alternatives", *_option(root), question, command]
+        with suppress(children.ChildError):
+            done = children.run(asked, seconds=_SECONDS)
+            if done.returncode == 0:
+                return re.findall(line, done.stdout.decode("utf-8", "surrogateescape"), re.MULTILINE)
+    return ()
 
 
 def is_ours(program: str) -> bool:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from pykexec import cli
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.integration import __main__ as command
+from pykexec.integration import alternatives as links
 from pykexec.integration import files, imports, install, libraries, steps
 from pykexec.integration.files import Entry, Kind
 from tests.support import generators
@@ -813,6 +814,28 @@ def test_what_is_undone_after_a_failure_may_fail(
     told = capsys.readouterr().err
     assert "first" in told
     assert "exit status 7" in told
+
+
+_DISPLAY = """\
+kexec - status is manual.
+ link currently points to /usr/local/bin/other
+/usr/lib/pykexec/kexec - priority 60
+/usr/local/bin/other - family other priority 40
+Current `best' version is /usr/lib/pykexec/kexec.
+"""
+
+
+def test_alternatives_of_chkconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fedora's update-alternatives has no --query; --display has a line for each program."""
+    (tmp_path / "etc/alternatives").mkdir(parents=True)
+    (tmp_path / "etc/alternatives/kexec").symlink_to("/usr/local/bin/other")
+    (tmp_path / "display").write_text(_DISPLAY)
+    program = tmp_path / "update-alternatives"
+    known = f"case $* in *--display*) exec cat {tmp_path}/display ;; esac"
+    program.write_text(f"#!/bin/sh\n{known}\necho unknown option >&2\nexit 2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert links.registered(tmp_path, "kexec") == ("/usr/lib/pykexec/kexec", "/usr/local/bin/other")
 
 
 def test_what_others_registered_stays(tmp_path: Path) -> None:
