@@ -136,6 +136,7 @@ find /usr/lib/pykexec -name '*.pyc' | wc -l > /exchange/installed/compiled
 pykdump --version > /exchange/installed/pykdump
 pykdump install > /exchange/installed/again
 pykdump remove > /exchange/installed/removed
+/usr/lib/pykexec/integration install --dracut > /exchange/installed/refused 2>&1 || true
 for how in no static python; do
     export PYKEXEC_INITRAMFS=$how DESTDIR=/image-$how
     mkdir /image-$how
@@ -266,12 +267,14 @@ def test_what_a_removal_leaves(story: Path) -> None:
 def test_the_installed_commands(story: Path) -> None:
     assert int(seen(story, "installed", "compiled")) > 200, "byte code, which the service could not keep"
     assert seen(story, "installed", "pykdump").startswith("pykdump ")
-    assert seen(story, "installed", "again") == (
+    kept = (
         "keep /usr/lib/systemd/system/pykdump.service: the package has it\n"
         "keep /usr/lib/udev/rules.d/98-pykdump.rules: the package has it\n"
-        "systemctl enable --now pykdump.service makes it start, now and at each boot\n"
     )
-    assert seen(story, "installed", "removed") == "the service is not installed below /\n"
+    assert seen(story, "installed", "again").startswith(f"{kept}systemctl enable --now pykdump.service ")
+    assert seen(story, "installed", "removed") == kept
+    assert "the distribution's package has installed that" in seen(story, "installed", "refused")
+    assert not seen(story, "installed", "refused").startswith("write ")
 
 
 def test_an_initramfs_has_what_is_asked_for(story: Path) -> None:

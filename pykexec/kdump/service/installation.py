@@ -29,8 +29,8 @@ def steps(root: Path) -> Sequence[Step]:
     Raises PykexecError, also where the administrator has turned the unit or the rule off.
     """
     _require_wanted(root)
-    if is_packaged(root):
-        return [Keep(root / path, "the package has it") for path in (PACKAGED_UNIT, PACKAGED_RULES)]
+    if kept := _packaged(root):
+        return kept
     written = [
         Write(_unit_in(root), _unit(), 0o644, root),
         Write(_rules_in(root), _rules(), 0o644, root),
@@ -44,17 +44,24 @@ def removal(root: Path) -> Sequence[Step]:
     Raises PykexecError.
     """
     unit, rules = removals(_unit_in(root), root), removals(_rules_in(root), root)
+    kept = _packaged(root)
     if not _is_running(root):
-        return [*rules, *unit]
-    is_installed = (is_packaged(root) and not unit) or any(isinstance(each, Remove) for each in unit)
+        return [*rules, *unit, *kept]
+    is_installed = (kept and not unit) or any(isinstance(each, Remove) for each in unit)
     stopped = [Run(("systemctl", "disable", "--now", UNIT))] if is_installed else []
-    return [*stopped, *rules, *unit, *(_told() if unit or rules else ())]
+    return [*stopped, *rules, *unit, *kept, *(_told() if unit or rules else ())]
 
 
 def absent(root: Path) -> Sequence[str]:
     """Return what the unit starts and another root does not have at its place: Python, and pykexec."""
     needed = (sys.executable, str(PACKAGE))
     return [path for path in needed if not os.path.lexists(root / path.lstrip("/"))]
+
+
+def _packaged(root: Path) -> Sequence[Step]:
+    """Return the steps for what a distribution's package has installed; none where it has not."""
+    paths = (PACKAGED_UNIT, PACKAGED_RULES) if is_packaged(root) else ()
+    return [Keep(root / path, "the package has it") for path in paths]
 
 
 def _require_wanted(root: Path) -> None:
