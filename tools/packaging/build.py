@@ -20,8 +20,6 @@ from pathlib import Path
 from tools.lab.host import PROJECT, LabError, ensure_commands, run
 from tools.lab.venv import python
 
-from .stage import VENDOR
-
 DEB, RPM = "deb", "rpm"
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     DEB: {"dh": "debhelper", "dh_python3": "dh-python", "dpkg-buildpackage": "dpkg-dev"},
@@ -30,7 +28,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
 """The commands of each format's build, with the Debian packages that have them."""
 _HERE = Path(__file__).parent
 _VENDORED = ("fdt",)
-"""The libraries that neither Debian nor Fedora has."""
+"""The libraries that distributions lack."""
+_VENDOR = "vendor"
+"""The folder of these in the sources of a package, as debian/rules and pykexec.spec have it, too."""
 _NOT_SOURCE = (
     ".git",
     ".cache",
@@ -93,7 +93,7 @@ def _unpack(sdist: Path, folder: Path, epoch: int) -> Path:
         archive.extractall(folder, filter="data")
     (source,) = folder.iterdir()
     for name in _VENDORED:
-        _vendor(name, source / VENDOR / name)
+        _vendor(name, source / _VENDOR / name)
     for path in source.rglob("*"):
         os.utime(path, (epoch, epoch), follow_symlinks=False)
     return source

@@ -1,7 +1,7 @@
 """Put the files of a distribution's package below a folder: ``python3 -m tools.packaging.stage FOLDER``.
 
-It is run where the sources are unpacked, with what a distribution lacks in vendor/ (see build.py). All of
-Python's files go to one folder of the package's own, which depends on no version of Python.
+It is run where the sources are unpacked. All of Python's files go to one folder of the package's own, which
+depends on no version of Python.
 """
 
 import argparse
@@ -20,8 +20,6 @@ from pykexec.integration import documentation, install  # noqa: E402
 from pykexec.integration.commands import OWN  # noqa: E402
 from pykexec.kdump.service import installation  # noqa: E402
 
-VENDOR = "vendor"
-"""The folder of the libraries that no distribution has, each a Python package with its licence."""
 _OWN = OWN.lstrip("/")
 _INTEGRATION = f"{OWN}/integration"
 _PYKDUMP = "/usr/sbin/pykdump"
@@ -63,10 +61,11 @@ class File:
     mode: int = 0o644
 
 
-def tree(folders: documentation.Folders) -> Mapping[str, File]:
-    """Return the files by their paths below the root."""
+def tree(folders: documentation.Folders, vendor: Path | None = None) -> Mapping[str, File]:
+    """Return the files by their paths below the root; `vendor` has libraries that a distribution lacks."""
     return {
         **dict(_modules()),
+        **dict(_vendored(vendor) if vendor is not None else ()),
         **dict(_documentation(folders)),
         **{path.lstrip("/"): _launcher(imported) for path, imported in _PROGRAMS.items()},
         installation.PACKAGED_UNIT: _text(installation.unit([_PYKDUMP])),
@@ -88,12 +87,16 @@ def write(files: Mapping[str, File], root: Path) -> None:
 
 def _modules() -> Iterator[tuple[str, File]]:
     """Yield Python's modules, and what setuptools installs beside them."""
-    sources = SOURCE / "pykexec"
-    vendored = sorted((SOURCE / VENDOR).glob("*/**/*.py"))
-    for path in [*_python_files(sources), *_package_data()]:
+    for path in [*_python_files(SOURCE / "pykexec"), *_package_data()]:
         yield f"{_OWN}/{path.relative_to(SOURCE)}", _copy(path)
-    for path in vendored:
-        yield f"{_OWN}/{path.relative_to(SOURCE / VENDOR)}", _copy(path)
+
+
+def _vendored(folder: Path) -> Iterator[tuple[str, File]]:
+    modules = sorted(folder.glob("*/**/*.py"))
+    if not modules:
+        raise SystemExit(f"there are no libraries in {folder}: tools/build-packages puts them there")
+    for path in modules:
+        yield f"{_OWN}/{path.relative_to(folder)}", _copy(path)
 
 
 def _python_files(folder: Path) -> Iterator[Path]:
@@ -142,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--zsh", default="usr/share/zsh/site-functions", help="where zsh finds completions")
+    parser.add_argument("--vendor", type=Path, help="where the libraries are that the distribution lacks")
     arguments = parser.parse_args()
     folders = documentation.Folders(
         man="usr/share/man",
@@ -149,7 +153,7 @@ def main() -> None:
         zsh=arguments.zsh,
         fish="usr/share/fish/vendor_completions.d",
     )
-    write(tree(folders), arguments.folder)
+    write(tree(folders, arguments.vendor), arguments.folder)
 
 
 if __name__ == "__main__":
