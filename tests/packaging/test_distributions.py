@@ -19,23 +19,36 @@ from tools.packaging import build
 HERE = Path(build.__file__).parent
 
 
+FORMATS = ("deb", "rpm")
+
+
 @dataclass(frozen=True, slots=True)
 class Packages:
     """The files of one build."""
 
+    sdist: Path
     deb: Path
     rpm: Path
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Packages":
+        return cls(*(next(folder.glob(f"*.{name}")) for name in ("tar.gz", *FORMATS)))
+
 
 @pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build.make_sdist(tmp_path_factory.mktemp("sdist"))
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all the processes that run these tests: what is made there is made once."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="module")
-def packages(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    folder = tmp_path_factory.mktemp("packages")
-    return Packages(*build.build(("deb", "rpm"), folder, sdist=sdist))
+def packages(shared: Path) -> Packages:
+    def make(target: Path) -> None:
+        target.mkdir()
+        build.build(FORMATS, target, sdist=build.make_sdist(target))
+
+    return Packages.in_folder(build_once(shared / "packages", make))
 
 
 def run(command: Sequence[str | Path]) -> str:
@@ -45,7 +58,7 @@ def run(command: Sequence[str | Path]) -> str:
 
 
 def test_a_second_build_makes_the_same_bytes(
-    packages: Packages, sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packages: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever folder, umask, language and time zone there is."""
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
@@ -53,11 +66,11 @@ def test_a_second_build_makes_the_same_bytes(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     before = os.umask(0o077)
     try:
-        again = Packages(*build.build(("deb", "rpm"), tmp_path, sdist=sdist))
+        deb, rpm = build.build(FORMATS, tmp_path, sdist=packages.sdist)
     finally:
         os.umask(before)
-    assert again.deb.read_bytes() == packages.deb.read_bytes()
-    assert again.rpm.read_bytes() == packages.rpm.read_bytes()
+    assert deb.read_bytes() == packages.deb.read_bytes()
+    assert rpm.read_bytes() == packages.rpm.read_bytes()
 
 
 def test_lintian(packages: Packages) -> None:
@@ -182,20 +195,21 @@ look nothing
         pytest.param("trixie", marks=pytest.mark.further),
     ],
 )
-def story(
-    request: pytest.FixtureRequest, packages: Packages, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def story(request: pytest.FixtureRequest, packages: Packages, shared: Path) -> Path:
     """What was seen in a system, stage by stage: this one, or one of Debian's releases."""
-    exchange = tmp_path_factory.mktemp("story")
-    (exchange / "pykexec.deb").write_bytes(packages.deb.read_bytes())
-    later_deb(packages.deb, exchange)
-    # In Debian 12 and in Debian 13.
-    for version, folder in (("1", "/sbin"), ("2", "/usr/sbin")):
-        programs = {f"{folder}/{name}": f"{text} {version}" for name, text in C_TOOLS.items()}
-        fake_deb(exchange, "kexec-tools", version, programs)
     suite: str = request.param
-    run_in_layer(_STORY, exchange, lower=Path("/") if suite == "here" else debian(suite))
-    return exchange
+
+    def make(exchange: Path) -> None:
+        exchange.mkdir()
+        (exchange / "pykexec.deb").write_bytes(packages.deb.read_bytes())
+        later_deb(packages.deb, exchange)
+        # In Debian 12 and in Debian 13.
+        for version, folder in (("1", "/sbin"), ("2", "/usr/sbin")):
+            programs = {f"{folder}/{name}": f"{text} {version}" for name, text in C_TOOLS.items()}
+            fake_deb(exchange, "kexec-tools", version, programs)
+        run_in_layer(_STORY, exchange, lower=Path("/") if suite == "here" else debian(suite))
+
+    return build_once(shared / f"story-{suite}", make)
 
 
 def debian(suite: str) -> Path:
