@@ -74,8 +74,10 @@ def test_a_second_build_makes_the_same_bytes(
 
 
 def test_lintian(packages: Packages) -> None:
-    options = ["--allow-root", "--fail-on=error,warning", "--suppress-tags=repeated-path-segment"]
-    assert run(["lintian", *options, "--display-info", "--pedantic", packages.deb]) == ""
+    # The service is systemd's alone, and pykexec/pykexec is the package's folder and Python's package.
+    fine = "package-supports-alternative-init-but-no-init.d-script,repeated-path-segment"
+    options = ["--allow-root", "--display-info", "--pedantic", f"--suppress-tags={fine}"]
+    assert run(["lintian", *options, packages.deb]) == ""
 
 
 def test_rpmlint(packages: Packages) -> None:
