@@ -101,9 +101,15 @@ def _unpack(sdist: Path, folder: Path, epoch: int) -> Path:
 
 def _vendor(name: str, target: Path) -> None:
     """Copy a library from the environment of the tests, with its licence."""
-    site, version = run([python(), "-c", _WHERE.format(name)], f"looking for {name}").split()
+    site, version = _installed(name)
     shutil.copytree(Path(site, name), target, ignore=shutil.ignore_patterns("__pycache__", "__main__.py"))
     shutil.copy(Path(site, f"{name}-{version}.dist-info/LICENSE"), target)
+
+
+def _installed(name: str) -> tuple[str, str]:
+    """Return the folder of a library in that environment, and its version."""
+    folder, version = run([python(), "-c", _WHERE.format(name)], f"looking for {name}").split()
+    return folder, version
 
 
 def _deb(source: Path, epoch: int) -> Path:
@@ -125,15 +131,7 @@ def _deb(source: Path, epoch: int) -> Path:
 def _rpm(source: Path, epoch: int) -> Path:
     place = source.parent
     _pack(source, place / f"{source.name}.tar.gz", epoch)
-    values = {
-        "@VERSION@": _version(source),
-        "@DATE@": _time(epoch).strftime("%a %b %d %Y"),
-        "@MAINTAINER@": _field("Maintainer", (_HERE / "debian/control").read_text()),
-    }
-    spec = (_HERE / "pykexec.spec").read_text()
-    for name, value in values.items():
-        spec = spec.replace(name, value)
-    (place / "pykexec.spec").write_text(spec)
+    (place / "pykexec.spec").write_text(spec(_version(source), epoch))
     defined = {
         "_topdir": place / "build",
         "_sourcedir": place,
@@ -146,6 +144,20 @@ def _rpm(source: Path, epoch: int) -> Path:
     _run(["rpmbuild", "-bb", *options, "pykexec.spec"], place, epoch)
     (made,) = place.glob("build/RPMS/*/*.rpm")
     return made
+
+
+def spec(version: str, epoch: int) -> str:
+    """Return the spec file of a version, whose sources have that time."""
+    values = {
+        "@VERSION@": version,
+        "@FDT@": _installed("fdt")[1],
+        "@DATE@": _time(epoch).strftime("%a %b %d %Y"),
+        "@MAINTAINER@": _field("Maintainer", (_HERE / "debian/control").read_text()),
+    }
+    text = (_HERE / "pykexec.spec").read_text()
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
 
 
 def _pack(folder: Path, target: Path, epoch: int) -> None:
