@@ -38,38 +38,44 @@ def register(
     Debian package are there also for a C tool that comes later. Raises PykexecError where something is in
     the way.
     """
-    link, owned = _c_tool(root, command)
-    aside = f"{link}{_C_TOOL_SUFFIX}"
+    link = _c_tool(root, command)[0] if package is None else _paths(command)[1]
     if not shutil.which("update-alternatives"):
         raise PykexecError("there is no update-alternatives here", hint=f"link {link} to {program} yourself")
-    if package is not None:
-        yield from _register_for(package, root, command)
-        link = _paths(command)[1]
-    elif _is_file(root, link):
+    if package is None:
+        yield from _divert_by_hand(root, command)
+    else:
+        yield from _divert_for(package, root, command, link)
+    yield _alternative(root, "--install", link, command, program, str(priority))
+
+
+def _divert_by_hand(root: Path, command: str) -> Iterator[Step]:
+    """Move the C tool aside, and offer it there."""
+    link, owned = _c_tool(root, command)
+    aside = f"{link}{_C_TOOL_SUFFIX}"
+    if _is_file(root, link):
         if not owned:
             raise PykexecError(
                 f"{link} is there, and no package manager that could keep it beside pykexec (dpkg-divert)",
                 hint=f"move it to {aside} yourself, then try again",
             )
         yield diversions.divert(root, None, link, aside, rename=True)
-    if package is None and (_is_file(root, link) or _is_file(root, aside)):
+    if _is_file(root, link) or _is_file(root, aside):
         yield _alternative(root, "--install", link, command, aside, str(_C_TOOL_PRIORITY))
-    yield _alternative(root, "--install", link, command, program, str(priority))
 
 
-def _register_for(package: str, root: Path, command: str) -> Iterator[Step]:
-    """Have a package divert the C tool, and offer it where it is there; a choice of it follows it."""
+def _divert_for(package: str, root: Path, command: str, link: str) -> Iterator[Step]:
+    """Have a package divert the C tool, and offer it where it is there. Who had chosen it gets it again."""
     place, _ = _c_tool(root, command)
     aside = diversions.aside(place)
     by_hand = f"{place}{_C_TOOL_SUFFIX}"
     is_there = any(_is_file(root, each) for each in (place, by_hand, aside))
+    chosen = _chosen(root, command)
     yield from diversions.of_package(package, root, _paths(command), place)
     if aside != by_hand and _is_file(root, by_hand):
         yield Move(_in(root, by_hand), _in(root, aside), root)
     if is_there:
-        yield _alternative(root, "--install", _paths(command)[1], command, aside, str(_C_TOOL_PRIORITY))
-        chosen = writing.look(root / _LINKS / command, root=root)
-        if chosen is not None and chosen.link in _c_tools(command):
+        yield _alternative(root, "--install", link, command, aside, str(_C_TOOL_PRIORITY))
+        if chosen in _c_tools(command):
             yield _alternative(root, "--set", command, aside)
 
 
@@ -142,6 +148,14 @@ def _told(root: Path, command: str) -> Sequence[str]:
             if done.returncode == 0:
                 return re.findall(line, done.stdout.decode("utf-8", "surrogateescape"), re.MULTILINE)
     return ()
+
+
+def _chosen(root: Path, command: str) -> str | None:
+    """Return the program that the administrator chose; None where it is the one of highest priority."""
+    link = writing.look(root / _LINKS / command, root=root)
+    asked = ["update-alternatives", *_option(root), "--query", command]
+    is_manual = b"\nStatus: manual\n" in children.run(asked, seconds=_SECONDS).stdout
+    return link.link if link is not None and is_manual else None
 
 
 def is_ours(program: str) -> bool:

@@ -139,6 +139,7 @@ look() {
     { kexec --version || true; } > /exchange/$1/kexec 2>&1
     { vmcore-dmesg /nothing || true; } > /exchange/$1/log 2>&1
     { readlink /usr/sbin/kexec || true; } > /exchange/$1/link
+    { update-alternatives --query vmcore-dmesg || true; } > /exchange/$1/log-query
     cp /var/lib/dpkg/diversions /exchange/$1/
     { cat /etc/default/pykdump || true; } > /exchange/$1/conffile 2>&1
     { readlink /etc/systemd/system/pykdump.service || true; } > /exchange/$1/unit
@@ -264,6 +265,8 @@ def test_the_c_tools_log_reader_comes_first(story: Path) -> None:
     assert seen(story, "installed", "log") == "C vmcore-dmesg 1\n"
     assert "/nothing" in seen(story, "c-tool-purged", "log")
     assert seen(story, "removed", "log") == "C vmcore-dmesg 1\n"
+    for stage in ("installed", "upgraded", "c-tool-upgraded", "c-tool-purged"):
+        assert "\nStatus: auto\n" in seen(story, stage, "log-query"), "nobody has chosen it"
 
 
 def test_what_the_administrator_changed_stays(story: Path) -> None:
