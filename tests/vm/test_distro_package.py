@@ -27,13 +27,13 @@ rm /etc/default/kdump-tools
 echo "path /var/crash" > /etc/kdump.conf
 systemctl enable --now pykdump
 systemctl show --property=FragmentPath pykdump > unit
-pykdump status > status
+pykdump status > told
 echo {marker} > /dev/kmsg
 sync
 """
 _NEXT = """
 systemctl is-active pykdump > active
-pykdump status > status
+pykdump status > told
 ls /var/crash/127.0.0.1-* > names
 cat /var/crash/127.0.0.1-*/vmcore-dmesg.txt > log
 dpkg --purge pykexec
@@ -84,12 +84,12 @@ def test_an_installation_starts_nothing(stages: tuple[Stage, Stage, str]) -> Non
 
 def test_a_crash_leaves_a_dump(stages: tuple[Stage, Stage, str]) -> None:
     before, after, marker = stages
-    assert before.read("status").startswith("armed:    yes, but unproven")
+    assert before.read("told").startswith("armed:    yes, but unproven")
     assert after.read("active") == "active\n"
     assert after.read("names").split() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
     assert marker in after.read("log")
-    assert after.read("status").startswith("armed:    yes, and proven: a test passed")
-    assert "dumps:    1 in /var/crash" in after.read("status")
+    assert after.read("told").startswith("armed:    yes, and proven: a test passed")
+    assert "dumps:    1 in /var/crash" in after.read("told")
 
 
 def test_a_purge_leaves_the_dump_and_the_c_tool(stages: tuple[Stage, Stage, str]) -> None:
