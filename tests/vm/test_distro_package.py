@@ -35,7 +35,7 @@ _NEXT = """
 systemctl is-active pykdump > active
 pykdump status > told
 ls /var/crash/127.0.0.1-* > names
-cat /var/crash/127.0.0.1-*/vmcore-dmesg.txt > log
+cat /var/crash/127.0.0.1-*/vmcore-dmesg.txt > crash-log
 dpkg --purge pykexec
 cat /sys/kernel/kexec_crash_loaded > loaded
 kexec --version > version
@@ -87,7 +87,7 @@ def test_a_crash_leaves_a_dump(stages: tuple[Stage, Stage, str]) -> None:
     assert before.read("told").startswith("armed:    yes, but unproven")
     assert after.read("active") == "active\n"
     assert after.read("names").split() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
-    assert marker in after.read("log")
+    assert marker in after.read("crash-log")
     assert after.read("told").startswith("armed:    yes, and proven: a test passed")
     assert "dumps:    1 in /var/crash" in after.read("told")
 
