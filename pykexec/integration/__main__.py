@@ -37,6 +37,10 @@ _PROGRAM = click.option(
     type=click.Path(path_type=Path),
     help="The program to install as kexec, instead of this Python's pykexec.",
 )
+_PACKAGE = click.option(
+    "--package",
+    help="With --alternatives: the Debian package whose diversions the C tools get.",
+)
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
@@ -75,6 +79,7 @@ def copy(static: bool, folder: Path) -> None:
 @_DOCUMENTATION
 @_STATIC
 @_PROGRAM
+@_PACKAGE
 @_DRY_RUN
 def install(
     root: Path,
@@ -84,11 +89,12 @@ def install(
     documentation: bool,
     static: bool,
     program: Path | None,
+    package: str | None,
     dry_run: bool,
 ) -> None:
     """Hook pykexec into a system. Without options for what: into the initramfs generators that are there."""
     wanted = installer.Wanted(
-        root, dracut, initramfs_tools, alternatives, documentation, static, program
+        root, dracut, initramfs_tools, alternatives, documentation, static, program, package
     ).found()
     steps = installer.installation(wanted)
     try:
@@ -108,6 +114,7 @@ def install(
 @_ALTERNATIVES
 @_DOCUMENTATION
 @_PROGRAM
+@_PACKAGE
 @_DRY_RUN
 def remove(
     root: Path,
@@ -116,11 +123,13 @@ def remove(
     alternatives: bool,
     documentation: bool,
     program: Path | None,
+    package: str | None,
     dry_run: bool,
 ) -> None:
     """Undo what install did. Without options for what: all of it."""
-    what = installer.Wanted(root, dracut, initramfs_tools, alternatives, documentation, program=program)
-    wanted = what.installed()
+    wanted = installer.Wanted(
+        root, dracut, initramfs_tools, alternatives, documentation, program=program, package=package
+    ).installed()
     steps = installer.removal(wanted)
     perform(steps, dry_run=dry_run)
     if not steps:

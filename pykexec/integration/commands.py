@@ -6,6 +6,7 @@ The caller's folder and its environment variables for Python change nothing (pyt
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from pykexec import children
 from pykexec.errors import PykexecError
@@ -15,6 +16,8 @@ _FROM_FOLDER = "import sys; sys.path.insert(0, {folder!r}); "
 _RUN = "from runpy import run_module; run_module({module!r}, run_name='__main__', alter_sys=True)"
 _FIND = "import click, pykexec; print(ascii(pykexec.__path__[0]))"
 _SECONDS = 60.0
+OWN = "/usr/lib/pykexec"
+"""The folder of the programs that run this package; of the package itself, where a distribution's has it."""
 
 
 def command_of(module: str) -> tuple[str, ...]:
@@ -32,6 +35,11 @@ def command_of(module: str) -> tuple[str, ...]:
             hint="install it for all users of this Python, or pykexec into a virtual environment",
         )
     return (sys.executable, "-I", "-c", path + _RUN.format(module=module))
+
+
+def is_packaged(root: Path) -> bool:
+    """Return whether that system has this code from its distribution's package."""
+    return root == Path("/") and PACKAGE.parent == Path(OWN)
 
 
 def _finds_itself(path: str) -> bool:

@@ -14,21 +14,24 @@ from pykexec.errors import UsageError
 from pykexec.integration import alternatives as links
 from pykexec.integration import documentation as texts
 from pykexec.integration import files
-from pykexec.integration.commands import command_of
+from pykexec.integration.commands import OWN, command_of, is_packaged
 from pykexec.integration.steps import Link, Remove, Step, Write, removals
 
 _TEMPLATES = Path(__file__).parent
+DRACUT_TEMPLATE, HOOK_TEMPLATE = "dracut/module-setup.sh", "initramfs-tools/pykexec"
+"""The hooks of the two generators, for `filled`."""
 _DRACUT = "usr/lib/dracut/modules.d"
 _DRACUT_CONFIGURATION = "etc/dracut.conf.d/90-pykexec.conf"
-_DRACUT_MODULE = f"{_DRACUT}/90pykexec/module-setup.sh"
+DRACUT_MODULE = f"{_DRACUT}/90pykexec/module-setup.sh"
 _INITRAMFS_TOOLS = "etc/initramfs-tools"
 _HOOK = f"{_INITRAMFS_TOOLS}/hooks/pykexec"
 _KEXEC, _LOG = "kexec", "vmcore-dmesg"
 _COMMANDS = {_KEXEC: 60, _LOG: 45}
 """The priority of each command's alternative. A C vmcore-dmesg comes first where there is one: it is copied
 into capture images, where this one is useless."""
-_STATIC, _STATIC_PRIORITY = f"{links.OWN}/kexec-static", 40
+_STATIC, _STATIC_PRIORITY = f"{OWN}/kexec-static", 40
 """The helper cannot do all that kexec can. So it never comes first where there is another program."""
+_WRITTEN_BY = "Written by `python -m pykexec.integration install`."
 _BESIDE = ".program"
 """The suffix of the program that the helper runs in its own place (purgatory/exec/main.c)."""
 
@@ -46,6 +49,8 @@ class Wanted:
     """Whether to install the small static helper instead of Python."""
     program: Path | None = None
     """The program for ``kexec``, as a path in the root; None: the command installed with this package."""
+    package: str | None = None
+    """The Debian package that does this: the diversions of the C tools are its own."""
 
     def found(self) -> Wanted:
         """Return this with the generators that exist, if nothing was asked for.
@@ -68,6 +73,8 @@ class Wanted:
         self._check()
         if self._asked():
             return self
+        if is_packaged(self.root):
+            return replace(self, alternatives=True)
         return replace(self, dracut=True, initramfs_tools=True, alternatives=True, documentation=True)
 
     def _has_folder(self, path: str) -> bool:
@@ -78,7 +85,14 @@ class Wanted:
         return self.dracut or self.initramfs_tools or self.alternatives or self.documentation
 
     def _check(self) -> None:
-        """Raise UsageError for an option that would change nothing."""
+        """Raise UsageError for an option that would change nothing, or a package's files."""
+        if is_packaged(self.root) and (self.dracut or self.initramfs_tools or self.documentation):
+            raise UsageError(
+                "the distribution's package has installed that",
+                hint="its README says how initramfs images get pykexec: /usr/share/doc/pykexec",
+            )
+        if self.package is not None and not self.alternatives:
+            raise UsageError("--package is whose diversions there are", hint="give --alternatives, too")
         if self.program is not None and not self.alternatives:
             raise UsageError(
                 "--program names the program to install as kexec", hint="give --alternatives, too"
@@ -94,10 +108,10 @@ def installation(wanted: Wanted) -> Sequence[Step]:
     """Return the steps that install; changes nothing. Raises PykexecError where something is in the way."""
     steps: list[Step] = []
     if wanted.dracut:
-        steps.append(_write(wanted, _DRACUT_MODULE, _filled("dracut/module-setup.sh", wanted)))
+        steps.append(_write(wanted, DRACUT_MODULE, _filled(DRACUT_TEMPLATE, wanted)))
         steps.append(_write(wanted, _DRACUT_CONFIGURATION, _filled("dracut/pykexec.conf", wanted), 0o644))
     if wanted.initramfs_tools:
-        steps.append(_write(wanted, _HOOK, _filled("initramfs-tools/pykexec", wanted)))
+        steps.append(_write(wanted, _HOOK, _filled(HOOK_TEMPLATE, wanted)))
     if wanted.documentation:
         for path, (kind, name) in texts.places().items():
             steps.append(_write(wanted, path, texts.text(kind, name), 0o644))
@@ -115,18 +129,18 @@ def _alternatives(wanted: Wanted) -> Iterator[Step]:
     helper = files.read(files.helper())
     if wanted.static:
         yield _write(wanted, _STATIC, helper)
-        yield from links.register(wanted.root, _KEXEC, _STATIC, _STATIC_PRIORITY)
+        yield from links.register(wanted.root, _KEXEC, _STATIC, _STATIC_PRIORITY, wanted.package)
         return
     program = wanted.program or Path(sysconfig.get_path("scripts")) / "pykexec"
     links.require_program(wanted.root, _KEXEC, program)
-    kexec, log = f"{links.OWN}/{_KEXEC}", f"{links.OWN}/{_LOG}"
+    kexec, log = f"{OWN}/{_KEXEC}", f"{OWN}/{_LOG}"
     command = shlex.join(command_of("pykexec.vmcore"))
     yield Link(_in(wanted, f"{kexec}{_BESIDE}"), str(program), wanted.root)
     yield _write(wanted, kexec, helper)
     yield _write(wanted, f"{log}{_BESIDE}", f'#!/bin/sh\nexec {command} "$@"\n')
     yield _write(wanted, log, helper)
     for each, priority in _COMMANDS.items():
-        yield from links.register(wanted.root, each, f"{links.OWN}/{each}", priority)
+        yield from links.register(wanted.root, each, f"{OWN}/{each}", priority, wanted.package)
 
 
 def _write(wanted: Wanted, path: str, data: bytes | str, mode: int = 0o755) -> Write:
@@ -141,7 +155,7 @@ def recovery(wanted: Wanted) -> Sequence[Step]:
     """Return the steps after a failed installation: without them there might be no kexec at all."""
     if not wanted.alternatives:
         return []
-    return [step for command in _COMMANDS for step in links.recover(wanted.root, command)]
+    return [step for command in _COMMANDS for step in links.recover(wanted.root, command, wanted.package)]
 
 
 def removal(wanted: Wanted) -> Sequence[Step]:
@@ -149,26 +163,26 @@ def removal(wanted: Wanted) -> Sequence[Step]:
     steps: list[Step] = []
     removed = {
         _DRACUT_CONFIGURATION: wanted.dracut,
-        _DRACUT_MODULE: wanted.dracut,
+        DRACUT_MODULE: wanted.dracut,
         _HOOK: wanted.initramfs_tools,
         **dict.fromkeys(texts.places(), wanted.documentation),
     }
     for path, asked in removed.items():
         if asked:
-            steps += removals(_in(wanted, path), wanted.root, with_folder=path == _DRACUT_MODULE)
+            steps += removals(_in(wanted, path), wanted.root, with_folder=path == DRACUT_MODULE)
     if wanted.alternatives:
         for command in _COMMANDS:
-            steps += links.unregister(wanted.root, command, wanted.program)
+            steps += links.unregister(wanted.root, command, wanted.program, wanted.package)
         steps += _programs_removed(wanted)
     return steps
 
 
 def _programs_removed(wanted: Wanted) -> Iterator[Step]:
-    beside = _in(wanted, f"{links.OWN}/{_KEXEC}{_BESIDE}")
+    beside = _in(wanted, f"{OWN}/{_KEXEC}{_BESIDE}")
     if writing.look(beside, root=wanted.root) is not None:
         yield Remove(beside, wanted.root)
     for name in (_KEXEC, f"{_LOG}{_BESIDE}", _LOG, Path(_STATIC).name):
-        yield from removals(_in(wanted, f"{links.OWN}/{name}"), wanted.root, with_folder=True)
+        yield from removals(_in(wanted, f"{OWN}/{name}"), wanted.root, with_folder=True)
 
 
 def advice(wanted: Wanted) -> Iterator[str]:
@@ -185,13 +199,28 @@ def advice(wanted: Wanted) -> Iterator[str]:
             yield "dracut --force makes the initramfs anew: its shutdown script starts what is loaded"
 
 
-def _filled(template: str, wanted: Wanted) -> str:
+def filled(
+    template: str, command: Sequence[str], *, origin: str, static: bool = False, guard: str | None = None
+) -> str:
+    """Return a hook of an initramfs generator.
+
+    These words run ``python -m pykexec.integration``. `origin` says in a sentence where the file comes from;
+    `guard` is shell code that ends the hook where it is not wanted, and sets $options for the command.
+    """
+    option = " --static" if static else ""
     values = {
-        "@PYKEXEC@": shlex.join(command_of("pykexec.integration")),
-        "@OPTIONS@": " --static" if wanted.static else "",
-        "@CONTENT@": "a small static helper" if wanted.static else "Python and pykexec",
+        "@PYKEXEC@": shlex.join(command),
+        "@OPTIONS@": " $options" if guard is not None else option,
+        "@CONTENT@": "a small static helper" if static else "Python and pykexec",
+        "@ORIGIN@": origin,
+        "@GUARD@\n": "" if guard is None else f"{guard}\n",
     }
     text = files.read(_TEMPLATES / template).decode()
     for name, value in values.items():
         text = text.replace(name, value)
     return text
+
+
+def _filled(template: str, wanted: Wanted) -> str:
+    command = command_of("pykexec.integration")
+    return filled(template, command, origin=_WRITTEN_BY, static=wanted.static)

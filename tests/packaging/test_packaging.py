@@ -101,6 +101,16 @@ def test_wheel_from_sdist(wheel: Path, tmp_path: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"pykexec"}
 
 
+def test_distributions_have_what_the_wheel_has(unpacked: Path, wheel: Path, tmp_path: Path) -> None:
+    """Setuptools and the packages for distributions take the same files."""
+    run([sys.executable, "-m", "tools.packaging.stage", str(tmp_path)], cwd=unpacked)
+    own = tmp_path / "usr/lib/pykexec"
+    staged = {str(path.relative_to(own)): path.read_bytes() for path in own.rglob("*/*") if path.is_file()}
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        assert staged == {name: archive.read(name) for name in names}
+
+
 @pytest.mark.parametrize("tool", ["build-purgatory", "build-exec-helper", "compile-layouts"])
 def test_the_sdist_has_the_sources_of_what_is_prebuilt(tool: str, unpacked: Path) -> None:
     """A distribution builds all that it ships."""

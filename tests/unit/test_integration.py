@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from pykexec import cli
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.integration import __main__ as command
+from pykexec.integration import alternatives as links
 from pykexec.integration import files, imports, install, libraries, steps
 from pykexec.integration.files import Entry, Kind
 from tests.support import generators
@@ -649,6 +650,77 @@ def test_alternatives_beside_the_c_tool(c_tool: str, tmp_path: Path) -> None:
     assert not (tmp_path / "etc/alternatives/kexec").is_symlink()
 
 
+def diversions(root: Path) -> list[list[str]]:
+    """From, to and owner of each diversion, as dpkg keeps them (dpkg-divert(1), FILES)."""
+    lines = (root / "var/lib/dpkg/diversions").read_text().splitlines()
+    return [lines[at : at + 3] for at in range(0, len(lines), 3)]
+
+
+def owners(root: Path) -> set[tuple[str, str]]:
+    """The commands that are diverted, each with the owner of the diversion."""
+    return {(source, owner) for source, _, owner in diversions(root)}
+
+
+BY_PACKAGE = {
+    (f"{folder}/{command}", "pykexec")
+    for folder in ("/sbin", "/usr/sbin")
+    for command in ("kexec", "vmcore-dmesg")
+}
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("c_tool", ["/sbin/kexec", "/usr/sbin/kexec"])
+def test_a_package_diverts_the_c_tool(c_tool: str, by_hand: bool, tmp_path: Path) -> None:
+    """Also where pykexec was installed by hand before; what the administrator chose stays."""
+    wanted = alternatives(tmp_path, c_tool=c_tool, dpkg=True)
+    package = dataclasses.replace(wanted, package="pykexec")
+    if by_hand:
+        perform(install.installation(wanted))
+    perform(install.installation(package))
+    assert kexec(tmp_path) == "pykexec"
+    assert owners(tmp_path) == BY_PACKAGE
+    aside, _ = run(["dpkg-divert", "--root", tmp_path, "--truename", c_tool])
+    run(["update-alternatives", "--root", tmp_path, "--set", "kexec", aside.strip()])
+    perform(install.installation(package))
+    assert kexec(tmp_path) == "C"
+    assert owners(tmp_path) == BY_PACKAGE
+    perform(install.removal(package))
+    assert kexec(tmp_path) == "C"
+    assert not (tmp_path / "usr/sbin/kexec").is_symlink()
+    assert not (tmp_path / "etc/alternatives/kexec").is_symlink()
+    assert not diversions(tmp_path)
+
+
+def test_a_package_keeps_a_c_tool_beside_it_that_comes_later(tmp_path: Path) -> None:
+    package = dataclasses.replace(alternatives(tmp_path), package="pykexec")
+    perform(install.installation(package))
+    assert owners(tmp_path) == BY_PACKAGE
+    # As dpkg unpacks a file that is diverted.
+    later = tmp_path / "usr/sbin/kexec.kexec-tools"
+    later.write_text("#!/bin/sh\necho C\n")
+    later.chmod(0o755)
+    perform(install.installation(package))
+    assert kexec(tmp_path) == "pykexec"
+    run(["update-alternatives", "--root", tmp_path, "--set", "kexec", "/usr/sbin/kexec.kexec-tools"])
+    assert kexec(tmp_path) == "C"
+    perform(install.removal(package))
+    assert kexec(tmp_path) == "C"
+    assert not later.exists()
+
+
+def test_a_package_leaves_what_others_registered(tmp_path: Path) -> None:
+    package = dataclasses.replace(alternatives(tmp_path, c_tool="/sbin/kexec", dpkg=True), package="pykexec")
+    perform(install.installation(package))
+    third = tmp_path / "usr/local/bin/third"
+    third.write_text("#!/bin/sh\necho third\n")
+    words = ("--install", "/usr/sbin/kexec", "kexec", "/usr/local/bin/third", "70")
+    run(["update-alternatives", "--root", tmp_path, *words])
+    perform(install.removal(package))
+    assert kexec(tmp_path) == "third"
+    assert owners(tmp_path) == {("/sbin/kexec", ":"), ("/usr/sbin/kexec", ":")}, "the administrator's"
+    assert "C" in (tmp_path / "usr/sbin/kexec.kexec-tools.sbin").read_text()
+
+
 def test_an_initramfs_has_another_kexec_until_it_is_made_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -742,6 +814,28 @@ def test_what_is_undone_after_a_failure_may_fail(
     told = capsys.readouterr().err
     assert "first" in told
     assert "exit status 7" in told
+
+
+_DISPLAY = """\
+kexec - status is manual.
+ link currently points to /usr/local/bin/other
+/usr/lib/pykexec/kexec - priority 60
+/usr/local/bin/other - family other priority 40
+Current `best' version is /usr/lib/pykexec/kexec.
+"""
+
+
+def test_alternatives_of_chkconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fedora's update-alternatives has no --query; --display has a line for each program."""
+    (tmp_path / "etc/alternatives").mkdir(parents=True)
+    (tmp_path / "etc/alternatives/kexec").symlink_to("/usr/local/bin/other")
+    (tmp_path / "display").write_text(_DISPLAY)
+    program = tmp_path / "update-alternatives"
+    known = f"case $* in *--display*) exec cat {tmp_path}/display ;; esac"
+    program.write_text(f"#!/bin/sh\n{known}\necho unknown option >&2\nexit 2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert links.registered(tmp_path, "kexec") == ("/usr/lib/pykexec/kexec", "/usr/local/bin/other")
 
 
 def test_what_others_registered_stays(tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ FROM_PACKAGES = {
     "/usr/lib/python3/dist-packages/kdumpfile/__init__.py": "python3-libkdumpfile",
     "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so": "nfs-ganesha-vfs",
     "busybox": "busybox",
+    "/usr/lib/python3/dist-packages/click/__init__.py": "python3-click",
+    "/usr/lib/python3/dist-packages/construct/__init__.py": "python3-construct",
+    "/usr/lib/python3/dist-packages/elftools/__init__.py": "python3-pyelftools",
     "/usr/share/bash-completion/bash_completion": "bash-completion",
     "bzip2": "bzip2",
     "cpio": "cpio",
@@ -43,6 +46,9 @@ FROM_PACKAGES = {
     "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
     "depmod": "kmod",
+    "dh": "debhelper",
+    "dh_python3": "dh-python",
+    "dpkg-buildpackage": "dpkg-dev",
     "dracut": "dracut-core",
     "drgn": "python3-drgn",
     "dtc": "device-tree-compiler",
@@ -51,6 +57,7 @@ FROM_PACKAGES = {
     "ganesha.nfsd": "nfs-ganesha",
     "groff": "groff",
     "ip": "iproute2",
+    "lintian": "lintian",
     "lz4": "lz4",
     "makedumpfile": "makedumpfile",
     "man": "man-db",
@@ -60,6 +67,8 @@ FROM_PACKAGES = {
     "mkimage": "u-boot-tools",
     "mkinitramfs": "initramfs-tools-core",
     "openssl": "openssl",
+    "rpmbuild": "rpm",
+    "rpmlint": "rpmlint",
     "sbsign": "sbsigntool",
     "shellcheck": "shellcheck",
     "ssh-keygen": "openssh-client",
@@ -91,7 +100,7 @@ _NEWER = "trixie"
 NEWER_PYTHON = (*_PARSED, "tests/unit/test_streams.py::test_without_arguments_there_is_help")
 """What also runs with them on a newer Python, which they were not made for."""
 
-_TYPED = ("pykexec", "tools.lab", "tests")
+_TYPED = ("pykexec", "tools.lab", "tools.packaging", "tests")
 
 
 def main() -> int:

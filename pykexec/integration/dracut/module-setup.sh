@@ -1,7 +1,8 @@
 #!/bin/bash
 # dracut module: @CONTENT@ in the initramfs, as the command kexec.
-# Written by `python -m pykexec.integration install`. Its number is below those of the modules that copy
-# /usr/sbin/kexec (shutdown, earlykdump): what is there already, dracut does not copy again.
+# @ORIGIN@
+# Its number is below those of the modules that copy /usr/sbin/kexec (shutdown, earlykdump): what is there already,
+# dracut does not copy again.
 
 # called by dracut
 check() {

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from pykexec.errors import FileError
 from pykexec.integration import files
-from pykexec.integration.commands import command_of
+from pykexec.integration.commands import command_of, is_packaged
 from pykexec.integration.imports import PACKAGE
-from pykexec.integration.steps import Remove, Run, Step, Write, removals, turned_off
+from pykexec.integration.steps import Keep, Remove, Run, Step, Write, removals, turned_off
 
 _TEMPLATES = Path(__file__).with_name("systemd")
-_UNIT, _RULES = "pykdump.service", "98-pykdump.rules"
+UNIT, RULES = "pykdump.service", "98-pykdump.rules"
+PACKAGED_UNIT, PACKAGED_RULES = f"usr/lib/systemd/system/{UNIT}", f"usr/lib/udev/rules.d/{RULES}"
+"""Where a distribution's package has them, below a root."""
 _WRITTEN_BY = "# Written by `pykdump install`. {}\n"
 _PLAIN = re.compile(r"[\w@=:,./+-]+", re.ASCII)
 
@@ -27,6 +29,8 @@ def steps(root: Path) -> Sequence[Step]:
     Raises PykexecError, also where the administrator has turned the unit or the rule off.
     """
     _require_wanted(root)
+    if kept := _packaged(root):
+        return kept
     written = [
         Write(_unit_in(root), _unit(), 0o644, root),
         Write(_rules_in(root), _rules(), 0o644, root),
@@ -40,11 +44,12 @@ def removal(root: Path) -> Sequence[Step]:
     Raises PykexecError.
     """
     unit, rules = removals(_unit_in(root), root), removals(_rules_in(root), root)
+    kept = _packaged(root)
     if not _is_running(root):
-        return [*rules, *unit]
-    is_installed = any(isinstance(each, Remove) for each in unit)
-    stopped = [Run(("systemctl", "disable", "--now", _UNIT))] if is_installed else []
-    return [*stopped, *rules, *unit, *(_told() if unit or rules else ())]
+        return [*rules, *unit, *kept]
+    is_installed = (kept and not unit) or any(isinstance(each, Remove) for each in unit)
+    stopped = [Run(("systemctl", "disable", "--now", UNIT))] if is_installed else []
+    return [*stopped, *rules, *unit, *kept, *(_told() if unit or rules else ())]
 
 
 def absent(root: Path) -> Sequence[str]:
@@ -53,17 +58,23 @@ def absent(root: Path) -> Sequence[str]:
     return [path for path in needed if not os.path.lexists(root / path.lstrip("/"))]
 
 
+def _packaged(root: Path) -> Sequence[Step]:
+    """Return the steps for what a distribution's package has installed; none where it has not."""
+    paths = (PACKAGED_UNIT, PACKAGED_RULES) if is_packaged(root) else ()
+    return [Keep(root / path, "the package has it") for path in paths]
+
+
 def _require_wanted(root: Path) -> None:
     """Raise FileError where the unit or the rule is turned off, because an installation would undo that."""
     how = turned_off(unit := _unit_in(root), root)
     if how is not None:
         other = () if root == Path("/") else (f"--root={root}",)
-        command = shlex.join(["systemctl", *other, "unmask", _UNIT])
-        raise FileError(f"{_UNIT} is masked: {unit} is {how}", hint=command)
+        command = shlex.join(["systemctl", *other, "unmask", UNIT])
+        raise FileError(f"{UNIT} is masked: {unit} is {how}", hint=command)
     how = turned_off(rules := _rules_in(root), root)
     if how is not None:
         raise FileError(
-            f"the rule {_RULES} is turned off: {rules} is {how}", hint=shlex.join(["rm", str(rules)])
+            f"the rule {RULES} is turned off: {rules} is {how}", hint=shlex.join(["rm", str(rules)])
         )
 
 
@@ -73,26 +84,34 @@ def _told() -> Iterator[Step]:
 
 
 def _unit_in(root: Path) -> Path:
-    return root / "etc/systemd/system" / _UNIT
+    return root / "etc/systemd/system" / UNIT
 
 
 def _rules_in(root: Path) -> Path:
-    return root / "etc/udev/rules.d" / _RULES
+    return root / "etc/udev/rules.d" / RULES
 
 
 def _is_running(root: Path) -> bool:
     return root == Path("/") and Path("/run/systemd/system").is_dir()
 
 
+def unit(command: Sequence[str]) -> str:
+    """Return the service's unit, in which these words run pykdump."""
+    return files.read(_TEMPLATES / UNIT).decode().replace("@PYKDUMP@", " ".join(map(_word, command)))
+
+
+def rules() -> str:
+    """Return the rules for udev."""
+    return files.read(_TEMPLATES / RULES).decode()
+
+
 def _unit() -> str:
-    head = _WRITTEN_BY.format(f"What shall be different goes into {_UNIT}.d: systemctl edit {_UNIT}")
-    command = " ".join(map(_word, command_of("pykexec.kdump")))
-    return head + files.read(_TEMPLATES / _UNIT).decode().replace("@PYKDUMP@", command)
+    head = _WRITTEN_BY.format(f"What shall be different goes into {UNIT}.d: systemctl edit {UNIT}")
+    return head + unit(command_of("pykexec.kdump"))
 
 
 def _rules() -> str:
-    head = _WRITTEN_BY.format("A link to /dev/null in its place turns it off.")
-    return head + files.read(_TEMPLATES / _RULES).decode()
+    return _WRITTEN_BY.format("A link to /dev/null in its place turns it off.") + rules()
 
 
 def _word(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Packages for distributions: what is in them, and how they are built."""
