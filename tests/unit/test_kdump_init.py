@@ -18,7 +18,7 @@ import pytest
 
 from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
-from pykexec.kdump.capture.image import INIT
+from pykexec.kdump.capture.image import INIT, NETWORK
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
 from pykexec.kdump.console import diagnosis
@@ -99,6 +99,9 @@ class Capture:
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
         text = INIT.read_text()
         text = text[text.index("umask 077") : text.rindex("\nmain\n")]
+        pieces = self.root / "lib/pykdump"
+        pieces.mkdir(exist_ok=True)
+        (pieces / "network").write_text(self._below_root(NETWORK.read_text()))
         script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
         done = subprocess.run(
             ["busybox", "sh", "-c", f"{script}\n{call.replace('ROOT', str(self.root))}"],
@@ -595,7 +598,7 @@ has_carrier() { :; }
 
 def test_a_gateway_outside_of_the_network(tmp_path: Path) -> None:
     """Where the address is set already, from another target, it is not set again."""
-    own = re.search(r"^bring_up_network\(\) \{.*?^\}$", INIT.read_text(), re.M | re.S)
+    own = re.search(r"^bring_up_network\(\) \{.*?^\}$", NETWORK.read_text(), re.M | re.S)
     assert own is not None
     network = Network("203.0.113.1", "52:54:00:0:0:1", "192.0.2.7/32", "198.51.100.1", ())
     capture = Capture(tmp_path, to=replace(_SSH, network=network), replaced=f"{own[0]}\n{_ROUTES}")

@@ -22,6 +22,10 @@ from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
+NETWORK = INIT.with_name("init-network")
+"""The piece of /init for servers."""
+_PIECES = "/lib/pykdump"
+"""The folder in the image whose files /init reads as parts of itself."""
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
 # File systems ask for these modules by names that may be built into the kernel (request_module).
@@ -80,12 +84,14 @@ def contents(settings: Settings, release: str) -> Contents:
     refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
     root = destination.local(settings.path) if init_settings.needs_root(settings) else None
+    destinations = [each for each in (to, root) if each]
     watchdogs = watchdog.running()
     host = _host(settings, to)
     text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
-    programs = _programs(settings, [each for each in (to, root) if each])
+    programs = _programs(settings, destinations)
     entries = [
         Entry("/init", INIT, 0o755),
+        *(Entry(f"{_PIECES}/{piece.name}", piece) for piece in _pieces(destinations)),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(
@@ -94,7 +100,7 @@ def contents(settings: Settings, release: str) -> Contents:
         ),
         *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
         *_ssh_files(settings.target, to),
-        *_module_entries(settings, release, [each for each in (to, root) if each], watchdogs),
+        *_module_entries(settings, release, destinations, watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
 
@@ -109,6 +115,12 @@ def refuse_what_cannot_be(settings: Settings) -> None:
     for name, wanted in unfit.items():
         if wanted:
             raise Unsupported(name)
+
+
+def _pieces(destinations: Sequence[Destination]) -> Iterator[Path]:
+    """Yield the pieces of /init that destinations take."""
+    if any(each.network for each in destinations):
+        yield NETWORK
 
 
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
