@@ -19,6 +19,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.kdump.capture import destination, image, init_settings, network
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.image import INIT, NETWORK
+from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, fedora, suse, targets
 from pykexec.kdump.config.errors import ConfigError
@@ -33,7 +34,7 @@ from pykexec.kdump.config.settings import (
 )
 from tests.support.effort import examples
 
-_ROUTE = Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ())
+_ROUTE = Network("192.0.2.1", Links((Card("52:54:00:00:00:01", "/devices/x"),)), "192.0.2.7/24")
 _NASTY = (
     "-oProxyCommand=touch x", "-", "--", "..", "../..", "a/../b", ".", "a\nb", "a\0b", "a\tb", "a\rb",
     "$(id)", "`id`", "'", "\"", "\\", "a b", "~root", "*", "a;id", "a@b", "a:b", "é", "[::1]", "%00", "a#b",

@@ -21,6 +21,8 @@ from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 _NFS = ("nfs", "nfs4")
 SSH_PORT = 22
+NFS_PORT = 2049
+NFS_VERSIONS = ("4.2", "4.1", "4", "3")
 _SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
 """The keys that ssh itself would look for."""
 
@@ -51,6 +53,8 @@ class Destination:
     ssh_key: str = ""
     port: int = SSH_PORT
     """The port of the ssh server."""
+    nfs_versions: tuple[str, ...] = NFS_VERSIONS
+    """The versions of NFS to try, in this order."""
 
     def __post_init__(self) -> None:
         # A folder may come from the table of mounts, where names can contain anything.
@@ -66,7 +70,7 @@ class Destination:
     def drivers(self) -> tuple[str, ...]:
         """The modules that drive the hardware."""
         device = self.device.drivers if self.device else ()
-        return (*device, *(self.network.drivers if self.network else ()))
+        return (*device, *(self.network.links.drivers if self.network else ()))
 
     def __str__(self) -> str:
         if self.way is Transport.DISK and self.device and self.superblock:
@@ -189,7 +193,7 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
 
 def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     export = NfsExport(target.address)
-    way = network.route_to(export.host.bare, sys, proc)
+    way = network.route_to(export.host.bare, target.port or NFS_PORT, sys, proc)
     folder, told = "/" + path.strip("/"), dict(target.options)
     options = f"timeo={told.get('NFS_TIMEO', '600')},retrans={told.get('NFS_RETRANS', '5')}"
     if target.port:
@@ -210,6 +214,6 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
             f"the ssh key {' or '.join(keys)} does not exist",
             hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or set sshkey",
         )
-    way = network.route_to(login.host.bare, sys, proc)
     port = target.port or SSH_PORT
+    way = network.route_to(login.host.bare, port, sys, proc)
     return Destination(Transport.SSH, path, remote=login.user, network=way, ssh_key=key, port=port)

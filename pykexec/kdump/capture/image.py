@@ -151,7 +151,7 @@ def _host(settings: Settings, to: Destination) -> str:
     if to.network is None:
         return _LOCAL
     if settings.host_tag != "hostname":
-        return to.network.address.partition("/")[0]
+        return to.network.own
     try:
         return FileName(os.uname().nodename)
     except Unfit as error:
@@ -282,6 +282,10 @@ def _wanted_modules(
         # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
         for driver in each.drivers:
             (wanted if canonical(driver) in loaded else optional).append(driver)
+        if each.network:
+            wanted += each.network.links.modules
+            # Most kernels have it built in.
+            optional += ["ipv6"] if ":" in each.network.address else []
         wanted += each.stack.modules
         optional += each.stack.optional
         if each.stack.layers:

@@ -10,6 +10,8 @@ from pykexec.kdump.capture import login
 from pykexec.kdump.capture.blockdevice import UUID_AT
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.links import MTU
+from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
 from pykexec.kdump.config.targets import FileName
@@ -91,12 +93,28 @@ def _target(to: Destination) -> dict[str, str]:
         "LOCATION": bare.location if bare else "",
         "PARTITION": str(bare.partition) if bare else "",
         "SECTORS": str(bare.sectors) if bare else "",
-        "SERVER": network.server if network else "",
         "REMOTE": to.remote,
+        **(_network(to, network) if network else {}),
+    }
+
+
+def _network(to: Destination, network: Network) -> dict[str, str]:
+    links = network.links
+    return {
+        "CARDS": " ".join(f"{card.mac}@{card.place}" for card in links.cards),
+        "BOND": " ".join(f"{name}={value}" for name, value in links.bond),
+        "VLANS": " ".join(map(str, links.vlans)),
+        "HWADDR": links.mac,
+        "BASE_MTU": "" if links.base_mtu == MTU else str(links.base_mtu),
+        # A VLAN begins with what is below it has.
+        "MTU": "" if links.mtu == links.base_mtu else str(links.mtu),
+        "ADDRESS": network.address,
+        "NEIGHBOUR": network.neighbour,
+        "GATEWAY": network.gateway,
+        "ROUTE_MTU": str(network.mtu or ""),
+        "SERVER": network.server,
         "PORT": str(to.port),
-        "MAC": network.mac if network else "",
-        "ADDRESS": network.address if network else "",
-        "GATEWAY": network.gateway if network else "",
+        "NFS_VERSIONS": " ".join(to.nfs_versions),
     }
 
 
