@@ -14,7 +14,7 @@ GUEST = "10.0.2.15/24"
 
 _GANESHA = """
 NFS_CORE_PARAM {{
-    Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1;
+    Protocols = 4; NFS_Port = {port}; Bind_addr = {address};
     Enable_NLM = false; Enable_RQUOTA = false; Plugins_Dir = /usr/lib/x86_64-linux-gnu/ganesha;
 }}
 NFSv4 {{ Graceless = true; RecoveryBackend = fs; RecoveryRoot = {state}; Minor_Versions = 0, 1, 2; }}
@@ -24,6 +24,9 @@ EXPORT {{
     FSAL {{ Name = VFS; }}
 }}
 """
+HOST_V6 = "fec0::2"
+"""Where QEMU's network has this machine's ::1."""
+
 _SSHD = """
 HostKey {folder}/host
 AuthorizedKeysFile {folder}/client.pub
@@ -62,17 +65,44 @@ class Ssh:
 
     @property
     def known_hosts(self) -> bytes:
-        return b"%s %s" % (ADDRESS.encode(), (self.folder / "host.pub").read_bytes())
+        return self.known_as(ADDRESS)
+
+    def known_as(self, name: str) -> bytes:
+        """A line of known_hosts."""
+        return b"%s %s" % (name.encode(), (self.folder / "host.pub").read_bytes())
+
+    @contextmanager
+    def listening(self, address: str = "::1", *, options: str = "") -> Iterator[int]:
+        """The port at which the server takes connections while the block runs."""
+        port = _free_port(address)
+        config = self.folder / f"sshd_config-{port}"
+        config.write_text(f"{(self.folder / 'sshd_config').read_text()}{options}\n")
+        where = f"ListenAddress={f'[{address}]' if ':' in address else address}:{port}"
+        command: list[str | Path] = [
+            "/usr/sbin/sshd",
+            "-D",
+            "-f",
+            config,
+            "-o",
+            where,
+            "-E",
+            self.folder / "log",
+        ]
+        with subprocess.Popen(command) as server:
+            try:
+                _wait_for(port, server, self.folder / "log", address)
+                yield port
+            finally:
+                server.terminate()
 
 
 @contextmanager
-def nfs(folder: Path, export: Path) -> Iterator[str]:
-    """An NFS server in user space; the program that connects to it."""
+def nfs(folder: Path, export: Path, address: str = "127.0.0.1") -> Iterator[int]:
+    """An NFS server in user space; its port."""
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port(address)
     config = folder / "ganesha.conf"
-    config.write_text(_GANESHA.format(port=port, state=folder, export=export))
+    config.write_text(_GANESHA.format(address=address, port=port, state=folder, export=export))
     log = folder / "log"
     command: list[str | Path] = [
         "ganesha.nfsd",
@@ -88,19 +118,30 @@ def nfs(folder: Path, export: Path) -> Iterator[str]:
     ]
     with subprocess.Popen(command) as server:
         try:
-            _wait_for(port, server, log)
-            yield f"busybox nc 127.0.0.1 {port}"
+            _wait_for(port, server, log, address)
+            yield port
         finally:
             server.terminate()
 
 
-def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def to_local(port: int) -> str:
+    """The program that connects to a server of this machine."""
+    return f"busybox nc 127.0.0.1 {port}"
+
+
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as free:
+        return int(free.getsockname()[1])
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path, address: str) -> None:
     for _ in range(300):
         assert server.poll() is None, log.read_text()
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection((address, port)).close()
         except ConnectionRefusedError:
             time.sleep(0.1)
         else:
             return
-    raise AssertionError(f"the NFS server does not answer: {log.read_text()}")
+    raise AssertionError(f"the server does not answer: {log.read_text()}")

@@ -1,0 +1,106 @@
+"""Dumps over networks as servers have them: IPv6, bonds, VLANs, bridges, and the servers on them."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.vm import jobs, servers
+from tests.vm.kdump import Kdump
+from tests.vm.switch import Switch, mac, running
+from tests.vm.test_kdump import SSH_PACKAGES, kernel_6_1, messages
+
+_CARD = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net")
+_MODULES = ("virtio_net", "bonding", "8021q", "bridge")
+_LOAD = "".join(f"modprobe {each}\n" for each in _MODULES)
+_LACP_BOND = """
+cd /sys/class/net/bond0/bonding
+echo 802.3ad > mode
+echo fast > lacp_rate
+echo 100 > miimon
+for each in eth0 eth1; do echo +$each > slaves; done
+cd /
+ip link set bond0 mtu 9000
+ip link set bond0 up
+"""
+_VLAN_AND_BRIDGE = """
+ip link add link bond0 name bond0.5 type vlan id 5
+ip link add br0 type bridge
+echo 0 > /sys/class/net/br0/bridge/forward_delay
+ip link set bond0.5 mtu 1500 up
+ip link set bond0.5 master br0
+ip link set br0 up
+"""
+
+
+def _address_v6(interface: str) -> str:
+    """A guest's job that gives an interface an address of QEMU's network at once."""
+    return f"""
+echo 0 > /proc/sys/net/ipv6/conf/{interface}/accept_dad
+echo 0 > /proc/sys/net/ipv6/conf/{interface}/accept_ra
+ip link set {interface} up
+ip address add fec0::15/64 dev {interface}
+"""
+
+
+def _suse(url: str, more: str = "") -> dict[str, str]:
+    line = 'KDUMP_COMMANDLINE_APPEND="panic=10"\n'
+    return {"/etc/sysconfig/kdump": f'KDUMP_SAVEDIR="{url}"\nKDUMP_FREE_DISK_SIZE=0\n{line}{more}\n'}
+
+
+def _ssh_files(ssh: servers.Ssh, name: str) -> dict[str, bytes]:
+    return {"/root/key": (ssh.folder / "client").read_bytes(), "/root/.ssh/known_hosts": ssh.known_as(name)}
+
+
+_IDENTITY = "KDUMP_SSH_IDENTITY=/root/key"
+
+
+def _is_whole(stream: Path, to: Path) -> None:
+    with stream.open("rb") as file:
+        subprocess.run(["makedumpfile", "-R", to], stdin=file, check=True, capture_output=True)
+
+
+def test_a_vlan_on_a_bond_below_a_bridge(tmp_path: Path) -> None:
+    """The capture system agrees with the switch by LACP again, though one of the cards is dead, and reaches
+    an ssh server by IPv6. The switch takes only frames of the VLAN, of a card that it has agreed with."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening() as port, running(Switch(vlan=5, dead=1)) as switch:
+        name = f"[{servers.HOST_V6}]:{port}"
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{name}{tmp_path}/dumps", _IDENTITY),
+            modules=_MODULES,
+            packages=SSH_PACKAGES,
+            devices=switch.options,
+            files=_ssh_files(ssh, name),
+        )
+        network = f"{_LOAD}{_LACP_BOND}{_VLAN_AND_BRIDGE}{_address_v6('br0')}"
+        crash = kdump.crash(network, armed="cat /proc/net/bonding/bond0")
+        assert "52:54:00:00:00:02" in crash.stage("first").log
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        assert switch.partners == {"card2": bytes.fromhex(mac(1).replace(":", ""))}
+        assert switch.agreements == 2
+    (dump,) = (tmp_path / "dumps").iterdir()
+    assert "sysrq: Trigger a crash" in (dump / "vmcore-dmesg.txt").read_text(errors="replace")
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+@jobs.FURTHER
+def test_a_dump_over_nfs_by_ipv6(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as export,
+        servers.nfs(tmp_path / "nfs", Path(export), "::1") as port,
+    ):
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"nfs://[{servers.HOST_V6}]:{port}/export"),
+            modules=("virtio_net", "nfs", "nfsv4"),
+            devices=_CARD,
+        )
+        crash = kdump.crash(f"modprobe virtio_net\n{_address_v6('eth0')}")
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        (dump,) = Path(export).iterdir()
+        command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
+        subprocess.run(command, check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
