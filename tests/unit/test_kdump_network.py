@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.errors import MachineError, PykexecError
-from pykexec.kdump.capture import init_settings, links, network, rtnetlink
+from pykexec.kdump.capture import destination, init_settings, links, network, nfs, rtnetlink
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.config import fedora
 from pykexec.kdump.config.settings import Dialect, Settings
 
 _BUS = "devices/pci0000:00/0000:00:0{}.0"
@@ -329,3 +330,83 @@ def test_of_several_addresses_the_one_that_answers(monkeypatch: pytest.MonkeyPat
     assert network._choose("h", (first, second), 22) == second
     with pytest.raises(PykexecError, match="server h: Network is unreachable"):
         network._choose("h", (first,), 22)
+
+
+# NFS
+
+# Options of mounts as /proc/self/mountinfo of Linux 6.1 lists them.
+_MOUNTED = (
+    "rw,vers=4.2,rsize=1048576,wsize=1048576,namlen=255,hard,proto=tcp,timeo=600,retrans=2,sec=sys,"
+    "clientaddr=192.0.2.7,local_lock=none,addr=192.0.2.1"
+)
+_OLD = (
+    "rw,vers=3,rsize=8192,wsize=8192,namlen=255,hard,nolock,noresvport,proto=udp,port=2050,timeo=11,retrans=3,"
+    "sec=sys,mountaddr=192.0.2.1,mountvers=3,mountport=20048,mountproto=udp,local_lock=all,addr=2001:db8::1"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (_MOUNTED, nfs.NfsOptions(("4.2",), "", "192.0.2.1", ())),
+        (_OLD, nfs.NfsOptions(("3",), "2050", "2001:db8::1", ("proto=udp", "noresvport"))),
+        ("nfsvers=4.1,sec=krb5:sys", nfs.NfsOptions(("4.1",))),
+        ("vers=4,minorversion=1", nfs.NfsOptions(("4.1",))),
+        ("vers=4.0", nfs.NfsOptions(("4",))),
+        ("vers=2,port=x", nfs.NfsOptions()),
+        ("defaults", nfs.NfsOptions()),
+        ("sec=null", nfs.NfsOptions(more=("sec=none",))),
+    ],
+)
+def test_options_of_a_mount(text: str, expected: nfs.NfsOptions) -> None:
+    assert nfs.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("vers=4.2,sec=krb5p", "sec='krb5p', which takes rpc.gssd"),
+        ("xprtsec=mtls", "which takes tlshd"),
+        ("proto=rdma", "over RDMA"),
+    ],
+)
+def test_mounts_that_are_refused(text: str, why: str) -> None:
+    with pytest.raises(Unsupported, match=why):
+        nfs.parse(text)
+
+
+@given(st.text("nfs4=,.vers:udportcmax\n 'x0123456789é", max_size=40))
+def test_no_option_becomes_another(text: str) -> None:
+    """What the mount gets is made of a few words, whatever is listed."""
+    try:
+        found = nfs.parse(text)
+    except Unsupported:
+        return
+    assert set(found.more) <= {"proto=udp", "noresvport", "sec=none"}
+    assert found.port == "" or 0 < int(found.port) < 100_000
+    assert set(found.versions) <= {"3", "4", "4.1", "4.2"}
+
+
+def test_how_an_export_is_mounted_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration says where to, the running system's mount how; a --mount for dracut says both."""
+    asked: list[tuple[str, int]] = []
+
+    def route(host: str, port: int, sys: Path, proc: Path) -> Network:
+        asked.append((host, port))
+        return Network(host, Links((_card(1),)), "192.0.2.7/24")
+
+    monkeypatch.setattr(network, "route_to", route)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/mountinfo").write_text(
+        f"30 1 0:40 / /srv rw,relatime shared:9 - nfs h:/export {_OLD}\n"
+        f"31 1 0:41 / /data rw,relatime - nfs4 [2001:db8::1]:/data {_MOUNTED}\n"
+    )
+    written = fedora.read("nfs h:/export\npath d", "")
+    to = destination.resolve(written, tmp_path, tmp_path)
+    assert (to.nfs_versions, to.remote, to.folder) == (("3",), "/export", "/d")
+    assert to.options == "timeo=600,retrans=5,proto=udp,noresvport,port=2050"
+    there = destination.local("/data/crash", tmp_path, tmp_path)
+    assert (there.nfs_versions, there.remote, there.folder) == (("4.2",), "/data", "/crash")
+    other = fedora.read('dracut_args --mount "h:/other /mnt nfs4 vers=4.1,port=99"\npath d', "")
+    assert destination.resolve(other, tmp_path, tmp_path).nfs_versions == ("4.1",)
+    assert asked == [("2001:db8::1", 2050), ("192.0.2.1", 2049), ("h", 99)]

@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.errors import FileError, MachineError
-from pykexec.kdump.capture import blockdevice, network
+from pykexec.kdump.capture import blockdevice, network, nfs
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.capture.nfs import NfsOptions
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
 from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, Unfit, User
 from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
-_NFS = ("nfs", "nfs4")
 SSH_PORT = 22
 NFS_PORT = 2049
-NFS_VERSIONS = ("4.2", "4.1", "4", "3")
 _SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
 """The keys that ssh itself would look for."""
 
@@ -53,7 +52,7 @@ class Destination:
     ssh_key: str = ""
     port: int = SSH_PORT
     """The port of the ssh server."""
-    nfs_versions: tuple[str, ...] = NFS_VERSIONS
+    nfs_versions: tuple[str, ...] = nfs.VERSIONS
     """The versions of NFS to try, in this order."""
 
     def __post_init__(self) -> None:
@@ -105,7 +104,10 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         device = blockdevice.find(target.address, sys)
         return raw(blockdevice.describe(device, sys), _mounts(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target, settings.path, sys, proc)
+        return _nfs(target, settings.path, _mounted(target.address, _mounts(proc)), sys, proc)
+    if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
+        given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
+        return _nfs(target, settings.path, given, sys, proc)
     if target.kind is TargetKind.SSH:
         return _ssh(target, settings.path, sys, proc)
     raise Unsupported(f"writing to a target of kind {target.kind.value}")
@@ -120,9 +122,8 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     mount = mount_of(real, _mounts(proc))
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
-    if mount.type in _NFS:
-        host, _, export = mount.source.rpartition(":/")
-        return _nfs(Target(TargetKind.NFS, f"{host}:/{export}"), inside, sys, proc)
+    if mount.type in nfs.TYPES:
+        return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys, proc)
     require_mountable(path, mount.type, mount.source)
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder)
@@ -130,7 +131,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
 
 def require_mountable(path: str, kind: str, source: str) -> None:
     """Raise Unsupported for a path on a type of file system that the capture system cannot mount."""
-    if kind not in (*_DISK_FILESYSTEMS, *_NFS):
+    if kind not in (*_DISK_FILESYSTEMS, *nfs.TYPES):
         raise Unsupported(
             f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
             instead="set path to a folder on ext4, XFS or btrfs",
@@ -191,14 +192,31 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
     return Destination(Transport.DISK, folder, device, superblock, options)
 
 
-def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+def _options(mount: Mount) -> NfsOptions:
+    return nfs.parse(mount.options, mount.type)
+
+
+def _mounted(address: str, mounts: Sequence[Mount]) -> NfsOptions:
+    """Return the options with which the running system has mounted an export, if it has."""
+    same = (each for each in mounts if each.type in nfs.TYPES and each.source == address.rstrip("/"))
+    return next(map(_options, same), NfsOptions())
+
+
+def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path, proc: Path) -> Destination:
     export = NfsExport(target.address)
-    way = network.route_to(export.host.bare, target.port or NFS_PORT, sys, proc)
-    folder, told = "/" + path.strip("/"), dict(target.options)
-    options = f"timeo={told.get('NFS_TIMEO', '600')},retrans={told.get('NFS_RETRANS', '5')}"
-    if target.port:
-        options += f",port={target.port}"
-    return Destination(Transport.NFS, folder, options=options, remote=export.folder, network=way)
+    port = target.port or int(mounted.port or 0)
+    way = network.route_to(mounted.server or export.host.bare, port or NFS_PORT, sys, proc)
+    told = dict(target.options)
+    words = [f"timeo={told.get('NFS_TIMEO', '600')}", f"retrans={told.get('NFS_RETRANS', '5')}"]
+    words += [*mounted.more, *([f"port={port}"] if port else [])]
+    return Destination(
+        Transport.NFS,
+        "/" + path.strip("/"),
+        options=",".join(words),
+        remote=export.folder,
+        network=way,
+        nfs_versions=mounted.versions,
+    )
 
 
 def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
