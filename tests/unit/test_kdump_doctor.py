@@ -176,6 +176,7 @@ CONSOLE_LINES = [
     "Host key verification failed.",
     "ssh: connect to host 192.0.2.1 port 22: No route to host",
     "pykdump: ssh: cannot log in to root@192.0.2.1, or not make /crash/1 there",
+    "pykdump: mount.cifs: cannot mount //192.0.2.1/share",
     "mount.nfs: access denied by server while mounting h:/x",
     "NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out",
     "iscsistart: initiator reported error (8 - connection timed out)",

@@ -720,6 +720,38 @@ def test_a_link_that_takes_long(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("way", "client", "wrong"),
+    [
+        (Transport.SMB, "mount", "dmesg() { echo 'CIFS: Status code 0xc000006d STATUS_LOGON_FAILURE'; }"),
+        (
+            Transport.SFTP,
+            "sshfs",
+            "sshfs() { echo 'failed: Permission denied (publickey).'; return 1; }",
+        ),
+    ],
+)
+def test_a_share_that_takes_its_time(way: Transport, client: str, wrong: str, tmp_path: Path) -> None:
+    """As long as may be; but what time does not change is no reason to wait."""
+    share = replace(_SSH, way=way, remote="/share" if way is Transport.SMB else "u")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/pykdump.credentials").write_text("username=u,password=a  b$(id)")
+    tries = f'{client}() {{ echo "$*" >> ROOT/tries; [ $(wc -l < ROOT/tries) -gt 2 ]; }}'
+    quiet = "dmesg() { :; }\n"
+    call = f"mount_{way.value} && echo mounted"
+    assert Capture(tmp_path, to=share, replaced=f"{_CLOCK}{quiet}{tries}").run(call) == ["mounted"]
+    told = (tmp_path / "tries").read_text().splitlines()
+    assert len(told) == 3
+    assert way is not Transport.SMB or told[0] == (
+        f"-t cifs -o ip=192.0.2.1,username=u,password=a  b$(id) -- //192.0.2.1/share {tmp_path}/mnt"
+    )
+    fails = f"{client}() {{ echo failed; return 1; }}\n{quiet}"
+    said = Capture(tmp_path, to=share, replaced=f"{_CLOCK}{fails}{wrong}").run("main")
+    assert len([line for line in said if line.startswith("failed")]) == 1
+    smb, ssh = "the SMB share cannot be mounted", "the ssh server does not let the capture system in"
+    assert diagnosed(said).startswith(smb if way is Transport.SMB else ssh)
+
+
 def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:
     nfs = replace(_SSH, way=Transport.NFS, remote="/export", options="timeo=600,retrans=5")
     mount = 'mount() { echo "$4" >> ROOT/tries; [ $(wc -l < ROOT/tries) -gt 5 ]; }'

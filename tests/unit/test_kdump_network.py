@@ -3,20 +3,22 @@
 import ipaddress
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest import mock
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.errors import MachineError, PykexecError
-from pykexec.kdump.capture import destination, init_settings, links, network, nfs, rtnetlink
+from pykexec.kdump.capture import destination, image, init_settings, links, network, nfs, rtnetlink
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
-from pykexec.kdump.config import fedora
+from pykexec.kdump.config import fedora, suse
 from pykexec.kdump.config.settings import Dialect, Settings
 
 _BUS = "devices/pci0000:00/0000:00:0{}.0"
@@ -410,3 +412,49 @@ def test_how_an_export_is_mounted_here(tmp_path: Path, monkeypatch: pytest.Monke
     other = fedora.read('dracut_args --mount "h:/other /mnt nfs4 vers=4.1,port=99"\npath d', "")
     assert destination.resolve(other, tmp_path, tmp_path).nfs_versions == ("4.1",)
     assert asked == [("2001:db8::1", 2050), ("192.0.2.1", 2049), ("h", 99)]
+
+
+# SMB
+
+
+def _as_the_kernel_splits(options: str) -> dict[str, str]:
+    """smb3_fs_context_parse_monolithic(): a comma that another one follows is part of the value."""
+    words, word, at = [], "", 0
+    while at < len(options):
+        if options[at] == "," and options[at : at + 2] != ",,":
+            words.append(word)
+            word = ""
+        else:
+            word += options[at]
+            at += options[at : at + 2] == ",,"
+        at += 1
+    return dict(each.split("=", 1) for each in [*words, word])
+
+
+@pytest.mark.usefixtures("next_door")
+@given(st.text("ab,= '$\"\\\\é", min_size=1, max_size=20))
+def test_any_password_arrives(password: str) -> None:
+    settings = suse.read(f"KDUMP_SAVEDIR='cifs://DOM%5Cu:{quote(password, safe='')}@h:4455/share/a/b'\n")
+    to = destination.resolve(settings)
+    assert _as_the_kernel_splits(to.credentials) == {"username": "u", "password": password, "domain": "DOM"}
+    assert (to.remote, to.folder, to.options) == ("/share", "/a/b", "port=4455")
+
+
+@pytest.fixture(scope="module")
+def next_door() -> Iterator[None]:
+    """Every server is in the same network."""
+    way = Network("192.0.2.1", Links((_card(1),)), "192.0.2.7/24")
+    with mock.patch.object(network, "route_to", return_value=way):
+        yield
+
+
+@pytest.mark.usefixtures("next_door")
+def test_a_password_is_in_one_place() -> None:
+    """Neither in what is printed, nor in what /init and everything it starts have as variables."""
+    settings = suse.read("KDUMP_SAVEDIR=cifs://user:hush-hush@h/share/d\n")
+    to = destination.resolve(settings)
+    text = init_settings.render(settings, "6.1", to, None, "h")
+    assert "hush-hush" not in f"{to} {to!r} {settings!r} {text}"
+    (entry,) = image._credentials([to])
+    assert entry.data() == b"username=user,password=hush-hush"
+    assert entry.mode == 0o600

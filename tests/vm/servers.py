@@ -24,6 +24,8 @@ EXPORT {{
     FSAL {{ Name = VFS; }}
 }}
 """
+HOST = "10.0.2.2"
+"""Where QEMU's network has this machine's 127.0.0.1, unless it is restricted."""
 HOST_V6 = "fec0::2"
 """Where QEMU's network has this machine's ::1."""
 

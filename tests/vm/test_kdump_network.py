@@ -42,6 +42,13 @@ ip address add fec0::15/64 dev {interface}
 """
 
 
+_NETWORK_V4 = f"""
+modprobe virtio_net
+ip link set eth0 up
+ip address add {servers.GUEST} dev eth0
+"""
+
+
 def _suse(url: str, more: str = "") -> dict[str, str]:
     line = 'KDUMP_COMMANDLINE_APPEND="panic=10"\n'
     return {"/etc/sysconfig/kdump": f'KDUMP_SAVEDIR="{url}"\nKDUMP_FREE_DISK_SIZE=0\n{line}{more}\n'}
@@ -103,4 +110,27 @@ def test_a_dump_over_nfs_by_ipv6(tmp_path: Path) -> None:
         (dump,) = Path(export).iterdir()
         command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
         subprocess.run(command, check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+@jobs.FURTHER
+def test_a_dump_to_a_server_that_runs_no_commands(tmp_path: Path) -> None:
+    """It takes files by SFTP alone."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening("127.0.0.1", options="ForceCommand internal-sftp") as port:
+        name = f"[{servers.HOST}]:{port}"
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"sftp://root@{servers.HOST}:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net", "fuse"),
+            packages=(*SSH_PACKAGES, "sshfs", "libfuse3-3", "libglib2.0-0"),
+            devices=_CARD,
+            files=_ssh_files(ssh, name),
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (tmp_path / "dumps").iterdir()
+    command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
+    subprocess.run(command, check=True, capture_output=True)
     assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")

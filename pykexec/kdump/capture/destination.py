@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pykexec.errors import FileError, MachineError
@@ -16,12 +16,13 @@ from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.capture.nfs import NfsOptions
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
-from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, Unfit, User
+from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, SmbShare, Unfit, User
 from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 SSH_PORT = 22
 NFS_PORT = 2049
+SMB_PORT = 445
 _SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
 """The keys that ssh itself would look for."""
 
@@ -32,7 +33,15 @@ class Transport(enum.Enum):
     DISK = "disk"
     RAW = "raw"
     NFS = "nfs"
+    SMB = "smb"
     SSH = "ssh"
+    SFTP = "sftp"
+    """To an ssh server that runs no commands."""
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether ssh logs in, with a key."""
+        return self in (Transport.SSH, Transport.SFTP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +56,20 @@ class Destination:
     options: str = ""
     """The mount options in addition to rw."""
     remote: str = ""
-    """The exported folder, for NFS; the user, for ssh."""
+    """The exported folder, for NFS; the share, for SMB; the user, for ssh."""
     network: Network | None = None
     ssh_key: str = ""
     port: int = SSH_PORT
     """The port of the ssh server."""
     nfs_versions: tuple[str, ...] = nfs.VERSIONS
     """The versions of NFS to try, in this order."""
+    credentials: str = field(default="", repr=False)
+    """The options of an SMB mount that say who is there, with the password."""
 
     def __post_init__(self) -> None:
         # A folder may come from the table of mounts, where names can contain anything.
         _require("the folder for dumps", self.folder, AbsolutePath)
-        _require("where dumps go", self.remote, User if self.way is Transport.SSH else AbsolutePath)
+        _require("where dumps go", self.remote, User if self.way.logs_in else AbsolutePath)
 
     @property
     def stack(self) -> Stack:
@@ -78,7 +89,7 @@ class Destination:
         if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
         server = self.network.server if self.network else ""
-        return f"{self.way.value} {server}:{self.remote if self.way is Transport.NFS else ''}{self.folder}"
+        return f"{self.way.value} {server}:{'' if self.way.logs_in else self.remote}{self.folder}"
 
 
 def _require(name: str, text: str, kind: type[str]) -> None:
@@ -110,7 +121,20 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         return _nfs(target, settings.path, given, sys, proc)
     if target.kind is TargetKind.SSH:
         return _ssh(target, settings.path, sys, proc)
+    if target.kind is TargetKind.CIFS:
+        return _smb(target, settings.path, sys, proc)
     raise Unsupported(f"writing to a target of kind {target.kind.value}")
+
+
+def way_of(target: Target) -> Transport | None:
+    """Return the way to a configured server; None for what is no server, or one that no image can reach."""
+    servers = {TargetKind.NFS: Transport.NFS, TargetKind.CIFS: Transport.SMB, TargetKind.SSH: _shell(target)}
+    return servers.get(target.kind)
+
+
+def _shell(target: Target) -> Transport:
+    # openSUSE's URL says so; others' accounts run commands.
+    return Transport.SFTP if ("protocol", "sftp") in target.options else Transport.SSH
 
 
 def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
@@ -223,8 +247,6 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     login = Login(target.address)
     if target.password:
         raise Unsupported("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
-    if ("protocol", "sftp") in target.options:
-        raise Unsupported("writing by sftp", instead="write ssh://, for a server that runs commands")
     keys = [target.ssh_key] if target.ssh_key else _SSH_KEYS
     key = next((each for each in keys if Path(each).is_file()), None)
     if key is None:
@@ -234,4 +256,27 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
         )
     port = target.port or SSH_PORT
     way = network.route_to(login.host.bare, port, sys, proc)
-    return Destination(Transport.SSH, path, remote=login.user, network=way, ssh_key=key, port=port)
+    return Destination(_shell(target), path, remote=login.user, network=way, ssh_key=key, port=port)
+
+
+def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+    share = SmbShare(target.address)
+    if not target.user or not target.password:
+        raise FileError(
+            f"the share {share} has no user, or no password, with which the capture system could log in",
+            hint="write cifs://USER:PASSWORD@HOST/SHARE/FOLDER",
+        )
+    if not target.password.isprintable():
+        raise FileError(f"the password for {share} has an unprintable character in it", hint="change it")
+    domain, backslash, user = target.user.rpartition("\\")
+    # fs/smb/client/fs_context.c: a comma that belongs to the password is doubled.
+    words = [f"username={user}", f"password={target.password.replace(',', ',,')}"]
+    words += [f"domain={domain}"] if backslash else []
+    return Destination(
+        Transport.SMB,
+        "/" + path.strip("/"),
+        options=f"port={target.port}" if target.port else "",
+        remote=share.folder,
+        network=network.route_to(share.host.bare, target.port or SMB_PORT, sys, proc),
+        credentials=",".join(words),
+    )

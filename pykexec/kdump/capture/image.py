@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,22 @@ NETWORK = INIT.with_name("init-network")
 """The piece of /init for servers."""
 _PIECES = "/lib/pykdump"
 """The folder in the image whose files /init reads as parts of itself."""
+_CREDENTIALS = "/etc/pykdump.credentials"
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
 # File systems ask for these modules by names that may be built into the kernel (request_module).
 _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
 _HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
-_NFS_MODULES = ("nfs", "nfsv3", "nfsv4")
+# cifs asks for them by name (request_module), and modules.softdep has not all of them.
+_CIPHERS = (
+    "ccm", "cmac", "ctr", "ecb", "gcm", "ghash-generic", "hmac", "md5", "sha256_generic", "sha512_generic",
+)  # fmt: skip
+_WAY_MODULES: Mapping[Transport, tuple[str, tuple[str, ...]]] = {
+    Transport.NFS: ("nfs", ("nfsv3", "nfsv4")),
+    Transport.SFTP: ("fuse", ()),
+    Transport.SMB: ("cifs", _CIPHERS),
+}
+"""What each way takes, and what it may take."""
 
 Progress = Callable[[str], None]
 
@@ -100,6 +110,7 @@ def contents(settings: Settings, release: str) -> Contents:
         ),
         *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
         *_ssh_files(settings.target, to),
+        *_credentials(destinations),
         *_module_entries(settings, release, destinations, watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
@@ -159,14 +170,15 @@ def _host(settings: Settings, to: Destination) -> str:
 
 
 _ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
+_CLIENTS = {Transport.SSH: ("ssh",), Transport.SFTP: ("ssh", "sshfs")}
 
 
 def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
     """Return programs by their path in the image, with the interpreters of scripts. Raises FileError."""
     wanted: dict[str, Path] = {}
-    ssh = any(to.way is Transport.SSH for to in destinations)
+    ways = [to.way for to in destinations]
     assemblers = [layer.kind for to in destinations for layer in to.stack.layers]
-    for name in program_names(settings, ssh=ssh, assemblers=assemblers):
+    for name in program_names(settings, ways=ways, assemblers=assemblers):
         if name == "busybox":
             hint = "install the package busybox: the capture system is made of it"
             wanted["/bin/busybox"] = _found(name, hint)
@@ -184,13 +196,15 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
     return {**wanted, **_interpreters(wanted.values())}
 
 
-def program_names(settings: Settings, *, ssh: bool, assemblers: Iterable[str]) -> Sequence[str]:
+def program_names(
+    settings: Settings, *, ways: Iterable[Transport], assemblers: Iterable[str]
+) -> Sequence[str]:
     """Return the programs that have to be there, by name or path, without those that the configuration adds.
 
-    `assemblers` are the kinds of layers below the target.
+    `ways` are those to the destinations, `assemblers` the kinds of layers below them.
     """
     names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
-    names += ["ssh"] if ssh else []
+    names += [name for way in ways for name in _CLIENTS.get(way, ())]
     names += [_ASSEMBLERS[kind] for kind in assemblers]
     # busybox does what it can: cp, dd, gzip.
     return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
@@ -230,7 +244,7 @@ def _libraries(programs: dict[str, Path], *, threads: bool) -> Sequence[Path]:
 
 
 def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
-    if to.way is not Transport.SSH:
+    if not to.way.logs_in:
         return
     key = Path(to.ssh_key)
     known = [Path(each) for each in login.KNOWN_HOSTS if Path(each).is_file()]
@@ -249,6 +263,12 @@ def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
     yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
     yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
+
+
+def _credentials(destinations: Iterable[Destination]) -> Iterator[Entry]:
+    for each in destinations:
+        if each.credentials:
+            yield Entry(_CREDENTIALS, each.credentials.encode(), 0o600)
 
 
 def _module_entries(
@@ -296,9 +316,9 @@ def _wanted_modules(
             kind = each.superblock.type
             # ext4's driver mounts ext2 and ext3, too.
             wanted.append("ext4" if kind in ("ext2", "ext3") and not index.has(kind) else kind)
-        if each.way is Transport.NFS:
-            wanted.append(_NFS_MODULES[0])
-            optional += _NFS_MODULES[1:]
+        needed, useful = _WAY_MODULES.get(each.way, ("", ()))
+        wanted += [needed] if needed else []
+        optional += useful
     return [*wanted, *settings.extra_modules], optional
 
 

@@ -133,8 +133,9 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "COMPRESS": settings.collector.compress_with,
         "KNOWN_TO_FIT": str(int(_is_trusted(settings.collector))),
         "FREE_KIB": str(settings.free_space // KIB),
-        "KEEP_OLD": _old_dumps(settings),
-        "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way is Transport.SSH else "",
+        # A server's may be another machine's (openSUSE's kdump(5)).
+        "KEEP_OLD": "" if to.way.logs_in else _old_dumps(settings),
+        "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way.logs_in else "",
     }
 
 

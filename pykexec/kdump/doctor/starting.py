@@ -78,8 +78,9 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
 
 def _programs(facts: Facts, settings: Settings) -> Sequence[str]:
     """Return the names of the programs that start puts into the image."""
-    ssh = settings.target.kind is TargetKind.SSH
-    return image.program_names(settings, ssh=ssh, assemblers=tuple(_assemblers(facts, settings)))
+    way = destination.way_of(settings.target)
+    ways = [way] if way else []
+    return image.program_names(settings, ways=ways, assemblers=tuple(_assemblers(facts, settings)))
 
 
 def _require_program(facts: Facts, name: str) -> None:
