@@ -28,6 +28,7 @@ from pykexec.kdump.capture import (
     init_settings,
     layers,
     login,
+    sshconfig,
     watchdog,
 )
 from pykexec.kdump.capture import network as networks
@@ -437,6 +438,7 @@ _WAY = Network("192.0.2.1", Links((Card("52:54:00:00:00:01", "/devices/x"),)), "
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every server is in the same network."""
     monkeypatch.setattr(networks, "route_to", lambda *_: _WAY)
+    monkeypatch.setattr(sshconfig, "ask", lambda host, user, port: sshconfig.Server(host, port or 22, user))
 
 
 @pytest.mark.usefixtures("here")

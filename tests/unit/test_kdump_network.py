@@ -2,7 +2,9 @@
 
 import ipaddress
 import json
+import re
 import struct
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
@@ -13,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.errors import MachineError, PykexecError
-from pykexec.kdump.capture import destination, image, init_settings, links, network, nfs, rtnetlink
+from pykexec.kdump.capture import (
+    destination,
+    image,
+    init_settings,
+    links,
+    network,
+    nfs,
+    rtnetlink,
+    sshconfig,
+)
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.links import Card, Links
@@ -458,3 +469,78 @@ def test_a_password_is_in_one_place() -> None:
     (entry,) = image._credentials([to])
     assert entry.data() == b"username=user,password=hush-hush"
     assert entry.mode == 0o600
+
+
+# ssh
+
+# What OpenSSH 9.2's `ssh -G` says, without what nobody asks for.
+_SSH_G = """\
+user dumper
+hostname dumps.example
+port 2222
+hostkeyalias dumps
+identityfile ~/.ssh/id_rsa
+identityfile /keys/a b
+"""
+
+
+def test_what_ssh_s_configuration_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/root")
+    given = sshconfig.Server("h", 22, "u")
+    keys = ("/root/.ssh/id_rsa", "/keys/a b")
+    found = sshconfig.parse(_SSH_G, given)
+    assert found == sshconfig.Server("dumps.example", 2222, "dumper", "dumps", keys)
+    assert sshconfig.jump_of(found) is None
+    assert sshconfig.parse("", given) == given
+    assert (
+        sshconfig.parse("hostname [2001:db8::1]\nport 22\nproxyjump none", given).known_as == "[2001:db8::1]"
+    )
+    assert sshconfig.Server("h", 2222).known_as == "[h]:2222"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("proxycommand nc %h %p", "by a command of ssh's configuration"),
+        ("proxyjump a,b", "through 'a,b'"),
+        ("proxyjump a b", "is no name or address of a host"),
+        ("hostname -oProxyCommand=x", "is no name or address of a host"),
+        ("proxyjump D\\u@a", "logging in to a as"),
+        ("proxyjump u@twice", "itself behind 'other'"),
+    ],
+)
+def test_ways_through_others_that_are_refused(more: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(host: str, user: str, port: int | None) -> sshconfig.Server:
+        return sshconfig.Server(host, port or 22, user, jump="other" if host == "twice" else "")
+
+    monkeypatch.setattr(sshconfig, "ask", ask)
+    with pytest.raises(Unsupported, match=re.escape(why)):
+        sshconfig.jump_of(sshconfig.parse(f"{_SSH_G}{more}\n", sshconfig.Server("h")))
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    "jump", ["jump", "j@jump.example:2200", "ssh://j@jump.example:2200", "j@[2001:db8::1]:2200", "192.0.2.9"]
+)
+def test_a_server_behind_another(jump: str, tmp_path: Path) -> None:
+    """As ssh itself reads what is written for it: who logs in where, and how the other one is reached."""
+    (tmp_path / "config").write_text(
+        f"Host alias\n  HostName dumps.example\n  Port 77\n  ProxyJump {jump}\n"
+    )
+    done = subprocess.run(
+        ["ssh", "-F", tmp_path / "config", "-G", "alias"], check=True, capture_output=True, text=True
+    )
+    server = sshconfig.parse(done.stdout, sshconfig.Server("alias"))
+    assert (server.host, server.port, server.known_as) == ("dumps.example", 77, "[dumps.example]:77")
+    found = sshconfig.jump_of(server)
+    assert found is not None
+    text = sshconfig.config_of(found, "192.0.2.3", "/root/jump-key", "jump-name")
+    (tmp_path / "ours").write_text(text)
+    read = subprocess.run(
+        ["ssh", "-F", tmp_path / "ours", "-G", "jump-name"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    port = 2200 if "2200" in jump else 22
+    user = "j" if "j@" in jump else "root"
+    assert {"hostname 192.0.2.3", f"port {port}", f"user {user}", "identityfile /root/jump-key"} <= {*read}
+    assert f"hostkeyalias {found.known_as}" in read
+    assert "stricthostkeychecking true" in read

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pykexec.errors import FileError, PykexecError
-from pykexec.kdump.capture import destination, image, init_settings, network
+from pykexec.kdump.capture import destination, image, init_settings, network, sshconfig
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.image import INIT, NETWORK
 from pykexec.kdump.capture.links import Card, Links
@@ -112,6 +112,9 @@ def _resolved(settings: Settings) -> Destination:
     with (
         mock.patch.object(network, "route_to", return_value=_ROUTE),
         mock.patch.object(Path, "is_file", return_value=True),
+        mock.patch.object(
+            sshconfig, "ask", lambda host, user, port: sshconfig.Server(host, port or 22, user)
+        ),
     ):
         return destination.resolve(settings)
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pykexec.errors import FileError, MachineError
-from pykexec.kdump.capture import blockdevice, network, nfs
+from pykexec.kdump.capture import blockdevice, network, nfs, sshconfig
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.capture.nfs import NfsOptions
+from pykexec.kdump.capture.sshconfig import Server
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
 from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, SmbShare, Unfit, User
 from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
-SSH_PORT = 22
+SSH_PORT = sshconfig.PORT
 NFS_PORT = 2049
 SMB_PORT = 445
 _SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
@@ -63,6 +64,12 @@ class Destination:
     """The port of the ssh server."""
     nfs_versions: tuple[str, ...] = nfs.VERSIONS
     """The versions of NFS to try, in this order."""
+    known_as: str = ""
+    """The ssh server's name in known_hosts."""
+    jump: Server | None = None
+    """The ssh server to go through, to which the network leads."""
+    behind: str = ""
+    """The name by which that server knows the other one."""
     credentials: str = field(default="", repr=False)
     """The options of an SMB mount that say who is there, with the password."""
 
@@ -89,6 +96,8 @@ class Destination:
         if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
         server = self.network.server if self.network else ""
+        if self.behind:
+            server = f"{self.behind} through {server}"
         return f"{self.way.value} {server}:{'' if self.way.logs_in else self.remote}{self.folder}"
 
 
@@ -254,9 +263,20 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
             f"the ssh key {' or '.join(keys)} does not exist",
             hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or set sshkey",
         )
-    port = target.port or SSH_PORT
-    way = network.route_to(login.host.bare, port, sys, proc)
-    return Destination(_shell(target), path, remote=login.user, network=way, ssh_key=key, port=port)
+    server = sshconfig.ask(login.host.bare, login.user, target.port)
+    jump = sshconfig.jump_of(server)
+    first = jump or server
+    return Destination(
+        _shell(target),
+        path,
+        remote=login.user,
+        network=network.route_to(first.host, first.port, sys, proc),
+        ssh_key=key,
+        port=server.port,
+        known_as=server.known_as,
+        jump=jump and replace(jump, keys=(next(filter(os.path.isfile, jump.keys), key),)),
+        behind=server.host if jump else "",
+    )
 
 
 def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:

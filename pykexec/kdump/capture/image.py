@@ -14,7 +14,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
 from pykexec.kdump import programs as installed
-from pykexec.kdump.capture import destination, init_settings, login, watchdog
+from pykexec.kdump.capture import destination, init_settings, login, sshconfig, watchdog
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.modules import Index, canonical
@@ -26,6 +26,7 @@ NETWORK = INIT.with_name("init-network")
 """The piece of /init for servers."""
 _PIECES = "/lib/pykdump"
 """The folder in the image whose files /init reads as parts of itself."""
+_JUMP_KEY = "/root/jump-key"
 _CREDENTIALS = "/etc/pykdump.credentials"
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
@@ -248,21 +249,31 @@ def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
         return
     key = Path(to.ssh_key)
     known = [Path(each) for each in login.KNOWN_HOSTS if Path(each).is_file()]
-    name = login.known_as(target)
-    if not login.is_known(name, known):
-        raise FileError(
-            f"the server's host key is not known: there is none of {name} in {login.KNOWN_HOSTS[0]}",
-            hint=f"log in once: {login.command(target, to.ssh_key)}",
-        )
+    for name in (to.known_as or login.known_as(target), *([to.jump.known_as] if to.jump else [])):
+        if not login.is_known(name, known):
+            raise FileError(
+                f"the server's host key is not known: there is none of {name} in {login.KNOWN_HOSTS[0]}",
+                hint=f"log in once: {login.command(target, to.ssh_key)}",
+            )
+    _require_usable(key)
+    if to.jump and to.network:
+        _require_usable(Path(to.jump.keys[0]))
+        text = sshconfig.config_of(to.jump, to.network.server, _JUMP_KEY, init_settings.JUMP)
+        yield Entry(_JUMP_KEY, Path(to.jump.keys[0]), 0o600)
+        yield Entry("/root/.ssh/config", text.encode(), 0o600)
+    yield Entry("/root/key", key, 0o600)
+    yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
+    yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
+    yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
+
+
+def _require_usable(key: Path) -> None:
+    """Raise FileError for a key that nobody can use after a crash."""
     if not login.is_usable(key):
         raise FileError(
             f"{key} is no private key that opens without a passphrase, which nobody can give after a crash",
             hint="take another key, made with ssh-keygen -N '', or take the passphrase off: ssh-keygen -p",
         )
-    yield Entry("/root/key", key, 0o600)
-    yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
-    yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
-    yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
 
 
 def _credentials(destinations: Iterable[Destination]) -> Iterator[Entry]:

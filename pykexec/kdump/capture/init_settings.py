@@ -21,6 +21,8 @@ _PATIENCE = 60
 """The least number of seconds to wait for a disk, a network card or a server."""
 _ATTEMPTS_APART = 3
 """The seconds between attempts of kdump-config; Debian's configuration has their number."""
+JUMP = "pykdump-jump"
+"""The name of the ssh server to go through, in the capture system's configuration of ssh."""
 _SUFFIXES = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "lzma": ".lzma", "zstd": ".zst", "lz4": ".lz4"}
 
 
@@ -112,7 +114,7 @@ def _network(to: Destination, network: Network) -> dict[str, str]:
         "NEIGHBOUR": network.neighbour,
         "GATEWAY": network.gateway,
         "ROUTE_MTU": str(network.mtu or ""),
-        "SERVER": network.server,
+        "SERVER": to.behind or network.server,
         "PORT": str(to.port),
         "NFS_VERSIONS": " ".join(to.nfs_versions),
     }
@@ -135,7 +137,8 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "FREE_KIB": str(settings.free_space // KIB),
         # A server's may be another machine's (openSUSE's kdump(5)).
         "KEEP_OLD": "" if to.way.logs_in else _old_dumps(settings),
-        "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way.logs_in else "",
+        "HOST_KEY_ALIAS": (to.known_as or login.known_as(settings.target)) if to.way.logs_in else "",
+        "JUMP": JUMP if to.jump else "",
     }
 
 
