@@ -653,6 +653,14 @@ def test_which_card_it_is(
     )
 
 
+def test_a_card_that_is_part_of_another(tmp_path: Path) -> None:
+    """A cloud's card, and the function of the host's card that it sends through: both have one address."""
+    _cards(tmp_path, {"enP1": (_FIRST, _BUS.format(3)), "eth0": (_FIRST, _BUS.format(4))})
+    (tmp_path / f"sys{_BUS.format(3)}/net/enP1/master").mkdir()
+    network = Network("192.0.2.1", Links((Card(_FIRST, _BUS.format(3)),)), "192.0.2.7/24")
+    assert _brought_up(tmp_path, network) == ["up eth0"]
+
+
 def test_a_gateway_outside_of_the_network(tmp_path: Path) -> None:
     """Where the address is set already, from another target, it is not set again."""
     _cards(tmp_path, {"eth0": (_FIRST, _BUS.format(3))})

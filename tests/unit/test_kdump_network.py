@@ -119,6 +119,19 @@ def test_a_card_on_a_virtual_bus(machine: Machine) -> None:
     assert card.place == "/devices/platform/a003e00.virtio_mmio"
 
 
+def test_a_card_with_a_transceiver(machine: Machine) -> None:
+    """Its driver comes before the card's, which asks for it by name."""
+    folder = machine.card(1)
+    part = machine.sys / "devices/pci0000:00/0000:00:01.0/mdio_bus/x/x:00"
+    part.mkdir(parents=True)
+    (machine.sys / "bus/drivers/realtek").mkdir()
+    (machine.sys / "module/realtek").mkdir()
+    (machine.sys / "bus/drivers/realtek/module").symlink_to(machine.sys / "module/realtek")
+    (part / "driver").symlink_to(machine.sys / "bus/drivers/realtek")
+    (folder / "phydev").symlink_to(part)
+    assert machine.describe("eth1").drivers[0] == "realtek"
+
+
 @pytest.mark.parametrize("kind", ["1", "3"])
 def test_an_address_that_does_not_last(kind: str, machine: Machine) -> None:
     """NET_ADDR_RANDOM and NET_ADDR_SET: the capture kernel sees another one, and is to have this one."""

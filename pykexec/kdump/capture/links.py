@@ -149,12 +149,14 @@ def _card(folder: Path, tree: _Tree) -> Links:
     # Drivers that find no address in their card make one up, another one in each kernel.
     own = kept or ("" if attribute(folder / "addr_assign_type") in _MAC_SET_TYPES else now)
     mtu = _mtu(folder)
+    # A card asks for the driver of its transceiver by name, which needs a modprobe, so that comes first.
+    parts = [each.resolve() for each in (folder / "phydev", device) if each.exists()]
     return Links(
         (Card(own, location(device, tree.sys)),),
         mac="" if own == now or kept else now,
         base_mtu=mtu,
         mtu=mtu,
-        drivers=tuple(dict.fromkeys(drivers_above(device, tree.sys))),
+        drivers=tuple(dict.fromkeys(name for each in parts for name in drivers_above(each, tree.sys))),
     )
 
 
