@@ -321,6 +321,11 @@ def conf(text: str, **more: str) -> Files:
     return {"etc/kdump.conf": text, **more}
 
 
+def savedir(url: str) -> Files:
+    """openSUSE's configuration."""
+    return {"etc/kdump.conf": None, "etc/sysconfig/kdump": f"KDUMP_SAVEDIR={url}\n"}
+
+
 def appended(words: str) -> Files:
     return {"etc/sysconfig/kdump": f'KDUMP_COMMANDLINE_REMOVE=""\nKDUMP_COMMANDLINE_APPEND="{words}"\n'}
 
@@ -736,6 +741,10 @@ CASES = [
     Case("V4", {**OURS, "proc/self/mounts": "/dev/md0 / ext4 rw 0 0\n"}, "mdadm is not there"),
     Case("V4", {**OURS, **THIN}, "lvm is not there"),
     Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_nodes"),
+    Case("V4", {**OURS, **savedir("ftp://u:p@h/d")}, "writing by FTP"),
+    Case("V4", {**OURS, **savedir("ssh://u:p@h/d")}, "logging in with a password"),
+    Case("V4", {**OURS, **savedir("sftp://u@h/d")}, "sshfs is not there"),
+    Case("V4", {**OURS, **savedir("cifs://u@h/share")}, "has no user, or no password, to log in with"),
     Case("V4", {**OURS, "proc/self/mounts": "tank / zfs rw 0 0\n"}, "lies on zfs"),
     Case("S14", {}, "makedumpfile Failed", console=UP + "makedumpfile Failed.\n"),
     Case("V1", conf("pth /var/crash\n"), "/etc/kdump.conf:1: unknown key 'pth'"),

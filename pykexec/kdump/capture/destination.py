@@ -116,6 +116,7 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
     Raises PykexecError where our own capture image cannot reach it.
     """
     target = settings.target
+    require_possible(target)
     if target.kind is TargetKind.LOCAL:
         return local(settings.path, sys, proc)
     if target.kind is TargetKind.FILESYSTEM:
@@ -133,6 +134,28 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
     if target.kind is TargetKind.CIFS:
         return _smb(target, settings.path, sys, proc)
     raise Unsupported(f"writing to a target of kind {target.kind.value}")
+
+
+def require_possible(target: Target) -> None:
+    """Raise Unsupported or FileError for a target that no capture image of ours can reach on any machine."""
+    if target.kind is TargetKind.FTP:
+        raise Unsupported("writing by FTP", instead="take an account for ssh or SFTP")
+    if target.kind is TargetKind.SSH and target.password:
+        raise Unsupported("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
+    if target.kind is TargetKind.CIFS:
+        _require_login(target)
+
+
+def _require_login(target: Target) -> None:
+    if not target.user or not target.password:
+        raise FileError(
+            f"the share {target.address} has no user, or no password, to log in with after a crash",
+            hint="write cifs://USER:PASSWORD@HOST/SHARE/FOLDER",
+        )
+    if not target.password.isprintable():
+        raise FileError(
+            f"the password for {target.address} has an unprintable character in it", hint="change it"
+        )
 
 
 def way_of(target: Target) -> Transport | None:
@@ -254,8 +277,6 @@ def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path, proc: Path) 
 
 def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     login = Login(target.address)
-    if target.password:
-        raise Unsupported("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
     keys = [target.ssh_key] if target.ssh_key else _SSH_KEYS
     key = next((each for each in keys if Path(each).is_file()), None)
     if key is None:
@@ -281,13 +302,6 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
 
 def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     share = SmbShare(target.address)
-    if not target.user or not target.password:
-        raise FileError(
-            f"the share {share} has no user, or no password, with which the capture system could log in",
-            hint="write cifs://USER:PASSWORD@HOST/SHARE/FOLDER",
-        )
-    if not target.password.isprintable():
-        raise FileError(f"the password for {share} has an unprintable character in it", hint="change it")
     domain, backslash, user = target.user.rpartition("\\")
     # fs/smb/client/fs_context.c: a comma that belongs to the password is doubled.
     words = [f"username={user}", f"password={target.password.replace(',', ',,')}"]

@@ -58,6 +58,7 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
     asked: list[Callable[[], object]] = [
         *(partial(_require_program, facts, name) for name in _programs(facts, settings)),
         lambda: image.refuse_what_cannot_be(settings),
+        lambda: destination.require_possible(settings.target),
         lambda: _require_mountable(facts, settings),
     ]
     if facts.machine.is_live and os.geteuid() == 0:
