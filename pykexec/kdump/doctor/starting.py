@@ -8,7 +8,7 @@ from functools import partial
 
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import programs
-from pykexec.kdump.capture import contents, destination, image
+from pykexec.kdump.capture import contents, destination, image, nfs
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.config.settings import Settings, TargetKind
 from pykexec.kdump.doctor.facts import Facts, Mount
@@ -124,6 +124,8 @@ def _require_mountable(facts: Facts, settings: Settings) -> None:
         destination.require_mountable(settings.path, mount.type, mount.source)
     if kind is TargetKind.FILESYSTEM:
         destination.require_type(settings.target.filesystem)
+    if mount is not None and mount.type in nfs.TYPES:
+        nfs.parse(mount.options, mount.type)
     if mount is not None and mount.type == "btrfs" and (devices := _btrfs_devices(facts, mount)) > 1:
         raise Unsupported(f"finding all {devices} devices of the btrfs on {mount.source}")
 
