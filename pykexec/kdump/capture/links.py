@@ -29,7 +29,9 @@ _PLACE = re.compile(r"/devices/[\w:.,@+/-]+")
 _VALUE = re.compile(r"[\w:.,+-]+")
 _MODE = "mode"
 # In the order to set them: most depend on the mode (Documentation/networking/bonding.rst).
-_OPTIONS = (_MODE, "fail_over_mac", "lacp_rate", "ad_select", "xmit_hash_policy", "miimon", "updelay")
+_OPTIONS = (_MODE, "fail_over_mac", "xmit_hash_policy", "miimon", "updelay")
+_LACP = "802.3ad"
+_LACP_OPTIONS = ("lacp_rate", "ad_select")
 _ARP_OPTIONS = ("arp_interval", "arp_validate", "arp_all_targets")
 _NOTHING = ("", "0", "none")
 _MIIMON = ("miimon", "100")
@@ -39,7 +41,7 @@ _RUNNERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "broadcast": ((_MODE, "broadcast"),),
     "roundrobin": ((_MODE, "balance-rr"),),
     "loadbalance": ((_MODE, "balance-xor"), ("xmit_hash_policy", "layer3+4")),
-    "lacp": ((_MODE, "802.3ad"), ("lacp_rate", "fast")),
+    "lacp": ((_MODE, _LACP), ("lacp_rate", "fast")),
 }
 _SECONDS = 10.0
 
@@ -182,6 +184,8 @@ def _bond_options(folder: Path) -> tuple[tuple[str, str], ...]:
     found = dict(_option(folder, _OPTIONS))
     if _MODE not in found:
         raise MachineError(f"the bond {folder.parent.name} tells no mode")
+    if found[_MODE] == _LACP:
+        found.update(_option(folder, _LACP_OPTIONS))
     arp = dict(_option(folder, _ARP_OPTIONS))
     if "arp_interval" in arp:
         targets = [("arp_ip_target", f"+{each}") for each in attribute(folder / "arp_ip_target").split()]
