@@ -226,11 +226,19 @@ def test_a_team_becomes_a_bond(runner: str, mode: str, machine: Machine) -> None
     found = machine.describe("team0", {"team0": json.dumps({"device": "team0", "runner": {"name": runner}})})
     assert dict(found.bond)["mode"] == mode
     assert (found.cards, found.mac) == ((_card(1), _card(2)), _MACS[0])
+    assert dict(machine.describe("team0", {"team0": "{}"}).bond)["mode"] == "balance-rr"
 
 
 @pytest.mark.parametrize(
     "config",
-    ["nonsense", "[]", "{}", '{"runner": {"name": 7}}', '{"runner": {"name": "random"}}', "[" * 100_000],
+    [
+        "nonsense",
+        "[]",
+        '{"runner": 7}',
+        '{"runner": {"name": 7}}',
+        '{"runner": {"name": "random"}}',
+        "[" * 100_000,
+    ],
 )
 def test_teams_that_are_refused(config: str, machine: Machine) -> None:
     machine.card(1)

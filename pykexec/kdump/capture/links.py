@@ -43,6 +43,8 @@ _RUNNERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "loadbalance": ((_MODE, "balance-xor"), ("xmit_hash_policy", "layer3+4")),
     "lacp": ((_MODE, _LACP), ("lacp_rate", "fast")),
 }
+_RUNNER = "roundrobin"
+"""The one of a team whose configuration names none."""
 _SECONDS = 10.0
 
 
@@ -210,9 +212,8 @@ def _checked(options: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _team_options(name: str, config: str) -> tuple[tuple[str, str], ...]:
     try:
-        told = json.loads(config)
-        runner = told["runner"]["name"]
-    except (ValueError, RecursionError, KeyError, TypeError):
+        runner = json.loads(config).get("runner", {}).get("name", _RUNNER)
+    except (ValueError, RecursionError, AttributeError):
         runner = None
     if not isinstance(runner, str) or runner not in _RUNNERS:
         raise Unsupported(
