@@ -467,7 +467,7 @@ def test_how_a_server_is_reached(tmp_path: Path) -> None:
         ("sftp://u:secret@h/d", "logging in with a password"),
         ("cifs://h/share/d", "has no user, or no password"),
         ("cifs://u@h/share/d", "has no user, or no password"),
-        ("cifs://u:a%0Ab@h/share/d", "has an unprintable character in it"),
+        ("cifs://u:a%0Ab@h/share/d", "has a comma or an unprintable character in it"),
         ("ssh://u@h/d", r"the ssh key .*/id_ed25519 or .*/id_rsa does not exist"),
     ],
 )

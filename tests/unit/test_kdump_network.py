@@ -450,26 +450,17 @@ def test_how_an_export_is_mounted_here(tmp_path: Path, monkeypatch: pytest.Monke
 # SMB
 
 
-def _as_the_kernel_splits(options: str) -> dict[str, str]:
-    """smb3_fs_context_parse_monolithic(): a comma that another one follows is part of the value."""
-    words, word, at = [], "", 0
-    while at < len(options):
-        if options[at] == "," and options[at : at + 2] != ",,":
-            words.append(word)
-            word = ""
-        else:
-            word += options[at]
-            at += options[at : at + 2] == ",,"
-        at += 1
-    return dict(each.split("=", 1) for each in [*words, word])
-
-
 @pytest.mark.usefixtures("next_door")
-@given(st.text("ab,= '$\"\\\\é", min_size=1, max_size=20))
-def test_any_password_arrives(password: str) -> None:
+@given(st.text("ab,= '$\"\\\\é\n", min_size=1, max_size=20))
+def test_a_password_arrives_or_is_refused(password: str) -> None:
     settings = suse.read(f"KDUMP_SAVEDIR='cifs://DOM%5Cu:{quote(password, safe='')}@h:4455/share/a/b'\n")
-    to = destination.resolve(settings)
-    assert _as_the_kernel_splits(to.credentials) == {"username": "u", "password": password, "domain": "DOM"}
+    try:
+        to = destination.resolve(settings)
+    except PykexecError:
+        assert set(password) & {",", "\n"}
+        return
+    told = dict(each.split("=", 1) for each in to.credentials.split(","))
+    assert told == {"username": "u", "password": password, "domain": "DOM"}
     assert (to.remote, to.folder, to.options) == ("/share", "/a/b", "port=4455")
 
 

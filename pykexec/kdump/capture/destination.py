@@ -95,10 +95,10 @@ class Destination:
             return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid})"
         if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
-        server = self.network.server if self.network else ""
-        if self.behind:
-            server = f"{self.behind} through {server}"
-        return f"{self.way.value} {server}:{'' if self.way.logs_in else self.remote}{self.folder}"
+        first = self.network.server if self.network else ""
+        through = f", through {first}" if self.behind else ""
+        place = "" if self.way.logs_in else self.remote
+        return f"{self.way.value} {self.behind or first}:{place}{self.folder}{through}"
 
 
 def _require(name: str, text: str, kind: type[str]) -> None:
@@ -152,9 +152,12 @@ def _require_login(target: Target) -> None:
             f"the share {target.address} has no user, or no password, to log in with after a crash",
             hint="write cifs://USER:PASSWORD@HOST/SHARE/FOLDER",
         )
-    if not target.password.isprintable():
+    # The kernel would take it doubled, but busybox's mount makes one of two.
+    if "," in target.password or not target.password.isprintable():
         raise FileError(
-            f"the password for {target.address} has an unprintable character in it", hint="change it"
+            f"the password for {target.address} has a comma or an unprintable character in it,"
+            " with which nothing in the capture system can mount a share",
+            hint="change it",
         )
 
 
@@ -303,8 +306,7 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
 def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     share = SmbShare(target.address)
     domain, backslash, user = target.user.rpartition("\\")
-    # fs/smb/client/fs_context.c: a comma that belongs to the password is doubled.
-    words = [f"username={user}", f"password={target.password.replace(',', ',,')}"]
+    words = [f"username={user}", f"password={target.password}"]
     words += [f"domain={domain}"] if backslash else []
     return Destination(
         Transport.SMB,
