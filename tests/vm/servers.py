@@ -1,5 +1,6 @@
 """Servers for guests, behind QEMU's own network: each connection is handed to a program on the host."""
 
+import os
 import socket
 import subprocess
 import time
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tools.lab.debian import architecture, fetch
 
 ADDRESS = "10.0.2.100"
 GUEST = "10.0.2.15/24"
@@ -37,6 +40,33 @@ UsePAM no
 PermitRootLogin yes
 PidFile none
 """
+
+
+_SMBD = """
+[global]
+security = user
+passdb backend = tdbsam:{folder}/passdb.tdb
+private dir = {folder}
+lock directory = {folder}
+state directory = {folder}
+cache directory = {folder}
+pid directory = {folder}
+ncalrpc dir = {folder}/ncalrpc
+log file = {folder}/log
+interfaces = 127.0.0.1
+bind interfaces only = yes
+smb ports = {port}
+disable spoolss = yes
+load printers = no
+
+[crash]
+path = {share}
+writable = yes
+"""
+_SAMBA = (
+    "samba", "samba-common-bin", "samba-libs", "libwbclient0",
+    "libldb2", "libtalloc2", "libtdb1", "libtevent0",
+)  # fmt: skip
 
 
 def network(port: int, program: str) -> tuple[str, ...]:
@@ -121,6 +151,31 @@ def nfs(folder: Path, export: Path, address: str = "127.0.0.1") -> Iterator[int]
     with subprocess.Popen(command) as server:
         try:
             _wait_for(port, server, log, address)
+            yield port
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def smb(folder: Path, share: Path, password: str) -> Iterator[int]:
+    """A server with the share "crash" for root; its port."""
+    folder.mkdir()
+    packages = fetch("bookworm", architecture(), _SAMBA)
+    libraries = {str(file.parent) for package in packages for file in package.rglob("lib*.so*")}
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(sorted(libraries))}
+    smbd, smbpasswd = (
+        next(packages[at].rglob(name)) for at, name in ((0, "sbin/smbd"), (1, "bin/smbpasswd"))
+    )
+    port, config, log = _free_port("127.0.0.1"), folder / "smb.conf", folder / "log"
+    config.write_text(_SMBD.format(folder=folder, share=share, port=port))
+    told = f"{password}\n" * 2
+    command: list[str | Path] = [smbpasswd, "-c", config, "-s", "-a", "root"]
+    subprocess.run(command, input=told, text=True, check=True, capture_output=True, env=environment)
+    command = [smbd, "--foreground", "--no-process-group", "-s", config]
+    # It ends with all of its process group.
+    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
+        try:
+            _wait_for(port, server, log, "127.0.0.1")
             yield port
         finally:
             server.terminate()

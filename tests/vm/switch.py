@@ -1,4 +1,4 @@
-"""A switch for guests' cards: it speaks LACP, takes one VLAN's frames, and has QEMU's network behind it.
+"""A switch for guests' cards: it may speak LACP, or take one VLAN only; QEMU's network is behind it.
 
 QEMU hands each card's frames over as UDP datagrams (-netdev dgram), and takes some back.
 """
@@ -56,9 +56,12 @@ class Link:
 class Switch:
     """Two cards of the guest on one side, QEMU's own network on the other."""
 
-    vlan: int
-    dead: int | None
-    """The number of the card whose frames go nowhere."""
+    dead: int = 0
+    """The number of the card whose frames go nowhere, though it has a carrier; 0 for none."""
+    vlan: int = 0
+    """The VLAN whose frames alone it takes; 0: it takes those without a tag."""
+    lacp: bool = False
+    """Whether it takes frames of those cards only that it has agreed with."""
     cards: tuple[Link, ...] = field(
         default_factory=lambda: tuple(Link.make(f"card{each}") for each in (1, 2))
     )
@@ -67,7 +70,8 @@ class Switch:
     """What works, by name: of each link that LACP has agreed on, the system on the other side."""
     agreements: int = 0
     """How many times LACP has agreed anew."""
-    untagged: int = 0
+    last: Link | None = None
+    """The one that the last frame came from."""
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -90,22 +94,23 @@ class Switch:
 
     def from_card(self, number: int, frame: bytes) -> None:
         link = self.cards[number - 1]
-        (kind,) = struct.unpack_from(">H", frame, 12)
         if number == self.dead:
             return
-        if kind == _SLOW_PROTOCOLS and frame[14] == _LACP:
+        (kind,) = struct.unpack_from(">H", frame, 12)
+        if kind == _SLOW_PROTOCOLS and frame[14] == _LACP and self.lacp:
             self._agree(link, number, frame)
-        elif kind != _VLAN_TAG or struct.unpack_from(">H", frame, 14)[0] & 0xFFF != self.vlan:
-            self.untagged += kind != _VLAN_TAG
-        elif link.name in self.partners:
-            self.behind.send(frame[:12] + frame[16:])
+        elif not self.lacp or link.name in self.partners:
+            self.last = link
+            self._pass_on(frame, struct.unpack_from(">H", frame, 14)[0] & 0xFFF if kind == _VLAN_TAG else 0)
+
+    def _pass_on(self, frame: bytes, vlan: int) -> None:
+        if vlan == self.vlan:
+            self.behind.send(frame[:12] + frame[16:] if vlan else frame)
 
     def from_behind(self, frame: bytes) -> None:
-        tagged = frame[:12] + struct.pack(">HH", _VLAN_TAG, self.vlan) + frame[12:]
-        for link in self.cards:
-            if link.name in self.partners:
-                link.send(tagged)
-                return
+        tag = struct.pack(">HH", _VLAN_TAG, self.vlan) if self.vlan else b""
+        if self.last is not None:
+            self.last.send(frame[:12] + tag + frame[12:])
 
     def _agree(self, link: Link, number: int, frame: bytes) -> None:
         actor, partner = frame[18 : 18 + _PORT.size], frame[38 : 38 + _PORT.size]

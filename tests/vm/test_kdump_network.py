@@ -70,7 +70,7 @@ def test_a_vlan_on_a_bond_below_a_bridge(tmp_path: Path) -> None:
     """The capture system agrees with the switch by LACP again, though one of the cards is dead, and reaches
     an ssh server by IPv6. The switch takes only frames of the VLAN, of a card that it has agreed with."""
     ssh = servers.Ssh.make(tmp_path / "ssh")
-    with ssh.listening() as port, running(Switch(vlan=5, dead=1)) as switch:
+    with ssh.listening() as port, running(Switch(dead=1, vlan=5, lacp=True)) as switch:
         name = f"[{servers.HOST_V6}]:{port}"
         kdump = Kdump(
             tmp_path,
@@ -89,6 +89,90 @@ def test_a_vlan_on_a_bond_below_a_bridge(tmp_path: Path) -> None:
         assert switch.agreements == 2
     (dump,) = (tmp_path / "dumps").iterdir()
     assert "sysrq: Trigger a crash" in (dump / "vmcore-dmesg.txt").read_text(errors="replace")
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+# The card that is dead has a carrier: only answers tell. 10.0.2.2 is QEMU's own network.
+_BACKUP_BOND = f"""
+modprobe virtio_net
+modprobe bonding
+cd /sys/class/net/bond0/bonding
+echo active-backup > mode
+echo 200 > arp_interval
+echo +{servers.HOST} > arp_ip_target
+for each in eth0 eth1; do echo +$each > slaves; done
+cd /
+ip link set bond0 up
+ip address add {servers.GUEST} dev bond0
+"""
+
+
+@jobs.FURTHER
+def test_a_bond_that_asks_its_neighbour(tmp_path: Path) -> None:
+    """The server's name has an IPv6 address, too, at which nobody is."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening("127.0.0.1") as port, running(Switch(dead=1)) as switch:
+        name = f"[dumps]:{port}"
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@dumps:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net", "bonding"),
+            packages=SSH_PACKAGES,
+            devices=switch.options,
+            files={
+                **_ssh_files(ssh, name),
+                "/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+                "/etc/nsswitch.conf": b"hosts: files\n",
+                "/etc/host.conf": b"multi on\n",
+                "/etc/hosts": f"fec0::dead dumps\n{servers.HOST} dumps\n".encode(),
+            },
+        )
+        crash = kdump.crash(f"{_BACKUP_BOND}{_address_v6('bond0')}sleep 2")
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+_TEAMD = (
+    "libteam-utils", "libteam5", "libteamdctl0", "libdaemon0", "libdbus-1-3", "libjansson4", "libnl-3-200",
+    "libnl-cli-3-200", "libnl-genl-3-200", "libnl-nf-3-200", "libnl-route-3-200", "libsystemd0", "libcap2",
+    "libgcrypt20", "libgpg-error0", "liblz4-1", "liblzma5", "libzstd1",
+)  # fmt: skip
+_TEAM_CONFIG = (
+    '{"device": "team0", "runner": {"name": "lacp", "active": true, "fast_rate": true},'
+    ' "link_watch": {"name": "ethtool"}, "ports": {"eth0": {}, "eth1": {}}}'
+)
+_TEAM = f"""
+modprobe virtio_net
+modprobe team
+modprobe team_mode_loadbalance
+mkdir -p /var/run/teamd
+teamd -d -N -c '{_TEAM_CONFIG}'
+ip link set team0 up
+ip address add {servers.GUEST} dev team0
+sleep 5
+"""
+
+
+@jobs.FURTHER
+def test_a_team_goes_on_as_a_bond(tmp_path: Path) -> None:
+    """The switch does not see the difference: both speak LACP."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening("127.0.0.1") as port, running(Switch(dead=1, lacp=True)) as switch:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{servers.HOST}:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net", "bonding", "team", "team_mode_loadbalance"),
+            packages=(*SSH_PACKAGES, *_TEAMD),
+            devices=switch.options,
+            files=_ssh_files(ssh, f"[{servers.HOST}]:{port}"),
+        )
+        crash = kdump.crash(_TEAM, armed="teamdctl team0 state")
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        assert switch.agreements == 2
+    (dump,) = (tmp_path / "dumps").iterdir()
     _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
 
 
@@ -117,7 +201,8 @@ def test_a_dump_over_nfs_by_ipv6(tmp_path: Path) -> None:
 def test_a_dump_to_a_server_that_runs_no_commands(tmp_path: Path) -> None:
     """It takes files by SFTP alone."""
     ssh = servers.Ssh.make(tmp_path / "ssh")
-    with ssh.listening("127.0.0.1", options="ForceCommand internal-sftp") as port:
+    options = "Subsystem sftp internal-sftp\nForceCommand internal-sftp"
+    with ssh.listening("127.0.0.1", options=options) as port:
         name = f"[{servers.HOST}]:{port}"
         kdump = Kdump(
             tmp_path,
@@ -131,6 +216,67 @@ def test_a_dump_to_a_server_that_runs_no_commands(tmp_path: Path) -> None:
         crash = kdump.crash(_NETWORK_V4)
         assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
     (dump,) = (tmp_path / "dumps").iterdir()
+    command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+@jobs.FURTHER
+def test_a_dump_through_a_jump_host(tmp_path: Path) -> None:
+    """Where the dump goes, only the server in front of it can reach; each takes a key of its own."""
+    front, behind = servers.Ssh.make(tmp_path / "front"), servers.Ssh.make(tmp_path / "behind")
+    with front.listening("127.0.0.1") as first, behind.listening("127.0.0.1") as second:
+        config = f"""
+Host dumps
+  HostName 127.0.0.1
+  Port {second}
+  ProxyJump root@{servers.HOST}:{first}
+Host {servers.HOST}
+  IdentityFile /root/front
+"""
+        known = [front.known_as(f"[{servers.HOST}]:{first}"), behind.known_as(f"[127.0.0.1]:{second}")]
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf=f"ssh root@dumps\nsshkey /root/key\npath {tmp_path}/dumps",
+            modules=("virtio_net",),
+            packages=SSH_PACKAGES,
+            devices=_CARD,
+            files={
+                "/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+                "/root/.ssh/config": config.encode(),
+                "/root/.ssh/known_hosts": b"".join(known),
+                "/root/key": (behind.folder / "client").read_bytes(),
+                "/root/front": (front.folder / "client").read_bytes(),
+            },
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+@jobs.FURTHER
+def test_a_dump_to_a_share(tmp_path: Path) -> None:
+    """The kernel mounts it without mount.cifs, and nothing tells the password."""
+    share = tmp_path / "share"
+    share.mkdir()
+    with servers.smb(tmp_path / "smb", share, "hush hush") as port:
+        kernel = kernel_6_1()
+        ciphers = ("ccm", "cmac", "ctr", "ecb", "gcm", "ghash_generic")
+        kdump = Kdump(
+            tmp_path,
+            kernel,
+            configuration=_suse(f"cifs://root:hush%20hush@{servers.HOST}:{port}/crash/from/here"),
+            modules=("virtio_net", "cifs", *ciphers),
+            devices=_CARD,
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        told = crash.stage("first").log
+        assert f"the password for //{servers.HOST}/crash is in the capture image" in told
+        assert "hush" not in told + crash.console
+    (dump,) = (share / "from/here").iterdir()
     command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
     subprocess.run(command, check=True, capture_output=True)
     assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
