@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.kdump.capture import blockdevice, image, network
+from pykexec.kdump.capture import blockdevice, image
 from pykexec.kdump.capture.modules import Index
 from tools.lab import X86_64, Kernel
 
@@ -117,48 +117,63 @@ def test_parameters_as_modprobe_tells_them(tmp_path: Path) -> None:
     assert not index.parameters("ext4") + index.parameters("alone")
 
 
-def test_the_route_as_the_kernel_takes_it() -> None:
-    """To a server behind the default gateway, and to one next door."""
-    told = json.loads(subprocess.run(["ip", "-json", "-4", "route"], check=True, capture_output=True).stdout)
-    routes = Path("/proc/net/route").read_text()
-    for route in told:
-        if route.get("type", "unicast") != "unicast" or "dev" not in route:
-            continue
-        server = "198.51.100.77" if route["dst"] == "default" else route["dst"].partition("/")[0]
-        asked = ["ip", "-json", "route", "get", server]
-        taken = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)[0]
-        assert network.gateway(routes, taken["dev"], server) == taken.get("gateway", "")
-
-
-_ADDRESSES = """
+_NETWORKS = """
 ip link set lo up
-ip address add 192.0.2.7/24 dev lo
-ip address add 192.0.2.8/24 dev lo
-ip address add 198.51.100.9/25 dev lo
-ip address add 203.0.113.1/30 dev lo label lo:1
-ip -json -4 address
-exec "$0" -c 'from pykexec.kdump.capture import network
-for address in ("127.0.0.1", "192.0.2.7", "192.0.2.8", "198.51.100.9", "203.0.113.1"):
-    print(*network.interface_with(address))'
+ip link add v0 type veth peer name v1
+ip link add v2 type veth peer name v3
+for each in v0 v1 v2 v3; do ip link set $each up; done
+ip address add 192.0.2.7/24 dev v0
+ip address add 192.0.2.8/24 dev v0
+ip address add 198.51.100.9/25 dev v2 label v2:1
+ip address add 203.0.113.1 peer 203.0.113.2/32 dev v2
+ip address add 2001:db8::7/64 dev v0 nodad
+ip address add 2001:db8:1::7/128 dev v2 nodad
+ip route add default via 192.0.2.1 metric 300
+ip route add default via 198.51.100.1 metric 200
+ip route add 10.1.0.0/16 via 192.0.2.1 src 192.0.2.8 mtu 1400
+ip route add 10.2.0.0/16 via 192.0.2.3 table 7
+ip route add 10.3.0.0/16 via 192.0.2.3 metric 9
+ip route add 10.3.0.0/16 via 192.0.2.4 metric 5
+ip rule add to 10.2.0.0/17 table 7
+ip -6 route add default via fe80::9 dev v2
+ip -6 route add 2001:db8:2::/48 via 2001:db8::1 mtu 1300
+for each in ADDRESSES; do ip -json route get $each; done
+ip -json address
+exec "$0" -c 'from pykexec.kdump.capture import rtnetlink
+from ipaddress import ip_address
+for each in "ADDRESSES".split():
+    route = rtnetlink.ask_route(ip_address(each))
+    print(route.interface, rtnetlink.ask_prefix(ip_address(route.source), route.interface),
+        route.source, route.gateway or "-", route.mtu)'
 """
+_ASKED = (
+    "192.0.2.99", "198.51.100.3", "203.0.113.2", "10.1.2.3", "10.2.0.1", "10.2.200.1", "10.3.0.1", "8.8.8.8",
+    "2001:db8::99", "2001:db8:2::1", "2001:db8:ffff::1",
+)  # fmt: skip
 
 
-def test_the_address_as_ip_tells_it() -> None:
-    """A card may have several, in several networks, and some with labels."""
+def test_the_route_as_ip_tells_it() -> None:
+    """With rules, metrics, source addresses, several addresses on a card, and both families."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    command = ["unshare", *user, "--net", "sh", "-ec", _ADDRESSES, sys.executable]
-    told, *found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    expected = [
-        f"{interface['ifname']} {each['local']}/{each['prefixlen']}"
-        for interface in json.loads(told)
-        for each in interface["addr_info"]
-    ]
-    assert sorted(found) == sorted(expected)
+    script = _NETWORKS.replace("ADDRESSES", " ".join(_ASKED))
+    command = ["unshare", *user, "--net", "sh", "-ec", script, sys.executable]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    at = len(_ASKED)
+    told, addresses, found = lines[:at], json.loads(lines[at]), lines[at + 1 :]
+    names = {each["ifname"]: each for each in addresses}
+    for line, ours in zip(told, found, strict=True):
+        (route,) = json.loads(line)
+        interface = names[route["dev"]]
+        lengths = {each["local"]: each["prefixlen"] for each in interface["addr_info"]}
+        mtu = route.get("metrics", [{}])[0].get("mtu", 0)
+        source = route["prefsrc"]
+        words = (interface["ifindex"], lengths[source], source, route.get("gateway", "-"), mtu)
+        assert ours.split() == [str(each) for each in words]
 
 
 def test_init_is_a_sound_script() -> None:
     init = image.INIT
-    subprocess.run(["shellcheck", "-s", "sh", init], check=True)
+    subprocess.run(["shellcheck", "-s", "sh", init, image.NETWORK], check=True)
     listed = subprocess.run(["busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()
     used = {
         "cat",

@@ -28,12 +28,14 @@ from pykexec.kdump.capture import (
     init_settings,
     layers,
     login,
+    sshconfig,
     watchdog,
 )
 from pykexec.kdump.capture import network as networks
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import Layer
+from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, suse
@@ -303,38 +305,16 @@ def test_a_device_that_cannot_be_read(sysfs: Path, tmp_path: Path) -> None:
 
 # Network
 
-# /proc/net/route of a machine with a default route, two networks and a host route.
-_ROUTES = """\
-Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
-eth0	00000000	0100000A	0003	0	0	100	00000000	0	0	0
-eth0	0000000A	00000000	0001	0	0	100	00FFFFFF	0	0	0
-eth0	000010AC	FE00000A	0003	0	0	0	0000FFFF	0	0	0
-eth1	0000A8C0	00000000	0001	0	0	0	00FFFFFF	0	0	0
-"""
-
-
-@pytest.mark.parametrize(
-    ("server", "gateway"),
-    [
-        ("10.0.0.7", ""),
-        ("172.16.3.4", "10.0.0.254"),
-        ("192.168.0.9", "10.0.0.1"),
-        ("198.51.100.1", "10.0.0.1"),
-    ],
-)
-def test_the_most_exact_route_counts(server: str, gateway: str) -> None:
-    assert networks.gateway(_ROUTES, "eth0", server) == gateway
-
 
 def test_a_server_that_is_nowhere() -> None:
     with pytest.raises(Exception, match=r"the dump target's server no\.such\.host\.invalid"):
-        networks.route_to("no.such.host.invalid")
+        networks.route_to("no.such.host.invalid", 22)
 
 
 @pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example", ".example"])
 def test_a_server_that_cannot_be(host: str) -> None:
     with pytest.raises(PykexecError, match=f"{re.escape(host)}: no host can have this name"):
-        networks.route_to(host)
+        networks.route_to(host, 22)
 
 
 # Modules
@@ -451,11 +431,14 @@ def test_what_is_told() -> None:
     assert {name: found[name] for name in expected} == expected
 
 
+_WAY = Network("192.0.2.1", Links((Card("52:54:00:00:00:01", "/devices/x"),)), "192.0.2.7/24")
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every server is in the same network."""
-    way = Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ())
-    monkeypatch.setattr(networks, "route_to", lambda host, sys, proc: way)
+    monkeypatch.setattr(networks, "route_to", lambda *_: _WAY)
+    monkeypatch.setattr(sshconfig, "ask", lambda host, user, port: sshconfig.Server(host, port or 22, user))
 
 
 @pytest.mark.usefixtures("here")
@@ -481,7 +464,10 @@ def test_how_a_server_is_reached(tmp_path: Path) -> None:
     ("url", "what"),
     [
         ("ssh://u:secret@h/d", "logging in with a password"),
-        ("sftp://u@h/d", "writing by sftp"),
+        ("sftp://u:secret@h/d", "logging in with a password"),
+        ("cifs://h/share/d", "has no user, or no password"),
+        ("cifs://u@h/share/d", "has no user, or no password"),
+        ("cifs://u:a%0Ab@h/share/d", "has a comma or an unprintable character in it"),
         ("ssh://u@h/d", r"the ssh key .*/id_ed25519 or .*/id_rsa does not exist"),
     ],
 )
@@ -510,9 +496,7 @@ def test_how_many_old_dumps_stay(dialect: Dialect, kept: int, old: str) -> None:
 
 
 _RAW = Destination(Transport.RAW, "", BlockDevice("vdb3", "/devices/pci/x", 3, 2048, ()))
-_SSH = Destination(
-    Transport.SSH, "/d", network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()), remote="u"
-)
+_SSH = Destination(Transport.SSH, "/d", network=_WAY, remote="u")
 
 
 @pytest.mark.parametrize(

@@ -352,6 +352,7 @@ CASES = [
         Stage.ROOT,
         "S7",
     ),
+    ("no share in our image", CRASH + UP + "pykdump: mount.cifs: cannot mount //h/s\n", Stage.TARGET, "S2"),
     ("no login in our image", CRASH + UP + "pykdump: ssh: cannot log in to a@b\n", Stage.TARGET, "S1"),
     (
         "no crash for our image",

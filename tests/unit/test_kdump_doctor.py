@@ -176,6 +176,7 @@ CONSOLE_LINES = [
     "Host key verification failed.",
     "ssh: connect to host 192.0.2.1 port 22: No route to host",
     "pykdump: ssh: cannot log in to root@192.0.2.1, or not make /crash/1 there",
+    "pykdump: mount.cifs: cannot mount //192.0.2.1/share",
     "mount.nfs: access denied by server while mounting h:/x",
     "NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out",
     "iscsistart: initiator reported error (8 - connection timed out)",
@@ -318,6 +319,11 @@ class Case:
 
 def conf(text: str, **more: str) -> Files:
     return {"etc/kdump.conf": text, **more}
+
+
+def savedir(url: str) -> Files:
+    """openSUSE's configuration."""
+    return {"etc/kdump.conf": None, "etc/sysconfig/kdump": f"KDUMP_SAVEDIR={url}\n"}
 
 
 def appended(words: str) -> Files:
@@ -735,6 +741,11 @@ CASES = [
     Case("V4", {**OURS, "proc/self/mounts": "/dev/md0 / ext4 rw 0 0\n"}, "mdadm is not there"),
     Case("V4", {**OURS, **THIN}, "lvm is not there"),
     Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_nodes"),
+    Case("V4", {**OURS, "proc/self/mounts": "h:/x / nfs4 rw,vers=4.2,sec=krb5 0 0\n"}, "sec='krb5'"),
+    Case("V4", {**OURS, **savedir("ftp://u:p@h/d")}, "writing by FTP"),
+    Case("V4", {**OURS, **savedir("ssh://u:p@h/d")}, "logging in with a password"),
+    Case("V4", {**OURS, **savedir("sftp://u@h/d")}, "sshfs is not there"),
+    Case("V4", {**OURS, **savedir("cifs://u@h/share")}, "has no user, or no password, to log in with"),
     Case("V4", {**OURS, "proc/self/mounts": "tank / zfs rw 0 0\n"}, "lies on zfs"),
     Case("S14", {}, "makedumpfile Failed", console=UP + "makedumpfile Failed.\n"),
     Case("V1", conf("pth /var/crash\n"), "/etc/kdump.conf:1: unknown key 'pth'"),

@@ -18,7 +18,8 @@ import pytest
 
 from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
-from pykexec.kdump.capture.image import INIT
+from pykexec.kdump.capture.image import INIT, NETWORK
+from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
 from pykexec.kdump.console import diagnosis
@@ -99,6 +100,9 @@ class Capture:
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
         text = INIT.read_text()
         text = text[text.index("umask 077") : text.rindex("\nmain\n")]
+        pieces = self.root / "lib/pykdump"
+        pieces.mkdir(exist_ok=True)
+        (pieces / "network").write_text(self._below_root(NETWORK.read_text()))
         script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
         done = subprocess.run(
             ["busybox", "sh", "-c", f"{script}\n{call.replace('ROOT', str(self.root))}"],
@@ -185,7 +189,7 @@ def test_parameters_on_the_list(tmp_path: Path) -> None:
 _SSH = replace(
     _DISK,
     way=Transport.SSH,
-    network=Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ()),
+    network=Network("192.0.2.1", Links((Card("52:54:00:00:00:01", "/devices/x"),)), "192.0.2.7/24"),
     remote="u",
 )
 _GZIP = replace(_SETTINGS, collector=Collector(("makedumpfile",), compress_with="gzip"))
@@ -579,30 +583,181 @@ def test_why_no_server_was_reached_is_understood(told: str, cause: str, tmp_path
     assert diagnosed(said).startswith(cause)
 
 
-_ROUTES = """
+# The way to the server
+
+# What the kernel does with a card, a bond and a VLAN, as far as it is asked here.
+_LINKS = """
+made() { mkdir -p ROOT/sys/class/net/$1/bonding; echo 1 > ROOT/sys/class/net/$1/carrier; }
 ip() {
-    echo "$*" >> ROOT/asked
+    echo "ip $*" >> ROOT/asked
     case "$*" in
-        "route") ;;
-        "address show"*) echo "    inet 192.0.2.7/32 scope global eth0" ;;
-        "route add default"*) grep -q "^route add 198" ROOT/asked ;;
+        "link add kbond"*) made kbond ;;
+        "link add link"*) made "$6" ;;
+        "address show"*) cat ROOT/has ;;
+        "-4 route add default"*) grep -q "^ip -4 route add 198" ROOT/asked ;;
     esac
 }
-find_card() { card=eth0; }
-has_carrier() { :; }
 """
+
+
+def _cards(root: Path, cards: dict[str, tuple[str, str]]) -> None:
+    """Network cards by name, each with its address and its place below /sys."""
+    for name, (mac, place) in cards.items():
+        folder = root / f"sys{place}/net/{name}"
+        (folder / "device").mkdir(parents=True)
+        (folder / "address").write_text(f"{mac}\n")
+        (folder / "carrier").write_text("1\n")
+        (root / "sys/class/net").mkdir(parents=True, exist_ok=True)
+        (root / "sys/class/net" / name).symlink_to(folder)
+    (root / "has").touch()
+
+
+_FIRST, _SECOND = "52:54:00:00:00:01", "52:54:00:00:00:02"
+_BUS = "/devices/pci0000:00/0000:00:0{}.0"
+
+
+def _brought_up(
+    root: Path, network: Network, call: str = "bring_up_network && echo up $top"
+) -> Sequence[str]:
+    own = re.search(r"^bring_up_network\(\) \{.*?^\}$", NETWORK.read_text(), re.M | re.S)
+    assert own is not None
+    return Capture(root, to=replace(_SSH, network=network), replaced=f"{_CLOCK}{own[0]}\n{_LINKS}").run(call)
+
+
+def _asked(root: Path) -> Sequence[str]:
+    return (root / "asked").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("cards", "wanted", "taken"),
+    [
+        ({"eth0": (_SECOND, _BUS.format(4)), "eth1": (_FIRST, _BUS.format(3))}, _FIRST, "eth1"),
+        # The same in another slot; a virtual function's stand-in has its address.
+        ({"eth0": (_FIRST, _BUS.format(5))}, _FIRST, "eth0"),
+        ({"eth0": (_FIRST, _BUS.format(4)), "eth1": (_FIRST, _BUS.format(3))}, _FIRST, "eth1"),
+        # Without an address that lasts, or with another one now.
+        ({"eth0": (_FIRST, _BUS.format(4)), "eth1": (_SECOND, _BUS.format(3))}, "", "eth1"),
+        ({"eth0": (_SECOND, _BUS.format(3))}, _FIRST, "eth0"),
+        ({"eth0": (_SECOND, _BUS.format(4))}, _FIRST, ""),
+    ],
+    ids=["by address", "moved", "two with one", "by place", "another address", "none"],
+)
+def test_which_card_it_is(
+    cards: dict[str, tuple[str, str]], wanted: str, taken: str, tmp_path: Path
+) -> None:
+    _cards(tmp_path, cards)
+    network = Network("192.0.2.1", Links((Card(wanted, _BUS.format(3)),)), "192.0.2.7/24")
+    said = _brought_up(tmp_path, network)
+    assert said[-1] == (
+        f"up {taken}" if taken else f"no network card has the address {_FIRST}, or is at its place"
+    )
+
+
+def test_a_card_that_is_part_of_another(tmp_path: Path) -> None:
+    """A cloud's card, and the function of the host's card that it sends through: both have one address."""
+    _cards(tmp_path, {"enP1": (_FIRST, _BUS.format(3)), "eth0": (_FIRST, _BUS.format(4))})
+    (tmp_path / f"sys{_BUS.format(3)}/net/enP1/master").mkdir()
+    network = Network("192.0.2.1", Links((Card(_FIRST, _BUS.format(3)),)), "192.0.2.7/24")
+    assert _brought_up(tmp_path, network) == ["up eth0"]
 
 
 def test_a_gateway_outside_of_the_network(tmp_path: Path) -> None:
     """Where the address is set already, from another target, it is not set again."""
-    own = re.search(r"^bring_up_network\(\) \{.*?^\}$", INIT.read_text(), re.M | re.S)
-    assert own is not None
-    network = Network("203.0.113.1", "52:54:00:0:0:1", "192.0.2.7/32", "198.51.100.1", ())
-    capture = Capture(tmp_path, to=replace(_SSH, network=network), replaced=f"{own[0]}\n{_ROUTES}")
-    assert capture.run("bring_up_network && echo up") == ["up"]
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked[-2:] == ["route add 198.51.100.1 dev eth0", "route add default via 198.51.100.1"]
-    assert not any(each.startswith("address add") for each in asked)
+    _cards(tmp_path, {"eth0": (_FIRST, _BUS.format(3))})
+    (tmp_path / "has").write_text("    inet 192.0.2.7/32 scope global eth0")
+    links = Links((Card(_FIRST, _BUS.format(3)),))
+    network = Network("203.0.113.1", links, "192.0.2.7/32", "198.51.100.1", 1400)
+    assert _brought_up(tmp_path, network) == ["up eth0"]
+    assert [each for each in _asked(tmp_path) if " route add " in each] == [
+        "ip -4 route add 198.51.100.1 dev eth0",
+        "ip -4 route add default via 198.51.100.1 dev eth0 mtu 1400",
+    ]
+    assert not any(each.startswith("ip address add") for each in _asked(tmp_path))
+
+
+def test_a_vlan_on_a_bond_is_made_again(tmp_path: Path) -> None:
+    """Its mode comes first, then its address, then its slaves: the others take neither afterwards."""
+    _cards(tmp_path, {"eth0": (_SECOND, _BUS.format(4)), "eth1": (_FIRST, _BUS.format(3))})
+    cards = (Card(_FIRST, _BUS.format(3)), Card(_SECOND, _BUS.format(4)))
+    bond = (("mode", "802.3ad"), ("lacp_rate", "fast"), ("miimon", "100"))
+    links = Links(cards, bond, (7, 5), mac=_SECOND, base_mtu=9000, mtu=1500)
+    network = Network("fd77::1", links, "fd77::2/64", "fe80::1")
+    assert _brought_up(tmp_path, network) == ["up kvlan5"]
+    asked = _asked(tmp_path)
+    order = [
+        "ip link add kbond type bond",
+        f"ip link set dev kbond address {_SECOND}",
+        "ip link set dev eth1 down",
+        "ip link set dev eth0 down",
+        "ip link set dev kbond mtu 9000",
+        "ip link set dev kbond up",
+        "ip link add link kbond name kvlan7 type vlan id 7",
+        "ip link add link kvlan7 name kvlan5 type vlan id 5",
+        "ip link set dev kvlan5 mtu 1500",
+        "ip address add fd77::2/64 dev kvlan5",
+        "ip -6 route add default via fe80::1 dev kvlan5",
+    ]
+    assert [each for each in asked if each in order] == order
+    folder = tmp_path / "sys/class/net/kbond/bonding"
+    assert {each.name: each.read_text().strip() for each in folder.iterdir()} == {
+        **dict(bond),
+        "slaves": "+eth0",
+    }
+
+
+def test_a_bond_without_one_of_its_cards(tmp_path: Path) -> None:
+    """It is waited for, and not longer than for any."""
+    _cards(tmp_path, {"eth0": (_SECOND, _BUS.format(4))})
+    cards = (Card(_FIRST, _BUS.format(3)), Card(_SECOND, _BUS.format(4)))
+    links = Links(cards, (("mode", "active-backup"),), mac=_FIRST)
+    said = _brought_up(tmp_path, Network("192.0.2.1", links, "192.0.2.7/24"))
+    assert said[0].startswith("not all network cards are there")
+    assert said[1:] == ["up kbond"]
+    assert (tmp_path / "sys/class/net/kbond/bonding/slaves").read_text() == "+eth0\n"
+
+
+def test_a_link_that_takes_long(tmp_path: Path) -> None:
+    _cards(tmp_path, {"eth0": (_FIRST, _BUS.format(3))})
+    (tmp_path / "sys/class/net/eth0/carrier").write_text("0\n")
+    network = Network("fe80::1", Links((Card(_FIRST, _BUS.format(3)),)), "fe80::2/64")
+    said = _brought_up(tmp_path, network, 'bring_up_network && echo "to $SERVER"')
+    assert said == [
+        "waiting for the link of eth0, up to 60 seconds",
+        "eth0 has no carrier; trying all the same",
+        "to fe80::1%eth0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("way", "client", "wrong"),
+    [
+        (Transport.SMB, "mount", "dmesg() { echo 'CIFS: Status code 0xc000006d STATUS_LOGON_FAILURE'; }"),
+        (
+            Transport.SFTP,
+            "sshfs",
+            "sshfs() { echo 'failed: Permission denied (publickey).'; return 1; }",
+        ),
+    ],
+)
+def test_a_share_that_takes_its_time(way: Transport, client: str, wrong: str, tmp_path: Path) -> None:
+    """As long as may be; but what time does not change is no reason to wait."""
+    share = replace(_SSH, way=way, remote="/share" if way is Transport.SMB else "u")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/pykdump.credentials").write_text("username=u,password=a  b$(id)")
+    tries = f'{client}() {{ echo "$*" >> ROOT/tries; [ $(wc -l < ROOT/tries) -gt 2 ]; }}'
+    quiet = "dmesg() { :; }\n"
+    call = f"mount_{way.value} && echo mounted"
+    assert Capture(tmp_path, to=share, replaced=f"{_CLOCK}{quiet}{tries}").run(call) == ["mounted"]
+    told = (tmp_path / "tries").read_text().splitlines()
+    assert len(told) == 3
+    assert way is not Transport.SMB or told[0] == (
+        f"-t cifs -o ip=192.0.2.1,username=u,password=a  b$(id) -- //192.0.2.1/share {tmp_path}/mnt"
+    )
+    fails = f"{client}() {{ echo failed; return 1; }}\n{quiet}"
+    said = Capture(tmp_path, to=share, replaced=f"{_CLOCK}{fails}{wrong}").run("main")
+    assert len([line for line in said if line.startswith("failed")]) == 1
+    smb, ssh = "the SMB share cannot be mounted", "the ssh server does not let the capture system in"
+    assert diagnosed(said).startswith(smb if way is Transport.SMB else ssh)
 
 
 def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pykexec.errors import FileError, PykexecError
-from pykexec.kdump.capture import destination, image, init_settings, network
+from pykexec.kdump.capture import destination, image, init_settings, network, sshconfig
 from pykexec.kdump.capture.destination import Destination, Transport
-from pykexec.kdump.capture.image import INIT
+from pykexec.kdump.capture.image import INIT, NETWORK
+from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, fedora, suse, targets
 from pykexec.kdump.config.errors import ConfigError
@@ -33,7 +34,7 @@ from pykexec.kdump.config.settings import (
 )
 from tests.support.effort import examples
 
-_ROUTE = Network("192.0.2.1", "52:54:00:0:0:1", "192.0.2.7/24", "", ())
+_ROUTE = Network("192.0.2.1", Links((Card("52:54:00:00:00:01", "/devices/x"),)), "192.0.2.7/24")
 _NASTY = (
     "-oProxyCommand=touch x", "-", "--", "..", "../..", "a/../b", ".", "a\nb", "a\0b", "a\tb", "a\rb",
     "$(id)", "`id`", "'", "\"", "\\", "a b", "~root", "*", "a;id", "a@b", "a:b", "é", "[::1]", "%00", "a#b",
@@ -111,6 +112,9 @@ def _resolved(settings: Settings) -> Destination:
     with (
         mock.patch.object(network, "route_to", return_value=_ROUTE),
         mock.patch.object(Path, "is_file", return_value=True),
+        mock.patch.object(
+            sshconfig, "ask", lambda host, user, port: sshconfig.Server(host, port or 22, user)
+        ),
     ):
         return destination.resolve(settings)
 
@@ -289,7 +293,7 @@ def test_ssh_takes_no_user_for_an_option(text: str) -> None:
     to = Destination(Transport.SSH, "/d", network=_ROUTE, remote=user)
     settings = Settings(Dialect.SUSE, target=Target(TargetKind.SSH, f"{user}@192.0.2.1"))
     conf = init_settings.render(settings, "6.1", to, None, "h")
-    init = INIT.read_text()
+    init = NETWORK.read_text()
     start = init.index("on_server() {")
     function = init[start : init.index("\n}\n", start) + 3].replace("/root/key", "/dev/null")
     script = f'{conf}\n{function}\nssh() {{ command ssh -G "$@"; }}\non_server true\n'

@@ -1,5 +1,6 @@
 """Servers for guests, behind QEMU's own network: each connection is handed to a program on the host."""
 
+import os
 import socket
 import subprocess
 import time
@@ -8,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.lab.debian import architecture, fetch
+
 ADDRESS = "10.0.2.100"
 GUEST = "10.0.2.15/24"
 """What QEMU's network expects the guest to have."""
 
 _GANESHA = """
 NFS_CORE_PARAM {{
-    Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1;
+    Protocols = 4; NFS_Port = {port}; Bind_addr = {address};
     Enable_NLM = false; Enable_RQUOTA = false; Plugins_Dir = /usr/lib/x86_64-linux-gnu/ganesha;
 }}
 NFSv4 {{ Graceless = true; RecoveryBackend = fs; RecoveryRoot = {state}; Minor_Versions = 0, 1, 2; }}
@@ -24,6 +27,11 @@ EXPORT {{
     FSAL {{ Name = VFS; }}
 }}
 """
+HOST = "10.0.2.2"
+"""Where QEMU's network has this machine's 127.0.0.1, unless it is restricted."""
+HOST_V6 = "fec0::2"
+"""Where QEMU's network has this machine's ::1."""
+
 _SSHD = """
 HostKey {folder}/host
 AuthorizedKeysFile {folder}/client.pub
@@ -32,6 +40,33 @@ UsePAM no
 PermitRootLogin yes
 PidFile none
 """
+
+
+_SMBD = """
+[global]
+security = user
+passdb backend = tdbsam:{folder}/passdb.tdb
+private dir = {folder}
+lock directory = {folder}
+state directory = {folder}
+cache directory = {folder}
+pid directory = {folder}
+ncalrpc dir = {folder}/ncalrpc
+log file = {folder}/log
+interfaces = 127.0.0.1
+bind interfaces only = yes
+smb ports = {port}
+disable spoolss = yes
+load printers = no
+
+[crash]
+path = {share}
+writable = yes
+"""
+_SAMBA = (
+    "samba", "samba-common-bin", "samba-libs", "libwbclient0",
+    "libldb2", "libtalloc2", "libtdb1", "libtevent0",
+)  # fmt: skip
 
 
 def network(port: int, program: str) -> tuple[str, ...]:
@@ -62,17 +97,44 @@ class Ssh:
 
     @property
     def known_hosts(self) -> bytes:
-        return b"%s %s" % (ADDRESS.encode(), (self.folder / "host.pub").read_bytes())
+        return self.known_as(ADDRESS)
+
+    def known_as(self, name: str) -> bytes:
+        """A line of known_hosts."""
+        return b"%s %s" % (name.encode(), (self.folder / "host.pub").read_bytes())
+
+    @contextmanager
+    def listening(self, address: str = "::1", *, options: str = "") -> Iterator[int]:
+        """The port at which the server takes connections while the block runs."""
+        port = _free_port(address)
+        config = self.folder / f"sshd_config-{port}"
+        config.write_text(f"{(self.folder / 'sshd_config').read_text()}{options}\n")
+        where = f"ListenAddress={f'[{address}]' if ':' in address else address}:{port}"
+        command: list[str | Path] = [
+            "/usr/sbin/sshd",
+            "-D",
+            "-f",
+            config,
+            "-o",
+            where,
+            "-E",
+            self.folder / "log",
+        ]
+        with subprocess.Popen(command) as server:
+            try:
+                _wait_for(port, server, self.folder / "log", address)
+                yield port
+            finally:
+                server.terminate()
 
 
 @contextmanager
-def nfs(folder: Path, export: Path) -> Iterator[str]:
-    """An NFS server in user space; the program that connects to it."""
+def nfs(folder: Path, export: Path, address: str = "127.0.0.1") -> Iterator[int]:
+    """An NFS server in user space; its port."""
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port(address)
     config = folder / "ganesha.conf"
-    config.write_text(_GANESHA.format(port=port, state=folder, export=export))
+    config.write_text(_GANESHA.format(address=address, port=port, state=folder, export=export))
     log = folder / "log"
     command: list[str | Path] = [
         "ganesha.nfsd",
@@ -88,19 +150,55 @@ def nfs(folder: Path, export: Path) -> Iterator[str]:
     ]
     with subprocess.Popen(command) as server:
         try:
-            _wait_for(port, server, log)
-            yield f"busybox nc 127.0.0.1 {port}"
+            _wait_for(port, server, log, address)
+            yield port
         finally:
             server.terminate()
 
 
-def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+@contextmanager
+def smb(folder: Path, share: Path, password: str) -> Iterator[int]:
+    """A server with the share "crash" for root; its port."""
+    folder.mkdir()
+    packages = fetch("bookworm", architecture(), _SAMBA)
+    libraries = {str(file.parent) for package in packages for file in package.rglob("lib*.so*")}
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(sorted(libraries))}
+    smbd, smbpasswd = (
+        next(packages[at].rglob(name)) for at, name in ((0, "sbin/smbd"), (1, "bin/smbpasswd"))
+    )
+    port, config, log = _free_port("127.0.0.1"), folder / "smb.conf", folder / "log"
+    config.write_text(_SMBD.format(folder=folder, share=share, port=port))
+    told = f"{password}\n" * 2
+    command: list[str | Path] = [smbpasswd, "-c", config, "-s", "-a", "root"]
+    subprocess.run(command, input=told, text=True, check=True, capture_output=True, env=environment)
+    command = [smbd, "--foreground", "--no-process-group", "-s", config]
+    # It ends with all of its process group.
+    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
+        try:
+            _wait_for(port, server, log, "127.0.0.1")
+            yield port
+        finally:
+            server.terminate()
+
+
+def to_local(port: int) -> str:
+    """The program that connects to a server of this machine."""
+    return f"busybox nc 127.0.0.1 {port}"
+
+
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as free:
+        return int(free.getsockname()[1])
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path, address: str) -> None:
     for _ in range(300):
         assert server.poll() is None, log.read_text()
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection((address, port)).close()
         except ConnectionRefusedError:
             time.sleep(0.1)
         else:
             return
-    raise AssertionError(f"the NFS server does not answer: {log.read_text()}")
+    raise AssertionError(f"the server does not answer: {log.read_text()}")

@@ -654,7 +654,7 @@ modprobe virtio_net
 ip link set eth0 up
 ip address add {servers.GUEST} dev eth0
 """
-_SSH_PACKAGES = (
+SSH_PACKAGES = (
     "libcom-err2", "libgssapi-krb5-2", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0",
     "libpcre2-8-0", "libselinux1", "openssh-client",
 )  # fmt: skip
@@ -667,7 +667,7 @@ def _to_ssh(tmp_path: Path, keys: servers.Ssh, server: servers.Ssh, conf: str) -
         kernel_6_1(),
         conf=f"ssh root@{servers.ADDRESS}\nsshkey /root/key\n{conf}",
         modules=("virtio_net",),
-        packages=_SSH_PACKAGES,
+        packages=SSH_PACKAGES,
         devices=servers.network(22, server.program),
         files={
             "/root/key": (keys.folder / "client").read_bytes(),
@@ -721,14 +721,14 @@ def test_a_dump_over_nfs(tmp_path: Path) -> None:
     # The server gives out handles of files, which not every file system has.
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm") as export,
-        servers.nfs(tmp_path / "nfs", Path(export)) as program,
+        servers.nfs(tmp_path / "nfs", Path(export)) as port,
     ):
         kdump = Kdump(
             tmp_path,
             kernel_6_1(),
             conf=f"nfs {servers.ADDRESS}:/export\npath from/here",
             modules=("virtio_net", "nfs", "nfsv4"),
-            devices=servers.network(2049, program),
+            devices=servers.network(2049, servers.to_local(port)),
         )
         crash = kdump.crash(_NETWORK)
         assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]

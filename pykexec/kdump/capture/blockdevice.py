@@ -65,17 +65,22 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
     drivers = [driver for disk in stack.disks for driver in drivers_above(disk, sys)]
     # Several paths to one NVMe disk form a single one, which is on no bus.
     drivers += ["nvme" for disk in stack.disks if disk.name.startswith("nvme")]
-    place = str(folder.relative_to(sys.resolve()))
-    found = list(_BUS_ADDRESS.finditer(f"/{place}"))
     return BlockDevice(
         folder.name,
-        f"/{place}"[: found[-1].end()] if found else f"/{place}",
+        location(folder, sys),
         int(attribute(folder / "partition") or 0),
         int(attribute(folder / "size") or 0),
         tuple(dict.fromkeys(drivers)),
         number,
         stack,
     )
+
+
+def location(folder: Path, sys: Path) -> str:
+    """Return the path below /sys of the last device on a bus that a device in sysfs is, or is part of."""
+    place = f"/{folder.relative_to(sys.resolve())}"
+    found = list(_BUS_ADDRESS.finditer(f"{place}/"))
+    return place[: found[-1].end()] if found else place
 
 
 def drivers_above(folder: Path, sys: Path) -> Iterator[str]:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pykexec.errors import FileError, MachineError
-from pykexec.kdump.capture import blockdevice, network
+from pykexec.kdump.capture import blockdevice, network, nfs, sshconfig
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.capture.nfs import NfsOptions
+from pykexec.kdump.capture.sshconfig import Server
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
-from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, Unfit, User
+from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, SmbShare, Unfit, User
 from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
-_NFS = ("nfs", "nfs4")
-SSH_PORT = 22
+SSH_PORT = sshconfig.PORT
+NFS_PORT = 2049
+SMB_PORT = 445
 _SSH_KEYS = tuple(f"/root/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
 """The keys that ssh itself would look for."""
 
@@ -31,7 +34,15 @@ class Transport(enum.Enum):
     DISK = "disk"
     RAW = "raw"
     NFS = "nfs"
+    SMB = "smb"
     SSH = "ssh"
+    SFTP = "sftp"
+    """To an ssh server that runs no commands."""
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether ssh logs in, with a key."""
+        return self in (Transport.SSH, Transport.SFTP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +57,26 @@ class Destination:
     options: str = ""
     """The mount options in addition to rw."""
     remote: str = ""
-    """The exported folder, for NFS; the user, for ssh."""
+    """The exported folder, for NFS; the share, for SMB; the user, for ssh."""
     network: Network | None = None
     ssh_key: str = ""
     port: int = SSH_PORT
     """The port of the ssh server."""
+    nfs_versions: tuple[str, ...] = nfs.VERSIONS
+    """The versions of NFS to try, in this order."""
+    known_as: str = ""
+    """The ssh server's name in known_hosts."""
+    jump: Server | None = None
+    """The ssh server to go through, to which the network leads."""
+    behind: str = ""
+    """The name by which that server knows the other one."""
+    credentials: str = field(default="", repr=False)
+    """The options of an SMB mount that say who is there, with the password."""
 
     def __post_init__(self) -> None:
         # A folder may come from the table of mounts, where names can contain anything.
         _require("the folder for dumps", self.folder, AbsolutePath)
-        _require("where dumps go", self.remote, User if self.way is Transport.SSH else AbsolutePath)
+        _require("where dumps go", self.remote, User if self.way.logs_in else AbsolutePath)
 
     @property
     def stack(self) -> Stack:
@@ -66,7 +87,7 @@ class Destination:
     def drivers(self) -> tuple[str, ...]:
         """The modules that drive the hardware."""
         device = self.device.drivers if self.device else ()
-        return (*device, *(self.network.drivers if self.network else ()))
+        return (*device, *(self.network.links.drivers if self.network else ()))
 
     def __str__(self) -> str:
         if self.way is Transport.DISK and self.device and self.superblock:
@@ -74,8 +95,10 @@ class Destination:
             return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid})"
         if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
-        server = self.network.server if self.network else ""
-        return f"{self.way.value} {server}:{self.remote if self.way is Transport.NFS else ''}{self.folder}"
+        first = self.network.server if self.network else ""
+        through = f", through {first}" if self.behind else ""
+        place = "" if self.way.logs_in else self.remote
+        return f"{self.way.value} {self.behind or first}:{place}{self.folder}{through}"
 
 
 def _require(name: str, text: str, kind: type[str]) -> None:
@@ -93,6 +116,7 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
     Raises PykexecError where our own capture image cannot reach it.
     """
     target = settings.target
+    require_possible(target)
     if target.kind is TargetKind.LOCAL:
         return local(settings.path, sys, proc)
     if target.kind is TargetKind.FILESYSTEM:
@@ -101,10 +125,51 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         device = blockdevice.find(target.address, sys)
         return raw(blockdevice.describe(device, sys), _mounts(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target, settings.path, sys, proc)
+        return _nfs(target, settings.path, _mounted(target.address, _mounts(proc)), sys, proc)
+    if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
+        given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
+        return _nfs(target, settings.path, given, sys, proc)
     if target.kind is TargetKind.SSH:
         return _ssh(target, settings.path, sys, proc)
+    if target.kind is TargetKind.CIFS:
+        return _smb(target, settings.path, sys, proc)
     raise Unsupported(f"writing to a target of kind {target.kind.value}")
+
+
+def require_possible(target: Target) -> None:
+    """Raise Unsupported or FileError for a target that no capture image of ours can reach on any machine."""
+    if target.kind is TargetKind.FTP:
+        raise Unsupported("writing by FTP", instead="take an account for ssh or SFTP")
+    if target.kind is TargetKind.SSH and target.password:
+        raise Unsupported("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
+    if target.kind is TargetKind.CIFS:
+        _require_login(target)
+
+
+def _require_login(target: Target) -> None:
+    if not target.user or not target.password:
+        raise FileError(
+            f"the share {target.address} has no user, or no password, to log in with after a crash",
+            hint="write cifs://USER:PASSWORD@HOST/SHARE/FOLDER",
+        )
+    # The kernel would take it doubled, but busybox's mount makes one of two.
+    if "," in target.password or not target.password.isprintable():
+        raise FileError(
+            f"the password for {target.address} has a comma or an unprintable character in it,"
+            " with which nothing in the capture system can mount a share",
+            hint="change it",
+        )
+
+
+def way_of(target: Target) -> Transport | None:
+    """Return the way to a configured server; None for what is no server, or one that no image can reach."""
+    servers = {TargetKind.NFS: Transport.NFS, TargetKind.CIFS: Transport.SMB, TargetKind.SSH: _shell(target)}
+    return servers.get(target.kind)
+
+
+def _shell(target: Target) -> Transport:
+    # openSUSE's URL says so; others' accounts run commands.
+    return Transport.SFTP if ("protocol", "sftp") in target.options else Transport.SSH
 
 
 def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Destination:
@@ -116,9 +181,8 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     mount = mount_of(real, _mounts(proc))
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
-    if mount.type in _NFS:
-        host, _, export = mount.source.rpartition(":/")
-        return _nfs(Target(TargetKind.NFS, f"{host}:/{export}"), inside, sys, proc)
+    if mount.type in nfs.TYPES:
+        return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys, proc)
     require_mountable(path, mount.type, mount.source)
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder)
@@ -126,7 +190,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
 
 def require_mountable(path: str, kind: str, source: str) -> None:
     """Raise Unsupported for a path on a type of file system that the capture system cannot mount."""
-    if kind not in (*_DISK_FILESYSTEMS, *_NFS):
+    if kind not in (*_DISK_FILESYSTEMS, *nfs.TYPES):
         raise Unsupported(
             f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
             instead="set path to a folder on ext4, XFS or btrfs",
@@ -187,22 +251,35 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
     return Destination(Transport.DISK, folder, device, superblock, options)
 
 
-def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+def _options(mount: Mount) -> NfsOptions:
+    return nfs.parse(mount.options, mount.type)
+
+
+def _mounted(address: str, mounts: Sequence[Mount]) -> NfsOptions:
+    """Return the options with which the running system has mounted an export, if it has."""
+    same = (each for each in mounts if each.type in nfs.TYPES and each.source == address.rstrip("/"))
+    return next(map(_options, same), NfsOptions())
+
+
+def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path, proc: Path) -> Destination:
     export = NfsExport(target.address)
-    way = network.route_to(export.host.bare, sys, proc)
-    folder, told = "/" + path.strip("/"), dict(target.options)
-    options = f"timeo={told.get('NFS_TIMEO', '600')},retrans={told.get('NFS_RETRANS', '5')}"
-    if target.port:
-        options += f",port={target.port}"
-    return Destination(Transport.NFS, folder, options=options, remote=export.folder, network=way)
+    port = target.port or int(mounted.port or 0)
+    way = network.route_to(mounted.server or export.host.bare, port or NFS_PORT, sys, proc)
+    told = dict(target.options)
+    words = [f"timeo={told.get('NFS_TIMEO', '600')}", f"retrans={told.get('NFS_RETRANS', '5')}"]
+    words += [*mounted.more, *([f"port={port}"] if port else [])]
+    return Destination(
+        Transport.NFS,
+        "/" + path.strip("/"),
+        options=",".join(words),
+        remote=export.folder,
+        network=way,
+        nfs_versions=mounted.versions,
+    )
 
 
 def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     login = Login(target.address)
-    if target.password:
-        raise Unsupported("logging in with a password", instead="make a key: KDUMP_SSH_IDENTITY")
-    if ("protocol", "sftp") in target.options:
-        raise Unsupported("writing by sftp", instead="write ssh://, for a server that runs commands")
     keys = [target.ssh_key] if target.ssh_key else _SSH_KEYS
     key = next((each for each in keys if Path(each).is_file()), None)
     if key is None:
@@ -210,6 +287,32 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
             f"the ssh key {' or '.join(keys)} does not exist",
             hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or set sshkey",
         )
-    way = network.route_to(login.host.bare, sys, proc)
-    port = target.port or SSH_PORT
-    return Destination(Transport.SSH, path, remote=login.user, network=way, ssh_key=key, port=port)
+    server = sshconfig.ask(login.host.bare, login.user, target.port)
+    jump = sshconfig.jump_of(server)
+    first = jump or server
+    return Destination(
+        _shell(target),
+        path,
+        remote=login.user,
+        network=network.route_to(first.host, first.port, sys, proc),
+        ssh_key=key,
+        port=server.port,
+        known_as=server.known_as,
+        jump=jump and replace(jump, keys=(next(filter(os.path.isfile, jump.keys), key),)),
+        behind=server.host if jump else "",
+    )
+
+
+def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+    share = SmbShare(target.address)
+    domain, backslash, user = target.user.rpartition("\\")
+    words = [f"username={user}", f"password={target.password}"]
+    words += [f"domain={domain}"] if backslash else []
+    return Destination(
+        Transport.SMB,
+        "/" + path.strip("/"),
+        options=f"port={target.port}" if target.port else "",
+        remote=share.folder,
+        network=network.route_to(share.host.bare, target.port or SMB_PORT, sys, proc),
+        credentials=",".join(words),
+    )

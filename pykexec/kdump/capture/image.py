@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
 from pykexec.kdump import programs as installed
-from pykexec.kdump.capture import destination, init_settings, login, watchdog
+from pykexec.kdump.capture import destination, init_settings, login, sshconfig, watchdog
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.modules import Index, canonical
@@ -23,12 +23,27 @@ from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
+NETWORK = INIT.with_name("init-network")
+"""The piece of /init for servers."""
+_PIECES = "/lib/pykdump"
+"""The folder in the image whose files /init reads as parts of itself."""
+_JUMP_KEY = "/root/jump-key"
+_CREDENTIALS = "/etc/pykdump.credentials"
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
 # File systems ask for these modules by names that may be built into the kernel (request_module).
 _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
 _HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
-_NFS_MODULES = ("nfs", "nfsv3", "nfsv4")
+# cifs asks for them by name (request_module), and modules.softdep has not all of them.
+_CIPHERS = (
+    "ccm", "cmac", "ctr", "ecb", "gcm", "ghash-generic", "hmac", "md5", "sha256_generic", "sha512_generic",
+)  # fmt: skip
+_WAY_MODULES: Mapping[Transport, tuple[str, tuple[str, ...]]] = {
+    Transport.NFS: ("nfs", ("nfsv3", "nfsv4")),
+    Transport.SFTP: ("fuse", ()),
+    Transport.SMB: ("cifs", _CIPHERS),
+}
+"""What each way takes, and what it may take."""
 
 SCHEMA = 1
 """The version of the JSON form of an image's contents."""
@@ -94,12 +109,14 @@ def contents(settings: Settings, release: str) -> Contents:
     refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
     root = destination.local(settings.path) if init_settings.needs_root(settings) else None
+    destinations = [each for each in (to, root) if each]
     watchdogs = watchdog.running()
     host = _host(settings, to)
     text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
-    programs = _programs(settings, [each for each in (to, root) if each])
+    programs = _programs(settings, destinations)
     entries = [
         Entry("/init", INIT, 0o755),
+        *(Entry(f"{_PIECES}/{piece.name}", piece) for piece in _pieces(destinations)),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(
@@ -108,7 +125,8 @@ def contents(settings: Settings, release: str) -> Contents:
         ),
         *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
         *_ssh_files(settings.target, to),
-        *_module_entries(settings, release, [each for each in (to, root) if each], watchdogs),
+        *_credentials(destinations),
+        *_module_entries(settings, release, destinations, watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
 
@@ -141,6 +159,12 @@ def refuse_what_cannot_be(settings: Settings) -> None:
             raise Unsupported(name)
 
 
+def _pieces(destinations: Sequence[Destination]) -> Iterator[Path]:
+    """Yield the pieces of /init that destinations take."""
+    if any(each.network for each in destinations):
+        yield NETWORK
+
+
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
     """Write the image. The file is replaced once it is whole. Raises FileError."""
     writing.write_file(output, packed(what, progress), mode=0o600)  # it may contain the key for a server
@@ -170,7 +194,7 @@ def _host(settings: Settings, to: Destination) -> str:
     if to.network is None:
         return _LOCAL
     if settings.host_tag != "hostname":
-        return to.network.address.partition("/")[0]
+        return to.network.own
     try:
         return FileName(os.uname().nodename)
     except Unfit as error:
@@ -178,14 +202,15 @@ def _host(settings: Settings, to: Destination) -> str:
 
 
 _ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
+_CLIENTS = {Transport.SSH: ("ssh",), Transport.SFTP: ("ssh", "sshfs")}
 
 
 def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
     """Return programs by their path in the image, with the interpreters of scripts. Raises FileError."""
     wanted: dict[str, Path] = {}
-    ssh = any(to.way is Transport.SSH for to in destinations)
+    ways = [to.way for to in destinations]
     assemblers = [layer.kind for to in destinations for layer in to.stack.layers]
-    for name in program_names(settings, ssh=ssh, assemblers=assemblers):
+    for name in program_names(settings, ways=ways, assemblers=assemblers):
         if name == "busybox":
             hint = "install the package busybox: the capture system is made of it"
             wanted["/bin/busybox"] = _found(name, hint)
@@ -203,13 +228,15 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
     return {**wanted, **_interpreters(wanted.values())}
 
 
-def program_names(settings: Settings, *, ssh: bool, assemblers: Iterable[str]) -> Sequence[str]:
+def program_names(
+    settings: Settings, *, ways: Iterable[Transport], assemblers: Iterable[str]
+) -> Sequence[str]:
     """Return the programs that have to be there, by name or path, without those that the configuration adds.
 
-    `assemblers` are the kinds of layers below the target.
+    `ways` are those to the destinations, `assemblers` the kinds of layers below them.
     """
     names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
-    names += ["ssh"] if ssh else []
+    names += [name for way in ways for name in _CLIENTS.get(way, ())]
     names += [_ASSEMBLERS[kind] for kind in assemblers]
     # busybox does what it can: cp, dd, gzip.
     return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
@@ -249,25 +276,41 @@ def _libraries(programs: dict[str, Path], *, threads: bool) -> Sequence[Path]:
 
 
 def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
-    if to.way is not Transport.SSH:
+    if not to.way.logs_in:
         return
     key = Path(to.ssh_key)
     known = [Path(each) for each in login.KNOWN_HOSTS if Path(each).is_file()]
-    name = login.known_as(target)
-    if not login.is_known(name, known):
-        raise FileError(
-            f"the server's host key is not known: there is none of {name} in {login.KNOWN_HOSTS[0]}",
-            hint=f"log in once: {login.command(target, to.ssh_key)}",
-        )
+    for name in (to.known_as or login.known_as(target), *([to.jump.known_as] if to.jump else [])):
+        if not login.is_known(name, known):
+            raise FileError(
+                f"the server's host key is not known: there is none of {name} in {login.KNOWN_HOSTS[0]}",
+                hint=f"log in once: {login.command(target, to.ssh_key)}",
+            )
+    _require_usable(key)
+    if to.jump and to.network:
+        _require_usable(Path(to.jump.keys[0]))
+        text = sshconfig.config_of(to.jump, to.network.server, _JUMP_KEY, init_settings.JUMP)
+        yield Entry(_JUMP_KEY, Path(to.jump.keys[0]), 0o600)
+        yield Entry("/root/.ssh/config", text.encode(), 0o600)
+    yield Entry("/root/key", key, 0o600)
+    yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
+    yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
+    yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
+
+
+def _require_usable(key: Path) -> None:
+    """Raise FileError for a key that nobody can use after a crash."""
     if not login.is_usable(key):
         raise FileError(
             f"{key} is no private key that opens without a passphrase, which nobody can give after a crash",
             hint="take another key, made with ssh-keygen -N '', or take the passphrase off: ssh-keygen -p",
         )
-    yield Entry("/root/key", key, 0o600)
-    yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
-    yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
-    yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
+
+
+def _credentials(destinations: Iterable[Destination]) -> Iterator[Entry]:
+    for each in destinations:
+        if each.credentials:
+            yield Entry(_CREDENTIALS, each.credentials.encode(), 0o600)
 
 
 def _module_entries(
@@ -301,6 +344,10 @@ def _wanted_modules(
         # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
         for driver in each.drivers:
             (wanted if canonical(driver) in loaded else optional).append(driver)
+        if each.network:
+            wanted += each.network.links.modules
+            # Most kernels have it built in.
+            optional += ["ipv6"] if ":" in each.network.address else []
         wanted += each.stack.modules
         optional += each.stack.optional
         if each.stack.layers:
@@ -311,9 +358,9 @@ def _wanted_modules(
             kind = each.superblock.type
             # ext4's driver mounts ext2 and ext3, too.
             wanted.append("ext4" if kind in ("ext2", "ext3") and not index.has(kind) else kind)
-        if each.way is Transport.NFS:
-            wanted.append(_NFS_MODULES[0])
-            optional += _NFS_MODULES[1:]
+        needed, useful = _WAY_MODULES.get(each.way, ("", ()))
+        wanted += [needed] if needed else []
+        optional += useful
     return [*wanted, *settings.extra_modules], optional
 
 

@@ -10,6 +10,8 @@ from pykexec.kdump.capture import login
 from pykexec.kdump.capture.blockdevice import UUID_AT
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.links import MTU
+from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
 from pykexec.kdump.config.targets import FileName
@@ -19,6 +21,8 @@ _PATIENCE = 60
 """The least number of seconds to wait for a disk, a network card or a server."""
 _ATTEMPTS_APART = 3
 """The seconds between attempts of kdump-config; Debian's configuration has their number."""
+JUMP = "pykdump-jump"
+"""The name of the ssh server to go through, in the capture system's configuration of ssh."""
 _SUFFIXES = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "lzma": ".lzma", "zstd": ".zst", "lz4": ".lz4"}
 
 
@@ -91,12 +95,28 @@ def _target(to: Destination) -> dict[str, str]:
         "LOCATION": bare.location if bare else "",
         "PARTITION": str(bare.partition) if bare else "",
         "SECTORS": str(bare.sectors) if bare else "",
-        "SERVER": network.server if network else "",
         "REMOTE": to.remote,
+        **(_network(to, network) if network else {}),
+    }
+
+
+def _network(to: Destination, network: Network) -> dict[str, str]:
+    links = network.links
+    return {
+        "CARDS": " ".join(f"{card.mac}@{card.place}" for card in links.cards),
+        "BOND": " ".join(f"{name}={value}" for name, value in links.bond),
+        "VLANS": " ".join(map(str, links.vlans)),
+        "HWADDR": links.mac,
+        "BASE_MTU": "" if links.base_mtu == MTU else str(links.base_mtu),
+        # A VLAN begins with what is below it has.
+        "MTU": "" if links.mtu == links.base_mtu else str(links.mtu),
+        "ADDRESS": network.address,
+        "NEIGHBOUR": network.neighbour,
+        "GATEWAY": network.gateway,
+        "ROUTE_MTU": str(network.mtu or ""),
+        "SERVER": to.behind or network.server,
         "PORT": str(to.port),
-        "MAC": network.mac if network else "",
-        "ADDRESS": network.address if network else "",
-        "GATEWAY": network.gateway if network else "",
+        "NFS_VERSIONS": " ".join(to.nfs_versions),
     }
 
 
@@ -115,8 +135,10 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "COMPRESS": settings.collector.compress_with,
         "KNOWN_TO_FIT": str(int(_is_trusted(settings.collector))),
         "FREE_KIB": str(settings.free_space // KIB),
-        "KEEP_OLD": _old_dumps(settings),
-        "HOST_KEY_ALIAS": login.known_as(settings.target) if to.way is Transport.SSH else "",
+        # A server's may be another machine's (openSUSE's kdump(5)).
+        "KEEP_OLD": "" if to.way.logs_in else _old_dumps(settings),
+        "HOST_KEY_ALIAS": (to.known_as or login.known_as(settings.target)) if to.way.logs_in else "",
+        "JUMP": JUMP if to.jump else "",
     }
 
 

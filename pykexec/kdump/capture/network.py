@@ -1,27 +1,25 @@
 """Find how the running system reaches a server, so that the capture system uses the same way.
 
-The capture system gets the same address on the same card. So no DHCP server has to answer after a crash, and
-no other interface can be mistaken for the right one.
+The capture system gets the same address on the same links. So no DHCP server has to answer and no router has
+to announce itself after a crash, and no other interface can be mistaken for the right one.
 """
 
 from __future__ import annotations
 
-import array
-import fcntl
 import ipaddress
 import socket
-import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec.errors import PykexecError
-from pykexec.kdump.capture.blockdevice import drivers_above
-from pykexec.kdump.capture.errors import Unsupported
+from pykexec.errors import MachineError, PykexecError
+from pykexec.kdump.capture import links, rtnetlink
+from pykexec.kdump.capture.links import Links
+from pykexec.kdump.capture.rtnetlink import Address, Route
 
-_SIOCGIFCONF, _SIOCGIFNETMASK = 0x8912, 0x891B  # include/uapi/linux/sockios.h
-_IFREQ = struct.Struct("=16sHxx4s16x")  # include/uapi/linux/if.h, with a struct sockaddr_in
-_ADDRESSES_MAX = 4096
+_ANSWER = 3.0
+"""The seconds in which a server has to answer where it has several addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,93 +27,100 @@ class Network:
     """An interface, and the way to the server."""
 
     server: str
-    """The server's IPv4 address."""
-    mac: str
+    """The server's address."""
+    links: Links
+    """What the interface is made of."""
     address: str
     """This machine's address with the length of its prefix: 192.0.2.7/24."""
-    gateway: str
+    gateway: str = ""
     """The gateway; empty where the server is in the same network."""
-    drivers: tuple[str, ...]
-    """The modules that drive the card."""
+    mtu: int = 0
+    """The size of packets that the route is limited to, in bytes; 0 for none of its own."""
+
+    @property
+    def own(self) -> str:
+        """This machine's address alone."""
+        return self.address.partition("/")[0]
+
+    @property
+    def neighbour(self) -> str:
+        """Return the address to reach first that the interface's own network does not have; "" for none.
+
+        Clouds have gateways in no network of the card; and DHCPv6 gives addresses without a network.
+        """
+        first = ipaddress.ip_address(self.gateway or self.server)
+        own = ipaddress.ip_interface(self.address).network
+        return "" if first.is_link_local or first in own else str(first)
 
 
-def route_to(host: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Network:
-    """Return the way to a server, by name or address. Raises PykexecError where there is none by IPv4."""
-    server, source = _endpoints(host)
-    name, address = interface_with(source)
-    folder = (sys / "class/net" / name).resolve()
-    if not (folder / "device").exists():
-        raise Unsupported(
-            f"{host} is reached through {name}, which is no card (a bridge, bond, VLAN or tunnel)"
-        )
-    return Network(
-        server,
-        (folder / "address").read_text().strip(),
-        address,
-        gateway((proc / "net/route").read_text(), name, server),
-        tuple(dict.fromkeys(drivers_above((folder / "device").resolve(), sys))),
-    )
+def route_to(host: str, port: int, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Network:
+    """Return the way to a server, by name or address, that listens at a TCP port.
 
-
-def gateway(table: str, name: str, server: str) -> str:
-    """Return the gateway of the most specific route to the server through an interface; "" for none.
-
-    `table` is the text of /proc/net/route.
+    Raises PykexecError where there is none, or one that the capture system cannot go.
     """
-    best, found = -1, ""
-    for line in table.splitlines()[1:]:
-        words = line.split()
-        if len(words) < 8 or words[0] != name:
-            continue
-        destination, via, mask = (_address(words[at]) for at in (1, 2, 7))
-        network = ipaddress.IPv4Network(f"{destination}/{mask}", strict=False)
-        if ipaddress.ip_address(server) in network and network.prefixlen > best:
-            best, found = network.prefixlen, "" if not int(via) else str(via)
-    return found
+    server, scope = _choose(host, _addresses(host), port)
+    route = _route(server, scope)
+    own = ipaddress.ip_address(route.source)
+    name = socket.if_indextoname(route.interface)
+    length = rtnetlink.ask_prefix(own, route.interface)
+    return Network(str(server), links.describe(name, sys, proc), f"{own}/{length}", route.gateway, route.mtu)
 
 
-def _address(digits: str) -> ipaddress.IPv4Address:
-    # fib_route_seq_show() prints addresses as numbers in the CPU's byte order.
-    return ipaddress.IPv4Address(struct.pack("=I", int(digits, 16)))
-
-
-def _endpoints(host: str) -> tuple[str, str]:
-    """Return the server's address and our own on the way to it. Nothing is sent. Raises PykexecError."""
-    hint = "the server has to be reachable, by IPv4, when the service starts"
+def _addresses(host: str) -> Sequence[tuple[Address, int]]:
+    """Return a host's addresses, each with its interface's number; the best first. Raises PykexecError."""
     try:
-        server = str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)[0][4][0])
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((server, 9))
-            return server, str(probe.getsockname()[0])
+        found = socket.getaddrinfo(host, None, socket.AF_UNSPEC, socket.SOCK_DGRAM)
     except UnicodeError as error:  # an empty label, or one of more than 63 characters
         raise PykexecError(f"the dump target's server {host}: no host can have this name") from error
     except OSError as error:
-        raise PykexecError(
-            f"the dump target's server {host}: {error.strerror or error}", hint=hint
-        ) from error
+        raise _unreachable(host, error.strerror or str(error)) from error
+    told = dict.fromkeys((str(each[4][0]).partition("%")[0], _scope(each[4])) for each in found)
+    return [(ipaddress.ip_address(text), scope) for text, scope in told]
 
 
-def interface_with(address: str) -> tuple[str, str]:
-    """Return the interface that has an IPv4 address, and the address with its prefix.
+def _scope(place: Sequence[object]) -> int:
+    return place[3] if len(place) > 3 and isinstance(place[3], int) else 0
+
+
+def _choose(host: str, addresses: Sequence[tuple[Address, int]], port: int) -> tuple[Address, int]:
+    """Return the first address to which there is a way; of several, the first at which the server answers.
 
     Raises PykexecError.
     """
-    wanted = socket.inet_aton(address)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        for label, _, found in _addresses(any_socket):
-            if found == wanted:
-                # devinet_ioctl() compares the address, too: this is its mask, not that of another address.
-                asked = _IFREQ.pack(label, socket.AF_INET, found)
-                *_, mask = _IFREQ.unpack(fcntl.ioctl(any_socket, _SIOCGIFNETMASK, asked))
-                interface = ipaddress.ip_interface(f"{address}/{socket.inet_ntoa(mask)}")
-                # An address may have its own label: eth0:1.
-                return label.partition(b"\0")[0].partition(b":")[0].decode(), str(interface)
-    raise PykexecError(f"no network interface has the address {address}")
+    usable: list[tuple[Address, int]] = []
+    why = "no address"
+    for address, scope in addresses:
+        try:
+            _route(address, scope)
+        except PykexecError as error:
+            why = error.what
+        else:
+            usable.append((address, scope))
+    if not usable:
+        raise _unreachable(host, why)
+    return next((each for each in usable if len(usable) == 1 or _answers(*each, port)), usable[0])
 
 
-def _addresses(any_socket: socket.socket) -> Iterator[tuple[bytes, int, bytes]]:
-    """Return the labels, families and addresses of all interfaces, see netdevice(7)."""
-    space = array.array("B", bytes(_ADDRESSES_MAX * _IFREQ.size))
-    told = fcntl.ioctl(any_socket, _SIOCGIFCONF, struct.pack("iP", len(space), space.buffer_info()[0]))
-    length, _ = struct.unpack("iP", told)
-    return _IFREQ.iter_unpack(space[:length].tobytes())
+def _answers(address: Address, scope: int, port: int) -> bool:
+    place = (str(address), port) if address.version == 4 else (str(address), port, 0, scope)
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as probe, suppress(OSError):
+        probe.settimeout(_ANSWER)
+        probe.connect(place)
+        return True
+    return False
+
+
+def _route(address: Address, scope: int) -> Route:
+    """Return the way to an address. Raises MachineError."""
+    try:
+        return rtnetlink.ask_route(address, scope)
+    except OSError as error:
+        raise MachineError(f"the kernel does not tell the way to {address}: {error.strerror}") from error
+
+
+def _unreachable(host: str, why: str) -> PykexecError:
+    return PykexecError(
+        f"the dump target's server {host}: {why}",
+        hint="the server has to be reachable when the service starts",
+    )

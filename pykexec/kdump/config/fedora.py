@@ -223,7 +223,8 @@ def _dracut_mount(option: _Option) -> Target:
         raise option.where.error('--mount in dracut_args has to be followed by "DEVICE MOUNTPOINT TYPE"')
     filesystem = values.checked(targets.FileName, parts[2], "dracut_args", option.where) if parts[2:] else ""
     source = values.checked(targets.MountSource, parts[0], "dracut_args", option.where)
-    return Target(TargetKind.DRACUT, source, filesystem=filesystem)
+    given = tuple(("mount", each) for each in parts[3:4])
+    return Target(TargetKind.DRACUT, source, filesystem=filesystem, options=given)
 
 
 def _path(options: Mapping[str, _Option], target: Target) -> str:

@@ -79,7 +79,7 @@ class Target:
     password: str = field(default="", repr=False)
     port: int | None = None
     options: tuple[tuple[str, str], ...] = ()
-    """More NAME, VALUE pairs: timeouts and numbers of attempts."""
+    """More NAME, VALUE pairs: timeouts and numbers of attempts; the options to mount with."""
 
     def __post_init__(self) -> None:
         if self.kind is not TargetKind.LOCAL:

@@ -200,6 +200,14 @@ class SmbShare(_Checked):
         Host(host)
         AbsolutePath(f"/{share}")
 
+    @property
+    def host(self) -> Host:
+        return Host(self.removeprefix("//").partition("/")[0])
+
+    @property
+    def folder(self) -> AbsolutePath:
+        return AbsolutePath(f"/{self.removeprefix('//').partition('/')[2]}")
+
 
 class FtpPlace(_Checked):
     """HOST or HOST:FOLDER."""

@@ -363,6 +363,13 @@ RULES = (
         "the ssh server cannot be reached from the capture system",
         _NETWORK,
     ),
+    Rule(
+        r"kdump: mount\.cifs: cannot mount",
+        Stage.TARGET,
+        "S2",
+        "the SMB share cannot be mounted in the capture system",
+        "mount it by hand with the user, the password and the server's address of the configuration",
+    ),
     # The image says this after every failure; ssh's own messages have to come before it.
     Rule(
         r"kdump: ssh: cannot log in",

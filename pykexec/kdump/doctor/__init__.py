@@ -1,7 +1,7 @@
 """The doctor: find out what is wrong with a machine's kdump. It loads and changes nothing.
 
 It judges by facts alone. On the running machine it also asks the code that starts the service; that runs
-mdadm and ssh-keygen to find out about the dump target.
+mdadm, ssh, ssh-keygen and teamdctl to find out about the dump target.
 """
 
 from __future__ import annotations

@@ -105,6 +105,7 @@ class Mount:
     source: str
     point: str
     type: str
+    options: str = ""
 
 
 class Facts:
@@ -229,7 +230,7 @@ class Facts:
         if text is None:
             return None
         found = (line.split() for line in text.splitlines())
-        return tuple(Mount(parts[0], unescaped(parts[1]), parts[2]) for parts in found if len(parts) >= 3)
+        return tuple(Mount(parts[0], unescaped(parts[1]), *parts[2:4]) for parts in found if len(parts) >= 3)
 
     def mount_of(self, path: str) -> Mount | None:
         """Return the mount that holds a path; None where it is not known."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import programs
-from pykexec.kdump.capture import contents, destination, image
+from pykexec.kdump.capture import contents, destination, image, nfs
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.config.settings import Settings, TargetKind
 from pykexec.kdump.doctor.facts import Facts, Mount
@@ -58,6 +58,7 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
     asked: list[Callable[[], object]] = [
         *(partial(_require_program, facts, name) for name in _programs(facts, settings)),
         lambda: image.refuse_what_cannot_be(settings),
+        lambda: destination.require_possible(settings.target),
         lambda: _require_mountable(facts, settings),
     ]
     if facts.machine.is_live and os.geteuid() == 0:
@@ -78,8 +79,9 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
 
 def _programs(facts: Facts, settings: Settings) -> Sequence[str]:
     """Return the names of the programs that start puts into the image."""
-    ssh = settings.target.kind is TargetKind.SSH
-    return image.program_names(settings, ssh=ssh, assemblers=tuple(_assemblers(facts, settings)))
+    way = destination.way_of(settings.target)
+    ways = [way] if way else []
+    return image.program_names(settings, ways=ways, assemblers=tuple(_assemblers(facts, settings)))
 
 
 def _require_program(facts: Facts, name: str) -> None:
@@ -122,6 +124,8 @@ def _require_mountable(facts: Facts, settings: Settings) -> None:
         destination.require_mountable(settings.path, mount.type, mount.source)
     if kind is TargetKind.FILESYSTEM:
         destination.require_type(settings.target.filesystem)
+    if mount is not None and mount.type in nfs.TYPES:
+        nfs.parse(mount.options, mount.type)
     if mount is not None and mount.type == "btrfs" and (devices := _btrfs_devices(facts, mount)) > 1:
         raise Unsupported(f"finding all {devices} devices of the btrfs on {mount.source}")
 

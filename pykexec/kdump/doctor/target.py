@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from pykexec.errors import FileError
-from pykexec.kdump.capture import login
+from pykexec.kdump.capture import login, sshconfig
+from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.config.settings import Action, Target, TargetKind
+from pykexec.kdump.config.targets import Login
 from pykexec.kdump.console.diagnosis import Stage as Reached
 from pykexec.kdump.doctor import commands, starting
 from pykexec.kdump.doctor.capture import ended_with, seen
@@ -38,7 +42,7 @@ def _ssh(facts: Facts) -> Judgement:
             remedy=f"make one and bring it to the server: {_propagated(facts)}",
             command=_key_made(target),
         )
-    name, hosts = login.known_as(target), [each for each in login.KNOWN_HOSTS if facts.places.size(each)]
+    name, hosts = _known_as(facts, target), [each for each in login.KNOWN_HOSTS if facts.places.size(each)]
     readable = [file for each in hosts if facts.places.can_be_read and (file := facts.places.at(each))]
     if not hosts or (readable and not login.is_known(name, readable)):
         return wrong(
@@ -55,6 +59,16 @@ def _ssh(facts: Facts) -> Judgement:
             command=run("ssh-keygen", "-p", "-N", "", "-f", target.ssh_key),
         )
     return fine(target.ssh_key or "root's own keys", *hosts)
+
+
+def _known_as(facts: Facts, target: Target) -> str:
+    """Return the server's name in known_hosts; ssh's own configuration may give it another one."""
+    name = login.known_as(target)
+    if facts.machine.is_live and os.geteuid() == 0:
+        address = Login(target.address)
+        with suppress(Unsupported):  # V4 tells
+            return sshconfig.ask(address.host.bare, address.user, target.port).known_as
+    return name
 
 
 def _propagated(facts: Facts) -> str:

@@ -145,5 +145,8 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
         yield "KDUMP_HOST_KEY: the server's key is the one in /root/.ssh/known_hosts"
     if own_image and settings.keep_old_dumps and settings.target.kind in _WITHOUT_OLD_DUMPS:
         yield f"the number of old dumps to keep: on {settings.target} all dumps stay as they are"
+    if own_image and settings.target.kind is TargetKind.CIFS:
+        share = settings.target.address
+        yield f"the password for {share} is in the capture image, which root alone can read"
     if settings.mail:
         yield "KDUMP_SMTP_SERVER, KDUMP_NOTIFICATION_TO: pykdump sends no mail"

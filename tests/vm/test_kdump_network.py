@@ -1,0 +1,282 @@
+"""Dumps over networks as servers have them: IPv6, bonds, VLANs, bridges, and the servers on them."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.vm import jobs, servers
+from tests.vm.kdump import Kdump
+from tests.vm.switch import Switch, mac, running
+from tests.vm.test_kdump import SSH_PACKAGES, kernel_6_1, messages
+
+_CARD = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net")
+_MODULES = ("virtio_net", "bonding", "8021q", "bridge")
+_LOAD = "".join(f"modprobe {each}\n" for each in _MODULES)
+_LACP_BOND = """
+cd /sys/class/net/bond0/bonding
+echo 802.3ad > mode
+echo fast > lacp_rate
+echo 100 > miimon
+for each in eth0 eth1; do echo +$each > slaves; done
+cd /
+ip link set bond0 mtu 9000
+ip link set bond0 up
+"""
+_VLAN_AND_BRIDGE = """
+ip link add link bond0 name bond0.5 type vlan id 5
+ip link add br0 type bridge
+echo 0 > /sys/class/net/br0/bridge/forward_delay
+ip link set bond0.5 mtu 1500 up
+ip link set bond0.5 master br0
+ip link set br0 up
+"""
+
+
+def _address_v6(interface: str) -> str:
+    """A guest's job that gives an interface an address of QEMU's network at once."""
+    return f"""
+echo 0 > /proc/sys/net/ipv6/conf/{interface}/accept_dad
+echo 0 > /proc/sys/net/ipv6/conf/{interface}/accept_ra
+ip link set {interface} up
+ip address add fec0::15/64 dev {interface}
+"""
+
+
+_NETWORK_V4 = f"""
+modprobe virtio_net
+ip link set eth0 up
+ip address add {servers.GUEST} dev eth0
+"""
+
+
+def _suse(url: str, more: str = "") -> dict[str, str]:
+    line = 'KDUMP_COMMANDLINE_APPEND="panic=10"\n'
+    return {"/etc/sysconfig/kdump": f'KDUMP_SAVEDIR="{url}"\nKDUMP_FREE_DISK_SIZE=0\n{line}{more}\n'}
+
+
+def _ssh_files(ssh: servers.Ssh, name: str) -> dict[str, bytes]:
+    return {"/root/key": (ssh.folder / "client").read_bytes(), "/root/.ssh/known_hosts": ssh.known_as(name)}
+
+
+_IDENTITY = "KDUMP_SSH_IDENTITY=/root/key"
+
+
+def _is_whole(stream: Path, to: Path) -> None:
+    with stream.open("rb") as file:
+        subprocess.run(["makedumpfile", "-R", to], stdin=file, check=True, capture_output=True)
+
+
+def test_a_vlan_on_a_bond_below_a_bridge(tmp_path: Path) -> None:
+    """The capture system agrees with the switch by LACP again, though one of the cards is dead, and reaches
+    an ssh server by IPv6. The switch takes only frames of the VLAN, of a card that it has agreed with."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening() as port, running(Switch(dead=1, vlan=5, lacp=True)) as switch:
+        name = f"[{servers.HOST_V6}]:{port}"
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{name}{tmp_path}/dumps", _IDENTITY),
+            modules=_MODULES,
+            packages=SSH_PACKAGES,
+            devices=switch.options,
+            files=_ssh_files(ssh, name),
+        )
+        network = f"{_LOAD}{_LACP_BOND}{_VLAN_AND_BRIDGE}{_address_v6('br0')}"
+        crash = kdump.crash(network, armed="cat /proc/net/bonding/bond0")
+        assert "52:54:00:00:00:02" in crash.stage("first").log
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        assert switch.partners == {"card2": bytes.fromhex(mac(1).replace(":", ""))}
+        assert switch.agreements == 2
+    (dump,) = (tmp_path / "dumps").iterdir()
+    assert "sysrq: Trigger a crash" in (dump / "vmcore-dmesg.txt").read_text(errors="replace")
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+# The card that is dead has a carrier: only answers tell. 10.0.2.2 is QEMU's own network.
+_BACKUP_BOND = f"""
+modprobe virtio_net
+modprobe bonding
+cd /sys/class/net/bond0/bonding
+echo active-backup > mode
+echo 200 > arp_interval
+echo +{servers.HOST} > arp_ip_target
+for each in eth0 eth1; do echo +$each > slaves; done
+cd /
+ip link set bond0 up
+ip address add {servers.GUEST} dev bond0
+"""
+
+
+@jobs.FURTHER
+def test_a_bond_that_asks_its_neighbour(tmp_path: Path) -> None:
+    """The server's name has an IPv6 address, too, at which nobody is."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening("127.0.0.1") as port, running(Switch(dead=1)) as switch:
+        name = f"[dumps]:{port}"
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@dumps:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net", "bonding"),
+            packages=SSH_PACKAGES,
+            devices=switch.options,
+            files={
+                **_ssh_files(ssh, name),
+                "/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+                "/etc/nsswitch.conf": b"hosts: files\n",
+                "/etc/host.conf": b"multi on\n",
+                "/etc/hosts": f"fec0::dead dumps\n{servers.HOST} dumps\n".encode(),
+            },
+        )
+        crash = kdump.crash(f"{_BACKUP_BOND}{_address_v6('bond0')}sleep 2")
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+_TEAMD = (
+    "libteam-utils", "libteam5", "libteamdctl0", "libdaemon0", "libdbus-1-3", "libjansson4", "libnl-3-200",
+    "libnl-cli-3-200", "libnl-genl-3-200", "libnl-nf-3-200", "libnl-route-3-200", "libsystemd0", "libcap2",
+    "libgcrypt20", "libgpg-error0", "liblz4-1", "liblzma5", "libzstd1",
+)  # fmt: skip
+_TEAM_CONFIG = (
+    '{"device": "team0", "runner": {"name": "lacp", "active": true, "fast_rate": true},'
+    ' "link_watch": {"name": "ethtool"}, "ports": {"eth0": {}, "eth1": {}}}'
+)
+_TEAM = f"""
+modprobe virtio_net
+modprobe team
+modprobe team_mode_loadbalance
+mkdir -p /var/run/teamd
+teamd -d -N -c '{_TEAM_CONFIG}'
+ip link set team0 up
+ip address add {servers.GUEST} dev team0
+sleep 5
+"""
+
+
+@jobs.FURTHER
+def test_a_team_goes_on_as_a_bond(tmp_path: Path) -> None:
+    """The switch does not see the difference: both speak LACP."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening("127.0.0.1") as port, running(Switch(dead=1, lacp=True)) as switch:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{servers.HOST}:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net", "bonding", "team", "team_mode_loadbalance"),
+            packages=(*SSH_PACKAGES, *_TEAMD),
+            devices=switch.options,
+            files=_ssh_files(ssh, f"[{servers.HOST}]:{port}"),
+        )
+        crash = kdump.crash(_TEAM, armed="teamdctl team0 state")
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        assert switch.agreements == 2
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+@jobs.FURTHER
+def test_a_dump_over_nfs_by_ipv6(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as export,
+        servers.nfs(tmp_path / "nfs", Path(export), "::1") as port,
+    ):
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"nfs://[{servers.HOST_V6}]:{port}/export"),
+            modules=("virtio_net", "nfs", "nfsv4"),
+            devices=_CARD,
+        )
+        crash = kdump.crash(f"modprobe virtio_net\n{_address_v6('eth0')}")
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        (dump,) = Path(export).iterdir()
+        command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
+        subprocess.run(command, check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+@jobs.FURTHER
+def test_a_dump_to_a_server_that_runs_no_commands(tmp_path: Path) -> None:
+    """It takes files by SFTP alone."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    options = "Subsystem sftp internal-sftp\nForceCommand internal-sftp"
+    with ssh.listening("127.0.0.1", options=options) as port:
+        name = f"[{servers.HOST}]:{port}"
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"sftp://root@{servers.HOST}:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net", "fuse"),
+            packages=(*SSH_PACKAGES, "sshfs", "libfuse3-3", "libglib2.0-0"),
+            devices=_CARD,
+            files=_ssh_files(ssh, name),
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (tmp_path / "dumps").iterdir()
+    command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+@jobs.FURTHER
+def test_a_dump_through_a_jump_host(tmp_path: Path) -> None:
+    """Where the dump goes, only the server in front of it can reach; each takes a key of its own."""
+    front, behind = servers.Ssh.make(tmp_path / "front"), servers.Ssh.make(tmp_path / "behind")
+    with front.listening("127.0.0.1") as first, behind.listening("127.0.0.1") as second:
+        config = f"""
+Host dumps
+  HostName 127.0.0.1
+  Port {second}
+  ProxyJump root@{servers.HOST}:{first}
+Host {servers.HOST}
+  IdentityFile /root/front
+"""
+        known = [front.known_as(f"[{servers.HOST}]:{first}"), behind.known_as(f"[127.0.0.1]:{second}")]
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf=f"ssh root@dumps\nsshkey /root/key\npath {tmp_path}/dumps",
+            modules=("virtio_net",),
+            packages=SSH_PACKAGES,
+            devices=_CARD,
+            files={
+                "/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+                "/root/.ssh/config": config.encode(),
+                "/root/.ssh/known_hosts": b"".join(known),
+                "/root/key": (behind.folder / "client").read_bytes(),
+                "/root/front": (front.folder / "client").read_bytes(),
+            },
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+@jobs.FURTHER
+def test_a_dump_to_a_share(tmp_path: Path) -> None:
+    """The kernel mounts it without mount.cifs, and nothing tells the password."""
+    share = tmp_path / "share"
+    share.mkdir()
+    with servers.smb(tmp_path / "smb", share, "hush hush") as port:
+        kernel = kernel_6_1()
+        ciphers = ("ccm", "cmac", "ctr", "ecb", "gcm", "ghash_generic", "sha512_generic")
+        kdump = Kdump(
+            tmp_path,
+            kernel,
+            configuration=_suse(f"cifs://root:hush%20hush@{servers.HOST}:{port}/crash/from/here"),
+            modules=("virtio_net", "cifs", *ciphers),
+            devices=_CARD,
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+        told = crash.stage("first").log
+        assert f"the password for //{servers.HOST}/crash is in the capture image" in told
+        assert "hush" not in told + crash.console
+    (dump,) = (share / "from/here").iterdir()
+    command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
