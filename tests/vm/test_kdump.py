@@ -343,6 +343,69 @@ mount -t ext2 /dev/mapper/group-mirror /d
     assert said[-2:] == ["saving vmcore complete", "rebooting"]
 
 
+# One disk behind two controllers, with one serial number.
+_TWO_PATHS = """
+modprobe virtio_scsi; modprobe sd_mod; modprobe dm_multipath; modprobe dm_service_time
+for _ in $(seq 50); do [ -b /dev/sdb ] && break; sleep 0.1; done
+# As multipathd makes it, which finds nothing without udev.
+dmsetup create mpatha --noudevsync --uuid mpath-0QEMU_QEMU_HARDDISK_LUN1 --table \
+    "0 $(cat /sys/block/sda/size) multipath 1 queue_if_no_path 0 1 1 service-time 0 2 1 8:0 1 8:16 1"
+"""
+_ON_THE_MAP = """
+mkdir /d
+mke2fs /dev/dm-0
+mount -t ext2 /dev/dm-0 /d
+"""
+# kpartx(8) names a partition so.
+_ON_ITS_PARTITION = """
+mkdir /d
+dmsetup create mpatha-part1 --noudevsync --uuid part1-mpath-0QEMU_QEMU_HARDDISK_LUN1 \
+    --table "0 409600 linear /dev/dm-0 4096"
+mke2fs /dev/dm-1
+mount -t ext2 /dev/dm-1 /d
+"""
+_CUT_BEFORE = "echo 1 > /sys/block/sdb/device/delete"
+_CUT_DURING = """(
+while ! ls /mnt/crash/*/vmcore-incomplete; do usleep 20000; done
+echo offline > /sys/block/sda/device/state
+) > /dev/null 2>&1 &
+"""
+
+
+@pytest.mark.parametrize(
+    ("cut", "make", "left", "at"),
+    [
+        pytest.param(_CUT_DURING, _ON_THE_MAP, "8:0 F 1 .* 8:16 A 0", 0, id="during"),
+        jobs.further(_CUT_BEFORE, _ON_ITS_PARTITION, "8:0 A 0", 4096, id="before"),
+    ],
+)
+def test_a_path_that_is_cut(cut: str, make: str, left: str, at: int, tmp_path: Path) -> None:
+    """A file system on a multipath map, and on a partition of one; the other path brings the dump there."""
+    disk = tmp_path / "lun"
+    subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    drive = f"file.driver=file,file.filename={disk},file.locking=off,driver=raw,cache.direct=off"
+    devices = ["-blockdev", f"{drive},node-name=lun"]
+    for number in range(2):
+        devices += ["-device", f"virtio-scsi-pci,id=path{number}"]
+        devices += ["-device", f"scsi-hd,bus=path{number}.0,drive=lun,serial=LUN1,share-rw=on"]
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash\nkdump_pre /cut\nkdump_post /look\nfailure_action poweroff",
+        modules=("virtio_scsi", "sd_mod", "dm_multipath", "dm_service_time"),
+        packages=_LVM_PACKAGES,
+        devices=tuple(devices),
+        files={"/cut": script(cut), "/look": script("dmsetup status --target multipath")},
+    )
+    crash = kdump.crash(f"chmod 755 /cut /look\n{_TWO_PATHS}{make}")
+    said = messages(crash.console)
+    assert "saving vmcore complete" in said
+    assert said[-1] == "rebooting"
+    assert re.search(f"^mpath-0QEMU_QEMU_HARDDISK_LUN1: .* {left}", crash.console, re.M)
+    (dump,) = copied(Path(f"{disk}?offset={at * SECTOR}"), "/crash", tmp_path / "copy").iterdir()
+    assert (dump / "vmcore").exists()
+
+
 # As Debian and openSUSE ship them, less their comments, and with a limit on old dumps.
 _DEBIAN = """
 USE_KDUMP=1

@@ -22,6 +22,7 @@ from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
+MORE_OF_INIT = Path(__file__).with_name("init.d")
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
 # File systems ask for these modules by names that may be built into the kernel (request_module).
@@ -86,6 +87,10 @@ def contents(settings: Settings, release: str) -> Contents:
     programs = _programs(settings, [each for each in (to, root) if each])
     entries = [
         Entry("/init", INIT, 0o755),
+        *(
+            Entry(f"/init.d/{file.name}", file)
+            for file in more_of_init([each for each in (to, root) if each])
+        ),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(
@@ -146,7 +151,15 @@ def _host(settings: Settings, to: Destination) -> str:
         raise FileError(f"the host's name, with which dumps' folders begin{error.fault}") from None
 
 
-_ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
+def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
+    """Return the parts of /init that only some targets take."""
+    layers = (layer.kind for to in destinations for layer in to.stack.layers)
+    names = sorted({name for kind in layers if (name := _PARTS_OF_INIT.get(kind))})
+    return [MORE_OF_INIT / name for name in names]
+
+
+_PARTS_OF_INIT = {"multipath": "devicemapper", "part": "devicemapper"}
+_ASSEMBLERS = {"lvm": "lvm", "md": "mdadm", "multipath": "dmsetup", "part": "dmsetup"}
 
 
 def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
@@ -267,10 +280,11 @@ def _wanted_modules(
     optional: list[str] = [*_HELPERS]
     loaded = _loaded()
     for each in destinations:
+        # First: a disk's handler has to be there before the disk.
+        wanted += each.stack.modules
         # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
         for driver in each.drivers:
             (wanted if canonical(driver) in loaded else optional).append(driver)
-        wanted += each.stack.modules
         optional += each.stack.optional
         if each.stack.layers:
             # drivers/md asks by name for RAID levels and cache policies (request_module), which needs a

@@ -1,9 +1,12 @@
-"""The layers between a file system and its disks, which have to be assembled first: LVM, software RAID."""
+"""The layers between a file system and its disks, which have to be assembled first.
+
+They are LVM, software RAID, multipath maps, and partitions of such devices.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +21,10 @@ _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
 _ARRAY_MODULES = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
 DEPTH_MAX = 8
 _MDADM_SECONDS = 60.0  # it reads the array's superblocks; a disk may have to spin up
+_DMSETUP_SECONDS = 20.0
+# What sysfs has to tell one disk from another by, best first. SCSI: VPD pages 0x83 and 0x80; DASD: uid.
+_IDENTITIES = ("wwid", "device/wwid", "device/uid")
+_SERIAL_NUMBER = "device/vpd_pg80"
 
 T = TypeVar("T")
 
@@ -27,9 +34,13 @@ class Layer:
     """A layer to assemble."""
 
     kind: str
-    """The kind of layer: lvm or md."""
+    """The kind of layer, for which /init has a function: lvm, md, multipath or part."""
     name: str
-    """VG/LV, or an array's UUID as mdadm writes it."""
+    """What that function is told: VG/LV; an array's UUID as mdadm writes it; else words with commas between.
+
+    The words are, for multipath: the device mapper's UUID, sectors, number of paths, hardware handler or
+    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ NOTHING = Stack()
 
 
 def below(folder: Path) -> Stack:
-    """Return the stack of a block device in sysfs. Raises Unsupported for layers other than LVM and RAID."""
+    """Return the stack of a block device in sysfs. Raises Unsupported for what /init cannot assemble."""
     parts = list(_walk(folder, 0))
     return Stack(
         _once(part.layers for part in parts),
@@ -77,26 +88,106 @@ def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stac
             raise Unsupported(f"finding {base.name} again, which is on no bus")
         yield Stack(disks=(folder,))
         return
-    for slave in sorted((base / "slaves").glob("*")):
-        yield from _walk(slave.resolve(), depth + 1, in_volume=volume)
+    is_lvm = attribute(base / "dm/uuid").startswith("LVM-")
+    for slave in _slaves(base):
+        yield from _walk(slave, depth + 1, in_volume=is_lvm)
     if array:
-        if attribute(base / "md/metadata_version").startswith("external:"):  # mdmon(8)
-            raise Unsupported(
-                f"putting together {base.name}, whose metadata (IMSM, DDF) a daemon writes",
-                instead="name another file system as target",
-            )
-        level = attribute(base / "md/level")
-        yield Stack((Layer("md", _array_uuid(base.name)),), (_ARRAY_MODULES.get(level, level),))
-        return
-    kind = attribute(base / "dm/uuid").partition("-")[0]
-    if kind != "LVM":
+        yield _array(base)
+    elif not in_volume or not is_lvm:
+        yield _mapped(base)
+    else:
+        # Parts of a mirror or a pool are volumes, too; the top one activates them.
+        yield _volume()
+
+
+def _slaves(folder: Path) -> Sequence[Path]:
+    return [slave.resolve() for slave in sorted((folder / "slaves").glob("*"))]
+
+
+def _array(folder: Path) -> Stack:
+    if attribute(folder / "md/metadata_version").startswith("external:"):  # mdmon(8)
         raise Unsupported(
-            f"putting together {attribute(base / 'dm/name') or base.name} ({kind or 'device mapper'})",
+            f"putting together {folder.name}, whose metadata (IMSM, DDF) a daemon writes",
             instead="name another file system as target",
         )
-    # Parts of a mirror or a pool are volumes, too; the top one activates them.
-    layers = () if in_volume else (Layer("lvm", volume_name(attribute(base / "dm/name"))),)
-    yield Stack(layers, ("dm_mod",), _VOLUME_MODULES)
+    level = attribute(folder / "md/level")
+    return Stack((Layer("md", _array_uuid(folder.name)),), (_ARRAY_MODULES.get(level, level),))
+
+
+def _mapped(folder: Path) -> Stack:
+    """Return what a device of the device mapper takes, by its UUID: that begins with who made it."""
+    uuid, name = attribute(folder / "dm/uuid"), attribute(folder / "dm/name")
+    maker, _, rest = uuid.partition("-")
+    kind = kind_of_mapped(uuid)
+    if kind == "lvm":
+        return _volume(Layer(kind, volume_name(name)))
+    if kind == "multipath":
+        return _multipath(folder, uuid)
+    if kind == "part" and [attribute(each / "dm/uuid") for each in _slaves(folder)] == [rest]:
+        return _partition(name, uuid)
+    raise Unsupported(
+        f"putting together {name or folder.name} ({maker or 'device mapper'})",
+        instead="name another file system as target",
+    )
+
+
+def kind_of_mapped(uuid: str) -> str | None:
+    """Return the kind of layer that a device with that UUID of the device mapper's is; None for others."""
+    maker = uuid.partition("-")[0]
+    return "part" if re.fullmatch(r"part[0-9]+", maker) else {"LVM": "lvm", "mpath": "multipath"}.get(maker)
+
+
+def _volume(*layers: Layer) -> Stack:
+    return Stack(layers, ("dm_mod",), _VOLUME_MODULES)
+
+
+def _multipath(folder: Path, uuid: str) -> Stack:
+    """Return what a multipath map takes. Raises Unsupported where its paths are like other disks."""
+    paths = _slaves(folder)
+    identities = {identity(path) for path in paths}
+    if len(identities) != 1 or "" in identities:
+        raise Unsupported(
+            f"finding the paths of {attribute(folder / 'dm/name')} again: they have no wwid or serial number"
+            " in common",
+            instead="name another file system as target",
+        )
+    states = (attribute(path / "device/dh_state") for path in paths)
+    handler = next((state for state in states if state not in ("", "detached")), "none")
+    words = (uuid, attribute(folder / "size"), str(len(paths)), handler, *identities)
+    handlers = () if handler == "none" else (f"scsi_dh_{handler}",)
+    # A handler that is there before the disk keeps the kernel from reading standby paths, which takes time.
+    modules = (*handlers, "dm_mod", "dm_multipath", "dm_service_time")
+    return Stack((Layer("multipath", ",".join(map(_word, words))),), modules)
+
+
+def identity(disk: Path) -> str:
+    """Return what tells a disk in sysfs from all others, whatever the path to it; "" for nothing."""
+    for each in _IDENTITIES:
+        if found := _bytes(disk / each):
+            return _word(found.rstrip(b"\n").decode("latin-1"))
+    return _bytes(disk / _SERIAL_NUMBER).hex()
+
+
+def _word(text: str) -> str:
+    """Return text as a word without blanks and commas, as /init makes it with tr, byte by byte."""
+    return re.sub(r"[^A-Za-z0-9.:_/-]", "_", text)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _partition(name: str, uuid: str) -> Stack:
+    """Return what a partition that kpartx(8) has made takes. Raises Unsupported where it is in pieces."""
+    done = children.run(["dmsetup", "table", "--", name], seconds=_DMSETUP_SECONDS)
+    found = re.fullmatch(rb"0 ([0-9]+) linear [0-9]+:[0-9]+ ([0-9]+)\n?", done.stdout)
+    if found is None:
+        raise Unsupported(f"putting together {name}, which is no plain partition")
+    words = (uuid, *(each.decode() for each in found.groups()))
+    return Stack((Layer("part", ",".join(map(_word, words))),), ("dm_mod",))
 
 
 def volume_name(name: str) -> str:

@@ -10,6 +10,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import programs
 from pykexec.kdump.capture import contents, destination, image
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.layers import kind_of_mapped
 from pykexec.kdump.config.settings import Settings, TargetKind
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
@@ -101,8 +102,8 @@ def _assemblers(facts: Facts, settings: Settings) -> Iterator[str]:
     for device in facts.machine.root.names("sys/block"):
         uuid = facts.text(f"sys/block/{device}/dm/uuid") or "" if device.startswith("dm-") else ""
         names = (f"/dev/{device}", f"/dev/mapper/{facts.text(f'sys/block/{device}/dm/name')}")
-        if uuid.startswith("LVM-") and mount.source in names:
-            yield "lvm"
+        if mount.source in names and (kind := kind_of_mapped(uuid)):
+            yield kind
 
 
 def target_mount(facts: Facts, settings: Settings) -> Mount | None:
