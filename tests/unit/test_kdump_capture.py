@@ -181,6 +181,32 @@ def test_file_systems_by_tag(tmp_path: Path) -> None:
         blockdevice.find(f"UUID={id}", sys, dev)
 
 
+def test_a_file_system_on_several_devices(
+    sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by a tag that all of them have, with the layers and drivers of all; not with one missing."""
+    start = bytearray(66 << 10)
+    start[0x10040:0x10048] = b"_BHRfS_M"
+    start[0x10088] = 2
+    start[0x1012B:0x1012F] = b"both"
+    (tmp_path / "dev").mkdir()
+    numbers = {"vdb": "254:16", "dm-0": "253:0"}
+    for name, number in numbers.items():
+        _link(sysfs / "class/block" / name, (sysfs / "dev/block" / number).resolve())
+        (tmp_path / "dev" / name).write_bytes(start)
+    dev = tmp_path / "dev"
+    monkeypatch.setattr(blockdevice, "_number", lambda path: numbers[Path(path).name])
+    assert blockdevice.find("LABEL=both", sysfs, dev) == str(dev / "dm-0")
+    superblock = blockdevice.superblock_of(dev / "vdb")
+    assert superblock is not None
+    whole = blockdevice.describe_all(superblock, sysfs, dev)
+    assert whole.stack.layers == (Layer("lvm", "my-group/root-2"),)
+    assert whole.drivers == ("virtio_blk", "virtio_pci")
+    (dev / "dm-0").unlink()
+    with pytest.raises(FileError, match=r"on 2 devices, of which these are there: \S+/vdb$"):
+        blockdevice.describe_all(superblock, sysfs, dev)
+
+
 def test_watchdogs_that_run(sysfs: Path) -> None:
     """One may say that it does not; not every one says which device it is."""
     assert watchdog.running(sysfs) == ()

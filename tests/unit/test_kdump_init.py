@@ -653,3 +653,24 @@ def test_several_with_one_uuid(held: dict[str, str], place: str, found: str, tmp
         replaced=own[0],
     )
     assert capture.run('find_by_uuid; echo "$device"')[-1].endswith(f"/dev/{found}")
+
+
+@pytest.mark.parametrize(("there", "options"), [(2, ""), (1, ",degraded")])
+def test_a_file_system_on_two_devices(there: int, options: str, tmp_path: Path) -> None:
+    """The kernel is told of both; one is better than none. A device in an array is none of them."""
+    uuid = "00ff2030-4050-6070-8090-a0b0c0d0e0f0"
+    superblock = bytearray(66 << 10)  # btrfs's begins at 64 KiB, and has its UUID at 0x20
+    superblock[(64 << 10) + 0x20 : (64 << 10) + 0x30] = bytes.fromhex(uuid.replace("-", ""))
+    names = ["sda", "sdb"][:there]
+    for name in (*names, "sdc"):
+        (tmp_path / "sys/class/block" / name / "holders").mkdir(parents=True)
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / "dev" / name).write_bytes(superblock)
+    (tmp_path / "sys/class/block/sdc/holders/md0").touch()
+    to = replace(_DISK, superblock=Superblock("btrfs", uuid, "", devices=2), options="subvolid=5")
+    said = Capture(tmp_path, to=to, replaced=_CLOCK).run("mount_disk")
+    named = "".join(f",device={tmp_path}/dev/{name}" for name in names)
+    assert (
+        said[-1] == f"mounted: -t btrfs -o rw,subvolid=5{options}{named} -- {tmp_path}/dev/x {tmp_path}/mnt"
+    )
+    assert ("1 of 2 devices are there: mounting what there is" in said) == (there == 1)

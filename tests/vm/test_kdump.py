@@ -231,6 +231,27 @@ def test_a_subvolume_of_btrfs(tmp_path: Path) -> None:
     assert datetime.timedelta() < passed < datetime.timedelta(hours=1)
 
 
+@jobs.FURTHER
+def test_a_btrfs_on_two_disks(tmp_path: Path) -> None:
+    """Neither of which the kernel mounts without being told of the other."""
+    disks = (tmp_path / "one", tmp_path / "two")
+    for disk in disks:
+        subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    make: list[str | Path] = ["mkfs.btrfs", "-q", "-L", "dumps", "-d", "raid1", "-m", "raid1", *disks]
+    subprocess.run(make, check=True)
+    kdump = Kdump(
+        tmp_path, kernel_6_1(), conf="btrfs LABEL=dumps\npath /crash", disks=disks, modules=("btrfs",)
+    )
+    crash = kdump.crash()
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    for disk in disks:
+        copy = tmp_path / f"{disk.name}-copy"
+        copy.mkdir()
+        subprocess.run(["btrfs", "restore", disk, copy], check=True, capture_output=True)
+        (dump,) = (copy / "crash").iterdir()
+        assert (dump / "vmcore").exists()
+
+
 def _time_zone(hours: int) -> bytes:
     """A file of tzfile(5) with one kind of local time, and no change of it."""
     header = struct.pack(">4sc15x6l", b"TZif", b"\0", 0, 0, 0, 0, 1, 4)

@@ -121,7 +121,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
         return _nfs(Target(TargetKind.NFS, f"{host}:/{export}"), inside, sys, proc)
     require_mountable(path, mount.type, mount.source)
     device = blockdevice.describe(mount.source, sys, mount.number)
-    return _on_disk(device, mount.source, mount.type, folder)
+    return _on_disk(device, mount.source, mount.type, folder, sys)
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
@@ -168,10 +168,10 @@ def _mounts(proc: Path) -> Sequence[Mount]:
 def _filesystem(target: Target, path: str, sys: Path) -> Destination:
     require_type(target.filesystem)
     source = blockdevice.find(target.address, sys)
-    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path)
+    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys)
 
 
-def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Destination:
+def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str, sys: Path) -> Destination:
     place = Path(source) if Path(source).is_block_device() else Path("/dev") / device.name
     superblock = blockdevice.superblock_of(place)
     if superblock is None:
@@ -179,7 +179,7 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
             f"{place} has no ext2, ext3, ext4, XFS or btrfs on it", hint="name another, or a folder of one"
         )
     if superblock.devices != 1:
-        raise Unsupported(f"finding all {superblock.devices} devices of the btrfs on {place}")
+        device = blockdevice.describe_all(superblock, sys)
     if superblock.type != wanted and not {superblock.type, wanted} <= {"ext2", "ext3", "ext4"}:
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
     # The folder's path starts at the top of all subvolumes, as in mountinfo.

@@ -153,9 +153,11 @@ def _host(settings: Settings, to: Destination) -> str:
 
 def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
     """Return the parts of /init that only some targets take."""
-    layers = (layer.kind for to in destinations for layer in to.stack.layers)
-    names = sorted({name for kind in layers if (name := _PARTS_OF_INIT.get(kind))})
-    return [MORE_OF_INIT / name for name in names]
+    names: set[str] = set()
+    for to in destinations:
+        names |= {_PARTS_OF_INIT[layer.kind] for layer in to.stack.layers if layer.kind in _PARTS_OF_INIT}
+        names |= {"devices"} if to.superblock and to.superblock.devices > 1 else set()
+    return [MORE_OF_INIT / name for name in sorted(names)]
 
 
 _PARTS_OF_INIT = {"multipath": "devicemapper", "part": "devicemapper"}

@@ -62,7 +62,12 @@ NOTHING = Stack()
 
 def below(folder: Path) -> Stack:
     """Return the stack of a block device in sysfs. Raises Unsupported for what /init cannot assemble."""
-    parts = list(_walk(folder, 0))
+    return joined(_walk(folder, 0))
+
+
+def joined(stacks: Iterable[Stack]) -> Stack:
+    """Return all of several stacks' layers and needs."""
+    parts = list(stacks)
     return Stack(
         _once(part.layers for part in parts),
         _once(part.modules for part in parts),

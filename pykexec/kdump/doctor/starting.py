@@ -123,19 +123,6 @@ def _require_mountable(facts: Facts, settings: Settings) -> None:
         destination.require_mountable(settings.path, mount.type, mount.source)
     if kind is TargetKind.FILESYSTEM:
         destination.require_type(settings.target.filesystem)
-    if mount is not None and mount.type == "btrfs" and (devices := _btrfs_devices(facts, mount)) > 1:
-        raise Unsupported(f"finding all {devices} devices of the btrfs on {mount.source}")
-
-
-def _btrfs_devices(facts: Facts, mount: Mount) -> int:
-    """Return the number of devices of a btrfs; 0 where that is not known (fs/btrfs/sysfs.c)."""
-    root, folder = facts.machine.root, "sys/fs/btrfs"
-    for each in root.names(folder):
-        devices = root.names(f"{folder}/{each}/devices")
-        names = {facts.text(f"sys/block/{device}/dm/name") or device for device in devices}
-        if mount.source.rpartition("/")[2] in {*names, *devices}:
-            return len(devices)
-    return 0
 
 
 # File systems that go away with the running kernel, or that no capture system can mount.
