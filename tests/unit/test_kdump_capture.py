@@ -1,6 +1,7 @@
 """The capture image's parts: what finds the dump target again, and what is told to the capture system."""
 
 import gzip
+import os
 import re
 import shlex
 import subprocess
@@ -269,6 +270,9 @@ _MOUNTS = r"""
 31 22 0:40 /@var /var rw master:1 - btrfs /dev/vdc rw,subvol=/@var
 32 31 0:41 / /var/tmp rw - tmpfs tmpfs rw
 33 22 0:50 / /srv rw - nfs4 server.example:/exports/a rw,addr=192.0.2.1
+34 22 0:51 /of/this /host rw - virtiofs my\040tag rw
+35 22 0:52 / /qemu rw - 9p share rw,sync,dirsync,access=client,trans=virtio
+36 22 0:53 / /plan9 rw - 9p 192.0.2.1 rw,access=client,trans=tcp
 """
 
 
@@ -300,6 +304,33 @@ def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match=r"/var/tmp/x lies on tmpfs") as error:
         destination.local("/var/tmp/x", tmp_path / "sys", tmp_path / "proc")
     assert "pykdump start --initrd FILE" in str(error.value)
+
+
+def test_a_folder_that_the_host_shares(sysfs: Path, tmp_path: Path) -> None:
+    """Mounted, or named by the configuration; one that comes over a network is another thing."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(_MOUNTS.replace(r"my\040tag", "tag").strip())
+    for driver in ("virtiofs", "9pnet_virtio"):
+        _link(sysfs / "bus/virtio/drivers" / driver / "virtio2", sysfs / _PCI / "virtio2")
+    found = destination.local("/host/crash", sysfs, tmp_path / "proc")
+    assert (found.way, found.folder, found.remote) == (Transport.SHARE, "/of/this/crash", "tag")
+    assert found.drivers == ("virtio_blk", "virtio_pci")
+    assert str(found) == "/of/this/crash on virtiofs tag"
+    configured = Settings(Dialect.FEDORA, target=Target(TargetKind.FILESYSTEM, "tag", filesystem="virtiofs"))
+    assert destination.resolve(configured, sysfs, tmp_path / "proc") == replace(found, folder="/var/crash")
+    qemu = destination.local("/qemu", sysfs, tmp_path / "proc")
+    assert "trans=virtio" in qemu.options
+    assert [part.name for part in image.more_of_init([found, qemu])] == ["share"]
+    assert image._host(configured, found) == os.uname().nodename
+    with pytest.raises(Unsupported, match=r"mounting 9P \(192\.0\.2\.1\) by another way than virtio"):
+        destination.local("/plan9", sysfs, tmp_path / "proc")
+
+
+def test_a_tag_that_is_no_word(sysfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(_MOUNTS.strip())
+    with pytest.raises(FileError, match="takes the tag of a shared folder"):
+        destination.local("/host", sysfs, tmp_path / "proc")
 
 
 @pytest.mark.programs

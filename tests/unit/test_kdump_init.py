@@ -20,6 +20,7 @@ from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.image import INIT, more_of_init
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.capture.share import Share
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
 from pykexec.kdump.console import diagnosis
 
@@ -674,3 +675,22 @@ def test_a_file_system_on_two_devices(there: int, options: str, tmp_path: Path) 
         said[-1] == f"mounted: -t btrfs -o rw,subvolid=5{options}{named} -- {tmp_path}/dev/x {tmp_path}/mnt"
     )
     assert ("1 of 2 devices are there: mounting what there is" in said) == (there == 1)
+
+
+@pytest.mark.parametrize("tries", [1, 3, 99])
+def test_a_folder_that_the_host_shares(tries: int, tmp_path: Path) -> None:
+    """Its device may come late, or never."""
+    to = Destination(
+        Transport.SHARE,
+        "/crash",
+        options="a=b",
+        remote="tag",
+        share=Share("virtiofs", "tag", (), ()),
+    )
+    mount = f'mount() {{ echo "$*" >> ROOT/tries; [ $(wc -l < ROOT/tries) -ge {tries} ]; }}'
+    capture = Capture(tmp_path, to=to, replaced=_CLOCK + mount)
+    said = capture.run("main")
+    first = (tmp_path / "tries").read_text().splitlines()[0]
+    assert first == f"-t virtiofs -o rw,a=b -- tag {tmp_path}/mnt"
+    assert ("vmcore" in capture.names()) == (tries < 99)
+    assert ("cannot mount tag (virtiofs)" in said) == (tries == 99)

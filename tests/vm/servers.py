@@ -94,6 +94,29 @@ def nfs(folder: Path, export: Path) -> Iterator[str]:
             server.terminate()
 
 
+@contextmanager
+def shared(kind: str, socket: Path, folder: Path) -> Iterator[tuple[str, ...]]:
+    """QEMU options that share a folder by virtiofs or 9P, with the tag "dumps"; for one run of a machine."""
+    if kind == "9p":
+        yield ("-virtfs", f"local,path={folder},mount_tag=dumps,security_model=mapped-xattr")
+        return
+    options: list[str | Path] = [f"--socket-path={socket}", "-o", f"source={folder}", "-o", "sandbox=chroot"]
+    # It ends with the machine. Where it writes to is the machine's memory, which has to be a file for that.
+    with subprocess.Popen(["/usr/lib/qemu/virtiofsd", *options], stderr=subprocess.DEVNULL) as server:
+        while not socket.exists():
+            assert server.poll() is None
+            time.sleep(0.1)
+        try:
+            yield (
+                *("-object", "memory-backend-memfd,id=memory,size=1G,share=on"),
+                *("-machine", "memory-backend=memory"),
+                *("-chardev", f"socket,id=shared,path={socket}"),
+                *("-device", "vhost-user-fs-pci,chardev=shared,tag=dumps"),
+            )
+        finally:
+            server.terminate()
+
+
 def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(300):
         assert server.poll() is None, log.read_text()

@@ -345,22 +345,34 @@ def _file_system(disk: Path) -> int:
     raise AssertionError(f"no ext2 file system on {disk}")
 
 
-@jobs.FURTHER
-def test_a_volume_that_is_a_mirror(tmp_path: Path) -> None:
-    """LVM's own RAID 1: the kernel asks for the module of the level by a name, and nobody answers."""
-    kdump = _with_two_disks(tmp_path, "path /d/crash", "raid1", "dm_mod", "dm_raid")
-    make = """
-modprobe dm_raid; modprobe raid1
+_MAKE_GROUP = """
 mkdir -p /run/lock/lvm /d
 lvm pvcreate /dev/vdb /dev/vdc
 lvm vgcreate group /dev/vdb /dev/vdc
-lvm lvcreate --type raid1 --mirrors 1 --nosync -n mirror -L 200M group
-mke2fs /dev/mapper/group-mirror
-mount -t ext2 /dev/mapper/group-mirror /d
 """
-    crash = kdump.crash(make, command=PANIC)
+_MIRROR = "lvm lvcreate --type raid1 --mirrors 1 --nosync -n volume -L 200M group"
+# Without thin_check; nobody reads the pool's metadata in the capture system either.
+_THIN = """
+lvm lvcreate --type thin-pool -L 200M -n pool group
+lvm lvcreate --thin -V 300M -n volume group/pool
+"""
+
+
+@pytest.mark.parametrize(
+    ("modules", "make"),
+    [
+        jobs.further(("dm_raid", "raid1"), _MIRROR, id="mirror"),
+        jobs.further(("dm_thin_pool",), _THIN, id="thin"),
+    ],
+)
+def test_a_volume_of_volumes(modules: Sequence[str], make: str, tmp_path: Path) -> None:
+    """LVM's own RAID 1, whose module the kernel asks for by a name and nobody answers; a thin volume."""
+    kdump = _with_two_disks(tmp_path, "path /d/crash", "dm_mod", *modules)
+    load = "".join(f"modprobe {each}\n" for each in modules)
+    mount = "mke2fs /dev/mapper/group-volume\nmount -t ext2 /dev/mapper/group-volume /d"
+    crash = kdump.crash(f"{load}{_MAKE_GROUP}{make}\n{mount}", command=PANIC)
     said = messages(crash.console)
-    assert "putting together lvm:group/mirror" in said
+    assert "putting together lvm:group/volume" in said
     assert said[-2:] == ["saving vmcore complete", "rebooting"]
 
 
@@ -823,6 +835,27 @@ def test_a_dump_over_nfs(tmp_path: Path) -> None:
         command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
         subprocess.run(command, check=True, capture_output=True)
     assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind"), [jobs.further(X86_64, "virtiofs", id="virtiofs"), jobs.further(PPC64LE, "9p", id="9p")]
+)
+def test_a_folder_that_the_host_shares(arch: Arch, kind: str, tmp_path: Path) -> None:
+    """Of Debian's kernels those for clouds have no 9P."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    modules = {"virtiofs": ("virtiofs",), "9p": ("9p", "9pnet_virtio")}[kind]
+    load = "".join(f"modprobe {each}\n" for each in modules)
+    mount = {"virtiofs": "", "9p": "-o trans=virtio,version=9p2000.L"}[kind]
+    with servers.shared(kind, tmp_path / "socket", shared) as devices:
+        kdump = Kdump(
+            tmp_path, Kernel.get("6.1", arch), conf="path /d/crash", modules=modules, devices=devices
+        )
+        crash = kdump.crash(f"{load}mkdir /d\nmount -t {kind} {mount} dumps /d")
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (shared / "crash").iterdir()
+    assert sorted(each.name for each in dump.iterdir()) == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
 
 
 # What people do with a dump

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.errors import FileError, MachineError
-from pykexec.kdump.capture import blockdevice, network
+from pykexec.kdump.capture import blockdevice, network, share
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.capture.share import Share
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
-from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, Unfit, User
+from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, ShareTag, Unfit, User
 from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
@@ -32,6 +33,7 @@ class Transport(enum.Enum):
     RAW = "raw"
     NFS = "nfs"
     SSH = "ssh"
+    SHARE = "share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,9 @@ class Destination:
     options: str = ""
     """The mount options in addition to rw."""
     remote: str = ""
-    """The exported folder, for NFS; the user, for ssh."""
+    """The exported folder, for NFS; the user, for ssh; the tag, for a folder that the host shares."""
     network: Network | None = None
+    share: Share | None = None
     ssh_key: str = ""
     port: int = SSH_PORT
     """The port of the ssh server."""
@@ -55,7 +58,8 @@ class Destination:
     def __post_init__(self) -> None:
         # A folder may come from the table of mounts, where names can contain anything.
         _require("the folder for dumps", self.folder, AbsolutePath)
-        _require("where dumps go", self.remote, User if self.way is Transport.SSH else AbsolutePath)
+        kinds: dict[Transport, type[str]] = {Transport.SSH: User, Transport.SHARE: ShareTag}
+        _require("where dumps go", self.remote, kinds.get(self.way, AbsolutePath))
 
     @property
     def stack(self) -> Stack:
@@ -66,7 +70,8 @@ class Destination:
     def drivers(self) -> tuple[str, ...]:
         """The modules that drive the hardware."""
         device = self.device.drivers if self.device else ()
-        return (*device, *(self.network.drivers if self.network else ()))
+        network = self.network.drivers if self.network else ()
+        return (*device, *network, *(self.share.drivers if self.share else ()))
 
     def __str__(self) -> str:
         if self.way is Transport.DISK and self.device and self.superblock:
@@ -74,6 +79,8 @@ class Destination:
             return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid})"
         if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
+        if self.share:
+            return f"{self.folder} on {self.share.type} {self.share.tag}"
         server = self.network.server if self.network else ""
         return f"{self.way.value} {server}:{self.remote if self.way is Transport.NFS else ''}{self.folder}"
 
@@ -120,13 +127,15 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
         host, _, export = mount.source.rpartition(":/")
         return _nfs(Target(TargetKind.NFS, f"{host}:/{export}"), inside, sys, proc)
     require_mountable(path, mount.type, mount.source)
+    if mount.type in share.KINDS:
+        return _shared(share.find(mount.type, mount.source, mount.options, sys), folder)
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder, sys)
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
     """Raise Unsupported for a path on a type of file system that the capture system cannot mount."""
-    if kind not in (*_DISK_FILESYSTEMS, *_NFS):
+    if kind not in (*_DISK_FILESYSTEMS, *_NFS, *share.KINDS):
         raise Unsupported(
             f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
             instead="set path to a folder on ext4, XFS or btrfs",
@@ -135,7 +144,7 @@ def require_mountable(path: str, kind: str, source: str) -> None:
 
 def require_type(kind: str) -> None:
     """Raise Unsupported for a configured type of file system that the capture system cannot mount."""
-    if kind not in _DISK_FILESYSTEMS:
+    if kind not in (*_DISK_FILESYSTEMS, *share.KINDS):
         raise Unsupported(f"mounting {kind}")
 
 
@@ -167,6 +176,8 @@ def _mounts(proc: Path) -> Sequence[Mount]:
 
 def _filesystem(target: Target, path: str, sys: Path) -> Destination:
     require_type(target.filesystem)
+    if target.filesystem in share.KINDS:
+        return _shared(share.find(target.filesystem, target.address, sys=sys), path)
     source = blockdevice.find(target.address, sys)
     return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys)
 
@@ -185,6 +196,11 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str, sys: Pa
     # The folder's path starts at the top of all subvolumes, as in mountinfo.
     options = "subvolid=5" if superblock.type == "btrfs" else ""
     return Destination(Transport.DISK, folder, device, superblock, options)
+
+
+def _shared(found: Share, folder: str) -> Destination:
+    options = share.KINDS[found.type].options
+    return Destination(Transport.SHARE, folder, options=options, remote=found.tag, share=found)
 
 
 def _nfs(target: Target, path: str, sys: Path, proc: Path) -> Destination:

@@ -139,11 +139,11 @@ def _gzip(data: bytes) -> bytes:
 def _host(settings: Settings, to: Destination) -> str:
     """Return the beginning of dumps' folder names: 127.0.0.1 as kdump's, an address, or the host's name.
 
-    Raises FileError for a name that does not fit.
+    Other machines may have the same shared folder. Raises FileError for a name that does not fit.
     """
-    if to.network is None:
+    if to.network is None and to.share is None:
         return _LOCAL
-    if settings.host_tag != "hostname":
+    if to.network is not None and settings.host_tag != "hostname":
         return to.network.address.partition("/")[0]
     try:
         return FileName(os.uname().nodename)
@@ -157,6 +157,7 @@ def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
     for to in destinations:
         names |= {_PARTS_OF_INIT[layer.kind] for layer in to.stack.layers if layer.kind in _PARTS_OF_INIT}
         names |= {"devices"} if to.superblock and to.superblock.devices > 1 else set()
+        names |= {"share"} if to.share else set()
     return [MORE_OF_INIT / name for name in sorted(names)]
 
 
@@ -296,6 +297,7 @@ def _wanted_modules(
             kind = each.superblock.type
             # ext4's driver mounts ext2 and ext3, too.
             wanted.append("ext4" if kind in ("ext2", "ext3") and not index.has(kind) else kind)
+        wanted += each.share.modules if each.share else ()
         if each.way is Transport.NFS:
             wanted.append(_NFS_MODULES[0])
             optional += _NFS_MODULES[1:]

@@ -86,7 +86,7 @@ def _target(to: Destination) -> dict[str, str]:
         "ASSEMBLE": " ".join(f"{layer.kind}:{layer.name}" for layer in to.stack.layers),
         "UUID": superblock.uuid if superblock else "",
         "UUID_AT": str(UUID_AT[superblock.type]) if superblock else "",
-        "FILESYSTEM": superblock.type if superblock else "",
+        "FILESYSTEM": superblock.type if superblock else to.share.type if to.share else "",
         "DEVICES": str(devices),
         "PLACE": single.location if single else "",
         "OPTIONS": to.options,
