@@ -106,7 +106,7 @@ def test_a_volume_on_a_partition(sysfs: Path) -> None:
     assert found.stack.layers == (Layer("lvm", "my-group/root-2"),)
     assert found.drivers == ("virtio_blk", "virtio_pci")
     assert found.stack.modules == ("dm_mod",)
-    with pytest.raises(Unsupported, match="a raw dump to dm-0, which is a volume or an array"):
+    with pytest.raises(Unsupported, match="a raw dump to dm-0, which has to be put together first"):
         destination.raw(found, ())
 
 

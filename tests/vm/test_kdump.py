@@ -16,7 +16,7 @@ import pytest
 from pykexec.kdump.console import diagnosis
 from pykexec.vmcore import Dump, info
 from pykexec.vmcore.readers import Tools
-from tests.vm import jobs, servers
+from tests.vm import jobs, nvme_target, servers
 from tests.vm.kdump import SECTOR, TEST, Kdump, copied, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel, Result
 from tools.lab.arches.arm import ARCH as ARM
@@ -855,6 +855,30 @@ def test_a_folder_that_the_host_shares(arch: Arch, kind: str, tmp_path: Path) ->
     assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
     (dump,) = (shared / "crash").iterdir()
     assert sorted(each.name for each in dump.iterdir()) == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
+@jobs.FURTHER
+def test_a_disk_that_a_server_has_by_nvme(tmp_path: Path) -> None:
+    disk, name = make_disk(tmp_path / "remote", "mkfs.ext4", "256M"), "nqn.2026-01.lab:dump"
+    connect = f"""{_NETWORK}
+modprobe nvme_tcp
+echo "transport=tcp,traddr={servers.ADDRESS},trsvcid=4420,nqn={name}" > /dev/nvme-fabrics
+for _ in $(seq 50); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done
+mkdir /d
+mount -t ext4 /dev/nvme0n1 /d
+"""
+    with nvme_target.serve(disk, name) as port:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf="path /d/crash",
+            modules=("virtio_net", "nvme_tcp"),
+            devices=servers.network(4420, f"busybox nc 127.0.0.1 {port}"),
+        )
+        crash = kdump.crash(connect)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = copied(disk, "/crash", tmp_path / "copy").glob("127.0.0.1-*")
     assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
 
 

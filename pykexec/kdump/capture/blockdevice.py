@@ -61,7 +61,7 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
     if number is None or not folder.exists():
         raise FileError(f"{device}: no such block device", hint="write UUID=..., or a path below /dev")
     folder = folder.resolve()
-    stack = below(folder)
+    stack = below(folder, sys)
     drivers = [driver for disk in stack.disks for driver in drivers_above(disk, sys)]
     # Several paths to one NVMe disk form a single one, which is on no bus.
     drivers += ["nvme" for disk in stack.disks if disk.name.startswith("nvme")]

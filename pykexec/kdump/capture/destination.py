@@ -103,7 +103,7 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
     if target.kind is TargetKind.LOCAL:
         return local(settings.path, sys, proc)
     if target.kind is TargetKind.FILESYSTEM:
-        return _filesystem(target, settings.path, sys)
+        return _filesystem(target, settings.path, sys, proc)
     if target.kind is TargetKind.RAW:
         device = blockdevice.find(target.address, sys)
         return raw(blockdevice.describe(device, sys), _mounts(proc))
@@ -130,7 +130,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     if mount.type in share.KINDS:
         return _shared(share.find(mount.type, mount.source, mount.options, sys), folder)
     device = blockdevice.describe(mount.source, sys, mount.number)
-    return _on_disk(device, mount.source, mount.type, folder, sys)
+    return _on_disk(device, mount.source, mount.type, folder, sys, proc)
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
@@ -151,7 +151,7 @@ def require_type(kind: str) -> None:
 def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) -> Destination:
     """Return the device itself as destination. Raises PykexecError where it must not be overwritten."""
     if device.stack.layers:
-        raise Unsupported(f"a raw dump to {device.name}, which is a volume or an array")
+        raise Unsupported(f"a raw dump to {device.name}, which has to be put together first")
     for mount in mounts:
         if mount.number == device.number:
             raise FileError(
@@ -174,15 +174,17 @@ def _mounts(proc: Path) -> Sequence[Mount]:
         raise MachineError(f"cannot read {proc}/self/mountinfo: {error.strerror}") from error
 
 
-def _filesystem(target: Target, path: str, sys: Path) -> Destination:
+def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     require_type(target.filesystem)
     if target.filesystem in share.KINDS:
         return _shared(share.find(target.filesystem, target.address, sys=sys), path)
     source = blockdevice.find(target.address, sys)
-    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys)
+    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys, proc)
 
 
-def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str, sys: Path) -> Destination:
+def _on_disk(
+    device: BlockDevice, source: str, wanted: str, folder: str, sys: Path, proc: Path
+) -> Destination:
     place = Path(source) if Path(source).is_block_device() else Path("/dev") / device.name
     superblock = blockdevice.superblock_of(place)
     if superblock is None:
@@ -195,7 +197,20 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str, sys: Pa
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
     # The folder's path starts at the top of all subvolumes, as in mountinfo.
     options = "subvolid=5" if superblock.type == "btrfs" else ""
-    return Destination(Transport.DISK, folder, device, superblock, options)
+    way = _way_to_servers(device, sys, proc)
+    return Destination(Transport.DISK, folder, device, superblock, options, network=way)
+
+
+def _way_to_servers(device: BlockDevice, sys: Path, proc: Path) -> Network | None:
+    """Return the way to the servers that have the device's disks; None for disks of this machine.
+
+    Raises Unsupported where they are not all reached in the same way.
+    """
+    ways = [network.route_to(disk.server, sys, proc) for disk in device.stack.remote]
+    if len({(way.mac, way.address, way.gateway) for way in ways}) > 1:
+        servers = ", ".join(dict.fromkeys(way.server for way in ways))
+        raise Unsupported(f"reaching the servers that have {device.name} in different ways: {servers}")
+    return ways[0] if ways else None
 
 
 def _shared(found: Share, folder: str) -> Destination:

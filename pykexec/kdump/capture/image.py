@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ def contents(settings: Settings, release: str) -> Contents:
         ),
         *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
         *_ssh_files(settings.target, to),
+        *_logins([each for each in (to, root) if each]),
         *_module_entries(settings, release, [each for each in (to, root) if each], watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
@@ -141,7 +143,7 @@ def _host(settings: Settings, to: Destination) -> str:
 
     Other machines may have the same shared folder. Raises FileError for a name that does not fit.
     """
-    if to.network is None and to.share is None:
+    if to.way in (Transport.DISK, Transport.RAW):
         return _LOCAL
     if to.network is not None and settings.host_tag != "hostname":
         return to.network.address.partition("/")[0]
@@ -161,8 +163,16 @@ def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
     return [MORE_OF_INIT / name for name in sorted(names)]
 
 
-_PARTS_OF_INIT = {"multipath": "devicemapper", "part": "devicemapper"}
-_ASSEMBLERS = {"lvm": "lvm", "md": "mdadm", "multipath": "dmsetup", "part": "dmsetup"}
+_PARTS_OF_INIT = {
+    **dict.fromkeys(("multipath", "part"), "devicemapper"),
+    **dict.fromkeys(("nvme", "iscsi"), "remote"),
+}
+_ASSEMBLERS = {
+    "lvm": "lvm",
+    "md": "mdadm",
+    **dict.fromkeys(("multipath", "part"), "dmsetup"),
+    "iscsi": "iscsistart",
+}
 
 
 def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[str, Path]:
@@ -195,7 +205,7 @@ def program_names(settings: Settings, *, ssh: bool, assemblers: Iterable[str]) -
     """
     names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
     names += ["ssh"] if ssh else []
-    names += [_ASSEMBLERS[kind] for kind in assemblers]
+    names += [_ASSEMBLERS.get(kind, "") for kind in assemblers]
     # busybox does what it can: cp, dd, gzip.
     return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
 
@@ -253,6 +263,24 @@ def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
     yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
     yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
+
+
+def _logins(destinations: Iterable[Destination]) -> Iterator[Entry]:
+    """Yield the secrets for servers that have disks, where dumps go to some, as a function of /init."""
+    disks = [disk for to in destinations for disk in to.stack.remote]
+    if not disks:
+        return
+    cases = [
+        f'        {shlex.quote(disk.words[0])}) set -- "$@" {shlex.join(disk.login)} ;;\n'
+        for disk in disks
+        if disk.login
+    ]
+    text = (
+        "with_login() {\n    target=$1\n    shift\n    case $target in\n",
+        *cases,
+        '    esac\n    "$@"\n}\n',
+    )
+    yield Entry("/etc/pykdump.login", "".join(text).encode(), 0o600)
 
 
 def _module_entries(

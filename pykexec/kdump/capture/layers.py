@@ -1,6 +1,7 @@
 """The layers between a file system and its disks, which have to be assembled first.
 
-They are LVM, software RAID, multipath maps, and partitions of such devices.
+They are LVM, software RAID, multipath maps, partitions of such devices, and sessions with servers that have
+disks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TypeVar
 from pykexec import children
 from pykexec.children import ChildError
 from pykexec.errors import FileError
+from pykexec.kdump.capture import remote
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.remote import RemoteDisk
 
 # drivers/md: types of volumes other than linear and striped, which dm-mod itself has.
 _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
@@ -34,12 +37,13 @@ class Layer:
     """A layer to assemble."""
 
     kind: str
-    """The kind of layer, for which /init has a function: lvm, md, multipath or part."""
+    """The kind of layer, for which /init has a function: lvm, md, multipath, part, nvme or iscsi."""
     name: str
     """What that function is told: VG/LV; an array's UUID as mdadm writes it; else words with commas between.
 
     The words are, for multipath: the device mapper's UUID, sectors, number of paths, hardware handler or
-    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector.
+    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector; for a
+    server's disk see `remote`.
     """
 
 
@@ -55,14 +59,16 @@ class Stack:
     """The modules that may have to be loaded."""
     disks: tuple[Path, ...] = ()
     """The devices at the bottom in sysfs: disks and partitions."""
+    remote: tuple[RemoteDisk, ...] = ()
+    """The disks at the bottom that servers have."""
 
 
 NOTHING = Stack()
 
 
-def below(folder: Path) -> Stack:
+def below(folder: Path, sys: Path = Path("/sys")) -> Stack:
     """Return the stack of a block device in sysfs. Raises Unsupported for what /init cannot assemble."""
-    return joined(_walk(folder, 0))
+    return joined(_walk(folder, sys, 0))
 
 
 def joined(stacks: Iterable[Stack]) -> Stack:
@@ -73,6 +79,7 @@ def joined(stacks: Iterable[Stack]) -> Stack:
         _once(part.modules for part in parts),
         _once(part.optional for part in parts),
         _once(part.disks for part in parts),
+        _once(part.remote for part in parts),
     )
 
 
@@ -81,7 +88,7 @@ def _once(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(each for part in parts for each in part))
 
 
-def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stack]:
+def _walk(folder: Path, sys: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stack]:
     """Yield the stack's parts from the disks up. Raises Unsupported."""
     if depth > DEPTH_MAX:
         raise Unsupported(f"{folder.name}: more than {DEPTH_MAX} devices one on the other")
@@ -89,17 +96,22 @@ def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stac
     base = folder.parent if (folder / "partition").exists() else folder
     volume, array = (base / "dm").is_dir(), (base / "md").is_dir()
     if not volume and not array:
+        if found := remote.find(base, sys):
+            yield Stack((Layer(found.kind, ",".join(found.words)),), found.modules, remote=(found,))
+            return
         if "/virtual/" in f"{base}/" and not base.name.startswith("nvme"):
             raise Unsupported(f"finding {base.name} again, which is on no bus")
         yield Stack(disks=(folder,))
         return
-    is_lvm = attribute(base / "dm/uuid").startswith("LVM-")
-    for slave in _slaves(base):
-        yield from _walk(slave, depth + 1, in_volume=is_lvm)
+    uuid = attribute(base / "dm/uuid")
+    is_lvm = uuid.startswith("LVM-")
+    paths = _paths(base, sys) if kind_of_mapped(uuid) == "multipath" else _slaves(base)
+    for slave in paths:
+        yield from _walk(slave, sys, depth + 1, in_volume=is_lvm)
     if array:
         yield _array(base)
     elif not in_volume or not is_lvm:
-        yield _mapped(base)
+        yield _mapped(base, sys)
     else:
         # Parts of a mirror or a pool are volumes, too; the top one activates them.
         yield _volume()
@@ -119,7 +131,17 @@ def _array(folder: Path) -> Stack:
     return Stack((Layer("md", _array_uuid(folder.name)),), (_ARRAY_MODULES.get(level, level),))
 
 
-def _mapped(folder: Path) -> Stack:
+def _paths(folder: Path, sys: Path) -> Sequence[Path]:
+    """Return the paths of a multipath map to use: all of this machine's own, and one session with a server.
+
+    Others may be reached by another card, and the capture system has one.
+    """
+    paths = _slaves(folder)
+    through_servers = [path for path in paths if remote.find(path, sys)]
+    return [path for path in paths if path not in through_servers[1:]]
+
+
+def _mapped(folder: Path, sys: Path) -> Stack:
     """Return what a device of the device mapper takes, by its UUID: that begins with who made it."""
     uuid, name = attribute(folder / "dm/uuid"), attribute(folder / "dm/name")
     maker, _, rest = uuid.partition("-")
@@ -127,7 +149,7 @@ def _mapped(folder: Path) -> Stack:
     if kind == "lvm":
         return _volume(Layer(kind, volume_name(name)))
     if kind == "multipath":
-        return _multipath(folder, uuid)
+        return _multipath(folder, uuid, _paths(folder, sys))
     if kind == "part" and [attribute(each / "dm/uuid") for each in _slaves(folder)] == [rest]:
         return _partition(name, uuid)
     raise Unsupported(
@@ -146,9 +168,8 @@ def _volume(*layers: Layer) -> Stack:
     return Stack(layers, ("dm_mod",), _VOLUME_MODULES)
 
 
-def _multipath(folder: Path, uuid: str) -> Stack:
+def _multipath(folder: Path, uuid: str, paths: Sequence[Path]) -> Stack:
     """Return what a multipath map takes. Raises Unsupported where its paths are like other disks."""
-    paths = _slaves(folder)
     identities = {identity(path) for path in paths}
     if len(identities) != 1 or "" in identities:
         raise Unsupported(
