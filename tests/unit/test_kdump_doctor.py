@@ -352,6 +352,7 @@ CRYPT: Files = {
     "sys/block/dm-0/dm/name": "luks-1\n",
     "sys/block/dm-0/dm/uuid": "CRYPT-LUKS2-1234-luks-1\n",
 }
+WITH_KEYS: Files = {"etc/sysconfig/kdump": f"{SYSCONFIG}PYKDUMP_HAND_OVER_KEYS=yes\n"}
 ON_CRYPT: Files = {
     "proc/self/mounts": "/dev/mapper/vg-root / ext4 rw 0 0\n",
     "sys/block/dm-1/dm/name": "vg-root\n",
@@ -548,6 +549,8 @@ CASES = [
     # A volume on an encrypted disk.
     Case("L13", {**CRYPT, **ON_CRYPT}, "luks-1 is a dm-crypt device"),
     *(Case(name, {**CRYPT, KEYS: "0\n"}, "count = 0") for name in ("L13", "O5")),
+    # Allowed, but another's image takes no key.
+    *(Case(name, {**CRYPT, **WITH_KEYS, KEYS: "0\n"}, "count = 0") for name in ("L13", "O5")),
     *(Case(name, {**CRYPT, KEYS: "1\n"}, "loaded by kexec_load") for name in ("L13", "O5")),
     *(
         Case(name, {**CRYPT, KEYS: "1\n", "run/pykdump/loaded.json": None}, "no receipt")
@@ -716,12 +719,6 @@ CASES = [
             ("overlay", "overlay"),
             ("sshfs", "fuse.sshfs"),
         )
-    ),
-    Case(
-        "S15",
-        {**OURS, "proc/self/mounts": "x /var/crash virtiofs rw 0 0\n"},
-        "lies on virtiofs",
-        console=None,
     ),
     Case("S15", {**OURS, **ON_F2FS}, "/var/crash lies on f2fs (/dev/vdb)", console=None),
     Case("V4", OURS, "busybox is not there"),
@@ -917,6 +914,12 @@ NOT_FOUND = [
     Case("L11", {"proc/kcore": None}),  # -s is configured
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None, "usr/lib/udev/rules.d/98-kexec.rules": ""}),
     *(Case(name, {**CRYPT, **HANDED}) for name in ("L13", "O5")),
+    *(Case(name, {**OURS, **CRYPT, **WITH_KEYS}) for name in ("L13", "O5")),
+    Case("S12", {**OURS, "sys/class/iscsi_session/session1/targetname": "iqn.x\n"}),
+    *(
+        Case("S15", {**OURS, "proc/self/mounts": f"x /var/crash {kind} rw 0 0\n"}, console=None)
+        for kind in ("virtiofs", "9p", "btrfs")
+    ),
     Case("O5", {**CRYPT, "sys/kernel/kexec_crash_size": f"{2 * GIB}\n"}),
     Case("T3", booted("crashkernel=256M crash_kexec_post_notifiers=0")),
     Case("B1", {"proc/modules": "mgag200 1 0 - Live 0x0\n", **booted("crashkernel=256M nomodeset")}),

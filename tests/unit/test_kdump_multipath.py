@@ -123,7 +123,7 @@ def test_what_a_disk_is_known_by(name: str, content: bytes, another: bytes, tmp_
 
 @given(st.binary(max_size=64))
 def test_an_identity_is_a_word(content: bytes) -> None:
-    word = layers._word(content.decode("latin-1"))
+    word = layers.as_word(content.decode("latin-1"))
     assert len(word) == len(content)
     assert not set(word) & set(" ,*?[\n'\"\\$")
 

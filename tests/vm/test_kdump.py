@@ -439,6 +439,67 @@ def test_a_path_that_is_cut(cut: str, make: str, left: str, at: int, tmp_path: P
     assert (dump / "vmcore").exists()
 
 
+_CRYPT_PACKAGES = (
+    "cryptsetup-bin", "dmsetup", "libargon2-1", "libblkid1", "libcryptsetup12", "libdevmapper1.02.1",
+    "libjson-c5", "libpcre2-8-0", "libpopt0", "libselinux1", "libssl3", "libudev1", "libuuid1",
+)  # fmt: skip
+_CRYPT_MODULES = ("dm_crypt", "xts", "algif_skcipher")
+_UNLOCK = """
+for each in dm_crypt xts algif_skcipher; do modprobe $each; done
+export DM_DISABLE_UDEV=1
+mkdir -p /d /run/cryptsetup
+printf secret > /passphrase
+"""
+_MAKE_LUKS = f"""{_UNLOCK}
+cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/vdb /passphrase
+cryptsetup open --key-file /passphrase /dev/vdb dumps
+mke2fs -q /dev/mapper/dumps
+mount -t ext2 /dev/mapper/dumps /d
+! pykdump start 2> "$OUT/not-allowed"
+echo PYKDUMP_HAND_OVER_KEYS=yes >> /etc/sysconfig/kdump
+! pykdump start 2> "$OUT/in-the-keyring"
+cryptsetup refresh --disable-keyring --key-file /passphrase dumps
+"""
+_WHAT_SAYS_IT = """
+dmsetup table --showkeys dumps | cut -d " " -f 5 > "$OUT/key"
+pykdump status > "$OUT/status"
+pykdump doctor > "$OUT/doctor" || true
+cat /run/pykdump/*.json > "$OUT/receipt"
+gzip -dc /var/lib/pykdump/*.img > "$OUT/image"
+"""
+
+
+@jobs.FURTHER
+def test_an_encrypted_volume(tmp_path: Path) -> None:
+    """Its key is in memory alone, once the configuration allows it and the volume's table has it."""
+    disk = tmp_path / "luks"
+    subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash",
+        disks=(disk,),
+        modules=_CRYPT_MODULES,
+        packages=_CRYPT_PACKAGES,
+    )
+    crash = kdump.crash(_MAKE_LUKS, armed=_WHAT_SAYS_IT)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    first = crash.stage("first")
+    assert "PYKDUMP_HAND_OVER_KEYS=yes" in first.read("not-allowed")
+    assert "cryptsetup refresh --disable-keyring dumps" in first.read("in-the-keyring")
+    assert "encrypted, with its key in the image in memory" in first.read("status")
+    key = first.read("key").strip()
+    assert len(key) == 128
+    for name in ("status", "doctor", "receipt", "image"):
+        content = (first.folder / name).read_bytes()
+        assert key.encode() not in content
+        assert bytes.fromhex(key) not in content
+    assert key not in crash.console
+    look = "cryptsetup open --key-file /passphrase /dev/vdb dumps\nmount -t ext2 /dev/mapper/dumps /d"
+    stage = kdump.next_boot(f'{_UNLOCK}\n{look}\ncp /d/crash/*/vmcore-dmesg.txt "$OUT/log"').stage("first")
+    assert "sysrq: Trigger a crash" in stage.read("log")
+
+
 # As Debian and openSUSE ship them, less their comments, and with a limit on old dumps.
 _DEBIAN = """
 USE_KDUMP=1

@@ -15,7 +15,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
 from pykexec.kdump import programs as installed
-from pykexec.kdump.capture import destination, init_settings, login, watchdog
+from pykexec.kdump.capture import destination, init_settings, keys, login, watchdog
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.modules import Index, canonical
@@ -59,6 +59,8 @@ class Contents:
 
     destination: Destination
     entries: tuple[Entry, ...]
+    volumes: tuple[str, ...] = ()
+    """The encrypted volumes whose keys it takes in memory, by the device mapper's UUID."""
 
     @property
     def fingerprint(self) -> str:
@@ -82,6 +84,8 @@ def contents(settings: Settings, release: str) -> Contents:
     refuse_what_cannot_be(settings)
     to = destination.resolve(settings)
     root = destination.local(settings.path) if init_settings.needs_root(settings) else None
+    volumes = _encrypted([each for each in (to, root) if each])
+    keys.require(volumes, allowed=settings.hand_over_keys)
     watchdogs = watchdog.running()
     host = _host(settings, to)
     text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
@@ -103,7 +107,12 @@ def contents(settings: Settings, release: str) -> Contents:
         *_logins([each for each in (to, root) if each]),
         *_module_entries(settings, release, [each for each in (to, root) if each], watchdogs),
     ]
-    return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
+    return Contents(to, tuple({entry.path: entry for entry in entries}.values()), volumes)
+
+
+def _encrypted(destinations: Iterable[Destination]) -> tuple[str, ...]:
+    layers = (layer for to in destinations for layer in to.stack.layers)
+    return tuple(dict.fromkeys(layer.name for layer in layers if layer.kind == "crypt"))
 
 
 def refuse_what_cannot_be(settings: Settings) -> None:
@@ -164,13 +173,13 @@ def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
 
 
 _PARTS_OF_INIT = {
-    **dict.fromkeys(("multipath", "part"), "devicemapper"),
+    **dict.fromkeys(("multipath", "part", "crypt"), "devicemapper"),
     **dict.fromkeys(("nvme", "iscsi"), "remote"),
 }
 _ASSEMBLERS = {
     "lvm": "lvm",
     "md": "mdadm",
-    **dict.fromkeys(("multipath", "part"), "dmsetup"),
+    **dict.fromkeys(("multipath", "part", "crypt"), "dmsetup"),
     "iscsi": "iscsistart",
 }
 
@@ -321,6 +330,8 @@ def _wanted_modules(
             # drivers/md asks by name for RAID levels and cache policies (request_module), which needs a
             # modprobe; here it has asked already.
             optional += sorted(index.below("drivers/md") & loaded)
+        if any(layer.kind == "crypt" for layer in each.stack.layers):
+            optional += sorted(index.below("crypto") & loaded)
         if each.superblock:
             kind = each.superblock.type
             # ext4's driver mounts ext2 and ext3, too.

@@ -1,7 +1,7 @@
 """The layers between a file system and its disks, which have to be assembled first.
 
-They are LVM, software RAID, multipath maps, partitions of such devices, and sessions with servers that have
-disks.
+They are LVM, software RAID, multipath maps, LUKS volumes, partitions of such devices, and sessions with
+servers that have disks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from pykexec.kdump.capture.remote import RemoteDisk
 # drivers/md: types of volumes other than linear and striped, which dm-mod itself has.
 _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
 _ARRAY_MODULES = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
+_MAKERS = {"LVM": "lvm", "mpath": "multipath", "CRYPT": "crypt"}
+# What LUKS uses unless told otherwise, which dm-crypt asks for by name; what else is loaded comes with it.
+_CIPHERS = ("xts", "ecb", "aes_generic")
+_LUKS = re.compile(r"CRYPT-LUKS[12]-[0-9a-f]{32}-[^\s/]+")
 DEPTH_MAX = 8
 _MDADM_SECONDS = 60.0  # it reads the array's superblocks; a disk may have to spin up
-_DMSETUP_SECONDS = 20.0
+DMSETUP_SECONDS = 20.0
 # What sysfs has to tell one disk from another by, best first. SCSI: VPD pages 0x83 and 0x80; DASD: uid.
 _IDENTITIES = ("wwid", "device/wwid", "device/uid")
 _SERIAL_NUMBER = "device/vpd_pg80"
@@ -37,13 +41,13 @@ class Layer:
     """A layer to assemble."""
 
     kind: str
-    """The kind of layer, for which /init has a function: lvm, md, multipath, part, nvme or iscsi."""
+    """The kind of layer, for which /init has a function: lvm, md, multipath, part, crypt, nvme, iscsi."""
     name: str
     """What that function is told: VG/LV; an array's UUID as mdadm writes it; else words with commas between.
 
     The words are, for multipath: the device mapper's UUID, sectors, number of paths, hardware handler or
-    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector; for a
-    server's disk see `remote`.
+    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector; for an
+    encrypted volume: the device mapper's UUID; for a server's disk see `remote`.
     """
 
 
@@ -105,7 +109,7 @@ def _walk(folder: Path, sys: Path, depth: int, *, in_volume: bool = False) -> It
         return
     uuid = attribute(base / "dm/uuid")
     is_lvm = uuid.startswith("LVM-")
-    paths = _paths(base, sys) if kind_of_mapped(uuid) == "multipath" else _slaves(base)
+    paths = _paths(base, sys) if kind_of_mapped(uuid) == "multipath" else slaves(base)
     for slave in paths:
         yield from _walk(slave, sys, depth + 1, in_volume=is_lvm)
     if array:
@@ -117,7 +121,8 @@ def _walk(folder: Path, sys: Path, depth: int, *, in_volume: bool = False) -> It
         yield _volume()
 
 
-def _slaves(folder: Path) -> Sequence[Path]:
+def slaves(folder: Path) -> Sequence[Path]:
+    """Return the devices directly below one in sysfs."""
     return [slave.resolve() for slave in sorted((folder / "slaves").glob("*"))]
 
 
@@ -136,7 +141,7 @@ def _paths(folder: Path, sys: Path) -> Sequence[Path]:
 
     Others may be reached by another card, and the capture system has one.
     """
-    paths = _slaves(folder)
+    paths = slaves(folder)
     through_servers = [path for path in paths if remote.find(path, sys)]
     return [path for path in paths if path not in through_servers[1:]]
 
@@ -150,7 +155,9 @@ def _mapped(folder: Path, sys: Path) -> Stack:
         return _volume(Layer(kind, volume_name(name)))
     if kind == "multipath":
         return _multipath(folder, uuid, _paths(folder, sys))
-    if kind == "part" and [attribute(each / "dm/uuid") for each in _slaves(folder)] == [rest]:
+    if kind == "crypt" and _LUKS.fullmatch(uuid):
+        return Stack((Layer("crypt", as_word(uuid)),), ("dm_mod", "dm_crypt"), _CIPHERS)
+    if kind == "part" and [attribute(each / "dm/uuid") for each in slaves(folder)] == [rest]:
         return _partition(name, uuid)
     raise Unsupported(
         f"putting together {name or folder.name} ({maker or 'device mapper'})",
@@ -161,7 +168,7 @@ def _mapped(folder: Path, sys: Path) -> Stack:
 def kind_of_mapped(uuid: str) -> str | None:
     """Return the kind of layer that a device with that UUID of the device mapper's is; None for others."""
     maker = uuid.partition("-")[0]
-    return "part" if re.fullmatch(r"part[0-9]+", maker) else {"LVM": "lvm", "mpath": "multipath"}.get(maker)
+    return "part" if re.fullmatch(r"part[0-9]+", maker) else _MAKERS.get(maker)
 
 
 def _volume(*layers: Layer) -> Stack:
@@ -183,18 +190,18 @@ def _multipath(folder: Path, uuid: str, paths: Sequence[Path]) -> Stack:
     handlers = () if handler == "none" else (f"scsi_dh_{handler}",)
     # A handler that is there before the disk keeps the kernel from reading standby paths, which takes time.
     modules = (*handlers, "dm_mod", "dm_multipath", "dm_service_time")
-    return Stack((Layer("multipath", ",".join(map(_word, words))),), modules)
+    return Stack((Layer("multipath", ",".join(map(as_word, words))),), modules)
 
 
 def identity(disk: Path) -> str:
     """Return what tells a disk in sysfs from all others, whatever the path to it; "" for nothing."""
     for each in _IDENTITIES:
         if found := _bytes(disk / each):
-            return _word(found.rstrip(b"\n").decode("latin-1"))
+            return as_word(found.rstrip(b"\n").decode("latin-1"))
     return _bytes(disk / _SERIAL_NUMBER).hex()
 
 
-def _word(text: str) -> str:
+def as_word(text: str) -> str:
     """Return text as a word without blanks and commas, as /init makes it with tr, byte by byte."""
     return re.sub(r"[^A-Za-z0-9.:_/-]", "_", text)
 
@@ -208,12 +215,12 @@ def _bytes(path: Path) -> bytes:
 
 def _partition(name: str, uuid: str) -> Stack:
     """Return what a partition that kpartx(8) has made takes. Raises Unsupported where it is in pieces."""
-    done = children.run(["dmsetup", "table", "--", name], seconds=_DMSETUP_SECONDS)
+    done = children.run(["dmsetup", "table", "--", name], seconds=DMSETUP_SECONDS)
     found = re.fullmatch(rb"0 ([0-9]+) linear [0-9]+:[0-9]+ ([0-9]+)\n?", done.stdout)
     if found is None:
         raise Unsupported(f"putting together {name}, which is no plain partition")
     words = (uuid, *(each.decode() for each in found.groups()))
-    return Stack((Layer("part", ",".join(map(_word, words))),), ("dm_mod",))
+    return Stack((Layer("part", ",".join(map(as_word, words))),), ("dm_mod",))
 
 
 def volume_name(name: str) -> str:
