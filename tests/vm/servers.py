@@ -1,5 +1,6 @@
 """Servers for guests, behind QEMU's own network: each connection is handed to a program on the host."""
 
+import os
 import socket
 import subprocess
 import time
@@ -117,6 +118,35 @@ def shared(kind: str, socket: Path, folder: Path) -> Iterator[tuple[str, ...]]:
             server.terminate()
 
 
+@contextmanager
+def iscsi(folder: Path, disk: Path, target: str, user: str, secret: str) -> Iterator[str]:
+    """An iSCSI target with CHAP, in user space; the program that connects to it."""
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # Where it is managed: other targets of this machine are managed elsewhere.
+    environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "socket")}
+    Path("/run/tgtd").mkdir(exist_ok=True)
+
+    def tell(words: str, **options: str | Path) -> None:
+        more = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        subprocess.run(["tgtadm", "--lld", "iscsi", *words.split(), *more], check=True, env=environment)
+
+    log = folder / "log"
+    command = ["tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}"]
+    with log.open("wb") as output, subprocess.Popen(command, env=environment, stderr=output) as server:
+        try:
+            _wait_for(port, server, log)
+            tell("--op new --mode target --tid 1", targetname=target)
+            tell("--op new --mode logicalunit --tid 1 --lun 1", backing_store=disk)
+            tell("--op new --mode account", user=user, password=secret)
+            tell("--op bind --mode account --tid 1", user=user)
+            tell("--op bind --mode target --tid 1", initiator_address="ALL")
+            yield f"busybox nc 127.0.0.1 {port}"
+        finally:
+            server.kill()  # it ends by nothing else
+
+
 def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(300):
         assert server.poll() is None, log.read_text()
@@ -126,4 +156,4 @@ def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
             time.sleep(0.1)
         else:
             return
-    raise AssertionError(f"the NFS server does not answer: {log.read_text()}")
+    raise AssertionError(f"the server does not answer: {log.read_text()}")

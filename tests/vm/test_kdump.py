@@ -943,6 +943,44 @@ mount -t ext4 /dev/nvme0n1 /d
     assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
 
 
+_ISCSI_PACKAGES = (
+    "libblkid1", "libisns0", "libkmod2", "liblzma5", "libmount1", "libopeniscsiusr", "libpcre2-8-0",
+    "libselinux1", "libssl3", "libsystemd0", "libuuid1", "libzstd1", "open-iscsi",
+)  # fmt: skip
+
+
+@jobs.FURTHER
+def test_a_disk_that_a_server_has_by_iscsi(tmp_path: Path) -> None:
+    """With CHAP: the secret is the running session's, and nothing but the image has it."""
+    disk, name = make_disk(tmp_path / "remote", "mkfs.ext4", "256M"), "iqn.2026-01.lab:dump"
+    user, secret = "a-user", "not-for-everybody"
+    log_in = f"""{_NETWORK}
+modprobe iscsi_tcp; modprobe sd_mod
+iscsistart -i iqn.2026-01.lab:guest -t {name} -g 1 -a {servers.ADDRESS} -p 3260 -u {user} -w {secret}
+for _ in $(seq 50); do [ -b /dev/sda ] && break; sleep 0.1; done
+mkdir /d
+mount -t ext4 /dev/sda /d
+"""
+    armed = 'cat /run/pykdump/*.json > "$OUT/receipt"; stat -c %a /var/lib/pykdump/*.img > "$OUT/mode"'
+    with servers.iscsi(tmp_path / "tgt", disk, name, user, secret) as program:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf="path /d/crash",
+            modules=("virtio_net", "iscsi_tcp", "sd_mod"),
+            packages=_ISCSI_PACKAGES,
+            devices=servers.network(3260, program),
+        )
+        crash = kdump.crash(log_in, armed=armed)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    first = crash.stage("first")
+    assert first.read("mode") == "600\n"
+    assert secret not in first.read("receipt")
+    assert secret not in crash.console
+    (dump,) = copied(disk, "/crash", tmp_path / "copy").glob("127.0.0.1-*")
+    assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
 # What people do with a dump
 
 # Not prog.crashed_thread(): on arm64 this version takes CPU 0's for it.
