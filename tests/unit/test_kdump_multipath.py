@@ -231,7 +231,7 @@ def test_what_an_image_takes_for_it(tmp_path: Path) -> None:
     stack = Sysfs(tmp_path).two_paths(_WWID)
     to = replace(_DISK, device=replace(_DISK.device, stack=stack))
     assert image.more_of_init([_DISK]) == []
-    assert [part.name for part in image.more_of_init([to, to])] == ["devicemapper"]
+    assert [part.name for part in image.more_of_init([to, to])] == ["devicemapper", "layers"]
     names = image.program_names(
         Settings(Dialect.FEDORA),
         ssh=to.way is Transport.SSH,

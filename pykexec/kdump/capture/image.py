@@ -166,12 +166,14 @@ def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
     """Return the parts of /init that only some targets take."""
     names: set[str] = set()
     for to in destinations:
-        names |= {_PARTS_OF_INIT[layer.kind] for layer in to.stack.layers if layer.kind in _PARTS_OF_INIT}
+        names |= {_PARTS_OF_INIT.get(layer.kind, layer.kind) for layer in to.stack.layers}
+        names |= {"layers"} if to.stack.layers else set()
         names |= {"devices"} if to.superblock and to.superblock.devices > 1 else set()
         names |= {"share"} if to.share else set()
     return [MORE_OF_INIT / name for name in sorted(names)]
 
 
+# Where its name is not the layer's.
 _PARTS_OF_INIT = {
     **dict.fromkeys(("multipath", "part", "crypt"), "devicemapper"),
     **dict.fromkeys(("nvme", "iscsi"), "remote"),
