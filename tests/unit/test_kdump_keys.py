@@ -122,7 +122,7 @@ def test_how_it_is_unlocked_after_the_crash(sys: Path, tmp_path: Path) -> None:
     said = _assembled(after, layers.below(sys / "block/dm-0", sys))
     assert said[-1] == "done"
     assert asked.read_text() == (
-        f"create {_UUID} --uuid {_UUID} --noudevsync --noudevrules --table"
+        f"create pykdump-1 --uuid {_UUID} --noudevsync --noudevrules --table"
         f" {_TABLE.replace('254:18', f'{after}/dev/sdc')}\n"
     )
     assert not any(_KEY in line for line in said)

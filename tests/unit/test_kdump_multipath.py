@@ -91,7 +91,7 @@ def test_every_path_has_a_group(tmp_path: Path) -> None:
     after.disk("sdc", _WWID)
     (table,) = After(tmp_path / "after", stack).tables()
     assert table == (
-        "create mpath-36000 --uuid mpath-36000 --noudevsync --noudevrules --table"
+        "create pykdump-1 --uuid mpath-36000 --noudevsync --noudevrules --table"
         f" 0 {_SECTORS} multipath 0 0 2 1 service-time 0 1 0 8:1 service-time 0 1 0 8:2"
     )
 

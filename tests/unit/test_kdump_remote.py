@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.errors import FileError
 from pykexec.kdump.capture import destination, image, layers
 from pykexec.kdump.capture import network as networks
 from pykexec.kdump.capture.errors import Unsupported
@@ -88,6 +89,13 @@ def test_a_disk_by_iscsi(tmp_path: Path) -> None:
     assert (layer.kind, layer.name.split(",")) == ("iscsi", words)
     with pytest.raises(Unsupported, match=r"iqn\.2026-01\.lab:dump by a card that speaks it itself"):
         layers.below(_iscsi(tmp_path, host="pci0000:00/0000:00:05.0/host6"), tmp_path)
+
+
+def test_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
+    """Without it the login would fail after the crash."""
+    for more in ({"username": "u", "password": "(null)"}, {**_CHAP, "password_in": ""}):
+        with pytest.raises(FileError, match="the secret of the iSCSI session with iqn"):
+            layers.below(_iscsi(tmp_path, more), tmp_path)
 
 
 def test_servers_that_are_reached_in_one_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -434,7 +434,7 @@ def test_a_path_that_is_cut(cut: str, make: str, left: str, at: int, tmp_path: P
     said = messages(crash.console)
     assert "saving vmcore complete" in said
     assert said[-1] == "rebooting"
-    assert re.search(f"^mpath-0QEMU_QEMU_HARDDISK_LUN1: .* {left}", crash.console, re.M)
+    assert re.search(f"^pykdump-1: .* {left}", crash.console, re.M)
     (dump,) = copied(Path(f"{disk}?offset={at * SECTOR}"), "/crash", tmp_path / "copy").iterdir()
     assert (dump / "vmcore").exists()
 

@@ -7,9 +7,11 @@ session, too, by the time the service starts.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pykexec.errors import FileError
 from pykexec.kdump.capture.errors import Unsupported
 
 _WORD = re.compile(r"[A-Za-z0-9.:_-]+")
@@ -76,13 +78,19 @@ def _iscsi(session: Path, sys: Path) -> RemoteDisk:
     connection = sys / "class/iscsi_connection" / f"connection{number}:0"
     server, port = (_text(connection / f"persistent_{each}") for each in ("address", "port"))
     words = _words(target, target, server, port, _text(told / "tpgt"), _text(told / "initiatorname"))
-    options = {"-u": "username", "-w": "password", "-U": "username_in", "-W": "password_in"}
-    login: list[str] = []
-    for option, name in options.items():
-        value = _text(told / name)
-        if value not in _NOTHING:
-            login += [option, value]
-    return RemoteDisk("iscsi", server, words, ("iscsi_tcp", "sd_mod"), tuple(login))
+    return RemoteDisk("iscsi", server, words, ("iscsi_tcp", "sd_mod"), tuple(_login(told, target)))
+
+
+def _login(session: Path, target: str) -> Iterator[str]:
+    """Yield iscsistart's options for CHAP: for the initiator, and for the target. Raises FileError."""
+    for suffix, options in (("", ("-u", "-w")), ("_in", ("-U", "-W"))):
+        user, secret = (_text(session / f"{each}{suffix}") for each in ("username", "password"))
+        if user in _NOTHING:
+            continue
+        if secret in _NOTHING:
+            hint = "run as root; or log in again, so that the running system knows it"
+            raise FileError(f"the secret of the iSCSI session with {target} cannot be read", hint=hint)
+        yield from (options[0], user, options[1], secret)
 
 
 def _words(what: str, *words: str) -> tuple[str, ...]:
@@ -94,6 +102,6 @@ def _words(what: str, *words: str) -> tuple[str, ...]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace").strip()
+        return path.read_text("utf-8", "replace").removesuffix("\n")
     except OSError:
         return ""
