@@ -160,18 +160,25 @@ def test_how_a_login_is_told(login: Mapping[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.programs
-def test_a_session_that_is_there(tmp_path: Path) -> None:
-    """From an attempt with another target."""
-    for make, name in (
-        (_nvme, "class/nvme/nvme0/subsysnqn"),
-        (_iscsi, "class/iscsi_session/session9/targetname"),
-    ):
-        root = tmp_path / make.__name__
-        stack = layers.below(make(root / "before"), root / "before")
-        file = root / "sys" / name
-        _write(file.parent, {file.name: stack.remote[0].words[0]})
-        assert _assembled(root, stack, "timeout() { echo again; return 1; }")[0][-1] == "done"
-        assert not (root / "dev/nvme-fabrics").exists()
+@pytest.mark.parametrize(
+    ("state", "again"), [("LOGGED_IN", False), ("FAILED", True)], ids=["logged in", "half begun"]
+)
+def test_a_session_that_is_there(state: str, again: bool, tmp_path: Path) -> None:
+    """From an attempt with another target. The states are those of drivers/scsi/scsi_transport_iscsi.c."""
+    stack = layers.below(_iscsi(tmp_path / "before"), tmp_path / "before")
+    session = {"targetname": stack.remote[0].words[0], "state": state}
+    _write(tmp_path / "sys/class/iscsi_session/session9", session)
+    said, _ = _assembled(tmp_path, stack, "timeout() { echo asked > ROOT/asked; }")
+    assert said[-1] == "done"
+    assert (tmp_path / "asked").exists() == again
+
+
+@pytest.mark.programs
+def test_a_controller_that_is_there(tmp_path: Path) -> None:
+    stack = layers.below(_nvme(tmp_path / "before"), tmp_path / "before")
+    _write(tmp_path / "sys/class/nvme/nvme0", {"subsysnqn": stack.remote[0].words[0]})
+    assert _assembled(tmp_path, stack, "")[0][-1] == "done"
+    assert not (tmp_path / "dev/nvme-fabrics").exists()
 
 
 @pytest.mark.programs
