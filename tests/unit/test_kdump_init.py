@@ -18,7 +18,7 @@ import pytest
 
 from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
-from pykexec.kdump.capture.image import INIT, more_of_init
+from pykexec.kdump.capture.image import INIT, pieces
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.capture.share import Share
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
@@ -100,7 +100,7 @@ class Capture:
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
         text = INIT.read_text()
         text = text[text.index("umask 077") : text.rindex("\nmain\n")]
-        text += "".join(part.read_text() for part in more_of_init([self.to]))
+        text += "".join(piece.read_text() for piece in pieces([self.to]))
         script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
         done = subprocess.run(
             ["busybox", "sh", "-c", f"{script}\n{call.replace('ROOT', str(self.root))}"],

@@ -230,8 +230,8 @@ def test_what_an_image_takes_for_it(tmp_path: Path) -> None:
     assert _DISK.device is not None
     stack = Sysfs(tmp_path).two_paths(_WWID)
     to = replace(_DISK, device=replace(_DISK.device, stack=stack))
-    assert image.more_of_init([_DISK]) == []
-    assert [part.name for part in image.more_of_init([to, to])] == ["devicemapper", "layers"]
+    assert image.pieces([_DISK]) == []
+    assert [piece.name for piece in image.pieces([to, to])] == ["init-devicemapper", "init-layers"]
     names = image.program_names(
         Settings(Dialect.FEDORA),
         ssh=to.way is Transport.SSH,

@@ -187,7 +187,7 @@ def test_the_parts_of_init(tmp_path: Path) -> None:
     stack = layers.below(_iscsi(tmp_path), tmp_path)
     assert _DISK.device is not None
     to = replace(_DISK, device=replace(_DISK.device, stack=stack))
-    assert [part.name for part in image.more_of_init([to])] == ["layers", "remote"]
+    assert [piece.name for piece in image.pieces([to])] == ["init-layers", "init-remote"]
     assert list(image._logins([_DISK])) == []
     (entry,) = image._logins([to])
     subprocess.run(["busybox", "sh", "-n"], input=entry.data(), check=True)

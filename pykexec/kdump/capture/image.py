@@ -23,7 +23,8 @@ from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
-MORE_OF_INIT = Path(__file__).with_name("init.d")
+_PIECES = "/lib/pykdump"
+"""The folder in the image whose files /init reads as parts of itself."""
 _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
 # File systems ask for these modules by names that may be built into the kernel (request_module).
@@ -93,8 +94,8 @@ def contents(settings: Settings, release: str) -> Contents:
     entries = [
         Entry("/init", INIT, 0o755),
         *(
-            Entry(f"/init.d/{file.name}", file)
-            for file in more_of_init([each for each in (to, root) if each])
+            Entry(f"{_PIECES}/{piece.name}", piece)
+            for piece in pieces([each for each in (to, root) if each])
         ),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
@@ -162,19 +163,19 @@ def _host(settings: Settings, to: Destination) -> str:
         raise FileError(f"the host's name, with which dumps' folders begin{error.fault}") from None
 
 
-def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
-    """Return the parts of /init that only some targets take."""
+def pieces(destinations: Iterable[Destination]) -> Sequence[Path]:
+    """Return the pieces of /init that destinations take."""
     names: set[str] = set()
     for to in destinations:
-        names |= {_PARTS_OF_INIT.get(layer.kind, layer.kind) for layer in to.stack.layers}
+        names |= {_PIECE_NAMES.get(layer.kind, layer.kind) for layer in to.stack.layers}
         names |= {"layers"} if to.stack.layers else set()
         names |= {"devices"} if to.superblock and to.superblock.devices > 1 else set()
         names |= {"share"} if to.share else set()
-    return [MORE_OF_INIT / name for name in sorted(names)]
+    return [INIT.with_name(f"init-{name}") for name in sorted(names)]
 
 
 # Where its name is not the layer's.
-_PARTS_OF_INIT = {
+_PIECE_NAMES = {
     **dict.fromkeys(("multipath", "part", "crypt"), "devicemapper"),
     **dict.fromkeys(("nvme", "iscsi"), "remote"),
 }
