@@ -443,9 +443,9 @@ _CRYPT_PACKAGES = (
     "cryptsetup-bin", "dmsetup", "libargon2-1", "libblkid1", "libcryptsetup12", "libdevmapper1.02.1",
     "libjson-c5", "libpcre2-8-0", "libpopt0", "libselinux1", "libssl3", "libudev1", "libuuid1",
 )  # fmt: skip
-_CRYPT_MODULES = ("dm_crypt", "xts", "algif_skcipher")
-_UNLOCK = """
-for each in dm_crypt xts algif_skcipher; do modprobe $each; done
+_CRYPT_MODULES = ("dm_crypt", "xts", "ecb", "algif_skcipher")
+_UNLOCK = f"""
+for each in {" ".join(_CRYPT_MODULES)}; do modprobe $each; done
 export DM_DISABLE_UDEV=1
 mkdir -p /d /run/cryptsetup
 printf secret > /passphrase
