@@ -462,7 +462,7 @@ cryptsetup refresh --disable-keyring --key-file /passphrase dumps
 """
 _WHAT_SAYS_IT = """
 dmsetup table --showkeys dumps | cut -d " " -f 5 > "$OUT/key"
-pykdump status > "$OUT/status"
+pykdump status > "$OUT/state"
 pykdump doctor > "$OUT/doctor" || true
 cat /run/pykdump/*.json > "$OUT/receipt"
 gzip -dc /var/lib/pykdump/*.img > "$OUT/image"
@@ -487,10 +487,10 @@ def test_an_encrypted_volume(tmp_path: Path) -> None:
     first = crash.stage("first")
     assert "PYKDUMP_HAND_OVER_KEYS=yes" in first.read("not-allowed")
     assert "cryptsetup refresh --disable-keyring dumps" in first.read("in-the-keyring")
-    assert "encrypted, with its key in the image in memory" in first.read("status")
+    assert "encrypted, with its key in the image in memory" in first.read("state")
     key = first.read("key").strip()
     assert len(key) == 128
-    for name in ("status", "doctor", "receipt", "image"):
+    for name in ("state", "doctor", "receipt", "image"):
         content = (first.folder / name).read_bytes()
         assert key.encode() not in content
         assert bytes.fromhex(key) not in content
