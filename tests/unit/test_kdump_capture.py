@@ -1,6 +1,7 @@
 """The capture image's parts: what finds the dump target again, and what is told to the capture system."""
 
 import gzip
+import os
 import re
 import shlex
 import subprocess
@@ -107,7 +108,7 @@ def test_a_volume_on_a_partition(sysfs: Path) -> None:
     assert found.stack.layers == (Layer("lvm", "my-group/root-2"),)
     assert found.drivers == ("virtio_blk", "virtio_pci")
     assert found.stack.modules == ("dm_mod",)
-    with pytest.raises(Unsupported, match="a raw dump to dm-0, which is a volume or an array"):
+    with pytest.raises(Unsupported, match="a raw dump to dm-0, which has to be put together first"):
         destination.raw(found, ())
 
 
@@ -183,6 +184,32 @@ def test_file_systems_by_tag(tmp_path: Path) -> None:
         blockdevice.find(f"UUID={id}", sys, dev)
 
 
+def test_a_file_system_on_several_devices(
+    sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by a tag that all of them have, with the layers and drivers of all; not with one missing."""
+    start = bytearray(66 << 10)
+    start[0x10040:0x10048] = b"_BHRfS_M"
+    start[0x10088] = 2
+    start[0x1012B:0x1012F] = b"both"
+    (tmp_path / "dev").mkdir()
+    numbers = {"vdb": "254:16", "dm-0": "253:0"}
+    for name, number in numbers.items():
+        _link(sysfs / "class/block" / name, (sysfs / "dev/block" / number).resolve())
+        (tmp_path / "dev" / name).write_bytes(start)
+    dev = tmp_path / "dev"
+    monkeypatch.setattr(blockdevice, "_number", lambda path: numbers[Path(path).name])
+    assert blockdevice.find("LABEL=both", sysfs, dev) == str(dev / "dm-0")
+    superblock = blockdevice.superblock_of(dev / "vdb")
+    assert superblock is not None
+    whole = blockdevice.describe_all(superblock, sysfs, dev)
+    assert whole.stack.layers == (Layer("lvm", "my-group/root-2"),)
+    assert whole.drivers == ("virtio_blk", "virtio_pci")
+    (dev / "dm-0").unlink()
+    with pytest.raises(FileError, match=r"on 2 devices, of which these are there: \S+/vdb$"):
+        blockdevice.describe_all(superblock, sysfs, dev)
+
+
 def test_watchdogs_that_run(sysfs: Path) -> None:
     """One may say that it does not; not every one says which device it is."""
     assert watchdog.running(sysfs) == ()
@@ -245,6 +272,9 @@ _MOUNTS = r"""
 31 22 0:40 /@var /var rw master:1 - btrfs /dev/vdc rw,subvol=/@var
 32 31 0:41 / /var/tmp rw - tmpfs tmpfs rw
 33 22 0:50 / /srv rw - nfs4 server.example:/exports/a rw,addr=192.0.2.1
+34 22 0:51 /of/this /host rw - virtiofs my\040tag rw
+35 22 0:52 / /qemu rw - 9p share rw,sync,dirsync,access=client,trans=virtio
+36 22 0:53 / /plan9 rw - 9p 192.0.2.1 rw,access=client,trans=tcp
 """
 
 
@@ -276,6 +306,33 @@ def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match=r"/var/tmp/x lies on tmpfs") as error:
         destination.local("/var/tmp/x", tmp_path / "sys", tmp_path / "proc")
     assert "pykdump start --initrd FILE" in str(error.value)
+
+
+def test_a_folder_that_the_host_shares(sysfs: Path, tmp_path: Path) -> None:
+    """Mounted, or named by the configuration; one that comes over a network is another thing."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(_MOUNTS.replace(r"my\040tag", "tag").strip())
+    for driver in ("virtiofs", "9pnet_virtio"):
+        _link(sysfs / "bus/virtio/drivers" / driver / "virtio2", sysfs / _PCI / "virtio2")
+    found = destination.local("/host/crash", sysfs, tmp_path / "proc")
+    assert (found.way, found.folder, found.remote) == (Transport.SHARE, "/of/this/crash", "tag")
+    assert found.drivers == ("virtio_blk", "virtio_pci")
+    assert str(found) == "/of/this/crash on virtiofs tag"
+    configured = Settings(Dialect.FEDORA, target=Target(TargetKind.FILESYSTEM, "tag", filesystem="virtiofs"))
+    assert destination.resolve(configured, sysfs, tmp_path / "proc") == replace(found, folder="/var/crash")
+    qemu = destination.local("/qemu", sysfs, tmp_path / "proc")
+    assert "trans=virtio" in qemu.options
+    assert [piece.name for piece in image.pieces([found, qemu])] == ["init-share"]
+    assert image._host(configured, found) == os.uname().nodename
+    with pytest.raises(Unsupported, match=r"mounting 9P \(192\.0\.2\.1\) by another way than virtio"):
+        destination.local("/plan9", sysfs, tmp_path / "proc")
+
+
+def test_a_tag_that_is_no_word(sysfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(_MOUNTS.strip())
+    with pytest.raises(FileError, match="takes the tag of a shared folder"):
+        destination.local("/host", sysfs, tmp_path / "proc")
 
 
 @pytest.mark.programs

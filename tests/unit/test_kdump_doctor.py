@@ -358,6 +358,7 @@ CRYPT: Files = {
     "sys/block/dm-0/dm/name": "luks-1\n",
     "sys/block/dm-0/dm/uuid": "CRYPT-LUKS2-1234-luks-1\n",
 }
+WITH_KEYS: Files = {"etc/sysconfig/kdump": f"{SYSCONFIG}PYKDUMP_HAND_OVER_KEYS=yes\n"}
 ON_CRYPT: Files = {
     "proc/self/mounts": "/dev/mapper/vg-root / ext4 rw 0 0\n",
     "sys/block/dm-1/dm/name": "vg-root\n",
@@ -405,12 +406,7 @@ OURS: Files = {
 }
 PROGRAMS: Files = {f"usr/bin/{name}": "x" for name in ("busybox", "ssh", "lvm", "mdadm", "makedumpfile")}
 UNPROVEN: Files = {"var/lib/pykdump/proven.json": None}
-TWO_DISKS: Files = {
-    "proc/self/mounts": "/dev/vdb /var/crash btrfs rw 0 0\n",
-    "sys/fs/btrfs/1-2/devices/vda/size": "2048\n",
-    "sys/fs/btrfs/1-2/devices/vdb/size": "2048\n",
-    "sys/fs/btrfs/features/raid56": "0\n",
-}
+ON_F2FS: Files = {"proc/self/mounts": "/dev/vdb /var/crash f2fs rw 0 0\n"}
 
 
 def failed_test(marker: str, log: str = "") -> Files:
@@ -559,6 +555,8 @@ CASES = [
     # A volume on an encrypted disk.
     Case("L13", {**CRYPT, **ON_CRYPT}, "luks-1 is a dm-crypt device"),
     *(Case(name, {**CRYPT, KEYS: "0\n"}, "count = 0") for name in ("L13", "O5")),
+    # Allowed, but another's image takes no key.
+    *(Case(name, {**CRYPT, **WITH_KEYS, KEYS: "0\n"}, "count = 0") for name in ("L13", "O5")),
     *(Case(name, {**CRYPT, KEYS: "1\n"}, "loaded by kexec_load") for name in ("L13", "O5")),
     *(
         Case(name, {**CRYPT, KEYS: "1\n", "run/pykdump/loaded.json": None}, "no receipt")
@@ -728,13 +726,7 @@ CASES = [
             ("sshfs", "fuse.sshfs"),
         )
     ),
-    Case(
-        "S15",
-        {**OURS, "proc/self/mounts": "x /var/crash virtiofs rw 0 0\n"},
-        "lies on virtiofs",
-        console=None,
-    ),
-    Case("S15", {**OURS, **TWO_DISKS}, "finding all 2 devices of the btrfs on /dev/vdb", console=None),
+    Case("S15", {**OURS, **ON_F2FS}, "/var/crash lies on f2fs (/dev/vdb)", console=None),
     Case("V4", OURS, "busybox is not there"),
     Case("V4", {**OURS, **conf("core_collector dumper -x\n")}, "dumper is not there"),
     Case("V4", {**OURS, **conf("ssh u@h.example\n")}, "ssh is not there"),
@@ -933,6 +925,12 @@ NOT_FOUND = [
     Case("L11", {"proc/kcore": None}),  # -s is configured
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None, "usr/lib/udev/rules.d/98-kexec.rules": ""}),
     *(Case(name, {**CRYPT, **HANDED}) for name in ("L13", "O5")),
+    *(Case(name, {**OURS, **CRYPT, **WITH_KEYS}) for name in ("L13", "O5")),
+    Case("S12", {**OURS, "sys/class/iscsi_session/session1/targetname": "iqn.x\n"}),
+    *(
+        Case("S15", {**OURS, "proc/self/mounts": f"x /var/crash {kind} rw 0 0\n"}, console=None)
+        for kind in ("virtiofs", "9p", "btrfs")
+    ),
     Case("O5", {**CRYPT, "sys/kernel/kexec_crash_size": f"{2 * GIB}\n"}),
     Case("T3", booted("crashkernel=256M crash_kexec_post_notifiers=0")),
     Case("B1", {"proc/modules": "mgag200 1 0 - Live 0x0\n", **booted("crashkernel=256M nomodeset")}),
@@ -1019,7 +1017,7 @@ CANNOT_TELL = [
         "only the machine itself",
     ),
     Case("V4", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "switched off"),
-    Case("S15", {**TWO_DISKS, **UNPROVEN}, "another's capture image", console=None),
+    Case("S15", {**ON_F2FS, **UNPROVEN}, "another's capture image", console=None),
     Case("L15", {"run/pykdump/loaded.json": None}, "no receipt"),
     Case("S3", {"proc/meminfo": None}, "no /proc/meminfo"),
     Case("L15", {"run/pykdump/loaded.json": receipt(boot="another")}, "no receipt"),

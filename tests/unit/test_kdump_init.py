@@ -18,9 +18,10 @@ import pytest
 
 from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
-from pykexec.kdump.capture.image import INIT, NETWORK
+from pykexec.kdump.capture.image import INIT, MORE_OF_INIT, more_of_init
 from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.capture.share import Share
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
 from pykexec.kdump.console import diagnosis
 
@@ -100,9 +101,7 @@ class Capture:
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
         text = INIT.read_text()
         text = text[text.index("umask 077") : text.rindex("\nmain\n")]
-        pieces = self.root / "lib/pykdump"
-        pieces.mkdir(exist_ok=True)
-        (pieces / "network").write_text(self._below_root(NETWORK.read_text()))
+        text += "".join(part.read_text() for part in more_of_init([self.to]))
         script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
         done = subprocess.run(
             ["busybox", "sh", "-c", f"{script}\n{call.replace('ROOT', str(self.root))}"],
@@ -619,7 +618,7 @@ _BUS = "/devices/pci0000:00/0000:00:0{}.0"
 def _brought_up(
     root: Path, network: Network, call: str = "bring_up_network && echo up $top"
 ) -> Sequence[str]:
-    own = re.search(r"^bring_up_network\(\) \{.*?^\}$", NETWORK.read_text(), re.M | re.S)
+    own = re.search(r"^bring_up_network\(\) \{.*?^\}$", (MORE_OF_INIT / "network").read_text(), re.M | re.S)
     assert own is not None
     return Capture(root, to=replace(_SSH, network=network), replaced=f"{_CLOCK}{own[0]}\n{_LINKS}").run(call)
 
@@ -807,3 +806,43 @@ def test_several_with_one_uuid(held: dict[str, str], place: str, found: str, tmp
         replaced=own[0],
     )
     assert capture.run('find_by_uuid; echo "$device"')[-1].endswith(f"/dev/{found}")
+
+
+@pytest.mark.parametrize(("there", "options"), [(2, ""), (1, ",degraded")])
+def test_a_file_system_on_two_devices(there: int, options: str, tmp_path: Path) -> None:
+    """The kernel is told of both; one is better than none. A device in an array is none of them."""
+    uuid = "00ff2030-4050-6070-8090-a0b0c0d0e0f0"
+    superblock = bytearray(66 << 10)  # btrfs's begins at 64 KiB, and has its UUID at 0x20
+    superblock[(64 << 10) + 0x20 : (64 << 10) + 0x30] = bytes.fromhex(uuid.replace("-", ""))
+    names = ["sda", "sdb"][:there]
+    for name in (*names, "sdc"):
+        (tmp_path / "sys/class/block" / name / "holders").mkdir(parents=True)
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / "dev" / name).write_bytes(superblock)
+    (tmp_path / "sys/class/block/sdc/holders/md0").touch()
+    to = replace(_DISK, superblock=Superblock("btrfs", uuid, "", devices=2), options="subvolid=5")
+    said = Capture(tmp_path, to=to, replaced=_CLOCK).run("mount_disk")
+    named = "".join(f",device={tmp_path}/dev/{name}" for name in names)
+    assert (
+        said[-1] == f"mounted: -t btrfs -o rw,subvolid=5{options}{named} -- {tmp_path}/dev/x {tmp_path}/mnt"
+    )
+    assert ("1 of 2 devices are there: mounting what there is" in said) == (there == 1)
+
+
+@pytest.mark.parametrize("tries", [1, 3, 99])
+def test_a_folder_that_the_host_shares(tries: int, tmp_path: Path) -> None:
+    """Its device may come late, or never."""
+    to = Destination(
+        Transport.SHARE,
+        "/crash",
+        options="a=b",
+        remote="tag",
+        share=Share("virtiofs", "tag", (), ()),
+    )
+    mount = f'mount() {{ echo "$*" >> ROOT/tries; [ $(wc -l < ROOT/tries) -ge {tries} ]; }}'
+    capture = Capture(tmp_path, to=to, replaced=_CLOCK + mount)
+    said = capture.run("main")
+    first = (tmp_path / "tries").read_text().splitlines()[0]
+    assert first == f"-t virtiofs -o rw,a=b -- tag {tmp_path}/mnt"
+    assert ("vmcore" in capture.names()) == (tries < 99)
+    assert ("cannot mount tag (virtiofs)" in said) == (tries == 99)

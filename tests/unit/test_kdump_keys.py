@@ -27,6 +27,7 @@ FILES: Mapping[str, tuple[Mapping[str, Key], Read, str]] = {
     "sysconfig of Fedora": (keys.FEDORA_SYSCONFIG, partial(fedora.read, ""), "{}='{}'\n"),
     "kdump-tools": (keys.DEBIAN, debian.read, "{}='{}'\n"),
     "sysconfig of openSUSE": (keys.SUSE, suse.read, "{}='{}'\n"),
+    "pykdump's own": (keys.OURS, suse.read, "{}='{}'\n"),
 }
 """Each table with its reader, and how the file writes a value."""
 
@@ -60,6 +61,7 @@ EXAMPLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "fence_kdump_nodes": ("", "h"),
         "fence_kdump_args": ("", "-p 7410"),
     },
+    "pykdump's own": {"PYKDUMP_HAND_OVER_KEYS": ("", "yes")},
     "sysconfig of Fedora": {
         "KDUMP_KERNELVER": ("", "6.1"),
         "KDUMP_BOOTDIR": ("", "/x"),

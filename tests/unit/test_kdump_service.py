@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 
 from pykexec import loader, streams, syscalls, writing
 from pykexec.errors import FileError, PykexecError
+from pykexec.initramfs import Addition
 from pykexec.kdump import config, files, makedumpfile
+from pykexec.kdump.capture import keys
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
@@ -39,7 +41,7 @@ from pykexec.kdump.service.state import State
 from pykexec.kdump.service.trial import Outcome, Trial
 from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
-from pykexec.plan import FileLoadPlan, Request
+from pykexec.plan import FileLoadPlan, Request, Segment
 from pykexec.purpose import Purpose
 from tests.support import faults, vmcore
 from tests.support.bzimage import FakeBzImage
@@ -796,6 +798,26 @@ def test_no_receipt_of_the_kernel_before_while_another_is_loaded(loading: Loadin
     loaded = loading.start()
     assert loading.seen == [None]
     assert actions.loaded_now(loading.machine) == loaded != RECEIPT
+
+
+def test_a_key_is_in_memory_alone(loading: Loading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an encrypted volume: it is loaded, and in nothing that the load leaves."""
+    secret = b"0 8 crypt aes 0123456789abcdef"
+    loaded: list[bytes] = []
+    table = Addition("etc/pykdump.tables/x", memoryview(secret), 0o600)
+    monkeypatch.setattr(keys, "tables", lambda volumes: [table] if volumes == ("x",) else [])
+    monkeypatch.setattr(actions, "_prepare_image", lambda *_: actions._Image("there", "inputs", ("x",)))
+
+    def load(entry: int, segments: Sequence[Segment], flags: int) -> None:
+        loaded.extend(bytes(each.data) for each in segments)
+
+    monkeypatch.setattr(syscalls, "kexec_load", load)
+    made = loading.start()
+    assert any(each.startswith(b"initrd") and secret in each for each in loaded)
+    assert made.initrd_sha256 == hashlib.sha256(b"initrd").hexdigest()
+    left = [each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()]
+    assert any(b"etc/pykdump.tables/x" in each for each in left)
+    assert not any(b"0123456789abcdef" in each for each in left)
 
 
 def test_the_receipt_of_a_kernel_that_stays_loaded_stays(loading: Loading, tmp_path: Path) -> None:

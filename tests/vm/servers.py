@@ -181,6 +181,57 @@ def smb(folder: Path, share: Path, password: str) -> Iterator[int]:
             server.terminate()
 
 
+@contextmanager
+def shared(kind: str, socket: Path, folder: Path) -> Iterator[tuple[str, ...]]:
+    """QEMU options that share a folder by virtiofs or 9P, with the tag "dumps"; for one run of a machine."""
+    if kind == "9p":
+        yield ("-virtfs", f"local,path={folder},mount_tag=dumps,security_model=mapped-xattr")
+        return
+    options: list[str | Path] = [f"--socket-path={socket}", "-o", f"source={folder}", "-o", "sandbox=chroot"]
+    # It ends with the machine. Where it writes to is the machine's memory, which has to be a file for that.
+    with subprocess.Popen(["/usr/lib/qemu/virtiofsd", *options], stderr=subprocess.DEVNULL) as server:
+        while not socket.exists():
+            assert server.poll() is None
+            time.sleep(0.1)
+        try:
+            yield (
+                *("-object", "memory-backend-memfd,id=memory,size=1G,share=on"),
+                *("-machine", "memory-backend=memory"),
+                *("-chardev", f"socket,id=shared,path={socket}"),
+                *("-device", "vhost-user-fs-pci,chardev=shared,tag=dumps"),
+            )
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def iscsi(folder: Path, disk: Path, target: str, user: str, secret: str) -> Iterator[str]:
+    """An iSCSI target with CHAP, in user space; the program that connects to it."""
+    folder.mkdir()
+    port = _free_port("127.0.0.1")
+    # Where it is managed: other targets of this machine are managed elsewhere.
+    environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "socket")}
+    Path("/run/tgtd").mkdir(exist_ok=True)
+
+    def tell(words: str, **options: str | Path) -> None:
+        more = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        subprocess.run(["tgtadm", "--lld", "iscsi", *words.split(), *more], check=True, env=environment)
+
+    log = folder / "log"
+    command = ["tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}"]
+    with log.open("wb") as output, subprocess.Popen(command, env=environment, stderr=output) as server:
+        try:
+            _wait_for(port, server, log, "127.0.0.1")
+            tell("--op new --mode target --tid 1", targetname=target)
+            tell("--op new --mode logicalunit --tid 1 --lun 1", backing_store=disk)
+            tell("--op new --mode account", user=user, password=secret)
+            tell("--op bind --mode account --tid 1", user=user)
+            tell("--op bind --mode target --tid 1", initiator_address="ALL")
+            yield to_local(port)
+        finally:
+            server.kill()  # it ends by nothing else
+
+
 def to_local(port: int) -> str:
     """The program that connects to a server of this machine."""
     return f"busybox nc 127.0.0.1 {port}"

@@ -16,7 +16,7 @@ import pytest
 from pykexec.kdump.console import diagnosis
 from pykexec.vmcore import Dump, info
 from pykexec.vmcore.readers import Tools
-from tests.vm import jobs, servers
+from tests.vm import jobs, nvme_target, servers
 from tests.vm.kdump import SECTOR, TEST, Kdump, copied, make_disk, partitioned, script
 from tools.lab import ARM64, PANIC, X86_64, Arch, Kernel, Result
 from tools.lab.arches.arm import ARCH as ARM
@@ -230,6 +230,27 @@ def test_a_subvolume_of_btrfs(tmp_path: Path) -> None:
     assert datetime.timedelta() < passed < datetime.timedelta(hours=1)
 
 
+@jobs.FURTHER
+def test_a_btrfs_on_two_disks(tmp_path: Path) -> None:
+    """Neither of which the kernel mounts without being told of the other."""
+    disks = (tmp_path / "one", tmp_path / "two")
+    for disk in disks:
+        subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    make: list[str | Path] = ["mkfs.btrfs", "-q", "-L", "dumps", "-d", "raid1", "-m", "raid1", *disks]
+    subprocess.run(make, check=True)
+    kdump = Kdump(
+        tmp_path, kernel_6_1(), conf="btrfs LABEL=dumps\npath /crash", disks=disks, modules=("btrfs",)
+    )
+    crash = kdump.crash()
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    for disk in disks:
+        copy = tmp_path / f"{disk.name}-copy"
+        copy.mkdir()
+        subprocess.run(["btrfs", "restore", disk, copy], check=True, capture_output=True)
+        (dump,) = (copy / "crash").iterdir()
+        assert (dump / "vmcore").exists()
+
+
 def _time_zone(hours: int) -> bytes:
     """A file of tzfile(5) with one kind of local time, and no change of it."""
     header = struct.pack(">4sc15x6l", b"TZif", b"\0", 0, 0, 0, 0, 1, 4)
@@ -323,23 +344,159 @@ def _file_system(disk: Path) -> int:
     raise AssertionError(f"no ext2 file system on {disk}")
 
 
-@jobs.FURTHER
-def test_a_volume_that_is_a_mirror(tmp_path: Path) -> None:
-    """LVM's own RAID 1: the kernel asks for the module of the level by a name, and nobody answers."""
-    kdump = _with_two_disks(tmp_path, "path /d/crash", "raid1", "dm_mod", "dm_raid")
-    make = """
-modprobe dm_raid; modprobe raid1
+_MAKE_GROUP = """
 mkdir -p /run/lock/lvm /d
 lvm pvcreate /dev/vdb /dev/vdc
 lvm vgcreate group /dev/vdb /dev/vdc
-lvm lvcreate --type raid1 --mirrors 1 --nosync -n mirror -L 200M group
-mke2fs /dev/mapper/group-mirror
-mount -t ext2 /dev/mapper/group-mirror /d
 """
-    crash = kdump.crash(make, command=PANIC)
+_MIRROR = "lvm lvcreate --type raid1 --mirrors 1 --nosync -n volume -L 200M group"
+# Without thin_check; nobody reads the pool's metadata in the capture system either.
+_THIN = """
+lvm lvcreate --type thin-pool -L 200M -n pool group
+lvm lvcreate --thin -V 300M -n volume group/pool
+"""
+
+
+@pytest.mark.parametrize(
+    ("modules", "make"),
+    [
+        jobs.further(("dm_raid", "raid1"), _MIRROR, id="mirror"),
+        jobs.further(("dm_thin_pool",), _THIN, id="thin"),
+    ],
+)
+def test_a_volume_of_volumes(modules: Sequence[str], make: str, tmp_path: Path) -> None:
+    """LVM's own RAID 1, whose module the kernel asks for by a name and nobody answers; a thin volume."""
+    kdump = _with_two_disks(tmp_path, "path /d/crash", "dm_mod", *modules)
+    load = "".join(f"modprobe {each}\n" for each in modules)
+    mount = "mke2fs /dev/mapper/group-volume\nmount -t ext2 /dev/mapper/group-volume /d"
+    crash = kdump.crash(f"{load}{_MAKE_GROUP}{make}\n{mount}", command=PANIC)
     said = messages(crash.console)
-    assert "putting together lvm:group/mirror" in said
+    assert "putting together lvm:group/volume" in said
     assert said[-2:] == ["saving vmcore complete", "rebooting"]
+
+
+# One disk behind two controllers, with one serial number.
+_TWO_PATHS = """
+modprobe virtio_scsi; modprobe sd_mod; modprobe dm_multipath; modprobe dm_service_time
+for _ in $(seq 50); do [ -b /dev/sdb ] && break; sleep 0.1; done
+# As multipathd makes it, which finds nothing without udev.
+dmsetup create mpatha --noudevsync --uuid mpath-0QEMU_QEMU_HARDDISK_LUN1 --table \
+    "0 $(cat /sys/block/sda/size) multipath 1 queue_if_no_path 0 1 1 service-time 0 2 1 8:0 1 8:16 1"
+"""
+_ON_THE_MAP = """
+mkdir /d
+mke2fs /dev/dm-0
+mount -t ext2 /dev/dm-0 /d
+"""
+# kpartx(8) names a partition so.
+_ON_ITS_PARTITION = """
+mkdir /d
+dmsetup create mpatha-part1 --noudevsync --uuid part1-mpath-0QEMU_QEMU_HARDDISK_LUN1 \
+    --table "0 409600 linear /dev/dm-0 4096"
+mke2fs /dev/dm-1
+mount -t ext2 /dev/dm-1 /d
+"""
+_CUT_BEFORE = "echo 1 > /sys/block/sdb/device/delete"
+_CUT_DURING = """(
+while ! ls /mnt/crash/*/vmcore-incomplete; do usleep 20000; done
+echo offline > /sys/block/sda/device/state
+) > /dev/null 2>&1 &
+"""
+
+
+@pytest.mark.parametrize(
+    ("cut", "make", "left", "at"),
+    [
+        pytest.param(_CUT_DURING, _ON_THE_MAP, "8:0 F 1 .* 8:16 A 0", 0, id="during"),
+        jobs.further(_CUT_BEFORE, _ON_ITS_PARTITION, "8:0 A 0", 4096, id="before"),
+    ],
+)
+def test_a_path_that_is_cut(cut: str, make: str, left: str, at: int, tmp_path: Path) -> None:
+    """A file system on a multipath map, and on a partition of one; the other path brings the dump there."""
+    disk = tmp_path / "lun"
+    subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    drive = f"file.driver=file,file.filename={disk},file.locking=off,driver=raw,cache.direct=off"
+    devices = ["-blockdev", f"{drive},node-name=lun"]
+    for number in range(2):
+        devices += ["-device", f"virtio-scsi-pci,id=path{number}"]
+        devices += ["-device", f"scsi-hd,bus=path{number}.0,drive=lun,serial=LUN1,share-rw=on"]
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash\nkdump_pre /cut\nkdump_post /look\nfailure_action poweroff",
+        modules=("virtio_scsi", "sd_mod", "dm_multipath", "dm_service_time"),
+        packages=_LVM_PACKAGES,
+        devices=tuple(devices),
+        files={"/cut": script(cut), "/look": script("dmsetup status --target multipath")},
+    )
+    crash = kdump.crash(f"chmod 755 /cut /look\n{_TWO_PATHS}{make}")
+    said = messages(crash.console)
+    assert "saving vmcore complete" in said
+    assert said[-1] == "rebooting"
+    assert re.search(f"^pykdump-1: .* {left}", crash.console, re.M)
+    (dump,) = copied(Path(f"{disk}?offset={at * SECTOR}"), "/crash", tmp_path / "copy").iterdir()
+    assert (dump / "vmcore").exists()
+
+
+_CRYPT_PACKAGES = (
+    "cryptsetup-bin", "dmsetup", "libargon2-1", "libblkid1", "libcryptsetup12", "libdevmapper1.02.1",
+    "libjson-c5", "libpcre2-8-0", "libpopt0", "libselinux1", "libssl3", "libudev1", "libuuid1",
+)  # fmt: skip
+_CRYPT_MODULES = ("dm_crypt", "xts", "ecb", "algif_skcipher")
+_UNLOCK = f"""
+for each in {" ".join(_CRYPT_MODULES)}; do modprobe $each; done
+export DM_DISABLE_UDEV=1
+mkdir -p /d /run/cryptsetup
+printf secret > /passphrase
+"""
+_MAKE_LUKS = f"""{_UNLOCK}
+cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/vdb /passphrase
+cryptsetup open --key-file /passphrase /dev/vdb dumps
+mke2fs -q /dev/mapper/dumps
+mount -t ext2 /dev/mapper/dumps /d
+! pykdump start 2> "$OUT/not-allowed"
+echo PYKDUMP_HAND_OVER_KEYS=yes >> /etc/sysconfig/kdump
+! pykdump start 2> "$OUT/in-the-keyring"
+cryptsetup refresh --disable-keyring --key-file /passphrase dumps
+"""
+_WHAT_SAYS_IT = """
+dmsetup table --showkeys dumps | cut -d " " -f 5 > "$OUT/key"
+pykdump status > "$OUT/state"
+pykdump doctor > "$OUT/doctor" || true
+cat /run/pykdump/*.json > "$OUT/receipt"
+gzip -dc /var/lib/pykdump/*.img > "$OUT/image"
+"""
+
+
+@jobs.FURTHER
+def test_an_encrypted_volume(tmp_path: Path) -> None:
+    """Its key is in memory alone, once the configuration allows it and the volume's table has it."""
+    disk = tmp_path / "luks"
+    subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash",
+        disks=(disk,),
+        modules=_CRYPT_MODULES,
+        packages=_CRYPT_PACKAGES,
+    )
+    crash = kdump.crash(_MAKE_LUKS, armed=_WHAT_SAYS_IT)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    first = crash.stage("first")
+    assert "PYKDUMP_HAND_OVER_KEYS=yes" in first.read("not-allowed")
+    assert "cryptsetup refresh --disable-keyring dumps" in first.read("in-the-keyring")
+    assert "encrypted, with its key in the image in memory" in first.read("state")
+    key = first.read("key").strip()
+    assert len(key) == 128
+    for name in ("state", "doctor", "receipt", "image"):
+        content = (first.folder / name).read_bytes()
+        assert key.encode() not in content
+        assert bytes.fromhex(key) not in content
+    assert key not in crash.console
+    look = "cryptsetup open --key-file /passphrase /dev/vdb dumps\nmount -t ext2 /dev/mapper/dumps /d"
+    stage = kdump.next_boot(f'{_UNLOCK}\n{look}\ncp /d/crash/*/vmcore-dmesg.txt "$OUT/log"').stage("first")
+    assert "sysrq: Trigger a crash" in stage.read("log")
 
 
 # As Debian and openSUSE ship them, less their comments, and with a limit on old dumps.
@@ -738,6 +895,89 @@ def test_a_dump_over_nfs(tmp_path: Path) -> None:
         command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
         subprocess.run(command, check=True, capture_output=True)
     assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind"), [jobs.further(X86_64, "virtiofs", id="virtiofs"), jobs.further(PPC64LE, "9p", id="9p")]
+)
+def test_a_folder_that_the_host_shares(arch: Arch, kind: str, tmp_path: Path) -> None:
+    """Of Debian's kernels those for clouds have no 9P."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    modules = {"virtiofs": ("virtiofs",), "9p": ("9p", "9pnet_virtio")}[kind]
+    load = "".join(f"modprobe {each}\n" for each in modules)
+    mount = {"virtiofs": "", "9p": "-o trans=virtio,version=9p2000.L"}[kind]
+    with servers.shared(kind, tmp_path / "socket", shared) as devices:
+        kdump = Kdump(
+            tmp_path, Kernel.get("6.1", arch), conf="path /d/crash", modules=modules, devices=devices
+        )
+        crash = kdump.crash(f"{load}mkdir /d\nmount -t {kind} {mount} dumps /d")
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = (shared / "crash").iterdir()
+    assert sorted(each.name for each in dump.iterdir()) == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
+@jobs.FURTHER
+def test_a_disk_that_a_server_has_by_nvme(tmp_path: Path) -> None:
+    disk, name = make_disk(tmp_path / "remote", "mkfs.ext4", "256M"), "nqn.2026-01.lab:dump"
+    connect = f"""{_NETWORK}
+modprobe nvme_tcp
+echo "transport=tcp,traddr={servers.ADDRESS},trsvcid=4420,nqn={name}" > /dev/nvme-fabrics
+for _ in $(seq 50); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done
+mkdir /d
+mount -t ext4 /dev/nvme0n1 /d
+"""
+    with nvme_target.serve(disk, name) as port:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf="path /d/crash",
+            modules=("virtio_net", "nvme_tcp"),
+            devices=servers.network(4420, f"busybox nc 127.0.0.1 {port}"),
+        )
+        crash = kdump.crash(connect)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    (dump,) = copied(disk, "/crash", tmp_path / "copy").glob("127.0.0.1-*")
+    assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
+_ISCSI_PACKAGES = (
+    "libblkid1", "libisns0", "libkmod2", "liblzma5", "libmount1", "libopeniscsiusr", "libpcre2-8-0",
+    "libselinux1", "libssl3", "libsystemd0", "libuuid1", "libzstd1", "open-iscsi",
+)  # fmt: skip
+
+
+@jobs.FURTHER
+def test_a_disk_that_a_server_has_by_iscsi(tmp_path: Path) -> None:
+    """With CHAP: the secret is the running session's, and nothing but the image has it."""
+    disk, name = make_disk(tmp_path / "remote", "mkfs.ext4", "256M"), "iqn.2026-01.lab:dump"
+    user, secret = "a-user", "not-for-everybody"
+    log_in = f"""{_NETWORK}
+modprobe iscsi_tcp; modprobe sd_mod
+iscsistart -i iqn.2026-01.lab:guest -t {name} -g 1 -a {servers.ADDRESS} -p 3260 -u {user} -w {secret}
+for _ in $(seq 50); do [ -b /dev/sda ] && break; sleep 0.1; done
+mkdir /d
+mount -t ext4 /dev/sda /d
+"""
+    armed = 'cat /run/pykdump/*.json > "$OUT/receipt"; stat -c %a /var/lib/pykdump/*.img > "$OUT/mode"'
+    with servers.iscsi(tmp_path / "tgt", disk, name, user, secret) as program:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf="path /d/crash",
+            modules=("virtio_net", "iscsi_tcp", "sd_mod"),
+            packages=_ISCSI_PACKAGES,
+            devices=servers.network(3260, program),
+        )
+        crash = kdump.crash(log_in, armed=armed)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    first = crash.stage("first")
+    assert first.read("mode") == "600\n"
+    assert secret not in first.read("receipt")
+    assert secret not in crash.console
+    (dump,) = copied(disk, "/crash", tmp_path / "copy").glob("127.0.0.1-*")
+    assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
 
 
 # What people do with a dump

@@ -75,6 +75,7 @@ FROM_PACKAGES = {
     "/usr/sbin/sshd": "openssh-server",
     "strace": "strace",
     "sysctl": "procps",
+    "tgtd": "tgt",
     "xz": "xz-utils",
     "zsh": "zsh",
     "zstd": "zstd",

@@ -10,11 +10,11 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec.errors import FileError
-from pykexec.kdump.capture.layers import NOTHING, Stack, attribute, below
+from pykexec.kdump.capture.layers import NOTHING, Stack, attribute, below, joined
 from pykexec.memory import KIB
 
 _BUS_ADDRESS = re.compile(r"/[^/]*[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?=/)|/platform/[^/]+(?=/)")
@@ -61,7 +61,7 @@ def describe(device: str, sys: Path = Path("/sys"), number: str | None = None) -
     if number is None or not folder.exists():
         raise FileError(f"{device}: no such block device", hint="write UUID=..., or a path below /dev")
     folder = folder.resolve()
-    stack = below(folder)
+    stack = below(folder, sys)
     drivers = [driver for disk in stack.disks for driver in drivers_above(disk, sys)]
     # Several paths to one NVMe disk form a single one, which is on no bus.
     drivers += ["nvme" for disk in stack.disks if disk.name.startswith("nvme")]
@@ -110,20 +110,45 @@ def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
     name, equals, value = tag.partition("=")
     if not equals or name not in ("UUID", "LABEL"):
         return tag
-    found = []
+    value = value.strip('"')
+    found = [
+        (str(path), superblock)
+        for path, superblock in _superblocks(sys, dev)
+        if value == (superblock.uuid if name == "UUID" else superblock.label)
+    ]
+    # One file system may be on several devices.
+    if not found or (len(found) > 1 and len(found) != found[0][1].devices):
+        paths = ", ".join(path for path, _ in found)
+        what = f"{paths} all have" if found else "no block device has"
+        raise FileError(f"{what} the {tag} of the dump target", hint="lsblk -f shows what there is")
+    return found[0][0]
+
+
+def describe_all(of: Superblock, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> BlockDevice:
+    """Return the devices that a file system is on as if they were one, with the first one's name and place.
+
+    Raises FileError where some are missing, and what `describe` raises.
+    """
+    paths = [str(path) for path, superblock in _superblocks(sys, dev) if superblock.uuid == of.uuid]
+    if len(paths) != of.devices:
+        there = ", ".join(paths) or "none"
+        raise FileError(
+            f"the {of.type} UUID={of.uuid} is on {of.devices} devices, of which these are there: {there}"
+        )
+    parts = [describe(path, sys) for path in paths]
+    drivers = dict.fromkeys(driver for part in parts for driver in part.drivers)
+    return replace(parts[0], drivers=tuple(drivers), stack=joined(part.stack for part in parts))
+
+
+def _superblocks(sys: Path, dev: Path) -> Iterator[tuple[Path, Superblock]]:
+    """Yield the devices that have a file system."""
     for folder in sorted((sys / "class/block").glob("*")):
-        path = dev / folder.name
         if (folder / "holders").is_dir() and any((folder / "holders").iterdir()):
             continue  # part of an array, which has the same superblock
+        path = dev / folder.name
         superblock = read_superblock(path)
-        if superblock and value.strip('"') in (
-            (superblock.uuid,) if name == "UUID" else (superblock.label,)
-        ):
-            found.append(str(path))
-    if len(found) != 1:
-        what = "no block device has" if not found else f"{', '.join(found)} all have"
-        raise FileError(f"{what} the {tag} of the dump target", hint="lsblk -f shows what there is")
-    return found[0]
+        if superblock is not None:
+            yield path, superblock
 
 
 def read_superblock(device: Path) -> Superblock | None:

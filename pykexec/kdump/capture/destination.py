@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pykexec.errors import FileError, MachineError
-from pykexec.kdump.capture import blockdevice, network, nfs, sshconfig
+from pykexec.errors import FileError
+from pykexec.kdump import mounts
+from pykexec.kdump.capture import blockdevice, network, nfs, share, sshconfig
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import NOTHING, Stack
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.capture.nfs import NfsOptions
+from pykexec.kdump.capture.share import Share
 from pykexec.kdump.capture.sshconfig import Server
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
-from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, SmbShare, Unfit, User
-from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
+from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, ShareTag, SmbShare, Unfit, User
+from pykexec.kdump.mounts import Mount, mount_of
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 SSH_PORT = sshconfig.PORT
@@ -38,6 +41,7 @@ class Transport(enum.Enum):
     SSH = "ssh"
     SFTP = "sftp"
     """To an ssh server that runs no commands."""
+    SHARE = "share"
 
     @property
     def logs_in(self) -> bool:
@@ -57,8 +61,9 @@ class Destination:
     options: str = ""
     """The mount options in addition to rw."""
     remote: str = ""
-    """The exported folder, for NFS; the share, for SMB; the user, for ssh."""
+    """The exported folder, for NFS; the share, for SMB; the user, for ssh; the host's tag for a folder."""
     network: Network | None = None
+    share: Share | None = None
     ssh_key: str = ""
     port: int = SSH_PORT
     """The port of the ssh server."""
@@ -76,7 +81,8 @@ class Destination:
     def __post_init__(self) -> None:
         # A folder may come from the table of mounts, where names can contain anything.
         _require("the folder for dumps", self.folder, AbsolutePath)
-        _require("where dumps go", self.remote, User if self.way.logs_in else AbsolutePath)
+        kinds = {Transport.SSH: User, Transport.SFTP: User, Transport.SHARE: ShareTag}
+        _require("where dumps go", self.remote, kinds.get(self.way, AbsolutePath))
 
     @property
     def stack(self) -> Stack:
@@ -87,14 +93,19 @@ class Destination:
     def drivers(self) -> tuple[str, ...]:
         """The modules that drive the hardware."""
         device = self.device.drivers if self.device else ()
-        return (*device, *(self.network.links.drivers if self.network else ()))
+        network = self.network.links.drivers if self.network else ()
+        return (*device, *network, *(self.share.drivers if self.share else ()))
 
     def __str__(self) -> str:
         if self.way is Transport.DISK and self.device and self.superblock:
             kind = self.superblock.type
-            return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid})"
+            encrypted = any(layer.kind == "crypt" for layer in self.stack.layers)
+            key = ", encrypted, with its key in the image in memory" if encrypted else ""
+            return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid}){key}"
         if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
+        if self.share:
+            return f"{self.folder} on {self.share.type} {self.share.tag}"
         first = self.network.server if self.network else ""
         through = f", through {first}" if self.behind else ""
         place = "" if self.way.logs_in else self.remote
@@ -120,12 +131,12 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
     if target.kind is TargetKind.LOCAL:
         return local(settings.path, sys, proc)
     if target.kind is TargetKind.FILESYSTEM:
-        return _filesystem(target, settings.path, sys)
+        return _filesystem(target, settings.path, sys, proc)
     if target.kind is TargetKind.RAW:
         device = blockdevice.find(target.address, sys)
-        return raw(blockdevice.describe(device, sys), _mounts(proc))
+        return raw(blockdevice.describe(device, sys), mounts.read(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target, settings.path, _mounted(target.address, _mounts(proc)), sys, proc)
+        return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys, proc)
     if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
         given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
         return _nfs(target, settings.path, given, sys, proc)
@@ -178,19 +189,21 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     Raises PykexecError.
     """
     real = os.path.realpath(path)
-    mount = mount_of(real, _mounts(proc))
+    mount = mount_of(real, mounts.read(proc))
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
     if mount.type in nfs.TYPES:
         return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys, proc)
     require_mountable(path, mount.type, mount.source)
+    if mount.type in share.KINDS:
+        return _shared(share.find(mount.type, mount.source, mount.options, sys), folder)
     device = blockdevice.describe(mount.source, sys, mount.number)
-    return _on_disk(device, mount.source, mount.type, folder)
+    return _on_disk(device, mount.source, mount.type, folder, sys, proc)
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
     """Raise Unsupported for a path on a type of file system that the capture system cannot mount."""
-    if kind not in (*_DISK_FILESYSTEMS, *nfs.TYPES):
+    if kind not in (*_DISK_FILESYSTEMS, *nfs.TYPES, *share.KINDS):
         raise Unsupported(
             f"{path} lies on {kind} ({source}), gone after a crash, or not to be mounted",
             instead="set path to a folder on ext4, XFS or btrfs",
@@ -199,14 +212,14 @@ def require_mountable(path: str, kind: str, source: str) -> None:
 
 def require_type(kind: str) -> None:
     """Raise Unsupported for a configured type of file system that the capture system cannot mount."""
-    if kind not in _DISK_FILESYSTEMS:
+    if kind not in (*_DISK_FILESYSTEMS, *share.KINDS):
         raise Unsupported(f"mounting {kind}")
 
 
 def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) -> Destination:
     """Return the device itself as destination. Raises PykexecError where it must not be overwritten."""
     if device.stack.layers:
-        raise Unsupported(f"a raw dump to {device.name}, which is a volume or an array")
+        raise Unsupported(f"a raw dump to {device.name}, which has to be put together first")
     for mount in mounts:
         if mount.number == device.number:
             raise FileError(
@@ -222,20 +235,17 @@ def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) 
     return Destination(Transport.RAW, "", device)
 
 
-def _mounts(proc: Path) -> Sequence[Mount]:
-    try:
-        return parse_mounts((proc / "self/mountinfo").read_text("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise MachineError(f"cannot read {proc}/self/mountinfo: {error.strerror}") from error
-
-
-def _filesystem(target: Target, path: str, sys: Path) -> Destination:
+def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     require_type(target.filesystem)
+    if target.filesystem in share.KINDS:
+        return _shared(share.find(target.filesystem, target.address, sys=sys), path)
     source = blockdevice.find(target.address, sys)
-    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path)
+    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys, proc)
 
 
-def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Destination:
+def _on_disk(
+    device: BlockDevice, source: str, wanted: str, folder: str, sys: Path, proc: Path
+) -> Destination:
     place = Path(source) if Path(source).is_block_device() else Path("/dev") / device.name
     superblock = blockdevice.superblock_of(place)
     if superblock is None:
@@ -243,12 +253,30 @@ def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str) -> Dest
             f"{place} has no ext2, ext3, ext4, XFS or btrfs on it", hint="name another, or a folder of one"
         )
     if superblock.devices != 1:
-        raise Unsupported(f"finding all {superblock.devices} devices of the btrfs on {place}")
+        device = blockdevice.describe_all(superblock, sys)
     if superblock.type != wanted and not {superblock.type, wanted} <= {"ext2", "ext3", "ext4"}:
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
     # The folder's path starts at the top of all subvolumes, as in mountinfo.
     options = "subvolid=5" if superblock.type == "btrfs" else ""
-    return Destination(Transport.DISK, folder, device, superblock, options)
+    way = _way_to_servers(device, sys, proc)
+    return Destination(Transport.DISK, folder, device, superblock, options, network=way)
+
+
+def _way_to_servers(device: BlockDevice, sys: Path, proc: Path) -> Network | None:
+    """Return the way to the servers that have the device's disks; None for disks of this machine.
+
+    Raises Unsupported where they are not all reached in the same way.
+    """
+    ways = [network.route_to(disk.server, disk.port, sys, proc) for disk in device.stack.remote]
+    if len({(way.links, way.address, way.gateway) for way in ways}) > 1:
+        servers = ", ".join(dict.fromkeys(way.server for way in ways))
+        raise Unsupported(f"reaching the servers that have {device.name} in different ways: {servers}")
+    return ways[0] if ways else None
+
+
+def _shared(found: Share, folder: str) -> Destination:
+    options = share.KINDS[found.type].options
+    return Destination(Transport.SHARE, folder, options=options, remote=found.tag, share=found)
 
 
 def _options(mount: Mount) -> NfsOptions:
@@ -290,11 +318,17 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     server = sshconfig.ask(login.host.bare, login.user, target.port)
     jump = sshconfig.jump_of(server)
     first = jump or server
+    way = network.route_to(first.host, first.port, sys, proc)
+    if jump and ipaddress.ip_address(way.server).is_link_local:
+        raise Unsupported(
+            f"reaching {server.host} through {jump.host} at {way.server}, which names no link (ProxyJump)",
+            instead="name the server to go through by another address there",
+        )
     return Destination(
         _shell(target),
         path,
         remote=login.user,
-        network=network.route_to(first.host, first.port, sys, proc),
+        network=way,
         ssh_key=key,
         port=server.port,
         known_as=server.known_as,

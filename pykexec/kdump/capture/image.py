@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
 from pykexec.kdump import programs as installed
-from pykexec.kdump.capture import destination, init_settings, login, sshconfig, watchdog
+from pykexec.kdump.capture import destination, init_settings, keys, login, sshconfig, watchdog
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.modules import Index, canonical
@@ -23,10 +24,8 @@ from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
-NETWORK = INIT.with_name("init-network")
-"""The piece of /init for servers."""
-_PIECES = "/lib/pykdump"
-"""The folder in the image whose files /init reads as parts of itself."""
+MORE_OF_INIT = INIT.with_name("init.d")
+"""The folder of what only some targets take of /init."""
 _JUMP_KEY = "/root/jump-key"
 _CREDENTIALS = "/etc/pykdump.credentials"
 _LOCAL = "127.0.0.1"
@@ -86,6 +85,8 @@ class Contents:
 
     destination: Destination
     entries: tuple[Entry, ...]
+    volumes: tuple[str, ...] = ()
+    """The encrypted volumes whose keys it takes in memory, by the device mapper's UUID."""
 
     @property
     def fingerprint(self) -> str:
@@ -110,13 +111,15 @@ def contents(settings: Settings, release: str) -> Contents:
     to = destination.resolve(settings)
     root = destination.local(settings.path) if init_settings.needs_root(settings) else None
     destinations = [each for each in (to, root) if each]
+    volumes = _encrypted(destinations)
+    keys.require(volumes, allowed=settings.hand_over_keys)
     watchdogs = watchdog.running()
     host = _host(settings, to)
     text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
     programs = _programs(settings, destinations)
     entries = [
         Entry("/init", INIT, 0o755),
-        *(Entry(f"{_PIECES}/{piece.name}", piece) for piece in _pieces(destinations)),
+        *(Entry(f"/init.d/{file.name}", file) for file in more_of_init(destinations)),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(
@@ -126,9 +129,15 @@ def contents(settings: Settings, release: str) -> Contents:
         *(Entry(str(file), file) for file in (_LOCAL_TIME,) if file.is_file()),
         *_ssh_files(settings.target, to),
         *_credentials(destinations),
+        *_logins(destinations),
         *_module_entries(settings, release, destinations, watchdogs),
     ]
-    return Contents(to, tuple({entry.path: entry for entry in entries}.values()))
+    return Contents(to, tuple({entry.path: entry for entry in entries}.values()), volumes)
+
+
+def _encrypted(destinations: Iterable[Destination]) -> tuple[str, ...]:
+    layers = (layer for to in destinations for layer in to.stack.layers)
+    return tuple(dict.fromkeys(layer.name for layer in layers if layer.kind == "crypt"))
 
 
 def listing(what: Contents, release: str) -> str:
@@ -159,12 +168,6 @@ def refuse_what_cannot_be(settings: Settings) -> None:
             raise Unsupported(name)
 
 
-def _pieces(destinations: Sequence[Destination]) -> Iterator[Path]:
-    """Yield the pieces of /init that destinations take."""
-    if any(each.network for each in destinations):
-        yield NETWORK
-
-
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
     """Write the image. The file is replaced once it is whole. Raises FileError."""
     writing.write_file(output, packed(what, progress), mode=0o600)  # it may contain the key for a server
@@ -189,11 +192,11 @@ def _gzip(data: bytes) -> bytes:
 def _host(settings: Settings, to: Destination) -> str:
     """Return the beginning of dumps' folder names: 127.0.0.1 as kdump's, an address, or the host's name.
 
-    Raises FileError for a name that does not fit.
+    Other machines may have the same shared folder. Raises FileError for a name that does not fit.
     """
-    if to.network is None:
+    if to.way in (Transport.DISK, Transport.RAW):
         return _LOCAL
-    if settings.host_tag != "hostname":
+    if to.network is not None and settings.host_tag != "hostname":
         return to.network.own
     try:
         return FileName(os.uname().nodename)
@@ -201,7 +204,29 @@ def _host(settings: Settings, to: Destination) -> str:
         raise FileError(f"the host's name, with which dumps' folders begin{error.fault}") from None
 
 
-_ASSEMBLERS = {"lvm": "lvm", "md": "mdadm"}
+def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
+    """Return the parts of /init that only some targets take."""
+    names: set[str] = set()
+    for to in destinations:
+        names |= {_PARTS_OF_INIT.get(layer.kind, layer.kind) for layer in to.stack.layers}
+        names |= {"network"} if to.network else set()
+        names |= {"layers"} if to.stack.layers else set()
+        names |= {"devices"} if to.superblock and to.superblock.devices > 1 else set()
+        names |= {"share"} if to.share else set()
+    return [MORE_OF_INIT / name for name in sorted(names)]
+
+
+# Where its name is not the layer's.
+_PARTS_OF_INIT = {
+    **dict.fromkeys(("multipath", "part", "crypt"), "devicemapper"),
+    **dict.fromkeys(("nvme", "iscsi"), "remote"),
+}
+_ASSEMBLERS = {
+    "lvm": "lvm",
+    "md": "mdadm",
+    **dict.fromkeys(("multipath", "part", "crypt"), "dmsetup"),
+    "iscsi": "iscsistart",
+}
 _CLIENTS = {Transport.SSH: ("ssh",), Transport.SFTP: ("ssh", "sshfs")}
 
 
@@ -237,7 +262,7 @@ def program_names(
     """
     names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
     names += [name for way in ways for name in _CLIENTS.get(way, ())]
-    names += [_ASSEMBLERS[kind] for kind in assemblers]
+    names += [_ASSEMBLERS.get(kind, "") for kind in assemblers]
     # busybox does what it can: cp, dd, gzip.
     return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
 
@@ -313,6 +338,24 @@ def _credentials(destinations: Iterable[Destination]) -> Iterator[Entry]:
             yield Entry(_CREDENTIALS, each.credentials.encode(), 0o600)
 
 
+def _logins(destinations: Iterable[Destination]) -> Iterator[Entry]:
+    """Yield the secrets for servers that have disks, where dumps go to some, as a function of /init."""
+    disks = [disk for to in destinations for disk in to.stack.remote]
+    if not disks:
+        return
+    cases = [
+        f'        {shlex.quote(disk.words[0])}) set -- "$@" {shlex.join(disk.login)} ;;\n'
+        for disk in disks
+        if disk.login
+    ]
+    text = (
+        "with_login() {\n    target=$1\n    shift\n    case $target in\n",
+        *cases,
+        '    esac\n    "$@"\n}\n',
+    )
+    yield Entry("/etc/pykdump.login", "".join(text).encode(), 0o600)
+
+
 def _module_entries(
     settings: Settings, release: str, destinations: Sequence[Destination], watchdogs: tuple[Path, ...]
 ) -> Iterator[Entry]:
@@ -341,6 +384,8 @@ def _wanted_modules(
     optional: list[str] = [*_HELPERS]
     loaded = _loaded()
     for each in destinations:
+        # First: a disk's handler has to be there before the disk.
+        wanted += each.stack.modules
         # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
         for driver in each.drivers:
             (wanted if canonical(driver) in loaded else optional).append(driver)
@@ -348,16 +393,18 @@ def _wanted_modules(
             wanted += each.network.links.modules
             # Most kernels have it built in.
             optional += ["ipv6"] if ":" in each.network.address else []
-        wanted += each.stack.modules
         optional += each.stack.optional
         if each.stack.layers:
             # drivers/md asks by name for RAID levels and cache policies (request_module), which needs a
             # modprobe; here it has asked already.
             optional += sorted(index.below("drivers/md") & loaded)
+        if any(layer.kind == "crypt" for layer in each.stack.layers):
+            optional += sorted(index.below("crypto") & loaded)
         if each.superblock:
             kind = each.superblock.type
             # ext4's driver mounts ext2 and ext3, too.
             wanted.append("ext4" if kind in ("ext2", "ext3") and not index.has(kind) else kind)
+        wanted += each.share.modules if each.share else ()
         needed, useful = _WAY_MODULES.get(each.way, ("", ()))
         wanted += [needed] if needed else []
         optional += useful

@@ -82,14 +82,16 @@ def _target(to: Destination) -> dict[str, str]:
     # A file system is not identified by its place alone, and a bare device not by its content.
     bare = device if to.way is Transport.RAW else None
     # With a clone of the file system, the one at that place counts.
-    single = device if to.way is Transport.DISK and not to.stack.layers else None
+    devices = superblock.devices if superblock else 1
+    single = device if to.way is Transport.DISK and devices == 1 and not to.stack.layers else None
     return {
         "WAY": to.way.value,
         "FOLDER": to.folder,
         "ASSEMBLE": " ".join(f"{layer.kind}:{layer.name}" for layer in to.stack.layers),
         "UUID": superblock.uuid if superblock else "",
         "UUID_AT": str(UUID_AT[superblock.type]) if superblock else "",
-        "FILESYSTEM": superblock.type if superblock else "",
+        "FILESYSTEM": superblock.type if superblock else to.share.type if to.share else "",
+        "DEVICES": str(devices),
         "PLACE": single.location if single else "",
         "OPTIONS": to.options,
         "LOCATION": bare.location if bare else "",

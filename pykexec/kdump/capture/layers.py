@@ -1,9 +1,13 @@
-"""The layers between a file system and its disks, which have to be assembled first: LVM, software RAID."""
+"""The layers between a file system and its disks, which have to be assembled first.
+
+They are LVM, software RAID, multipath maps, LUKS volumes, partitions of such devices, and sessions with
+servers that have disks.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +15,23 @@ from typing import TypeVar
 from pykexec import children
 from pykexec.children import ChildError
 from pykexec.errors import FileError
+from pykexec.kdump.capture import remote
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.remote import RemoteDisk
 
 # drivers/md: types of volumes other than linear and striped, which dm-mod itself has.
 _VOLUME_MODULES = ("dm_mirror", "dm_snapshot", "dm_thin_pool", "dm_raid")
 _ARRAY_MODULES = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
+_MAKERS = {"LVM": "lvm", "mpath": "multipath", "CRYPT": "crypt"}
+# What LUKS uses unless told otherwise, which dm-crypt asks for by name; what else is loaded comes with it.
+_CIPHERS = ("xts", "ecb", "aes_generic")
+_LUKS = re.compile(r"CRYPT-LUKS[12]-[0-9a-f]{32}-[^\s/]+")
 DEPTH_MAX = 8
 _MDADM_SECONDS = 60.0  # it reads the array's superblocks; a disk may have to spin up
+DMSETUP_SECONDS = 20.0
+# What sysfs has to tell one disk from another by, best first. SCSI: VPD pages 0x83 and 0x80; DASD: uid.
+_IDENTITIES = ("wwid", "device/wwid", "device/uid")
+_SERIAL_NUMBER = "device/vpd_pg80"
 
 T = TypeVar("T")
 
@@ -27,9 +41,14 @@ class Layer:
     """A layer to assemble."""
 
     kind: str
-    """The kind of layer: lvm or md."""
+    """The kind of layer, for which /init has a function: lvm, md, multipath, part, crypt, nvme, iscsi."""
     name: str
-    """VG/LV, or an array's UUID as mdadm writes it."""
+    """What that function is told: VG/LV; an array's UUID as mdadm writes it; else words with commas between.
+
+    The words are, for multipath: the device mapper's UUID, sectors, number of paths, hardware handler or
+    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector; for an
+    encrypted volume: the device mapper's UUID; for a server's disk see `remote`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +63,27 @@ class Stack:
     """The modules that may have to be loaded."""
     disks: tuple[Path, ...] = ()
     """The devices at the bottom in sysfs: disks and partitions."""
+    remote: tuple[RemoteDisk, ...] = ()
+    """The disks at the bottom that servers have."""
 
 
 NOTHING = Stack()
 
 
-def below(folder: Path) -> Stack:
-    """Return the stack of a block device in sysfs. Raises Unsupported for layers other than LVM and RAID."""
-    parts = list(_walk(folder, 0))
+def below(folder: Path, sys: Path = Path("/sys")) -> Stack:
+    """Return the stack of a block device in sysfs. Raises Unsupported for what /init cannot assemble."""
+    return joined(_walk(folder, sys, 0))
+
+
+def joined(stacks: Iterable[Stack]) -> Stack:
+    """Return all of several stacks' layers and needs."""
+    parts = list(stacks)
     return Stack(
         _once(part.layers for part in parts),
         _once(part.modules for part in parts),
         _once(part.optional for part in parts),
         _once(part.disks for part in parts),
+        _once(part.remote for part in parts),
     )
 
 
@@ -65,7 +92,7 @@ def _once(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(each for part in parts for each in part))
 
 
-def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stack]:
+def _walk(folder: Path, sys: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stack]:
     """Yield the stack's parts from the disks up. Raises Unsupported."""
     if depth > DEPTH_MAX:
         raise Unsupported(f"{folder.name}: more than {DEPTH_MAX} devices one on the other")
@@ -73,30 +100,127 @@ def _walk(folder: Path, depth: int, *, in_volume: bool = False) -> Iterator[Stac
     base = folder.parent if (folder / "partition").exists() else folder
     volume, array = (base / "dm").is_dir(), (base / "md").is_dir()
     if not volume and not array:
+        if found := remote.find(base, sys):
+            yield Stack((Layer(found.kind, ",".join(found.words)),), found.modules, remote=(found,))
+            return
         if "/virtual/" in f"{base}/" and not base.name.startswith("nvme"):
             raise Unsupported(f"finding {base.name} again, which is on no bus")
         yield Stack(disks=(folder,))
         return
-    for slave in sorted((base / "slaves").glob("*")):
-        yield from _walk(slave.resolve(), depth + 1, in_volume=volume)
+    uuid = attribute(base / "dm/uuid")
+    is_lvm = uuid.startswith("LVM-")
+    paths = _paths(base, sys) if kind_of_mapped(uuid) == "multipath" else slaves(base)
+    for slave in paths:
+        yield from _walk(slave, sys, depth + 1, in_volume=is_lvm)
     if array:
-        if attribute(base / "md/metadata_version").startswith("external:"):  # mdmon(8)
-            raise Unsupported(
-                f"putting together {base.name}, whose metadata (IMSM, DDF) a daemon writes",
-                instead="name another file system as target",
-            )
-        level = attribute(base / "md/level")
-        yield Stack((Layer("md", _array_uuid(base.name)),), (_ARRAY_MODULES.get(level, level),))
-        return
-    kind = attribute(base / "dm/uuid").partition("-")[0]
-    if kind != "LVM":
+        yield _array(base)
+    elif not in_volume or not is_lvm:
+        yield _mapped(base, sys)
+    else:
+        # Parts of a mirror or a pool are volumes, too; the top one activates them.
+        yield _volume()
+
+
+def slaves(folder: Path) -> Sequence[Path]:
+    """Return the devices directly below one in sysfs."""
+    return [slave.resolve() for slave in sorted((folder / "slaves").glob("*"))]
+
+
+def _array(folder: Path) -> Stack:
+    if attribute(folder / "md/metadata_version").startswith("external:"):  # mdmon(8)
         raise Unsupported(
-            f"putting together {attribute(base / 'dm/name') or base.name} ({kind or 'device mapper'})",
+            f"putting together {folder.name}, whose metadata (IMSM, DDF) a daemon writes",
             instead="name another file system as target",
         )
-    # Parts of a mirror or a pool are volumes, too; the top one activates them.
-    layers = () if in_volume else (Layer("lvm", volume_name(attribute(base / "dm/name"))),)
-    yield Stack(layers, ("dm_mod",), _VOLUME_MODULES)
+    level = attribute(folder / "md/level")
+    return Stack((Layer("md", _array_uuid(folder.name)),), (_ARRAY_MODULES.get(level, level),))
+
+
+def _paths(folder: Path, sys: Path) -> Sequence[Path]:
+    """Return the paths of a multipath map to use: all of this machine's own, and one session with a server.
+
+    Others may be reached by another card, and the capture system has one.
+    """
+    paths = slaves(folder)
+    through_servers = [path for path in paths if remote.find(path, sys)]
+    return [path for path in paths if path not in through_servers[1:]]
+
+
+def _mapped(folder: Path, sys: Path) -> Stack:
+    """Return what a device of the device mapper takes, by its UUID: that begins with who made it."""
+    uuid, name = attribute(folder / "dm/uuid"), attribute(folder / "dm/name")
+    maker, _, rest = uuid.partition("-")
+    kind = kind_of_mapped(uuid)
+    if kind == "lvm":
+        return _volume(Layer(kind, volume_name(name)))
+    if kind == "multipath":
+        return _multipath(folder, uuid, _paths(folder, sys))
+    if kind == "crypt" and _LUKS.fullmatch(uuid):
+        return Stack((Layer("crypt", as_word(uuid)),), ("dm_mod", "dm_crypt"), _CIPHERS)
+    if kind == "part" and [attribute(each / "dm/uuid") for each in slaves(folder)] == [rest]:
+        return _partition(name, uuid)
+    raise Unsupported(
+        f"putting together {name or folder.name} ({maker or 'device mapper'})",
+        instead="name another file system as target",
+    )
+
+
+def kind_of_mapped(uuid: str) -> str | None:
+    """Return the kind of layer that a device with that UUID of the device mapper's is; None for others."""
+    maker = uuid.partition("-")[0]
+    return "part" if re.fullmatch(r"part[0-9]+", maker) else _MAKERS.get(maker)
+
+
+def _volume(*layers: Layer) -> Stack:
+    return Stack(layers, ("dm_mod",), _VOLUME_MODULES)
+
+
+def _multipath(folder: Path, uuid: str, paths: Sequence[Path]) -> Stack:
+    """Return what a multipath map takes. Raises Unsupported where its paths are like other disks."""
+    identities = {identity(path) for path in paths}
+    if len(identities) != 1 or "" in identities:
+        raise Unsupported(
+            f"finding the paths of {attribute(folder / 'dm/name')} again: they have no wwid or serial number"
+            " in common",
+            instead="name another file system as target",
+        )
+    states = (attribute(path / "device/dh_state") for path in paths)
+    handler = next((state for state in states if state not in ("", "detached")), "none")
+    words = (uuid, attribute(folder / "size"), str(len(paths)), handler, *identities)
+    handlers = () if handler == "none" else (f"scsi_dh_{handler}",)
+    # A handler that is there before the disk keeps the kernel from reading standby paths, which takes time.
+    modules = (*handlers, "dm_mod", "dm_multipath", "dm_service_time")
+    return Stack((Layer("multipath", ",".join(map(as_word, words))),), modules)
+
+
+def identity(disk: Path) -> str:
+    """Return what tells a disk in sysfs from all others, whatever the path to it; "" for nothing."""
+    for each in _IDENTITIES:
+        if found := _bytes(disk / each):
+            return as_word(found.rstrip(b"\n").decode("latin-1"))
+    return _bytes(disk / _SERIAL_NUMBER).hex()
+
+
+def as_word(text: str) -> str:
+    """Return text as a word without blanks and commas, as /init makes it with tr, byte by byte."""
+    return re.sub(r"[^A-Za-z0-9.:_/-]", "_", text)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _partition(name: str, uuid: str) -> Stack:
+    """Return what a partition that kpartx(8) has made takes. Raises Unsupported where it is in pieces."""
+    done = children.run(["dmsetup", "table", "--", name], seconds=DMSETUP_SECONDS)
+    found = re.fullmatch(rb"0 ([0-9]+) linear [0-9]+:[0-9]+ ([0-9]+)\n?", done.stdout)
+    if found is None:
+        raise Unsupported(f"putting together {name}, which is no plain partition")
+    words = (uuid, *(each.decode() for each in found.groups()))
+    return Stack((Layer("part", ",".join(map(as_word, words))),), ("dm_mod",))
 
 
 def volume_name(name: str) -> str:

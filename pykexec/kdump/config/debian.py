@@ -62,6 +62,7 @@ def read(text: str) -> Settings:
         ),
         kexec_arguments=reader.words("KDUMP_KEXEC_ARGS"),
         sysctl=reader.text("KDUMP_SYSCTL"),
+        hand_over_keys=reader.hands_over_keys,
         warnings=(*reader.unknown, *reader.warnings()),
     )
 

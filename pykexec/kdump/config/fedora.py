@@ -97,6 +97,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         rebuild=_rebuild(options),
         auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=False),
         fence_nodes=_fence_nodes(options),
+        hand_over_keys=variables.hands_over_keys,
         log_levels=_log_levels(variables),
         warnings=(*warnings, *variables.unknown, *_warnings(options, variables)),
     )

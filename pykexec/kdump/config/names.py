@@ -62,6 +62,9 @@ STEAMOS = Format(
         ]
     ),
 )
+HAND_OVER_KEYS = "PYKDUMP_HAND_OVER_KEYS"
+OURS = frozenset([HAND_OVER_KEYS])
+"""The names that only pykdump knows, in each file that a shell sources."""
 UNREAD = (OPENEMBEDDED, STEAMOS)
 """The formats that pykdump does not read."""
 _SOURCED = (FEDORA_SYSCONFIG, DEBIAN, SUSE, *UNREAD)

@@ -256,6 +256,8 @@ class Settings:
     auto_resize: bool = False
     """Whether to shrink the reservation to what is needed, at boot."""
     fadump: bool = False
+    hand_over_keys: bool = False
+    """Whether the keys of encrypted volumes may be in the capture image in memory."""
     fence_nodes: tuple[str, ...] = ()
     network: str = ""
     """openSUSE's KDUMP_NETCONFIG: DEVICE:MODE, or "auto"."""

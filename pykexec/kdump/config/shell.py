@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
-from pykexec.kdump.config.names import KDUMP_CONF, Format, whose
+from pykexec.kdump.config.names import KDUMP_CONF, OURS, Format, whose
 from pykexec.memory import KIB
 
 TEXT_MAX = 256 * KIB
@@ -80,7 +80,7 @@ class Assignments:
     def unknown(self, own: Format) -> Iterator[str]:
         """Yield warnings of names that the tool does not know, unless another assignment uses them."""
         places = {**{name: each.where for name, each in self.by_name.items()}, **self.unread}
-        names = [name for name in places if name not in own.names | self.used | _OF_EVERY_SHELL]
+        names = [name for name in places if name not in own.names | OURS | self.used | _OF_EVERY_SHELL]
         for name in names[:_UNKNOWN_SHOWN]:
             other = whose([name], own)
             hint = nearest(name, own.names) or (f"it is a setting of {other.tool}" if other else None)

@@ -98,6 +98,7 @@ def read(text: str) -> Settings:
         auto_resize=reader.boolean("KDUMP_AUTO_RESIZE", default=False),
         fadump=reader.boolean("KDUMP_FADUMP", default=False),
         network=reader.network(),
+        hand_over_keys=reader.hands_over_keys,
         mail=reader.mail(),
         warnings=(*reader.unknown, *reader.warnings()),
     )

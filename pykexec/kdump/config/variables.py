@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pykexec.kdump.config import shell, targets, values
-from pykexec.kdump.config.names import Format
+from pykexec.kdump.config.names import HAND_OVER_KEYS, OURS, Format
 
 
 class Variables:
@@ -16,7 +16,7 @@ class Variables:
 
     def __init__(self, text: str, form: Format) -> None:
         """Read `text`, the contents of a file of that format."""
-        self._assignments = shell.parse(text, f"/{form.file}", form.names)
+        self._assignments = shell.parse(text, f"/{form.file}", form.names | OURS)
         self.unknown = tuple(self._assignments.unknown(form))
         """Warnings of names that the tool ignores."""
 
@@ -56,6 +56,10 @@ class Variables:
     def choice(self, name: str, allowed: Mapping[str, values.T], default: values.T) -> values.T:
         assignment = self.assigned(name)
         return values.choice(allowed, assignment.value, name, assignment.where) if assignment else default
+
+    @property
+    def hands_over_keys(self) -> bool:
+        return self.choice(HAND_OVER_KEYS, {"yes": True, "no": False}, default=False)
 
     def number(self, name: str, default: int, *, least: int = 0, most: int = 1 << 31) -> int:
         assignment = self.assigned(name)

@@ -68,7 +68,6 @@ FACTS = (
     "sys/block/dm-*/dm/name",
     "sys/block/dm-*/dm/uuid",
     "sys/block/dm-*/slaves/*/dm/uuid",
-    "sys/fs/btrfs/*/devices/*/size",
     "sys/class/iscsi_session/*/targetname",
     "sys/class/watchdog/*/identity",
     "sys/class/watchdog/*/state",

@@ -10,7 +10,8 @@ from pykexec.errors import ImageError, PykexecError
 from pykexec.formats import identify as formats
 from pykexec.formats import unwrap
 from pykexec.kdump.capture.layers import DEPTH_MAX
-from pykexec.kdump.doctor import commands
+from pykexec.kdump.config.names import HAND_OVER_KEYS
+from pykexec.kdump.doctor import commands, starting
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
@@ -196,8 +197,11 @@ _KEYS = "sys/kernel/config/crash_dm_crypt_keys"
 def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
     """Return whether the loaded kernel got the keys of encrypted volumes, and the reason for that answer.
 
-    kexec_file_load passes on the keys that configfs names at that time (kernel/crash_dump_dm_crypt.c).
+    pykdump start puts them into its own image in memory, or refuses. Otherwise kexec_file_load passes on
+    those that configfs names at that time (kernel/crash_dump_dm_crypt.c).
     """
+    if facts.settings is not None and facts.settings.hand_over_keys and starting.image_is_ours(facts):
+        return True, f"pykdump start puts its key into the capture image in memory ({HAND_OVER_KEYS})"
     if not facts.machine.root.names(_KEYS):
         return False, "the kernel hands no keys over (no crash_dm_crypt_keys)"
     count = facts.number(f"{_KEYS}/count")

@@ -10,6 +10,7 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import programs
 from pykexec.kdump.capture import contents, destination, image, nfs
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.layers import kind_of_mapped
 from pykexec.kdump.config.settings import Settings, TargetKind
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
@@ -103,8 +104,8 @@ def _assemblers(facts: Facts, settings: Settings) -> Iterator[str]:
     for device in facts.machine.root.names("sys/block"):
         uuid = facts.text(f"sys/block/{device}/dm/uuid") or "" if device.startswith("dm-") else ""
         names = (f"/dev/{device}", f"/dev/mapper/{facts.text(f'sys/block/{device}/dm/name')}")
-        if uuid.startswith("LVM-") and mount.source in names:
-            yield "lvm"
+        if mount.source in names and (kind := kind_of_mapped(uuid)):
+            yield kind
 
 
 def target_mount(facts: Facts, settings: Settings) -> Mount | None:
@@ -126,19 +127,6 @@ def _require_mountable(facts: Facts, settings: Settings) -> None:
         destination.require_type(settings.target.filesystem)
     if mount is not None and mount.type in nfs.TYPES:
         nfs.parse(mount.options, mount.type)
-    if mount is not None and mount.type == "btrfs" and (devices := _btrfs_devices(facts, mount)) > 1:
-        raise Unsupported(f"finding all {devices} devices of the btrfs on {mount.source}")
-
-
-def _btrfs_devices(facts: Facts, mount: Mount) -> int:
-    """Return the number of devices of a btrfs; 0 where that is not known (fs/btrfs/sysfs.c)."""
-    root, folder = facts.machine.root, "sys/fs/btrfs"
-    for each in root.names(folder):
-        devices = root.names(f"{folder}/{each}/devices")
-        names = {facts.text(f"sys/block/{device}/dm/name") or device for device in devices}
-        if mount.source.rpartition("/")[2] in {*names, *devices}:
-            return len(devices)
-    return 0
 
 
 # File systems that go away with the running kernel, or that no capture system can mount.

@@ -336,6 +336,10 @@ def _iscsi(facts: Facts) -> Judgement:
     booted = [word for word in facts.words if word.startswith(("netroot=iscsi", "rd.iscsi.", "iscsi_"))]
     if facts.settings.target.kind is not TargetKind.LOCAL or not (sessions or booted):
         return fine("dumps do not go to this system's iSCSI disk")
+    if sessions and starting.image_is_ours(facts):
+        return fine(
+            "pykdump's capture system begins the session again that the running system has", *sessions
+        )
     return wrong(
         "dumps may go to a disk behind iSCSI, whose session the capture system has to bring up again",
         *(booted or sessions),

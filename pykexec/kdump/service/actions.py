@@ -8,11 +8,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec import cli, loader, report, writing
+from pykexec import cli, loader, report, values, writing
 from pykexec.booting import crash
 from pykexec.errors import FileError, NoCrashMemoryError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import capture
+from pykexec.kdump.capture import keys
 from pykexec.kdump.config.settings import Rebuild
 from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service import rawdump, trust
@@ -39,6 +40,8 @@ class _Image:
 
     target: str
     inputs: str
+    volumes: tuple[str, ...] = ()
+    """The encrypted volumes whose keys are put into it in memory."""
 
 
 def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> Receipt:
@@ -108,6 +111,8 @@ def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadP
     """
     options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
     request = cli.request_of(options, Purpose.CRASH, machine)
+    if image.volumes:
+        request = values.replace(request, additions=(*request.additions, *keys.tables(image.volumes)))
     attempts: list[tuple[FileLoadPlan | LoadPlan, Receipt]] = []
     is_loaded = False
     try:
@@ -243,11 +248,13 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
         return _Image(f"as {plan.initrd} has it", "")
     output = Path(plan.initrd)
     if plan.settings.rebuild is Rebuild.NEVER and output.is_file():
-        return _Image("as the image has it (force_no_rebuild)", _stamped(output))
+        needed = plan.settings.hand_over_keys
+        volumes = capture.contents(plan.settings, plan.release).volumes if needed else ()
+        return _Image("as the image has it (force_no_rebuild)", _stamped(output), volumes)
     tell("looking for the dump target, programs and modules")
     what = capture.contents(plan.settings, plan.release)
     make_image(what, output, tell, always=plan.settings.rebuild is Rebuild.ALWAYS)
-    return _Image(str(what.destination), what.fingerprint)
+    return _Image(str(what.destination), what.fingerprint, what.volumes)
 
 
 def _take_over_dump(plan: ServicePlan, tell: Tell, warn: Tell) -> None:
