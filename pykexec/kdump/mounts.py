@@ -36,7 +36,7 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
         words, more = own.split(), rest.split(" ")
         if not dash or len(words) < 6 or len(more) < 2:
             raise MachineError(f"/proc/self/mountinfo: not understood: {line[:200]}")
-        fields = (words[2], words[3], words[4], *more[:3])
+        fields = (words[2], words[3], words[4], more[0], more[1], "".join(more[2:3]))
         found.append(Mount(*(unescaped(each) for each in fields)))
     return tuple(found)
 

@@ -80,10 +80,8 @@ def works(python: Path, folder: Path) -> None:
     assert f"ExecStart={python} -I -m pykexec.kdump start" in unit
     first = "import pykexec.kdump.capture.image as image; print(image.Entry('/init', image.INIT).data()[:2])"
     assert "b'#!'" in run([str(python), "-c", first], cwd=folder)
-    more = (
-        "from pykexec.kdump.capture.image import INIT; print(*(x.name for x in INIT.parent.glob('init-*')))"
-    )
-    there = {each.name for each in (PROJECT / "pykexec/kdump/capture").glob("init-*")}
+    more = "import os; from pykexec.kdump.capture import image; print(*os.listdir(image.MORE_OF_INIT))"
+    there = {each.name for each in (PROJECT / "pykexec/kdump/capture/init.d").iterdir()}
     assert set(run([str(python), "-c", more], cwd=folder).split()) == there
     listed = run([str(python), "-m", "pykexec.integration", "list", "--static"], cwd=folder)
     assert "/usr/sbin/kexec" in listed

@@ -322,7 +322,7 @@ def test_a_folder_that_the_host_shares(sysfs: Path, tmp_path: Path) -> None:
     assert destination.resolve(configured, sysfs, tmp_path / "proc") == replace(found, folder="/var/crash")
     qemu = destination.local("/qemu", sysfs, tmp_path / "proc")
     assert "trans=virtio" in qemu.options
-    assert [piece.name for piece in image.pieces([found, qemu])] == ["init-share"]
+    assert [part.name for part in image.more_of_init([found, qemu])] == ["share"]
     assert image._host(configured, found) == os.uname().nodename
     with pytest.raises(Unsupported, match=r"mounting 9P \(192\.0\.2\.1\) by another way than virtio"):
         destination.local("/plan9", sysfs, tmp_path / "proc")

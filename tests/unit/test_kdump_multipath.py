@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.kdump.capture import Transport, image, layers
+from pykexec.kdump.capture import image, layers
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import Layer, Stack
 from pykexec.kdump.config.settings import Dialect, Settings
@@ -230,11 +230,11 @@ def test_what_an_image_takes_for_it(tmp_path: Path) -> None:
     assert _DISK.device is not None
     stack = Sysfs(tmp_path).two_paths(_WWID)
     to = replace(_DISK, device=replace(_DISK.device, stack=stack))
-    assert image.pieces([_DISK]) == []
-    assert [piece.name for piece in image.pieces([to, to])] == ["init-devicemapper", "init-layers"]
+    assert image.more_of_init([_DISK]) == []
+    assert [part.name for part in image.more_of_init([to, to])] == ["devicemapper", "layers"]
     names = image.program_names(
         Settings(Dialect.FEDORA),
-        ssh=to.way is Transport.SSH,
+        ways=[to.way],
         assemblers=[each.kind for each in stack.layers],
     )
     assert "dmsetup" in names

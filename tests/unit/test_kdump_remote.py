@@ -11,6 +11,7 @@ from pykexec.errors import FileError
 from pykexec.kdump.capture import destination, image, layers
 from pykexec.kdump.capture import network as networks
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
 from tests.unit.test_kdump_init import _CLOCK, _DISK, Capture
 
@@ -104,10 +105,12 @@ def test_servers_that_are_reached_in_one_way(tmp_path: Path, monkeypatch: pytest
     )
     assert _DISK.device is not None
     device = replace(_DISK.device, stack=stack)
-    cards = iter(["52:54:00:0:0:1"] * 3 + ["52:54:00:0:0:2"])
-    monkeypatch.setattr(
-        networks, "route_to", lambda host, *_: Network(host, next(cards), "192.0.2.7/24", "", ())
-    )
+    cards = iter(["52:54:00:00:00:01"] * 3 + ["52:54:00:00:00:02"])
+
+    def route_to(host: str, *_: object) -> Network:
+        return Network(host, Links((Card(next(cards), "/devices/x"),)), "192.0.2.7/24")
+
+    monkeypatch.setattr(networks, "route_to", route_to)
     way = destination._way_to_servers(device, tmp_path, tmp_path)
     assert way is not None
     assert way.server == "192.0.2.1"
@@ -187,7 +190,7 @@ def test_the_parts_of_init(tmp_path: Path) -> None:
     stack = layers.below(_iscsi(tmp_path), tmp_path)
     assert _DISK.device is not None
     to = replace(_DISK, device=replace(_DISK.device, stack=stack))
-    assert [piece.name for piece in image.pieces([to])] == ["init-layers", "init-remote"]
+    assert [part.name for part in image.more_of_init([to])] == ["layers", "remote"]
     assert list(image._logins([_DISK])) == []
     (entry,) = image._logins([to])
     subprocess.run(["busybox", "sh", "-n"], input=entry.data(), check=True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump.capture import destination, image, init_settings, network, sshconfig
 from pykexec.kdump.capture.destination import Destination, Transport
-from pykexec.kdump.capture.image import INIT, NETWORK
+from pykexec.kdump.capture.image import INIT, MORE_OF_INIT
 from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, fedora, suse, targets
@@ -293,7 +293,7 @@ def test_ssh_takes_no_user_for_an_option(text: str) -> None:
     to = Destination(Transport.SSH, "/d", network=_ROUTE, remote=user)
     settings = Settings(Dialect.SUSE, target=Target(TargetKind.SSH, f"{user}@192.0.2.1"))
     conf = init_settings.render(settings, "6.1", to, None, "h")
-    init = NETWORK.read_text()
+    init = (MORE_OF_INIT / "network").read_text()
     start = init.index("on_server() {")
     function = init[start : init.index("\n}\n", start) + 3].replace("/root/key", "/dev/null")
     script = f'{conf}\n{function}\nssh() {{ command ssh -G "$@"; }}\non_server true\n'

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import enum
-import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pykexec.errors import FileError
-from pykexec.kdump import mounts
+from pykexec.errors import FileError, MachineError
 from pykexec.kdump.capture import blockdevice, network, nfs, share, sshconfig
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
@@ -21,7 +19,7 @@ from pykexec.kdump.capture.share import Share
 from pykexec.kdump.capture.sshconfig import Server
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
 from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, ShareTag, SmbShare, Unfit, User
-from pykexec.kdump.mounts import Mount, mount_of
+from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 SSH_PORT = sshconfig.PORT
@@ -134,9 +132,9 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         return _filesystem(target, settings.path, sys, proc)
     if target.kind is TargetKind.RAW:
         device = blockdevice.find(target.address, sys)
-        return raw(blockdevice.describe(device, sys), mounts.read(proc))
+        return raw(blockdevice.describe(device, sys), _mounts(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys, proc)
+        return _nfs(target, settings.path, _mounted(target.address, _mounts(proc)), sys, proc)
     if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
         given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
         return _nfs(target, settings.path, given, sys, proc)
@@ -189,7 +187,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     Raises PykexecError.
     """
     real = os.path.realpath(path)
-    mount = mount_of(real, mounts.read(proc))
+    mount = mount_of(real, _mounts(proc))
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
     if mount.type in nfs.TYPES:
@@ -233,6 +231,13 @@ def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) 
             hint=f"name the file system: {held.type} UUID={held.uuid}; or, if it may go: wipefs -a DEVICE",
         )
     return Destination(Transport.RAW, "", device)
+
+
+def _mounts(proc: Path) -> Sequence[Mount]:
+    try:
+        return parse_mounts((proc / "self/mountinfo").read_text("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise MachineError(f"cannot read {proc}/self/mountinfo: {error.strerror}") from error
 
 
 def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination:
@@ -318,17 +323,11 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     server = sshconfig.ask(login.host.bare, login.user, target.port)
     jump = sshconfig.jump_of(server)
     first = jump or server
-    way = network.route_to(first.host, first.port, sys, proc)
-    if jump and ipaddress.ip_address(way.server).is_link_local:
-        raise Unsupported(
-            f"reaching {server.host} through {jump.host} at {way.server}, which names no link (ProxyJump)",
-            instead="name the server to go through by another address there",
-        )
     return Destination(
         _shell(target),
         path,
         remote=login.user,
-        network=way,
+        network=network.route_to(first.host, first.port, sys, proc),
         ssh_key=key,
         port=server.port,
         known_as=server.known_as,

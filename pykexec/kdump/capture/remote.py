@@ -32,6 +32,12 @@ class RemoteDisk:
     login: tuple[str, ...] = field(default=(), repr=False)
     """iscsistart's options for CHAP, with the secrets; empty without."""
 
+    @property
+    def port(self) -> int:
+        """The server's TCP port; 0 where the session tells none."""
+        text = self.words[2]
+        return int(text) if text.isdecimal() else 0
+
 
 def find(disk: Path, sys: Path) -> RemoteDisk | None:
     """Return how a disk in sysfs is reached; None for one that is on a bus.

@@ -1,0 +1,148 @@
+"""Keys of encrypted volumes: read for an image in memory, refused with the reason, and never said."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pykexec.errors import FileError, PykexecError
+from pykexec.kdump.capture import image, keys, layers
+from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.config import debian, suse
+from pykexec.kdump.config.fedora import read as read_fedora
+from tests.unit.test_kdump_init import _CLOCK, _DISK, Capture
+
+pytestmark = pytest.mark.programs
+
+_LUKS = "1b4e28ba-2fa1-11d2-883f-b9a761bde3fb"
+_UUID = f"CRYPT-LUKS2-{_LUKS.replace('-', '')}-my_dumps"
+_KEY = "00112233445566778899aabbccddeeff" * 4
+_TABLE = f"0 409600 crypt aes-xts-plain64 {_KEY} 0 254:18 32768 1 allow_discards"
+
+
+@pytest.fixture
+def sys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A volume on a partition, which dmsetup tells the table of."""
+    sys = tmp_path / "before/sys"
+    disk = sys / "devices/pci0000:00/0000:00:05.0/virtio2/block/vdb"
+    (disk / "vdb2").mkdir(parents=True)
+    (disk / "vdb2/partition").write_text("2\n")
+    volume = sys / "block/dm-0"
+    (volume / "dm").mkdir(parents=True)
+    (volume / "dm/uuid").write_text(f"{_UUID}\n")
+    (volume / "dm/name").write_text("my_dumps\n")
+    (volume / "slaves").mkdir()
+    (volume / "slaves/vdb2").symlink_to(disk / "vdb2")
+    _dmsetup(tmp_path, _TABLE)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/vdb2").write_bytes(_header())
+    return sys
+
+
+def _dmsetup(folder: Path, table: str) -> None:
+    program = folder / "dmsetup"
+    program.write_text(f"#!/bin/sh\n[ \"$*\" = 'table --showkeys -- my_dumps' ] && echo '{table}'\n")
+    program.chmod(0o755)
+
+
+def _header(uuid: str = _LUKS) -> bytes:
+    """LUKS on-disk format specification: the magic number, and the UUID at 168."""
+    return b"LUKS\xba\xbe\0\2".ljust(168, b"\0") + uuid.encode().ljust(40, b"\0") + bytes(4096)
+
+
+def test_a_volume_is_a_layer(sys: Path) -> None:
+    stack = layers.below(sys / "block/dm-0", sys)
+    assert [(layer.kind, layer.name) for layer in stack.layers] == [("crypt", _UUID)]
+    assert "dm_crypt" in stack.modules
+    keys.require([_UUID], allowed=True, sys=sys, dev=sys.parents[1] / "dev")
+
+
+def test_the_table_is_for_root_and_has_the_key(sys: Path) -> None:
+    (file,) = keys.tables([_UUID], sys)
+    assert file.mode == 0o600
+    assert bytes(file.data).decode() == f"{_TABLE.replace('254:18', 'DEVICE')}\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (
+            _TABLE.replace(_KEY, f":64:logon:cryptsetup:{_LUKS}-d0"),
+            "cryptsetup refresh --disable-keyring my_dumps",
+        ),
+        (f"{_TABLE}\n409600 8 crypt aes {_KEY} 0 254:18 0", "it is not one plain dm-crypt volume"),
+        (f"0 8 linear {_KEY}", "it is not one plain dm-crypt volume"),
+        ("", "it is not one plain dm-crypt volume"),
+    ],
+)
+def test_keys_that_cannot_be_read(table: str, told: str, sys: Path, tmp_path: Path) -> None:
+    _dmsetup(tmp_path, table)
+    with pytest.raises(Unsupported) as error:
+        keys.require([_UUID], allowed=True, sys=sys, dev=tmp_path / "dev")
+    assert told in str(error.value)
+    assert _KEY not in str(error.value)
+
+
+def test_keys_that_may_not_be_handed_over(sys: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="PYKDUMP_HAND_OVER_KEYS=yes"):
+        keys.require([_UUID], allowed=False, sys=sys, dev=tmp_path / "dev")
+    keys.require([], allowed=False, sys=sys)
+
+
+def test_headers_that_are_elsewhere(sys: Path, tmp_path: Path) -> None:
+    for content in (bytes(4096), _header(_LUKS.replace("1", "2"))):
+        (tmp_path / "dev/vdb2").write_bytes(content)
+        with pytest.raises(Unsupported, match="its LUKS header is not on vdb2"):
+            keys.require([_UUID], allowed=True, sys=sys, dev=tmp_path / "dev")
+    with pytest.raises(FileError, match="encrypted volume CRYPT-LUKS1-x is gone"):
+        keys.require(["CRYPT-LUKS1-x"], allowed=True, sys=sys)
+
+
+@pytest.mark.parametrize("uuid", ["CRYPT-PLAIN-x", "CRYPT-VERITY-1-x", f"{_UUID}/../x", "CRYPT-SUBDEV-x"])
+def test_other_volumes(uuid: str, sys: Path) -> None:
+    (sys / "block/dm-0/dm/uuid").write_text(f"{uuid}\n")
+    with pytest.raises(Unsupported, match=r"putting together my_dumps \(CRYPT\)"):
+        layers.below(sys / "block/dm-0", sys)
+
+
+def test_how_it_is_unlocked_after_the_crash(sys: Path, tmp_path: Path) -> None:
+    """Under another name and number; a part of an array that has the same header is none."""
+    after, asked = tmp_path / "after", tmp_path / "after/asked"
+    for name in ("sda", "sdb", "sdc"):
+        (after / "sys/class/block" / name / "holders").mkdir(parents=True)
+        (after / "dev").mkdir(exist_ok=True)
+        (after / "dev" / name).write_bytes(_header() if name != "sda" else bytes(4096))
+    (after / "sys/class/block/sdb/holders/md0").touch()
+    (file,) = keys.tables([_UUID], sys)
+    place = after / file.path
+    place.parent.mkdir(parents=True)
+    place.write_bytes(file.data)
+    said = _assembled(after, layers.below(sys / "block/dm-0", sys))
+    assert said[-1] == "done"
+    assert asked.read_text() == (
+        f"create pykdump-1 --uuid {_UUID} --noudevsync --noudevrules --table"
+        f" {_TABLE.replace('254:18', f'{after}/dev/sdc')}\n"
+    )
+    assert not any(_KEY in line for line in said)
+
+
+def _assembled(root: Path, stack: layers.Stack) -> Sequence[str]:
+    dmsetup = 'dmsetup() { [ "$1" = create ] && echo "$*" >> ROOT/asked; }'
+    assert _DISK.device is not None
+    to = replace(_DISK, device=replace(_DISK.device, stack=stack))
+    assert str(to).endswith("encrypted, with its key in the image in memory")
+    assert image._encrypted([to, _DISK, to]) == (_UUID,)
+    return Capture(root, to=to, replaced=f"{_CLOCK}\n{dmsetup}").run("assemble && echo done")
+
+
+def test_who_allows_it() -> None:
+    """A key of ours, in the files that shells source; no tool of the others minds it, nor do we."""
+    line = "PYKDUMP_HAND_OVER_KEYS={}\n"
+    for read in (debian.read, suse.read, lambda text: read_fedora("", text)):
+        for value, allowed in (("yes", True), ("no", False), ('""', False)):
+            settings = read(line.format(value))
+            assert (settings.hand_over_keys, settings.warnings) == (allowed, read("").warnings)
+        with pytest.raises(PykexecError, match="PYKDUMP_HAND_OVER_KEYS"):
+            read(line.format("perhaps"))
