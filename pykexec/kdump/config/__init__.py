@@ -31,6 +31,8 @@ __all__ = [
 FACTS = (fedora.CONF, fedora.SYSCONFIG, debian.FILE)
 """The files read, for snapshots."""
 UNCONFIGURED = "kdump is not configured here"
+FIRST = f"path {DEFAULT_PATH}\n"
+"""The configuration that `pykdump setup` writes to /etc/kdump.conf where there is none."""
 BEGINNING = "begin with: pykdump setup"
 """The hint for that."""
 
@@ -80,8 +82,8 @@ def required(root: Root) -> Settings:
 
 
 def assumed() -> Settings:
-    """Return the settings of a configuration that only says that dumps go to /var/crash."""
-    return fedora.read(f"path {DEFAULT_PATH}\n", None)
+    """Return the settings of the configuration that `pykdump setup` writes where there is none."""
+    return fedora.read(FIRST, None)
 
 
 def _exists(root: Root, path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pykexec.files import FileData
 from pykexec.kdump import capture, config
@@ -31,12 +31,20 @@ def files(machine: Machine, *, initrd: str | None = None, append: str | None = N
     `initrd` and `append` are taken instead of its image and command line. Raises PykexecError.
     """
     settings = config.read(machine.root) or config.assumed()
-    plan = plans.of_settings(settings, machine, initrd=initrd)
+    found = files_of(plans.of_settings(settings, machine, initrd=initrd))
+    return found if append is None else replace(found, command_line=append)
+
+
+def files_of(plan: ServicePlan, *, with_own_image: bool = True) -> Files:
+    """Return what that plan would load; without the image if pykdump makes it, and cannot yet.
+
+    Raises PykexecError.
+    """
     return Files(
         FileData.open(plan.kernel, "kernel"),
-        _image(plan),
-        plan.command_line if append is None else append,
-        settings.target.is_remote,
+        _image(plan) if with_own_image or not plan.own_image else None,
+        plan.command_line,
+        plan.settings.target.is_remote,
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pykexec.formats.uki import properties
 from pykexec.kdump import config, packages
+from pykexec.kdump.capture import destination
 from pykexec.kdump.capture.image import program_names
 from pykexec.kdump.config import fedora
-from pykexec.kdump.config.settings import Settings, TargetKind
+from pykexec.kdump.config.settings import Settings
 from pykexec.kdump.service import installation
 from pykexec.kdump.setup import bootloader
 from pykexec.kdump.setup.change import Change, Command, Edit, SetupError, is_file, program, read
@@ -24,7 +25,6 @@ UNIT = "pykdump.service"
 _OTHERS = ("kdump.service", "kdump-tools.service")
 _UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
-_DEFAULT_CONF = "path /var/crash\n"
 
 NeedOf = Callable[[Settings, bool], Need]
 """Returns what these settings need; the other argument tells whether an image can be made now."""
@@ -75,7 +75,7 @@ def make(machine: Machine, need_of: NeedOf, root: Path = Path("/")) -> Plan:
 
 def _settings(root: Root) -> Settings:
     """Return the configuration, or the one that setup writes. Raises PykexecError where it is off."""
-    settings = config.read(root) or fedora.read(_DEFAULT_CONF, None)
+    settings = config.read(root) or config.assumed()
     if not settings.enabled:
         raise SetupError(f"{settings.files[0]} turns kdump off", hint="USE_KDUMP=1 turns it on")
     return settings
@@ -85,7 +85,8 @@ def _missing(root: Root, settings: Settings) -> Sequence[str]:
     """Return the programs that the capture image needs and that are not there."""
     if settings.initrd:  # another's image has its programs in it
         return []
-    wanted = program_names(settings, ssh=settings.target.kind is TargetKind.SSH, assemblers=())
+    way = destination.way_of(settings.target)
+    wanted = program_names(settings, ways=[way] if way else [], assemblers=())
     return [each for each in wanted if program(root, each) is None]
 
 
@@ -131,7 +132,7 @@ def _has_enough(machine: Machine, need: Need) -> bool:
 def _configuration(files: Root, root: Path) -> _Part:
     if config.find(files) is not None:
         return _Part()
-    return _Part((Write(Edit(f"/{fedora.CONF}", None, _DEFAULT_CONF), root),))
+    return _Part((Write(Edit(f"/{fedora.CONF}", None, config.FIRST), root),))
 
 
 def _service(files: Root, root: Path) -> Iterator[_Part]:
