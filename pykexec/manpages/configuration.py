@@ -32,6 +32,7 @@ _CONF = (
 _SHELL = (
     "Lines of NAME=VALUE as a shell reads them, with quotes and earlier variables, but without commands."
 )
+_OURS = "They may be in each of the files of assignments above."
 _FILES = (
     ("/etc/kdump/pre.d, /etc/kdump/post.d", "With /etc/kdump.conf: more programs to run before and after."),
     ("/etc/default/pykdump", "PYKDUMP_ARGS: options of pykdump start for the service."),
@@ -48,8 +49,9 @@ _BUGS = (
     "What is refused is refused by the capture image that pykdump makes. With an image of the"
     " distribution (pykdump start --initrd) pykdump loads that, and what that makes of the configuration is"
     " its own affair.",
-    "The capture image finds partitions, LVM volumes, and arrays of md. It does not find encrypted disks,"
-    " multipath devices, a btrfs of several devices, or a server behind a bridge, a bond, a VLAN or IPv6.",
+    "The capture image finds partitions, LVM volumes, arrays of md, multipath maps, several devices of a"
+    " btrfs, encrypted volumes whose keys it is given, and disks that a server has (iSCSI, NVMe over TCP)."
+    " It goes over bonds, teams, VLANs and bridges, by IPv4 and IPv6. What it cannot do is refused.",
 )
 
 
@@ -66,6 +68,7 @@ def page() -> str:
         *_keys("/etc/sysconfig/kdump beside it", _SHELL, keys.FEDORA_SYSCONFIG),
         *_keys("/etc/default/kdump-tools of Debian and Ubuntu", _SHELL, keys.DEBIAN),
         *_keys("/etc/sysconfig/kdump of openSUSE and SLE", _SHELL, keys.SUSE),
+        *_keys("Assignments that only pykdump knows", _OURS, keys.OURS),
         *_unread(),
         *roff.section("Files", *roff.definitions(_FILES)),
         *roff.section("Examples", *roff.examples(EXAMPLES)),

@@ -37,7 +37,7 @@ _FILESYSTEM = (
 KDUMP_CONF: Mapping[str, Key] = {
     **dict.fromkeys(("ext2", "ext3", "ext4", "btrfs", "xfs"), Key(_FILESYSTEM)),
     "minix": Key(_FILESYSTEM, use=Use.REFUSED),
-    "virtiofs": Key("A folder of the host to save dumps to, by the tag it is shared with.", use=Use.REFUSED),
+    "virtiofs": Key("A folder of the host to save dumps to, by the tag it is shared with."),
     "raw": Key(
         "A partition that is overwritten with the dump. start turns it into a file after the reboot."
     ),
@@ -176,8 +176,9 @@ SUSE: Mapping[str, Key] = {
     "KEXEC_OPTIONS": Key(_KEXEC_OPTIONS),
     "MAKEDUMPFILE_OPTIONS": Key("More options of makedumpfile."),
     "KDUMP_SAVEDIR": Key(
-        "Where to save dumps: a folder, or a URL, as nfs://HOST/FOLDER, ssh://USER@HOST:PORT/FOLDER. The"
-        " capture image refuses ftp, sftp, scp, cifs and smb, and a password.",
+        "Where to save dumps: a folder, or a URL, as nfs://HOST/FOLDER, ssh://USER@HOST:PORT/FOLDER,"
+        " sftp://USER@HOST/FOLDER (scp is the same), cifs://USER:PASSWORD@HOST/SHARE/FOLDER (smb is the"
+        " same). The capture image refuses ftp, and a password for ssh.",
         "/var/crash",
     ),
     "KDUMP_DUMPLEVEL": Key("What to leave out (makedumpfile -d), from 0 to 31.", "31"),
@@ -231,3 +232,13 @@ SUSE: Mapping[str, Key] = {
     "KDUMP_VERBOSE": Key("What the service and the capture system tell.", use=Use.IGNORED),
 }
 """/etc/sysconfig/kdump of openSUSE and SLE: assignments of a shell, NAME=VALUE."""
+
+OURS: Mapping[str, Key] = {
+    "PYKDUMP_HAND_OVER_KEYS": Key(
+        "yes: for a target on encrypted volumes (dm-crypt, LUKS), pykdump start puts their keys into the"
+        " capture image, in memory alone, never on a disk. Without it such a target is refused. Who reads"
+        " the reserved memory has the keys, as who reads the running kernel's.",
+        "no",
+    ),
+}
+"""What only pykdump knows, in each of the three files of assignments."""

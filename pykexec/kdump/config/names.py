@@ -62,8 +62,8 @@ STEAMOS = Format(
         ]
     ),
 )
-HAND_OVER_KEYS = "PYKDUMP_HAND_OVER_KEYS"
-OURS = frozenset([HAND_OVER_KEYS])
+(HAND_OVER_KEYS,) = keys.OURS
+OURS = frozenset(keys.OURS)
 """The names that only pykdump knows, in each file that a shell sources."""
 UNREAD = (OPENEMBEDDED, STEAMOS)
 """The formats that pykdump does not read."""
