@@ -366,6 +366,12 @@ CASES = [
         Stage.TARGET,
         "S2",
     ),
+    (
+        "no share for our image",
+        CRASH + UP + "mount: Permission denied\npykdump: mount.cifs: cannot mount //192.0.2.1/dumps\n",
+        Stage.TARGET,
+        "S2",
+    ),
     ("no dump wanted", CRASH + UP + "pykdump: no dump is wanted\n", Stage.USERLAND, "S14"),
     (
         "arm64 tells of the headers",

@@ -101,7 +101,7 @@ def test_a_32_bit_capture_kernel_is_worth_a_word() -> None:
     kernel = FakeBzImage(xloadflags=0).build()
     assert any("is a 32-bit kernel" in each for each in plan(kernel, purpose=Purpose.CRASH).warnings)
     assert plan(kernel).warnings == ()
-    assert plan(FakeBzImage().build(), purpose=Purpose.CRASH).warnings == ()
+    assert not any("32-bit" in each for each in plan(FakeBzImage().build(), purpose=Purpose.CRASH).warnings)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ esac
 """
 _HOOK = "usr/share/initramfs-tools/hooks/pykexec"
 # kexec-tools has a page of this name: man(1) shows that one first, and this one where there is no other.
-_SHARED_PAGE, _SECTION, _OWN_SECTION = "vmcore-dmesg.8", "8", "8pykexec"
+_SHARED_PAGE, _SECTION, _OWN_SECTION = "vmcore-dmesg", "8", "8pykexec"
 
 
 @dataclass(frozen=True, slots=True)
