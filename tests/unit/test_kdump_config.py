@@ -431,6 +431,8 @@ def test_suse_says_everything() -> None:
         ("KDUMP_SAVEDIR=ssh:///x\n", ":1: KDUMP_SAVEDIR: '' is no name"),
         ("KDUMP_SAVEDIR=ssh://h:99999/x\n", ":1: KDUMP_SAVEDIR is no URL"),
         ("KDUMP_SAVEDIR=nfs://[::1/x\n", ":1: KDUMP_SAVEDIR is no URL"),
+        ("KDUMP_SAVEDIR=smb:/u:secret@h/x\n", ":1: KDUMP_SAVEDIR is neither a folder nor a URL"),
+        ("KDUMP_SAVEDIR=u:secret@h/x\n", ":1: KDUMP_SAVEDIR is neither a folder nor a URL"),
         ("KDUMP_DUMPLEVEL=32\n", ":1: KDUMP_DUMPLEVEL has to be a number from 0 to 31"),
         ("KDUMP_DUMPFORMAT=zip\n", ":1: KDUMP_DUMPFORMAT cannot be 'zip'"),
         ("KDUMP_KERNELVER=boot/vmlinuz\n", ":1: KDUMP_KERNELVER has to be an absolute path"),

@@ -61,6 +61,7 @@ _SCHEMES: Mapping[str, str] = {
 _AUTHORITY = re.compile(
     r"(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?(?P<host>\[[^]@]*\]|[^:@]*)(?::(?P<port>[0-9]{1,5}))?"
 )
+_LIKE = "write ssh://USER@HOST:PORT/FOLDER, or the like"
 _FTP_PORT = 21
 _PORT_MAX = 65535
 _KEYS_FOLDER = "/root/.ssh"
@@ -175,12 +176,14 @@ class _Reader(Variables):
     def _url_target(self, assignment: shell.Assignment, text: str) -> tuple[Target, str]:
         name, where = assignment.name, assignment.where
         if "://" not in text:
+            if "@" in text and not text.startswith(("/", "file:")):  # a password may be in it
+                raise where.error(f"{name} is neither a folder nor a URL", _LIKE)
             path = text.removeprefix("file:")
             return Target(), values.checked(targets.AbsolutePath, path, name, where)
         values.choice(_SCHEMES, text.partition("://")[0].lower(), f"the scheme of {name}", where)
         url = _parse(text)
         if url is None:
-            raise where.error(f"{name} is no URL", "write ssh://USER@HOST:PORT/FOLDER, or the like")
+            raise where.error(f"{name} is no URL", _LIKE)
         values.checked(targets.AbsolutePath, url.path, name, where)
         if url.scheme == "file":
             return Target(), url.path
