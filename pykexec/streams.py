@@ -119,6 +119,11 @@ def complain(program: str, what: str, hint: str | None = None) -> None:
         abandon(sys.stderr)
 
 
+def can_ask() -> bool:
+    """Return whether there is somebody to ask: standard input, which may be closed (None), is a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def fitting(lines: Sequence[str], stream: TextIO, indent: str) -> list[str]:
     """Return lines as a terminal shows them: folded, with `indent` before what follows of each.
 

@@ -23,6 +23,14 @@ from tests.support.schemas import require_valid
 SNAPSHOT = str(FOLDER / "qemu-6.1-1g.tar")
 
 
+def test_a_closed_standard_input_has_no_console_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert cli.exit_code(["doctor", "--console-log", "-"]) == 1
+    assert capsys.readouterr().err == "pykdump: cannot read the console log: standard input is closed\n"
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.exit_code(["--help"]) == 0
     told = capsys.readouterr().out

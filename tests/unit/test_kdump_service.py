@@ -423,6 +423,16 @@ def test_no_crash_without_being_asked(capsys: pytest.CaptureFixture[str]) -> Non
     assert "pykdump has loaded no capture kernel" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stdin", [io.StringIO("y\n"), None], ids=["no terminal", "closed"])
+def test_no_crash_where_nobody_can_be_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: io.StringIO | None
+) -> None:
+    monkeypatch.setattr(actions, "loaded_now", lambda machine: RECEIPT)
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert exit_code(["test"]) == 1
+    assert "say --yes where nobody can be asked" in capsys.readouterr().err
+
+
 # Status
 
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -395,9 +396,14 @@ def test_a_configuration_that_is_there_stays(system: Callable[[str], System]) ->
     assert not (found.root / "etc/kdump.conf").exists()
 
 
+@pytest.mark.parametrize("stdin", [StringIO(), None], ids=["no terminal", "closed"])
 def test_without_a_terminal_it_does_not_ask(
-    system: Callable[[str], System], capsys: pytest.CaptureFixture[str]
+    system: Callable[[str], System],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stdin: StringIO | None,
 ) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
     found = system("debian-12-grub")
     before = found.contents()
     assert found.setup() == 1

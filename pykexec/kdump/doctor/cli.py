@@ -167,6 +167,8 @@ COMMANDS = (_doctor, _snapshot)
 
 def _console(path: str) -> diagnosis.ConsoleLog:
     try:
+        if path == "-" and sys.stdin is None:
+            raise FileError("cannot read the console log: standard input is closed")
         if path == "-":
             return diagnosis.parse(*diagnosis.tail(sys.stdin.buffer))
         with Path(path).open("rb") as file:

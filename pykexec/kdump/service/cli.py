@@ -195,7 +195,7 @@ def _take_for_passed() -> int:
 def _confirm(yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not streams.can_ask():
         raise UsageError("this crashes the machine at once", hint="say --yes where nobody can be asked")
     click.confirm("This crashes the machine at once. Unsaved work is lost. Go on?", abort=True)
 

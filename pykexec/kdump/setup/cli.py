@@ -168,7 +168,7 @@ def _go_on(steps: Sequence[Step], options: _Options) -> bool:
         _shower(options)(steps)
     if options.dry_run or options.yes:
         return not options.dry_run
-    if not sys.stdin.isatty():
+    if not streams.can_ask():
         raise UsageError(
             "this changes the system's configuration", hint="say --yes where nobody can be asked"
         )
