@@ -396,6 +396,17 @@ def test_a_configuration_that_is_there_stays(system: Callable[[str], System]) ->
     assert not (found.root / "etc/kdump.conf").exists()
 
 
+@pytest.mark.parametrize("name", ["systemd-", "libc6=1", "a.*", "foo+", "*"])
+def test_only_names_are_given_to_a_package_manager(
+    system: Callable[[str], System], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    found = system("debian-12-grub")
+    write(found.root, "etc/kdump.conf", f"core_collector {name} -x\n")
+    assert found.setup("--yes") == 3
+    assert not [words for words in found.ran if name in words]
+    assert f"by hand: install {name}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stdin", [StringIO(), None], ids=["no terminal", "closed"])
 def test_without_a_terminal_it_does_not_ask(
     system: Callable[[str], System],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ UNIT = "pykdump.service"
 _OTHERS = ("kdump.service", "kdump-tools.service")
 _UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
+_PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
+"""What may be a package's name: no path, and nothing that apt-get(8) takes for more: NAME-, a pattern."""
 
 NeedOf = Callable[[Settings, bool], Need]
 """Returns what these settings need; the other argument tells whether an image can be made now."""
@@ -95,9 +98,9 @@ def _packages(root: Root, missing: Sequence[str]) -> _Part:
         return _Part()
     release = properties(read(root, "/etc/os-release") or "")
     manager = packages.manager(release, lambda name: program(root, name) is not None)
-    paths = [each for each in missing if "/" in each]
-    if manager is None or paths:
-        return _Part(by_hand=(f"install {', '.join(paths or missing)}: the capture image takes that",))
+    others = [each for each in missing if not _PACKAGE.fullmatch(each)]
+    if manager is None or others:
+        return _Part(by_hand=(f"install {', '.join(others or missing)}: the capture image takes that",))
     names = tuple(dict.fromkeys(manager.package(each) for each in missing))
     return _Part((Run(Command((*manager.install, *names), ((*manager.remove, *names),))),))
 
