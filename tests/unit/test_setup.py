@@ -462,6 +462,25 @@ def test_a_damaged_receipt(
     assert "setup.json is damaged" in capsys.readouterr().err
 
 
+def test_what_no_receipt_could_take_back_is_not_done(
+    system: Callable[[str], System], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = system("extlinux")
+    config = found.root / "boot/extlinux/extlinux.conf"
+    path = str(config.relative_to(found.root))
+    write(found.root, path, f"{config.read_text()}# {chr(0x1F600) * 15000}\n")
+    before = found.contents()
+    many = [receipt.Wrote(f"/boot/{number}", "x" * 60000, "y" * 60000) for number in range(7)]
+    receipt.save(many, found.receipt)
+    assert found.setup("--yes") == 1
+    assert "too long" in capsys.readouterr().err
+    assert receipt.load(found.receipt) == many
+    assert {**found.contents(), "var/lib/pykdump/setup.json": b""} == {
+        **before,
+        "var/lib/pykdump/setup.json": b"",
+    }
+
+
 def test_a_receipt_that_others_can_write_is_not_believed(
     system: Callable[[str], System], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,8 +153,11 @@ def _receipt(content: dict[str, object] | None) -> Receipt | None:
 
 
 def save_json(content: dict[str, object], path: Path) -> None:
-    """Write an object as `save_text` does. Raises FileError."""
-    save_text(_json(content), path)
+    """Write an object as `save_text` does. Raises FileError, also where `load_json` would not read it."""
+    text = _json(content)
+    if len(text) > JSON_MAX:
+        raise FileError(f"{path} would be too long: more than {JSON_MAX} bytes")
+    save_text(text, path)
 
 
 def save_text(text: str, path: Path) -> None:
