@@ -197,7 +197,13 @@ def test_a_unified_kernel_image_is_told_of(tmp_path: Path, named: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "what"), [({}, "no boot loader"), ({"ostree/repo/config": ""}, "rpm-ostree")]
+    ("files", "what"),
+    [
+        ({}, "no boot loader"),
+        ({"ostree/repo/config": ""}, "rpm-ostree"),
+        ({"boot/extlinux/extlinux.conf": ""}, "no boot loader"),
+        ({"boot/extlinux/extlinux.conf": "label a\nlocalboot 0\n"}, "no boot loader"),
+    ],
 )
 def test_what_is_not_known_is_told_of(tmp_path: Path, files: dict[str, str], what: str) -> None:
     Layout(files, []).build(tmp_path)
@@ -221,6 +227,8 @@ UNREADABLE: dict[str, tuple[str, str, str | bytes, str]] = {
     "a NUL": ("extlinux", "boot/extlinux/extlinux.conf", "a\n\0\n", ":2:"),
     "too long": ("extlinux", "boot/extlinux/extlinux.conf", "append a\n" * 10_000, "bytes"),
     "no append": ("extlinux", "boot/extlinux/extlinux.conf", "label a\nlinux b\n", ":1:"),
+    "include": ("extlinux", "boot/extlinux/extlinux.conf", "INCLUDE x\n", ":1:"),
+    "menu include": ("extlinux", "boot/extlinux/extlinux.conf", "append a\n menu  include x\n", ":2:"),
     "append -": ("extlinux", "boot/extlinux/extlinux.conf", "label a\nlinux b\nappend -\n", ":3:"),
     "quoted": ("extlinux", "boot/extlinux/extlinux.conf", 'label a\nappend a="b crashkernel=1M"\n', ":2:"),
     "parmfile": ("zipl", "etc/zipl.conf", "[a]\nimage=/b\nparmfile=/c\n", ":1:"),

@@ -32,7 +32,7 @@ _LINE = r"(?P<line>\S(?:.*\S)?)\s*"
 
 
 def of_extlinux(root: Root, need: Need) -> Change | None:
-    """Return the change of extlinux.conf; None where there is none. Raises SetupError.
+    """Return the change of extlinux.conf; None where there is none with a kernel. Raises SetupError.
 
     U-Boot takes ``append`` from a label, syslinux also one before all labels
     (doc/README.pxe of U-Boot, https://wiki.syslinux.org/wiki/index.php?title=Config).
@@ -45,6 +45,8 @@ def of_extlinux(root: Root, need: Need) -> Change | None:
         return None
     text = required(root, path)
     _check_labels(path, text)
+    if not any(keyword == "append" for _, keyword, _ in _keywords(text)):
+        return None  # it starts no kernel
     pattern = re.compile(rf"[ \t]*append[ \t]+{_LINE}", re.IGNORECASE)
     edit = with_lines(path, text, pattern, lambda line: _unless_met(line, need))
     return Change("extlinux", changed([edit]))
@@ -62,7 +64,7 @@ def _of_u_boot_menu(root: Root, need: Need, script: str) -> Change:
 
 
 def _check_labels(path: str, text: str) -> None:
-    """Raise SetupError where a label with a kernel has no ``append`` of its own."""
+    """Raise SetupError where a label with a kernel has no ``append``, or another file may have some."""
     label, kernel, has_append = 0, False, True
     for number, keyword, value in [*_keywords(text), (0, "label", "")]:
         if keyword == "label":
@@ -75,6 +77,8 @@ def _check_labels(path: str, text: str) -> None:
             if value in ("", "-"):
                 raise SetupError(f"{path}:{number}: an append without parameters")
             has_append = True
+        elif keyword == "include" or (keyword == "menu" and value.lower().startswith("include")):
+            raise SetupError(f"{path}:{number}: another file may have the command line")
 
 
 def _keywords(text: str) -> Iterator[tuple[int, str, str]]:
