@@ -282,6 +282,16 @@ def test_a_menu_that_is_older_than_its_files_is_made_anew(tmp_path: Path) -> Non
     assert words_of(again) == [["update-grub"]]
 
 
+@pytest.mark.parametrize(
+    ("layout", "path"),
+    [("raspberry-pi-os", "boot/firmware/cmdline.txt"), ("systemd-boot", "etc/kernel/cmdline")],
+)
+def test_blanks_before_a_line_stay(tmp_path: Path, layout: str, path: str) -> None:
+    write(LAYOUTS[layout].build(tmp_path), path, " \tro quiet\n")
+    (edit,) = (each for each in change(tmp_path).edits if each.path == f"/{path}")
+    assert edit.after == " \tro quiet crashkernel=256M\n"
+
+
 def test_carriage_returns_stay(tmp_path: Path) -> None:
     text = "label a\r\nlinux b\r\nappend c\r\n"
     write(tmp_path, "boot/extlinux/extlinux.conf", text)

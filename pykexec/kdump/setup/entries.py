@@ -32,7 +32,7 @@ _VENDOR_CMDLINE = "/usr/lib/kernel/cmdline"
 _OPTIONS = re.compile(r"[ \t]*options[ \t]+(?P<line>\S(?:.*\S)?)\s*")
 _EMPTY_OPTIONS = re.compile(r"[ \t]*options\s*")
 _NAMES_KERNEL = re.compile(r"^[ \t]*linux[ \t]", re.MULTILINE)
-_LINE = re.compile(r"(?P<line>\S(?:.*\S)?)\s*")
+_LINE = re.compile(r"\s*(?P<line>\S(?:.*\S)?)\s*")
 
 
 def of_entries(root: Root, machine: str, need: Need) -> Change | None:

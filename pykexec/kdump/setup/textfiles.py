@@ -135,7 +135,7 @@ def of_raspberry(root: Root, need: Need) -> Change | None:
     text = required(root, path)
     if not text.strip() or text.strip().count("\n"):
         raise SetupError(f"{path}: it is not one line")
-    edits = [with_lines(path, text, re.compile(_LINE), lambda line: _unless_met(line, need))]
+    edits = [with_lines(path, text, re.compile(rf"\s*{_LINE}"), lambda line: _unless_met(line, need))]
     return Change("the Raspberry Pi's firmware", changed([*edits, *_for_the_hook(root, need)]))
 
 
