@@ -183,6 +183,16 @@ def test_grubby_brings_back_what_was_there(tmp_path: Path) -> None:
     assert command.undo[1:] == (("grubby", "--update-kernel=/boot/b", "--args=crashkernel=64M"),)
 
 
+@pytest.mark.parametrize("first", ["a", "c"])
+def test_each_of_several_entries_with_one_kernel_counts(tmp_path: Path, first: str) -> None:
+    root = LAYOUTS["fedora-grubby"].build(tmp_path)
+    for path in (root / "boot/loader/entries").iterdir():
+        path.unlink()
+    write(root, f"boot/loader/entries/{first}.conf", "linux /b\noptions a crashkernel=512M\n")
+    write(root, "boot/loader/entries/b.conf", "linux /b\noptions a\n")
+    assert change(root).commands
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_a_unified_kernel_image_is_told_of(tmp_path: Path, named: bool) -> None:
     """Options of an entry would take the place of the command line inside."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pykexec import bootentries
 from pykexec.errors import PykexecError
 from pykexec.kdump.reservation import crashkernel
@@ -29,31 +31,32 @@ def of_grubby(root: Root, machine: str, need: Need) -> Change | None:
     return Change("grubby", edits, (Command(words, _back(lines, need)), *entries.zipl(root)))
 
 
-def _lines(root: Root, machine: str) -> dict[str, str]:
-    """Return the command line of each kernel by its path, or of the one that GRUB would start."""
-    found = {f"/{each.kernel}": each.options for each in entries.own(root, machine)}
-    if found:
-        return found
-    try:
-        entry = bootentries.of_grub(root)
-    except PykexecError:
-        return {}
-    return {f"/{entry.kernel}": entry.options} if entry else {}
+def _lines(root: Root, machine: str) -> list[tuple[str, str]]:
+    """Return each entry's kernel, as a path, and command line; or those of the one that GRUB would start."""
+    found = entries.own(root, machine)
+    if not found:
+        try:
+            entry = bootentries.of_grub(root)
+        except PykexecError:
+            return []
+        found = [entry] if entry else []
+    return [(f"/{each.kernel}", each.options) for each in found]
 
 
-def _is_done(root: Root, lines: dict[str, str], need: Need) -> bool:
+def _is_done(root: Root, lines: Sequence[tuple[str, str]], need: Need) -> bool:
     """Return whether all kernels reserve enough; where their lines are not known, whether new ones will."""
     if lines:
-        return all(need.is_met_by(line) for line in lines.values())
+        return all(need.is_met_by(line) for _, line in lines)
     return is_file(root, defaults.GRUB_FILE) and need.is_met_by(defaults.line_of(root, defaults.grub(root)))
 
 
-def _back(lines: dict[str, str], need: Need) -> tuple[tuple[str, ...], ...]:
+def _back(lines: Sequence[tuple[str, str]], need: Need) -> tuple[tuple[str, ...], ...]:
     """Return the commands that take ours away, and bring back what was there."""
     away = f"--remove-args={need.parameter}"
     before = {
         kernel: " ".join(f"{PARAMETER}{each}" for each in crashkernel.values(line))
-        for kernel, line in lines.items()
+        # Grubby names kernels: of several entries with one, those without a value come first.
+        for kernel, line in sorted(lines, key=lambda each: bool(crashkernel.values(each[1])))
     }
     values = set(before.values())
     if len(values) <= 1:
