@@ -8,13 +8,13 @@ from operator import attrgetter
 
 from pykexec.errors import printable
 from pykexec.memory import size_text
-from pykexec.report.picture import Role, boundaries, cut, magnitude
+from pykexec.report.picture import ELLIPSIS, Role, boundaries, cut, magnitude
 from pykexec.terminal import WIDTH, folded
 from pykexec.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pykexec.report.picture import Block, Column, Picture
 
@@ -33,6 +33,8 @@ class Style:
     """Of boxes: the top, a row's left and right side, where two boxes meet, and the bottom."""
     colours: Mapping[Role, int]
     """Of the foreground, where there are some (ISO 6429, Select Graphic Rendition)."""
+    end: str
+    """What stands at the end of a name that is cut."""
 
     def bar(self, role: Role) -> str:
         """Return one row of a bar."""
@@ -64,8 +66,8 @@ def style(encoding: str = "utf-8", *, colour: bool = False) -> Style:
         table = str.maketrans(_ASCII)
         fills = {role: fill.translate(table) for role, fill in _FILLS.items()}
         top, left, right, middle, bottom = (each.translate(table) for each in _EDGES)
-        return Style(fills, (top, left, right, middle, bottom), colours)
-    return Style(_FILLS, _EDGES, colours)
+        return Style(fills, (top, left, right, middle, bottom), colours, _ASCII[ELLIPSIS])
+    return Style(_FILLS, _EDGES, colours, ELLIPSIS)
 
 
 def as_map(picture: Picture, columns: int = WIDTH, how: Style | None = None) -> str:
@@ -73,7 +75,8 @@ def as_map(picture: Picture, columns: int = WIDTH, how: Style | None = None) -> 
     how = how or style()
     heads = (f"{picture.title}: {picture.summary}", *map(printable, picture.facts))
     lines = [line for head in heads for line in folded(head, columns, indent="    ")]
-    lines += ("", *_side_by_side(picture, columns, how))
+    for sides in _groups(picture, columns):
+        lines += ("", *_side_by_side(sides, columns, how))
     for column in picture.loaded:
         lines += ("", *_boxes(column, columns, how))
     return "\n".join(line.rstrip(" ") for line in lines) + "\n"
@@ -84,13 +87,24 @@ def _rows(size: int) -> int:
     return min((magnitude(size) + 3) // 4 - 1, _ROWS_MAX) if magnitude(size) > 8 else 1
 
 
-def _side_by_side(picture: Picture, columns: int, how: Style) -> Iterator[str]:
-    """Yield the running kernel's memory, and beside it the loaded one's at the same addresses."""
+def _groups(picture: Picture, columns: int) -> list[list[Column]]:
+    """Return the running kernel's memory and the loaded one's, together where they fit beside each other."""
     sides = [picture.now] if picture.told is None else [picture.now, picture.told]
+    is_wide = max(len(side.title) for side in sides) < _cell_width(sides, columns)
+    return [sides] if is_wide else [[side] for side in sides]
+
+
+def _cell_width(sides: Sequence[Column], columns: int) -> int:
+    room = columns - 2 - len(_address(boundaries(sides)[-1])) - 2 - _SIZE - 2
+    return max(room // len(sides), _BAR + 2)
+
+
+def _side_by_side(sides: Sequence[Column], columns: int, how: Style) -> Iterator[str]:
+    """Yield columns beside each other, at the same addresses."""
     addresses = boundaries(sides)
     width = len(_address(addresses[-1]))
-    cell = (columns - 2 - width - 2 - _SIZE - 2) // len(sides)
-    titles = "".join(f"{side.title:<{cell}}" for side in sides)
+    cell = _cell_width(sides, columns)
+    titles = "".join(f"{cut(side.title, cell, how.end):<{cell}}" for side in sides)
     yield f"  {'from':<{width}}  {'size':>{_SIZE}}  {titles}"
     for start, end in pairwise(addresses):
         blocks = [_block_at(side, start) for side in sides]
@@ -111,7 +125,7 @@ def _cell(block: Block | None, start: int | None, width: int, how: Style) -> str
     """Return one row of a block, with its name where it begins at `start`."""
     if block is None:
         return " " * width
-    name = cut(block.name, width - _BAR - 2) if block.range.start == start else ""
+    name = cut(block.name, width - _BAR - 2, how.end) if block.range.start == start else ""
     return f"{how.bar(block.role)} {name:<{width - _BAR - 1}}"
 
 
@@ -120,20 +134,20 @@ def _boxes(column: Column, columns: int, how: Style) -> Iterator[str]:
     top, left, right, middle, bottom = how.edges
     yield from folded(f"{column.title}: {column.range}, {size_text(column.range.size)}", columns)
     width = len(_address(column.range.end))
-    names = max(len(cut(block.name, _NAME_MAX)) for block in column.blocks)
+    names = max(len(cut(block.name, _NAME_MAX, how.end)) for block in column.blocks)
     edge = top
     for block in column.blocks:
         yield f"  {_address(block.range.start):<{width}} {edge}"
         edge = middle
-        label = _label(block, names, columns - width - _BAR - 7)
+        label = _label(block, cut(block.name, names, how.end), names, columns - width - _BAR - 7)
         rows = max(_rows(block.range.size), len(label))
         for beside in (*label, *[""] * (rows - len(label))):
             yield f"  {'':<{width}} {left}{how.bar(block.role)}{right}  {beside}"
     yield f"  {_address(column.range.end):<{width}} {bottom}"
 
 
-def _label(block: Block, names: int, columns: int) -> list[str]:
-    start = f"{cut(block.name, names):<{names}}  {size_text(block.range.size):>{_SIZE}}"
+def _label(block: Block, name: str, names: int, columns: int) -> list[str]:
+    start = f"{name:<{names}}  {size_text(block.range.size):>{_SIZE}}"
     why = printable(block.why) + ("" if block.entry is None else f" (entered at {block.entry:#x})")
     indent = len(start) + 2
     if not why:

@@ -236,10 +236,15 @@ def boundaries(columns: Iterable[Column]) -> list[int]:
     return sorted({address for each in blocks for address in (each.start, each.end)})
 
 
-def cut(text: str, characters: int) -> str:
-    """Return a text in printable characters, no more than so many."""
+ELLIPSIS = "…"
+
+
+def cut(text: str, characters: int, end: str = ELLIPSIS) -> str:
+    """Return a text in printable characters, no more than so many; `end` marks one that is cut."""
     text = printable(text)
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+    if len(text) <= characters:
+        return text
+    return f"{text[: characters - 1]}{end}" if characters > 0 else ""
 
 
 def magnitude(size: int) -> int:

@@ -178,13 +178,28 @@ def test_a_map_has_each_segment_and_fits(
         assert f"{segment.address:08x}" in rows
 
 
+@given(cases(), st.integers(40, 80))
+def test_memory_fits_in_a_narrow_terminal(case: tuple[LoadPlan, Surroundings], columns: int) -> None:
+    """Where there is no room for two columns beside each other, there is one below the other."""
+    drawn = picture.of(*case)
+    lines = maps.as_map(drawn, columns, maps.style("ascii")).splitlines()
+    blank = [index for index, line in enumerate(lines) if not line]
+    end = blank[-len(drawn.loaded)]
+    for line in lines[blank[0] : end]:
+        assert len(line) <= columns
+        assert line.isascii()
+    rows = re.findall(r"^  ([0-9a-f]{8,}) ", "\n".join(lines[:end]), re.MULTILINE)
+    sides = [drawn.now] if drawn.told is None else [drawn.now, drawn.told]
+    assert {int(row, 16) for row in rows} >= {block.range.start for side in sides for block in side.blocks}
+
+
 @given(cases())
 def test_a_map_without_lines_and_blocks_is_ascii(case: tuple[LoadPlan, Surroundings]) -> None:
     plan, surroundings = case
     before = maps.as_map(picture.of(plan, surroundings))
     after = maps.as_map(picture.of(plan, surroundings), how=maps.style("ascii"))
     assert len(after.splitlines()) == len(before.splitlines())
-    assert not re.search("[█▓▚▒░⋮─│┌┐├┤└┘]", after)
+    assert not re.search("[█▓▚▒░⋮─│┌┐├┤└┘…]", after)
 
 
 @given(cases())
