@@ -12,6 +12,7 @@ TYPES = ("nfs", "nfs4")
 VERSIONS = ("4.2", "4.1", "4", "3")
 _VERSION = re.compile(r"[34](?:\.[0-2])?")
 _PORT = re.compile(r"\d{1,5}")
+_PORT_MAX = 65535
 _SECURITY = ("sys", "none", "null")
 _TRANSPORTS = ("tcp", "tcp6", "udp", "udp6")
 
@@ -45,7 +46,7 @@ def parse(text: str, type: str = "nfs") -> NfsOptions:
         more.append("sec=none")
     return NfsOptions(
         _versions(told, type),
-        port if _PORT.fullmatch(port) and int(port) else "",
+        port if _PORT.fullmatch(port) and 0 < int(port) <= _PORT_MAX else "",
         told.get("addr", ""),
         tuple(more),
     )
