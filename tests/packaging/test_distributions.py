@@ -193,6 +193,12 @@ dpkg --purge kexec-tools
 dpkg -i /exchange/pykexec.deb
 dpkg --purge pykexec
 look nothing
+
+dpkg -i /exchange/kexec-tools-1.deb
+dpkg -i /exchange/pykexec.deb
+rm -r /usr/lib/pykexec/pykexec
+dpkg --purge pykexec
+look damaged
 """
 
 
@@ -249,16 +255,20 @@ PYKEXEC, C_1, C_2 = "pykexec", "C kexec 1\n", "C kexec 2\n"
         ("c-tool-back", PYKEXEC),
         ("removed", C_1),
         ("purged", C_1),
+        ("damaged", C_1),
     ],
 )
 def test_what_kexec_is(stage: str, expected: str, story: Path) -> None:
-    """What the administrator chose stays, as long as it is there; pykexec does not take the C tool along."""
+    """What the administrator chose stays, as long as it is there; pykexec does not take the C tool along.
+
+    Nor does a package whose files are gone, which can be removed all the same.
+    """
     said = seen(story, stage, "kexec")
     assert said == expected or (expected == PYKEXEC and "(pykexec " in said)
-    assert bool(seen(story, stage, "link")) is (stage not in ("removed", "purged"))
+    assert bool(seen(story, stage, "link")) is (stage not in ("removed", "purged", "damaged"))
 
 
-@pytest.mark.parametrize("stage", ["removed", "purged", "nothing"])
+@pytest.mark.parametrize("stage", ["removed", "purged", "nothing", "damaged"])
 def test_no_diversion_stays(stage: str, story: Path) -> None:
     assert "kexec" in seen(story, "installed", "diversions")
     assert "kexec" not in seen(story, stage, "diversions")
@@ -287,6 +297,7 @@ def test_what_a_removal_leaves(story: Path) -> None:
     masked = {"./etc/systemd/system/pykdump.service"}
     assert set(seen(story, "purged", "ours").split()) == masked
     assert set(seen(story, "nothing", "ours").split()) == masked
+    assert set(seen(story, "damaged", "ours").split()) == masked
 
 
 def test_the_installed_commands(story: Path) -> None:
