@@ -499,6 +499,25 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_jump_over_an_address_of_one_link_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The capture system's ssh would have to name the link, which has another name there."""
+    key = tmp_path / "key"
+    key.touch()
+    ssh = suse.read(f"KDUMP_SAVEDIR=ssh://u@h/d\nKDUMP_SSH_IDENTITY={key}\n")
+    through = sshconfig.Server("h", jump="j")
+    monkeypatch.setattr(
+        sshconfig, "ask", lambda host, *_: through if host == "h" else sshconfig.Server(host, user="j")
+    )
+    assert destination.resolve(ssh).behind == "h"
+    link_local = replace(_WAY, server="fe80::1", address="fe80::7/64")
+    monkeypatch.setattr(networks, "route_to", lambda *_: link_local)
+    with pytest.raises(Unsupported, match="fe80::1"):
+        destination.resolve(ssh)
+
+
+@pytest.mark.usefixtures("here")
 def test_how_a_server_is_reached(tmp_path: Path) -> None:
     """A port, and how long to try: kdump-config's attempts are three seconds apart."""
     key = tmp_path / "key"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -323,11 +324,17 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     server = sshconfig.ask(login.host.bare, login.user, target.port)
     jump = sshconfig.jump_of(server)
     first = jump or server
+    way = network.route_to(first.host, first.port, sys, proc)
+    if jump and ipaddress.ip_address(way.server).is_link_local:
+        raise Unsupported(
+            f"reaching {server.host} through {jump.host} at {way.server}, which names no link (ProxyJump)",
+            instead="name the server to go through by another address there",
+        )
     return Destination(
         _shell(target),
         path,
         remote=login.user,
-        network=network.route_to(first.host, first.port, sys, proc),
+        network=way,
         ssh_key=key,
         port=server.port,
         known_as=server.known_as,
