@@ -51,7 +51,7 @@ def where_mounted(root: Root, path: str) -> Iterator[str]:
     """
     parts = parts_of(path)
     # proc_pid_mountinfo(5): the fourth word is the folder, the fifth where it is mounted.
-    for line in text(root, "proc/self/mountinfo").splitlines():
+    for line in text(root, "proc/self/mountinfo").split("\n"):
         words = line.split(" ")
         top, point = map(parts_of, words[3:5] if len(words) > 5 else ("", ""))
         if "/".join(point) in (*PARTITIONS, "") and parts[: len(top)] == top:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pykexec.errors import MachineError
@@ -25,15 +26,26 @@ class Mount:
     """Those of the file system, not of the mount."""
 
 
+def read(proc: Path = Path("/proc")) -> tuple[Mount, ...]:
+    """Return the mounts that this process sees. Raises MachineError."""
+    path = proc / "self/mountinfo"
+    try:
+        data = path.read_bytes()  # as text a carriage return in a name would end a line
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+    return parse_mounts(data.decode("utf-8", "surrogateescape"))
+
+
 def parse_mounts(text: str) -> tuple[Mount, ...]:
     """Return the mounts in the text of /proc/self/mountinfo.
 
     Raises MachineError for a line that is not of its form.
     """
     found = []
-    for line in text.splitlines():
+    # Any user can mount something, in a folder whose name has what else ends lines or words in Unicode.
+    for line in text.removesuffix("\n").split("\n") if text else ():
         own, dash, rest = line.partition(" - ")
-        words, more = own.split(), rest.split(" ")
+        words, more = own.split(" "), rest.split(" ")
         if not dash or len(words) < 6 or len(more) < 2:
             raise MachineError(f"/proc/self/mountinfo: not understood: {line[:200]}")
         fields = (words[2], words[3], words[4], more[0], more[1], "".join(more[2:3]))

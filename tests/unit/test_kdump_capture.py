@@ -300,6 +300,24 @@ def test_mounts_that_are_none(line: str) -> None:
         mounts.mount_of("/", mounts.parse_mounts(line))
 
 
+# What any user can make of a mount of FUSE in a folder of theirs: the kernel escapes only blank, tab,
+# newline and backslash (fs/proc_namespace.c, mangle()).
+_USERS_FOLDERS = ["x\ry", "x\x0cy", "x\x1cy", "x\x85y", "x\u2028y", "x\u3000y"]
+_USERS_FOLDERS += [f"x{end}36\u200335\u20030:9\u2003/\u2003/var/crash\u2003rw" for end in "\r\x1e\u2029"]
+
+
+@pytest.mark.parametrize("name", _USERS_FOLDERS, ids=ascii)
+def test_no_user_s_mount_is_taken_for_another(tmp_path: Path, name: str) -> None:
+    line = f"99 1 0:40 / /home/user/{name} rw,nosuid - fuse.mine mine rw,user_id=1000\n"
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_bytes(f"{_MOUNTS.strip()}\n{line}".encode())
+    with pytest.raises(Unsupported, match=r"/var/tmp/x lies on tmpfs"):
+        destination.local("/var/tmp/x", tmp_path / "sys", tmp_path / "proc")
+    found = mounts.read(tmp_path / "proc")
+    assert found[:-1] == mounts.parse_mounts(_MOUNTS.strip())
+    assert found[-1].point == f"/home/user/{name}"
+
+
 def test_a_folder_that_a_crash_does_not_leave(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text(_MOUNTS.strip())

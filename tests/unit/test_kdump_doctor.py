@@ -1730,3 +1730,13 @@ def test_processes_that_end_while_they_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "2").mkdir()
     (tmp_path / "self").mkdir()
     assert list(descriptors(tmp_path)) == [tmp_path / "1/fd/0"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\x1e", "\u2028"], ids=ascii)
+def test_no_user_s_mount_hides_where_dumps_go(tmp_path: Path, end: str) -> None:
+    """Any user can mount something in a folder of that name."""
+    user = f"mine /home/user/x{end}a\u2003/var/crash\u2003tmpfs fuse.mine rw 0 0\n"
+    write(tmp_path, "proc/self/mounts", f"/dev/vdb1 /var/crash xfs rw 0 0\n{user}")
+    found = Facts(Machine.from_snapshot(tmp_path)).mount_of("/var/crash/x")
+    assert found is not None
+    assert found.type == "xfs"

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pykexec.errors import FileError, MachineError
+from pykexec.errors import FileError
+from pykexec.kdump import mounts
 from pykexec.kdump.capture import blockdevice, network, nfs, share, sshconfig
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
@@ -20,7 +21,7 @@ from pykexec.kdump.capture.share import Share
 from pykexec.kdump.capture.sshconfig import Server
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
 from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, ShareTag, SmbShare, Unfit, User
-from pykexec.kdump.mounts import Mount, mount_of, parse_mounts
+from pykexec.kdump.mounts import Mount, mount_of
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 SSH_PORT = sshconfig.PORT
@@ -133,9 +134,9 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         return _filesystem(target, settings.path, sys, proc)
     if target.kind is TargetKind.RAW:
         device = blockdevice.find(target.address, sys)
-        return raw(blockdevice.describe(device, sys), _mounts(proc))
+        return raw(blockdevice.describe(device, sys), mounts.read(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target, settings.path, _mounted(target.address, _mounts(proc)), sys, proc)
+        return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys, proc)
     if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
         given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
         return _nfs(target, settings.path, given, sys, proc)
@@ -188,7 +189,7 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     Raises PykexecError.
     """
     real = os.path.realpath(path)
-    mount = mount_of(real, _mounts(proc))
+    mount = mount_of(real, mounts.read(proc))
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
     if mount.type in nfs.TYPES:
@@ -232,13 +233,6 @@ def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) 
             hint=f"name the file system: {held.type} UUID={held.uuid}; or, if it may go: wipefs -a DEVICE",
         )
     return Destination(Transport.RAW, "", device)
-
-
-def _mounts(proc: Path) -> Sequence[Mount]:
-    try:
-        return parse_mounts((proc / "self/mountinfo").read_text("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise MachineError(f"cannot read {proc}/self/mountinfo: {error.strerror}") from error
 
 
 def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination:

@@ -228,7 +228,7 @@ class Facts:
         text = read_text(self.machine.root, "proc/self/mounts", _LIST_MAX)
         if text is None:
             return None
-        found = (line.split() for line in text.splitlines())
+        found = (line.split(" ") for line in text.split("\n"))
         return tuple(Mount(parts[0], unescaped(parts[1]), *parts[2:4]) for parts in found if len(parts) >= 3)
 
     def mount_of(self, path: str) -> Mount | None:

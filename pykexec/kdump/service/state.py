@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.errors import FileError, PykexecError
-from pykexec.kdump import config, makedumpfile
+from pykexec.kdump import config, makedumpfile, mounts
 from pykexec.kdump.capture import blockdevice
 from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
 from pykexec.kdump.dumpsize import expected_size
-from pykexec.kdump.mounts import parse_mounts
 from pykexec.kdump.service import actions, dumps, readiness, trial
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.dumps import Dump
@@ -136,10 +135,10 @@ def visible_folder(settings: Settings) -> Path | None:
         return None
     try:
         device = Path(blockdevice.find(target.address)).resolve()
-        mounts = parse_mounts(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape"))
+        found = mounts.read()
     except (PykexecError, OSError):
         return None
-    for mount in mounts:
+    for mount in found:
         if mount.top == "/" and Path(mount.source).resolve() == device:
             return Path(mount.point) / settings.path.lstrip("/")
     return None
