@@ -1,5 +1,6 @@
 """Keys of encrypted volumes: read for an image in memory, refused with the reason, and never said."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,16 @@ def test_keys_that_may_not_be_handed_over(sys: Path, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="PYKDUMP_HAND_OVER_KEYS=yes"):
         keys.require([_UUID], allowed=False, sys=sys, dev=tmp_path / "dev")
     keys.require([], allowed=False, sys=sys)
+
+
+def test_another_device_may_have_any_name(sys: Path) -> None:
+    """The device mapper takes all bytes."""
+    folder = sys / "block/dm-00/dm"
+    folder.mkdir(parents=True)
+    for name in ("name", "uuid"):
+        (folder / name).write_bytes(b"\xff\xfe\n")
+    keys.require([_UUID], allowed=True, sys=sys, dev=sys.parents[1] / "dev")
+    assert os.fsencode(layers.attribute(folder / "name")) == b"\xff\xfe"
 
 
 def test_headers_that_are_elsewhere(sys: Path, tmp_path: Path) -> None:

@@ -246,6 +246,6 @@ def _array_uuid(name: str) -> str:
 def attribute(path: Path) -> str:
     """Return the content of a file in sysfs; "" where it is missing or cannot be read."""
     try:
-        return path.read_text().strip()
+        return path.read_text("utf-8", "surrogateescape").strip()
     except OSError:
         return ""
