@@ -178,6 +178,17 @@ NOT_ARMED: Sequence[tuple[dict[str, str], str, Step]] = [
         readiness.REBOOT,
     ),
     (
+        {
+            **NOTHING_RESERVED,
+            "proc/cmdline": "quiet\n",
+            "etc/default/grub": 'GRUB_CMDLINE_LINUX="crashkernel=256M"\n',
+            "etc/default/kexec": "LOAD_KEXEC=true\nUSE_GRUB_CONFIG=false\n",
+            "etc/init.d/kexec-load": "",
+        },
+        "has no crashkernel=",
+        replace(readiness.REBOOT, command="coldreboot"),
+    ),
+    (
         {**NOTHING_RESERVED, "proc/cmdline": "crashkernel=8G\n"},
         "crashkernel=8G: 8G is not less than all memory",
         readiness.LOOK,

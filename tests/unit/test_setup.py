@@ -148,6 +148,19 @@ def test_the_plan_and_the_screen(
         assert each in lines, f"{each} is not there, or not in its place"
 
 
+def test_a_reboot_that_would_keep_the_command_line(
+    system: Callable[[str], System], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Debian 12's kexec-tools, installed without questions."""
+    found = system("debian-12-grub")
+    write(found.root, "etc/default/kexec", "LOAD_KEXEC=true\nUSE_GRUB_CONFIG=false\n")
+    write(found.root, "etc/init.d/kexec-load", "#! /bin/sh\n")
+    assert found.setup("--yes") == 0
+    screen = capsys.readouterr().out
+    assert "kexec-tools has reboot keep the kernel's command line: coldreboot" in screen
+    assert screen.splitlines()[-1] == "next: coldreboot, then pykdump status"
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_it_is_done_once(
     system: Callable[[str], System], capsys: pytest.CaptureFixture[str], name: str

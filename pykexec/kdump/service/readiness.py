@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pykexec import loader
 from pykexec.errors import FileError, MachineError, PykexecError
 from pykexec.kdump import config
 from pykexec.kdump.config.settings import Settings
-from pykexec.kdump.reservation import bootfiles, crashkernel, running
+from pykexec.kdump.reservation import bootfiles, crashkernel, restart, running
 from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service import trial
@@ -118,7 +118,7 @@ def _without_memory(machine: Machine) -> tuple[str, Step]:
     nothing += ", as the kernel's command line has no crashkernel="
     with suppress(MachineError):
         if any(True for _ in bootfiles.configured(machine.root)):
-            return nothing, REBOOT
+            return nothing, replace(REBOOT, command=restart.command(machine.root))
     return nothing, SET_UP
 
 

@@ -13,6 +13,7 @@ from pykexec.kdump.capture import destination
 from pykexec.kdump.capture.image import program_names
 from pykexec.kdump.config import fedora
 from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.reservation import restart
 from pykexec.kdump.service import installation
 from pykexec.kdump.setup import bootloader
 from pykexec.kdump.setup.change import Change, Command, Edit, SetupError, is_file, program, read
@@ -66,13 +67,14 @@ def make(machine: Machine, need_of: NeedOf, root: Path = Path("/")) -> Plan:
         _memory(machine, files, root, need),
         _configuration(files, root),
         *_service(files, root),
+        _restart(machine, files, need),
     )
     steps = tuple(step for part in parts for step in part.steps)
     return Plan(
         steps,
         tuple(each for part in parts for each in part.remarks),
         tuple(each for part in parts for each in part.by_hand),
-        _next(machine, need, has_steps=bool(steps)),
+        _next(machine, files, need, has_steps=bool(steps)),
     )
 
 
@@ -157,7 +159,17 @@ def _toggle(verb: str, back: str, unit: str) -> Step:
     return Run(Command(("systemctl", verb, unit), (("systemctl", back, unit),)))
 
 
-def _next(machine: Machine, need: Need, *, has_steps: bool) -> str:
+def _restart(machine: Machine, files: Root, need: Need) -> _Part:
+    """Return why it takes another command than reboot, if it does."""
+    command = restart.command(files)
+    if _has_enough(machine, need) or command == restart.REBOOT:
+        return _Part()
+    return _Part(
+        remarks=(f"kexec-tools has reboot keep the kernel's command line: {command} takes the new one",)
+    )
+
+
+def _next(machine: Machine, files: Root, need: Need, *, has_steps: bool) -> str:
     if not _has_enough(machine, need):
-        return "reboot, then pykdump status"
+        return f"{restart.command(files)}, then pykdump status"
     return "systemctl start pykdump.service, then pykdump status" if has_steps else "pykdump status"
