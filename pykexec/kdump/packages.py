@@ -39,7 +39,8 @@ class Manager:
 
 
 _APT = Manager(
-    ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes"),
+    # makedumpfile recommends kexec-tools, which on Debian 12 then changes what a reboot does.
+    ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--no-install-recommends", "--yes"),
     ("dpkg", "--remove"),
     MappingProxyType({"ssh": "openssh-client"}),
 )

@@ -134,7 +134,8 @@ def test_the_plan_and_the_screen(
     assert all(len(line) <= 80 for line in screen.splitlines())
     wanted = (
         "crashkernel=256M has room for the capture kernel: pykdump estimate says why",
-        "run env DEBIAN_FRONTEND=noninteractive apt-get install --yes busybox",
+        "run env DEBIAN_FRONTEND=noninteractive apt-get install --no-install-recommends",
+        "--yes busybox",
         "write /etc/default/grub.d/pykdump.cfg",
         '    + GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT crashkernel=256M"',
         "run update-grub",

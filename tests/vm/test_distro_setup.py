@@ -87,7 +87,7 @@ def test_set_up_then_armed_then_as_before(machine: Result) -> None:
     assert (first.status, after.status) == (0, 0), (first.log, after.log)
     assert first.read("after-dry-run") == first.read("before")
     assert [line for line in first.read("dry-run").splitlines() if line.startswith("run ")] == [
-        "run env DEBIAN_FRONTEND=noninteractive apt-get install --yes busybox",
+        "run env DEBIAN_FRONTEND=noninteractive apt-get install --no-install-recommends",
         "run update-grub",
         "run systemctl daemon-reload",
         "run udevadm control --reload",
