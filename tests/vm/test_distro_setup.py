@@ -6,24 +6,11 @@ import subprocess
 
 import pytest
 
-from tests.vm import jobs
+from tests.vm import grub, jobs
 from tools.lab import Result, distro
 from tools.lab.debian import fetch
 from tools.lab.distro import Job
 
-_MASKED = "kdump-tools.service"
-# What Debian's installer leaves; lab= tells the second boot from the first, where its service is not masked.
-_GRUB = f"""
-line="$(sed 's/systemd.mask={_MASKED}//; s/root=[^ ]* rw//' /proc/cmdline)"
-cat > /etc/default/grub << END
-GRUB_DEFAULT=0
-GRUB_DISTRIBUTOR=\\`lsb_release -i -s 2> /dev/null || echo Debian\\`
-GRUB_CMDLINE_LINUX_DEFAULT="quiet"
-GRUB_CMDLINE_LINUX="$line lab=after"
-END
-mkdir -p /boot/grub
-update-grub
-"""
 _BARE = """
 # Made anew, the initial ramdisk would take minutes, and be the same.
 ln -s /bin/true /usr/local/sbin/update-initramfs
@@ -39,14 +26,13 @@ tree() {
     find /etc -type l -printf '%p %l\\n' | sort >> "$1"
 }
 """
-_FIRST = f"""{_BARE}{_GRUB}{_TREE}
+_FIRST = f"""{_BARE}{grub.INSTALLED}{_TREE}
 tree before
 pykdump setup --dry-run > dry-run
 tree after-dry-run
 pykdump setup --yes > setup
 cp /boot/grub/grub.cfg /etc/default/grub.d/pykdump.cfg .
-# As GRUB would do: the kernel, the initrd and the command line of the entry that it starts.
-pykexec -l --entry-id=default
+{grub.LOADED}
 """
 _AFTER = f"""{_TREE}
 cat /sys/kernel/kexec_crash_size > reserved
@@ -65,8 +51,8 @@ pykdump setup --undo --yes > undo-again
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """What a machine left that was set up, and started by the menu that GRUB got."""
     folder = tmp_path_factory.mktemp("setup") / "machine"
-    work = {"first": Job(_FIRST, "systemctl kexec"), "after": Job(_AFTER)}
-    result = distro.boot(work, folder, files=_repository("busybox"), masked=[_MASKED], reservation="")
+    work = {"first": Job(_FIRST, grub.START), "after": Job(_AFTER)}
+    result = distro.boot(work, folder, files=_repository("busybox"), masked=[grub.MASKED], reservation="")
     (folder / "disk").unlink()
     return result
 
@@ -93,7 +79,7 @@ def test_set_up_then_armed_then_as_before(machine: Result) -> None:
         "run udevadm control --reload",
         "run systemctl enable pykdump.service",
     ]
-    assert first.read("setup").splitlines()[-1] == "next: reboot, then pykdump status"
+    assert first.read("setup").splitlines()[-1] == "next: coldreboot, then pykdump status"
     (value,) = re.findall(r"crashkernel=(\d+)M\"", first.read("pykdump.cfg"))
     assert first.read("cmdline") != after.read("cmdline")
     assert after.read("cmdline").endswith(f"crashkernel={value}M\n")
