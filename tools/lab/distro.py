@@ -1,7 +1,7 @@
-"""A whole Debian 12 in a machine: systemd, initramfs-tools, kdump-tools and kexec-tools' scripts, on a disk.
+"""A whole Debian in a machine: systemd, initramfs-tools, kdump-tools and kexec-tools' scripts, on a disk.
 
-pykexec is installed there in place of /sbin/kexec before anything asks for that. The disk is made once, of
-Debian's packages; each machine works on a copy.
+pykexec is installed there in place of /sbin/kexec before anything asks for that; a bare one has none.
+The disk is made once, of Debian's packages; each machine works on a copy.
 """
 
 import inspect
@@ -25,19 +25,26 @@ from .machine import accelerator, emulator
 from .qemu import Result
 from .venv import pip_install
 
-_SUITE = "bookworm"
-_PACKAGES = (
-    "busybox", "e2fsprogs", "file", "grub2-common", "initramfs-tools", "kdump-tools", "kexec-tools", "kmod",
-    "linux-image-cloud-amd64", "makedumpfile", "procps", "python3", "strace", "systemd-sysv", "udev",
-    # What pykexec needs, but for fdt, which Debian does not have.
-    "python3-click", "python3-construct", "python3-pyelftools",
+_BARE_PACKAGES = (
+    "e2fsprogs", "grub2-common", "initramfs-tools", "kmod", "linux-image-cloud-amd64", "perl", "procps",
+    "python3", "systemd-sysv", "udev",
 )  # fmt: skip
+_NEEDED = (
+    # What pykexec needs, but for fdt, which Debian does not have; and what its capture image is made of.
+    "python3-click", "python3-construct", "python3-pyelftools", "busybox", "makedumpfile",
+    # What makedumpfile recommends.
+    "kexec-tools",
+)  # fmt: skip
+_PACKAGES = (*_BARE_PACKAGES, *_NEEDED, "file", "kdump-tools", "strace")
+ARCHIVE = "/lab/archive"
+"""Where a bare system has the packages that it is going to need, as an archive for apt."""
 _SITE = "usr/lib/python3/dist-packages"
 _DISK_SIZE = "1400M"
 _COMMANDS = {
     **X86_64.qemu.packages,
     "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
+    "dpkg-scanpackages": "dpkg-dev",
     "mkfs.ext4": "e2fsprogs",
 }
 
@@ -74,9 +81,11 @@ ExecStart=/bin/true
 ExecStop=/bin/cp /proc/sys/kernel/random/boot_id /var/lib/stopped
 """
 # The jobs come on a second disk, as a tar archive.
-_INSTALL = f"""#!/bin/sh -e
+_UNPACK = """#!/bin/sh -e
 mkdir -p /run/lab/in
 tar -xf /dev/vdb -C /run/lab/in
+"""
+_INSTALL = f"""{_UNPACK}
 if [ ! -e /usr/bin/pykexec ]; then
     cp -a /run/lab/in/site/pykexec /{_SITE}/
     install -m 755 /run/lab/in/pykexec /run/lab/in/pykdump /usr/bin
@@ -102,7 +111,6 @@ _COMMAND = """#!/usr/bin/python3
 from {module} import main
 main()
 """
-_FIRST = "first"
 _IDLE = ("getty.target", "e2scrub_reap.service")
 """Units that systemd starts for nobody here."""
 
@@ -118,6 +126,18 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Debian:
+    """Which system a machine has."""
+
+    suite: str = "bookworm"
+    bare: bool = False
+    """Whether it has neither pykexec nor anything else for kdump, but an `ARCHIVE`."""
+
+
+_WHOLE = Debian()
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """What a machine is started from."""
 
@@ -126,14 +146,13 @@ class System:
     initrd: Path
 
 
-def system() -> System:
+def system(debian: Debian = _WHOLE) -> System:
     """The system, built if need be, which takes root. Raises LabError."""
     ensure_commands(_COMMANDS)
-    fdt = _requirement("fdt")
-    made_by = (inspect.getsource(each) for each in (_build, _configure))
+    made_by = (inspect.getsource(each) for each in (_build, _complete, _make_archive, _configure))
     texts = (_INSTALL_SERVICE, _RUN_SERVICE, _STOPPED_SERVICE, _INSTALL, _RUN)
-    key = digest(*made_by, *texts, _SUITE, *_PACKAGES, fdt)
-    folder = build_once(CACHE / "images" / f"distro-{key}", lambda target: _build(target, fdt))
+    key = digest(*made_by, *texts, repr(debian), *_PACKAGES, _requirement("fdt"))
+    folder = build_once(CACHE / "images" / f"distro-{key}", lambda target: _build(target, debian))
     return System(folder / "disk.ext4", folder / "vmlinuz", folder / "initrd.img")
 
 
@@ -145,15 +164,18 @@ def boot(
     after: Path | None = None,
     masked: Sequence[str] = (),
     reservation: str = "crashkernel=256M",
+    line: str = "",
+    debian: Debian = _WHOLE,
     timeout: float = 1000,
 ) -> Result:
     """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
 
     The first job is called "first"; the others are those of kernels with lab=NAME on their command lines.
     They find `files` in /run/lab/in. `after` is the folder of another machine, whose disk this one goes on
-    with. systemd starts none of the `masked` units. `reservation` is for the first boot's command line.
+    with. systemd starts none of the `masked` units. `reservation` is for the first boot's command line, and
+    `line` instead of all of that.
     """
-    source = system()
+    source = system(debian)
     folder.mkdir(parents=True, exist_ok=True)
     if after is None:
         run(["cp", "--sparse=always", source.disk, folder / "disk"], "copying the disk")
@@ -162,7 +184,10 @@ def boot(
     _write_jobs(jobs, files or {}, folder / "jobs.tar")
     started = time.monotonic()
     emulator = Emulator(
-        _command(source, folder, masked, reservation), folder / "qemu.log", timeout, start="booted"
+        _command(source, folder, line or _line(masked, reservation)),
+        folder / "qemu.log",
+        timeout,
+        start="booted",
     )
     status = emulator.wait()
     result = Result(folder, time.monotonic() - started)
@@ -195,29 +220,49 @@ def _requirement(name: str) -> str:
     return next(each for each in requirements if each.startswith(name))
 
 
-def _build(target: Path, fdt: str) -> None:
+def _build(target: Path, debian: Debian) -> None:
     target.mkdir()
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         root = Path(scratch)
-        packages = f"--include={','.join(_PACKAGES)}"
-        command: list[str | Path] = ["debootstrap", "--variant=minbase", packages, _SUITE, root, mirror()]
-        run(command, "installing Debian into a folder")
-        pip_install([fdt], "--no-compile", "--no-deps", "--target", os.fspath(root / _SITE))
-        _configure(root)
+        packages = f"--include={','.join(_BARE_PACKAGES if debian.bare else _PACKAGES)}"
+        options = ("--variant=minbase", packages)
+        run(["debootstrap", *options, debian.suite, root, mirror()], "installing Debian into a folder")
+        _configure(root, _UNPACK if debian.bare else _INSTALL)
         (kernel,) = (root / "boot").glob("vmlinuz-*")
         release = kernel.name.removeprefix("vmlinuz-")
-        chroot: list[str | Path] = ["chroot", root]
-        run([*chroot, "update-initramfs", "-u", "-k", release], "building the initramfs")
-        run([*chroot, "/etc/kernel/postinst.d/kdump-tools", release], "building kdump-tools' initramfs")
-        # Else kdump-config takes that for outdated, and a minute to make it again.
-        shutil.copy(root / "etc/kdump/sysctl.conf", root / f"var/lib/kdump/latest_sysctls-{release}")
+        run(["chroot", root, "update-initramfs", "-u", "-k", release], "building the initramfs")
+        if debian.bare:
+            _make_archive(root)
+        else:
+            _complete(root, release)
         shutil.copy(kernel, target / "vmlinuz")
         shutil.copy(root / f"boot/initrd.img-{release}", target / "initrd.img")
         shutil.rmtree(root / "var/cache/apt")
         run(["mkfs.ext4", "-q", "-d", root, target / "disk.ext4", _DISK_SIZE], "making the disk")
 
 
-def _configure(root: Path) -> None:
+def _complete(root: Path, release: str) -> None:
+    """Install what Debian does not have, and make kdump-tools' initramfs."""
+    pip_install([_requirement("fdt")], "--no-compile", "--no-deps", "--target", os.fspath(root / _SITE))
+    run(["chroot", root, "/etc/kernel/postinst.d/kdump-tools", release], "building kdump-tools' initramfs")
+    # Else kdump-config takes that for outdated, and a minute to make it again.
+    shutil.copy(root / "etc/kdump/sysctl.conf", root / f"var/lib/kdump/latest_sysctls-{release}")
+
+
+def _make_archive(root: Path) -> None:
+    """Make the archive for apt, the only one that the system then knows."""
+    archive = root / ARCHIVE.lstrip("/")
+    (archive / "partial").mkdir(parents=True)
+    apt: list[str | Path] = ["chroot", root, "apt-get", "-q"]
+    run([*apt, "update"], "updating a system's package lists", retries=2)
+    options = ["--yes", "--no-install-recommends", "--download-only", f"-oDir::Cache::archives={ARCHIVE}"]
+    run([*apt, *options, "install", *_NEEDED], "fetching packages for a system", retries=2)
+    listed = run(["dpkg-scanpackages", "."], "listing an archive's packages", cwd=archive)
+    (archive / "Packages").write_text(listed)
+    (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{ARCHIVE} ./\n")
+
+
+def _configure(root: Path, install: str) -> None:
     units = "etc/systemd/system"
     files = {
         "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
@@ -230,7 +275,7 @@ def _configure(root: Path) -> None:
         f"{units}/lab-install.service": _INSTALL_SERVICE,
         f"{units}/lab-run.service": _RUN_SERVICE,
         f"{units}/lab-stopped.service": _STOPPED_SERVICE,
-        "lab/install": _INSTALL,
+        "lab/install": install,
         "lab/run": _RUN,
     }
     for name, content in files.items():
@@ -247,7 +292,6 @@ def _configure(root: Path) -> None:
 
 
 def _write_jobs(jobs: Mapping[str, Job], files: Mapping[str, bytes], target: Path) -> None:
-    assert _FIRST in jobs
     modules = {"pykexec": "pykexec.cli", "pykdump": "pykexec.kdump.cli"}
     texts = {name: _COMMAND.format(module=module) for name, module in modules.items()}
     for name, job in jobs.items():
@@ -265,8 +309,12 @@ def _write_jobs(jobs: Mapping[str, Job], files: Mapping[str, bytes], target: Pat
     os.truncate(target, -(-target.stat().st_size // 512) * 512)
 
 
-def _command(source: System, folder: Path, masked: Iterable[str], reservation: str) -> Sequence[str]:
+def _line(masked: Iterable[str], reservation: str) -> str:
     line = f"root=/dev/vda rw {X86_64.line} audit=0 apparmor=0 {reservation}".rstrip()
+    return " ".join([line, *(f"systemd.mask={unit}" for unit in (*_IDLE, *masked))])
+
+
+def _command(source: System, folder: Path, line: str) -> Sequence[str]:
     return [
         *emulator(X86_64),
         *X86_64.machine,
@@ -285,5 +333,5 @@ def _command(source: System, folder: Path, masked: Iterable[str], reservation: s
         "-drive", f"file={folder / 'jobs.tar'},if=virtio,format=raw,readonly=on",
         "-kernel", os.fspath(source.kernel),
         "-initrd", os.fspath(source.initrd),
-        "-append", " ".join([line, *(f"systemd.mask={unit}" for unit in (*_IDLE, *masked))]),
+        "-append", line,
     ]  # fmt: skip
