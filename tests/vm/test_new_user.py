@@ -17,14 +17,13 @@ _TIMEOUT = 2000
 _NOT_THERE = ("pykexec", "pykdump", "kexec", "vmcore-dmesg", "busybox", "makedumpfile")
 _INSTALL = f"""
 # Made anew, the initial ramdisk would take minutes, and be the same.
-ln -s /bin/true /usr/local/sbin/update-initramfs
+echo update_initramfs=no > /etc/initramfs-tools/update-initramfs.conf
 for each in {" ".join(_NOT_THERE)}; do
     if command -v $each; then echo $each >> there; fi
 done
 {grub.INSTALLED}
-cp /run/lab/in/pykexec.deb pykexec_0.deb
-DEBIAN_FRONTEND=noninteractive apt-get install --yes ./pykexec_0.deb > installed 2>&1
-rm pykexec_0.deb
+apt-get update
+DEBIAN_FRONTEND=noninteractive apt-get install --yes /run/lab/in/pykexec.deb > installed 2>&1
 pykdump status > before || echo $? > before-status
 pykdump setup --yes > setup
 pykdump status > to-reboot || echo $? > to-reboot-status
