@@ -30,12 +30,12 @@ pykdump status > to-reboot || echo $? > to-reboot-status
 {grub.LOADED}
 """
 _ARMED = """
-pykdump status > status
+pykdump status > screen
 cat /sys/kernel/kexec_crash_size > reserved
 sync
 """
 _PROVEN = """
-pykdump status > status
+pykdump status > screen
 ls /var/crash/*-* > names
 cat /var/crash/*-*/vmcore-dmesg.txt > log
 pykdump info /var/crash/*-*/vmcore > info
@@ -95,17 +95,17 @@ def test_status_names_the_next_command(story: Story) -> None:
 
 def test_after_the_reboot_it_is_armed(story: Story) -> None:
     assert story.armed.status == 0, story.armed.log
-    assert story.armed.read("status").startswith("armed:    yes, but unproven: ")
-    assert _next(story.armed.read("status")) == "pykdump test"
+    assert story.armed.read("screen").startswith("armed:    yes, but unproven: ")
+    assert _next(story.armed.read("screen")) == "pykdump test"
     (asked,) = re.findall(r"crashkernel=(\d+)M\n", story.armed.read("cmdline"))
     assert int(story.armed.read("reserved")) == int(asked) << 20
 
 
 def test_after_the_crash_it_is_proven(story: Story) -> None:
     assert story.proven.status == 0, story.proven.log
-    assert story.proven.read("status").startswith("armed:    yes, and proven: a test passed")
-    assert "next:" not in story.proven.read("status")
-    assert "dumps:    1 in /var/crash" in story.proven.read("status")
+    assert story.proven.read("screen").startswith("armed:    yes, and proven: a test passed")
+    assert "next:" not in story.proven.read("screen")
+    assert "dumps:    1 in /var/crash" in story.proven.read("screen")
     assert story.proven.read("names").split() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
     assert "pykdump: test " in story.proven.read("log")
 
