@@ -39,7 +39,7 @@ class Manager:
 
 
 _APT = Manager(
-    # makedumpfile recommends kexec-tools, which on Debian 12 then changes what a reboot does.
+    # makedumpfile recommends kexec-tools, which may change what a reboot does.
     ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--no-install-recommends", "--yes"),
     ("dpkg", "--remove"),
     MappingProxyType({"ssh": "openssh-client"}),

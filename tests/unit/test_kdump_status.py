@@ -183,6 +183,7 @@ NOT_ARMED: Sequence[tuple[dict[str, str], str, Step]] = [
             "proc/cmdline": "quiet\n",
             "etc/default/grub": 'GRUB_CMDLINE_LINUX="crashkernel=256M"\n',
             "etc/default/kexec": "LOAD_KEXEC=true\nUSE_GRUB_CONFIG=false\n",
+            "etc/init.d/kexec": "",
             "etc/init.d/kexec-load": "",
         },
         "has no crashkernel=",

@@ -26,7 +26,8 @@ APPEND=""
 # Load the default kernel from grub config (true/false)
 USE_GRUB_CONFIG=false
 """
-WITH_TOOLS = {"etc/default/kexec": DEFAULTS, "etc/init.d/kexec-load": "#! /bin/sh\n"}
+SCRIPTS = {"etc/init.d/kexec": "#! /bin/sh\n", "etc/init.d/kexec-load": "#! /bin/sh\n"}
+WITH_TOOLS = {"etc/default/kexec": DEFAULTS, **SCRIPTS}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ WITH_TOOLS = {"etc/default/kexec": DEFAULTS, "etc/init.d/kexec-load": "#! /bin/s
         pytest.param({}, "reboot", id="without-kexec-tools"),
         pytest.param(WITH_TOOLS, "coldreboot", id="as-installed"),
         pytest.param({"etc/default/kexec": DEFAULTS}, "reboot", id="configuration-of-a-removed-one"),
-        pytest.param({"etc/init.d/kexec-load": "#! /bin/sh\n"}, "reboot", id="no-configuration"),
+        pytest.param(SCRIPTS, "reboot", id="no-configuration"),
         pytest.param(
             {**WITH_TOOLS, "etc/default/kexec": DEFAULTS.replace("KEXEC=true", "KEXEC=false")},
             "reboot",
@@ -60,7 +61,17 @@ def test_the_command(files: dict[str, str], command: str, tmp_path: Path) -> Non
     assert restart.command(Folder(tmp_path)) == command
 
 
+@pytest.mark.parametrize("folder", ["etc/systemd/system", "usr/lib/systemd/system"])
+def test_a_masked_script_does_not_run(folder: str, tmp_path: Path) -> None:
+    for path, content in WITH_TOOLS.items():
+        write(tmp_path, path, content)
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "kexec.service").symlink_to("/dev/null")
+    assert restart.command(Folder(tmp_path)) == "reboot"
+
+
 def test_what_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
-    write(tmp_path, "etc/init.d/kexec-load", "")
+    for path, content in SCRIPTS.items():
+        write(tmp_path, path, content)
     (tmp_path / "etc/default/kexec").mkdir(parents=True)
     assert restart.command(Folder(tmp_path)) == "reboot"

@@ -152,10 +152,11 @@ def test_the_plan_and_the_screen(
 def test_a_reboot_that_would_keep_the_command_line(
     system: Callable[[str], System], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Debian 12's kexec-tools, installed without questions."""
+    """The kexec-tools of Debian 12.0, installed without questions."""
     found = system("debian-12-grub")
     write(found.root, "etc/default/kexec", "LOAD_KEXEC=true\nUSE_GRUB_CONFIG=false\n")
-    write(found.root, "etc/init.d/kexec-load", "#! /bin/sh\n")
+    for name in ("kexec", "kexec-load"):
+        write(found.root, f"etc/init.d/{name}", "#! /bin/sh\n")
     assert found.setup("--yes") == 0
     screen = capsys.readouterr().out
     assert "kexec-tools has reboot keep the kernel's command line: coldreboot" in screen

@@ -79,7 +79,7 @@ def test_set_up_then_armed_then_as_before(machine: Result) -> None:
         "run udevadm control --reload",
         "run systemctl enable pykdump.service",
     ]
-    assert first.read("setup").splitlines()[-1] == "next: coldreboot, then pykdump status"
+    assert first.read("setup").splitlines()[-1] == "next: reboot, then pykdump status"
     (value,) = re.findall(r"crashkernel=(\d+)M\"", first.read("pykdump.cfg"))
     assert first.read("cmdline") != after.read("cmdline")
     assert after.read("cmdline").endswith(f"crashkernel={value}M\n")
