@@ -333,7 +333,8 @@ def test_boot_entry_then_the_running_kernel(kernel: Kernel, run_guest: RunGuest)
     assert "boot entry test (Test): /boot/loader/entries/test.conf" in result.stage("first").read("plan")
     second = result.stage("second")
     assert second.read("cmdline").strip() == f"{line} of-the-entry"
-    assert f"the running kernel: /boot/vmlinuz-{kernel.release} (by BOOT_IMAGE=" in second.read("story")
+    story = " ".join(second.read("story").split())
+    assert f"the running kernel: /boot/vmlinuz-{kernel.release} (by BOOT_IMAGE=" in story
     third_line = result.stage("third").read("cmdline").split()
     assert third_line == [*kernel.arch.line.split(), "of-the-entry", "third"]
 

@@ -186,8 +186,9 @@ class Running:
         elapsed = time.monotonic() - self._started
         if elapsed > self._timeout:
             raise LabError(f"the machine did not end within {self._timeout:g} s\n{self._unpack().tail()}")
-        if elapsed > self._timeout / 2 and not (self._was_up or self._results.have_begun):
-            raise EmulatorFailed(f"no system came up within {elapsed:.0f} s\n{self._unpack().tail()}")
+        boot = self._timeout / 2
+        if elapsed > boot and not (self._was_up or self._results.have_begun):
+            raise EmulatorFailed(f"no system came up within {boot:g} s\n{self._unpack().tail()}")
         self._tell(b"")
         time.sleep(0.01 if self._to_guest else 0.05)
         return True
