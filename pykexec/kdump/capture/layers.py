@@ -109,13 +109,13 @@ def _walk(folder: Path, sys: Path, depth: int, *, in_volume: bool = False) -> It
         return
     uuid = attribute(base / "dm/uuid")
     is_lvm = uuid.startswith("LVM-")
-    paths = _paths(base, sys) if kind_of_mapped(uuid) == "multipath" else slaves(base)
-    for slave in paths:
+    lower = _paths(base, sys) if kind_of_mapped(uuid) == "multipath" else slaves(base)
+    for slave in lower:
         yield from _walk(slave, sys, depth + 1, in_volume=is_lvm)
     if array:
         yield _array(base)
     elif not in_volume or not is_lvm:
-        yield _mapped(base, sys)
+        yield _mapped(base, uuid, lower)
     else:
         # Parts of a mirror or a pool are volumes, too; the top one activates them.
         yield _volume()
@@ -146,18 +146,21 @@ def _paths(folder: Path, sys: Path) -> Sequence[Path]:
     return [path for path in paths if path not in through_servers[1:]]
 
 
-def _mapped(folder: Path, sys: Path) -> Stack:
-    """Return what a device of the device mapper takes, by its UUID: that begins with who made it."""
-    uuid, name = attribute(folder / "dm/uuid"), attribute(folder / "dm/name")
+def _mapped(folder: Path, uuid: str, lower: Sequence[Path]) -> Stack:
+    """Return what a device of the device mapper takes, by its UUID: that begins with who made it.
+
+    `lower` are the devices under it that are used.
+    """
+    name = attribute(folder / "dm/name")
     maker, _, rest = uuid.partition("-")
     kind = kind_of_mapped(uuid)
     if kind == "lvm":
         return _volume(Layer(kind, volume_name(name)))
     if kind == "multipath":
-        return _multipath(folder, uuid, _paths(folder, sys))
+        return _multipath(folder, uuid, lower)
     if kind == "crypt" and _LUKS.fullmatch(uuid):
         return Stack((Layer("crypt", as_word(uuid)),), ("dm_mod", "dm_crypt"), _CIPHERS)
-    if kind == "part" and [attribute(each / "dm/uuid") for each in slaves(folder)] == [rest]:
+    if kind == "part" and [attribute(each / "dm/uuid") for each in lower] == [rest]:
         return _partition(name, uuid)
     raise Unsupported(
         f"putting together {name or folder.name} ({maker or 'device mapper'})",
