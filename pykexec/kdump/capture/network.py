@@ -103,8 +103,7 @@ def _choose(host: str, addresses: Sequence[tuple[Address, int]], port: int) -> t
 
 def _answers(address: Address, scope: int, port: int) -> bool:
     place = (str(address), port) if address.version == 4 else (str(address), port, 0, scope)
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_STREAM) as probe, suppress(OSError):
+    with socket.socket(rtnetlink.family_of(address), socket.SOCK_STREAM) as probe, suppress(OSError):
         probe.settimeout(_ANSWER)
         probe.connect(place)
         return True

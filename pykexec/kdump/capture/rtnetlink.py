@@ -62,7 +62,7 @@ def ask_route(address: Address, scope: int = 0) -> Route:
 
     Raises MachineError where there is none, OSError where the kernel does not answer.
     """
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    family = family_of(address)
     body = _ROUTE.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + _attribute(_DST, address.packed)
     if scope:
         body += _attribute(_OIF, _NUMBER.pack(scope))
@@ -71,8 +71,13 @@ def ask_route(address: Address, scope: int = 0) -> Route:
 
 def ask_prefix(address: Address, interface: int) -> int:
     """Return the length of the prefix of an interface's own address. Raises MachineError, OSError."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    return prefix_of(_asked(_GET_ADDRESS, _DUMP, _ADDRESS.pack(family, 0, 0, 0, 0)), address, interface)
+    request = _ADDRESS.pack(family_of(address), 0, 0, 0, 0)
+    return prefix_of(_asked(_GET_ADDRESS, _DUMP, request), address, interface)
+
+
+def family_of(address: Address) -> socket.AddressFamily:
+    """Return the family of sockets for an address."""
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
 @contextmanager
