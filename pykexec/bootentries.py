@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pykexec.booting.kernel import release_of
 from pykexec.bootpaths import (
+    GRUB_CONFIG_MAX,
+    GRUB_CONFIGS,
     PARTITIONS,
     efi_variable,
     first_file,
@@ -27,7 +29,6 @@ from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
 from pykexec.formats import uki
 from pykexec.machine.root import Root
-from pykexec.memory import KIB
 from pykexec.names import of_uname
 from pykexec.runningkernel import RunningKernel, running_kernel
 from pykexec.values import dataclass, replace
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["BootEntry", "RunningKernel", "addons", "default", "entries", "find", "of_grub", "running_kernel"]
 
 _GRUBENVS = ("boot/grub/grubenv", "boot/grub2/grubenv")
-_GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
-_GRUB_CONFIG_MAX = 1024 * KIB
 _SETTING = re.compile(r"^[ \t]*set (kernelopts|tuned_\w+)=[\"']?([^\"'\n]*)", re.M)
 _ENTRIES_MAX = 1024
 _COUNTER = re.compile(r"\+(\d{1,9})(?:-\d{1,9})?$")  # "Boot counting": tries left, tries done
@@ -142,7 +141,7 @@ def default(root: Root, known: Sequence[BootEntry]) -> BootEntry:
         places = listed(
             f"{each}/{folder}" for each in PARTITIONS for folder in ("loader/entries", "EFI/Linux")
         )
-        raise UsageError("no boot entries", hint=f"looked in {places}, and for {listed(_GRUB_CONFIGS)}")
+        raise UsageError("no boot entries", hint=f"looked in {places}, and for {listed(GRUB_CONFIGS)}")
     found = [entry for entry in known if _is_there(root, entry)]
     there = [entry for entry in found if entry.has_own_files] or found or known
     good = [entry for entry in there if entry.tries_left != 0]
@@ -355,16 +354,16 @@ class _Variables:
 
     @functools.cached_property
     def _has_grub(self) -> bool:
-        return first_file(self._root, (*_GRUBENVS, *_GRUB_CONFIGS)) is not None
+        return first_file(self._root, (*_GRUBENVS, *GRUB_CONFIGS)) is not None
 
     @functools.cached_property
     def _values(self) -> Mapping[str, str]:
-        settings = [found for path in _GRUB_CONFIGS for found in _SETTING.findall(_config(self._root, path))]
+        settings = [found for path in GRUB_CONFIGS for found in _SETTING.findall(_config(self._root, path))]
         return {**dict(settings), **_grub_environment(self._root)}
 
 
 def _config(root: Root, path: str) -> str:
-    return text(root, path, _GRUB_CONFIG_MAX)
+    return text(root, path, GRUB_CONFIG_MAX)
 
 
 def _grub_environment(root: Root) -> dict[str, str]:
@@ -416,7 +415,7 @@ def of_grub(root: Root, wanted: str | None = None) -> BootEntry | None:
 
 def _grub_config(root: Root) -> str | None:
     vendors = [f"boot/efi/EFI/{name}/grub.cfg" for name in root.names("boot/efi/EFI")]
-    for places in (_GRUB_CONFIGS, vendors):
+    for places in (GRUB_CONFIGS, vendors):
         found = [path for path in places if first_file(root, [path])]
         if len(found) > 1:
             from pykexec.grubmenu import HINT
@@ -465,8 +464,8 @@ class _GrubFiles:
     def text(self, path: str) -> str:
         found = self._path(path)
         content = _config(self._root, found) if found else ""
-        if len(content) >= _GRUB_CONFIG_MAX:
-            raise UsageError(f"/{found}: more than {_GRUB_CONFIG_MAX} bytes: no configuration of GRUB")
+        if len(content) >= GRUB_CONFIG_MAX:
+            raise UsageError(f"/{found}: more than {GRUB_CONFIG_MAX} bytes: no configuration of GRUB")
         return content
 
     def environment(self, path: str) -> Mapping[str, str]:

@@ -15,6 +15,9 @@ from pykexec.memory import KIB
 
 PARTITIONS = ("boot", "boot/efi", "efi")
 """The folders where the boot partition and the EFI system partition are mounted."""
+GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
+"""GRUB's own configuration, which is made of others: at one place or the other."""
+GRUB_CONFIG_MAX = 1024 * KIB
 
 _LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"  # https://systemd.io/BOOT_LOADER_INTERFACE
 _EFIVARS = "sys/firmware/efi/efivars"

@@ -11,6 +11,7 @@ from pathlib import Path
 from pykexec import names, optionparser
 from pykexec.arch import Arch, find
 from pykexec.booting.kernel import release_of
+from pykexec.bootpaths import GRUB_CONFIGS
 from pykexec.errors import MachineError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import config
@@ -43,8 +44,7 @@ FACTS = (
     *sizing.FACTS,
     LOG,
     "boot/config-*",
-    "boot/grub/grub.cfg",
-    "boot/grub2/grub.cfg",
+    *GRUB_CONFIGS,
     "boot/loader/entries/*.conf",
     "etc/default/grub",
     "etc/default/grub.d/*.cfg",

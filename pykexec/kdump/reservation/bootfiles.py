@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pykexec.bootpaths import GRUB_CONFIGS
 from pykexec.machine.root import Root
 from pykexec.machine.sysfs import read_text
 
-_FILES = ("etc/default/grub", "etc/kernel/cmdline", "boot/grub/grub.cfg", "boot/grub2/grub.cfg")
+_FILES = ("etc/default/grub", "etc/kernel/cmdline", *GRUB_CONFIGS)
 _FOLDERS = ("etc/default/grub.d", "boot/loader/entries")
 _TEXT_MAX = 2 << 20  # bytes
 

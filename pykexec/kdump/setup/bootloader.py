@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pykexec.bootpaths import efi_variable, text
+from pykexec.bootpaths import GRUB_CONFIG_MAX, GRUB_CONFIGS, efi_variable, text
 from pykexec.errors import PykexecError
 from pykexec.kdump.setup import defaults, entries, grubby, textfiles
 from pykexec.kdump.setup.change import Change
 from pykexec.kdump.setup.need import Need
 from pykexec.machine.root import Root
-from pykexec.memory import MIB
-
-_GRUB_CONFIGS = ("boot/grub2/grub.cfg", "boot/grub/grub.cfg")
-_GRUB_CONFIG_MAX = 1 * MIB
 
 
 def change(root: Root, machine: str, need: Need) -> Change:
@@ -51,7 +47,7 @@ def _there(change: Change | None) -> tuple[Change, ...]:
 
 
 def _grub_starts_entries(root: Root) -> bool:
-    return any("blscfg" in text(root, path, _GRUB_CONFIG_MAX) for path in _GRUB_CONFIGS)
+    return any("blscfg" in text(root, path, GRUB_CONFIG_MAX) for path in GRUB_CONFIGS)
 
 
 def _by_hand(root: Root, machine: str, need: Need) -> str:

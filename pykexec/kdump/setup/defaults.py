@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pykexec import bootentries
+from pykexec.bootpaths import GRUB_CONFIGS
 from pykexec.errors import PykexecError
 from pykexec.kdump.config import shell
 from pykexec.kdump.config.errors import ConfigError, Where
@@ -21,7 +22,6 @@ from pykexec.machine.root import Root
 GRUB_FILE = "/etc/default/grub"
 GRUB_NAMES = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
 _GRUB_FOLDER = "/etc/default/grub.d"
-_GRUB_CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 U_BOOT_NAMES = ("U_BOOT_PARAMETERS",)
 _U_BOOT_FILE = "/etc/default/u-boot"
 _U_BOOT_FOLDERS = ("/usr/share/u-boot-menu/conf.d", "/etc/u-boot-menu/conf.d")
@@ -70,8 +70,8 @@ def grub(root: Root) -> Defaults:
 
 def of_grub(root: Root, need: Need) -> Change | None:
     """Return the change of GRUB's configuration; None where there is no GRUB. Raises PykexecError."""
-    config = next((each for each in _GRUB_CONFIGS if is_file(root, each)), None)
-    refresh = _grub_refresh(root, config) if config else None
+    config = next((each for each in GRUB_CONFIGS if is_file(root, each)), None)
+    refresh = _grub_refresh(root, f"/{config}") if config else None
     if refresh is None:
         return None
     edits = edits_of(root, grub(root), need)
