@@ -16,6 +16,10 @@ TEXT_MAX = 64 * KIB
 """The most bytes of a configuration; the longest GRUB default that a distribution ships has 4 KiB."""
 
 
+LINE = r"(?P<line>\S(?:.*\S)?)\s*"
+"""A command line up to the end of a line of text, as the group that `with_lines` changes."""
+
+
 class SetupError(PykexecError):
     """A configuration cannot be read, so it cannot be changed; the hint says what to do by hand."""
 

@@ -11,8 +11,10 @@ import re
 
 from pykexec import bootentries
 from pykexec.bootentries import BootEntry
+from pykexec.kdump.reservation.crashkernel import PARAMETER
 from pykexec.kdump.setup import defaults
 from pykexec.kdump.setup.change import (
+    LINE,
     Change,
     Command,
     Edit,
@@ -29,10 +31,10 @@ from pykexec.machine.root import Root
 
 CMDLINE = "/etc/kernel/cmdline"
 _VENDOR_CMDLINE = "/usr/lib/kernel/cmdline"
-_OPTIONS = re.compile(r"[ \t]*options[ \t]+(?P<line>\S(?:.*\S)?)\s*")
+_OPTIONS = re.compile(rf"[ \t]*options[ \t]+{LINE}")
 _EMPTY_OPTIONS = re.compile(r"[ \t]*options\s*")
 _NAMES_KERNEL = re.compile(r"^[ \t]*linux[ \t]", re.MULTILINE)
-_LINE = re.compile(r"\s*(?P<line>\S(?:.*\S)?)\s*")
+_LINE = re.compile(rf"\s*{LINE}")
 
 
 def of_entries(root: Root, machine: str, need: Need) -> Change | None:
@@ -82,9 +84,9 @@ def _edit(root: Root, entry: BootEntry, need: Need) -> Edit:
     # A key may occur more than once; the lines count one after the other.
     *first, last = places
     for index in first:
-        if "crashkernel=" in lines[index]:
+        if PARAMETER in lines[index]:
             raise SetupError(
-                f"{path}:{index + 1}: a crashkernel= that other options follow in line {last + 1}"
+                f"{path}:{index + 1}: a {PARAMETER} that other options follow in line {last + 1}"
             )
     head = "\n".join(lines[:last])
     edit = with_lines(path, "\n".join(lines[last:]), _OPTIONS, need.put_into)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pykexec.kdump.setup import defaults, entries
 from pykexec.kdump.setup.change import (
+    LINE,
     Change,
     Command,
     Edit,
@@ -28,8 +29,6 @@ _RASPBERRY = ("/boot/firmware", "/boot")
 _RASPBERRY_HOOK = "/etc/kernel/postinst.d/z50-raspi-firmware"
 _RASPBERRY_EXTRA = "/etc/default/raspi-extra-cmdline"
 
-_LINE = r"(?P<line>\S(?:.*\S)?)\s*"
-
 
 def of_extlinux(root: Root, need: Need) -> Change | None:
     """Return the change of extlinux.conf; None where there is none with a kernel. Raises SetupError.
@@ -47,7 +46,7 @@ def of_extlinux(root: Root, need: Need) -> Change | None:
     _check_labels(path, text)
     if not any(keyword == "append" for _, keyword, _ in _keywords(text)):
         return None  # it starts no kernel
-    pattern = re.compile(rf"[ \t]*append[ \t]+{_LINE}", re.IGNORECASE)
+    pattern = re.compile(rf"[ \t]*append[ \t]+{LINE}", re.IGNORECASE)
     edit = with_lines(path, text, pattern, lambda line: _unless_met(line, need))
     return Change("extlinux", changed([edit]))
 
@@ -135,7 +134,7 @@ def of_raspberry(root: Root, need: Need) -> Change | None:
     text = required(root, path)
     if not text.strip() or text.strip().count("\n"):
         raise SetupError(f"{path}: it is not one line")
-    edits = [with_lines(path, text, re.compile(rf"\s*{_LINE}"), lambda line: _unless_met(line, need))]
+    edits = [with_lines(path, text, re.compile(rf"\s*{LINE}"), lambda line: _unless_met(line, need))]
     return Change("the Raspberry Pi's firmware", changed([*edits, *_for_the_hook(root, need)]))
 
 
