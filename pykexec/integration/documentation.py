@@ -26,7 +26,7 @@ LOCAL = Folders(
     # Not below _SHARE, where fish looks only if XDG_DATA_DIRS says so.
     fish="etc/fish/completions",
 )
-"""Those for what no package manager installed."""
+"""The folders for what no package manager installed."""
 # Bash and fish read the file with the command's name, zsh reads all files.
 _COMPLETED = {
     "bash": ("{}", ("pykexec", "pykdump", "kexec")),

@@ -45,7 +45,7 @@ class Transport(enum.Enum):
 
     @property
     def logs_in(self) -> bool:
-        """Whether ssh logs in, with a key."""
+        """Return whether ssh logs in, with a key."""
         return self in (Transport.SSH, Transport.SFTP)
 
 

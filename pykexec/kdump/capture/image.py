@@ -42,7 +42,7 @@ _WAY_MODULES: Mapping[Transport, tuple[str, tuple[str, ...]]] = {
     Transport.SFTP: ("fuse", ()),
     Transport.SMB: ("cifs", _CIPHERS),
 }
-"""What each way takes, and what it may take."""
+"""The module that a way needs, and those that it may need."""
 
 SCHEMA = 1
 """The version of the JSON form of an image's contents."""

@@ -43,7 +43,7 @@ class Layer:
     kind: str
     """The kind of layer, for which /init has a function: lvm, md, multipath, part, crypt, nvme, iscsi."""
     name: str
-    """What that function is told: VG/LV; an array's UUID as mdadm writes it; else words with commas between.
+    """The argument of that function: VG/LV; an array's UUID as mdadm writes it; else words and commas.
 
     The words are, for multipath: the device mapper's UUID, sectors, number of paths, hardware handler or
     "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector; for an

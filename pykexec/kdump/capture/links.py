@@ -50,7 +50,7 @@ _SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a card is known by in every kernel."""
+    """A card, by what every kernel knows of it."""
 
     mac: str
     """Its own address; empty where it has none that lasts."""
@@ -66,7 +66,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What an interface is made of: cards, a bond of them, and VLANs on that."""
+    """The parts of an interface: cards, a bond of them, and VLANs on that."""
 
     cards: tuple[Card, ...]
     bond: tuple[tuple[str, str], ...] = ()
