@@ -16,6 +16,7 @@ from pykexec import children, writing
 from pykexec.errors import FileError, PykexecError, UsageError
 from pykexec.integration import diversions
 from pykexec.integration.commands import OWN
+from pykexec.integration.diversions import is_file, root_option
 from pykexec.integration.steps import Move, Run, Step
 
 _LINKS = "etc/alternatives"
@@ -52,14 +53,14 @@ def _divert_by_hand(root: Path, command: str) -> Iterator[Step]:
     """Move the C tool aside, and offer it there."""
     link, owned = _c_tool(root, command)
     aside = f"{link}{_C_TOOL_SUFFIX}"
-    if _is_file(root, link):
+    if is_file(root, link):
         if not owned:
             raise PykexecError(
                 f"{link} is there, and no package manager that could keep it beside pykexec (dpkg-divert)",
                 hint=f"move it to {aside} yourself, then try again",
             )
         yield diversions.divert(root, None, link, aside, rename=True)
-    if _is_file(root, link) or _is_file(root, aside):
+    if is_file(root, link) or is_file(root, aside):
         yield _alternative(root, "--install", link, command, aside, str(_C_TOOL_PRIORITY))
 
 
@@ -68,10 +69,10 @@ def _divert_for(package: str, root: Path, command: str, link: str) -> Iterator[S
     place, _ = _c_tool(root, command)
     aside = diversions.aside(place)
     by_hand = f"{place}{_C_TOOL_SUFFIX}"
-    is_there = any(_is_file(root, each) for each in (place, by_hand, aside))
+    is_there = any(is_file(root, each) for each in (place, by_hand, aside))
     chosen = _chosen(root, command)
     yield from diversions.of_package(package, root, _paths(command), place)
-    if aside != by_hand and _is_file(root, by_hand):
+    if aside != by_hand and is_file(root, by_hand):
         yield Move(_in(root, by_hand), _in(root, aside), root)
     if is_there:
         yield _alternative(root, "--install", link, command, aside, str(_C_TOOL_PRIORITY))
@@ -87,7 +88,7 @@ def require_program(root: Path, command: str, program: Path) -> None:
             f"{program}: there is no such program below {root}",
             hint="install pykexec there first (pip install pykexec), or name it: --program PATH",
         )
-    if str(program) in (f"{folder}/{command}" for folder in _FOLDERS):
+    if str(program) in _paths(command):
         raise UsageError(f"{program} is where the link to it would be", hint="name another: --program PATH")
 
 
@@ -112,10 +113,10 @@ def unregister(
                 yield _alternative(root, "--remove", command, each)
     if package is not None:
         yield from diversions.no_longer_of_package(package, root, _paths(command), stays=has_others)
-    elif _is_file(root, aside) and not has_others:
+    elif is_file(root, aside) and not has_others:
         if owned:
             yield diversions.undo(root, None, link, aside, rename=True)
-        elif not _is_file(root, link):  # else a package manager has installed a newer one
+        elif not is_file(root, link):  # else a package manager has installed a newer one
             yield Move(_in(root, aside), _in(root, link), root)
 
 
@@ -128,7 +129,7 @@ def recover(root: Path, command: str, package: str | None = None) -> Iterator[St
 
 def has_moved(root: Path, command: str) -> bool:
     """Return whether the C tool has been moved aside."""
-    return _is_file(root, f"{_c_tool(root, command)[0]}{_C_TOOL_SUFFIX}")
+    return is_file(root, f"{_c_tool(root, command)[0]}{_C_TOOL_SUFFIX}")
 
 
 def registered(root: Path, command: str) -> Sequence[str]:
@@ -142,7 +143,7 @@ def registered(root: Path, command: str) -> Sequence[str]:
 def _told(root: Path, command: str) -> Sequence[str]:
     """Return the programs that update-alternatives knows. Chkconfig's, of Fedora, has no --query."""
     for question, line in _QUESTIONS.items():
-        asked = ["update-alternatives", *_option(root), question, command]
+        asked = ["update-alternatives", *root_option(root), question, command]
         with suppress(children.ChildError):
             done = children.run(asked, seconds=_SECONDS)
             if done.returncode == 0:
@@ -153,7 +154,7 @@ def _told(root: Path, command: str) -> Sequence[str]:
 def _chosen(root: Path, command: str) -> str | None:
     """Return the program that the administrator chose; None where it is the one of highest priority."""
     link = writing.look(root / _LINKS / command, root=root)
-    asked = ["update-alternatives", *_option(root), "--query", command]
+    asked = ["update-alternatives", *root_option(root), "--query", command]
     is_manual = b"\nStatus: manual\n" in children.run(asked, seconds=_SECONDS).stdout
     return link.link if link is not None and is_manual else None
 
@@ -166,11 +167,7 @@ def is_ours(program: str) -> bool:
 
 
 def _alternative(root: Path, *arguments: str) -> Run:
-    return Run(("update-alternatives", *_option(root), *arguments))
-
-
-def _option(root: Path) -> tuple[str, ...]:
-    return () if root == Path("/") else ("--root", str(root))
+    return Run(("update-alternatives", *root_option(root), *arguments))
 
 
 def _paths(command: str) -> Sequence[str]:
@@ -192,11 +189,6 @@ def _c_tool(root: Path, command: str) -> tuple[str, bool]:
         if path in owned:
             return path, True
     return paths[1], False
-
-
-def _is_file(root: Path, path: str) -> bool:
-    found = writing.look(_in(root, path), root=root)
-    return found is not None and stat.S_ISREG(found.status.st_mode)
 
 
 def _in(root: Path, path: str) -> Path:

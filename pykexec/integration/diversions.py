@@ -42,7 +42,7 @@ def of_package(package: str, root: Path, paths: Sequence[str], place: str) -> It
             continue
         if holder is not None:
             yield _run(root, holder, "--remove", path, f"{path}{SUFFIX}", False)
-        yield divert(root, package, path, aside(path), rename=path == place and _is_file(root, path))
+        yield divert(root, package, path, aside(path), rename=path == place and is_file(root, path))
 
 
 def no_longer_of_package(package: str, root: Path, paths: Sequence[str], *, stays: bool) -> Iterator[Step]:
@@ -50,25 +50,29 @@ def no_longer_of_package(package: str, root: Path, paths: Sequence[str], *, stay
     for path in paths:
         if _holder(root, path) != package:
             continue
-        yield undo(root, package, path, aside(path), rename=not stays and _is_file(root, aside(path)))
+        yield undo(root, package, path, aside(path), rename=not stays and is_file(root, aside(path)))
         if stays:
             yield divert(root, None, path, aside(path))
 
 
 def _run(root: Path, holder: str, action: str, path: str, to: str, rename: bool) -> Run:
-    option = () if root == Path("/") else ("--root", str(root))
     by = ("--local",) if holder == _LOCAL else ("--package", holder)
     moving = "--rename" if rename else "--no-rename"
-    return Run(("dpkg-divert", *option, *by, moving, "--divert", to, action, path))
+    return Run(("dpkg-divert", *root_option(root), *by, moving, "--divert", to, action, path))
 
 
 def _holder(root: Path, path: str) -> str | None:
     """Return whose diversion there is of that path: a package's, or LOCAL."""
-    option = () if root == Path("/") else ("--root", str(root))
-    done = children.run(["dpkg-divert", *option, "--listpackage", path], seconds=_SECONDS)
+    done = children.run(["dpkg-divert", *root_option(root), "--listpackage", path], seconds=_SECONDS)
     return done.stdout.decode("utf-8", "surrogateescape").strip() or None
 
 
-def _is_file(root: Path, path: str) -> bool:
+def root_option(root: Path) -> tuple[str, ...]:
+    """Return the option by which dpkg's programs work below a root."""
+    return () if root == Path("/") else ("--root", str(root))
+
+
+def is_file(root: Path, path: str) -> bool:
+    """Return whether there is a regular file of that path below a root."""
     found = writing.look(root / path.lstrip("/"), root=root)
     return found is not None and stat.S_ISREG(found.status.st_mode)
