@@ -89,7 +89,7 @@ def _rows(size: int) -> int:
 
 def _groups(picture: Picture, columns: int) -> list[list[Column]]:
     """Return the running kernel's memory and the loaded one's, together where they fit beside each other."""
-    sides = [picture.now] if picture.told is None else [picture.now, picture.told]
+    sides = picture.sides
     is_wide = max(len(side.title) for side in sides) < _cell_width(sides, columns)
     return [sides] if is_wide else [[side] for side in sides]
 

@@ -91,6 +91,11 @@ class Picture:
     told: Column | None
     """The memory that the loaded kernel is told of; None where the plan does not say."""
 
+    @property
+    def sides(self) -> list[Column]:
+        """The whole machine's memory as each kernel sees it."""
+        return [self.now] if self.told is None else [self.now, self.told]
+
 
 def of(plan: LoadPlan, surroundings: Surroundings) -> Picture:
     """Return the picture of a plan that has segments, which do not overlap."""

@@ -116,7 +116,7 @@ class Scale:
 
 def as_svg(picture: Picture) -> str:
     """Return the picture as an XML document."""
-    sides = [picture.now] if picture.told is None else [picture.now, picture.told]
+    sides = picture.sides
     scale, middles = _side_scale(sides), _middle(picture.loaded)
     scale = scale.stretched(min(_bottom(middles), _TOP + (scale.places[-1] - _TOP) * _STRETCH_MAX))
     bottom = max(scale.places[-1], _bottom(middles))
