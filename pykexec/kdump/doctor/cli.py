@@ -147,13 +147,13 @@ def _snapshot(file: str | None, only_list: bool, as_json: bool) -> int:
         raise UsageError("--json is for --list", hint="the snapshot itself is a .tar")
     machine = Machine.live()
     arch_facts, more = facts_for(machine), collect.contents(machine)
-    if as_json:
-        files = itertools.chain(snapshot.contents(machine, arch_facts), more)
-        print(collect.listing(files), end="")
-        return 0
     if only_list:
-        for name, data in itertools.chain(snapshot.contents(machine, arch_facts), more):
-            print(f"{len(data):>9} {printable(name)}")
+        files = itertools.chain(snapshot.contents(machine, arch_facts), more)
+        if as_json:
+            print(collect.listing(files), end="")
+        else:
+            for name, data in files:
+                print(f"{len(data):>9} {printable(name)}")
         return 0
     if file is None:
         raise UsageError("missing argument FILE", hint="name the archive to write, or --list what is in it")
