@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pykexec.kdump import config
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import Action, Dialect, Rebuild, Settings, TargetKind
+from pykexec.kdump.config.settings import Action, Dialect, Fencing, Rebuild, Settings, TargetKind
 from pykexec.machine.root import Folder
 from tests.support.machines import write
 from tests.support.stopwatch import Stopwatch
@@ -101,11 +101,21 @@ def test_all_the_other_keys() -> None:
     assert (settings.hooks.before, settings.hooks.after, settings.hooks.emergency) == ("/a", "/b", "/c")
     assert settings.extra_programs == ("/bin/x", "/bin/y")
     assert settings.extra_modules == ("gfs2", "dlm")
-    assert settings.fence_nodes == ("node1", "node2")
+    assert settings.fencing == Fencing(("node1", "node2"))
     assert not settings.auto_reset_crashkernel
     assert settings.target.ssh_key == "/root/key"
     assert settings.path == "/dumps/here"
     assert settings.warnings == ("/etc/kdump.conf:17: override_resettable has no effect any more",)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["-p 7411 -c 5 -i 2 -f IPv6", "-v3 -p7411 --count=5 --int 2 --family ipv6", "-c5 -i2 -p7411 -f ipv6 -v"],
+)
+def test_options_of_fence_kdump_send(arguments: str) -> None:
+    """In each form that getopt_long(3) takes."""
+    found = conf(f"fence_kdump_args {arguments}\nfence_kdump_nodes a\n").fencing
+    assert found == Fencing(("a",), port=7411, family="ipv6", count=5, interval=2)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +168,12 @@ def test_all_the_other_keys() -> None:
         ("core_collector makedumpfile -c -l\n", 1, "-c and -l exclude each other", None),
         ("core_collector scp\n", 1, "scp copies to an ssh target only", None),
         ("fence_kdump_nodes a b;c\n", 1, "no name or address of a host", None),
+        ("fence_kdump_args -h\n", 1, "fence_kdump_args: option -h not recognized", "-p, -f, -c and -i"),
+        ("fence_kdump_args -p\n", 1, "option -p requires argument", None),
+        ("fence_kdump_args -p 0\n", 1, "-p has to be a number from 1 to 65535", None),
+        ("fence_kdump_args --interval=0\n", 1, "--interval has to be a number from 1", None),
+        ("fence_kdump_args -f ip\n", 1, "fence_kdump_args -f cannot be 'ip'", "ipv4"),
+        ("fence_kdump_args -c 1 node\n", 1, "has a node in it: 'node'", "fence_kdump_nodes"),
         ("kdump_post rm -rf\n", 1, "kdump_post has to be an absolute path", None),
         ("override_resettable x\n", 1, "override_resettable cannot be 'x'", None),
         ("path /a\x1b[2J\n", 1, "unprintable character", None),

@@ -732,7 +732,7 @@ CASES = [
     Case("V4", {**OURS, **conf("ssh u@h.example\n")}, "ssh is not there"),
     Case("V4", {**OURS, "proc/self/mounts": "/dev/md0 / ext4 rw 0 0\n"}, "mdadm is not there"),
     Case("V4", {**OURS, **THIN}, "lvm is not there"),
-    Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_nodes"),
+    Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_send is not there"),
     Case("V4", {**OURS, "proc/self/mounts": "h:/x / nfs4 rw,vers=4.2,sec=krb5 0 0\n"}, "sec='krb5'"),
     Case("V4", {**OURS, **savedir("ftp://u:p@h/d")}, "writing by FTP"),
     Case("V4", {**OURS, **savedir("ssh://u:p@h/d")}, "logging in with a password"),

@@ -18,6 +18,7 @@ import pytest
 
 from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
+from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.image import INIT, MORE_OF_INIT, more_of_init
 from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
@@ -83,6 +84,7 @@ class Capture:
     modules: str = ""
     """The list of them."""
     command_line: str = "root=/dev/vda1 panic=10"
+    notices: Sequence[Notice] = ()
 
     @property
     def dumps(self) -> Path:
@@ -96,12 +98,12 @@ class Capture:
         (self.root / "proc/vmcore").write_bytes(_MEMORY)
         (self.root / "proc/uptime").write_text("100.00 90.00\n")
         (self.root / "proc/cmdline").write_text(f"{self.command_line}\n")
-        conf = init_settings.render(self.settings, "6.1", self.to, self.rescue, "host")
+        conf = init_settings.render(self.settings, "6.1", self.to, self.rescue, "host", notices=self.notices)
         (self.root / "etc/pykdump.conf").write_text(conf)
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
         text = INIT.read_text()
         text = text[text.index("umask 077") : text.rindex("\nmain\n")]
-        text += "".join(part.read_text() for part in more_of_init([self.to]))
+        text += "".join(part.read_text() for part in more_of_init([self.to], self.notices))
         script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
         done = subprocess.run(
             ["busybox", "sh", "-c", f"{script}\n{call.replace('ROOT', str(self.root))}"],

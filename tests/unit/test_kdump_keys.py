@@ -59,7 +59,7 @@ EXAMPLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "auto_reset_crashkernel": ("", "yes"),
         "override_resettable": ("", "1"),
         "fence_kdump_nodes": ("", "h"),
-        "fence_kdump_args": ("", "-p 7410"),
+        "fence_kdump_args": ("fence_kdump_nodes h\n", "-p 7411"),
     },
     "pykdump's own": {"PYKDUMP_HAND_OVER_KEYS": ("", "yes")},
     "sysconfig of Fedora": {

@@ -1,5 +1,7 @@
 """Dumps over networks as servers have them: IPv6, bonds, VLANs, bridges, and the servers on them."""
 
+import socket
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -174,6 +176,31 @@ def test_a_team_goes_on_as_a_bond(tmp_path: Path) -> None:
         assert switch.agreements == 2
     (dump,) = (tmp_path / "dumps").iterdir()
     _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+def test_a_cluster_is_told(tmp_path: Path) -> None:
+    """While the dump goes to a disk, by a network that only that takes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+        node.bind(("127.0.0.1", 0))
+        node.settimeout(0.1)
+        port = node.getsockname()[1]
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf=f"path /var/crash\nfence_kdump_nodes {servers.HOST}\nfence_kdump_args -p {port} -i 1\n",
+            modules=("virtio_net",),
+            packages=("fence-agents",),
+            devices=_CARD,
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        said = messages(crash.console)
+        # The others are about /init itself.
+        assert said[-2:] == ["saving vmcore complete", "rebooting"]
+        assert f"telling the cluster's nodes {servers.HOST}" in said
+        told = node.recv(64)
+    # message.h of fence-agents: a magic number, and the version.
+    assert struct.unpack("<II", told) == (0x1B302A40, 1)
+    assert (kdump.dump() / "vmcore").exists()
 
 
 @jobs.FURTHER

@@ -16,9 +16,10 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
 from pykexec.kdump import programs as installed
-from pykexec.kdump.capture import destination, init_settings, keys, login, sshconfig, watchdog
+from pykexec.kdump.capture import destination, fencing, init_settings, keys, login, sshconfig, watchdog
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.modules import Index, canonical
 from pykexec.kdump.config.settings import Dialect, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
@@ -111,15 +112,16 @@ def contents(settings: Settings, release: str) -> Contents:
     to = destination.resolve(settings)
     root = destination.local(settings.path) if init_settings.needs_root(settings) else None
     destinations = [each for each in (to, root) if each]
+    notices = fencing.resolve(settings.fencing, [each.network for each in destinations if each.network])
     volumes = _encrypted(destinations)
     keys.require(volumes, allowed=settings.hand_over_keys)
     watchdogs = watchdog.running()
     host = _host(settings, to)
-    text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
+    text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs), notices=notices)
     programs = _programs(settings, destinations)
     entries = [
         Entry("/init", INIT, 0o755),
-        *(Entry(f"/init.d/{file.name}", file) for file in more_of_init(destinations)),
+        *(Entry(f"/init.d/{file.name}", file) for file in more_of_init(destinations, notices)),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(
@@ -130,7 +132,7 @@ def contents(settings: Settings, release: str) -> Contents:
         *_ssh_files(settings.target, to),
         *_credentials(destinations),
         *_logins(destinations),
-        *_module_entries(settings, release, destinations, watchdogs),
+        *_module_entries(settings, release, destinations, notices, watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()), volumes)
 
@@ -159,7 +161,6 @@ def _listed(entry: Entry) -> dict[str, object]:
 def refuse_what_cannot_be(settings: Settings) -> None:
     """Raise Unsupported for settings that such an image cannot follow on any machine."""
     unfit = {
-        "fence_kdump_nodes": bool(settings.fence_nodes),
         "kdump_emergency": bool(settings.hooks.emergency),
         "fadump": settings.fadump,
     }
@@ -204,9 +205,9 @@ def _host(settings: Settings, to: Destination) -> str:
         raise FileError(f"the host's name, with which dumps' folders begin{error.fault}") from None
 
 
-def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
-    """Return the parts of /init that only some targets take."""
-    names: set[str] = set()
+def more_of_init(destinations: Iterable[Destination], notices: Sequence[Notice] = ()) -> Sequence[Path]:
+    """Return the parts of /init that only some targets take, and only nodes of clusters."""
+    names = {"network", "fencing"} if notices else set()
     for to in destinations:
         names |= {_PARTS_OF_INIT.get(layer.kind, layer.kind) for layer in to.stack.layers}
         names |= {"network"} if to.network else set()
@@ -227,6 +228,7 @@ _ASSEMBLERS = {
     **dict.fromkeys(("multipath", "part", "crypt"), "dmsetup"),
     "iscsi": "iscsistart",
 }
+_HINTS = {fencing.PROGRAM: "install the package fence-agents-kdump (Debian, Ubuntu: fence-agents)"}
 _CLIENTS = {Transport.SSH: ("ssh",), Transport.SFTP: ("ssh", "sshfs")}
 
 
@@ -240,7 +242,7 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
             hint = "install the package busybox: the capture system is made of it"
             wanted["/bin/busybox"] = _found(name, hint)
         else:
-            wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, f"install {name}")
+            wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, _HINTS.get(name, f"install {name}"))
     for name in (*settings.extra_programs, *_hooks(settings)):
         if name:
             Program(name)
@@ -263,6 +265,7 @@ def program_names(
     names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
     names += [name for way in ways for name in _CLIENTS.get(way, ())]
     names += [_ASSEMBLERS.get(kind, "") for kind in assemblers]
+    names += [fencing.PROGRAM] if settings.fencing.nodes else []
     # busybox does what it can: cp, dd, gzip.
     return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
 
@@ -357,10 +360,14 @@ def _logins(destinations: Iterable[Destination]) -> Iterator[Entry]:
 
 
 def _module_entries(
-    settings: Settings, release: str, destinations: Sequence[Destination], watchdogs: tuple[Path, ...]
+    settings: Settings,
+    release: str,
+    destinations: Sequence[Destination],
+    notices: Sequence[Notice],
+    watchdogs: tuple[Path, ...],
 ) -> Iterator[Entry]:
     index = Index(release)
-    wanted, optional = _wanted_modules(settings, destinations, index)
+    wanted, optional = _wanted_modules(settings, destinations, index, notices)
     order = []
     firmware: dict[str, Path] = {}
     if watchdogs:
@@ -377,22 +384,26 @@ def _module_entries(
 
 
 def _wanted_modules(
-    settings: Settings, destinations: Sequence[Destination], index: Index
+    settings: Settings, destinations: Sequence[Destination], index: Index, notices: Sequence[Notice] = ()
 ) -> tuple[Sequence[str], Sequence[str]]:
     """Return the modules that have to be there, and those that may be."""
     wanted: list[str] = []
     optional: list[str] = [*_HELPERS]
     loaded = _loaded()
+    networks = [each.network for each in destinations if each.network]
+    networks += [each.network for each in notices]
+    # First: a disk's handler has to be there before the disk.
+    wanted += [module for each in destinations for module in each.stack.modules]
+    drivers = [driver for each in destinations for driver in each.drivers]
+    drivers += [driver for each in notices for driver in each.network.links.drivers]
+    # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
+    for driver in drivers:
+        (wanted if canonical(driver) in loaded else optional).append(driver)
+    for network in networks:
+        wanted += network.links.modules
+        # Most kernels have it built in.
+        optional += ["ipv6"] if ":" in network.address else []
     for each in destinations:
-        # First: a disk's handler has to be there before the disk.
-        wanted += each.stack.modules
-        # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
-        for driver in each.drivers:
-            (wanted if canonical(driver) in loaded else optional).append(driver)
-        if each.network:
-            wanted += each.network.links.modules
-            # Most kernels have it built in.
-            optional += ["ipv6"] if ":" in each.network.address else []
         optional += each.stack.optional
         if each.stack.layers:
             # drivers/md asks by name for RAID levels and cache policies (request_module), which needs a

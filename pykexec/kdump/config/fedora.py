@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pykexec.kdump.config import targets, values
+from pykexec.kdump.config import fencing, targets, values
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
 from pykexec.kdump.config.names import (
     FEDORA_SYSCONFIG,
@@ -23,6 +23,7 @@ from pykexec.kdump.config.settings import (
     Collector,
     CommandLinePolicy,
     Dialect,
+    Fencing,
     Hooks,
     KernelChoice,
     LogLevels,
@@ -76,7 +77,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
     warnings: list[str] = []
     texts = {each.key: each.value for each in options.values()}
     failure, final = _actions(options)
-    _check_what_is_for_others(options, variables)
+    _check_what_is_for_others(variables)
     return Settings(
         dialect=Dialect.FEDORA,
         files=tuple(f"/{name}" for name, text in ((CONF, conf), (SYSCONFIG, sysconfig)) if text is not None),
@@ -96,16 +97,15 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         dracut_arguments=_dracut_arguments(options),
         rebuild=_rebuild(options),
         auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=False),
-        fence_nodes=_fence_nodes(options),
+        fencing=_fencing(options),
         hand_over_keys=variables.hands_over_keys,
         log_levels=_log_levels(variables),
         warnings=(*warnings, *variables.unknown, *_warnings(options, variables)),
     )
 
 
-def _check_what_is_for_others(options: Mapping[str, _Option], variables: Variables) -> None:
+def _check_what_is_for_others(variables: Variables) -> None:
     """Raise ConfigError for bad values of settings for other programs, which pykdump does not use."""
-    _words(options, "fence_kdump_args")
     variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=True)
 
 
@@ -285,13 +285,21 @@ def _rebuild(options: Mapping[str, _Option]) -> Rebuild:
     return Rebuild.ALWAYS if always else Rebuild.NEVER if never else Rebuild.WHEN_NEEDED
 
 
-def _fence_nodes(options: Mapping[str, _Option]) -> tuple[str, ...]:
-    option = options.get("fence_kdump_nodes")
-    if option is None:
-        return ()
-    return tuple(
-        values.checked(targets.Host, node, option.key, option.where) for node in option.value.split()
-    )
+def _fencing(options: Mapping[str, _Option]) -> Fencing:
+    nodes, arguments = options.get("fence_kdump_nodes"), options.get("fence_kdump_args")
+    found = Fencing()
+    if arguments is not None:
+        words = values.words(arguments.value, arguments.key, arguments.where)
+        found = fencing.parse(words, arguments.key, arguments.where)
+        if found.nodes:
+            raise arguments.where.error(
+                f"fence_kdump_args has a node in it: {shown(found.nodes[0])}",
+                "nodes belong into fence_kdump_nodes",
+            )
+    if nodes is None:
+        return found
+    hosts = (values.checked(targets.Host, each, nodes.key, nodes.where) for each in nodes.value.split())
+    return replace(found, nodes=tuple(hosts))
 
 
 def _program(options: Mapping[str, _Option], key: str) -> str:

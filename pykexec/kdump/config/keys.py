@@ -81,8 +81,14 @@ KDUMP_CONF: Mapping[str, Key] = {
         "yes: let package updates change crashkernel=. pykdump never does that.", "no", Use.TOLD
     ),
     "override_resettable": Key("Checked to be 0 or 1.", "0", Use.TOLD),
-    "fence_kdump_nodes": Key("Hosts of a cluster to notify while the dump is saved.", use=Use.REFUSED),
-    "fence_kdump_args": Key("Options for that.", use=Use.TOLD),
+    "fence_kdump_nodes": Key(
+        "The other nodes of a cluster, without this one. The capture system tells them that it saves memory,"
+        " by fence_kdump_send and the way that leads to them now, wherever the dump goes."
+    ),
+    "fence_kdump_args": Key(
+        "Options of fence_kdump_send: -p PORT, -f FAMILY, -c COUNT, -i SECONDS.",
+        "-p 7410 -f auto -c 0 -i 10",
+    ),
 }
 """/etc/kdump.conf of Fedora, RHEL and openEuler: lines of KEY VALUE."""
 

@@ -210,6 +210,23 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
+class Fencing:
+    """The nodes of a cluster to tell that this one saves its memory, and how (fence_kdump_send(8))."""
+
+    nodes: tuple[str, ...] = ()
+    port: int = 7410
+    family: str = "auto"
+    """The kind of addresses: auto, ipv4 or ipv6."""
+    count: int = 0
+    """How often they are told; 0: until the end."""
+    interval: int = 10
+    """The seconds between two messages."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(map(targets.Host, self.nodes)))
+
+
+@dataclass(frozen=True, slots=True)
 class LogLevels:
     """The levels of the service's messages, from 0 (nothing) to 4 (debug)."""
 
@@ -258,7 +275,7 @@ class Settings:
     fadump: bool = False
     hand_over_keys: bool = False
     """Whether the keys of encrypted volumes may be in the capture image in memory."""
-    fence_nodes: tuple[str, ...] = ()
+    fencing: Fencing = Fencing()
     network: str = ""
     """openSUSE's KDUMP_NETCONFIG: DEVICE:MODE, or "auto"."""
     mail: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -271,5 +288,4 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", targets.AbsolutePath(self.path))
         _checked(self, initrd=targets.AbsolutePath, failure_command=targets.Command)
-        for name, kind in {"extra_programs": targets.Program, "fence_nodes": targets.Host}.items():
-            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
+        object.__setattr__(self, "extra_programs", tuple(map(targets.Program, self.extra_programs)))
