@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.kdump.capture import Destination, Transport, init_settings
+from pykexec.kdump.capture import Destination, Transport, image, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.image import INIT, MORE_OF_INIT, more_of_init
@@ -378,6 +378,30 @@ def test_hooks_afterwards(dies: str, status: int, tmp_path: Path) -> None:
     said = capture.run("main")
     assert said.index(f"one {status}") < said.index(f"after {status}")
     assert said[-1] == "ends: reboot"
+
+
+@pytest.mark.parametrize("dies", ["", "exit 1"])
+def test_hooks_for_an_emergency(dies: str, tmp_path: Path) -> None:
+    """kdump.conf(5): the folder's come first, and all of them before failure_action."""
+    last = _hook(tmp_path, "last", 1)
+    for name in ("20-two", "10-one"):
+        _hook(tmp_path, f"etc/kdump/emergency.d/{name}", 1)
+    settings = replace(_SETTINGS, hooks=Hooks(emergency=last), failure_action=Action.POWEROFF)
+    said = Capture(tmp_path, settings, dies=dies, replaced="free_kib() { echo 0; }").run("main")
+    assert [each for each in said if each in ("10-one ", "20-two ", "last ")] == (
+        ["10-one ", "20-two ", "last "] if dies else []
+    )
+    assert said[-1] == ("ends: poweroff" if dies else "ends: reboot")
+
+
+def test_hooks_are_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kdump-utils has them: what is executable in its folders, and what the configuration names."""
+    folders = [str(tmp_path / each) for each in ("pre.d", "post.d", "emergency.d")]
+    monkeypatch.setattr(image, "_HOOK_FOLDERS", folders)
+    there = [_hook(tmp_path, f"{each.rpartition('/')[2]}/one", 0) for each in folders]
+    (tmp_path / "pre.d/README").write_text("no program")
+    settings = replace(_SETTINGS, hooks=Hooks("/a", "/b", "/c"))
+    assert sorted(image._hooks(settings)) == sorted([*there, "/a", "/b", "/c"])
 
 
 _CLOCK = (

@@ -33,7 +33,7 @@ _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
 # File systems ask for these modules by names that may be built into the kernel (request_module).
 _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
-_HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
+_HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d", "/etc/kdump/emergency.d")
 # cifs asks for them by name (request_module), and modules.softdep has not all of them.
 _CIPHERS = (
     "ccm", "cmac", "ctr", "ecb", "gcm", "ghash-generic", "hmac", "md5", "sha256_generic", "sha512_generic",
@@ -160,13 +160,8 @@ def _listed(entry: Entry) -> dict[str, object]:
 
 def refuse_what_cannot_be(settings: Settings) -> None:
     """Raise Unsupported for settings that such an image cannot follow on any machine."""
-    unfit = {
-        "kdump_emergency": bool(settings.hooks.emergency),
-        "fadump": settings.fadump,
-    }
-    for name, wanted in unfit.items():
-        if wanted:
-            raise Unsupported(name)
+    if settings.fadump:
+        raise Unsupported("fadump")
 
 
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
@@ -273,6 +268,7 @@ def program_names(
 def _hooks(settings: Settings) -> Iterator[str]:
     yield settings.hooks.before
     yield settings.hooks.after
+    yield settings.hooks.emergency
     # kdump-utils runs every executable in these folders.
     for folder in _HOOK_FOLDERS if settings.dialect is Dialect.FEDORA else ():
         yield from sorted(str(each) for each in Path(folder).glob("*") if os.access(each, os.X_OK))

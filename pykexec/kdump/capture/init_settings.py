@@ -185,6 +185,7 @@ def _ending(settings: Settings) -> dict[str, str]:
         # openSUSE's KDUMP_PRESCRIPT has no say in whether there is a dump.
         "HOOK_DECIDES": str(int(settings.dialect is not Dialect.SUSE)),
         "HOOK_AFTER": settings.hooks.after,
+        "HOOK_EMERGENCY": settings.hooks.emergency,
         "FAILURE_ACTION": settings.failure_action.value,
         "FAILURE_COMMAND": settings.failure_command,
         "FINAL_ACTION": settings.final_action.value,

@@ -65,9 +65,18 @@ KDUMP_CONF: Mapping[str, Key] = {
     ),
     "default": Key("The old name of failure_action."),
     "final_action": Key("What to do when the dump is saved: reboot, halt or poweroff.", "reboot"),
-    "kdump_pre": Key("A program to run before the dump is saved; where it fails, no dump is saved."),
-    "kdump_post": Key("A program to run afterwards. Its argument is 0 where the dump was saved."),
-    "kdump_emergency": Key("A program for a capture system that does not come up.", use=Use.REFUSED),
+    "kdump_pre": Key(
+        "A program to run before the dump is saved; where it fails, no dump is saved. Then all programs in"
+        " /etc/kdump/pre.d run."
+    ),
+    "kdump_post": Key(
+        "A program to run afterwards. Its argument is 0 where the dump was saved. All programs in"
+        " /etc/kdump/post.d run before it."
+    ),
+    "kdump_emergency": Key(
+        "A program to run where no dump was saved, before failure_action. All programs in"
+        " /etc/kdump/emergency.d run before it."
+    ),
     "extra_bins": Key("More programs for the capture image, with the libraries that they need."),
     "extra_modules": Key("More kernel modules to load in the capture system."),
     "force_rebuild": Key("1: make the capture image anew at each start.", "0"),
