@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pykexec.kdump import config
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import Action, Dialect, Fencing, Rebuild, Settings, TargetKind
+from pykexec.kdump.config.settings import Action, Dialect, Fencing, Hooks, Rebuild, Settings, TargetKind
 from pykexec.machine.root import Folder
 from tests.support.machines import write
 from tests.support.stopwatch import Stopwatch
@@ -438,9 +438,24 @@ def test_suse_says_everything() -> None:
     assert suse.read("KDUMP_TRANSFER='cp /proc/vmcore /x'\n").collector.command == "cp /proc/vmcore /x"
 
 
+@pytest.mark.parametrize("name", ["KDUMP_POSTSCRIPT", "KDUMP_PRESCRIPT"])
+def test_suse_tells_a_cluster(name: str) -> None:
+    """kdump(5), KDUMP_POSTSCRIPT: the network is there for it, too."""
+    found = suse.read(f'{name}="/usr/lib/fence_kdump_send -p 7411 -c 5 -i 2 one two"\n')
+    assert found.fencing == Fencing(("one", "two"), port=7411, interval=2)
+    assert found.hooks == Hooks(are_lines=True)
+    assert suse.read(f"{name}='/bin/x; echo $?'\n").fencing == Fencing()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("KDUMP_POSTSCRIPT='/bin/x; /usr/lib/fence_kdump_send a'\n", ":1: KDUMP_POSTSCRIPT has more than"),
+        (
+            "KDUMP_POSTSCRIPT='/usr/lib/fence_kdump_send a & /bin/x'\n",
+            "more than fence_kdump_send in it",
+        ),
+        ("KDUMP_POSTSCRIPT='/usr/lib/fence_kdump_send -c x a'\n", ":1: KDUMP_POSTSCRIPT -c has to be a"),
         ("KDUMP_SAVEDIR='/a /b'\n", ":1: several dump targets"),
         ("KDUMP_SAVEDIR=http://h/x\n", ":1: the scheme of KDUMP_SAVEDIR cannot be 'http'"),
         ("KDUMP_SAVEDIR=crash\n", ":1: KDUMP_SAVEDIR has to be an absolute path"),

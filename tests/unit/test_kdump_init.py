@@ -348,7 +348,8 @@ def test_who_may_say_no_to_a_dump(
     before = _hook(tmp_path, "before", hook)
     for name in ("10-one", "20-two"):
         _hook(tmp_path, f"etc/kdump/pre.d/{name}", folder)
-    settings = replace(_SETTINGS, dialect=dialect, hooks=Hooks(before=before), final_action=Action.HALT)
+    hooks = Hooks(before=before, are_lines=dialect is Dialect.SUSE)
+    settings = replace(_SETTINGS, dialect=dialect, hooks=hooks, final_action=Action.HALT)
     capture = Capture(tmp_path, settings)
     said = capture.run("main")
     assert said[-1] == "ends: halt"
@@ -392,6 +393,22 @@ def test_hooks_for_an_emergency(dies: str, tmp_path: Path) -> None:
         ["10-one ", "20-two ", "last "] if dies else []
     )
     assert said[-1] == ("ends: poweroff" if dies else "ends: reboot")
+
+
+def test_lines_of_a_shell(tmp_path: Path) -> None:
+    """openSUSE's kdump-save gives them to eval; here they may also ask how the dump went."""
+    hooks = Hooks("[ 1 = 2 ] || echo 'a  b'", 'case $1 in 0) echo "all is well" ;; esac', are_lines=True)
+    said = Capture(tmp_path, replace(_SETTINGS, hooks=hooks)).run("main")
+    assert said.index("a  b") < said.index("saving vmcore complete") < said.index("all is well")
+    assert not any(each.endswith(" failed") for each in said)
+
+
+def test_programs_of_lines() -> None:
+    """Others belong into KDUMP_REQUIRED_PROGRAMS, as kdump(5) says."""
+    lines = Hooks("/usr/bin/one -x 'a b'", "echo $(two)", are_lines=True)
+    assert lines.programs == ("/usr/bin/one",)
+    assert Hooks("'/usr/bin/one' $x", are_lines=True).programs == ("/usr/bin/one",)
+    assert Hooks("/usr/bin/one more").programs == ("/usr/bin/one more",), "a path may have a blank in it"
 
 
 def test_hooks_are_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

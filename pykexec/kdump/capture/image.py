@@ -266,9 +266,7 @@ def program_names(
 
 
 def _hooks(settings: Settings) -> Iterator[str]:
-    yield settings.hooks.before
-    yield settings.hooks.after
-    yield settings.hooks.emergency
+    yield from settings.hooks.programs
     # kdump-utils runs every executable in these folders.
     for folder in _HOOK_FOLDERS if settings.dialect is Dialect.FEDORA else ():
         yield from sorted(str(each) for each in Path(folder).glob("*") if os.access(each, os.X_OK))

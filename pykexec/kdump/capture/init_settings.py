@@ -183,7 +183,8 @@ def _ending(settings: Settings) -> dict[str, str]:
     return {
         "HOOK_BEFORE": settings.hooks.before,
         # openSUSE's KDUMP_PRESCRIPT has no say in whether there is a dump.
-        "HOOK_DECIDES": str(int(settings.dialect is not Dialect.SUSE)),
+        "HOOK_DECIDES": str(int(not settings.hooks.are_lines)),
+        "HOOKS_ARE_LINES": str(int(settings.hooks.are_lines)),
         "HOOK_AFTER": settings.hooks.after,
         "HOOK_EMERGENCY": settings.hooks.emergency,
         "FAILURE_ACTION": settings.failure_action.value,

@@ -209,8 +209,12 @@ SUSE: Mapping[str, Key] = {
     "KDUMP_CONTINUE_ON_ERROR": Key(
         "Whether a dump that failed ends as one that was saved; otherwise a shell is started.", "yes"
     ),
-    "KDUMP_PRESCRIPT": Key("A program to run before the dump is saved."),
-    "KDUMP_POSTSCRIPT": Key("A program to run afterwards. Its argument is 0 where the dump was saved."),
+    "KDUMP_PRESCRIPT": Key("A line for a shell to run before the dump is saved."),
+    "KDUMP_POSTSCRIPT": Key(
+        "A line for a shell to run afterwards; $1 in it is 0 where the dump was saved. Where it is"
+        " fence_kdump_send with its options and nodes, these nodes of a cluster are told from the start of"
+        " the dump until the reboot."
+    ),
     "KDUMP_REQUIRED_PROGRAMS": Key(
         "More programs for the capture image, with the libraries that they need."
     ),

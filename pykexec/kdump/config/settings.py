@@ -199,11 +199,22 @@ class CommandLinePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Programs run in the capture system; openSUSE's are lines for a shell."""
+    """Programs run in the capture system."""
 
     before: str = ""
     after: str = ""
     emergency: str = ""
+    are_lines: bool = False
+    """Whether they are lines for a shell, as openSUSE's; these have no say in whether there is a dump."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that they have to find; of a line the first one, if it is named by its path."""
+        given = (each for each in (self.before, self.after, self.emergency) if each)
+        if not self.are_lines:
+            return tuple(given)
+        first = (line.split()[0].strip("'\"") for line in given if line.strip())
+        return tuple(each for each in first if each.startswith("/"))
 
     def __post_init__(self) -> None:
         _checked(self, before=targets.Command, after=targets.Command, emergency=targets.Command)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
-from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config import fencing, shell, targets, values
 from pykexec.kdump.config.names import SUSE
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
@@ -15,6 +15,7 @@ from pykexec.kdump.config.settings import (
     Collector,
     CommandLinePolicy,
     Dialect,
+    Fencing,
     Hooks,
     KernelChoice,
     Settings,
@@ -94,7 +95,8 @@ def read(text: str) -> Settings:
             cpus=reader.number("KDUMP_CPUS", _CPUS_DEFAULT),
         ),
         kexec_arguments=reader.words("KEXEC_OPTIONS"),
-        hooks=Hooks(before=reader.text("KDUMP_PRESCRIPT"), after=reader.text("KDUMP_POSTSCRIPT")),
+        hooks=Hooks(reader.hook("KDUMP_PRESCRIPT"), reader.hook("KDUMP_POSTSCRIPT"), are_lines=True),
+        fencing=reader.fencing(),
         extra_programs=reader.programs("KDUMP_REQUIRED_PROGRAMS"),
         auto_resize=reader.boolean("KDUMP_AUTO_RESIZE", default=False),
         fadump=reader.boolean("KDUMP_FADUMP", default=False),
@@ -160,6 +162,22 @@ class _Reader(Variables):
         if extra is not None:
             values.collector(f"makedumpfile {extra.value}", extra.name, extra.where)
         return Collector(("makedumpfile", form, "-d", str(level), *self.words("MAKEDUMPFILE_OPTIONS")))
+
+    def hook(self, name: str) -> str:
+        """Return a line to run; a cluster's nodes are told in another way."""
+        line = self.text(name)
+        return "" if fencing.is_send(line) else line
+
+    def fencing(self) -> Fencing:
+        """Return the nodes that KDUMP_POSTSCRIPT, or the other line, tells of the dump.
+
+        They are told from its start on, until the machine is reset, however often the line says.
+        """
+        for name in ("KDUMP_POSTSCRIPT", "KDUMP_PRESCRIPT"):
+            assignment = self.assigned(name)
+            if assignment is not None and fencing.is_send(assignment.value):
+                return replace(fencing.of_command(assignment.value, name, assignment.where), count=0)
+        return Fencing()
 
     def target(self) -> tuple[Target, str]:
         assignment = self.assigned("KDUMP_SAVEDIR")
