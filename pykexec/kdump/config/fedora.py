@@ -396,6 +396,7 @@ def _warnings(options: Mapping[str, _Option], variables: Variables) -> Iterator[
     given = variables.assigned("KDUMP_COMMANDLINE")
     if given:
         yield f"{given.where}: KDUMP_COMMANDLINE replaces the running kernel's command line altogether"
+    yield from variables.without_effect("VMCORE_CREATION_NOTIFICATION")
     old = variables.assigned("MKDUMPRD_ARGS")
     if old:
         yield f"{old.where}: MKDUMPRD_ARGS has no effect any more; use dracut_args"

@@ -16,7 +16,7 @@ class Use(enum.Enum):
     HONOURED = "honoured"
     REFUSED = "refused: pykdump's own capture image cannot do this, the distribution's may (start --initrd)"
     TOLD = "checked, without effect; start says so"
-    IGNORED = "without effect"
+    IGNORED = "without effect where there is no fadump"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,11 @@ FEDORA_SYSCONFIG: Mapping[str, Key] = {
     "KDUMP_SYSLOGLVL": Key(_LOG_LEVEL, "0", Use.TOLD),
     "KDUMP_KMSGLOGLVL": Key(_LOG_LEVEL, "0", Use.TOLD),
     "MKDUMPRD_ARGS": Key("What dracut_args is now.", use=Use.TOLD),
-    "VMCORE_CREATION_NOTIFICATION": Key("Checked to be yes or no.", "yes", Use.IGNORED),
+    "VMCORE_CREATION_NOTIFICATION": Key(
+        "Whether kdumpctl notes if it has been tested. pykdump status tells that of its own tests.",
+        "yes",
+        Use.TOLD,
+    ),
     "FADUMP_COMMANDLINE_APPEND": _FADUMP_APPEND,
 }
 """/etc/sysconfig/kdump of the same: assignments of a shell, NAME=VALUE."""
@@ -170,9 +174,9 @@ DEBIAN: Mapping[str, Key] = {
     "FTP_USER": Key(_FOR_FTP, use=Use.REFUSED),
     "FTP_PASSWORD": Key(_FOR_FTP, use=Use.REFUSED),
     "FTP_PORT": Key(_FOR_FTP, "21", Use.REFUSED),
-    "KDUMP_CONFIG": Key("The kernel's configuration for kdump-config.", use=Use.IGNORED),
-    "KDUMP_STAMPDIR": Key("A folder that kdump-config notes in what it has dumped.", use=Use.IGNORED),
-    "DEBUG_KERNEL": Key("A kernel with symbols, for makedumpfile's older versions.", use=Use.IGNORED),
+    "KDUMP_CONFIG": Key("The kernel's configuration for kdump-config.", use=Use.TOLD),
+    "KDUMP_STAMPDIR": Key("A folder that kdump-config notes in what it has dumped.", use=Use.TOLD),
+    "DEBUG_KERNEL": Key("A kernel with symbols, for makedumpfile's older versions.", use=Use.TOLD),
 }
 """/etc/default/kdump-tools of Debian and Ubuntu: assignments of a shell, NAME=VALUE."""
 
@@ -243,12 +247,14 @@ SUSE: Mapping[str, Key] = {
     "KDUMP_SMTP_PASSWORD": _MAIL,
     "KDUMP_NOTIFICATION_TO": _MAIL,
     "KDUMP_NOTIFICATION_CC": _MAIL,
-    "KDUMP_COPY_KERNEL": Key("Whether to copy the kernel to the target, too.", use=Use.IGNORED),
-    "KDUMP_CRASHKERNEL": Key("What to reserve. See pykdump estimate.", use=Use.IGNORED),
-    "KDUMP_UPDATE_BOOTLOADER": Key("Whether that goes to the boot loader.", use=Use.IGNORED),
+    "KDUMP_COPY_KERNEL": Key("Whether to copy the kernel to the target, too.", "yes", Use.TOLD),
+    "KDUMP_CRASHKERNEL": Key("What to reserve. See pykdump estimate.", "auto", Use.TOLD),
+    "KDUMP_UPDATE_BOOTLOADER": Key(
+        "Whether that goes to the boot loader, which pykdump setup alone changes.", "true", Use.TOLD
+    ),
     "KDUMP_FADUMP_SHELL": Key("For KDUMP_FADUMP.", use=Use.IGNORED),
     "FADUMP_COMMANDLINE_APPEND": _FADUMP_APPEND,
-    "KDUMP_VERBOSE": Key("What the service and the capture system tell.", use=Use.IGNORED),
+    "KDUMP_VERBOSE": Key("What the service and the capture system tell.", "0", Use.TOLD),
 }
 """/etc/sysconfig/kdump of openSUSE and SLE: assignments of a shell, NAME=VALUE."""
 

@@ -272,6 +272,9 @@ class _Reader(Variables):
         given = self.assigned("KDUMP_COMMANDLINE")
         if given:
             yield f"{given.where}: KDUMP_COMMANDLINE replaces the command line that kdump would make"
+        yield from self.without_effect(
+            "KDUMP_COPY_KERNEL", "KDUMP_CRASHKERNEL", "KDUMP_UPDATE_BOOTLOADER", "KDUMP_VERBOSE"
+        )
         flags = self.assigned("KDUMPTOOL_FLAGS")
         if flags:
             yield f"{flags.where}: KDUMPTOOL_FLAGS has no effect any more"
