@@ -40,7 +40,17 @@ from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, suse
-from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings, Target, TargetKind
+from pykexec.kdump.config.settings import (
+    Action,
+    Collector,
+    CommandLinePolicy,
+    Dialect,
+    DracutArguments,
+    Hooks,
+    Settings,
+    Target,
+    TargetKind,
+)
 from pykexec.memory import MIB
 
 # Devices
@@ -261,6 +271,100 @@ def test_what_volumes_ask_for_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert modules(replace(_DISK, device=volume)) == {"dm_mod", "dm_raid", "raid1", "dm_cache_smq", "ext4"}
     assert modules(_DISK) == {"ext4"}
+
+
+@pytest.mark.parametrize(
+    ("dracut", "line", "found"),
+    [
+        (DracutArguments(), "", {"a", "b", "c"}),
+        (DracutArguments(omitted_drivers=("b",)), "", {"a"}),
+        (DracutArguments(drivers=("d", "none")), "", {"a", "b", "c", "d"}),
+        (DracutArguments(), "quiet rd.driver.blacklist=c,b", {"a"}),
+        (DracutArguments(), "modprobe.blacklist=c", {"a", "b"}),
+        (DracutArguments(omitted_drivers=("a-x",)), "", None),
+        (DracutArguments(omitted_drivers=("e",)), "", {"a", "b", "c"}),
+    ],
+)
+def test_modules_that_are_left_out(
+    dracut: DracutArguments,
+    line: str,
+    found: set[str] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What needs one of them goes, too; the dump target's modules cannot. c needs b, a needs a_x."""
+    folder = tmp_path / "lib/modules/6.1"
+    folder.mkdir(parents=True)
+    files = {"a": "a_x", "a_x": "", "b": "", "c": "b", "d": "", "e": ""}
+    for name in files:
+        (folder / f"{name}.ko").write_bytes(b"\x7fELF")
+    lines = (f"{name}.ko: {f'{needed}.ko' if needed else ''}\n" for name, needed in files.items())
+    (folder / "modules.dep").write_text("".join(lines))
+    monkeypatch.setattr(image, "Index", lambda release: Index(release, tmp_path))
+    monkeypatch.setattr(
+        image, "_wanted_modules", lambda settings, *_: (["a"], ["b", "c", *settings.dracut.drivers])
+    )
+    settings = Settings(Dialect.FEDORA, dracut=dracut, command_line=CommandLinePolicy(append=line))
+
+    def modules() -> set[str]:
+        entries = image._module_entries(settings, "6.1", [], (), ())
+        return {each.path.rpartition("/")[2] for each in entries} - {"order"}
+
+    if found is None:
+        with pytest.raises(FileError, match="the dump needs the module a_x, which"):
+            modules()
+    else:
+        assert modules() == {f"{name}.ko" for name in (*found, "a_x")}
+
+
+def test_files_that_dracut_would_take(tmp_path: Path) -> None:
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    for name, mode in {"file": 0o640, "tool": 0o755, "folder/deep/one": 0o600}.items():
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(mode)
+    dracut = DracutArguments(
+        programs=(f"{tmp_path}/file", f"{tmp_path}/tool"),
+        files=((f"{tmp_path}/file", "/etc/other"), (f"{tmp_path}/folder", "/etc/here/")),
+    )
+    found = {each.path: (each.data(), each.mode) for each in image._files(dracut)}
+    assert found == {
+        f"{tmp_path}/file": (b"file", 0o644),
+        "/etc/other": (b"file", 0o640),
+        "/etc/here/deep/one": (b"folder/deep/one", 0o600),
+    }
+    with pytest.raises(FileError, match="--include: /none is not there"):
+        list(image._files(DracutArguments(files=(("/none", "/x"),))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "folder", "options"),
+    [
+        ("ext4", "", "/crash", ""),
+        (
+            "ext4",
+            "defaults,noatime,nofail,x-systemd.device-timeout=5,data=journal",
+            "/crash",
+            "noatime,data=journal",
+        ),
+        ("btrfs", "rw,subvol=/@dumps/", "/@dumps/crash", "subvolid=5"),
+        ("btrfs", "subvol=@dumps,compress=zstd", "/@dumps/crash", "subvolid=5,compress=zstd"),
+    ],
+)
+def test_a_mount_for_dracut(
+    kind: str, given: str, folder: str, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder for dumps counts from what is mounted. What mount(8) keeps to itself no kernel takes."""
+    target = Target(TargetKind.DRACUT, "/dev/vda", filesystem=kind, options=(("mount", given),))
+    plain = replace(_DISK, folder="/crash", options="subvolid=5" if kind == "btrfs" else "")
+    monkeypatch.setattr(destination, "_filesystem", lambda *_: plain)
+    found = destination.resolve(Settings(Dialect.FEDORA, target=target, path="/crash"))
+    assert (found.folder, found.options) == (folder, options)
+
+
+def test_a_mount_for_dracut_that_says_too_little() -> None:
+    target = Target(TargetKind.DRACUT, "/dev/vda")
+    with pytest.raises(FileError, match="names no type for /dev/vda"):
+        destination.resolve(Settings(Dialect.FEDORA, target=target))
 
 
 # Mounts

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from pykexec.kdump import config
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import Action, Dialect, Fencing, Hooks, Rebuild, Settings, TargetKind
+from pykexec.kdump.config.settings import (
+    Action,
+    Dialect,
+    DracutArguments,
+    Fencing,
+    Hooks,
+    Rebuild,
+    Settings,
+    TargetKind,
+)
 from pykexec.machine.root import Folder
 from tests.support.machines import write
 from tests.support.stopwatch import Stopwatch
@@ -109,6 +118,26 @@ def test_all_the_other_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (
+            '--omit-drivers "cfg80211 snd" --add-drivers "ext2 ext3"',
+            DracutArguments(drivers=("ext2", "ext3"), omitted_drivers=("cfg80211", "snd")),
+        ),
+        ("--force-drivers=a --add-drivers b", DracutArguments(drivers=("b", "a"))),
+        ("-I '/bin/a b' --install /etc/c", DracutArguments(programs=("/bin/a", "b", "/etc/c"))),
+        ("--install-optional=/bin/a", DracutArguments(optional_programs=("/bin/a",))),
+        ("-i /a /b --include /c /d", DracutArguments(files=(("/a", "/b"), ("/c", "/d")))),
+        ('--mount "/dev/a /b xfs" -f', DracutArguments(unused=("-f",))),
+        ('-o "a b" --gzip -I', DracutArguments(unused=("-o a b", "--gzip", "--install"))),
+        ("--omit-drivers '(a|b)'", DracutArguments(unused=("--omit-drivers (a|b)",))),
+    ],
+)
+def test_what_dracut_would_do(arguments: str, found: DracutArguments) -> None:
+    assert conf(f"dracut_args {arguments}\n").dracut == found
+
+
+@pytest.mark.parametrize(
     "arguments",
     ["-p 7411 -c 5 -i 2 -f IPv6", "-v3 -p7411 --count=5 --int 2 --family ipv6", "-c5 -i2 -p7411 -f ipv6 -v"],
 )
@@ -135,6 +164,9 @@ def test_options_of_fence_kdump_send(arguments: str) -> None:
         ('ssh u@h\ndracut_args --mount "/dev/a /b xfs"\n', 2, "a second dump target, dracut_args", None),
         ('dracut_args --mount "/dev/a /b" --mount "/dev/c /d"\n', 1, "several --mount", None),
         ("dracut_args --mount\n", 1, "--mount in dracut_args has to be followed", None),
+        ("dracut_args -i /a\n", 1, "--include in dracut_args has to be followed by SOURCE TARGET", None),
+        ("dracut_args -i /a ../b\n", 1, "dracut_args --include has to be an absolute path", None),
+        ("dracut_args -I ../b\n", 1, "dracut_args --install: '../b' is no name", None),
         ('dracut_args "x\n', 1, "a quote that does not end", None),
         ("net server:/x\n", 1, "net is no longer understood", "nfs HOST:/FOLDER"),
         ("blacklist gfs2\n", 1, "blacklist is no longer understood", "--omit-drivers"),

@@ -55,7 +55,7 @@ EXAMPLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "extra_modules": ("", "x"),
         "force_rebuild": ("", "1"),
         "force_no_rebuild": ("", "1"),
-        "dracut_args": ("", "--no-compress"),
+        "dracut_args": ("", "--add-drivers x"),
         "auto_reset_crashkernel": ("", "yes"),
         "override_resettable": ("", "1"),
         "fence_kdump_nodes": ("", "h"),

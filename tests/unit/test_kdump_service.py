@@ -142,9 +142,11 @@ def test_arguments_that_are_not_for_this(arguments: str, tmp_path: Path) -> None
 
 
 def test_what_is_not_done_is_said(tmp_path: Path) -> None:
-    machine = machine_with(tmp_path, conf='dracut_args --omit-drivers "x"\n')
-    assert any("made without dracut" in each for each in plan.make(machine).warnings)
-    assert not any("made without dracut" in each for each in plan.make(machine, initrd="/x").warnings)
+    arguments = '--omit-drivers "x" -o "plymouth resume" --no-compress --add-drivers "=drivers/net y"'
+    machine = machine_with(tmp_path, conf=f"dracut_args {arguments}\n")
+    (told,) = plan.make(machine).warnings
+    assert told.endswith(": -o plymouth resume, --no-compress, --add-drivers =drivers/net")
+    assert plan.make(machine, initrd="/x").warnings == ()
 
 
 def test_levels_of_messages_are_not_kept_silent_about(tmp_path: Path) -> None:

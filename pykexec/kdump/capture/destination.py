@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,9 +138,8 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         return raw(blockdevice.describe(device, sys), mounts.read(proc))
     if target.kind is TargetKind.NFS:
         return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys, proc)
-    if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
-        given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
-        return _nfs(target, settings.path, given, sys, proc)
+    if target.kind is TargetKind.DRACUT:
+        return _as_dracut(target, settings.path, sys, proc)
     if target.kind is TargetKind.SSH:
         return _ssh(target, settings.path, sys, proc)
     if target.kind is TargetKind.CIFS:
@@ -241,6 +241,35 @@ def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination
         return _shared(share.find(target.filesystem, target.address, sys=sys), path)
     source = blockdevice.find(target.address, sys)
     return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys, proc)
+
+
+# mount(8) and systemd.mount(5): for who mounts, not for the file system.
+_NOT_FOR_KERNELS = re.compile(
+    r"defaults|r[ow]|(no)?auto|nofail|nobootwait|_netdev|(no)?users?|owner|group|(x-|comment=).*|"
+)
+
+
+def _as_dracut(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+    """Return the destination that dracut's --mount names. The path counts from what would be mounted."""
+    given = dict(target.options).get("mount", "")
+    if target.filesystem in nfs.TYPES:
+        return _nfs(target, path, nfs.parse(given, target.filesystem), sys, proc)
+    if not target.filesystem:
+        raise FileError(
+            f"--mount in dracut_args names no type for {target.address}",
+            hint='write "DEVICE MOUNTPOINT TYPE"',
+        )
+    found = _filesystem(target, path, sys, proc)
+    options = [each for each in given.split(",") if not _NOT_FOR_KERNELS.fullmatch(each)]
+    for each in [each for each in options if each.startswith("subvol")]:
+        options.remove(each)
+        name, _, volume = each.partition("=")
+        if name != "subvol":
+            raise Unsupported(
+                f"mounting {target.address} by {each} (dracut_args)", instead="name it: subvol=PATH"
+            )
+        found = replace(found, folder=f"/{volume.strip('/')}/{path.strip('/')}")
+    return replace(found, options=",".join(filter(None, (found.options, *options))))
 
 
 def _on_disk(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pykexec import __version__, writing
@@ -21,7 +23,7 @@ from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.modules import Index, canonical
-from pykexec.kdump.config.settings import Dialect, Settings, Target
+from pykexec.kdump.config.settings import Dialect, DracutArguments, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
@@ -120,6 +122,7 @@ def contents(settings: Settings, release: str) -> Contents:
     text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs), notices=notices)
     programs = _programs(settings, destinations)
     entries = [
+        *_files(settings.dracut),
         Entry("/init", INIT, 0o755),
         *(Entry(f"/init.d/{file.name}", file) for file in more_of_init(destinations, notices)),
         Entry("/etc/pykdump.conf", text.encode()),
@@ -238,7 +241,10 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
             wanted["/bin/busybox"] = _found(name, hint)
         else:
             wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, _HINTS.get(name, f"install {name}"))
-    for name in (*settings.extra_programs, *_hooks(settings)):
+    optional = [each for each in settings.dracut.optional_programs if installed.find(each)]
+    given = [*settings.dracut.programs, *optional]
+    added = [each for each in given if each not in _data(given)]
+    for name in (*settings.extra_programs, *_hooks(settings), *added):
         if name:
             Program(name)
             wanted[name if name.startswith("/") else f"/usr/bin/{name}"] = _found(
@@ -248,6 +254,39 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
     if log_reader and _starts_with(log_reader, b"\x7fELF"):
         wanted["/usr/sbin/vmcore-dmesg"] = log_reader
     return {**wanted, **_interpreters(wanted.values())}
+
+
+def _data(names: Iterable[str]) -> Sequence[str]:
+    """Return those of the names that are no programs but other files."""
+    files = (each for each in names if each.startswith("/") and Path(each).is_file())
+    return [each for each in files if not os.access(each, os.X_OK)]
+
+
+_FILES_MAX = 10_000
+"""More files than that nobody means: it is a folder too high up."""
+
+
+def _files(dracut: DracutArguments) -> Iterator[Entry]:
+    """Yield the files that dracut_args adds. Raises FileError where one is missing."""
+    for name in _data((*dracut.programs, *dracut.optional_programs)):
+        yield Entry(name, Path(name))
+    for source, target in dracut.files:
+        place = Path(source)
+        if place.is_file():
+            yield _added(place, target)
+            continue
+        if not place.is_dir():
+            raise FileError(
+                f"dracut_args --include: {source} is not there", hint="correct the configuration"
+            )
+        found = [each for each in islice(sorted(place.rglob("*")), _FILES_MAX + 1) if each.is_file()]
+        if len(found) > _FILES_MAX:
+            raise FileError(f"dracut_args --include: {source} has more than {_FILES_MAX} files")
+        yield from (_added(each, f"{target}/{each.relative_to(place)}") for each in found)
+
+
+def _added(file: Path, path: str) -> Entry:
+    return Entry(os.path.normpath(path), file, file.stat().st_mode & 0o777)
 
 
 def program_names(
@@ -362,12 +401,24 @@ def _module_entries(
 ) -> Iterator[Entry]:
     index = Index(release)
     wanted, optional = _wanted_modules(settings, destinations, index, notices)
+    omitted = _omitted(settings)
+    if missed := sorted(omitted & {each.name for each in index.closure(wanted)}):
+        raise FileError(
+            f"the dump needs the module {missed[0]}, which --omit-drivers or rd.driver.blacklist= leave out",
+            hint="correct the configuration",
+        )
     order = []
     firmware: dict[str, Path] = {}
     if watchdogs:
         # A watchdog without a driver in sysfs has one of the loaded modules, except software-only ones.
         loaded = index.below("drivers/watchdog") & _loaded() - {"softdog"}
         optional = [*optional, *watchdog.drivers(watchdogs), *sorted(loaded)]
+    if omitted:
+        optional = [
+            each
+            for each in optional
+            if not omitted & {one.name for one in index.closure((), optional=[each])}
+        ]
     for module in index.closure(wanted, optional=optional):
         data = module.read()
         order.append(f"{module.name}.ko {index.parameters(module.name)}".rstrip() + "\n")
@@ -375,6 +426,17 @@ def _module_entries(
         yield Entry(f"/lib/modules/{module.name}.ko", data)
     yield from (Entry(path, file) for path, file in sorted(firmware.items()))
     yield Entry("/lib/modules/order", "".join(order).encode())
+
+
+_BLACKLIST = re.compile(r"(?:rd\.driver|modprobe)\.blacklist=(\S+)")
+"""dracut.cmdline(7), and modprobe(8)."""
+
+
+def _omitted(settings: Settings) -> frozenset[str]:
+    """Return the modules that are to be left out."""
+    line = f"{settings.command_line.given or ''} {settings.command_line.append or ''}"
+    listed = (name for names in _BLACKLIST.findall(line) for name in names.split(","))
+    return frozenset(map(canonical, (*settings.dracut.omitted_drivers, *listed)))
 
 
 def _wanted_modules(
@@ -413,7 +475,7 @@ def _wanted_modules(
         needed, useful = _WAY_MODULES.get(each.way, ("", ()))
         wanted += [needed] if needed else []
         optional += useful
-    return [*wanted, *settings.extra_modules], optional
+    return [*wanted, *settings.extra_modules], [*optional, *settings.dracut.drivers]
 
 
 def _loaded() -> frozenset[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pykexec.kdump.config import fencing, targets, values
+from pykexec.kdump.config import dracut, fencing, targets, values
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
 from pykexec.kdump.config.names import (
     FEDORA_SYSCONFIG,
@@ -23,6 +23,7 @@ from pykexec.kdump.config.settings import (
     Collector,
     CommandLinePolicy,
     Dialect,
+    DracutArguments,
     Fencing,
     Hooks,
     KernelChoice,
@@ -91,10 +92,15 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         kernel=_kernel(variables),
         command_line=_command_line(variables) if sysconfig is not None else CommandLinePolicy(append=None),
         kexec_arguments=tuple(variables.text("KEXEC_ARGS").split()),
-        hooks=Hooks(*(_program(options, f"kdump_{when}") for when in ("pre", "post", "emergency"))),
+        hooks=Hooks(
+            _program(options, "kdump_pre"),
+            _program(options, "kdump_post"),
+            _program(options, "kdump_emergency"),
+        ),
         extra_programs=_extra_programs(options),
         extra_modules=tuple(texts.get("extra_modules", "").split()),
-        dracut_arguments=_dracut_arguments(options),
+        dracut_arguments=_words(options, "dracut_args"),
+        dracut=_dracut(options),
         rebuild=_rebuild(options),
         auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=False),
         fencing=_fencing(options),
@@ -315,8 +321,9 @@ def _extra_programs(options: Mapping[str, _Option]) -> tuple[str, ...]:
     )
 
 
-def _dracut_arguments(options: Mapping[str, _Option]) -> tuple[str, ...]:
-    return _words(options, "dracut_args")
+def _dracut(options: Mapping[str, _Option]) -> DracutArguments:
+    option = options.get("dracut_args")
+    return DracutArguments() if option is None else dracut.parse(_words(options, option.key), option.where)
 
 
 def _checked(options: Mapping[str, _Option], key: str, kind: type[str]) -> str:

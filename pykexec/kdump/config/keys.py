@@ -82,9 +82,10 @@ KDUMP_CONF: Mapping[str, Key] = {
     "force_rebuild": Key("1: make the capture image anew at each start.", "0"),
     "force_no_rebuild": Key("1: never make the capture image anew where there is one.", "0"),
     "dracut_args": Key(
-        "Options for dracut, which pykdump does not use. A --mount among them is a dump target, which its"
-        " own capture image refuses.",
-        use=Use.TOLD,
+        "Options for dracut, which pykdump does not use. These have their meaning all the same: --mount"
+        ' "DEVICE MOUNTPOINT TYPE OPTIONS", a dump target; --add-drivers and --force-drivers, where the'
+        " kernel has them; --omit-drivers; --install, --install-optional and --include. start names the"
+        " others."
     ),
     "auto_reset_crashkernel": Key(
         "yes: let package updates change crashkernel=. pykdump never does that.", "no", Use.TOLD

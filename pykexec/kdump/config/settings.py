@@ -238,6 +238,22 @@ class Fencing:
 
 
 @dataclass(frozen=True, slots=True)
+class DracutArguments:
+    """What dracut_args asks for that an image can have without dracut."""
+
+    drivers: tuple[str, ...] = ()
+    """Modules to load where the kernel has them."""
+    omitted_drivers: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    """Programs and files, by their paths here, or programs by name."""
+    optional_programs: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """Files and folders, each with its path in the image."""
+    unused: tuple[str, ...] = ()
+    """The options that mean nothing here."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogLevels:
     """The levels of the service's messages, from 0 (nothing) to 4 (debug)."""
 
@@ -278,6 +294,8 @@ class Settings:
     extra_programs: tuple[str, ...] = ()
     extra_modules: tuple[str, ...] = ()
     dracut_arguments: tuple[str, ...] = ()
+    """dracut_args as it is."""
+    dracut: DracutArguments = DracutArguments()
     rebuild: Rebuild = Rebuild.WHEN_NEEDED
     auto_reset_crashkernel: bool = False
     """Whether to keep crashkernel= at the package's default; only where the file says so."""

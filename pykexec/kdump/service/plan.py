@@ -131,8 +131,9 @@ _WITHOUT_OLD_DUMPS = (TargetKind.SSH, TargetKind.RAW)
 
 def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
     """Yield warnings of configured features that the service does not have."""
-    if own_image and settings.dracut_arguments:
-        yield "dracut_args: pykdump's own capture image is made without dracut"
+    if own_image and settings.dracut.unused:
+        unused = ", ".join(settings.dracut.unused)
+        yield f"dracut_args: without effect on pykdump's own capture image: {unused}"
     if settings.log_levels != LogLevels():
         yield "KDUMP_STDLOGLVL and its like have no effect: what pykdump says is in the journal"
     if settings.auto_reset_crashkernel:
