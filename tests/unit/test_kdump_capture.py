@@ -394,14 +394,15 @@ _MOUNTS = r"""
     ],
 )
 def test_which_mount_holds_a_folder(path: str, point: str, type: str) -> None:
-    found = mounts.mount_of(path, mounts.parse_mounts(_MOUNTS.strip()))
+    found = mounts.innermost(path, mounts.parse_mounts(_MOUNTS.strip()))
+    assert found is not None
     assert (found.point, found.type) == (point, type)
 
 
-@pytest.mark.parametrize("line", ["", "x", "1 2 3", "22 1 254:1 / / rw", "22 1 254:1 / / rw - ext4"])
+@pytest.mark.parametrize("line", ["x", "1 2 3", "22 1 254:1 / / rw", "22 1 254:1 / / rw - ext4"])
 def test_mounts_that_are_none(line: str) -> None:
     with pytest.raises(MachineError, match="mountinfo"):
-        mounts.mount_of("/", mounts.parse_mounts(line))
+        mounts.parse_mounts(line)
 
 
 # What any user can make of a mount of FUSE in a folder of theirs: the kernel escapes only blank, tab,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pykexec.errors import FileError
+from pykexec.errors import FileError, MachineError
 from pykexec.kdump import mounts
 from pykexec.kdump.capture import blockdevice, network, nfs, share, sshconfig
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
@@ -22,7 +22,7 @@ from pykexec.kdump.capture.share import Share
 from pykexec.kdump.capture.sshconfig import Server
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
 from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, ShareTag, SmbShare, Unfit, User
-from pykexec.kdump.mounts import Mount, mount_of
+from pykexec.kdump.mounts import Mount
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 SSH_PORT = sshconfig.PORT
@@ -188,10 +188,12 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
 
     Raises PykexecError.
     """
-    real = os.path.realpath(path)
-    mount = mount_of(real, mounts.read(proc))
+    mount, real = mounts.below_overlays(os.path.realpath(path), mounts.read(proc), mounts.is_seen_through)
+    if mount is None:
+        raise MachineError(f"no mount of /proc/self/mountinfo holds {path}")
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
+    _require_no_deployment(path, folder)
     if mount.type in nfs.TYPES:
         return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys, proc)
     require_mountable(path, mount.type, mount.source)
@@ -199,6 +201,19 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
         return _shared(share.find(mount.type, mount.source, mount.options, sys), folder)
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder, sys, proc)
+
+
+# Its folder cannot be changed (chattr +i), and the next deployment has another one, with another /etc.
+_DEPLOYMENT = re.compile(r"/ostree/deploy/[^/]+/deploy/[^/]+(/|$)")
+
+
+def _require_no_deployment(path: str, folder: str) -> None:
+    """Raise Unsupported for a folder in one of ostree's deployments, which the next update leaves."""
+    if _DEPLOYMENT.search(folder):
+        raise Unsupported(
+            f"{path} lies in a deployment of ostree ({folder}), where no dump can be written or would stay",
+            instead="set path to a folder below /var",
+        )
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
