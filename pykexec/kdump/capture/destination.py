@@ -276,14 +276,14 @@ def _as_dracut(target: Target, path: str, sys: Path, proc: Path) -> Destination:
         )
     found = _filesystem(target, path, sys, proc)
     options = [each for each in given.split(",") if not _NOT_FOR_KERNELS.fullmatch(each)]
-    for each in [each for each in options if each.startswith("subvol")]:
+    for each in [each for each in options if each.startswith(("subvol=", "subvolid="))]:
         options.remove(each)
         name, _, volume = each.partition("=")
         if name != "subvol":
             raise Unsupported(
                 f"mounting {target.address} by {each} (dracut_args)", instead="name it: subvol=PATH"
             )
-        found = replace(found, folder=f"/{volume.strip('/')}/{path.strip('/')}")
+        found = replace(found, folder=str(Path("/", volume.strip("/"), path.strip("/"))))
     return replace(found, options=",".join(filter(None, (found.options, *options))))
 
 
