@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,15 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
 def unescaped(text: str) -> str:
     """Undo escapes: paths in the kernel's lists have \\040 for a blank (fs/proc_namespace.c, mangle())."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def of_device(device: str, mounts: Sequence[Mount]) -> Mount | None:
+    """Return the mount of a device: that of its whole file system, or else the first; None without one."""
+    real = os.path.realpath(device)
+    found = [
+        each for each in mounts if each.source.startswith("/") and os.path.realpath(each.source) == real
+    ]
+    return next((each for each in found if each.top == "/"), found[0] if found else None)
 
 
 class _Mounted(Protocol):

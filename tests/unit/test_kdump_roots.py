@@ -15,9 +15,10 @@ from pykexec.kdump import mounts
 from pykexec.kdump.capture import blockdevice, destination
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.errors import Unsupported
-from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.config.settings import Dialect, Settings, Target, TargetKind
 from pykexec.kdump.doctor import starting
 from pykexec.kdump.doctor.facts import Facts
+from pykexec.kdump.service import state
 from pykexec.machine import Machine
 
 IS_SEEN_THROUGH = mounts.is_seen_through
@@ -110,6 +111,43 @@ def test_where_the_next_boot_looks(table: str, path: str, device: str, folder: s
     found = local(path, table, machine)
     assert found.device is not None
     assert (found.device.name, found.folder) == (device, folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "folder"),
+    [
+        (MICROOS, "btrfs", "/@/.snapshots/1/snapshot/crash"),
+        (f"{MICROOS}66 64 0:34 / /top rw - btrfs /dev/vda3 rw,subvolid=5\n", "btrfs", "/crash"),
+        ("22 1 0:34 / / rw - ext4 /dev/vda1 rw\n", "btrfs", "/crash"),
+        ("22 1 0:34 /sub / rw - ext4 /dev/vda3 rw\n", "ext4", "/crash"),
+    ],
+)
+def test_a_target_that_is_mounted(
+    table: str, kind: str, folder: str, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kdump-utils mounts it with the options it has now: a folder of btrfs counts from the subvolume."""
+    (machine / "proc/self/mountinfo").write_text(table.lstrip())
+    monkeypatch.setattr(blockdevice, "superblock_of", lambda place: Superblock(kind, "u", ""))
+    target = Target(TargetKind.FILESYSTEM, "/dev/vda3", filesystem=kind)
+    settings = Settings(Dialect.FEDORA, target=target, path="/crash")
+    assert destination.resolve(settings, machine / "sys", machine / "proc").folder == folder
+
+
+@pytest.mark.parametrize(
+    ("table", "folder"),
+    [
+        (MICROOS, "/crash"),
+        (SILVERBLUE.replace("btrfs", "ext4"), None),
+        (OSTREE.replace("/dev/mapper/rhel-root", "/dev/vda3"), "/sysroot/crash"),
+    ],
+)
+def test_where_status_looks(
+    table: str, folder: str | None, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "read", lambda: mounts.parse_mounts(table.strip()))
+    target = Target(TargetKind.FILESYSTEM, "/dev/vda3", filesystem="btrfs")
+    found = state.visible_folder(Settings(Dialect.FEDORA, target=target, path="/crash"))
+    assert found == (Path(folder) if folder else None)
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,10 @@ def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination
     if target.filesystem in share.KINDS:
         return _shared(share.find(target.filesystem, target.address, sys=sys), path)
     source = blockdevice.find(target.address, sys)
+    mounted = mounts.of_device(source, mounts.read(proc)) if target.filesystem == "btrfs" else None
+    if mounted is not None and target.kind is TargetKind.FILESYSTEM:
+        # As kdump-utils: from the subvolume that is mounted, where the running system sees the folder.
+        path = str(Path(mounted.top, path.strip("/")))
     return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys, proc)
 
 
