@@ -800,6 +800,28 @@ def test_servers_that_are_known(
 
 
 @pytest.mark.programs
+@pytest.mark.parametrize("port", [None, 2222])
+def test_a_server_whose_key_is_configured(
+    port: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """openSUSE's KDUMP_HOST_KEY; its * does not take the check away."""
+    key = _key(tmp_path / "key")
+    monkeypatch.setattr(login, "KNOWN_HOSTS", (str(tmp_path / "none"),))
+    told = " ".join((tmp_path / "key.pub").read_text().split()[:2])
+    target = Target(TargetKind.SSH, "u@H.example", port=port, options=(("host_key", told),))
+    to = replace(_SSH, ssh_key=str(key))
+    (taken,) = (entry for entry in image._ssh_files(target, to) if entry.path.endswith("/known_hosts"))
+    (tmp_path / "taken").write_bytes(taken.data())
+    assert login.is_known(login.known_as(target), [tmp_path / "taken"])
+    assert suse.read(f"KDUMP_SAVEDIR=ssh://h/x\nKDUMP_HOST_KEY='{told}'\n").target.options[1] == (
+        "host_key",
+        told,
+    )
+    with pytest.raises(FileError, match="the server's host key is not known"):
+        list(image._ssh_files(replace(target, options=(("host_key", "*"),)), to))
+
+
+@pytest.mark.programs
 def test_keys_that_ask(tmp_path: Path) -> None:
     """How a file may be accessed here says nothing of the image; what cannot be judged is let pass."""
     key = _key(tmp_path / "key")

@@ -496,6 +496,8 @@ def test_suse_tells_a_cluster(name: str) -> None:
         ("KDUMP_SAVEDIR=nfs://[::1/x\n", ":1: KDUMP_SAVEDIR is no URL"),
         ("KDUMP_SAVEDIR=smb:/u:secret@h/x\n", ":1: KDUMP_SAVEDIR is neither a folder nor a URL"),
         ("KDUMP_SAVEDIR=u:secret@h/x\n", ":1: KDUMP_SAVEDIR is neither a folder nor a URL"),
+        ("KDUMP_SAVEDIR=ssh://h/x\nKDUMP_HOST_KEY=h\n", ":2: KDUMP_HOST_KEY is no key: 'h'"),
+        ("KDUMP_SAVEDIR=ssh://h/x\nKDUMP_HOST_KEY='a b'\n", ":2: KDUMP_HOST_KEY is no key"),
         ("KDUMP_DUMPLEVEL=32\n", ":1: KDUMP_DUMPLEVEL has to be a number from 0 to 31"),
         ("KDUMP_DUMPFORMAT=zip\n", ":1: KDUMP_DUMPFORMAT cannot be 'zip'"),
         ("KDUMP_KERNELVER=boot/vmlinuz\n", ":1: KDUMP_KERNELVER has to be an absolute path"),

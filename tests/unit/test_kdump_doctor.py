@@ -843,6 +843,16 @@ def test_a_login_without_anybody_there(known: str, passphrase: str, cause: str, 
     assert cause in found.cause
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize(("told", "is_known"), [("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", True), ("*", False)])
+def test_a_server_s_key_in_the_configuration(told: str, is_known: bool, tmp_path: Path) -> None:
+    """openSUSE's KDUMP_HOST_KEY; the identity is whatever ssh takes."""
+    files = savedir(f"ssh://h.example/x\nKDUMP_HOST_KEY='{told}'\nKDUMP_SSH_IDENTITY=/root/key")
+    given = facts(tmp_path, {**files, "root/key": "x"})
+    found = finding(doctor.diagnose(given, ["S1"]), "S1")
+    assert ("host key is not known" in found.cause) != is_known
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     return facts(tmp_path_factory.mktemp("machine"), {})

@@ -129,7 +129,7 @@ EXAMPLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "KDUMP_NET_TIMEOUT": (OF_SSH, "100"),
         "KDUMP_TRANSFER": ("", "x"),
         "KDUMP_FADUMP": ("", "yes"),
-        "KDUMP_HOST_KEY": (OF_SSH, "x"),
+        "KDUMP_HOST_KEY": (OF_SSH, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"),
         "KDUMP_NETCONFIG": ("", "eth0:dhcp"),
         "KDUMP_AUTO_RESIZE": ("", "yes"),
         "KDUMPTOOL_FLAGS": ("", "x"),

@@ -341,7 +341,10 @@ def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
         return
     key = Path(to.ssh_key)
     known = [Path(each) for each in login.KNOWN_HOSTS if Path(each).is_file()]
-    for name in (to.known_as or login.known_as(target), *([to.jump.known_as] if to.jump else [])):
+    server, told = to.known_as or login.known_as(target), login.given_key(target)
+    # ssh looks for names in lower case.
+    given = [f"{server.lower()} {told}\n".encode()] if told else []
+    for name in (*([] if given else [server]), *([to.jump.known_as] if to.jump else [])):
         if not login.is_known(name, known):
             raise FileError(
                 f"the server's host key is not known: there is none of {name} in {login.KNOWN_HOSTS[0]}",
@@ -354,7 +357,9 @@ def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
         yield Entry(_JUMP_KEY, Path(to.jump.keys[0]), 0o600)
         yield Entry("/root/.ssh/config", text.encode(), 0o600)
     yield Entry("/root/key", key, 0o600)
-    yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
+    yield Entry(
+        "/root/.ssh/known_hosts", b"\n".join([*given, *(each.read_bytes() for each in known)]), 0o600
+    )
     yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
 

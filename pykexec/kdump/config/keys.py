@@ -44,8 +44,8 @@ KDUMP_CONF: Mapping[str, Key] = {
     "nfs": Key("An export to save dumps to: HOST:/FOLDER."),
     "ssh": Key("A server to send dumps to: USER@HOST."),
     "path": Key(
-        "The folder for dumps, in the file system or on the server that is the target. Without a target it"
-        " is a folder of the running system, on any disk.",
+        "The folder for dumps, in the file system or on the server that is the target; of btrfs, in the"
+        " subvolume that is mounted. Without a target it is a folder of the running system, on any disk.",
         "/var/crash",
     ),
     "sshkey": Key("The private key for the server of ssh, without a passphrase.", "/root/.ssh/kdump_id_rsa"),
@@ -231,7 +231,8 @@ SUSE: Mapping[str, Key] = {
     "KDUMP_TRANSFER": Key("A command line that saves the dump in its own way.", use=Use.REFUSED),
     "KDUMP_FADUMP": Key("Whether firmware of POWER is to save memory.", "no", Use.REFUSED),
     "KDUMP_HOST_KEY": Key(
-        "The server's key. The one in /root/.ssh/known_hosts counts, which has to be there.", use=Use.TOLD
+        "The server's key as known_hosts has it, without the name. Without it, and with *, the one in"
+        " /root/.ssh/known_hosts counts, which then has to be there."
     ),
     "KDUMP_NETCONFIG": Key(
         "The interface, and how it gets its address. The capture system takes the interface and the address"

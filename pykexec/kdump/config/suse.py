@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 from pykexec.kdump.config import fencing, shell, targets, values
+from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.names import SUSE
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
@@ -67,6 +68,7 @@ _FTP_PORT = 21
 _PORT_MAX = 65535
 _KEYS_FOLDER = "/root/.ssh"
 """The folder where kdump looks for names in KDUMP_SSH_IDENTITY."""
+_HOST_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/]{16,8192}={0,3}")
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 
 
@@ -226,7 +228,7 @@ class _Reader(Variables):
             return Target(
                 TargetKind.FTP, url.host, user=url.user, password=url.password, port=port
             ), url.path
-        options = (("protocol", url.scheme), ("host_key", self.text("KDUMP_HOST_KEY")), *self._timeout())
+        options = (("protocol", url.scheme), ("host_key", self._host_key()), *self._timeout())
         return Target(
             TargetKind.SSH,
             f"{url.user or 'root'}@{url.host.strip('[]')}",
@@ -244,6 +246,18 @@ class _Reader(Variables):
             return ""
         path = keys[0] if keys[0].startswith("/") else f"{_KEYS_FOLDER}/{keys[0]}"
         return values.checked(targets.AbsolutePath, path, assignment.name, assignment.where)
+
+    def _host_key(self) -> str:
+        """Return the server's key as known_hosts has it, without its name; "*": any."""
+        assignment = self.assigned("KDUMP_HOST_KEY")
+        if assignment is None:
+            return ""
+        if assignment.value != "*" and not _HOST_KEY.fullmatch(assignment.value):
+            raise assignment.where.error(
+                f"KDUMP_HOST_KEY is no key: {shown(assignment.value)}",
+                "write it as in known_hosts, without the name: ssh-ed25519 AAAA...",
+            )
+        return assignment.value
 
     def _timeout(self) -> tuple[tuple[str, str], ...]:
         return (("KDUMP_NET_TIMEOUT", str(self.number("KDUMP_NET_TIMEOUT", 30))),)

@@ -142,8 +142,8 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
         yield "KDUMP_AUTO_RESIZE: the reservation is left as it is; pykdump resize shrinks it"
     if own_image and settings.network not in ("", "auto"):
         yield "KDUMP_NETCONFIG: the capture system takes the interface and address that reach the server now"
-    if own_image and dict(settings.target.options).get("host_key"):
-        yield "KDUMP_HOST_KEY: the server's key is the one in /root/.ssh/known_hosts"
+    if own_image and dict(settings.target.options).get("host_key") == "*":
+        yield "KDUMP_HOST_KEY: the server's key is checked all the same, by /root/.ssh/known_hosts"
     if own_image and settings.keep_old_dumps and settings.target.kind in _WITHOUT_OLD_DUMPS:
         yield f"the number of old dumps to keep: on {settings.target} all dumps stay as they are"
     if own_image and settings.target.kind is TargetKind.CIFS:
