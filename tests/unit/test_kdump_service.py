@@ -149,6 +149,32 @@ def test_what_is_not_done_is_said(tmp_path: Path) -> None:
     assert plan.make(machine, initrd="/x").warnings == ()
 
 
+_CIB = """
+<cib><configuration><nodes><node id="1" uname="here"/><node id="2" uname="two"/></nodes>
+<resources><primitive id="f" class="stonith" type="fence_kdump"/></resources></configuration>
+<status><node_state id="2" uname="two"/></status></cib>
+"""
+
+
+@pytest.mark.parametrize(
+    ("cib", "conf", "told"),
+    [
+        (_CIB, "path /x\n", ["fence_kdump_nodes two"]),
+        (_CIB, "fence_kdump_nodes two\n", []),
+        (_CIB.replace("fence_kdump", "fence_ipmilan"), "path /x\n", []),
+        ("no cluster", "path /x\n", []),
+        ("\xff" * 100, "path /x\n", []),
+    ],
+)
+def test_a_cluster_that_nobody_tells(cib: str, conf: str, told: list[str], tmp_path: Path) -> None:
+    """kdump-utils takes the nodes from the cluster's configuration, where kdump.conf has none."""
+    machine = machine_with(tmp_path, conf=conf)
+    write(tmp_path / "machine", "var/lib/pacemaker/cib/cib.xml", cib)
+    write(tmp_path / "machine", "proc/sys/kernel/hostname", "here\n")
+    warnings = plan.make(machine).warnings
+    assert [each.rpartition(": ")[2] for each in warnings] == told
+
+
 def test_levels_of_messages_are_not_kept_silent_about(tmp_path: Path) -> None:
     shipped = "KDUMP_STDLOGLVL=3\nKDUMP_SYSLOGLVL=0\nKDUMP_KMSGLOGLVL=0"
     assert not plan.make(machine_with(tmp_path, shipped)).warnings

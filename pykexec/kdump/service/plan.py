@@ -15,6 +15,7 @@ from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings, TargetKind
 from pykexec.kdump.files import image_path, kernel_candidates
+from pykexec.kdump.service import cluster
 from pykexec.machine import Machine
 from pykexec.options import Options
 from pykexec.purpose import Purpose
@@ -90,7 +91,13 @@ def of_settings(settings: Settings, machine: Machine, *, initrd: str | None = No
         given or str(image_path(release)),
         own_image,
         line.text,
-        (*settings.warnings, *line.notes, *doubt, *_warnings(settings, own_image=own_image)),
+        (
+            *settings.warnings,
+            *line.notes,
+            *doubt,
+            *_warnings(settings, own_image=own_image),
+            *filter(None, [cluster.warning(settings, machine.root) if own_image else None]),
+        ),
     )
 
 
