@@ -194,6 +194,24 @@ def test_file_systems_by_tag(tmp_path: Path) -> None:
         blockdevice.find(f"UUID={id}", sys, dev)
 
 
+@pytest.mark.parametrize(
+    ("tag", "link"),
+    [
+        ("PARTUUID=0fc63daf-01", "by-partuuid/0fc63daf-01"),
+        ('PARTLABEL="dumps"', "by-partlabel/dumps"),
+        ("PARTLABEL=my/dumps", r"by-partlabel/my\x2fdumps"),
+        ("PARTLABEL=für_alle", "by-partlabel/für_alle"),
+    ],
+)
+def test_partitions_by_tag(tag: str, link: str, tmp_path: Path) -> None:
+    """By udev's links, whose names have what is no plain character as a number (udev(7))."""
+    _link(tmp_path / "disk" / link, tmp_path / "vda1")
+    with pytest.raises(FileError, match="no block device has the PART"):
+        blockdevice.find(tag, tmp_path, tmp_path)
+    (tmp_path / "vda1").touch()
+    assert blockdevice.find(tag, tmp_path, tmp_path) == str(tmp_path / "vda1")
+
+
 def test_a_file_system_on_several_devices(
     sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
