@@ -204,6 +204,36 @@ def test_a_cluster_is_told(tmp_path: Path) -> None:
 
 
 @jobs.FURTHER
+def test_a_cluster_is_told_by_the_way_of_the_dump(tmp_path: Path) -> None:
+    """The card is set up for the nodes, and then once more for the server."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with (
+        ssh.listening("127.0.0.1") as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node,
+    ):
+        node.bind(("127.0.0.1", 0))
+        node.settimeout(0.1)
+        script = f"/usr/libexec/fence-agents/fence_kdump_send -p {node.getsockname()[1]} {servers.HOST}"
+        more = f'{_IDENTITY}\nKDUMP_POSTSCRIPT="{script}"\n'
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{servers.HOST}:{server}{tmp_path}/dumps", more),
+            modules=("virtio_net",),
+            packages=(*SSH_PACKAGES, "fence-agents"),
+            devices=_CARD,
+            files=_ssh_files(ssh, f"[{servers.HOST}]:{server}"),
+        )
+        said = messages(kdump.crash(_NETWORK_V4).console)
+        assert said[-2:] == ["saving vmcore complete", "rebooting"]
+        told = f"telling the cluster's nodes {servers.HOST}"
+        assert said.index(told) < said.index("saving vmcore")
+        assert node.recv(64)
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+@jobs.FURTHER
 def test_a_dump_over_nfs_by_ipv6(tmp_path: Path) -> None:
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm") as export,
