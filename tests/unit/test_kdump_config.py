@@ -1,6 +1,7 @@
 """Each distribution's configuration: what it means, and what is refused, with the line."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,8 +236,36 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert refusal(read).isprintable()
 
 
+_ARGUMENTS = st.lists(
+    st.sampled_from(
+        ["-p", "-c5", "--count=", "-f", "ipv4", "-v", "--", "-", "--i", "n", "'a b'", "-i", "/x"]
+    )
+    | st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=5),
+    max_size=6,
+).map(" ".join)
+
+
+@given(_ARGUMENTS)
+def test_any_arguments_are_understood_or_refused(arguments: str) -> None:
+    """What a program would stumble over after a crash is seen before it."""
+    assert refusal(lambda: conf(f"fence_kdump_args {arguments}\nfence_kdump_nodes a\n")).isprintable()
+    assert refusal(lambda: conf(f"dracut_args {arguments}\n")).isprintable()
+    line = shlex.quote(f"/usr/lib/fence_kdump_send {arguments}")
+    assert refusal(lambda: suse.read(f"KDUMP_POSTSCRIPT={line}\n")).isprintable()
+
+
 @pytest.mark.parametrize(
-    "unit", ["extra_bins a ", "A=1\n", "nfs h:/x\n", "KDUMP_SAVEDIR=ssh://a:@", "SSH=u@h\n", "-d "]
+    "unit",
+    [
+        "extra_bins a ",
+        "dracut_args -I a ",
+        "fence_kdump_args -v ",
+        "A=1\n",
+        "nfs h:/x\n",
+        "KDUMP_SAVEDIR=ssh://a:@",
+        "SSH=u@h\n",
+        "-d ",
+    ],
 )
 def test_any_file_of_64_kib_is_read_in_no_time(unit: str) -> None:
     text = (unit * (65536 // len(unit) + 1))[:65536]
