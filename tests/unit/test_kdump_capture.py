@@ -335,7 +335,7 @@ def test_modules_that_are_left_out(
         assert modules() == {f"{name}.ko" for name in (*found, "a_x")}
 
 
-def test_files_that_dracut_would_take(tmp_path: Path) -> None:
+def test_files_that_dracut_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder/deep").mkdir(parents=True)
     for name, mode in {"file": 0o640, "tool": 0o755, "folder/deep/one": 0o600}.items():
         (tmp_path / name).write_text(name)
@@ -350,6 +350,9 @@ def test_files_that_dracut_would_take(tmp_path: Path) -> None:
         "/etc/other": (b"file", 0o640),
         "/etc/here/deep/one": (b"folder/deep/one", 0o600),
     }
+    monkeypatch.setattr(image, "_FILES_MAX", 1)
+    with pytest.raises(FileError, match="folder has more than 1 files"):
+        list(image._files(dracut))
     with pytest.raises(FileError, match="--include: /none is not there"):
         list(image._files(DracutArguments(files=(("/none", "/x"),))))
 

@@ -100,6 +100,11 @@ def test_the_image_takes_the_network_and_the_program() -> None:
     assert [fencing.PROGRAM in each for each in names] == [True, False]
 
 
+@pytest.mark.parametrize(("nodes", "network"), [(("a",), True), ((), False)])
+def test_memory_for_the_network_is_counted(nodes: tuple[str, ...], network: bool) -> None:
+    assert Settings(Dialect.FEDORA, fencing=Fencing(nodes)).uses_network == network
+
+
 def test_the_program_where_no_path_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The packages' lists of files: fence-agents-kdump's of Fedora 41, fence-agents' of Debian 12."""
     assert {"/usr/libexec/fence_kdump_send", "/usr/libexec/fence-agents/fence_kdump_send"} <= {

@@ -279,10 +279,12 @@ def _files(dracut: DracutArguments) -> Iterator[Entry]:
             raise FileError(
                 f"dracut_args --include: {source} is not there", hint="correct the configuration"
             )
-        found = [each for each in islice(sorted(place.rglob("*")), _FILES_MAX + 1) if each.is_file()]
+        found = list(islice(place.rglob("*"), _FILES_MAX + 1))
         if len(found) > _FILES_MAX:
             raise FileError(f"dracut_args --include: {source} has more than {_FILES_MAX} files")
-        yield from (_added(each, f"{target}/{each.relative_to(place)}") for each in found)
+        for each in sorted(found):
+            if each.is_file():
+                yield _added(each, f"{target}/{each.relative_to(place)}")
 
 
 def _added(file: Path, path: str) -> Entry:

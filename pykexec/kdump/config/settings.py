@@ -314,6 +314,11 @@ class Settings:
     warnings: tuple[str, ...] = ()
     """Settings that work, but not as their author may think."""
 
+    @property
+    def uses_network(self) -> bool:
+        """Return whether the capture system takes a network: for the dump, or to tell a cluster."""
+        return self.target.is_remote or bool(self.fencing.nodes)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", targets.AbsolutePath(self.path))
         _checked(self, initrd=targets.AbsolutePath, failure_command=targets.Command)

@@ -399,7 +399,7 @@ class Facts:
         """The memory that the capture kernel will need; None where kernel or initramfs are not known."""
         if self.kernel_file is None or self.initrd_file is None:
             return None
-        network = self.settings is not None and self.settings.target.is_remote
+        network = self.settings is not None and self.settings.uses_network
         inputs = sizing.read_inputs(
             self.machine,
             self.kernel_file,
