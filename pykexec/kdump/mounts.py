@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -58,17 +59,24 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def mount_of(path: str, mounts: Sequence[Mount]) -> Mount:
-    """Return the mount that holds an absolute path. Raises MachineError where there is none."""
-    found = innermost(path, mounts)
-    if found is None:
-        raise MachineError(f"no mount of /proc/self/mountinfo holds {path}")
-    return found
+def of_device(device: str, mounts: Sequence[Mount]) -> Mount | None:
+    """Return the mount of a device: that of its whole file system, or else the first; None without one."""
+    real = os.path.realpath(device)
+    found = [
+        each for each in mounts if each.source.startswith("/") and os.path.realpath(each.source) == real
+    ]
+    return next((each for each in found if each.top == "/"), found[0] if found else None)
 
 
 class _Mounted(Protocol):
     @property
+    def top(self) -> str: ...
+    @property
     def point(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def options(self) -> str: ...
 
 
 _M = TypeVar("_M", bound=_Mounted)
@@ -79,3 +87,58 @@ def innermost(path: str, mounts: Sequence[_M]) -> _M | None:
     over = [each for each in mounts if (path + "/").startswith(each.point.rstrip("/") + "/")]
     longest = max((len(each.point) for each in over), default=0)
     return next((each for each in reversed(over) if len(each.point) == longest), None)
+
+
+_OVERLAYS_MAX = 8
+
+
+def is_seen_through(point: str, upper: str) -> bool:
+    """Return whether a folder is the upper one of what is mounted at a place on the running system.
+
+    An overlay tells the path by which its mounter saw the folder, perhaps in an initramfs. The folder's
+    times, to the tick of the clock, are those of the overlay itself (ovl_getattr(), fs/overlayfs/inode.c).
+    """
+    try:
+        folders = [Path(each).stat() for each in (point, upper)]
+    except OSError:
+        return False
+    return len({(each.st_ctime_ns, each.st_mtime_ns, each.st_mode) for each in folders}) == 1
+
+
+def below_overlays(
+    path: str, mounts: Sequence[_M], is_upper: Callable[[str, str], bool]
+) -> tuple[_M | None, str]:
+    """Return the mount that gets what is written to an absolute path, and the path there.
+
+    Of an overlay that is its upper folder. Where none can be seen, or there is none, the overlay stays.
+    `is_upper` tells whether a folder, the second, is what a mounted overlay has been given for that.
+    """
+    mount = innermost(path, mounts)
+    for _ in range(_OVERLAYS_MAX):
+        upper = _upper(mount) if mount else None
+        if mount is None or upper is None:
+            break
+        # A service may see a folder of the overlay as a mount of its own.
+        whole = (each.point for each in mounts if each.top == "/" and _is_same_overlay(each, mount))
+        if not any(is_upper(point, upper) for point in whole):
+            break
+        inside = path[len(mount.point.rstrip("/")) :]
+        path = f"{upper}/{mount.top.strip('/')}{inside}".replace("//", "/")
+        mount = innermost(path, mounts)
+    return mount, path
+
+
+def _upper(mount: _Mounted) -> str | None:
+    """Return the folder that takes what is written to an overlay (kernel, filesystems/overlayfs.rst)."""
+    if mount.type != "overlay":
+        return None
+    given = (each for each in mount.options.split(",") if each.startswith("upperdir=/"))
+    return next((unescaped(each.removeprefix("upperdir=")).rstrip("/") for each in given), None)
+
+
+def _is_same_overlay(one: _Mounted, other: _Mounted) -> bool:
+    return one.type == other.type and _layers(one) == _layers(other)
+
+
+def _layers(mount: _Mounted) -> list[str]:
+    return sorted(each for each in mount.options.split(",") if "dir" in each)

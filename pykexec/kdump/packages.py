@@ -42,9 +42,9 @@ _APT = Manager(
     # makedumpfile recommends kexec-tools, which may change what a reboot does.
     ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--no-install-recommends", "--yes"),
     ("dpkg", "--remove"),
-    MappingProxyType({"ssh": "openssh-client"}),
+    MappingProxyType({"ssh": "openssh-client", "fence_kdump_send": "fence-agents"}),
 )
-_RPM_NAMES = MappingProxyType({"ssh": "openssh-clients"})
+_RPM_NAMES = MappingProxyType({"ssh": "openssh-clients", "fence_kdump_send": "fence-agents-kdump"})
 _DNF = Manager(("dnf", "install", "--assumeyes"), ("rpm", "--erase"), _RPM_NAMES)
 _ZYPPER = Manager(("zypper", "--non-interactive", "install"), ("rpm", "--erase"), _RPM_NAMES)
 # Fedora 40 and RHEL 10 made makedumpfile a package of its own.

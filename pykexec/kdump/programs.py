@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
+# Fedora and RHEL, openSUSE, Debian have it where no PATH leads.
+_ELSEWHERE = {"fence_kdump_send": ("/usr/libexec", "/usr/lib", "/usr/libexec/fence-agents")}
 
 
 def places(name: str) -> Sequence[str]:
     """Return the paths where a program may be, by its name or path; the first that exists counts."""
-    return [name] if "/" in name else [f"{folder}/{name}" for folder in _FOLDERS]
+    return (
+        [name] if "/" in name else [f"{folder}/{name}" for folder in (*_ELSEWHERE.get(name, ()), *_FOLDERS)]
+    )
 
 
 def find(name: str) -> Path | None:

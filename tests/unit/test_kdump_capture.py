@@ -40,7 +40,17 @@ from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config import debian, suse
-from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings, Target, TargetKind
+from pykexec.kdump.config.settings import (
+    Action,
+    Collector,
+    CommandLinePolicy,
+    Dialect,
+    DracutArguments,
+    Hooks,
+    Settings,
+    Target,
+    TargetKind,
+)
 from pykexec.memory import MIB
 
 # Devices
@@ -184,6 +194,24 @@ def test_file_systems_by_tag(tmp_path: Path) -> None:
         blockdevice.find(f"UUID={id}", sys, dev)
 
 
+@pytest.mark.parametrize(
+    ("tag", "link"),
+    [
+        ("PARTUUID=0fc63daf-01", "by-partuuid/0fc63daf-01"),
+        ('PARTLABEL="dumps"', "by-partlabel/dumps"),
+        ("PARTLABEL=my/dumps", r"by-partlabel/my\x2fdumps"),
+        ("PARTLABEL=für_alle", "by-partlabel/für_alle"),
+    ],
+)
+def test_partitions_by_tag(tag: str, link: str, tmp_path: Path) -> None:
+    """By udev's links, whose names have what is no plain character as a number (udev(7))."""
+    _link(tmp_path / "disk" / link, tmp_path / "vda1")
+    with pytest.raises(FileError, match="no block device has the PART"):
+        blockdevice.find(tag, tmp_path, tmp_path)
+    (tmp_path / "vda1").touch()
+    assert blockdevice.find(tag, tmp_path, tmp_path) == str(tmp_path / "vda1")
+
+
 def test_a_file_system_on_several_devices(
     sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +291,103 @@ def test_what_volumes_ask_for_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert modules(_DISK) == {"ext4"}
 
 
+@pytest.mark.parametrize(
+    ("dracut", "line", "found"),
+    [
+        (DracutArguments(), "", {"a", "b", "c"}),
+        (DracutArguments(omitted_drivers=("b",)), "", {"a"}),
+        (DracutArguments(drivers=("d", "none")), "", {"a", "b", "c", "d"}),
+        (DracutArguments(), "quiet rd.driver.blacklist=c,b", {"a"}),
+        (DracutArguments(), "modprobe.blacklist=c", {"a", "b"}),
+        (DracutArguments(omitted_drivers=("a-x",)), "", None),
+        (DracutArguments(omitted_drivers=("e",)), "", {"a", "b", "c"}),
+    ],
+)
+def test_modules_that_are_left_out(
+    dracut: DracutArguments,
+    line: str,
+    found: set[str] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What needs one of them goes, too; the dump target's modules cannot. c needs b, a needs a_x."""
+    folder = tmp_path / "lib/modules/6.1"
+    folder.mkdir(parents=True)
+    files = {"a": "a_x", "a_x": "", "b": "", "c": "b", "d": "", "e": ""}
+    for name in files:
+        (folder / f"{name}.ko").write_bytes(b"\x7fELF")
+    lines = (f"{name}.ko: {f'{needed}.ko' if needed else ''}\n" for name, needed in files.items())
+    (folder / "modules.dep").write_text("".join(lines))
+    monkeypatch.setattr(image, "Index", lambda release: Index(release, tmp_path))
+    monkeypatch.setattr(
+        image, "_wanted_modules", lambda settings, *_: (["a"], ["b", "c", *settings.dracut.drivers])
+    )
+    settings = Settings(Dialect.FEDORA, dracut=dracut, command_line=CommandLinePolicy(append=line))
+
+    def modules() -> set[str]:
+        entries = image._module_entries(settings, "6.1", [], (), ())
+        return {each.path.rpartition("/")[2] for each in entries} - {"order"}
+
+    if found is None:
+        with pytest.raises(FileError, match="the dump needs the module a_x, which"):
+            modules()
+    else:
+        assert modules() == {f"{name}.ko" for name in (*found, "a_x")}
+
+
+def test_files_that_dracut_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    for name, mode in {"file": 0o640, "tool": 0o755, "folder/deep/one": 0o600}.items():
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(mode)
+    dracut = DracutArguments(
+        programs=(f"{tmp_path}/file", f"{tmp_path}/tool"),
+        files=((f"{tmp_path}/file", "/etc/other"), (f"{tmp_path}/folder", "/etc/here/")),
+    )
+    found = {each.path: (each.data(), each.mode) for each in image._files(dracut)}
+    assert found == {
+        f"{tmp_path}/file": (b"file", 0o644),
+        "/etc/other": (b"file", 0o640),
+        "/etc/here/deep/one": (b"folder/deep/one", 0o600),
+    }
+    monkeypatch.setattr(image, "_FILES_MAX", 1)
+    with pytest.raises(FileError, match="folder has more than 1 files"):
+        list(image._files(dracut))
+    with pytest.raises(FileError, match="--include: /none is not there"):
+        list(image._files(DracutArguments(files=(("/none", "/x"),))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "folder", "options"),
+    [
+        ("ext4", "", "/crash", ""),
+        (
+            "ext4",
+            "defaults,noatime,nofail,x-systemd.device-timeout=5,data=journal",
+            "/crash",
+            "noatime,data=journal",
+        ),
+        ("btrfs", "rw,subvol=/@dumps/", "/@dumps/crash", "subvolid=5"),
+        ("btrfs", "subvol=@dumps,compress=zstd", "/@dumps/crash", "subvolid=5,compress=zstd"),
+    ],
+)
+def test_a_mount_for_dracut(
+    kind: str, given: str, folder: str, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder for dumps counts from what is mounted. What mount(8) keeps to itself no kernel takes."""
+    target = Target(TargetKind.DRACUT, "/dev/vda", filesystem=kind, options=(("mount", given),))
+    plain = replace(_DISK, folder="/crash", options="subvolid=5" if kind == "btrfs" else "")
+    monkeypatch.setattr(destination, "_filesystem", lambda *_: plain)
+    found = destination.resolve(Settings(Dialect.FEDORA, target=target, path="/crash"))
+    assert (found.folder, found.options) == (folder, options)
+
+
+def test_a_mount_for_dracut_that_says_too_little() -> None:
+    target = Target(TargetKind.DRACUT, "/dev/vda")
+    with pytest.raises(FileError, match="names no type for /dev/vda"):
+        destination.resolve(Settings(Dialect.FEDORA, target=target))
+
+
 # Mounts
 
 _MOUNTS = r"""
@@ -290,14 +415,15 @@ _MOUNTS = r"""
     ],
 )
 def test_which_mount_holds_a_folder(path: str, point: str, type: str) -> None:
-    found = mounts.mount_of(path, mounts.parse_mounts(_MOUNTS.strip()))
+    found = mounts.innermost(path, mounts.parse_mounts(_MOUNTS.strip()))
+    assert found is not None
     assert (found.point, found.type) == (point, type)
 
 
-@pytest.mark.parametrize("line", ["", "x", "1 2 3", "22 1 254:1 / / rw", "22 1 254:1 / / rw - ext4"])
+@pytest.mark.parametrize("line", ["x", "1 2 3", "22 1 254:1 / / rw", "22 1 254:1 / / rw - ext4"])
 def test_mounts_that_are_none(line: str) -> None:
     with pytest.raises(MachineError, match="mountinfo"):
-        mounts.mount_of("/", mounts.parse_mounts(line))
+        mounts.parse_mounts(line)
 
 
 # What any user can make of a mount of FUSE in a folder of theirs: the kernel escapes only blank, tab,
@@ -692,6 +818,28 @@ def test_servers_that_are_known(
     (tmp_path / "taken").write_bytes(taken.data())
     for name in ("third.example", login.known_as(target).lower()):
         assert login.is_known(name, [tmp_path / "taken"])
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("port", [None, 2222])
+def test_a_server_whose_key_is_configured(
+    port: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """openSUSE's KDUMP_HOST_KEY; its * does not take the check away."""
+    key = _key(tmp_path / "key")
+    monkeypatch.setattr(login, "KNOWN_HOSTS", (str(tmp_path / "none"),))
+    told = " ".join((tmp_path / "key.pub").read_text().split()[:2])
+    target = Target(TargetKind.SSH, "u@H.example", port=port, options=(("host_key", told),))
+    to = replace(_SSH, ssh_key=str(key))
+    (taken,) = (entry for entry in image._ssh_files(target, to) if entry.path.endswith("/known_hosts"))
+    (tmp_path / "taken").write_bytes(taken.data())
+    assert login.is_known(login.known_as(target), [tmp_path / "taken"])
+    assert suse.read(f"KDUMP_SAVEDIR=ssh://h/x\nKDUMP_HOST_KEY='{told}'\n").target.options[1] == (
+        "host_key",
+        told,
+    )
+    with pytest.raises(FileError, match="the server's host key is not known"):
+        list(image._ssh_files(replace(target, options=(("host_key", "*"),)), to))
 
 
 @pytest.mark.programs

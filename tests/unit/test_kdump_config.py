@@ -1,6 +1,7 @@
 """Each distribution's configuration: what it means, and what is refused, with the line."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from pykexec.kdump import config
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import Action, Dialect, Rebuild, Settings, TargetKind
+from pykexec.kdump.config.settings import (
+    Action,
+    Dialect,
+    DracutArguments,
+    Fencing,
+    Hooks,
+    Rebuild,
+    Settings,
+    TargetKind,
+)
 from pykexec.machine.root import Folder
 from tests.support.machines import write
 from tests.support.stopwatch import Stopwatch
@@ -101,11 +111,41 @@ def test_all_the_other_keys() -> None:
     assert (settings.hooks.before, settings.hooks.after, settings.hooks.emergency) == ("/a", "/b", "/c")
     assert settings.extra_programs == ("/bin/x", "/bin/y")
     assert settings.extra_modules == ("gfs2", "dlm")
-    assert settings.fence_nodes == ("node1", "node2")
+    assert settings.fencing == Fencing(("node1", "node2"))
     assert not settings.auto_reset_crashkernel
     assert settings.target.ssh_key == "/root/key"
     assert settings.path == "/dumps/here"
     assert settings.warnings == ("/etc/kdump.conf:17: override_resettable has no effect any more",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (
+            '--omit-drivers "cfg80211 snd" --add-drivers "ext2 ext3"',
+            DracutArguments(drivers=("ext2", "ext3"), omitted_drivers=("cfg80211", "snd")),
+        ),
+        ("--force-drivers=a --add-drivers b", DracutArguments(drivers=("b", "a"))),
+        ("-I '/bin/a b' --install /etc/c", DracutArguments(programs=("/bin/a", "b", "/etc/c"))),
+        ("--install-optional=/bin/a", DracutArguments(optional_programs=("/bin/a",))),
+        ("-i /a /b --include /c /d", DracutArguments(files=(("/a", "/b"), ("/c", "/d")))),
+        ('--mount "/dev/a /b xfs" -f', DracutArguments(unused=("-f",))),
+        ('-o "a b" --gzip -I', DracutArguments(unused=("-o a b", "--gzip", "--install"))),
+        ("--omit-drivers '(a|b)'", DracutArguments(unused=("--omit-drivers (a|b)",))),
+    ],
+)
+def test_what_dracut_would_do(arguments: str, found: DracutArguments) -> None:
+    assert conf(f"dracut_args {arguments}\n").dracut == found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["-p 7411 -c 5 -i 2 -f IPv6", "-v3 -p7411 --count=5 --int 2 --family ipv6", "-c5 -i2 -p7411 -f ipv6 -v"],
+)
+def test_options_of_fence_kdump_send(arguments: str) -> None:
+    """In each form that getopt_long(3) takes."""
+    found = conf(f"fence_kdump_args {arguments}\nfence_kdump_nodes a\n").fencing
+    assert found == Fencing(("a",), port=7411, family="ipv6", count=5, interval=2)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +165,9 @@ def test_all_the_other_keys() -> None:
         ('ssh u@h\ndracut_args --mount "/dev/a /b xfs"\n', 2, "a second dump target, dracut_args", None),
         ('dracut_args --mount "/dev/a /b" --mount "/dev/c /d"\n', 1, "several --mount", None),
         ("dracut_args --mount\n", 1, "--mount in dracut_args has to be followed", None),
+        ("dracut_args -i /a\n", 1, "--include in dracut_args has to be followed by SOURCE TARGET", None),
+        ("dracut_args -i /a ../b\n", 1, "dracut_args --include has to be an absolute path", None),
+        ("dracut_args -I ../b\n", 1, "dracut_args --install: '../b' is no name", None),
         ('dracut_args "x\n', 1, "a quote that does not end", None),
         ("net server:/x\n", 1, "net is no longer understood", "nfs HOST:/FOLDER"),
         ("blacklist gfs2\n", 1, "blacklist is no longer understood", "--omit-drivers"),
@@ -158,6 +201,12 @@ def test_all_the_other_keys() -> None:
         ("core_collector makedumpfile -c -l\n", 1, "-c and -l exclude each other", None),
         ("core_collector scp\n", 1, "scp copies to an ssh target only", None),
         ("fence_kdump_nodes a b;c\n", 1, "no name or address of a host", None),
+        ("fence_kdump_args -h\n", 1, "fence_kdump_args: option -h not recognized", "-p, -f, -c and -i"),
+        ("fence_kdump_args -p\n", 1, "option -p requires argument", None),
+        ("fence_kdump_args -p 0\n", 1, "-p has to be a number from 1 to 65535", None),
+        ("fence_kdump_args --interval=0\n", 1, "--interval has to be a number from 1", None),
+        ("fence_kdump_args -f ip\n", 1, "fence_kdump_args -f cannot be 'ip'", "ipv4"),
+        ("fence_kdump_args -c 1 node\n", 1, "has a node in it: 'node'", "fence_kdump_nodes"),
         ("kdump_post rm -rf\n", 1, "kdump_post has to be an absolute path", None),
         ("override_resettable x\n", 1, "override_resettable cannot be 'x'", None),
         ("path /a\x1b[2J\n", 1, "unprintable character", None),
@@ -187,8 +236,36 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert refusal(read).isprintable()
 
 
+_ARGUMENTS = st.lists(
+    st.sampled_from(
+        ["-p", "-c5", "--count=", "-f", "ipv4", "-v", "--", "-", "--i", "n", "'a b'", "-i", "/x"]
+    )
+    | st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=5),
+    max_size=6,
+).map(" ".join)
+
+
+@given(_ARGUMENTS)
+def test_any_arguments_are_understood_or_refused(arguments: str) -> None:
+    """What a program would stumble over after a crash is seen before it."""
+    assert refusal(lambda: conf(f"fence_kdump_args {arguments}\nfence_kdump_nodes a\n")).isprintable()
+    assert refusal(lambda: conf(f"dracut_args {arguments}\n")).isprintable()
+    line = shlex.quote(f"/usr/lib/fence_kdump_send {arguments}")
+    assert refusal(lambda: suse.read(f"KDUMP_POSTSCRIPT={line}\n")).isprintable()
+
+
 @pytest.mark.parametrize(
-    "unit", ["extra_bins a ", "A=1\n", "nfs h:/x\n", "KDUMP_SAVEDIR=ssh://a:@", "SSH=u@h\n", "-d "]
+    "unit",
+    [
+        "extra_bins a ",
+        "dracut_args -I a ",
+        "fence_kdump_args -v ",
+        "A=1\n",
+        "nfs h:/x\n",
+        "KDUMP_SAVEDIR=ssh://a:@",
+        "SSH=u@h\n",
+        "-d ",
+    ],
 )
 def test_any_file_of_64_kib_is_read_in_no_time(unit: str) -> None:
     text = (unit * (65536 // len(unit) + 1))[:65536]
@@ -422,9 +499,24 @@ def test_suse_says_everything() -> None:
     assert suse.read("KDUMP_TRANSFER='cp /proc/vmcore /x'\n").collector.command == "cp /proc/vmcore /x"
 
 
+@pytest.mark.parametrize("name", ["KDUMP_POSTSCRIPT", "KDUMP_PRESCRIPT"])
+def test_suse_tells_a_cluster(name: str) -> None:
+    """kdump(5), KDUMP_POSTSCRIPT: the network is there for it, too."""
+    found = suse.read(f'{name}="/usr/lib/fence_kdump_send -p 7411 -c 5 -i 2 one two"\n')
+    assert found.fencing == Fencing(("one", "two"), port=7411, interval=2)
+    assert found.hooks == Hooks(are_lines=True)
+    assert suse.read(f"{name}='/bin/x; echo $?'\n").fencing == Fencing()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("KDUMP_POSTSCRIPT='/bin/x; /usr/lib/fence_kdump_send a'\n", ":1: KDUMP_POSTSCRIPT has more than"),
+        (
+            "KDUMP_POSTSCRIPT='/usr/lib/fence_kdump_send a & /bin/x'\n",
+            "more than fence_kdump_send in it",
+        ),
+        ("KDUMP_POSTSCRIPT='/usr/lib/fence_kdump_send -c x a'\n", ":1: KDUMP_POSTSCRIPT -c has to be a"),
         ("KDUMP_SAVEDIR='/a /b'\n", ":1: several dump targets"),
         ("KDUMP_SAVEDIR=http://h/x\n", ":1: the scheme of KDUMP_SAVEDIR cannot be 'http'"),
         ("KDUMP_SAVEDIR=crash\n", ":1: KDUMP_SAVEDIR has to be an absolute path"),
@@ -433,6 +525,8 @@ def test_suse_says_everything() -> None:
         ("KDUMP_SAVEDIR=nfs://[::1/x\n", ":1: KDUMP_SAVEDIR is no URL"),
         ("KDUMP_SAVEDIR=smb:/u:secret@h/x\n", ":1: KDUMP_SAVEDIR is neither a folder nor a URL"),
         ("KDUMP_SAVEDIR=u:secret@h/x\n", ":1: KDUMP_SAVEDIR is neither a folder nor a URL"),
+        ("KDUMP_SAVEDIR=ssh://h/x\nKDUMP_HOST_KEY=h\n", ":2: KDUMP_HOST_KEY is no key: 'h'"),
+        ("KDUMP_SAVEDIR=ssh://h/x\nKDUMP_HOST_KEY='a b'\n", ":2: KDUMP_HOST_KEY is no key"),
         ("KDUMP_DUMPLEVEL=32\n", ":1: KDUMP_DUMPLEVEL has to be a number from 0 to 31"),
         ("KDUMP_DUMPFORMAT=zip\n", ":1: KDUMP_DUMPFORMAT cannot be 'zip'"),
         ("KDUMP_KERNELVER=boot/vmlinuz\n", ":1: KDUMP_KERNELVER has to be an absolute path"),

@@ -732,7 +732,7 @@ CASES = [
     Case("V4", {**OURS, **conf("ssh u@h.example\n")}, "ssh is not there"),
     Case("V4", {**OURS, "proc/self/mounts": "/dev/md0 / ext4 rw 0 0\n"}, "mdadm is not there"),
     Case("V4", {**OURS, **THIN}, "lvm is not there"),
-    Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_nodes"),
+    Case("V4", {**OURS, **conf("fence_kdump_nodes a b\n")}, "fence_kdump_send is not there"),
     Case("V4", {**OURS, "proc/self/mounts": "h:/x / nfs4 rw,vers=4.2,sec=krb5 0 0\n"}, "sec='krb5'"),
     Case("V4", {**OURS, **savedir("ftp://u:p@h/d")}, "writing by FTP"),
     Case("V4", {**OURS, **savedir("ssh://u:p@h/d")}, "logging in with a password"),
@@ -841,6 +841,16 @@ def test_a_login_without_anybody_there(known: str, passphrase: str, cause: str, 
     found = finding(doctor.diagnose(given, ["S1"]), "S1")
     assert (found.verdict is Verdict.WRONG) == bool(cause)
     assert cause in found.cause
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(("told", "is_known"), [("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", True), ("*", False)])
+def test_a_server_s_key_in_the_configuration(told: str, is_known: bool, tmp_path: Path) -> None:
+    """openSUSE's KDUMP_HOST_KEY; the identity is whatever ssh takes."""
+    files = savedir(f"ssh://h.example/x\nKDUMP_HOST_KEY='{told}'\nKDUMP_SSH_IDENTITY=/root/key")
+    given = facts(tmp_path, {**files, "root/key": "x"})
+    found = finding(doctor.diagnose(given, ["S1"]), "S1")
+    assert ("host key is not known" in found.cause) != is_known
 
 
 @pytest.fixture(scope="module")

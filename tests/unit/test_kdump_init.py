@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.kdump.capture import Destination, Transport, init_settings
+from pykexec.kdump.capture import Destination, Transport, image, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
+from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.image import INIT, MORE_OF_INIT, more_of_init
 from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.network import Network
@@ -83,6 +84,7 @@ class Capture:
     modules: str = ""
     """The list of them."""
     command_line: str = "root=/dev/vda1 panic=10"
+    notices: Sequence[Notice] = ()
 
     @property
     def dumps(self) -> Path:
@@ -96,12 +98,12 @@ class Capture:
         (self.root / "proc/vmcore").write_bytes(_MEMORY)
         (self.root / "proc/uptime").write_text("100.00 90.00\n")
         (self.root / "proc/cmdline").write_text(f"{self.command_line}\n")
-        conf = init_settings.render(self.settings, "6.1", self.to, self.rescue, "host")
+        conf = init_settings.render(self.settings, "6.1", self.to, self.rescue, "host", notices=self.notices)
         (self.root / "etc/pykdump.conf").write_text(conf)
         (self.root / "makedumpfile").write_text(_MAKEDUMPFILE.replace("HOW", self.dies))
         text = INIT.read_text()
         text = text[text.index("umask 077") : text.rindex("\nmain\n")]
-        text += "".join(part.read_text() for part in more_of_init([self.to]))
+        text += "".join(part.read_text() for part in more_of_init([self.to], self.notices))
         script = self._below_root(f"{text}\n{_REPLACED}\n{self.replaced}").replace("ROOT", str(self.root))
         done = subprocess.run(
             ["busybox", "sh", "-c", f"{script}\n{call.replace('ROOT', str(self.root))}"],
@@ -346,7 +348,8 @@ def test_who_may_say_no_to_a_dump(
     before = _hook(tmp_path, "before", hook)
     for name in ("10-one", "20-two"):
         _hook(tmp_path, f"etc/kdump/pre.d/{name}", folder)
-    settings = replace(_SETTINGS, dialect=dialect, hooks=Hooks(before=before), final_action=Action.HALT)
+    hooks = Hooks(before=before, are_lines=dialect is Dialect.SUSE)
+    settings = replace(_SETTINGS, dialect=dialect, hooks=hooks, final_action=Action.HALT)
     capture = Capture(tmp_path, settings)
     said = capture.run("main")
     assert said[-1] == "ends: halt"
@@ -376,6 +379,46 @@ def test_hooks_afterwards(dies: str, status: int, tmp_path: Path) -> None:
     said = capture.run("main")
     assert said.index(f"one {status}") < said.index(f"after {status}")
     assert said[-1] == "ends: reboot"
+
+
+@pytest.mark.parametrize("dies", ["", "exit 1"])
+def test_hooks_for_an_emergency(dies: str, tmp_path: Path) -> None:
+    """kdump.conf(5): the folder's come first, and all of them before failure_action."""
+    last = _hook(tmp_path, "last", 1)
+    for name in ("20-two", "10-one"):
+        _hook(tmp_path, f"etc/kdump/emergency.d/{name}", 1)
+    settings = replace(_SETTINGS, hooks=Hooks(emergency=last), failure_action=Action.POWEROFF)
+    said = Capture(tmp_path, settings, dies=dies, replaced="free_kib() { echo 0; }").run("main")
+    assert [each for each in said if each in ("10-one ", "20-two ", "last ")] == (
+        ["10-one ", "20-two ", "last "] if dies else []
+    )
+    assert said[-1] == ("ends: poweroff" if dies else "ends: reboot")
+
+
+def test_lines_of_a_shell(tmp_path: Path) -> None:
+    """openSUSE's kdump-save gives them to eval; here they may also ask how the dump went."""
+    hooks = Hooks("[ 1 = 2 ] || echo 'a  b'", 'case $1 in 0) echo "all is well" ;; esac', are_lines=True)
+    said = Capture(tmp_path, replace(_SETTINGS, hooks=hooks)).run("main")
+    assert said.index("a  b") < said.index("saving vmcore complete") < said.index("all is well")
+    assert not any(each.endswith(" failed") for each in said)
+
+
+def test_programs_of_lines() -> None:
+    """Others belong into KDUMP_REQUIRED_PROGRAMS, as kdump(5) says."""
+    lines = Hooks("/usr/bin/one -x 'a b'", "echo $(two)", are_lines=True)
+    assert lines.programs == ("/usr/bin/one",)
+    assert Hooks("'/usr/bin/one' $x", are_lines=True).programs == ("/usr/bin/one",)
+    assert Hooks("/usr/bin/one more").programs == ("/usr/bin/one more",), "a path may have a blank in it"
+
+
+def test_hooks_are_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kdump-utils has them: what is executable in its folders, and what the configuration names."""
+    folders = [str(tmp_path / each) for each in ("pre.d", "post.d", "emergency.d")]
+    monkeypatch.setattr(image, "_HOOK_FOLDERS", folders)
+    there = [_hook(tmp_path, f"{each.rpartition('/')[2]}/one", 0) for each in folders]
+    (tmp_path / "pre.d/README").write_text("no program")
+    settings = replace(_SETTINGS, hooks=Hooks("/a", "/b", "/c"))
+    assert sorted(image._hooks(settings)) == sorted([*there, "/a", "/b", "/c"])
 
 
 _CLOCK = (

@@ -361,10 +361,10 @@ def test_of_several_addresses_the_one_that_answers(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(network, "_route", route)
     monkeypatch.setattr(network, "_answers", lambda address, scope, port: str(address) == "192.0.2.2")
-    assert network._choose("h", (first, second, third), 22) == third
-    assert network._choose("h", (first, second), 22) == second
-    with pytest.raises(PykexecError, match="server h: Network is unreachable"):
-        network._choose("h", (first,), 22)
+    assert network._choose((first, second, third), 22) == third
+    assert network._choose((first, second), 22) == second
+    with pytest.raises(PykexecError, match="Network is unreachable"):
+        network._choose((first,), 22)
 
 
 # NFS

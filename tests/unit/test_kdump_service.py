@@ -142,9 +142,37 @@ def test_arguments_that_are_not_for_this(arguments: str, tmp_path: Path) -> None
 
 
 def test_what_is_not_done_is_said(tmp_path: Path) -> None:
-    machine = machine_with(tmp_path, conf='dracut_args --omit-drivers "x"\n')
-    assert any("made without dracut" in each for each in plan.make(machine).warnings)
-    assert not any("made without dracut" in each for each in plan.make(machine, initrd="/x").warnings)
+    arguments = '--omit-drivers "x" -o "plymouth resume" --no-compress --add-drivers "=drivers/net y"'
+    machine = machine_with(tmp_path, conf=f"dracut_args {arguments}\n")
+    (told,) = plan.make(machine).warnings
+    assert told.endswith(": -o plymouth resume, --no-compress, --add-drivers =drivers/net")
+    assert plan.make(machine, initrd="/x").warnings == ()
+
+
+_CIB = """
+<cib><configuration><nodes><node id="1" uname="here"/><node id="2" uname="two"/></nodes>
+<resources><primitive id="f" class="stonith" type="fence_kdump"/></resources></configuration>
+<status><node_state id="2" uname="two"/></status></cib>
+"""
+
+
+@pytest.mark.parametrize(
+    ("cib", "conf", "told"),
+    [
+        (_CIB, "path /x\n", ["fence_kdump_nodes two"]),
+        (_CIB, "fence_kdump_nodes two\n", []),
+        (_CIB.replace("fence_kdump", "fence_ipmilan"), "path /x\n", []),
+        ("no cluster", "path /x\n", []),
+        ("\xff" * 100, "path /x\n", []),
+    ],
+)
+def test_a_cluster_that_nobody_tells(cib: str, conf: str, told: list[str], tmp_path: Path) -> None:
+    """kdump-utils takes the nodes from the cluster's configuration, where kdump.conf has none."""
+    machine = machine_with(tmp_path, conf=conf)
+    write(tmp_path / "machine", "var/lib/pacemaker/cib/cib.xml", cib)
+    write(tmp_path / "machine", "proc/sys/kernel/hostname", "here\n")
+    warnings = plan.make(machine).warnings
+    assert [each.rpartition(": ")[2] for each in warnings] == told
 
 
 def test_levels_of_messages_are_not_kept_silent_about(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import (
     Collector,
     Dialect,
+    Fencing,
     Hooks,
     KernelChoice,
     Settings,
@@ -241,7 +242,7 @@ def test_the_same_rules_everywhere(read: Callable[[], Settings], place: str) -> 
         lambda: replace(Settings(Dialect.SUSE), path="../x"),
         lambda: replace(Settings(Dialect.SUSE), path=""),
         lambda: Settings(Dialect.FEDORA, extra_programs=("/bin/a", "../b")),
-        lambda: Settings(Dialect.FEDORA, fence_nodes=("-x",)),
+        lambda: Fencing(("-x",)),
         lambda: Settings(Dialect.DEBIAN, initrd="x"),
         lambda: Settings(Dialect.DEBIAN, failure_command="a\nb"),
         lambda: Hooks(before="a\0b"),

@@ -1,6 +1,7 @@
 """``pykdump setup``: what it plans, does, does not do again, and takes back."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -21,9 +22,11 @@ from pykexec.kdump import packages
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.reservation.support import support
 from pykexec.kdump.service import installation
-from pykexec.kdump.setup import cli, plan, receipt, sizes, steps, undo
+from pykexec.kdump.setup import bootloader, cli, plan, receipt, sizes, steps, undo
+from pykexec.kdump.setup.change import is_read_only
 from pykexec.kdump.setup.need import Need
 from pykexec.machine import Machine
+from pykexec.machine.root import Folder
 from pykexec.memory import MIB
 from tests.support import faults, machines
 from tests.support.boot_layouts import LAYOUTS
@@ -371,6 +374,54 @@ def test_a_file_that_changes_meanwhile_is_left(system: Callable[[str], System]) 
     with pytest.raises(PykexecError, match="has changed meanwhile"):
         cli.perform(made.steps, found.receipt, lambda _: None)
     assert found.contents() == before
+
+
+@pytest.mark.parametrize("enough", [True, False])
+@pytest.mark.parametrize("name", EDITED)
+def test_a_boot_folder_that_is_read_only(
+    name: str, enough: bool, system: Callable[[str], System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a file below it nor what a command makes there is changed; that is left to people."""
+    found = system(name)
+    monkeypatch.setattr(plan, "is_read_only", lambda path: path == found.root / "boot")
+    reserved = str(256 * MIB if enough else 0)
+    write(found.root, "sys/kernel/kexec_crash_size", f"{reserved}\n")
+    made = plan.make(found.machine.anew(), lambda *_: NEED, found.root)
+    touched = [each for step in made.steps for each in step.describe()]
+    assert not any("/boot" in each or "grub" in each for each in touched)
+    change = bootloader.change(Folder(found.root), found.machine.uname_machine, NEED)
+    changes_it = bool(change.commands) or any(each.path.startswith("/boot") for each in change.edits)
+    (by_hand,) = made.by_hand or ("",)
+    assert by_hand.startswith("/boot is mounted read only: mount -o remount,rw /boot") == (
+        changes_it and not enough
+    )
+
+
+def test_a_configuration_that_cannot_be_written(
+    system: Callable[[str], System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nothing is done at all."""
+    found = system("extlinux")
+    made = plan.make(found.machine, lambda *_: NEED, found.root)
+    before = found.contents()
+    monkeypatch.setattr(steps, "is_read_only", lambda path: path.name == "kdump.conf")
+    with pytest.raises(
+        PykexecError, match=r"/etc/kdump\.conf is on a file system that is mounted read only"
+    ):
+        cli.perform(made.steps, found.receipt, lambda _: None)
+    assert found.contents() == before
+
+
+def test_what_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is not there yet goes by the folder that is; statvfs(3) has the flag ST_RDONLY, 1."""
+    assert not is_read_only(tmp_path / "not/there")
+    real = os.statvfs
+
+    def fixed(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(f_flag=real(path).f_flag | 1)
+
+    monkeypatch.setattr(os, "statvfs", fixed)
+    assert is_read_only(tmp_path / "not/there")
 
 
 def test_other_services_are_switched_off(system: Callable[[str], System]) -> None:

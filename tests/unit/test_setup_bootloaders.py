@@ -210,7 +210,8 @@ def test_a_unified_kernel_image_is_told_of(tmp_path: Path, named: bool) -> None:
     ("files", "what"),
     [
         ({}, "no boot loader"),
-        ({"ostree/repo/config": ""}, "rpm-ostree"),
+        ({"ostree/repo/config": "", "usr/bin/rpm-ostree": ""}, "rpm-ostree kargs"),
+        ({"ostree/repo/config": ""}, "ostree admin kargs edit-in-place"),
         ({"boot/extlinux/extlinux.conf": ""}, "no boot loader"),
         ({"boot/extlinux/extlinux.conf": "label a\nlocalboot 0\n"}, "no boot loader"),
     ],

@@ -137,7 +137,7 @@ def _unpacked(arch: Arch, packages: Iterable[str]) -> tuple[Mapping[str, bytes],
     for package in fetch("bookworm", arch.debian, packages):
         for path in (each for each in package.rglob("*") if each.is_file()):
             name = f"/{path.relative_to(package)}"
-            if path.parent.name in ("bin", "sbin"):
+            if path.parent.name in ("bin", "sbin") or "libexec" in path.parts:
                 programs[name] = path.read_bytes()
             elif ".so." in path.name:
                 libraries[name] = path.read_bytes()

@@ -230,6 +230,30 @@ def test_a_subvolume_of_btrfs(tmp_path: Path) -> None:
     assert datetime.timedelta() < passed < datetime.timedelta(hours=1)
 
 
+_OVERLAY = """
+modprobe overlay
+mkdir -p /disk /rw /lower/crash /data
+mount -t ext4 /dev/vdb /disk
+mkdir -p /disk/deploy/var
+mount --bind /disk/deploy/var /rw
+mkdir -p /rw/upper /rw/work
+mount -t overlay overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work /data
+"""
+
+
+@jobs.FURTHER
+def test_a_dump_below_an_overlay(tmp_path: Path) -> None:
+    """Its upper folder is seen through a bind mount, and has no folder for dumps yet."""
+    disk = make_disk(tmp_path / "dumps", "mkfs.ext4", "256M")
+    kdump = Kdump(tmp_path, kernel_6_1(), conf="path /data/crash", disks=(disk,), modules=("overlay",))
+    crash = kdump.crash(_OVERLAY)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    look = 'pykdump status > "$OUT/state" || true\nls /data/crash/*/vmcore > "$OUT/found"'
+    stage = kdump.next_boot(f"{_OVERLAY}{look}").stage("first")
+    assert re.search(r"^dumps: +1 in /data/crash$", stage.read("state"), re.M)
+    assert stage.read("found").startswith("/data/crash/127.0.0.1-")
+
+
 @jobs.FURTHER
 def test_a_btrfs_on_two_disks(tmp_path: Path) -> None:
     """Neither of which the kernel mounts without being told of the other."""

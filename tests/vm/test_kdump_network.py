@@ -1,5 +1,7 @@
 """Dumps over networks as servers have them: IPv6, bonds, VLANs, bridges, and the servers on them."""
 
+import socket
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -172,6 +174,61 @@ def test_a_team_goes_on_as_a_bond(tmp_path: Path) -> None:
         crash = kdump.crash(_TEAM, armed="teamdctl team0 state")
         assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
         assert switch.agreements == 2
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+def test_a_cluster_is_told(tmp_path: Path) -> None:
+    """While the dump goes to a disk, by a network that only that takes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+        node.bind(("127.0.0.1", 0))
+        node.settimeout(0.1)
+        port = node.getsockname()[1]
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf=f"path /var/crash\nfence_kdump_nodes {servers.HOST}\nfence_kdump_args -p {port} -i 1\n",
+            modules=("virtio_net",),
+            packages=("fence-agents",),
+            devices=_CARD,
+        )
+        crash = kdump.crash(_NETWORK_V4)
+        said = messages(crash.console)
+        # The others are about /init itself.
+        assert said[-2:] == ["saving vmcore complete", "rebooting"]
+        assert f"telling the cluster's nodes {servers.HOST}" in said
+        told = node.recv(64)
+    # message.h of fence-agents: a magic number, and the version.
+    assert struct.unpack("<II", told) == (0x1B302A40, 1)
+    assert (kdump.dump() / "vmcore").exists()
+
+
+@jobs.FURTHER
+def test_a_cluster_is_told_by_the_way_of_the_dump(tmp_path: Path) -> None:
+    """The card is set up for the nodes, and then once more for the server."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with (
+        ssh.listening("127.0.0.1") as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node,
+    ):
+        node.bind(("127.0.0.1", 0))
+        node.settimeout(0.1)
+        script = f"/usr/libexec/fence-agents/fence_kdump_send -p {node.getsockname()[1]} {servers.HOST}"
+        more = f'{_IDENTITY}\nKDUMP_POSTSCRIPT="{script}"\n'
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{servers.HOST}:{server}{tmp_path}/dumps", more),
+            modules=("virtio_net",),
+            packages=(*SSH_PACKAGES, "fence-agents"),
+            devices=_CARD,
+            files=_ssh_files(ssh, f"[{servers.HOST}]:{server}"),
+        )
+        said = messages(kdump.crash(_NETWORK_V4).console)
+        assert said[-2:] == ["saving vmcore complete", "rebooting"]
+        told = f"telling the cluster's nodes {servers.HOST}"
+        assert said.index(told) < said.index("saving vmcore")
+        assert node.recv(64)
     (dump,) = (tmp_path / "dumps").iterdir()
     _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
 

@@ -103,14 +103,16 @@ def drivers_above(folder: Path, sys: Path) -> Iterator[str]:
 
 
 def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
-    """Return the path of the device with a file system of that UUID=... or LABEL=...; keep other text.
+    """Return the path of the device that a tag names: UUID=, LABEL=, PARTUUID=, PARTLABEL=; keep other text.
 
     Raises FileError where no device or several have it.
     """
     name, equals, value = tag.partition("=")
+    value = value.strip('"')
+    if equals and name in ("PARTUUID", "PARTLABEL"):
+        return _partition(name, value, dev)
     if not equals or name not in ("UUID", "LABEL"):
         return tag
-    value = value.strip('"')
     found = [
         (str(path), superblock)
         for path, superblock in _superblocks(sys, dev)
@@ -122,6 +124,18 @@ def find(tag: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> str:
         what = f"{paths} all have" if found else "no block device has"
         raise FileError(f"{what} the {tag} of the dump target", hint="lsblk -f shows what there is")
     return found[0][0]
+
+
+def _partition(name: str, value: str, dev: Path) -> str:
+    """Return the path of a partition by udev's link. Raises FileError where there is none."""
+    # As udev names it (encode_devnode_name() of systemd): all but these, and UTF-8, as numbers.
+    plain = re.compile(r"[\w#+.:=@-]|[^\x00-\x7f]", re.A)
+    encoded = "".join(each if plain.match(each) else f"\\x{ord(each):02x}" for each in value)
+    link = dev / f"disk/by-{name.lower()}" / encoded
+    if not link.exists():
+        hint = "lsblk -o NAME,PARTUUID,PARTLABEL shows what there is"
+        raise FileError(f"no block device has the {name}={value} of the dump target", hint=hint)
+    return str(link.resolve())
 
 
 def describe_all(of: Superblock, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> BlockDevice:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pykexec.errors import FileError
+from pykexec.errors import FileError, MachineError
 from pykexec.kdump import mounts
 from pykexec.kdump.capture import blockdevice, network, nfs, share, sshconfig
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
@@ -21,7 +22,7 @@ from pykexec.kdump.capture.share import Share
 from pykexec.kdump.capture.sshconfig import Server
 from pykexec.kdump.config.settings import Settings, Target, TargetKind
 from pykexec.kdump.config.targets import AbsolutePath, Login, NfsExport, ShareTag, SmbShare, Unfit, User
-from pykexec.kdump.mounts import Mount, mount_of
+from pykexec.kdump.mounts import Mount
 
 _DISK_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 SSH_PORT = sshconfig.PORT
@@ -137,9 +138,8 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         return raw(blockdevice.describe(device, sys), mounts.read(proc))
     if target.kind is TargetKind.NFS:
         return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys, proc)
-    if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
-        given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
-        return _nfs(target, settings.path, given, sys, proc)
+    if target.kind is TargetKind.DRACUT:
+        return _as_dracut(target, settings.path, sys, proc)
     if target.kind is TargetKind.SSH:
         return _ssh(target, settings.path, sys, proc)
     if target.kind is TargetKind.CIFS:
@@ -188,10 +188,12 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
 
     Raises PykexecError.
     """
-    real = os.path.realpath(path)
-    mount = mount_of(real, mounts.read(proc))
+    mount, real = mounts.below_overlays(os.path.realpath(path), mounts.read(proc), mounts.is_seen_through)
+    if mount is None:
+        raise MachineError(f"no mount of /proc/self/mountinfo holds {path}")
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
+    _require_no_deployment(path, folder)
     if mount.type in nfs.TYPES:
         return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys, proc)
     require_mountable(path, mount.type, mount.source)
@@ -199,6 +201,19 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
         return _shared(share.find(mount.type, mount.source, mount.options, sys), folder)
     device = blockdevice.describe(mount.source, sys, mount.number)
     return _on_disk(device, mount.source, mount.type, folder, sys, proc)
+
+
+# Its folder cannot be changed (chattr +i), and the next deployment has another one, with another /etc.
+_DEPLOYMENT = re.compile(r"/ostree/deploy/[^/]+/deploy/[^/]+(/|$)")
+
+
+def _require_no_deployment(path: str, folder: str) -> None:
+    """Raise Unsupported for a folder in one of ostree's deployments, which the next update leaves."""
+    if _DEPLOYMENT.search(folder):
+        raise Unsupported(
+            f"{path} lies in a deployment of ostree ({folder}), where no dump can be written or would stay",
+            instead="set path to a folder below /var",
+        )
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
@@ -240,7 +255,40 @@ def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination
     if target.filesystem in share.KINDS:
         return _shared(share.find(target.filesystem, target.address, sys=sys), path)
     source = blockdevice.find(target.address, sys)
+    mounted = mounts.of_device(source, mounts.read(proc)) if target.filesystem == "btrfs" else None
+    if mounted is not None and target.kind is TargetKind.FILESYSTEM:
+        # As kdump-utils: from the subvolume that is mounted, where the running system sees the folder.
+        path = str(Path(mounted.top, path.strip("/")))
     return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys, proc)
+
+
+# mount(8) and systemd.mount(5): for who mounts, not for the file system.
+_NOT_FOR_KERNELS = re.compile(
+    r"defaults|r[ow]|(no)?auto|nofail|nobootwait|_netdev|(no)?users?|owner|group|(x-|comment=).*|"
+)
+
+
+def _as_dracut(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+    """Return the destination that dracut's --mount names. The path counts from what would be mounted."""
+    given = dict(target.options).get("mount", "")
+    if target.filesystem in nfs.TYPES:
+        return _nfs(target, path, nfs.parse(given, target.filesystem), sys, proc)
+    if not target.filesystem:
+        raise FileError(
+            f"--mount in dracut_args names no type for {target.address}",
+            hint='write "DEVICE MOUNTPOINT TYPE"',
+        )
+    found = _filesystem(target, path, sys, proc)
+    options = [each for each in given.split(",") if not _NOT_FOR_KERNELS.fullmatch(each)]
+    for each in [each for each in options if each.startswith(("subvol=", "subvolid="))]:
+        options.remove(each)
+        name, _, volume = each.partition("=")
+        if name != "subvol":
+            raise Unsupported(
+                f"mounting {target.address} by {each} (dracut_args)", instead="name it: subvol=PATH"
+            )
+        found = replace(found, folder=str(Path("/", volume.strip("/"), path.strip("/"))))
+    return replace(found, options=",".join(filter(None, (found.options, *options))))
 
 
 def _on_disk(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pykexec import __version__, writing
@@ -16,11 +18,12 @@ from pykexec.errors import FileError, PykexecError
 from pykexec.initramfs import Addition, newc
 from pykexec.integration.libraries import libraries_of
 from pykexec.kdump import programs as installed
-from pykexec.kdump.capture import destination, init_settings, keys, login, sshconfig, watchdog
+from pykexec.kdump.capture import destination, fencing, init_settings, keys, login, sshconfig, watchdog
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.modules import Index, canonical
-from pykexec.kdump.config.settings import Dialect, Settings, Target
+from pykexec.kdump.config.settings import Dialect, DracutArguments, Settings, Target
 from pykexec.kdump.config.targets import FileName, Program, Unfit
 
 INIT = Path(__file__).with_name("init")
@@ -32,7 +35,7 @@ _LOCAL = "127.0.0.1"
 _LOCAL_TIME = Path("/etc/localtime")  # dumps' folders are named by local time
 # File systems ask for these modules by names that may be built into the kernel (request_module).
 _HELPERS = ("crc32c", "libcrc32c", "crypto-crc32c")
-_HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d")
+_HOOK_FOLDERS = ("/etc/kdump/pre.d", "/etc/kdump/post.d", "/etc/kdump/emergency.d")
 # cifs asks for them by name (request_module), and modules.softdep has not all of them.
 _CIPHERS = (
     "ccm", "cmac", "ctr", "ecb", "gcm", "ghash-generic", "hmac", "md5", "sha256_generic", "sha512_generic",
@@ -111,15 +114,17 @@ def contents(settings: Settings, release: str) -> Contents:
     to = destination.resolve(settings)
     root = destination.local(settings.path) if init_settings.needs_root(settings) else None
     destinations = [each for each in (to, root) if each]
+    notices = fencing.resolve(settings.fencing, [each.network for each in destinations if each.network])
     volumes = _encrypted(destinations)
     keys.require(volumes, allowed=settings.hand_over_keys)
     watchdogs = watchdog.running()
     host = _host(settings, to)
-    text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs))
+    text = init_settings.render(settings, release, to, root, host, watchdog=bool(watchdogs), notices=notices)
     programs = _programs(settings, destinations)
     entries = [
+        *_files(settings.dracut),
         Entry("/init", INIT, 0o755),
-        *(Entry(f"/init.d/{file.name}", file) for file in more_of_init(destinations)),
+        *(Entry(f"/init.d/{file.name}", file) for file in more_of_init(destinations, notices)),
         Entry("/etc/pykdump.conf", text.encode()),
         *(Entry(path, file, 0o755) for path, file in programs.items()),
         *(
@@ -130,7 +135,7 @@ def contents(settings: Settings, release: str) -> Contents:
         *_ssh_files(settings.target, to),
         *_credentials(destinations),
         *_logins(destinations),
-        *_module_entries(settings, release, destinations, watchdogs),
+        *_module_entries(settings, release, destinations, notices, watchdogs),
     ]
     return Contents(to, tuple({entry.path: entry for entry in entries}.values()), volumes)
 
@@ -158,14 +163,8 @@ def _listed(entry: Entry) -> dict[str, object]:
 
 def refuse_what_cannot_be(settings: Settings) -> None:
     """Raise Unsupported for settings that such an image cannot follow on any machine."""
-    unfit = {
-        "fence_kdump_nodes": bool(settings.fence_nodes),
-        "kdump_emergency": bool(settings.hooks.emergency),
-        "fadump": settings.fadump,
-    }
-    for name, wanted in unfit.items():
-        if wanted:
-            raise Unsupported(name)
+    if settings.fadump:
+        raise Unsupported("fadump")
 
 
 def build(what: Contents, output: Path, progress: Progress = lambda told: None) -> None:
@@ -204,9 +203,9 @@ def _host(settings: Settings, to: Destination) -> str:
         raise FileError(f"the host's name, with which dumps' folders begin{error.fault}") from None
 
 
-def more_of_init(destinations: Iterable[Destination]) -> Sequence[Path]:
-    """Return the parts of /init that only some targets take."""
-    names: set[str] = set()
+def more_of_init(destinations: Iterable[Destination], notices: Sequence[Notice] = ()) -> Sequence[Path]:
+    """Return the parts of /init that only some targets take, and only nodes of clusters."""
+    names = {"network", "fencing"} if notices else set()
     for to in destinations:
         names |= {_PARTS_OF_INIT.get(layer.kind, layer.kind) for layer in to.stack.layers}
         names |= {"network"} if to.network else set()
@@ -227,6 +226,7 @@ _ASSEMBLERS = {
     **dict.fromkeys(("multipath", "part", "crypt"), "dmsetup"),
     "iscsi": "iscsistart",
 }
+_HINTS = {fencing.PROGRAM: "install the package fence-agents-kdump (Debian, Ubuntu: fence-agents)"}
 _CLIENTS = {Transport.SSH: ("ssh",), Transport.SFTP: ("ssh", "sshfs")}
 
 
@@ -240,8 +240,11 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
             hint = "install the package busybox: the capture system is made of it"
             wanted["/bin/busybox"] = _found(name, hint)
         else:
-            wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, f"install {name}")
-    for name in (*settings.extra_programs, *_hooks(settings)):
+            wanted[f"/usr/bin/{name.rpartition('/')[2]}"] = _found(name, _HINTS.get(name, f"install {name}"))
+    optional = [each for each in settings.dracut.optional_programs if installed.find(each)]
+    given = [*settings.dracut.programs, *optional]
+    added = [each for each in given if each not in _data(given)]
+    for name in (*settings.extra_programs, *_hooks(settings), *added):
         if name:
             Program(name)
             wanted[name if name.startswith("/") else f"/usr/bin/{name}"] = _found(
@@ -251,6 +254,41 @@ def _programs(settings: Settings, destinations: Sequence[Destination]) -> dict[s
     if log_reader and _starts_with(log_reader, b"\x7fELF"):
         wanted["/usr/sbin/vmcore-dmesg"] = log_reader
     return {**wanted, **_interpreters(wanted.values())}
+
+
+def _data(names: Iterable[str]) -> Sequence[str]:
+    """Return those of the names that are no programs but other files."""
+    files = (each for each in names if each.startswith("/") and Path(each).is_file())
+    return [each for each in files if not os.access(each, os.X_OK)]
+
+
+_FILES_MAX = 10_000
+"""More files than that nobody means: it is a folder too high up."""
+
+
+def _files(dracut: DracutArguments) -> Iterator[Entry]:
+    """Yield the files that dracut_args adds. Raises FileError where one is missing."""
+    for name in _data((*dracut.programs, *dracut.optional_programs)):
+        yield Entry(name, Path(name))
+    for source, target in dracut.files:
+        place = Path(source)
+        if place.is_file():
+            yield _added(place, target)
+            continue
+        if not place.is_dir():
+            raise FileError(
+                f"dracut_args --include: {source} is not there", hint="correct the configuration"
+            )
+        found = list(islice(place.rglob("*"), _FILES_MAX + 1))
+        if len(found) > _FILES_MAX:
+            raise FileError(f"dracut_args --include: {source} has more than {_FILES_MAX} files")
+        for each in sorted(found):
+            if each.is_file():
+                yield _added(each, f"{target}/{each.relative_to(place)}")
+
+
+def _added(file: Path, path: str) -> Entry:
+    return Entry(os.path.normpath(path), file, file.stat().st_mode & 0o777)
 
 
 def program_names(
@@ -263,13 +301,13 @@ def program_names(
     names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
     names += [name for way in ways for name in _CLIENTS.get(way, ())]
     names += [_ASSEMBLERS.get(kind, "") for kind in assemblers]
+    names += [fencing.PROGRAM] if settings.fencing.nodes else []
     # busybox does what it can: cp, dd, gzip.
     return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]
 
 
 def _hooks(settings: Settings) -> Iterator[str]:
-    yield settings.hooks.before
-    yield settings.hooks.after
+    yield from settings.hooks.programs
     # kdump-utils runs every executable in these folders.
     for folder in _HOOK_FOLDERS if settings.dialect is Dialect.FEDORA else ():
         yield from sorted(str(each) for each in Path(folder).glob("*") if os.access(each, os.X_OK))
@@ -305,7 +343,10 @@ def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
         return
     key = Path(to.ssh_key)
     known = [Path(each) for each in login.KNOWN_HOSTS if Path(each).is_file()]
-    for name in (to.known_as or login.known_as(target), *([to.jump.known_as] if to.jump else [])):
+    server, told = to.known_as or login.known_as(target), login.given_key(target)
+    # ssh looks for names in lower case.
+    given = [f"{server.lower()} {told}\n".encode()] if told else []
+    for name in (*([] if given else [server]), *([to.jump.known_as] if to.jump else [])):
         if not login.is_known(name, known):
             raise FileError(
                 f"the server's host key is not known: there is none of {name} in {login.KNOWN_HOSTS[0]}",
@@ -318,7 +359,9 @@ def _ssh_files(target: Target, to: Destination) -> Iterator[Entry]:
         yield Entry(_JUMP_KEY, Path(to.jump.keys[0]), 0o600)
         yield Entry("/root/.ssh/config", text.encode(), 0o600)
     yield Entry("/root/key", key, 0o600)
-    yield Entry("/root/.ssh/known_hosts", b"\n".join(each.read_bytes() for each in known), 0o600)
+    yield Entry(
+        "/root/.ssh/known_hosts", b"\n".join([*given, *(each.read_bytes() for each in known)]), 0o600
+    )
     yield Entry("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     yield Entry("/etc/nsswitch.conf", b"passwd: files\nhosts: files\n")
 
@@ -357,16 +400,32 @@ def _logins(destinations: Iterable[Destination]) -> Iterator[Entry]:
 
 
 def _module_entries(
-    settings: Settings, release: str, destinations: Sequence[Destination], watchdogs: tuple[Path, ...]
+    settings: Settings,
+    release: str,
+    destinations: Sequence[Destination],
+    notices: Sequence[Notice],
+    watchdogs: tuple[Path, ...],
 ) -> Iterator[Entry]:
     index = Index(release)
-    wanted, optional = _wanted_modules(settings, destinations, index)
+    wanted, optional = _wanted_modules(settings, destinations, index, notices)
+    omitted = _omitted(settings)
+    if missed := sorted(omitted & {each.name for each in index.closure(wanted)}):
+        raise FileError(
+            f"the dump needs the module {missed[0]}, which --omit-drivers or rd.driver.blacklist= leave out",
+            hint="correct the configuration",
+        )
     order = []
     firmware: dict[str, Path] = {}
     if watchdogs:
         # A watchdog without a driver in sysfs has one of the loaded modules, except software-only ones.
         loaded = index.below("drivers/watchdog") & _loaded() - {"softdog"}
         optional = [*optional, *watchdog.drivers(watchdogs), *sorted(loaded)]
+    if omitted:
+        optional = [
+            each
+            for each in optional
+            if not omitted & {one.name for one in index.closure((), optional=[each])}
+        ]
     for module in index.closure(wanted, optional=optional):
         data = module.read()
         order.append(f"{module.name}.ko {index.parameters(module.name)}".rstrip() + "\n")
@@ -376,23 +435,38 @@ def _module_entries(
     yield Entry("/lib/modules/order", "".join(order).encode())
 
 
+_BLACKLIST = re.compile(r"(?:rd\.driver|modprobe)\.blacklist=(\S+)")
+"""dracut.cmdline(7), and modprobe(8)."""
+
+
+def _omitted(settings: Settings) -> frozenset[str]:
+    """Return the modules that are to be left out."""
+    line = f"{settings.command_line.given or ''} {settings.command_line.append or ''}"
+    listed = (name for names in _BLACKLIST.findall(line) for name in names.split(","))
+    return frozenset(map(canonical, (*settings.dracut.omitted_drivers, *listed)))
+
+
 def _wanted_modules(
-    settings: Settings, destinations: Sequence[Destination], index: Index
+    settings: Settings, destinations: Sequence[Destination], index: Index, notices: Sequence[Notice] = ()
 ) -> tuple[Sequence[str], Sequence[str]]:
     """Return the modules that have to be there, and those that may be."""
     wanted: list[str] = []
     optional: list[str] = [*_HELPERS]
     loaded = _loaded()
+    networks = [each.network for each in destinations if each.network]
+    networks += [each.network for each in notices]
+    # First: a disk's handler has to be there before the disk.
+    wanted += [module for each in destinations for module in each.stack.modules]
+    drivers = [driver for each in destinations for driver in each.drivers]
+    drivers += [driver for each in notices for driver in each.network.links.drivers]
+    # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
+    for driver in drivers:
+        (wanted if canonical(driver) in loaded else optional).append(driver)
+    for network in networks:
+        wanted += network.links.modules
+        # Most kernels have it built in.
+        optional += ["ipv6"] if ":" in network.address else []
     for each in destinations:
-        # First: a disk's handler has to be there before the disk.
-        wanted += each.stack.modules
-        # In sysfs a driver that can only be built in has a module, too. A module that is loaded was a file.
-        for driver in each.drivers:
-            (wanted if canonical(driver) in loaded else optional).append(driver)
-        if each.network:
-            wanted += each.network.links.modules
-            # Most kernels have it built in.
-            optional += ["ipv6"] if ":" in each.network.address else []
         optional += each.stack.optional
         if each.stack.layers:
             # drivers/md asks by name for RAID levels and cache policies (request_module), which needs a
@@ -408,7 +482,7 @@ def _wanted_modules(
         needed, useful = _WAY_MODULES.get(each.way, ("", ()))
         wanted += [needed] if needed else []
         optional += useful
-    return [*wanted, *settings.extra_modules], optional
+    return [*wanted, *settings.extra_modules], [*optional, *settings.dracut.drivers]
 
 
 def _loaded() -> frozenset[str]:

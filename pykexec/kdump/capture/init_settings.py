@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pykexec.errors import PykexecError
-from pykexec.kdump.capture import login
+from pykexec.kdump.capture import fencing, login
 from pykexec.kdump.capture.blockdevice import UUID_AT
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
+from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.links import MTU
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.errors import shown
-from pykexec.kdump.config.settings import Action, Collector, Dialect, Settings
+from pykexec.kdump.config.settings import Action, Collector, Dialect, Fencing, Settings
 from pykexec.kdump.config.targets import FileName
 from pykexec.memory import KIB
 
@@ -34,12 +35,14 @@ def render(
     host: str,
     *,
     watchdog: bool = False,
+    notices: Sequence[Notice] = (),
 ) -> str:
     """Return the file's text. Raises PykexecError for what cannot be done.
 
     `root` is the root file system, for failure_action dump_to_rootfs; `host` begins the names of dumps'
-    folders; `watchdog`: one is running.
+    folders; `watchdog`: one is running; `notices` are for the nodes of a cluster.
     """
+    others = [each.network for each in (destination, root) if each and each.network]
     lines = [
         *_assignments(
             {
@@ -54,6 +57,7 @@ def render(
         *_assignments(_ending(settings)),
         *_collect(settings.collector, destination.way),
         *_function("use_root_filesystem", _root(settings, root)),
+        *_notices(settings.fencing, notices, first=fencing.shares_cards(notices, others)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -103,6 +107,18 @@ def _target(to: Destination) -> dict[str, str]:
 
 
 def _network(to: Destination, network: Network) -> dict[str, str]:
+    return {
+        **_links(network),
+        "GATEWAY": network.gateway,
+        "NEIGHBOUR": network.neighbour,
+        "ROUTE_MTU": str(network.mtu or ""),
+        "SERVER": to.behind or network.server,
+        "PORT": str(to.port),
+        "NFS_VERSIONS": " ".join(to.nfs_versions),
+    }
+
+
+def _links(network: Network) -> dict[str, str]:
     links = network.links
     return {
         "CARDS": " ".join(f"{card.mac}@{card.place}" for card in links.cards),
@@ -113,12 +129,31 @@ def _network(to: Destination, network: Network) -> dict[str, str]:
         # A VLAN begins with what is below it has.
         "MTU": "" if links.mtu == links.base_mtu else str(links.mtu),
         "ADDRESS": network.address,
-        "NEIGHBOUR": network.neighbour,
-        "GATEWAY": network.gateway,
-        "ROUTE_MTU": str(network.mtu or ""),
-        "SERVER": to.behind or network.server,
-        "PORT": str(to.port),
-        "NFS_VERSIONS": " ".join(to.nfs_versions),
+    }
+
+
+def _notices(options: Fencing, notices: Sequence[Notice], *, first: bool) -> Iterator[str]:
+    names = [f"tell_nodes_{number}" for number in range(len(notices))]
+    yield from _assignments({"TELL_NODES": " ".join(names)})
+    if not names:
+        return
+    words = ["-p", options.port, "-f", options.family, "-c", options.count, "-i", options.interval]
+    yield from _assignments({"NODES_OPTIONS": " ".join(map(str, words)), "NODES_FIRST": str(int(first))})
+    for name, notice in zip(names, notices, strict=True):
+        yield from _function(name, _notice(notice))
+
+
+def _notice(notice: Notice) -> dict[str, str]:
+    """Return the way to nodes. Each gets a route of its own, which is in nobody's way."""
+    way = notice.network
+    return {
+        **_links(way),
+        "GATEWAY": "",
+        "NEIGHBOUR": way.neighbour if way.gateway else "",
+        "ROUTE_MTU": "",
+        "SERVER": "",
+        "ROUTER": way.gateway,
+        "NODES": " ".join(notice.nodes),
     }
 
 
@@ -148,8 +183,10 @@ def _ending(settings: Settings) -> dict[str, str]:
     return {
         "HOOK_BEFORE": settings.hooks.before,
         # openSUSE's KDUMP_PRESCRIPT has no say in whether there is a dump.
-        "HOOK_DECIDES": str(int(settings.dialect is not Dialect.SUSE)),
+        "HOOK_DECIDES": str(int(not settings.hooks.are_lines)),
+        "HOOKS_ARE_LINES": str(int(settings.hooks.are_lines)),
         "HOOK_AFTER": settings.hooks.after,
+        "HOOK_EMERGENCY": settings.hooks.emergency,
         "FAILURE_ACTION": settings.failure_action.value,
         "FAILURE_COMMAND": settings.failure_command,
         "FINAL_ACTION": settings.final_action.value,

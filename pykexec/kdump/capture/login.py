@@ -28,6 +28,12 @@ def known_as(target: Target) -> str:
     return f"[{host}]:{target.port}" if target.port not in (None, SSH_PORT) else host
 
 
+def given_key(target: Target) -> str:
+    """Return the server's key that the configuration has, as in known_hosts; "" where it has none, or *."""
+    found = dict(target.options).get("host_key", "")
+    return "" if found == "*" else found
+
+
 def command(target: Target, key: str) -> str:
     """Return the command that logs in from the running system, for people to try."""
     port = f" -p {target.port}" if target.port not in (None, SSH_PORT) else ""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,35 @@ def route_to(host: str, port: int, sys: Path = Path("/sys"), proc: Path = Path("
 
     Raises PykexecError where there is none, or one that the capture system cannot go.
     """
-    server, scope = _choose(host, _addresses(host), port)
+    with _reachable(f"the dump target's server {host}", "the server has"):
+        server, scope = _choose(_addresses(host), port)
+    return _way_to(server, scope, sys, proc)
+
+
+def route_to_node(
+    node: str, family: socket.AddressFamily, sys: Path = Path("/sys"), proc: Path = Path("/proc")
+) -> Network:
+    """Return the way to a node of a cluster, by name or address, which listens for datagrams.
+
+    Raises PykexecError where there is none, or one that the capture system cannot go.
+    """
+    with _reachable(f"the cluster's node {node}", "the nodes have"):
+        # Nobody answers a datagram: the first address counts, as for the program that sends it.
+        address, scope = _addresses(node, family)[0]
+        _route(address, scope)
+    return _way_to(address, scope, sys, proc)
+
+
+@contextmanager
+def _reachable(who: str, they_have: str) -> Iterator[None]:
+    try:
+        yield
+    except PykexecError as error:
+        hint = f"{they_have} to be reachable when the service starts"
+        raise PykexecError(f"{who}: {error.what}", hint=hint) from error
+
+
+def _way_to(server: Address, scope: int, sys: Path, proc: Path) -> Network:
     route = _route(server, scope)
     own = ipaddress.ip_address(route.source)
     name = socket.if_indextoname(route.interface)
@@ -66,14 +94,14 @@ def route_to(host: str, port: int, sys: Path = Path("/sys"), proc: Path = Path("
     return Network(str(server), links.describe(name, sys, proc), f"{own}/{length}", route.gateway, route.mtu)
 
 
-def _addresses(host: str) -> Sequence[tuple[Address, int]]:
+def _addresses(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> Sequence[tuple[Address, int]]:
     """Return a host's addresses, each with its interface's number; the best first. Raises PykexecError."""
     try:
-        found = socket.getaddrinfo(host, None, socket.AF_UNSPEC, socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(host, None, family, socket.SOCK_DGRAM)
     except UnicodeError as error:  # an empty label, or one of more than 63 characters
-        raise PykexecError(f"the dump target's server {host}: no host can have this name") from error
+        raise PykexecError("no host can have this name") from error
     except OSError as error:
-        raise _unreachable(host, error.strerror or str(error)) from error
+        raise PykexecError(error.strerror or str(error)) from error
     told = dict.fromkeys((str(each[4][0]).partition("%")[0], _scope(each[4])) for each in found)
     return [(ipaddress.ip_address(text), scope) for text, scope in told]
 
@@ -82,7 +110,7 @@ def _scope(place: Sequence[object]) -> int:
     return place[3] if len(place) > 3 and isinstance(place[3], int) else 0
 
 
-def _choose(host: str, addresses: Sequence[tuple[Address, int]], port: int) -> tuple[Address, int]:
+def _choose(addresses: Sequence[tuple[Address, int]], port: int) -> tuple[Address, int]:
     """Return the first address to which there is a way; of several, the first at which the server answers.
 
     Raises PykexecError.
@@ -97,7 +125,7 @@ def _choose(host: str, addresses: Sequence[tuple[Address, int]], port: int) -> t
         else:
             usable.append((address, scope))
     if not usable:
-        raise _unreachable(host, why)
+        raise PykexecError(why)
     return next((each for each in usable if len(usable) == 1 or _answers(*each, port)), usable[0])
 
 
@@ -116,10 +144,3 @@ def _route(address: Address, scope: int) -> Route:
         return rtnetlink.ask_route(address, scope)
     except OSError as error:
         raise MachineError(f"the kernel does not tell the way to {address}: {error.strerror}") from error
-
-
-def _unreachable(host: str, why: str) -> PykexecError:
-    return PykexecError(
-        f"the dump target's server {host}: {why}",
-        hint="the server has to be reachable when the service starts",
-    )

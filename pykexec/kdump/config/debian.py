@@ -128,6 +128,7 @@ class _Reader(Variables):
                 f"{given.where}: KDUMP_CMDLINE replaces the running kernel's command line;"
                 " nothing is taken away from it, a crashkernel= neither"
             )
+        yield from self.without_effect("KDUMP_CONFIG", "KDUMP_STAMPDIR", "DEBUG_KERNEL")
         for name in ("SSH_KEY", "FTP_USER", "FTP_PASSWORD"):
             assignment, target = self.assigned(name), name.partition("_")[0]
             if assignment and not self.assigned(target):

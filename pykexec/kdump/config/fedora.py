@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pykexec.kdump.config import targets, values
+from pykexec.kdump.config import dracut, fencing, targets, values
 from pykexec.kdump.config.errors import ConfigError, Where, nearest, shown
 from pykexec.kdump.config.names import (
     FEDORA_SYSCONFIG,
@@ -23,6 +23,8 @@ from pykexec.kdump.config.settings import (
     Collector,
     CommandLinePolicy,
     Dialect,
+    DracutArguments,
+    Fencing,
     Hooks,
     KernelChoice,
     LogLevels,
@@ -76,7 +78,7 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
     warnings: list[str] = []
     texts = {each.key: each.value for each in options.values()}
     failure, final = _actions(options)
-    _check_what_is_for_others(options, variables)
+    _check_what_is_for_others(variables)
     return Settings(
         dialect=Dialect.FEDORA,
         files=tuple(f"/{name}" for name, text in ((CONF, conf), (SYSCONFIG, sysconfig)) if text is not None),
@@ -90,22 +92,26 @@ def read(conf: str | None, sysconfig: str | None) -> Settings:
         kernel=_kernel(variables),
         command_line=_command_line(variables) if sysconfig is not None else CommandLinePolicy(append=None),
         kexec_arguments=tuple(variables.text("KEXEC_ARGS").split()),
-        hooks=Hooks(*(_program(options, f"kdump_{when}") for when in ("pre", "post", "emergency"))),
+        hooks=Hooks(
+            _program(options, "kdump_pre"),
+            _program(options, "kdump_post"),
+            _program(options, "kdump_emergency"),
+        ),
         extra_programs=_extra_programs(options),
         extra_modules=tuple(texts.get("extra_modules", "").split()),
-        dracut_arguments=_dracut_arguments(options),
+        dracut_arguments=_words(options, "dracut_args"),
+        dracut=_dracut(options),
         rebuild=_rebuild(options),
         auto_reset_crashkernel=_word(options, "auto_reset_crashkernel", _YES_NO, default=False),
-        fence_nodes=_fence_nodes(options),
+        fencing=_fencing(options),
         hand_over_keys=variables.hands_over_keys,
         log_levels=_log_levels(variables),
         warnings=(*warnings, *variables.unknown, *_warnings(options, variables)),
     )
 
 
-def _check_what_is_for_others(options: Mapping[str, _Option], variables: Variables) -> None:
+def _check_what_is_for_others(variables: Variables) -> None:
     """Raise ConfigError for bad values of settings for other programs, which pykdump does not use."""
-    _words(options, "fence_kdump_args")
     variables.choice("VMCORE_CREATION_NOTIFICATION", _YES_NO, default=True)
 
 
@@ -285,13 +291,21 @@ def _rebuild(options: Mapping[str, _Option]) -> Rebuild:
     return Rebuild.ALWAYS if always else Rebuild.NEVER if never else Rebuild.WHEN_NEEDED
 
 
-def _fence_nodes(options: Mapping[str, _Option]) -> tuple[str, ...]:
-    option = options.get("fence_kdump_nodes")
-    if option is None:
-        return ()
-    return tuple(
-        values.checked(targets.Host, node, option.key, option.where) for node in option.value.split()
-    )
+def _fencing(options: Mapping[str, _Option]) -> Fencing:
+    nodes, arguments = options.get("fence_kdump_nodes"), options.get("fence_kdump_args")
+    found = Fencing()
+    if arguments is not None:
+        words = values.words(arguments.value, arguments.key, arguments.where)
+        found = fencing.parse(words, arguments.key, arguments.where)
+        if found.nodes:
+            raise arguments.where.error(
+                f"fence_kdump_args has a node in it: {shown(found.nodes[0])}",
+                "nodes belong into fence_kdump_nodes",
+            )
+    if nodes is None:
+        return found
+    hosts = (values.checked(targets.Host, each, nodes.key, nodes.where) for each in nodes.value.split())
+    return replace(found, nodes=tuple(hosts))
 
 
 def _program(options: Mapping[str, _Option], key: str) -> str:
@@ -307,8 +321,9 @@ def _extra_programs(options: Mapping[str, _Option]) -> tuple[str, ...]:
     )
 
 
-def _dracut_arguments(options: Mapping[str, _Option]) -> tuple[str, ...]:
-    return _words(options, "dracut_args")
+def _dracut(options: Mapping[str, _Option]) -> DracutArguments:
+    option = options.get("dracut_args")
+    return DracutArguments() if option is None else dracut.parse(_words(options, option.key), option.where)
 
 
 def _checked(options: Mapping[str, _Option], key: str, kind: type[str]) -> str:
@@ -388,6 +403,7 @@ def _warnings(options: Mapping[str, _Option], variables: Variables) -> Iterator[
     given = variables.assigned("KDUMP_COMMANDLINE")
     if given:
         yield f"{given.where}: KDUMP_COMMANDLINE replaces the running kernel's command line altogether"
+    yield from variables.without_effect("VMCORE_CREATION_NOTIFICATION")
     old = variables.assigned("MKDUMPRD_ARGS")
     if old:
         yield f"{old.where}: MKDUMPRD_ARGS has no effect any more; use dracut_args"

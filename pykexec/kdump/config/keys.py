@@ -16,7 +16,7 @@ class Use(enum.Enum):
     HONOURED = "honoured"
     REFUSED = "refused: pykdump's own capture image cannot do this, the distribution's may (start --initrd)"
     TOLD = "checked, without effect; start says so"
-    IGNORED = "without effect"
+    IGNORED = "without effect where there is no fadump"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ KDUMP_CONF: Mapping[str, Key] = {
     "nfs": Key("An export to save dumps to: HOST:/FOLDER."),
     "ssh": Key("A server to send dumps to: USER@HOST."),
     "path": Key(
-        "The folder for dumps, in the file system or on the server that is the target. Without a target it"
-        " is a folder of the running system, on any disk.",
+        "The folder for dumps, in the file system or on the server that is the target; of btrfs, in the"
+        " subvolume that is mounted. Without a target it is a folder of the running system, on any disk.",
         "/var/crash",
     ),
     "sshkey": Key("The private key for the server of ssh, without a passphrase.", "/root/.ssh/kdump_id_rsa"),
@@ -65,24 +65,40 @@ KDUMP_CONF: Mapping[str, Key] = {
     ),
     "default": Key("The old name of failure_action."),
     "final_action": Key("What to do when the dump is saved: reboot, halt or poweroff.", "reboot"),
-    "kdump_pre": Key("A program to run before the dump is saved; where it fails, no dump is saved."),
-    "kdump_post": Key("A program to run afterwards. Its argument is 0 where the dump was saved."),
-    "kdump_emergency": Key("A program for a capture system that does not come up.", use=Use.REFUSED),
+    "kdump_pre": Key(
+        "A program to run before the dump is saved; where it fails, no dump is saved. Then all programs in"
+        " /etc/kdump/pre.d run."
+    ),
+    "kdump_post": Key(
+        "A program to run afterwards. Its argument is 0 where the dump was saved. All programs in"
+        " /etc/kdump/post.d run before it."
+    ),
+    "kdump_emergency": Key(
+        "A program to run where no dump was saved, before failure_action. All programs in"
+        " /etc/kdump/emergency.d run before it."
+    ),
     "extra_bins": Key("More programs for the capture image, with the libraries that they need."),
     "extra_modules": Key("More kernel modules to load in the capture system."),
     "force_rebuild": Key("1: make the capture image anew at each start.", "0"),
     "force_no_rebuild": Key("1: never make the capture image anew where there is one.", "0"),
     "dracut_args": Key(
-        "Options for dracut, which pykdump does not use. A --mount among them is a dump target, which its"
-        " own capture image refuses.",
-        use=Use.TOLD,
+        "Options for dracut, which pykdump does not use. These have their meaning all the same: --mount"
+        ' "DEVICE MOUNTPOINT TYPE OPTIONS", a dump target; --add-drivers and --force-drivers, where the'
+        " kernel has them; --omit-drivers; --install, --install-optional and --include. start names the"
+        " others."
     ),
     "auto_reset_crashkernel": Key(
         "yes: let package updates change crashkernel=. pykdump never does that.", "no", Use.TOLD
     ),
     "override_resettable": Key("Checked to be 0 or 1.", "0", Use.TOLD),
-    "fence_kdump_nodes": Key("Hosts of a cluster to notify while the dump is saved.", use=Use.REFUSED),
-    "fence_kdump_args": Key("Options for that.", use=Use.TOLD),
+    "fence_kdump_nodes": Key(
+        "The other nodes of a cluster, without this one. The capture system tells them that it saves memory,"
+        " by fence_kdump_send and the way that leads to them now, wherever the dump goes."
+    ),
+    "fence_kdump_args": Key(
+        "Options of fence_kdump_send: -p PORT, -f FAMILY, -c COUNT, -i SECONDS.",
+        "-p 7410 -f auto -c 0 -i 10",
+    ),
 }
 """/etc/kdump.conf of Fedora, RHEL and openEuler: lines of KEY VALUE."""
 
@@ -113,7 +129,11 @@ FEDORA_SYSCONFIG: Mapping[str, Key] = {
     "KDUMP_SYSLOGLVL": Key(_LOG_LEVEL, "0", Use.TOLD),
     "KDUMP_KMSGLOGLVL": Key(_LOG_LEVEL, "0", Use.TOLD),
     "MKDUMPRD_ARGS": Key("What dracut_args is now.", use=Use.TOLD),
-    "VMCORE_CREATION_NOTIFICATION": Key("Checked to be yes or no.", "yes", Use.IGNORED),
+    "VMCORE_CREATION_NOTIFICATION": Key(
+        "Whether kdumpctl notes if it has been tested. pykdump status tells that of its own tests.",
+        "yes",
+        Use.TOLD,
+    ),
     "FADUMP_COMMANDLINE_APPEND": _FADUMP_APPEND,
 }
 """/etc/sysconfig/kdump of the same: assignments of a shell, NAME=VALUE."""
@@ -155,9 +175,9 @@ DEBIAN: Mapping[str, Key] = {
     "FTP_USER": Key(_FOR_FTP, use=Use.REFUSED),
     "FTP_PASSWORD": Key(_FOR_FTP, use=Use.REFUSED),
     "FTP_PORT": Key(_FOR_FTP, "21", Use.REFUSED),
-    "KDUMP_CONFIG": Key("The kernel's configuration for kdump-config.", use=Use.IGNORED),
-    "KDUMP_STAMPDIR": Key("A folder that kdump-config notes in what it has dumped.", use=Use.IGNORED),
-    "DEBUG_KERNEL": Key("A kernel with symbols, for makedumpfile's older versions.", use=Use.IGNORED),
+    "KDUMP_CONFIG": Key("The kernel's configuration for kdump-config.", use=Use.TOLD),
+    "KDUMP_STAMPDIR": Key("A folder that kdump-config notes in what it has dumped.", use=Use.TOLD),
+    "DEBUG_KERNEL": Key("A kernel with symbols, for makedumpfile's older versions.", use=Use.TOLD),
 }
 """/etc/default/kdump-tools of Debian and Ubuntu: assignments of a shell, NAME=VALUE."""
 
@@ -194,8 +214,12 @@ SUSE: Mapping[str, Key] = {
     "KDUMP_CONTINUE_ON_ERROR": Key(
         "Whether a dump that failed ends as one that was saved; otherwise a shell is started.", "yes"
     ),
-    "KDUMP_PRESCRIPT": Key("A program to run before the dump is saved."),
-    "KDUMP_POSTSCRIPT": Key("A program to run afterwards. Its argument is 0 where the dump was saved."),
+    "KDUMP_PRESCRIPT": Key("A line for a shell to run before the dump is saved."),
+    "KDUMP_POSTSCRIPT": Key(
+        "A line for a shell to run afterwards; $1 in it is 0 where the dump was saved. Where it is"
+        " fence_kdump_send with its options and nodes, these nodes of a cluster are told from the start of"
+        " the dump until the reboot."
+    ),
     "KDUMP_REQUIRED_PROGRAMS": Key(
         "More programs for the capture image, with the libraries that they need."
     ),
@@ -207,7 +231,8 @@ SUSE: Mapping[str, Key] = {
     "KDUMP_TRANSFER": Key("A command line that saves the dump in its own way.", use=Use.REFUSED),
     "KDUMP_FADUMP": Key("Whether firmware of POWER is to save memory.", "no", Use.REFUSED),
     "KDUMP_HOST_KEY": Key(
-        "The server's key. The one in /root/.ssh/known_hosts counts, which has to be there.", use=Use.TOLD
+        "The server's key as known_hosts has it, without the name. Without it, and with *, the one in"
+        " /root/.ssh/known_hosts counts, which then has to be there."
     ),
     "KDUMP_NETCONFIG": Key(
         "The interface, and how it gets its address. The capture system takes the interface and the address"
@@ -224,12 +249,14 @@ SUSE: Mapping[str, Key] = {
     "KDUMP_SMTP_PASSWORD": _MAIL,
     "KDUMP_NOTIFICATION_TO": _MAIL,
     "KDUMP_NOTIFICATION_CC": _MAIL,
-    "KDUMP_COPY_KERNEL": Key("Whether to copy the kernel to the target, too.", use=Use.IGNORED),
-    "KDUMP_CRASHKERNEL": Key("What to reserve. See pykdump estimate.", use=Use.IGNORED),
-    "KDUMP_UPDATE_BOOTLOADER": Key("Whether that goes to the boot loader.", use=Use.IGNORED),
+    "KDUMP_COPY_KERNEL": Key("Whether to copy the kernel to the target, too.", "yes", Use.TOLD),
+    "KDUMP_CRASHKERNEL": Key("What to reserve. See pykdump estimate.", "auto", Use.TOLD),
+    "KDUMP_UPDATE_BOOTLOADER": Key(
+        "Whether that goes to the boot loader, which pykdump setup alone changes.", "true", Use.TOLD
+    ),
     "KDUMP_FADUMP_SHELL": Key("For KDUMP_FADUMP.", use=Use.IGNORED),
     "FADUMP_COMMANDLINE_APPEND": _FADUMP_APPEND,
-    "KDUMP_VERBOSE": Key("What the service and the capture system tell.", use=Use.IGNORED),
+    "KDUMP_VERBOSE": Key("What the service and the capture system tell.", "0", Use.TOLD),
 }
 """/etc/sysconfig/kdump of openSUSE and SLE: assignments of a shell, NAME=VALUE."""
 

@@ -199,14 +199,58 @@ class CommandLinePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Programs run in the capture system; openSUSE's are lines for a shell."""
+    """Programs run in the capture system."""
 
     before: str = ""
     after: str = ""
     emergency: str = ""
+    are_lines: bool = False
+    """Whether they are lines for a shell, as openSUSE's; these have no say in whether there is a dump."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that they have to find; of a line the first one, if it is named by its path."""
+        given = (each for each in (self.before, self.after, self.emergency) if each)
+        if not self.are_lines:
+            return tuple(given)
+        first = (line.split()[0].strip("'\"") for line in given if line.strip())
+        return tuple(each for each in first if each.startswith("/"))
 
     def __post_init__(self) -> None:
         _checked(self, before=targets.Command, after=targets.Command, emergency=targets.Command)
+
+
+@dataclass(frozen=True, slots=True)
+class Fencing:
+    """The nodes of a cluster to tell that this one saves its memory, and how (fence_kdump_send(8))."""
+
+    nodes: tuple[str, ...] = ()
+    port: int = 7410
+    family: str = "auto"
+    """The kind of addresses: auto, ipv4 or ipv6."""
+    count: int = 0
+    """How often they are told; 0: until the end."""
+    interval: int = 10
+    """The seconds between two messages."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(map(targets.Host, self.nodes)))
+
+
+@dataclass(frozen=True, slots=True)
+class DracutArguments:
+    """What dracut_args asks for that an image can have without dracut."""
+
+    drivers: tuple[str, ...] = ()
+    """Modules to load where the kernel has them."""
+    omitted_drivers: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    """Programs and files, by their paths here, or programs by name."""
+    optional_programs: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """Files and folders, each with its path in the image."""
+    unused: tuple[str, ...] = ()
+    """The options that mean nothing here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +294,8 @@ class Settings:
     extra_programs: tuple[str, ...] = ()
     extra_modules: tuple[str, ...] = ()
     dracut_arguments: tuple[str, ...] = ()
+    """dracut_args as it is."""
+    dracut: DracutArguments = DracutArguments()
     rebuild: Rebuild = Rebuild.WHEN_NEEDED
     auto_reset_crashkernel: bool = False
     """Whether to keep crashkernel= at the package's default; only where the file says so."""
@@ -258,7 +304,7 @@ class Settings:
     fadump: bool = False
     hand_over_keys: bool = False
     """Whether the keys of encrypted volumes may be in the capture image in memory."""
-    fence_nodes: tuple[str, ...] = ()
+    fencing: Fencing = Fencing()
     network: str = ""
     """openSUSE's KDUMP_NETCONFIG: DEVICE:MODE, or "auto"."""
     mail: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -268,8 +314,12 @@ class Settings:
     warnings: tuple[str, ...] = ()
     """Settings that work, but not as their author may think."""
 
+    @property
+    def uses_network(self) -> bool:
+        """Return whether the capture system takes a network: for the dump, or to tell a cluster."""
+        return self.target.is_remote or bool(self.fencing.nodes)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", targets.AbsolutePath(self.path))
         _checked(self, initrd=targets.AbsolutePath, failure_command=targets.Command)
-        for name, kind in {"extra_programs": targets.Program, "fence_nodes": targets.Host}.items():
-            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
+        object.__setattr__(self, "extra_programs", tuple(map(targets.Program, self.extra_programs)))

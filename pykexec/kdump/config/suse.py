@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
-from pykexec.kdump.config import shell, targets, values
+from pykexec.kdump.config import fencing, shell, targets, values
+from pykexec.kdump.config.errors import shown
 from pykexec.kdump.config.names import SUSE
 from pykexec.kdump.config.settings import (
     DEFAULT_PATH,
@@ -15,6 +16,7 @@ from pykexec.kdump.config.settings import (
     Collector,
     CommandLinePolicy,
     Dialect,
+    Fencing,
     Hooks,
     KernelChoice,
     Settings,
@@ -66,6 +68,7 @@ _FTP_PORT = 21
 _PORT_MAX = 65535
 _KEYS_FOLDER = "/root/.ssh"
 """The folder where kdump looks for names in KDUMP_SSH_IDENTITY."""
+_HOST_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/]{16,8192}={0,3}")
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 
 
@@ -94,7 +97,8 @@ def read(text: str) -> Settings:
             cpus=reader.number("KDUMP_CPUS", _CPUS_DEFAULT),
         ),
         kexec_arguments=reader.words("KEXEC_OPTIONS"),
-        hooks=Hooks(before=reader.text("KDUMP_PRESCRIPT"), after=reader.text("KDUMP_POSTSCRIPT")),
+        hooks=Hooks(reader.hook("KDUMP_PRESCRIPT"), reader.hook("KDUMP_POSTSCRIPT"), are_lines=True),
+        fencing=reader.fencing(),
         extra_programs=reader.programs("KDUMP_REQUIRED_PROGRAMS"),
         auto_resize=reader.boolean("KDUMP_AUTO_RESIZE", default=False),
         fadump=reader.boolean("KDUMP_FADUMP", default=False),
@@ -161,6 +165,22 @@ class _Reader(Variables):
             values.collector(f"makedumpfile {extra.value}", extra.name, extra.where)
         return Collector(("makedumpfile", form, "-d", str(level), *self.words("MAKEDUMPFILE_OPTIONS")))
 
+    def hook(self, name: str) -> str:
+        """Return a line to run; a cluster's nodes are told in another way."""
+        line = self.text(name)
+        return "" if fencing.is_send(line) else line
+
+    def fencing(self) -> Fencing:
+        """Return the nodes that KDUMP_POSTSCRIPT, or the other line, tells of the dump.
+
+        They are told from its start on, until the machine is reset, however often the line says.
+        """
+        for name in ("KDUMP_POSTSCRIPT", "KDUMP_PRESCRIPT"):
+            assignment = self.assigned(name)
+            if assignment is not None and fencing.is_send(assignment.value):
+                return replace(fencing.of_command(assignment.value, name, assignment.where), count=0)
+        return Fencing()
+
     def target(self) -> tuple[Target, str]:
         assignment = self.assigned("KDUMP_SAVEDIR")
         if assignment is None:
@@ -208,7 +228,7 @@ class _Reader(Variables):
             return Target(
                 TargetKind.FTP, url.host, user=url.user, password=url.password, port=port
             ), url.path
-        options = (("protocol", url.scheme), ("host_key", self.text("KDUMP_HOST_KEY")), *self._timeout())
+        options = (("protocol", url.scheme), ("host_key", self._host_key()), *self._timeout())
         return Target(
             TargetKind.SSH,
             f"{url.user or 'root'}@{url.host.strip('[]')}",
@@ -226,6 +246,18 @@ class _Reader(Variables):
             return ""
         path = keys[0] if keys[0].startswith("/") else f"{_KEYS_FOLDER}/{keys[0]}"
         return values.checked(targets.AbsolutePath, path, assignment.name, assignment.where)
+
+    def _host_key(self) -> str:
+        """Return the server's key as known_hosts has it, without its name; "*": any."""
+        assignment = self.assigned("KDUMP_HOST_KEY")
+        if assignment is None:
+            return ""
+        if assignment.value != "*" and not _HOST_KEY.fullmatch(assignment.value):
+            raise assignment.where.error(
+                f"KDUMP_HOST_KEY is no key: {shown(assignment.value)}",
+                "write it as in known_hosts, without the name: ssh-ed25519 AAAA...",
+            )
+        return assignment.value
 
     def _timeout(self) -> tuple[tuple[str, str], ...]:
         return (("KDUMP_NET_TIMEOUT", str(self.number("KDUMP_NET_TIMEOUT", 30))),)
@@ -254,6 +286,9 @@ class _Reader(Variables):
         given = self.assigned("KDUMP_COMMANDLINE")
         if given:
             yield f"{given.where}: KDUMP_COMMANDLINE replaces the command line that kdump would make"
+        yield from self.without_effect(
+            "KDUMP_COPY_KERNEL", "KDUMP_CRASHKERNEL", "KDUMP_UPDATE_BOOTLOADER", "KDUMP_VERBOSE"
+        )
         flags = self.assigned("KDUMPTOOL_FLAGS")
         if flags:
             yield f"{flags.where}: KDUMPTOOL_FLAGS has no effect any more"

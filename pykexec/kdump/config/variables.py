@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pykexec.kdump.config import shell, targets, values
 from pykexec.kdump.config.names import HAND_OVER_KEYS, OURS, Format
+
+_YES = ("yes", "true", "1")
+_SHIPPED: Mapping[str, tuple[str, ...]] = {
+    "VMCORE_CREATION_NOTIFICATION": _YES,
+    "KDUMP_COPY_KERNEL": _YES,
+    "KDUMP_UPDATE_BOOTLOADER": _YES,
+    "KDUMP_CRASHKERNEL": ("auto",),
+    "KDUMP_VERBOSE": ("0", "3"),  # openSUSE's kdump 2.1, and SLE 15's
+}
+"""The values that distributions' own files have."""
 
 
 class Variables:
@@ -32,6 +42,13 @@ class Variables:
     def text(self, name: str, default: str = "") -> str:
         assignment = self.assigned(name)
         return values.plain(assignment.value, name, assignment.where) if assignment else default
+
+    def without_effect(self, *names: str) -> Iterator[str]:
+        """Yield a warning for each of these variables that has another value than tools ship."""
+        for name in names:
+            found = self.assigned(name)
+            if found is not None and found.value.lower() not in _SHIPPED.get(name, ()):
+                yield f"{found.where}: {name} has no effect on pykdump"
 
     def checked(self, kind: type[str], name: str) -> str:
         """Return the value as a type of `targets`; "" where there is none."""

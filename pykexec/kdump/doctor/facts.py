@@ -22,7 +22,7 @@ from pykexec.kdump.console.diagnosis import ConsoleLog, Ending, diagnose
 from pykexec.kdump.doctor.hostfiles import HostFiles
 from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.kernel_log import read_kernel_log
-from pykexec.kdump.mounts import innermost, unescaped
+from pykexec.kdump.mounts import below_overlays, innermost, is_seen_through, unescaped
 from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation import crashkernel, running, sizing
 from pykexec.kdump.reservation.estimate import Estimate, estimate
@@ -105,6 +105,8 @@ class Mount:
     point: str
     type: str
     options: str = ""
+    top: str = "/"
+    """The folder of the file system that is mounted, which this file does not tell."""
 
 
 class Facts:
@@ -234,6 +236,11 @@ class Facts:
     def mount_of(self, path: str) -> Mount | None:
         """Return the mount that holds a path; None where it is not known."""
         return innermost(path, self.mounts or ())
+
+    def mount_below_overlays(self, path: str) -> Mount | None:
+        """Return the mount that gets what is written to a path; None where it is not known."""
+        is_upper = is_seen_through if self.machine.is_live else lambda point, upper: True
+        return below_overlays(path, self.mounts or (), is_upper)[0]
 
     # The reservation
 
@@ -392,7 +399,7 @@ class Facts:
         """The memory that the capture kernel will need; None where kernel or initramfs are not known."""
         if self.kernel_file is None or self.initrd_file is None:
             return None
-        network = self.settings is not None and self.settings.target.is_remote
+        network = self.settings is not None and self.settings.uses_network
         inputs = sizing.read_inputs(
             self.machine,
             self.kernel_file,

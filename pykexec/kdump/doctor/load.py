@@ -228,7 +228,7 @@ def encrypted_target(facts: Facts) -> str | None:
     """Return the dm-crypt device that local dumps go to; None where they go to none."""
     if facts.settings is None or facts.settings.target.is_remote:
         return None
-    mount = facts.mount_of(facts.settings.path)
+    mount = facts.mount_below_overlays(facts.settings.path)
     mapped = [each for each in facts.machine.root.names("sys/block") if each.startswith("dm-")]
     for device in mapped:
         name = facts.text(f"sys/block/{device}/dm/name")

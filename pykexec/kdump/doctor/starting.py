@@ -113,7 +113,7 @@ def target_mount(facts: Facts, settings: Settings) -> Mount | None:
     if facts.mounts is None:
         return None
     if settings.target.kind is TargetKind.LOCAL:
-        return facts.mount_of(settings.path)
+        return facts.mount_below_overlays(settings.path)
     return next((mount for mount in facts.mounts if mount.source == settings.target.address), None)
 
 

@@ -44,7 +44,8 @@ def _ssh(facts: Facts) -> Judgement:
         )
     name, hosts = _known_as(facts, target), [each for each in login.KNOWN_HOSTS if facts.places.size(each)]
     readable = [file for each in hosts if facts.places.can_be_read and (file := facts.places.at(each))]
-    if not hosts or (readable and not login.is_known(name, readable)):
+    is_missing = not hosts or (readable and not login.is_known(name, readable))
+    if is_missing and not login.given_key(target):
         return wrong(
             "the server's host key is not known: the capture system would refuse to connect",
             f"no {name} in {' or '.join(hosts or login.KNOWN_HOSTS)}",

@@ -44,7 +44,7 @@ def files_of(plan: ServicePlan, *, with_own_image: bool = True) -> Files:
         FileData.open(plan.kernel, "kernel"),
         _image(plan) if with_own_image or not plan.own_image else None,
         plan.command_line,
-        plan.settings.target.is_remote,
+        plan.settings.uses_network,
     )
 
 

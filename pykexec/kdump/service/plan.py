@@ -15,6 +15,7 @@ from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings, TargetKind
 from pykexec.kdump.files import image_path, kernel_candidates
+from pykexec.kdump.service import cluster
 from pykexec.machine import Machine
 from pykexec.options import Options
 from pykexec.purpose import Purpose
@@ -90,7 +91,13 @@ def of_settings(settings: Settings, machine: Machine, *, initrd: str | None = No
         given or str(image_path(release)),
         own_image,
         line.text,
-        (*settings.warnings, *line.notes, *doubt, *_warnings(settings, own_image=own_image)),
+        (
+            *settings.warnings,
+            *line.notes,
+            *doubt,
+            *_warnings(settings, own_image=own_image),
+            *filter(None, [cluster.warning(settings, machine.root) if own_image else None]),
+        ),
     )
 
 
@@ -131,8 +138,9 @@ _WITHOUT_OLD_DUMPS = (TargetKind.SSH, TargetKind.RAW)
 
 def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
     """Yield warnings of configured features that the service does not have."""
-    if own_image and settings.dracut_arguments:
-        yield "dracut_args: pykdump's own capture image is made without dracut"
+    if own_image and settings.dracut.unused:
+        unused = ", ".join(settings.dracut.unused)
+        yield f"dracut_args: without effect on pykdump's own capture image: {unused}"
     if settings.log_levels != LogLevels():
         yield "KDUMP_STDLOGLVL and its like have no effect: what pykdump says is in the journal"
     if settings.auto_reset_crashkernel:
@@ -141,8 +149,8 @@ def _warnings(settings: Settings, *, own_image: bool) -> Iterator[str]:
         yield "KDUMP_AUTO_RESIZE: the reservation is left as it is; pykdump resize shrinks it"
     if own_image and settings.network not in ("", "auto"):
         yield "KDUMP_NETCONFIG: the capture system takes the interface and address that reach the server now"
-    if own_image and dict(settings.target.options).get("host_key"):
-        yield "KDUMP_HOST_KEY: the server's key is the one in /root/.ssh/known_hosts"
+    if own_image and dict(settings.target.options).get("host_key") == "*":
+        yield "KDUMP_HOST_KEY: the server's key is checked all the same, by /root/.ssh/known_hosts"
     if own_image and settings.keep_old_dumps and settings.target.kind in _WITHOUT_OLD_DUMPS:
         yield f"the number of old dumps to keep: on {settings.target} all dumps stay as they are"
     if own_image and settings.target.kind is TargetKind.CIFS:

@@ -134,14 +134,13 @@ def visible_folder(settings: Settings) -> Path | None:
     if target.kind is not TargetKind.FILESYSTEM:
         return None
     try:
-        device = Path(blockdevice.find(target.address)).resolve()
-        found = mounts.read()
+        mount = mounts.of_device(blockdevice.find(target.address), mounts.read())
     except (PykexecError, OSError):
         return None
-    for mount in found:
-        if mount.top == "/" and Path(mount.source).resolve() == device:
-            return Path(mount.point) / settings.path.lstrip("/")
-    return None
+    # What a bind mount has is not all of the file system; in a subvolume of btrfs the folder itself is.
+    if mount is None or (mount.top != "/" and mount.type != "btrfs"):
+        return None
+    return Path(mount.point) / settings.path.lstrip("/")
 
 
 def _free(folder: Path | None) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pykexec.bootpaths import GRUB_CONFIG_MAX, GRUB_CONFIGS, efi_variable, text
 from pykexec.errors import PykexecError
 from pykexec.kdump.setup import defaults, entries, grubby, textfiles
-from pykexec.kdump.setup.change import Change
+from pykexec.kdump.setup.change import Change, program
 from pykexec.kdump.setup.need import Need
 from pykexec.machine.root import Root
 
@@ -52,6 +52,8 @@ def _grub_starts_entries(root: Root) -> bool:
 
 def _by_hand(root: Root, machine: str, need: Need) -> str:
     if root.names("ostree/repo"):
+        if program(root, "rpm-ostree") is None:  # bootc's systems need not have it
+            return f"ostree admin kargs edit-in-place --append-if-missing={need.parameter}"
         return f"rpm-ostree kargs --delete-if-present=crashkernel --append={need.parameter}"
     if entries.has_images(root, machine):
         return (

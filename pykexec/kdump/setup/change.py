@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import programs
@@ -101,6 +103,16 @@ def is_file(root: Root, path: str) -> bool:
 def program(root: Root, name: str) -> str | None:
     """Return where a program is below a root; None where it is not there. Raises MachineError."""
     return next((path for path in programs.places(name) if is_file(root, path)), None)
+
+
+def is_read_only(path: Path) -> bool:
+    """Return whether a file's file system is mounted read only; of a missing one its nearest folder's."""
+    for each in (path, *path.parents):
+        try:
+            return bool(os.statvfs(each).f_flag & os.ST_RDONLY)
+        except OSError:
+            continue
+    return False
 
 
 @contextmanager

@@ -16,7 +16,16 @@ from pykexec.kdump.config.settings import Settings
 from pykexec.kdump.reservation import restart
 from pykexec.kdump.service import installation
 from pykexec.kdump.setup import bootloader
-from pykexec.kdump.setup.change import Change, Command, Edit, SetupError, is_file, program, read
+from pykexec.kdump.setup.change import (
+    Change,
+    Command,
+    Edit,
+    SetupError,
+    is_file,
+    is_read_only,
+    program,
+    read,
+)
 from pykexec.kdump.setup.need import Need
 from pykexec.kdump.setup.steps import InstallUnit, Run, Step, Write
 from pykexec.machine import Machine
@@ -26,6 +35,8 @@ from pykexec.privilege import require_no_xen
 UNIT = "pykdump.service"
 _OTHERS = ("kdump.service", "kdump-tools.service")
 _UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_BOOT = "/boot"
+"""Where the commands of boot loaders write to, whatever they read."""
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 """What may be a package's name: no path, and nothing that apt-get(8) takes for more: NAME-, a pattern."""
@@ -121,8 +132,22 @@ def _memory(machine: Machine, files: Root, root: Path, need: Need) -> _Part:
         )
     if change.by_hand:
         return _Part(remarks=remarks, by_hand=() if _has_enough(machine, need) else (change.by_hand,))
+    if fixed := _read_only(change, root):
+        by_hand = (
+            f"{fixed} is mounted read only: mount -o remount,rw {fixed}, then setup again;"
+            f" or put {need.parameter} on the kernel's command line by hand"
+        )
+        return _Part(remarks=remarks, by_hand=() if _has_enough(machine, need) else (by_hand,))
     steps = _steps_of(change, root)
     return _Part(steps, remarks if steps else (f"{change.loader} reserves enough already",))
+
+
+def _read_only(change: Change, root: Path) -> str | None:
+    """Return the folder of what a boot loader's change writes and cannot; None where all can be written."""
+    written = [each.path.rpartition("/")[0] for each in change.edits]
+    written += [_BOOT] if change.commands else []
+    below = [_BOOT if each.startswith(_BOOT) else each for each in written]
+    return next((each for each in below if is_read_only(root / each.lstrip("/"))), None)
 
 
 def _steps_of(change: Change, root: Path) -> tuple[Step, ...]:

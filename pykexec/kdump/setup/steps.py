@@ -13,7 +13,7 @@ from typing import Protocol
 from pykexec import children, writing
 from pykexec.errors import FileError, PykexecError
 from pykexec.integration import steps as installing
-from pykexec.kdump.setup.change import Command, Edit
+from pykexec.kdump.setup.change import Command, Edit, is_read_only
 from pykexec.kdump.setup.receipt import Ran, Record, Unit, Wrote
 
 _MODE = 0o644
@@ -53,7 +53,12 @@ class Write:
         return [f"{verb} {self.edit.path}", *_difference(self.edit.before or "", self.edit.after)]
 
     def check(self) -> None:
-        """Raise FileError for a link, or a file that is another one than the plan was made with."""
+        """Raise FileError for a link, a read-only place, or a file that is another one than the plan's."""
+        if is_read_only(self._path):
+            raise FileError(
+                f"{self.edit.path} is on a file system that is mounted read only",
+                hint="mount it anew: -o rw",
+            )
         writing.check_file(self._path, root=self.root)
         data = writing.read_file(self._path, root=self.root)
         before = None if self.edit.before is None else self.edit.before.encode()
