@@ -22,6 +22,7 @@ from pykexec.kdump.files import STATE
 from pykexec.kdump.service import receipt as receipts
 from pykexec.machine.root import Root, unreadable
 from pykexec.machine.sysfs import JSON_MAX, parse_object
+from pykexec.versions import version_key
 
 PASSED = "passed"
 """The verdict of a rehearsal that left a whole dump."""
@@ -119,6 +120,25 @@ def changes(rehearsed: Rehearsed, now: Now) -> tuple[str, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A rehearsal, compared with now."""
+
+    rehearsed: Rehearsed
+    changed: tuple[str, ...] = ()
+    """What has changed since, as far as it is known."""
+
+    @property
+    def shows_dump(self) -> bool:
+        """Whether it has shown that a dump would come of what there is now."""
+        return self.rehearsed.is_passed and not self.changed
+
+    @property
+    def shows_none(self) -> bool:
+        """Whether it has shown that none would."""
+        return not self.rehearsed.is_passed and not self.changed
+
+
 # The files
 
 
@@ -207,6 +227,38 @@ _KINDS: Mapping[str, Callable[[object], bool]] = {
     "seconds": _is_number,
 }
 """What the values have to be that are not just texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What rehearsals tell a machine."""
+
+    running: Compared | None = None
+    """The last one of the running kernel's crash; None where there was none."""
+    newer: tuple[Compared, ...] = ()
+    """Those of newer kernels that are installed, the newest first: one of these may be booted next."""
+
+
+def review(root: Root, release: str, now: Now) -> Review:
+    """Return what the rehearsals below a root tell, where the kernel of that release runs.
+
+    Of what newer kernels would load only the configuration is known. Raises MachineError.
+    """
+    found = load(root)
+    then, next_time = found.get(release), Now(configuration=now.configuration)
+    newer = sorted(
+        (each for each in found if version_key(each) > version_key(release) and _is_installed(root, each)),
+        key=version_key,
+        reverse=True,
+    )
+    return Review(
+        None if then is None else Compared(then, changes(then, now)),
+        tuple(Compared(found[each], changes(found[each], next_time)) for each in newer),
+    )
+
+
+def _is_installed(root: Root, release: str) -> bool:
+    return bool(root.names(f"lib/modules/{release}/kernel"))
 
 
 # The configuration
