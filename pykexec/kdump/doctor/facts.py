@@ -24,6 +24,8 @@ from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.kernel_log import read_kernel_log
 from pykexec.kdump.mounts import innermost, unescaped
 from pykexec.kdump.part import KdumpPart, part_of
+from pykexec.kdump.rehearsal import receipt as rehearsals
+from pykexec.kdump.rehearsal.receipt import Review
 from pykexec.kdump.reservation import crashkernel, running, sizing
 from pykexec.kdump.reservation.estimate import Estimate, estimate
 from pykexec.kdump.reservation.support import CrashkernelSupport
@@ -82,6 +84,7 @@ FACTS = (
     "usr/lib/udev/rules.d/*kexec*.rules",
     "var/lib/dpkg/status",
     "var/lib/kdump/vmcore-creation.status",
+    *rehearsals.FACTS,
     str(receipts.PROVEN).lstrip("/"),
     "var/log/audit/audit.log",
 )
@@ -422,6 +425,12 @@ class Facts:
     def proven(self) -> Receipt | None:
         """The receipt of what was loaded when a test last passed."""
         return self._receipt(receipts.PROVEN)
+
+    @remembered
+    def rehearsals(self) -> Review:
+        """What rehearsals tell of the running kernel, and of newer ones."""
+        now = rehearsals.now(self.loaded, self.settings, self.machine.kexec_state.crash_size)
+        return rehearsals.review(self.machine.root, self.release, now)
 
     def _receipt(self, path: Path) -> Receipt | None:
         text = read_text(self.machine.root, str(path).lstrip("/"), JSON_MAX)

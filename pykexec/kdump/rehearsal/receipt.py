@@ -20,6 +20,7 @@ from pykexec.kdump.config.settings import Settings
 from pykexec.kdump.console.rules import Stage
 from pykexec.kdump.files import STATE
 from pykexec.kdump.service import receipt as receipts
+from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine.root import Root, unreadable
 from pykexec.machine.sysfs import JSON_MAX, parse_object
 from pykexec.versions import version_key
@@ -99,6 +100,17 @@ class Now:
     command_line: str | None = None
     configuration: str | None = None
     reservation: int | None = None
+
+
+def now(loaded: Receipt | None, settings: Settings | None, reservation: int | None) -> Now:
+    """Return what rehearsals are compared with: what is loaded, and the configuration.
+
+    `settings`: None where there is no configuration, or one that cannot be understood.
+    """
+    asked = "" if settings is None else configuration(settings)
+    if loaded is None:
+        return Now(configuration=asked, reservation=reservation)
+    return Now(loaded.kernel_sha256, loaded.initrd_sha256, loaded.command_line, asked, reservation)
 
 
 def changes(rehearsed: Rehearsed, now: Now) -> tuple[str, ...]:
@@ -258,7 +270,8 @@ def review(root: Root, release: str, now: Now) -> Review:
 
 
 def _is_installed(root: Root, release: str) -> bool:
-    return bool(root.names(f"lib/modules/{release}/kernel"))
+    # A snapshot has the configurations alone.
+    return f"config-{release}" in root.names("boot") or bool(root.names(f"lib/modules/{release}/kernel"))
 
 
 # The configuration

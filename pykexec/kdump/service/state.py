@@ -13,7 +13,7 @@ from pykexec.kdump.capture import blockdevice
 from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
 from pykexec.kdump.dumpsize import expected_size
 from pykexec.kdump.rehearsal import receipt as rehearsed
-from pykexec.kdump.rehearsal.receipt import Now, Review
+from pykexec.kdump.rehearsal.receipt import Review
 from pykexec.kdump.service import actions, dumps, readiness, trial
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.dumps import Dump
@@ -82,7 +82,8 @@ def read(machine: Machine) -> State:
     try:
         outcome = _settle(found)
         receipt = actions.loaded_now(machine)
-        rehearsals = rehearsed.review(machine.root, machine.kernel_release, _now(machine, settings, receipt))
+        now = rehearsed.now(receipt, settings, machine.kexec_state.crash_size)
+        rehearsals = rehearsed.review(machine.root, machine.kernel_release, now)
         judgement = readiness.judge(machine, settings, receipt, outcome, rehearsals.running)
     except (FileError, MachineError) as error:
         judgement = readiness.untold(machine, settings, error)
@@ -99,17 +100,6 @@ def read(machine: Machine) -> State:
         unseen,
         dumps.count_of_others(folder) if folder else 0,
         rehearsals,
-    )
-
-
-def _now(machine: Machine, settings: Settings | None, receipt: Receipt | None) -> Now:
-    """Return what rehearsals are compared with: what is loaded, and the configuration."""
-    configuration = "" if settings is None else rehearsed.configuration(settings)
-    reservation = machine.kexec_state.crash_size
-    if receipt is None:
-        return Now(configuration=configuration, reservation=reservation)
-    return Now(
-        receipt.kernel_sha256, receipt.initrd_sha256, receipt.command_line, configuration, reservation
     )
 
 
