@@ -29,6 +29,7 @@ from pykexec.kdump.rehearsal.receipt import Review
 from pykexec.kdump.reservation import crashkernel, running, sizing
 from pykexec.kdump.reservation.estimate import Estimate, estimate
 from pykexec.kdump.reservation.support import CrashkernelSupport
+from pykexec.kdump.service import own
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
@@ -396,14 +397,16 @@ class Facts:
         if self.kernel_file is None or self.initrd_file is None:
             return None
         network = self.settings is not None and self.settings.target.is_remote
+        line = self.capture_text or ""
         inputs = sizing.read_inputs(
             self.machine,
             self.kernel_file,
             self.initrd_file,
-            self.capture_text or "",
+            line,
             network=network,
             kernel_log=self.log or "",
         )
+        inputs = own.learned(inputs, self.machine, self.kernel_file, self.initrd_file, line)
         return estimate(inputs)
 
     # What is loaded

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pykexec import __version__, writing
 from pykexec.errors import FileError, printable
+from pykexec.files import FileData
 from pykexec.kdump.config.settings import Settings
 from pykexec.kdump.console.rules import Stage
 from pykexec.kdump.files import STATE
@@ -239,6 +240,20 @@ _KINDS: Mapping[str, Callable[[object], bool]] = {
     "seconds": _is_number,
 }
 """What the values have to be that are not just texts."""
+
+
+def measured(root: Root, kernel: FileData, initrd: FileData, command_line: str) -> Rehearsed | None:
+    """Return the last rehearsal that measured what these need; None where none did.
+
+    Raises MachineError where receipts cannot be read.
+    """
+    found = [each for each in load(root).values() if each.is_passed and each.measured is not None]
+    found = [each for each in found if each.command_line == command_line]
+    if not found:
+        return None
+    files = receipts.digest(kernel), receipts.digest(initrd)
+    same = (each for each in found if (each.kernel_sha256, each.initrd_sha256) == files)
+    return max(same, key=lambda each: each.time, default=None)
 
 
 @dataclass(frozen=True, slots=True)
