@@ -213,6 +213,8 @@ def test_each_change_is_named_where_it_is_known(changed: set[str], unknown: set[
     [
         (GOOD, 255 * MIB, True),
         (GOOD, 512 * MIB, False),
+        (GOOD, 256 * MIB - 4096, False),
+        (FAILED, 256 * MIB + 4096, False),
         (FAILED, 255 * MIB, False),
         (FAILED, 512 * MIB, True),
         (GOOD, None, False),

@@ -24,6 +24,7 @@ from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine.root import Root, unreadable
 from pykexec.machine.sysfs import JSON_MAX, parse_object
+from pykexec.memory import MIB
 from pykexec.versions import version_key
 
 PASSED = "passed"
@@ -117,7 +118,8 @@ def now(loaded: Receipt | None, settings: Settings | None, reservation: int | No
 def changes(rehearsed: Rehearsed, now: Now) -> tuple[str, ...]:
     """Return what differs now from what was rehearsed, so that the same may not come of it.
 
-    More memory changes nothing for a rehearsal that passed, nor less for one that failed.
+    More memory changes nothing for a rehearsal that passed, nor less for one that failed; nor does less than
+    a MiB.
     """
     pairs = {
         "the kernel": (rehearsed.kernel_sha256, now.kernel_sha256),
@@ -128,7 +130,7 @@ def changes(rehearsed: Rehearsed, now: Now) -> tuple[str, ...]:
     found = [name for name, (then, value) in pairs.items() if value is not None and value != then]
     if now.reservation is not None:
         more = now.reservation - rehearsed.reservation
-        if more < 0 if rehearsed.is_passed else more > 0:
+        if more <= -MIB if rehearsed.is_passed else more >= MIB:
             found.append("the reservation")
     return tuple(found)
 
