@@ -22,10 +22,18 @@ _FILES = (
     ("/etc/kdump.conf, /etc/sysconfig/kdump", "The configuration of Fedora, RHEL and openEuler."),
     ("/etc/default/kdump-tools", "That of Debian and Ubuntu."),
     ("/etc/sysconfig/kdump", "Without /etc/kdump.conf: that of openSUSE."),
-    ("/etc/default/pykdump", "PYKDUMP_ARGS: options of start for the service."),
+    (
+        "/etc/default/pykdump",
+        "PYKDUMP_ARGS: options of start for the service. PYKDUMP_REHEARSE_UPDATES=yes: when a kernel is"
+        " installed, a crash of it is rehearsed, in the background; status tells what came of it.",
+    ),
     (str(STATE), "Capture images, and what has been proven."),
     ("/run/pykdump", "What is loaded."),
     ("/etc/systemd/system/pykdump.service", "The service, from pykdump install."),
+    (
+        "/etc/kernel/postinst.d/zz-pykdump, /etc/kernel/install.d/95-pykdump.install",
+        "The hooks that have new kernels rehearsed, from pykdump install.",
+    ),
 )
 _EXIT_STATUS = (
     ("0", "Done."),

@@ -104,8 +104,8 @@ _ONLY_IN_ONE = ("/usr/share/doc/", "/usr/share/licenses/", "/usr/share/lintian/"
 
 
 def test_both_have_the_same_files(packages: Packages, tmp_path: Path) -> None:
-    """But for their documentation, and the folder in which zsh looks."""
-    deb = set(files_of(packages.deb, tmp_path))
+    """But for their documentation, the folder in which zsh looks, and what Debian's kernels call."""
+    deb = set(files_of(packages.deb, tmp_path)) - {"/etc/kernel/postinst.d/zz-pykdump"}
     rpm = {
         line.split()[-1]
         for line in run(["rpm", "-qlvp", packages.rpm]).splitlines()
@@ -118,6 +118,7 @@ def test_both_have_the_same_files(packages: Packages, tmp_path: Path) -> None:
         "/usr/sbin/pykdump",
         "/usr/lib/systemd/system/pykdump.service",
         "/usr/lib/udev/rules.d/98-pykdump.rules",
+        "/usr/lib/kernel/install.d/95-pykdump.install",
         "/usr/lib/dracut/modules.d/90pykexec/module-setup.sh",
         "/usr/share/initramfs-tools/hooks/pykexec",
         "/usr/share/man/man8/pykdump.8.gz",
@@ -291,7 +292,12 @@ def test_what_the_administrator_changed_stays(story: Path) -> None:
 
 def test_what_a_removal_leaves(story: Path) -> None:
     """The masked unit and the configuration; and what was made, before a purge."""
-    kept = {"./etc/systemd/system/pykdump.service", f".{STATE}", "./etc/default/pykdump"}
+    files = (
+        "./etc/systemd/system/pykdump.service",
+        "./etc/default/pykdump",
+        "./etc/kernel/postinst.d/zz-pykdump",
+    )
+    kept = {f".{STATE}", *files}
     left = set(seen(story, "removed", "ours").split())
     assert {path for path in left if not path.startswith(("./var/lib/dpkg", "./var/lib/systemd"))} == kept
     masked = {"./etc/systemd/system/pykdump.service"}
@@ -306,6 +312,8 @@ def test_the_installed_commands(story: Path) -> None:
     kept = (
         "keep /usr/lib/systemd/system/pykdump.service: the package has it\n"
         "keep /usr/lib/udev/rules.d/98-pykdump.rules: the package has it\n"
+        "keep /etc/kernel/postinst.d/zz-pykdump: the package has it\n"
+        "keep /usr/lib/kernel/install.d/95-pykdump.install: the package has it\n"
     )
     assert seen(story, "installed", "again").startswith(f"{kept}systemctl enable --now pykdump.service ")
     assert seen(story, "installed", "removed") == kept
@@ -328,6 +336,8 @@ def test_scripts(packages: Packages, tmp_path: Path) -> None:
         "DEBIAN/postrm",
         "usr/lib/dracut/modules.d/90pykexec/module-setup.sh",
         "usr/share/initramfs-tools/hooks/pykexec",
+        "usr/lib/kernel/install.d/95-pykdump.install",
+        "etc/kernel/postinst.d/zz-pykdump",
     )
     # Debhelper's own code has this one.
     run(["shellcheck", "--exclude=SC2086", *(tmp_path / "root" / each for each in hooks)])

@@ -74,8 +74,10 @@ def works(python: Path, folder: Path) -> None:
     assert __version__ in run([str(python.with_name("pykdump")), "--version"], cwd=folder)
     assert not python.with_name("kexec").exists(), "an installation by pip does not change what kexec is"
     assert not python.with_name("vmcore-dmesg").exists()
-    (folder / "root").mkdir()
+    (folder / "root/usr/lib/kernel/install.d").mkdir(parents=True)
     run([str(python.with_name("pykdump")), "install", "--root", str(folder / "root")], cwd=folder)
+    hook = (folder / "root/etc/kernel/install.d/95-pykdump.install").read_text()
+    assert f"{python} -I -m pykexec.kdump rehearse " in hook
     unit = (folder / "root/etc/systemd/system/pykdump.service").read_text()
     assert f"ExecStart={python} -I -m pykexec.kdump start" in unit
     first = "import pykexec.kdump.capture.image as image; print(image.Entry('/init', image.INIT).data()[:2])"

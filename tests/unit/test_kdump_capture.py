@@ -39,7 +39,7 @@ from pykexec.kdump.capture.layers import Layer
 from pykexec.kdump.capture.links import Card, Links
 from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.capture.network import Network
-from pykexec.kdump.config import debian, suse
+from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.settings import (
     Action,
     Collector,
@@ -698,6 +698,18 @@ def test_logins_that_are_refused(
     monkeypatch.setattr(destination, "_SSH_KEYS", keys)
     with pytest.raises(PykexecError, match=what):
         destination.resolve(suse.read(f"KDUMP_SAVEDIR={url}\n"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_missing_ssh_key_is_told_with_the_setting_that_names_it(tmp_path: Path) -> None:
+    for settings, name in (
+        (fedora.read(f"ssh u@h\nsshkey {tmp_path}/no\n", ""), "sshkey"),
+        (debian.read(f"USE_KDUMP=1\nSSH=u@h\nSSH_KEY={tmp_path}/no\n"), "SSH_KEY"),
+        (suse.read(f"KDUMP_SAVEDIR=ssh://u@h/d\nKDUMP_SSH_IDENTITY={tmp_path}/no\n"), "KDUMP_SSH_IDENTITY"),
+    ):
+        with pytest.raises(FileError, match=f"the ssh key {tmp_path}/no does not exist") as raised:
+            destination.resolve(settings)
+        assert f" {name} (" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -566,6 +566,12 @@ def test_shells_ignore_what_they_do_not_know() -> None:
             "/etc/sysconfig/kdump:1: unknown setting 'KDUMP_COMMANDLINE_REMOVE', which openSUSE's kdump"
             " ignores; it is a setting of kdumpctl",
         ),
+        (
+            suse.read,
+            "PYKDUMP_HAND_OVER_KEY=yes\n",
+            "/etc/sysconfig/kdump:1: unknown setting 'PYKDUMP_HAND_OVER_KEY', which openSUSE's kdump"
+            " ignores; did you mean PYKDUMP_HAND_OVER_KEYS?",
+        ),
     ):
         assert read(text).warnings == (told,)
     with pytest.raises(ConfigError, match="unknown key 'keep_dumps'"):

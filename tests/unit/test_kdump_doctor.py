@@ -8,10 +8,12 @@ import random
 import re
 import subprocess
 import tarfile
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -35,7 +37,10 @@ from pykexec.kdump.doctor import (
 )
 from pykexec.kdump.doctor.hostfiles import LISTING, RecordedFiles, descriptors
 from pykexec.kdump.doctor.part import part_of
+from pykexec.kdump.rehearsal import receipt as rehearsals
+from pykexec.kdump.rehearsal.receipt import Rehearsed
 from pykexec.machine import IDENTITY, Machine, iomem, kcore, sysfs
+from pykexec.machine.root import Folder
 from pykexec.machine.snapshot import write_snapshot
 from pykexec.machine.sysfs import read_object
 from pykexec.memory import GIB
@@ -113,7 +118,7 @@ def receipt(**changes: str) -> str:
     )
 
 
-HEALTHY: Files = {
+HEALTHY: dict[str, str | bytes | None] = {
     "boot/config-" + RELEASE: CONFIG,
     "boot/vmlinuz-" + RELEASE: KERNEL,
     f"boot/initramfs-{RELEASE}kdump.img": INITRD,
@@ -139,6 +144,44 @@ HEALTHY: Files = {
     "var/log/audit/audit.log": 'type=AVC avc: denied { read } comm="other"\n',
     "var/log/dmesg": "[    0.0] crashkernel reserved: 0x20000000 - 0x30000000 (256 MB)\n",
 }
+
+
+def configuration(files: Files) -> str:
+    """What receipts of rehearsals have of the configuration in these files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in ("etc/kdump.conf", "etc/sysconfig/kdump"):
+            write(Path(folder), path, files[path] or "")
+        return rehearsals.configuration(config.required(Folder(folder)))
+
+
+REHEARSED = Rehearsed(
+    time="2026-12-01T00:40:12Z",
+    kernel_sha256=hashlib.sha256(KERNEL).hexdigest(),
+    initrd_sha256=hashlib.sha256(INITRD).hexdigest(),
+    command_line=CAPTURE_LINE,
+    configuration=configuration(HEALTHY),
+    verdict=rehearsals.PASSED,
+    cause="",
+    reservation=256 * MIB,
+    smallest=None,
+    high_water=None,
+    seconds=41.5,
+    first_kernel=RELEASE,
+)
+NEWER = "6.1.0-58-cloud-amd64"
+
+
+def rehearsed(release: str = RELEASE, **changes: Any) -> Files:
+    """The receipt of a rehearsal, and the configuration of the kernel that was crashed."""
+    found = replace(REHEARSED, first_kernel=release, **changes)
+    return {
+        f"var/lib/pykdump/rehearsed-{release}.json": json.dumps(asdict(found)),
+        f"boot/config-{release}": CONFIG,
+    }
+
+
+OUT_OF_MEMORY = {"verdict": "out_of_memory", "cause": "there was too little"}
+HEALTHY |= {**rehearsed(), **rehearsed(NEWER)}
 
 CRASH = (
     "[    0.0] Linux version 6.1.0-50-cloud-amd64\n"
@@ -405,6 +448,7 @@ OURS: Files = {
     "var/lib/pykdump/proven.json": None,
 }
 PROGRAMS: Files = {f"usr/bin/{name}": "x" for name in ("busybox", "ssh", "lvm", "mdadm", "makedumpfile")}
+UNREHEARSED: Files = {f"var/lib/pykdump/rehearsed-{RELEASE}.json": None}
 UNPROVEN: Files = {"var/lib/pykdump/proven.json": None}
 ON_F2FS: Files = {"proc/self/mounts": "/dev/vdb /var/crash f2fs rw 0 0\n"}
 
@@ -574,6 +618,14 @@ CASES = [
     Case("L17", {"sys/kernel/kexec_crash_loaded": "0\n"}, "kexec_crash_loaded = 0"),
     Case("L18", {**DEBIAN, "etc/default/kdump-tools": "USE_KDUMP=0\n"}, "USE_KDUMP"),
     Case("L19", {**failed_test("lost")}, "no dump in /var/crash has its marker"),
+    Case(
+        "L20",
+        {**rehearsed(**OUT_OF_MEMORY), "var/lib/pykdump/proven.json": None},
+        "out of memory: there was",
+    ),
+    Case(
+        "L21", rehearsed(NEWER, **OUT_OF_MEMORY), f"{NEWER}, rehearsed on 2026-12-01: out of memory: there"
+    ),
     Case("T1", {"proc/sys/kernel/panic_on_oops": "0\n"}, "panic_on_oops = 0"),
     Case(
         "T2",
@@ -1032,10 +1084,26 @@ CANNOT_TELL = [
     Case("S3", {"proc/meminfo": None}, "no /proc/meminfo"),
     Case("L15", {"run/pykdump/loaded.json": receipt(boot="another")}, "no receipt"),
     Case("L15", {"sys/kernel/kexec_crash_loaded": "0\n"}, "nothing is loaded"),
-    Case("L19", {"var/lib/pykdump/proven.json": None}, "no pykdump test has passed"),
-    Case("L19", {"var/lib/pykdump/proven.json": "{}"}, "no pykdump test has passed"),
-    Case("L19", {"var/lib/pykdump/proven.json": receipt(command_line="x")}, "changed since the last"),
+    *(
+        Case("L19", {**UNREHEARSED, "var/lib/pykdump/proven.json": proven}, why)
+        for proven, why in (
+            (None, "no pykdump test has passed"),
+            ("{}", "no pykdump test has passed"),
+            (receipt(command_line="x"), "changed since the last"),
+        )
+    ),
     Case("L19", {"run/pykdump/loaded.json": "[" * 100_000}, "not loaded by pykdump"),
+    Case("L20", UNREHEARSED, "no rehearsal"),
+    Case("L20", {f"var/lib/pykdump/rehearsed-{RELEASE}.json": "{}"}, "no rehearsal"),
+    Case("L20", rehearsed(command_line="x"), "changed since the rehearsal of 2026-12-01: the command line"),
+    Case("L20", conf("path /srv/crash\n"), "since the rehearsal of 2026-12-01: the configuration"),
+    Case("L20", {"sys/kernel/kexec_crash_size": "1048576\n"}, "of 2026-12-01: the reservation"),
+    Case("L20", rehearsed(**OUT_OF_MEMORY), "a test has left a dump of it (L19), but not the rehearsal of"),
+    Case("L20", {"sys/kernel/kexec_crash_loaded": "0\n"}, "nothing is loaded"),
+    Case("L20", {"run/pykdump/loaded.json": None}, "not loaded by pykdump"),
+    Case("L21", {f"var/lib/pykdump/rehearsed-{NEWER}.json": None}, "of a newer kernel"),
+    Case("L21", {f"boot/config-{NEWER}": None}, "of a newer kernel"),
+    Case("L21", rehearsed(NEWER, configuration="x"), f"the rehearsal of {NEWER}: the configuration"),
     Case("S9", THIN, "dm-2"),
     Case("S13", {"var/lib/kdump/vmcore-creation.status": None}, "no /var/lib/kdump"),
     Case("S8", {"var/lib/dpkg/status": None}, "version is not known"),
@@ -1055,6 +1123,22 @@ def test_what_cannot_be_told(case: Case, tmp_path: Path) -> None:
     if case.id == "L19":
         assert doctor.as_text(findings).startswith(f"armed: yes, but unproven: {found.cause}\n")
         assert require_valid("doctor", doctor.as_json(findings))["proven"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        (UNPROVEN, "rehearsed but never proven by a crash"),
+        ({**UNPROVEN, **rehearsed(kernel_sha256="x")}, "but unproven: no pykdump test has passed yet"),
+        (failed_test("lost"), "but unproven: the last pykdump test left no whole dump"),
+        ({}, "and proven"),
+    ],
+)
+def test_rehearsed_stands_between_unproven_and_proven(changes: Files, answer: str, tmp_path: Path) -> None:
+    findings = doctor.diagnose(facts(tmp_path, changes))
+    assert doctor.as_text(findings).splitlines()[0] == f"armed: yes, {answer}"
+    told = require_valid("doctor", doctor.as_json(findings))
+    assert told["rehearsed"] is ("kernel_sha256" not in changes and "unproven: no" not in answer)
 
 
 # What start refuses
@@ -1216,7 +1300,7 @@ def judged(path: Path, changes: Files) -> dict[str, Finding]:
 BROKEN = conf("pth /var/crash\n")
 # What a distribution's configuration says, and nothing else tells.
 OF_THE_CONFIGURATION = {
-    "L13", "L18", "O4", "O5", "P5", "P13", "S1", "S2", "S3", "S4", "S5", "S6", "S9", "S11",
+    "L13", "L18", "L20", "L21", "O4", "O5", "P5", "P13", "S1", "S2", "S3", "S4", "S5", "S6", "S9", "S11",
     "S12", "V2", "V3", "V4",
 }  # fmt: skip
 

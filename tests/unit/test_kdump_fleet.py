@@ -89,6 +89,7 @@ ARMED = (found("L17"), found("L19"))
 FLEET = [
     Result("fleet/db1.tar", "x86_64", "6.1.0-50-amd64", (*ARMED, finding("T1", "an oops leaves no dump"))),
     Result("fleet/db2.tar.gz", "x86_64", "6.1.0-50-amd64", (found("L17"),)),
+    Result("fleet/db3.tar", "x86_64", "6.1.0-50-amd64", (found("L17"), found("L20"))),
     Result("fleet/web1.tar", "arm64", "6.12.95+deb13-cloud-arm64", (NO_MEMORY, NOTHING_LOADED)),
     Result("fleet/web2.tar", "arm64", "6.12.95+deb13-cloud-arm64", (NO_MEMORY, NOTHING_LOADED)),
     Result("fleet/a-name-that-is-much-longer-than-others.example.com.tar", "ppc64le", "6.1.0-50-powerpc64le",
@@ -96,18 +97,19 @@ FLEET = [
     Result("fleet/old.tar", error="cannot read the snapshot fleet/old.tar: no tar archive"),
 ]  # fmt: skip
 SCREEN = """\
-MACHINE                      ARCH     KERNEL                     ARMED     FIRST
-db1                          x86_64   6.1.0-50-amd64             proven    T1
-db2                          x86_64   6.1.0-50-amd64             unproven
-web1                         arm64    6.12.95+deb13-cloud-arm64  no        R1
-web2                         arm64    6.12.95+deb13-cloud-arm64  no        R1
-a-name-that-i...example.com  ppc64le  6.1.0-50-powerpc64le       no        L17
-old                          -        -                          unknown   error
+MACHINE                     ARCH     KERNEL                     ARMED      FIRST
+db1                         x86_64   6.1.0-50-amd64             proven     T1
+db2                         x86_64   6.1.0-50-amd64             unproven
+db3                         x86_64   6.1.0-50-amd64             rehearsed
+web1                        arm64    6.12.95+deb13-cloud-arm64  no         R1
+web2                        arm64    6.12.95+deb13-cloud-arm64  no         R1
+a-name-that-...example.com  ppc64le  6.1.0-50-powerpc64le       no         L17
+old                         -        -                          unknown    error
   L17   no crash kernel is loaded: a crash would leave nothing
   R1    no memory was asked for
   T1    an oops leaves no dump
   error old: cannot read the snapshot fleet/old.tar: no tar archive
-6 machines: 2 armed, 3 not armed, 1 cannot be told
+7 machines: 3 armed, 3 not armed, 1 cannot be told
 pykdump doctor --machine FILE says all of one, --explain ID what a check is
 about
 """
@@ -118,7 +120,7 @@ def test_a_screen_of_80_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("results", "status"), [(FLEET[:1], 1), (FLEET[1:2], 0), (FLEET[:3], 3), (FLEET[-1:], 3)]
+    ("results", "status"), [(FLEET[:1], 1), (FLEET[1:2], 0), (FLEET[:4], 3), (FLEET[-1:], 3)]
 )
 def test_the_exit_status_is_the_worst(results: list[Result], status: int) -> None:
     assert max(result.exit_code for result in results) == status

@@ -30,6 +30,7 @@ from pykexec.initramfs import Addition
 from pykexec.kdump import config, files, makedumpfile
 from pykexec.kdump.capture import keys
 from pykexec.kdump.cli import exit_code
+from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
 from pykexec.kdump.config.settings import Collector, Dialect, KernelChoice, Settings
 from pykexec.kdump.dumpsize import expected_size
@@ -114,6 +115,24 @@ def test_what_cannot_be_planned(
 ) -> None:
     with pytest.raises(error, match=what):
         plan.make(machine_with(tmp_path, sysconfig))
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        (fedora.read("", "KDUMP_BOOTDIR=/no\n"), "KDUMP_KERNELVER, KDUMP_BOOTDIR, "),
+        (debian.read("USE_KDUMP=1\nKDUMP_KERNEL=/no\n"), "KDUMP_KERNEL says"),
+        (suse.read("KDUMP_KERNELVER=no\n"), "KDUMP_KERNELVER says"),
+        (config.assumed(), "install the package of the kernel that runs"),
+    ],
+)
+def test_a_missing_kernel_is_told_with_what_names_it(settings: Settings, hint: str, tmp_path: Path) -> None:
+    changes = {"proc/sys/kernel/osrelease": "6.1-without-a-file\n"}
+    machine = unpacked(X86_64, tmp_path / "machine", changes)
+    files = () if settings == config.assumed() else ("/etc/x",)
+    with pytest.raises(FileError, match="the capture kernel is not there") as raised:
+        plan.of_settings(replace(settings, files=files), machine)
+    assert str(raised.value.hint).startswith(hint)
 
 
 def test_no_configuration(tmp_path: Path) -> None:

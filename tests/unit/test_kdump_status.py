@@ -3,9 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,11 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
 from pykexec.errors import FileError, NoCrashMemoryError
+from pykexec.kdump import config
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.settings import Dialect, Settings
+from pykexec.kdump.rehearsal import receipt as rehearsed
+from pykexec.kdump.rehearsal.receipt import Compared, Rehearsed, Review
 from pykexec.kdump.service import actions, cli, dumps, metrics, readiness, receipt, state, status, trial
 from pykexec.kdump.service.dumps import Dump
 from pykexec.kdump.service.readiness import Judgement, Readiness, Step
@@ -105,6 +109,69 @@ dumps:    2 in /var/crash
 ]
 
 
+REHEARSED = Rehearsed(
+    time="2026-12-01T00:40:12Z",
+    kernel_sha256="1",
+    initrd_sha256="2",
+    command_line="nr_cpus=1",
+    configuration=rehearsed.configuration(Settings(Dialect.FEDORA)),
+    verdict=rehearsed.PASSED,
+    cause="",
+    reservation=256 * MIB,
+    smallest=None,
+    high_water=117 * MIB,
+    seconds=41.5,
+    first_kernel="6.1.0-50-amd64",
+    version="1",
+)
+FAILED = replace(
+    REHEARSED, verdict="out_of_memory", cause="the capture kernel ran out of memory", high_water=None
+)
+NEWER = replace(FAILED, first_kernel="6.1.0-58-amd64")
+SHOWN = replace(
+    UNPROVEN,
+    judgement=readiness._rehearsed(Compared(REHEARSED)),
+    rehearsals=Review(Compared(REHEARSED), (Compared(NEWER),)),
+)
+SCREENS += [
+    (
+        SHOWN,
+        """\
+armed:    yes, rehearsed on 2026-12-01 but never proven by a crash: the same
+          kernel, image, command line and configuration left a dump
+next:     pykdump test: crashes this machine, to prove that a dump comes of it
+update:   the new kernel 6.1.0-58-amd64: its capture failed: out of memory: the
+          capture kernel ran out of memory (rehearsed on 2026-12-01)
+kernel:   /boot/vmlinuz-6.1.0-50-amd64 (kexec_file_load, 2026-11-30T04:47:01Z)
+initrd:   /var/lib/pykdump/initrd-6.1.0-50-amd64.img
+target:   /var/crash on the ext4 of vda
+reserved: 256 MiB; measured by a rehearsal on 2026-12-01: 117 MiB are needed
+dumps:    2 in /var/crash
+""",
+    ),
+    (
+        replace(
+            UNPROVEN,
+            judgement=readiness._rehearsed(Compared(FAILED)),
+            rehearsals=Review(Compared(FAILED), (Compared(replace(REHEARSED, first_kernel="6.1.0-58")),)),
+            dumps=(),
+        ),
+        """\
+armed:    yes, but unproven: the rehearsal of 2026-12-01 failed: out of memory:
+          the capture kernel ran out of memory
+next:     pykdump rehearse: says more of it, and whether it is mended
+update:   the new kernel 6.1.0-58: its capture left a dump (rehearsed on
+          2026-12-01)
+kernel:   /boot/vmlinuz-6.1.0-50-amd64 (kexec_file_load, 2026-11-30T04:47:01Z)
+initrd:   /var/lib/pykdump/initrd-6.1.0-50-amd64.img
+target:   /var/crash on the ext4 of vda
+reserved: 256 MiB
+dumps:    0 in /var/crash
+""",
+    ),
+]
+
+
 @pytest.mark.parametrize(("found", "screen"), SCREENS)
 def test_a_screen_of_80_columns(found: State, screen: str) -> None:
     assert status.as_text(found) == screen
@@ -136,7 +203,7 @@ def test_texts_from_outside_neither_hide_the_answer_nor_fill_the_screen(
 # JSON
 
 
-@pytest.mark.parametrize("found", [UNARMED, UNPROVEN])
+@pytest.mark.parametrize("found", [UNARMED, UNPROVEN, SHOWN])
 def test_json(found: State) -> None:
     told = require_valid("status", status.as_json(found))
     assert next(iter(told)) == "schema"
@@ -270,6 +337,65 @@ def test_what_comes_next_where_a_kernel_is_loaded(
     assert (found.readiness, found.next) == (answer, step)
 
 
+# Rehearsed, between unproven and proven
+
+CHANGED = ("the kernel", "the capture image")
+REHEARSALS: Mapping[str, tuple[Compared, Readiness, str, Step]] = {
+    "passed": (Compared(REHEARSED), Readiness.REHEARSED, "left a dump", readiness.TEST),
+    "failed": (Compared(FAILED), Readiness.UNPROVEN, "out of memory: the", readiness.REHEARSE_AGAIN),
+    "passed before": (
+        Compared(REHEARSED, CHANGED),
+        Readiness.UNPROVEN,
+        "changed since the rehearsal of 2026-12-01: the kernel, the capture image",
+        readiness.REHEARSE,
+    ),
+    "failed before": (
+        Compared(FAILED, CHANGED),
+        Readiness.UNPROVEN,
+        "changed since the rehearsal of 2026-12-01, which failed: the kernel, the capture image",
+        readiness.REHEARSE,
+    ),
+}
+CRASHES = {
+    (None, Outcome.NONE): None,
+    (None, Outcome.RUNNING): None,
+    (None, Outcome.FAILED): (Readiness.UNPROVEN, readiness.LOOK),
+    (None, Outcome.UNSEEN): (Readiness.UNPROVEN, readiness.PASSED),
+    ("other", Outcome.NONE): None,
+    ("other", Outcome.FAILED): (Readiness.UNPROVEN, readiness.LOOK),
+    ("same", Outcome.NONE): (Readiness.PROVEN, None),
+    ("same", Outcome.FAILED): (Readiness.PROVEN, None),
+}
+"""What crashes have shown: where they say something, that counts more than any rehearsal."""
+
+
+@pytest.mark.parametrize("rehearsal", REHEARSALS.values(), ids=REHEARSALS)
+@pytest.mark.parametrize(("crashed", "told"), CRASHES.items(), ids=str)
+def test_a_rehearsal_counts_where_no_crash_has_shown_more(
+    rehearsal: tuple[Compared, Readiness, str, Step],
+    crashed: tuple[str | None, Outcome],
+    told: tuple[Readiness, Step | None] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(receipt, "PROVEN", tmp_path / "proven.json")
+    monkeypatch.setattr(trial.pending, "__defaults__", (tmp_path / "test.json",))
+    proven, outcome = crashed
+    if proven is not None:
+        receipt.save(LOADED if proven == "same" else replace(LOADED, kernel_sha256="x"), receipt.PROVEN)
+    settings, (compared, answer, why, step) = Settings(Dialect.FEDORA), rehearsal
+    machine = machine_with(tmp_path / "root", {"sys/kernel/kexec_crash_loaded": "1\n"})
+    found = readiness.judge(machine, settings, LOADED, outcome, compared)
+    assert (found.readiness, found.next) == (told or (answer, step))
+    if told is None:
+        assert why in found.why
+    # Where nothing is loaded, or not known what, no rehearsal tells more.
+    unknown = readiness.judge(machine, settings, None, outcome, compared)
+    assert (unknown.readiness, unknown.next) == (Readiness.UNPROVEN, readiness.START_AGAIN)
+    write(tmp_path / "root", "sys/kernel/kexec_crash_loaded", "0\n")
+    assert readiness.judge(machine, settings, LOADED, outcome, compared).readiness is Readiness.NOT_ARMED
+
+
 def test_who_may_not_look_is_told_who_may(tmp_path: Path) -> None:
     machine = machine_with(tmp_path, {"sys/kernel/kexec_crash_loaded": "1\n"})
     found = readiness.untold(machine, None, FileError("cannot read it", hint="run as root"))
@@ -338,6 +464,8 @@ def test_metrics_of_a_machine(machine: Machine) -> None:
         "info": 1,
         "armed": 1,
         "proven": 0,
+        "rehearsed": 0,
+        "failing_new_kernels": 0,
         "reserved_bytes": 256 * MIB,
         "expected_dump_size_bytes": 310 * MIB,
         "target_free_bytes": 12_345 * MIB,
@@ -349,12 +477,26 @@ def test_metrics_of_a_machine(machine: Machine) -> None:
 
 
 def test_what_is_not_known_is_no_metric(machine: Machine) -> None:
-    assert values(UNARMED, machine) == {"info": 1, "armed": 0, "proven": 0, "reserved_bytes": 0}
+    nothing = dict.fromkeys(("armed", "proven", "rehearsed", "failing_new_kernels", "reserved_bytes"), 0)
+    assert values(UNARMED, machine) == {"info": 1, **nothing}
     untold = replace(UNPROVEN, judgement=Judgement(Readiness.UNKNOWN, ""), dumps=(), unseen="no permission")
-    assert {"proven", "dumps", "incomplete_dumps", "last_dump_size_bytes"}.isdisjoint(
-        values(untold, machine)
-    )
+    assert {
+        "proven",
+        "rehearsed",
+        "failing_new_kernels",
+        "dumps",
+        "incomplete_dumps",
+        "last_dump_size_bytes",
+    }.isdisjoint(values(untold, machine))
     assert values(replace(UNPROVEN, dumps=()), machine)["dumps"] == 0
+
+
+def test_metrics_of_rehearsals(machine: Machine) -> None:
+    told = values(SHOWN, machine)
+    assert (told["proven"], told["rehearsed"], told["failing_new_kernels"]) == (0, 1, 1)
+    changed = Review(Compared(REHEARSED, CHANGED), (Compared(NEWER, CHANGED), Compared(REHEARSED)))
+    told = values(replace(SHOWN, rehearsals=changed), machine)
+    assert (told["rehearsed"], told["failing_new_kernels"]) == (0, 0)
 
 
 def test_labels_say_which_machine_it_is(machine: Machine) -> None:
@@ -398,6 +540,71 @@ def test_each_form_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert require_valid("status", capsys.readouterr().out)["next"]["command"] == "pykdump start"
     assert exit_code(["status", "--metrics"]) == 0
     assert parsed(capsys.readouterr().out)["pykdump_armed"] == ({}, 0)
+
+
+def rehearsed_here(here: Path, *rehearsals: Rehearsed) -> None:
+    """Leave receipts of rehearsals on that machine, which has loaded LOADED."""
+    write(here / "root", "sys/kernel/kexec_crash_loaded", "1\n")
+    write(here / "root", "sys/kernel/kexec_crash_size", f"{256 * MIB}\n")
+    receipt.save(replace(LOADED, boot=receipt.boot_id()), receipt.LOADED)
+    for each in rehearsals:
+        rehearsed.save(each, here / "root/var/lib/pykdump")
+
+
+def status_here(capsys: pytest.CaptureFixture[str]) -> Any:
+    assert exit_code(["status", "--json"]) == 0
+    return require_valid("status", capsys.readouterr().out)
+
+
+def test_the_receipt_of_a_rehearsal_goes_when_something_changes(
+    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config.required(machine.root)
+    good = replace(
+        REHEARSED, first_kernel=machine.kernel_release, configuration=rehearsed.configuration(settings)
+    )
+    rehearsed_here(here, good)
+    assert exit_code(["status"]) == 0
+    assert capsys.readouterr().out.startswith("armed:    yes, rehearsed on 2026-12-01 but never proven by a")
+    assert (told := status_here(capsys))["rehearsed"] is True
+    assert (told["proven"], told["rehearsal"]["changed"]) == (False, [])
+    for change in ("kernel_sha256", "initrd_sha256", "command_line"):
+        receipt.save(replace(LOADED, boot=receipt.boot_id(), **{change: "other"}), receipt.LOADED)
+        told = status_here(capsys)
+        assert (told["rehearsed"], len(told["rehearsal"]["changed"])) == (False, 1)
+        assert told["why"].endswith(f": {told['rehearsal']['changed'][0]}")
+        assert told["next"]["command"] == "pykdump rehearse"
+    receipt.save(replace(LOADED, boot=receipt.boot_id()), receipt.LOADED)
+    for conf in ("path /srv/crash\n", "no such key\n"):
+        write(here / "root", "etc/kdump.conf", conf)
+        assert status_here(capsys)["rehearsal"]["changed"] == ["the configuration"]
+    write(here / "root", "etc/kdump.conf", f"# the same\npath {here}/crash\n")
+    assert status_here(capsys)["rehearsed"] is True
+    write(here / "root", "sys/kernel/kexec_crash_size", f"{128 * MIB}\n")
+    assert status_here(capsys)["rehearsal"]["changed"] == ["the reservation"]
+    write(here / "root", "sys/kernel/kexec_crash_loaded", "0\n")
+    assert exit_code(["status", "--json"]) == 3
+    assert require_valid("status", capsys.readouterr().out)["rehearsed"] is False
+
+
+def test_newer_kernels_are_told_before_the_reboot(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    releases = ("5.10.0-1-amd64", "6.1.999-1-amd64", "6.2.0-1-amd64", "6.10.0-1-amd64", "7.0-removed")
+    rehearsed_here(here, *(replace(FAILED, first_kernel=each) for each in releases))
+    for each in releases[:-1]:
+        write(here / "root", f"lib/modules/{each}/kernel/fs/ext4/ext4.ko", "")
+    found = status_here(capsys)
+    assert found["rehearsal"] is None
+    assert [each["kernel"] for each in found["newer_kernels"]] == [
+        "6.10.0-1-amd64",
+        "6.2.0-1-amd64",
+        "6.1.999-1-amd64",
+    ]
+    assert [each["changed"] for each in found["newer_kernels"]] == [["the configuration"]] * 3
+    exit_code(["status"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "update: the new kernel 6.10.0-1-amd64: its capture failed: out of memory: " in text
+    assert "(rehearsed on 2026-12-01; changed since: the configuration)" in text
+    assert "6.2.0" not in text
 
 
 def test_metrics_are_written_whole_for_all_to_read(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

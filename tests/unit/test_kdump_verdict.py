@@ -1,6 +1,8 @@
 """pykdump estimate: whether enough is reserved, for what start would load."""
 
+import hashlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,14 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.errors import MachineError
 from pykexec.files import FileData
-from pykexec.kdump import capture
+from pykexec.kdump import capture, config
 from pykexec.kdump.capture import Contents, Entry
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.rehearsal import receipt
+from pykexec.kdump.rehearsal.receipt import Rehearsed
 from pykexec.kdump.reservation import crashkernel, running, sizing
 from pykexec.kdump.reservation.estimate import Answer, Estimate, Inputs, Unpacked, as_text, estimate, judge
 from pykexec.kdump.service import own, plan
+from pykexec.kdump.setup import sizes
 from pykexec.machine import Machine
 from pykexec.machine.root import Folder
 from pykexec.memory import GIB, MIB
@@ -166,3 +172,107 @@ def test_more_is_asked_for_where_it_is_reserved_now(here: Path) -> None:
     assert sizing.kernel_memory(FileData.from_bytes("k", KERNEL), None) == 30 * MIB
     text = as_text(RESULT, judge(RESULT, MIB, crashkernel.Clause(crashkernel.Form.HIGH, 192 * MIB)))
     assert text.count("crashkernel=192M,high") == 2, "in the verdict and in the table"
+
+
+# What a rehearsal has measured
+
+
+def rehearse(here: Path, **changes: Any) -> None:
+    """Leave the receipt of a rehearsal of what start would load."""
+    machine = Machine.live()
+    given = own.files(machine)
+    assert given.initrd is not None
+    found = Rehearsed(
+        time="2026-12-01T00:40:12Z",
+        kernel_sha256=hashlib.sha256(given.kernel.data).hexdigest(),
+        initrd_sha256=hashlib.sha256(given.initrd.data).hexdigest(),
+        command_line=given.command_line,
+        configuration="of no account",
+        verdict="passed",
+        cause="",
+        reservation=256 * MIB,
+        smallest=None,
+        high_water=77 * MIB,
+        seconds=41.5,
+        first_kernel="6.1.0-50-amd64",
+    )
+    receipt.save(replace(found, **changes), here / "root/var/lib/pykdump")
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[set[str], int, int]:
+    """What estimate says: the names of the terms, and what is needed and recommended."""
+    exit_code(["estimate", "--json", *arguments])
+    found = require_valid("estimate", capsys.readouterr().out)
+    assert sum(each["size"] for each in found["terms"]) == found["needed"]
+    return {each["name"] for each in found["terms"]}, found["needed"], found["recommended"]
+
+
+def test_what_was_measured_beats_the_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, model, _ = told(capsys)
+    rehearse(here)
+    names, needed, recommended = told(capsys)
+    assert names == {"measured", "bitmaps"}
+    assert 77 * MIB <= needed < 78 * MIB < model
+    # What one rehearsal measured, another machine, with more devices, may need a little more of.
+    assert needed * 5 // 4 <= recommended <= needed * 5 // 4 + 16 * MIB
+    exit_code(["estimate"])
+    text = capsys.readouterr().out
+    assert f"measured by a rehearsal on 2026-12-01: 77M, with margin {recommended // MIB}M\n" in text
+    rehearse(here, smallest=112 * MIB)
+    assert 112 * MIB <= told(capsys)[1] < 113 * MIB
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments"),
+    [
+        ({"kernel_sha256": "x"}, []),
+        ({"initrd_sha256": "x"}, []),
+        ({"command_line": "x"}, []),
+        ({"verdict": "target"}, []),
+        ({"high_water": None}, []),
+        ({}, ["--append", "nr_cpus=2"]),
+        ({}, ["--network"]),
+    ],
+)
+def test_what_was_not_rehearsed_is_told_by_the_model(
+    changes: dict[str, Any], arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = told(capsys, *arguments)
+    rehearse(here, **changes)
+    assert told(capsys, *arguments) == model
+
+
+def test_who_may_not_read_the_receipts_is_told_by_the_model(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = told(capsys)
+    rehearse(here)
+
+    def refuse(*_: object) -> None:
+        raise MachineError("cannot read /var/lib/pykdump: Permission denied")
+
+    monkeypatch.setattr(receipt, "load", refuse)
+    assert told(capsys) == model
+
+
+def test_the_last_rehearsal_counts(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for month, size in ((10, 70), (12, 80), (11, 90)):
+        kernel = f"6.1.0-{month}-amd64"
+        rehearse(here, time=f"2026-{month}-01T00:00:00Z", high_water=size * MIB, first_kernel=kernel)
+    assert 80 * MIB <= told(capsys)[1] < 81 * MIB
+
+
+def test_devices_that_no_rehearsal_has_are_added(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rehearse(here)
+    without = told(capsys)[1]
+    write(here / "root", "proc/modules", "mlx5_core 2000000 0 - Live 0x0\n")
+    names, needed, _ = told(capsys)
+    assert (names, needed) == ({"measured", "bitmaps", "devices"}, without + sizing.MLX5[4 << 10])
+
+
+def test_setup_says_what_was_measured(here: Path) -> None:
+    rehearse(here)
+    machine = Machine.live()
+    found = sizes.need(machine, config.required(machine.root), can_make_image=True)
+    assert found.remark.startswith("measured by a rehearsal on 2026-12-01: 77M, with margin ")
+    assert 77 * MIB <= found.least < 78 * MIB

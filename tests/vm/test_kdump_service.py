@@ -73,6 +73,21 @@ stat -c "%a %n" /var/crash/127.0.0.1-* /var/crash/127.0.0.1-*/vmcore >> modes-ra
 dd if=/dev/loop0 bs=12 count=1 > wiped
 journalctl -u pykdump -o cat -n 30 > journal-raw
 """
+# As dpkg calls it, then kernel-install(8): the first one counts.
+_UPDATE = """
+pykdump install
+release=$(uname -r)
+unit=pykdump-rehearse-$release
+/etc/kernel/postinst.d/zz-pykdump $release /boot/vmlinuz-$release > off 2>&1
+systemctl is-active $unit.timer > none || true
+echo PYKDUMP_REHEARSE_UPDATES=yes > /etc/default/pykdump
+/etc/kernel/postinst.d/zz-pykdump $release /boot/vmlinuz-$release > on 2>&1
+systemctl is-active $unit.timer > waits
+/etc/kernel/install.d/95-pykdump.install add $release /boot/x /boot/vmlinuz-$release > again 2>&1
+systemctl show -p Nice,CPUSchedulingPolicy,IOSchedulingClass,RuntimeMaxUSec,ExecStart $unit.service > shown
+systemctl start $unit.service || true
+journalctl -u $unit.service -o cat > journal
+"""
 _NEXT = """
 systemctl is-active pykdump > active
 pykdump status > after
@@ -135,3 +150,19 @@ def test_other_targets(tmp_path: Path) -> None:
     assert modes.pop(0) == ["755", "/var/crash"]
     assert {mode for mode, _ in modes} == {"600", "700"}
     assert "finding loop0 again" in first.read("journal-raw")
+
+
+@jobs.FURTHER
+def test_a_new_kernel_is_rehearsed_once_the_update_is_done(tmp_path: Path) -> None:
+    try:
+        found = boot(Job(_UPDATE), tmp_path)
+    finally:
+        (tmp_path / "disk").unlink(missing_ok=True)
+    assert (found.read("off"), found.read("none")) == ("", "inactive\n")
+    assert (found.read("on"), found.read("waits")) == ("", "active\n")
+    assert "one waits already" in found.read("again")
+    shown = dict(line.split("=", 1) for line in found.read("shown").splitlines())
+    assert (shown["Nice"], shown["RuntimeMaxUSec"]) == ("19", "1h")
+    assert (shown["CPUSchedulingPolicy"], shown["IOSchedulingClass"]) == ("5", "3"), "SCHED_IDLE, idle"
+    assert "rehearse --kernel /boot/vmlinuz-" in shown["ExecStart"]
+    assert "pykdump" in found.read("journal")

@@ -70,6 +70,7 @@ def tree(folders: documentation.Folders, vendor: Path | None = None) -> Mapping[
         **{path.lstrip("/"): _launcher(imported) for path, imported in _PROGRAMS.items()},
         installation.PACKAGED_UNIT: _text(installation.unit([_PYKDUMP])),
         installation.PACKAGED_RULES: _text(installation.rules()),
+        **dict.fromkeys(installation.PACKAGED_HOOKS, _text(installation.hook([_PYKDUMP], _ORIGIN), 0o755)),
         install.DRACUT_MODULE: _hook(install.DRACUT_TEMPLATE),
         _HOOK: _hook(install.HOOK_TEMPLATE, _GUARD),
         "etc/default/pykdump": File(Path(__file__).with_name("pykdump.default").read_bytes()),

@@ -361,7 +361,8 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     if key is None:
         raise FileError(
             f"the ssh key {' or '.join(keys)} does not exist",
-            hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or set sshkey",
+            hint="make one with ssh-keygen and bring it to the server with ssh-copy-id, or name another one:"
+            " sshkey (kdump.conf), SSH_KEY (kdump-tools), KDUMP_SSH_IDENTITY (openSUSE)",
         )
     server = sshconfig.ask(login.host.bare, login.user, target.port)
     jump = sshconfig.jump_of(server)

@@ -83,7 +83,7 @@ class Assignments:
         names = [name for name in places if name not in own.names | OURS | self.used | _OF_EVERY_SHELL]
         for name in names[:_UNKNOWN_SHOWN]:
             other = whose([name], own)
-            hint = nearest(name, own.names) or (f"it is a setting of {other.tool}" if other else None)
+            hint = nearest(name, own.names | OURS) or (f"it is a setting of {other.tool}" if other else None)
             told = f"; {hint}" if hint else ""
             yield f"{places[name]}: unknown setting {shown(name)}, which {own.tool} ignores{told}"
         if names[_UNKNOWN_SHOWN:]:

@@ -15,7 +15,7 @@ _NOTHING_LOADED = (
 )  # fmt: skip
 # These cost the dump although a crash kernel is loaded; the others are risks and advice.
 _LOADED = (
-    "L19", "P11", "P14", "R6", "R8", "R10", "R4", "O3", "O1", "O8", "O2", "O4", "V3", "S8", "B11",
+    "L19", "L20", "P11", "P14", "R6", "R8", "R10", "R4", "O3", "O1", "O8", "O2", "O4", "V3", "S8", "B11",
     "B15", "L13", "O5", "S5", "S15", "V4", "S6", "S1", "S2", "S12", "S9", "S3", "S4", "V1", "L15",
 )  # fmt: skip
 

@@ -24,9 +24,12 @@ from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.kernel_log import read_kernel_log
 from pykexec.kdump.mounts import below_overlays, innermost, is_seen_through, unescaped
 from pykexec.kdump.part import KdumpPart, part_of
+from pykexec.kdump.rehearsal import receipt as rehearsals
+from pykexec.kdump.rehearsal.receipt import Review
 from pykexec.kdump.reservation import crashkernel, running, sizing
 from pykexec.kdump.reservation.estimate import Estimate, estimate
 from pykexec.kdump.reservation.support import CrashkernelSupport
+from pykexec.kdump.service import own
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
@@ -82,6 +85,7 @@ FACTS = (
     "usr/lib/udev/rules.d/*kexec*.rules",
     "var/lib/dpkg/status",
     "var/lib/kdump/vmcore-creation.status",
+    *rehearsals.FACTS,
     str(receipts.PROVEN).lstrip("/"),
     "var/log/audit/audit.log",
 )
@@ -400,14 +404,16 @@ class Facts:
         if self.kernel_file is None or self.initrd_file is None:
             return None
         network = self.settings is not None and self.settings.uses_network
+        line = self.capture_text or ""
         inputs = sizing.read_inputs(
             self.machine,
             self.kernel_file,
             self.initrd_file,
-            self.capture_text or "",
+            line,
             network=network,
             kernel_log=self.log or "",
         )
+        inputs = own.learned(inputs, self.machine, self.kernel_file, self.initrd_file, line)
         return estimate(inputs)
 
     # What is loaded
@@ -429,6 +435,12 @@ class Facts:
     def proven(self) -> Receipt | None:
         """The receipt of what was loaded when a test last passed."""
         return self._receipt(receipts.PROVEN)
+
+    @remembered
+    def rehearsals(self) -> Review:
+        """What rehearsals tell of the running kernel, and of newer ones."""
+        now = rehearsals.now(self.loaded, self.settings, self.machine.kexec_state.crash_size)
+        return rehearsals.review(self.machine.root, self.release, now)
 
     def _receipt(self, path: Path) -> Receipt | None:
         text = read_text(self.machine.root, str(path).lstrip("/"), JSON_MAX)

@@ -73,6 +73,10 @@ class Result:
         return doctor.is_proven(self.findings)
 
     @property
+    def is_rehearsed(self) -> bool:
+        return doctor.is_rehearsed(self.findings)
+
+    @property
     def wrong(self) -> Sequence[Finding]:
         """What is wrong, the worst first."""
         first = doctor.first_to_mend(self.findings)
@@ -119,7 +123,8 @@ def as_table(results: Sequence[Result], columns: int = WIDTH) -> str:
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    told = {True: "proven" if result.is_proven else "unproven", False: "no", None: "unknown"}
+    proof = "proven" if result.is_proven else "rehearsed" if result.is_rehearsed else "unproven"
+    told = {True: proof, False: "no", None: "unknown"}
     first = "error" if result.error else next((each.id for each in result.wrong), "")
     name = printable(result.name)
     return name, result.architecture or "-", result.kernel or "-", told[result.is_armed], first
@@ -178,6 +183,7 @@ def as_json_line(result: Result) -> str:
         "kernel": result.kernel or None,
         "armed": result.is_armed,
         "proven": result.is_proven,
+        "rehearsed": result.is_rehearsed,
         "mend_first": None if first is None else _object(first),
         "wrong": [finding.id for finding in result.wrong],
         "error": result.error or None,

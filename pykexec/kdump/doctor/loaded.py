@@ -124,6 +124,48 @@ def _is_proven(facts: Facts) -> Judgement:
     return unknown("kernel, initrd or command line changed since the last pykdump test that passed")
 
 
+def _is_rehearsed(facts: Facts) -> Judgement:
+    if not facts.machine.kexec_state.crash_loaded:
+        return unknown("nothing is loaded")
+    if facts.loaded is None:
+        return unknown("what is loaded was not loaded by pykdump")
+    if facts.settings is None:
+        return unknown(facts.unconfigured)
+    last = facts.rehearsals.running
+    if last is None:
+        return unknown("no rehearsal of this kernel's crash has been made")
+    if last.changed:
+        return unknown(f"changed since the rehearsal of {last.rehearsed.date}: {', '.join(last.changed)}")
+    if last.shows_dump:
+        return fine(f"the rehearsal of {last.rehearsed.date} left a dump")
+    failure = f"the rehearsal of {last.rehearsed.date}: {last.rehearsed.failure}"
+    if facts.proven is not None and facts.proven.proves(facts.loaded):
+        return unknown(f"a test has left a dump of it (L19), but not {failure}")
+    return wrong("a rehearsal of what is loaded left no dump", failure, remedy=_REHEARSE)
+
+
+_REHEARSE = "mend that; then rehearse again: pykdump rehearse"
+
+
+def _newer_are_rehearsed(facts: Facts) -> Judgement:
+    if facts.settings is None:
+        return unknown(facts.unconfigured)
+    newest = next(iter(facts.rehearsals.newer), None)
+    if newest is None:
+        return unknown("no rehearsal has been made of a newer kernel that is installed")
+    then = newest.rehearsed
+    told = f"{then.first_kernel}, rehearsed on {then.date}"
+    if newest.changed:
+        return unknown(f"changed since the rehearsal of {then.first_kernel}: {', '.join(newest.changed)}")
+    if newest.shows_dump:
+        return fine(told)
+    return wrong(
+        "a crash of the newest kernel, which the next boot may start, will leave no dump",
+        f"{told}: {then.failure}",
+        remedy=f"{_REHEARSE} --kernel FILE",
+    )
+
+
 def _initrd_is_new(facts: Facts) -> Judgement:
     if not facts.places.are_known:
         return unknown("files of the machine are not in a snapshot")
@@ -214,5 +256,23 @@ CHECKS = (
         matters="Drivers, target and network of the capture system are used only after a crash: only a"
         " crash proves them.",
         mend="pykdump test crashes the machine; pykdump status tells after the next boot what came of it.",
+    ),
+    Check(
+        "L20",
+        Stage.LOAD,
+        "a rehearsal of what is loaded left a dump",
+        _is_rehearsed,
+        looks_at="The receipts of what is loaded and of the last rehearsal of the running kernel's crash.",
+        matters="A rehearsal crashes this kernel in QEMU: what fails there will hardly work here.",
+        mend="Mend what the rehearsal names, and rehearse again.",
+    ),
+    Check(
+        "L21",
+        Stage.LOAD,
+        "a rehearsal of the newest kernel left a dump",
+        _newer_are_rehearsed,
+        looks_at="The receipts of rehearsals of kernels that are newer than the running one.",
+        matters="After the next boot that kernel, or its modules, may be why there is no dump.",
+        mend="Mend what the rehearsal names, or boot the kernel that runs now until that is mended.",
     ),
 )

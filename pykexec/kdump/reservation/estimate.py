@@ -70,6 +70,16 @@ class Unpacked:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a rehearsal of a capture kernel and its image has measured."""
+
+    size: int
+    """The bytes that they needed."""
+    date: str
+    """When that was."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """The inputs of an estimate; sizes are in bytes."""
 
@@ -86,6 +96,8 @@ class Inputs:
     drivers: int = DRIVERS_UNKNOWN
     """The code of modules and the buffers of devices."""
     drivers_why: str = "a guess: what is loaded is not known"
+    hungry: int = 0
+    """The part of these for devices that take much, and that no rehearsal has."""
     threads: int = 0
     """makedumpfile's --num-threads."""
     network: bool = False
@@ -104,6 +116,8 @@ class Inputs:
     """Parts that were not given and are not in the sum."""
     not_known: tuple[str, ...] = ()
     """Parts that are not known for this architecture and are not in the sum."""
+    measured: Measured | None = None
+    """What takes the place of the model, but for what only this machine has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +153,15 @@ class Estimate:
     recommended: int
     """The sum with a margin, rounded up."""
     comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def measured(self) -> str:
+        """What a rehearsal has measured, for people; empty where nothing was."""
+        found = self.inputs.measured
+        if found is None:
+            return ""
+        size, margin = -(-found.size // MIB), size_text(self.recommended)
+        return f"measured by a rehearsal on {found.date}: {size}M, with margin {margin}"
 
     @property
     def clause(self) -> crashkernel.Clause:
@@ -191,7 +214,20 @@ def _require_sense(inputs: Inputs) -> None:
         raise UsageError("a size is negative, or more than 1 EiB")
 
 
+def _measured_terms(inputs: Inputs, measured: Measured) -> Iterator[Term]:
+    """Yield what was measured, and what a rehearsal's machine has less of than this one."""
+    yield Term("measured", measured.size, f"by a rehearsal on {measured.date}: all but what follows")
+    yield Term("bitmaps", _bitmaps(inputs), "makedumpfile's, for all of this machine's memory")
+    if inputs.hungry:
+        yield Term("devices", inputs.hungry, "those that take much memory, and that no rehearsal has")
+    if inputs.encrypted_memory:
+        yield Term("swiotlb", max(SWIOTLB_DEFAULT, inputs.swiotlb), "DMA with SME or SEV goes through it")
+
+
 def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
+    if inputs.measured is not None:
+        yield from _measured_terms(inputs, inputs.measured)
+        return
     fixed = list(_fixed_terms(inputs, reserved))
     yield from fixed
     files = inputs.initrd.contents + inputs.initrd.entries * _INODE
@@ -356,6 +392,8 @@ def _table(result: Estimate, verdict: Verdict, columns: int) -> Iterator[str]:
 
 
 def _sentences(result: Estimate) -> Iterator[str]:
+    if result.measured:
+        yield result.measured
     for part in result.inputs.left_out:
         yield f"not counted, as it was not given: {part}"
     for part in result.inputs.not_known:

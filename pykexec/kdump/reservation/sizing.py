@@ -50,7 +50,7 @@ def read_inputs(
     """
     name, page_size = names.name_of_uname(machine.uname_machine), machine.page_size
     part, arch = part_of(name), find(machine.uname_machine)
-    drivers, why = _drivers(machine, page_size)
+    drivers, why, hungry = _drivers(machine, page_size)
     plain, _ = unwrap(kernel)
     cma, swiotlb = devicememory.usually_set_aside(machine, plain, arch)
     return Inputs(
@@ -62,6 +62,7 @@ def read_inputs(
         cpus=_capture_cpus(machine, capture_line),
         drivers=drivers,
         drivers_why=why,
+        hungry=hungry,
         network=network,
         encrypted_memory=_is_encrypted(machine, part, kernel_log),
         cma=devicememory.given_cma(capture_line, cma or 0),
@@ -208,7 +209,9 @@ def _tmpfs_percent(capture_line: str, release: str) -> int:
     return TMPFS_PERCENT
 
 
-def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
+def _drivers(machine: Machine, page_size: int) -> tuple[int, str, int]:
+    """Return the bytes for drivers, for people what is counted, and the part for devices that take much."""
+    hungry = 0
     modules = read_text(machine.root, "proc/modules", _MODULES_TEXT_MAX)
     if modules is None:
         size, why = DRIVERS_UNKNOWN, "a guess: what is loaded is not known"
@@ -217,13 +220,13 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
         size = min(code, _MODULES_MAX) + _DRIVER_BUFFERS
         why = "the modules loaded now, and buffers of devices"
     if machine.root.names("sys/bus/pci/drivers/mlx5_core") or re.search(r"^mlx5_core ", modules or "", re.M):
-        size += for_pages(MLX5, page_size)
+        hungry += for_pages(MLX5, page_size)
         why += ", more for mlx5"
     smmu = [each for each in machine.root.names("sys/devices/platform") if each.startswith("arm-smmu-")]
     if smmu and page_size == 64 * KIB:
-        size += SMMU_64K
+        hungry += SMMU_64K
         why += ", more for the SMMU's queues"
-    return size, why
+    return size + hungry, why, hungry
 
 
 def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:

@@ -312,7 +312,7 @@ def _say_state(machine: Machine) -> None:
         found = state.read(machine)
     except (PykexecError, OSError) as error:  # the kernel is loaded nevertheless
         return _warn(str(error))
-    _say(f"pykdump: armed: {found.judgement.readiness.value}: {found.judgement.why}")
+    _say(f"pykdump: armed: {found.judgement}")
     if found.judgement.next is not None:
         _say(f"pykdump: next: {found.judgement.next}")
 

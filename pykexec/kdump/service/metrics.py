@@ -32,10 +32,21 @@ class Gauge:
 
 def of_state(state: State, machine: Machine) -> Sequence[Gauge]:
     """Return the metrics of a state; sizes are in bytes, times in seconds since 1970."""
+    told = state.is_rehearsed is not None
     return (
         Gauge("pykdump_info", "The machine, and what is loaded.", 1, _labels(state, machine)),
         Gauge("pykdump_armed", "Whether a panic now starts a capture kernel.", int(state.is_armed)),
         Gauge("pykdump_proven", "Whether a test has proven what is loaded.", _flag(state.is_proven)),
+        Gauge(
+            "pykdump_rehearsed",
+            "Whether a rehearsal has shown that what is loaded leaves a dump.",
+            _flag(state.is_rehearsed),
+        ),
+        Gauge(
+            "pykdump_failing_new_kernels",
+            "Newer kernels that are installed, and left no dump in a rehearsal.",
+            sum(each.shows_none for each in state.rehearsals.newer) if told else None,
+        ),
         Gauge("pykdump_reserved_bytes", "Memory that is reserved for the capture kernel.", state.reserved),
         Gauge("pykdump_expected_dump_size_bytes", "The size of a dump, roughly.", state.size),
         Gauge("pykdump_target_free_bytes", "What is free where dumps go.", state.free),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from pykexec.errors import MachineError
 from pykexec.files import FileData
 from pykexec.kdump import capture, config
 from pykexec.kdump.kernel_log import read_kernel_log
+from pykexec.kdump.rehearsal import receipt as rehearsals
 from pykexec.kdump.reservation import sizing
-from pykexec.kdump.reservation.estimate import Inputs
+from pykexec.kdump.reservation.estimate import Inputs, Measured
 from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service.plan import ServicePlan
 from pykexec.machine import Machine
@@ -61,7 +63,7 @@ def inputs(machine: Machine, given: Files, *, network: bool = False) -> Inputs:
     Raises PykexecError.
     """
     log = read_kernel_log() if machine.is_live else None
-    return sizing.read_inputs(
+    found = sizing.read_inputs(
         machine,
         given.kernel,
         given.initrd,
@@ -69,3 +71,21 @@ def inputs(machine: Machine, given: Files, *, network: bool = False) -> Inputs:
         network=network or given.network,
         kernel_log=log or "",
     )
+    if network and not given.network:  # that was not rehearsed
+        return found
+    return learned(found, machine, given.kernel, given.initrd, given.command_line)
+
+
+def learned(
+    model: Inputs, machine: Machine, kernel: FileData, initrd: FileData | None, command_line: str
+) -> Inputs:
+    """Return inputs with what a rehearsal of just these files has measured on that machine, if one has."""
+    if initrd is None:
+        return model
+    try:
+        last = rehearsals.measured(machine.root, kernel, initrd, command_line)
+    except MachineError:  # who may not read the receipts is told by the model
+        return model
+    if last is None or last.measured is None:
+        return model
+    return replace(model, measured=Measured(last.measured, last.date), not_known=())

@@ -13,7 +13,7 @@ from pykexec.files import FileData
 from pykexec.kdump import config, makedumpfile
 from pykexec.kdump.config import capture_line
 from pykexec.kdump.config.errors import ConfigError
-from pykexec.kdump.config.settings import KernelChoice, LogLevels, Settings, TargetKind
+from pykexec.kdump.config.settings import Dialect, KernelChoice, LogLevels, Settings, TargetKind
 from pykexec.kdump.files import image_path, kernel_candidates
 from pykexec.kdump.service import cluster
 from pykexec.machine import Machine
@@ -80,7 +80,7 @@ def of_settings(settings: Settings, machine: Machine, *, initrd: str | None = No
     """Return the plan for these settings. Raises as `make` does, but not where they turn kdump off."""
     own_image = not (initrd or settings.initrd)
     settings, doubt = fitting(settings, machine, own_image=own_image)
-    kernel = _kernel(settings.kernel, machine.kernel_release)
+    kernel = _kernel(settings, machine.kernel_release)
     release = _release(settings.kernel, kernel) or machine.kernel_release
     given = initrd or settings.initrd
     line = capture_line.build(settings, capture_line.read_facts(machine, kernel, release))
@@ -115,15 +115,22 @@ def fitting(
     return settings, () if warning is None else (warning,)
 
 
-def _kernel(choice: KernelChoice, running: str) -> str:
-    candidates = list(kernel_candidates(choice, running))
+_NAMED_BY = {
+    Dialect.FEDORA: "KDUMP_KERNELVER, KDUMP_BOOTDIR, KDUMP_IMG and KDUMP_IMG_EXT say",
+    Dialect.DEBIAN: "KDUMP_KERNEL says",
+    Dialect.SUSE: "KDUMP_KERNELVER says",
+}
+
+
+def _kernel(settings: Settings, running: str) -> str:
+    candidates = list(kernel_candidates(settings.kernel, running))
     for path in candidates:
         if Path(path).is_file():
             return path
-    raise FileError(
-        f"the capture kernel is not there: {', '.join(candidates)}",
-        hint="KDUMP_KERNELVER, KDUMP_BOOTDIR, KDUMP_IMG and KDUMP_IMG_EXT say which one it is",
-    )
+    hint = f"{_NAMED_BY[settings.dialect]} which one it is"
+    if not settings.files:
+        hint = "install the package of the kernel that runs, or copy its file there"
+    raise FileError(f"the capture kernel is not there: {', '.join(candidates)}", hint=hint)
 
 
 def _release(choice: KernelChoice, path: str) -> str | None:

@@ -10,6 +10,7 @@ from pykexec import loader
 from pykexec.errors import FileError, MachineError, PykexecError
 from pykexec.kdump import config
 from pykexec.kdump.config.settings import Settings
+from pykexec.kdump.rehearsal.receipt import Compared
 from pykexec.kdump.reservation import bootfiles, crashkernel, restart, running
 from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.kdump.service import receipt as receipts
@@ -26,6 +27,7 @@ class Readiness(enum.Enum):
     NOT_ARMED = "no"
     UNKNOWN = "yes, but cannot tell what"
     UNPROVEN = "yes, but unproven"
+    REHEARSED = "yes, rehearsed"
     PROVEN = "yes, and proven"
 
 
@@ -47,6 +49,8 @@ START = Step("pykdump start", "loads a capture kernel")
 START_AGAIN = Step("pykdump start", "loads one that status knows")
 START_CORRECTED = Step("pykdump start", "when the configuration is corrected")
 TEST = Step("pykdump test", "crashes this machine, to prove that a dump comes of it")
+REHEARSE = Step("pykdump rehearse", "shows without a crash whether a dump comes of what is loaded")
+REHEARSE_AGAIN = Step("pykdump rehearse", "says more of it, and whether it is mended")
 PASSED = Step("pykdump test --passed", "when the test's dump is there")
 AS_ROOT = Step("sudo pykdump status", "root can be told more")
 
@@ -58,12 +62,21 @@ class Judgement:
     readiness: Readiness
     why: str
     next: Step | None = None
+    limit: str = ""
+    """What belongs to the answer, too."""
+
+    def __str__(self) -> str:
+        return f"{self.readiness.value}{self.limit}: {self.why}"
 
 
 def judge(
-    machine: Machine, settings: Settings | None, receipt: Receipt | None, outcome: Outcome
+    machine: Machine,
+    settings: Settings | None,
+    receipt: Receipt | None,
+    outcome: Outcome,
+    rehearsal: Compared | None = None,
 ) -> Judgement:
-    """Judge by what is loaded, its receipt, and the last test. Raises FileError."""
+    """Judge by what is loaded, its receipt, the last test, and the last rehearsal. Raises FileError."""
     if found := not_armed(machine, settings):
         return found
     if receipt is None:
@@ -77,13 +90,30 @@ def judge(
     if outcome is Outcome.UNSEEN:
         why = f"the last test's dump cannot be seen from here; its log has {_marker()!r}"
         return Judgement(Readiness.UNPROVEN, why, PASSED)
+    if rehearsal is not None:
+        return _rehearsed(rehearsal)
     if proven is None:
         return Judgement(Readiness.UNPROVEN, "no pykdump test has been made", TEST)
     why = "kernel, initrd or command line changed since the last pykdump test"
     return Judgement(Readiness.UNPROVEN, why, TEST)
 
 
-def untold(machine: Machine, settings: Settings | None, error: FileError) -> Judgement:
+def _rehearsed(rehearsal: Compared) -> Judgement:
+    """Judge what no crash has proven by its rehearsal."""
+    then = rehearsal.rehearsed
+    if rehearsal.changed:
+        ending = "" if then.is_passed else ", which failed"
+        why = f"changed since the rehearsal of {then.date}{ending}: {', '.join(rehearsal.changed)}"
+        return Judgement(Readiness.UNPROVEN, why, REHEARSE)
+    if not then.is_passed:
+        why = f"the rehearsal of {then.date} failed: {then.failure}"
+        return Judgement(Readiness.UNPROVEN, why, REHEARSE_AGAIN)
+    limit = f" on {then.date} but never proven by a crash"
+    why = "the same kernel, image, command line and configuration left a dump"
+    return Judgement(Readiness.REHEARSED, why, TEST, limit)
+
+
+def untold(machine: Machine, settings: Settings | None, error: FileError | MachineError) -> Judgement:
     """Judge where that error keeps from telling what is loaded."""
     hint = f" ({error.hint})" if error.hint else ""
     found = Judgement(Readiness.UNKNOWN, f"{error.what}{hint}", AS_ROOT if error.hint else None)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pykexec.errors import FileError, PykexecError
+from pykexec.errors import FileError, MachineError, PykexecError
 from pykexec.kdump import config, makedumpfile, mounts
 from pykexec.kdump.capture import blockdevice
 from pykexec.kdump.config.settings import DEFAULT_PATH, Settings, TargetKind
 from pykexec.kdump.dumpsize import expected_size
+from pykexec.kdump.rehearsal import receipt as rehearsed
+from pykexec.kdump.rehearsal.receipt import Review
 from pykexec.kdump.service import actions, dumps, readiness, trial
 from pykexec.kdump.service import receipt as receipts
 from pykexec.kdump.service.dumps import Dump
@@ -44,6 +46,7 @@ class State:
     """The reason why the dumps in the folder cannot be looked at."""
     passed_over: int = 0
     """The number of folders there with a dump's name that others than root can have changed."""
+    rehearsals: Review = field(default_factory=Review)
 
     @property
     def is_armed(self) -> bool:
@@ -60,6 +63,14 @@ class State:
         readiness = self.judgement.readiness
         return None if readiness is Readiness.UNKNOWN else readiness is Readiness.PROVEN
 
+    @property
+    def is_rehearsed(self) -> bool | None:
+        """Whether a rehearsal has shown that what is loaded leaves a dump; None: not known."""
+        if self.judgement.readiness is Readiness.UNKNOWN:
+            return None
+        last = self.rehearsals.running
+        return self.receipt is not None and last is not None and last.shows_dump
+
 
 def read(machine: Machine) -> State:
     """Return the state. Settle a test that has a dump. Raises PykexecError."""
@@ -67,12 +78,14 @@ def read(machine: Machine) -> State:
     folder = visible_folder(settings) if settings else None
     log_alone = settings is not None and not settings.save_dump
     found, unseen = _dumps(folder, log_alone=log_alone)
-    receipt, outcome = None, Outcome.NONE
+    receipt, outcome, rehearsals = None, Outcome.NONE, Review()
     try:
         outcome = _settle(found)
         receipt = actions.loaded_now(machine)
-        judgement = readiness.judge(machine, settings, receipt, outcome)
-    except FileError as error:
+        now = rehearsed.now(receipt, settings, machine.kexec_state.crash_size)
+        rehearsals = rehearsed.review(machine.root, machine.kernel_release, now)
+        judgement = readiness.judge(machine, settings, receipt, outcome, rehearsals.running)
+    except (FileError, MachineError) as error:
         judgement = readiness.untold(machine, settings, error)
     return State(
         judgement,
@@ -86,6 +99,7 @@ def read(machine: Machine) -> State:
         problem,
         unseen,
         dumps.count_of_others(folder) if folder else 0,
+        rehearsals,
     )
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from pykexec.errors import printable
+from pykexec.kdump.rehearsal.receipt import Compared
 from pykexec.kdump.service.dumps import Dump
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.kdump.service.state import State
@@ -43,9 +44,11 @@ def _field(label: str, text: str, columns: int) -> list[str]:
 def _fields(state: State) -> Iterator[tuple[str, str]]:
     """Yield labels and texts, the most important first."""
     judgement = state.judgement
-    yield "armed", f"{judgement.readiness.value}: {judgement.why}"
+    yield "armed", str(judgement)
     if judgement.next is not None:
         yield "next", str(judgement.next)
+    for newest in state.rehearsals.newer[:1]:
+        yield "update", _of_newer(newest)
     if state.problem:
         yield "problem", state.problem
     if state.receipt:
@@ -53,10 +56,27 @@ def _fields(state: State) -> Iterator[tuple[str, str]]:
         yield "initrd", state.receipt.initrd
         yield "target", state.receipt.target
     if state.reserved is not None:
-        yield "reserved", f"{state.reserved / MIB:.0f} MiB"
+        yield "reserved", f"{state.reserved / MIB:.0f} MiB{_measured(state)}"
     if state.size is not None:
         free = "" if state.free is None else f"; {state.free / MIB:,.0f} MiB are free"
         yield "size", f"about {state.size / MIB:,.0f} MiB before compression{free}"
+
+
+def _of_newer(found: Compared) -> str:
+    """Return what a rehearsal has shown of a newer kernel, for people."""
+    then = found.rehearsed
+    ending = "its capture left a dump" if then.is_passed else f"its capture failed: {then.failure}"
+    since = f"; changed since: {', '.join(found.changed)}" if found.changed else ""
+    return f"the new kernel {then.first_kernel}: {ending} (rehearsed on {then.date}{since})"
+
+
+def _measured(state: State) -> str:
+    """Return what a rehearsal of what is loaded has measured, for people."""
+    last = state.rehearsals.running
+    if last is None or not last.shows_dump or last.rehearsed.measured is None:
+        return ""
+    size = last.rehearsed.measured
+    return f"; measured by a rehearsal on {last.rehearsed.date}: {size / MIB:.0f} MiB are needed"
 
 
 def _dumps(state: State) -> str:
@@ -71,11 +91,12 @@ def _dumps(state: State) -> str:
 
 def as_json(state: State) -> str:
     """Return one JSON object; sizes are in bytes, times in seconds since 1970."""
-    step = state.judgement.next
+    step, last = state.judgement.next, state.rehearsals.running
     content = {
         "schema": SCHEMA,
         "armed": state.is_armed,
         "proven": state.is_proven,
+        "rehearsed": state.is_rehearsed,
         "why": state.judgement.why,
         "next": None if step is None else {"command": step.command, "purpose": step.purpose},
         "problem": state.problem or None,
@@ -88,6 +109,8 @@ def as_json(state: State) -> str:
         "passed_over": state.passed_over,
         "unseen": state.unseen or None,
         "test": state.trial.name.lower(),
+        "rehearsal": None if last is None else _rehearsal(last),
+        "newer_kernels": [_rehearsal(each) for each in state.rehearsals.newer],
     }
     return json.dumps(content, indent=2) + "\n"
 
@@ -101,6 +124,23 @@ def _loaded(receipt: Receipt) -> dict[str, str]:
         "system_call": receipt.system_call,
         "time": receipt.time,
         "version": receipt.version,
+    }
+
+
+def _rehearsal(found: Compared) -> dict[str, object]:
+    then = found.rehearsed
+    return {
+        "kernel": then.first_kernel,
+        "time": then.time,
+        "passed": then.is_passed,
+        "stage": None if then.is_passed else then.verdict,
+        "cause": then.cause or None,
+        "changed": list(found.changed),
+        "reservation": then.reservation,
+        "smallest": then.smallest,
+        "high_water": then.high_water,
+        "seconds": then.seconds,
+        "version": then.version,
     }
 
 

@@ -38,6 +38,7 @@ def need(machine: Machine, settings: Settings, *, can_make_image: bool) -> Need:
         inputs = replace(inputs, initrd=_ASSUMED_IMAGE, left_out=())
         remark = f"a capture image of {size_text(_ASSUMED_IMAGE.size)} is assumed: none can be made yet"
     found = estimate.estimate(inputs)
+    remark = found.measured or remark
     total, support = machine.iomem.system_ram.size, running.support_of(machine)
     value = crashkernel.render(running.clause_of(machine, found.recommended))
     result = Need(value, found.needed, total, support, remark)
