@@ -19,7 +19,7 @@ import pytest
 from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.image import INIT, MORE_OF_INIT, more_of_init
-from pykexec.kdump.capture.links import Card, Links
+from pykexec.kdump.capture.links import Card, Links, Vlan
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.capture.share import Share
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
@@ -674,14 +674,17 @@ def test_a_gateway_outside_of_the_network(tmp_path: Path) -> None:
     assert not any(each.startswith("ip address add") for each in _asked(tmp_path))
 
 
-def test_a_vlan_on_a_bond_is_made_again(tmp_path: Path) -> None:
-    """Its mode comes first, then its address, then its slaves: the others take neither afterwards."""
+def test_vlans_on_a_bond_are_made_again(tmp_path: Path) -> None:
+    """The bond's mode comes first, then its address, then its slaves: the others take neither afterwards.
+
+    Of the VLANs, one in the other, both have the same number.
+    """
     _cards(tmp_path, {"eth0": (_SECOND, _BUS.format(4)), "eth1": (_FIRST, _BUS.format(3))})
     cards = (Card(_FIRST, _BUS.format(3)), Card(_SECOND, _BUS.format(4)))
     bond = (("mode", "802.3ad"), ("lacp_rate", "fast"), ("miimon", "100"))
-    links = Links(cards, bond, (7, 5), mac=_SECOND, base_mtu=9000, mtu=1500)
+    links = Links(cards, bond, (Vlan(5, "802.1ad"), Vlan(5)), mac=_SECOND, base_mtu=9000, mtu=1500)
     network = Network("fd77::1", links, "fd77::2/64", "fe80::1")
-    assert _brought_up(tmp_path, network) == ["up kvlan5"]
+    assert _brought_up(tmp_path, network) == ["up kvlan2.5"]
     asked = _asked(tmp_path)
     order = [
         "ip link add kbond type bond",
@@ -690,11 +693,11 @@ def test_a_vlan_on_a_bond_is_made_again(tmp_path: Path) -> None:
         "ip link set dev eth0 down",
         "ip link set dev kbond mtu 9000",
         "ip link set dev kbond up",
-        "ip link add link kbond name kvlan7 type vlan id 7",
-        "ip link add link kvlan7 name kvlan5 type vlan id 5",
-        "ip link set dev kvlan5 mtu 1500",
-        "ip address add fd77::2/64 dev kvlan5",
-        "ip -6 route add default via fe80::1 dev kvlan5",
+        "ip link add link kbond name kvlan1.5 type vlan protocol 802.1ad id 5",
+        "ip link add link kvlan1.5 name kvlan2.5 type vlan protocol 802.1q id 5",
+        "ip link set dev kvlan2.5 mtu 1500",
+        "ip address add fd77::2/64 dev kvlan2.5",
+        "ip -6 route add default via fe80::1 dev kvlan2.5",
     ]
     assert [each for each in asked if each in order] == order
     folder = tmp_path / "sys/class/net/kbond/bonding"

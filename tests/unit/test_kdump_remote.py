@@ -111,11 +111,11 @@ def test_servers_that_are_reached_in_one_way(tmp_path: Path, monkeypatch: pytest
         return Network(host, Links((Card(next(cards), "/devices/x"),)), "192.0.2.7/24")
 
     monkeypatch.setattr(networks, "route_to", route_to)
-    way = destination._way_to_servers(device, tmp_path, tmp_path)
+    way = destination._way_to_servers(device, tmp_path)
     assert way is not None
     assert way.server == "192.0.2.1"
     with pytest.raises(Unsupported, match="reaching the servers that have vda in different ways"):
-        destination._way_to_servers(device, tmp_path, tmp_path)
+        destination._way_to_servers(device, tmp_path)
 
 
 @pytest.mark.programs

@@ -131,19 +131,19 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
     if target.kind is TargetKind.LOCAL:
         return local(settings.path, sys, proc)
     if target.kind is TargetKind.FILESYSTEM:
-        return _filesystem(target, settings.path, sys, proc)
+        return _filesystem(target, settings.path, sys)
     if target.kind is TargetKind.RAW:
         device = blockdevice.find(target.address, sys)
         return raw(blockdevice.describe(device, sys), mounts.read(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys, proc)
+        return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys)
     if target.kind is TargetKind.DRACUT and target.filesystem in nfs.TYPES:
         given = nfs.parse(dict(target.options).get("mount", ""), target.filesystem)
-        return _nfs(target, settings.path, given, sys, proc)
+        return _nfs(target, settings.path, given, sys)
     if target.kind is TargetKind.SSH:
-        return _ssh(target, settings.path, sys, proc)
+        return _ssh(target, settings.path, sys)
     if target.kind is TargetKind.CIFS:
-        return _smb(target, settings.path, sys, proc)
+        return _smb(target, settings.path, sys)
     raise Unsupported(f"writing to a target of kind {target.kind.value}")
 
 
@@ -193,12 +193,12 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     inside = real[len(mount.point.rstrip("/")) :]
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
     if mount.type in nfs.TYPES:
-        return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys, proc)
+        return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys)
     require_mountable(path, mount.type, mount.source)
     if mount.type in share.KINDS:
         return _shared(share.find(mount.type, mount.source, mount.options, sys), folder)
     device = blockdevice.describe(mount.source, sys, mount.number)
-    return _on_disk(device, mount.source, mount.type, folder, sys, proc)
+    return _on_disk(device, mount.source, mount.type, folder, sys)
 
 
 def require_mountable(path: str, kind: str, source: str) -> None:
@@ -235,17 +235,15 @@ def raw(device: BlockDevice, mounts: Sequence[Mount], dev: Path = Path("/dev")) 
     return Destination(Transport.RAW, "", device)
 
 
-def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+def _filesystem(target: Target, path: str, sys: Path) -> Destination:
     require_type(target.filesystem)
     if target.filesystem in share.KINDS:
         return _shared(share.find(target.filesystem, target.address, sys=sys), path)
     source = blockdevice.find(target.address, sys)
-    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys, proc)
+    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys)
 
 
-def _on_disk(
-    device: BlockDevice, source: str, wanted: str, folder: str, sys: Path, proc: Path
-) -> Destination:
+def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str, sys: Path) -> Destination:
     place = Path(source) if Path(source).is_block_device() else Path("/dev") / device.name
     superblock = blockdevice.superblock_of(place)
     if superblock is None:
@@ -258,16 +256,16 @@ def _on_disk(
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
     # The folder's path starts at the top of all subvolumes, as in mountinfo.
     options = "subvolid=5" if superblock.type == "btrfs" else ""
-    way = _way_to_servers(device, sys, proc)
+    way = _way_to_servers(device, sys)
     return Destination(Transport.DISK, folder, device, superblock, options, network=way)
 
 
-def _way_to_servers(device: BlockDevice, sys: Path, proc: Path) -> Network | None:
+def _way_to_servers(device: BlockDevice, sys: Path) -> Network | None:
     """Return the way to the servers that have the device's disks; None for disks of this machine.
 
     Raises Unsupported where they are not all reached in the same way.
     """
-    ways = [network.route_to(disk.server, disk.port, sys, proc) for disk in device.stack.remote]
+    ways = [network.route_to(disk.server, disk.port, sys) for disk in device.stack.remote]
     if len({(way.links, way.address, way.gateway) for way in ways}) > 1:
         servers = ", ".join(dict.fromkeys(way.server for way in ways))
         raise Unsupported(f"reaching the servers that have {device.name} in different ways: {servers}")
@@ -289,10 +287,10 @@ def _mounted(address: str, mounts: Sequence[Mount]) -> NfsOptions:
     return next(map(_options, same), NfsOptions())
 
 
-def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path, proc: Path) -> Destination:
+def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path) -> Destination:
     export = NfsExport(target.address)
     port = target.port or int(mounted.port or 0)
-    way = network.route_to(mounted.server or export.host.bare, port or NFS_PORT, sys, proc)
+    way = network.route_to(mounted.server or export.host.bare, port or NFS_PORT, sys)
     told = dict(target.options)
     words = [f"timeo={told.get('NFS_TIMEO', '600')}", f"retrans={told.get('NFS_RETRANS', '5')}"]
     words += [*mounted.more, *([f"port={port}"] if port else [])]
@@ -306,7 +304,7 @@ def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path, proc: Path) 
     )
 
 
-def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+def _ssh(target: Target, path: str, sys: Path) -> Destination:
     login = Login(target.address)
     keys = [target.ssh_key] if target.ssh_key else _SSH_KEYS
     key = next((each for each in keys if Path(each).is_file()), None)
@@ -318,7 +316,7 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     server = sshconfig.ask(login.host.bare, login.user, target.port)
     jump = sshconfig.jump_of(server)
     first = jump or server
-    way = network.route_to(first.host, first.port, sys, proc)
+    way = network.route_to(first.host, first.port, sys)
     if jump and ipaddress.ip_address(way.server).is_link_local:
         raise Unsupported(
             f"reaching {server.host} through {jump.host} at {way.server}, which names no link (ProxyJump)",
@@ -337,7 +335,7 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     )
 
 
-def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+def _smb(target: Target, path: str, sys: Path) -> Destination:
     share = SmbShare(target.address)
     domain, backslash, user = target.user.rpartition("\\")
     words = [f"username={user}", f"password={target.password}"]
@@ -347,6 +345,6 @@ def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
         "/" + path.strip("/"),
         options=f"port={target.port}" if target.port else "",
         remote=share.folder,
-        network=network.route_to(share.host.bare, target.port or SMB_PORT, sys, proc),
+        network=network.route_to(share.host.bare, target.port or SMB_PORT, sys),
         credentials=",".join(words),
     )

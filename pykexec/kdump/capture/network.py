@@ -53,7 +53,7 @@ class Network:
         return "" if first.is_link_local or first in own else str(first)
 
 
-def route_to(host: str, port: int, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Network:
+def route_to(host: str, port: int, sys: Path = Path("/sys")) -> Network:
     """Return the way to a server, by name or address, that listens at a TCP port.
 
     Raises PykexecError where there is none, or one that the capture system cannot go.
@@ -63,7 +63,7 @@ def route_to(host: str, port: int, sys: Path = Path("/sys"), proc: Path = Path("
     own = ipaddress.ip_address(route.source)
     name = socket.if_indextoname(route.interface)
     length = rtnetlink.ask_prefix(own, route.interface)
-    return Network(str(server), links.describe(name, sys, proc), f"{own}/{length}", route.gateway, route.mtu)
+    return Network(str(server), links.describe(name, sys), f"{own}/{length}", route.gateway, route.mtu)
 
 
 def _addresses(host: str) -> Sequence[tuple[Address, int]]:
