@@ -61,6 +61,8 @@ def test_a_disk_by_nvme_that_has_several_paths(tmp_path: Path) -> None:
     """The kernel's own multipath: the disk is the subsystem's, and one session is enough."""
     controller = _nvme(tmp_path).parent
     disk = _write(tmp_path / "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", {})
+    (disk / "device").symlink_to(disk.parent)
+    (disk.parent / "subsystem").symlink_to(tmp_path / "class/nvme-subsystem")
     (disk.parent / "nvme0").symlink_to(controller)
     (disk.parent / "nvme1").symlink_to(controller)
     assert [layer.kind for layer in layers.below(disk, tmp_path).layers] == ["nvme"]
