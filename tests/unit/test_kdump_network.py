@@ -478,6 +478,12 @@ def test_the_kernel_s_answer() -> None:
     assert rtnetlink.route_of(_REPLY, "198.51.100.1") == expected
 
 
+def test_an_address_of_another_interface() -> None:
+    """As machines have that tell routers by BGP where they are."""
+    with pytest.raises(MachineError, match=r"has not the address 192\.0\.2\.1\b.*\n.*source address"):
+        rtnetlink.prefix_of(_DONE, ipaddress.ip_address("192.0.2.1"), 4)
+
+
 @given(st.integers(0, len(_REPLY)), st.binary(max_size=40))
 def test_an_answer_that_is_damaged(at: int, instead: bytes) -> None:
     for damaged in (_REPLY[:at] + instead + _REPLY[at + len(instead) :], _REPLY[:at]):

@@ -165,7 +165,10 @@ def prefix_of(reply: bytes, address: Address, interface: int) -> int:
             # On a point-to-point interface IFA_ADDRESS is the other side's.
             if index == interface and found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS)) == address.packed:
                 return int(length)
-    raise MachineError(f"no network interface has the address {address}")
+    raise MachineError(
+        f"the interface on the way to the server has not the address {address}, which is used on that way",
+        hint="give the route to the server a source address (src) of the interface's own",
+    )
 
 
 @_understood()
