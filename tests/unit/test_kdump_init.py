@@ -40,6 +40,7 @@ mount() { echo mounted: "$@"; }
 umount() { :; }
 find_by_uuid() { device=/dev/x; }
 bring_up_network() { :; }
+timeout() { shift 3; "$@"; }
 ssh() {
     for command in "$@"; do :; done
     sh -c "$command"
@@ -770,6 +771,23 @@ def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:
     tried = (tmp_path / "tries").read_text().splitlines()
     versions = [re.findall(r"vers=([\d.]+),nolock,soft,timeo=600,retrans=5$", each)[0] for each in tried]
     assert versions == ["4.2", "4.1", "4", "3", "4.2", "4.1"]
+
+
+@pytest.mark.parametrize("way", [Transport.NFS, Transport.SMB])
+def test_a_file_server_that_says_nothing(way: Transport, tmp_path: Path) -> None:
+    """Of itself the kernel would wait for it again and again, and with each version of NFS."""
+    to = replace(_SSH, way=way, remote="/export")
+    silent = 'timeout() { echo "$*" >> ROOT/tries; [ "$1 $2" = "-s KILL" ] && sleep "$3"; return 137; }\n'
+    waits = _CLOCK.replace("+ 20", "+ ${1%.*}")
+    settings = replace(_SETTINGS, failure_action=Action.POWEROFF)
+    capture = Capture(tmp_path, settings, to, replaced=f"{waits}{silent}")
+    said = capture.run("main")
+    assert said[-2:] == ["powering off", "ends: poweroff"]
+    assert any(line.startswith(f"mount.{way.value.replace('smb', 'cifs')}: cannot mount") for line in said)
+    tried = (tmp_path / "tries").read_text().splitlines()
+    assert all(" mount -t " in each for each in tried)
+    assert 2 <= len(tried) <= 3
+    assert float((tmp_path / "proc/uptime").read_text().split()[0]) < 100 + 120
 
 
 @pytest.mark.parametrize(

@@ -647,7 +647,7 @@ def test_how_an_export_is_mounted_here(tmp_path: Path, monkeypatch: pytest.Monke
     written = fedora.read("nfs h:/export\npath d", "")
     to = destination.resolve(written, tmp_path, tmp_path)
     assert (to.nfs_versions, to.remote, to.folder) == (("3",), "/export", "/d")
-    assert to.options == "timeo=600,retrans=5,proto=udp,noresvport,port=2050"
+    assert to.options == "timeo=600,retrans=2,proto=udp,noresvport,port=2050"
     there = destination.local("/data/crash", tmp_path, tmp_path)
     assert (there.nfs_versions, there.remote, there.folder) == (("4.2",), "/data", "/crash")
     other = fedora.read('dracut_args --mount "h:/other /mnt nfs4 vers=4.1,port=99"\npath d', "")

@@ -130,7 +130,7 @@ def test_how_a_session_is_begun_again(tmp_path: Path) -> None:
     asked = (tmp_path / "dev/nvme-fabrics").read_text()
     assert asked == (
         "nqn=nqn.2026-01.lab:dump,transport=tcp,traddr=192.0.2.1,trsvcid=4420,"
-        f"hostnqn={_NVME['hostnqn']},hostid={_NVME['hostid']},nr_io_queues=1\n"
+        f"hostnqn={_NVME['hostnqn']},hostid={_NVME['hostid']},nr_io_queues=1,ctrl_loss_tmo=120\n"
     )
 
 

@@ -292,7 +292,8 @@ def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path) -> Destinati
     port = target.port or int(mounted.port or 0)
     way = network.route_to(mounted.server or export.host.bare, port or NFS_PORT, sys)
     told = dict(target.options)
-    words = [f"timeo={told.get('NFS_TIMEO', '600')}", f"retrans={told.get('NFS_RETRANS', '5')}"]
+    # nfs(5): its own defaults, by which a server that does not answer is given up after three minutes.
+    words = [f"timeo={told.get('NFS_TIMEO', '600')}", f"retrans={told.get('NFS_RETRANS', '2')}"]
     words += [*mounted.more, *([f"port={port}"] if port else [])]
     return Destination(
         Transport.NFS,
