@@ -252,15 +252,37 @@ def test_arrays_that_take_more_than_their_disks(name: str, value: str, what: str
     _refused(sysfs, "9:0", f"putting together md0, whose bitmap is {what}")
 
 
-def test_an_array_that_a_daemon_keeps(sysfs: Path) -> None:
-    """md.rst: where the kernel does not write it, metadata_version is "external:" and user space's text."""
+_MDADM = """#!/bin/sh
+case $* in
+    "--detail --export /dev/md126") echo MD_CONTAINER=/dev/md/ddf0; echo MD_UUID=8d:24:15:ef ;;
+    "--detail --export /dev/md127") echo MD_LEVEL=container; echo MD_UUID=89:b2:8c:a5 ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("metadata", ["external:/md127/0", "external:-md127/0"])
+def test_an_array_in_a_container(
+    metadata: str, sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """md.rst: where the kernel does not write it, metadata_version tells the container and who does."""
+    program = tmp_path / "mdadm"
+    program.write_text(_MDADM)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     array = sysfs / "devices/virtual/block/md126"
     (array / "md").mkdir(parents=True)
     (array / "md/level").write_text("raid1\n")
-    (array / "md/metadata_version").write_text("external:/md127/0\n")
-    _link(sysfs / "devices/virtual/block/dm-0/slaves/md126", array)
-    with pytest.raises(Unsupported, match=r"putting together md126, whose metadata \(IMSM, DDF\)"):
-        blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
+    (array / "md/metadata_version").write_text(f"{metadata}\n")
+    _link(array / "slaves/vdb", sysfs / _PCI / "virtio2/block/vdb")
+    _link(sysfs / "dev/block/9:126", array)
+    found = blockdevice.describe("/dev/root", sysfs, "9:126")
+    assert found.stack.layers == (Layer("container", "89:b2:8c:a5,8d:24:15:ef"),)
+    assert (found.stack.modules, found.drivers) == (("raid1",), ("virtio_blk", "virtio_pci"))
+    to = Destination(Transport.DISK, "/d", found, Superblock("ext4", "", ""))
+    assert {"container", "layers"} <= {part.name for part in image.more_of_init([to])}
+    needed = image.program_names(Settings(Dialect.FEDORA), ways=[], assemblers=["container"])
+    assert {"mdadm", "mdmon"} <= set(needed)
 
 
 def test_volumes_in_circles(sysfs: Path) -> None:

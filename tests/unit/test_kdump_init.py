@@ -19,6 +19,7 @@ import pytest
 from pykexec.kdump.capture import Destination, Transport, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.image import INIT, MORE_OF_INIT, more_of_init
+from pykexec.kdump.capture.layers import Layer, Stack
 from pykexec.kdump.capture.links import Card, Links, Vlan
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.capture.share import Share
@@ -867,3 +868,47 @@ def test_a_folder_that_the_host_shares(tries: int, tmp_path: Path) -> None:
     assert first == f"-t virtiofs -o rw,a=b -- tag {tmp_path}/mnt"
     assert ("vmcore" in capture.names()) == (tries < 99)
     assert ("cannot mount tag (virtiofs)" in said) == (tries == 99)
+
+
+# What mdadm does with the disks of a container that are there, and with the array in it.
+_CONTAINER = """
+mdadm() {
+    echo "$*" >> ROOT/asked
+    case "$*" in
+        "--assemble --scan --uuid=c") mkdir -p ROOT/sys/block/md127/md; echo c > ROOT/sys/block/md127/uuid ;;
+        "--incremental "*)
+            mkdir -p ROOT/sys/block/md126/md
+            echo a > ROOT/sys/block/md126/uuid
+            state=inactive
+            case DISKS"$*" in 2* | *--run*) state=read-auto ;; esac
+            echo $state > ROOT/sys/block/md126/md/array_state
+            ;;
+        "--stop "*) rm -r "ROOT/sys/block/${2##*/}" ;;
+        "--detail --export "*) sed s/^/MD_UUID=/ "ROOT/sys/block/${3##*/}/uuid" ;;
+    esac
+}
+"""
+
+
+@pytest.mark.parametrize("disks", [1, 2])
+def test_an_array_in_a_container(disks: int, tmp_path: Path) -> None:
+    """With a disk less it is started when that has been waited for; until then nothing holds the other."""
+    (tmp_path / "sys/block/md3").mkdir(parents=True)
+    (tmp_path / "sys/block/md3/uuid").write_text("another\n")
+    assert _DISK.device is not None
+    stack = Stack((Layer("container", "c,a"),))
+    to = replace(_DISK, device=replace(_DISK.device, stack=stack))
+    told = _CLOCK + _CONTAINER.replace("DISKS", str(disks))
+    said = Capture(tmp_path, to=to, replaced=told).run("assemble && echo done")
+    assert said == ["putting together container:c,a", "done"]
+    lines = (tmp_path / "asked").read_text().replace(str(tmp_path), "").splitlines()
+    asked = [line for line in lines if "--detail" not in line]
+    again = [
+        "--assemble --scan --uuid=c",
+        "--incremental /dev/md127",
+        "--stop /dev/md126",
+        "--stop /dev/md127",
+    ]
+    assert asked[-2:] == ["--assemble --scan --uuid=c", f"--incremental {'--run ' * (disks == 1)}/dev/md127"]
+    assert asked[:-2] == again * ((len(asked) - 2) // 4)
+    assert (len(asked) > 2) == (disks == 1)

@@ -331,6 +331,45 @@ def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
     assert (dump / "vmcore").exists()
 
 
+# IMSM has the disks' serial numbers in it, and is made here as if a controller of the firmware's allowed it.
+_MAKE_CONTAINER = """
+modprobe virtio_scsi; modprobe sd_mod; modprobe raid1
+for _ in $(seq 50); do [ -b /dev/sdb ] && break; sleep 0.1; done
+mkdir -p /run/mdadm /d
+export IMSM_NO_PLATFORM=1
+mdadm --create /dev/md127 --run --metadata KIND --raid-devices 2 /dev/sda /dev/sdb
+mdadm --create /dev/md126 --run --level 1 --raid-devices 2 --assume-clean /dev/md127
+unset IMSM_NO_PLATFORM
+mke2fs -q /dev/md126
+mount -t ext2 /dev/md126 /d
+"""
+
+
+@pytest.mark.parametrize("kind", [jobs.further(each, id=each) for each in ("ddf", "imsm")])
+def test_an_array_of_the_firmware_s(kind: str, tmp_path: Path) -> None:
+    """A container, and an array in it: metadata that a program writes, in the capture system, too."""
+    devices = ["-device", "virtio-scsi-pci,id=card"]
+    for name in ("one", "two"):
+        subprocess.run(["truncate", "-s", "256M", tmp_path / name], check=True)
+        devices += ["-drive", f"file={tmp_path / name},format=raw,if=none,id={name}"]
+        devices += ["-device", f"scsi-hd,bus=card.0,drive={name},serial=SERIAL-{name}"]
+    kdump = Kdump(
+        tmp_path,
+        kernel_6_1(),
+        conf="path /d/crash\nfailure_action poweroff",
+        modules=("virtio_scsi", "sd_mod", "raid1"),
+        packages=_LVM_PACKAGES,
+        devices=tuple(devices),
+    )
+    crash = kdump.crash(_MAKE_CONTAINER.replace("KIND", kind))
+    said = messages(crash.console)
+    assert any(line.startswith("putting together container:") for line in said)
+    assert said[-2:] == ["saving vmcore complete", "rebooting"]
+    for name in ("one", "two"):
+        (dump,) = copied(tmp_path / name, "/crash", tmp_path / f"copy-{name}").iterdir()
+        assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
 def _file_system(disk: Path) -> int:
     """Where an ext2 file system begins on a disk; what lies below it aligns it to 64 KiB or more.
 

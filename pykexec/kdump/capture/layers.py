@@ -74,7 +74,9 @@ _MAPPED: Mapping[str, str] = {
     "VDO": "a VDO volume",
     "stratis": "a Stratis pool",
 }
-# Documentation/admin-guide/md.rst: files in md/bitmap, and what they say of one that mdadm needs more for.
+# Documentation/admin-guide/md.rst: metadata_version of an array whose metadata the kernel does not write.
+_IN_CONTAINER = re.compile(r"external:[/-](md[^/]+)/")
+# The same: files in md/bitmap, and what they say of one that mdadm needs more for.
 _BITMAPS = (("metadata", "clustered", "a cluster's"), ("location", "file", "in a file elsewhere"))
 _VDO_POOL = "-vpool"
 """The end of the UUID of LVM's own VDO pools (lib/metadata of LVM: their layer's name)."""
@@ -87,13 +89,17 @@ class Layer:
     """A layer to assemble."""
 
     kind: str
-    """The kind of layer, for which /init has a function: lvm, md, multipath, part, crypt, nvme, iscsi."""
+    """The kind of layer, for which /init has a function.
+
+    They are lvm, md, container, multipath, part, crypt, nvme, iscsi.
+    """
     name: str
     """The argument of that function: VG/LV; an array's UUID as mdadm writes it; else words and commas.
 
-    The words are, for multipath: the device mapper's UUID, sectors, number of paths, hardware handler or
-    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector; for an
-    encrypted volume: the device mapper's UUID; for a server's disk see `remote`.
+    The words are, for an array in a container: the UUIDs of both; for multipath: the device mapper's UUID,
+    sectors, number of paths, hardware handler or "none", identity of the disk; for a partition: the device
+    mapper's UUID, sectors, first sector; for an encrypted volume: the device mapper's UUID; for a server's
+    disk see `remote`.
     """
 
 
@@ -196,16 +202,14 @@ def slaves(folder: Path) -> Sequence[Path]:
 
 
 def _array(folder: Path) -> Stack:
-    if attribute(folder / "md/metadata_version").startswith("external:"):  # mdmon(8)
-        raise Unsupported(
-            f"putting together {folder.name}, whose metadata (IMSM, DDF) a daemon writes",
-            instead=_ANOTHER,
-        )
     for name, value, what in _BITMAPS:
         if attribute(folder / "md/bitmap" / name) == value:
             raise Unsupported(f"putting together {folder.name}, whose bitmap is {what}", instead=_ANOTHER)
     level = attribute(folder / "md/level")
-    return Stack((Layer("md", _array_uuid(folder.name)),), (_ARRAY_MODULES.get(level, level),))
+    uuid = _array_uuid(folder.name)
+    container = _IN_CONTAINER.match(attribute(folder / "md/metadata_version"))
+    layer = Layer("container", f"{_array_uuid(container[1])},{uuid}") if container else Layer("md", uuid)
+    return Stack((layer,), (_ARRAY_MODULES.get(level, level),))
 
 
 def _paths(folder: Path, sys: Path) -> Sequence[Path]:
