@@ -41,6 +41,7 @@ mount() { echo mounted: "$@"; }
 umount() { :; }
 find_by_uuid() { device=/dev/x; }
 bring_up_network() { :; }
+watch_server() { :; }
 timeout() { shift 3; "$@"; }
 ssh() {
     for command in "$@"; do :; done
@@ -789,6 +790,32 @@ def test_a_file_server_that_says_nothing(way: Transport, tmp_path: Path) -> None
     assert all(" mount -t " in each for each in tried)
     assert 2 <= len(tried) <= 3
     assert float((tmp_path / "proc/uptime").read_text().split()[0]) < 100 + 120
+
+
+_OWN_WATCH = re.search(r"^watch_server\(\) \{.*?^\}$", (MORE_OF_INIT / "network").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_file_server_that_is_gone(ends: bool, tmp_path: Path) -> None:
+    """What waits for it is ended, and where nothing can be ended the machine goes on all the same."""
+    assert _OWN_WATCH is not None
+    gone = """
+    df() { echo df >> ROOT/asked; case $(wc -l < ROOT/asked) in 1 | 2 | 4 | 6) ;; *) false ;; esac; }
+    umount() { echo "umount $*" >> ROOT/asked; ENDS || : > ROOT/proc/mounts; }
+    """.replace("ENDS", "false" if ends else "true")
+    to = replace(_SSH, way=Transport.NFS, remote="/export")
+    settings = replace(_SETTINGS, failure_action=Action.POWEROFF)
+    capture = Capture(tmp_path, settings, to, replaced=f"{_CLOCK}{_OWN_WATCH[0]}\n{gone}")
+    said = capture.run("echo '192.0.2.1:/export ROOT/mnt nfs4 rw 0 0' > ROOT/proc/mounts; watch_server")
+    assert said[0] == "192.0.2.1 does not answer any more: ending what waits for it"
+    assert said[1:] == ([] if ends else ["it cannot be ended", "ends: poweroff"])
+    asked = (tmp_path / "asked").read_text().splitlines()
+    # A df that fails at once may have had no memory.
+    assert asked[:12] == ["df"] * 12
+    assert set(asked[12:]) == {f"umount -f {tmp_path}/mnt"}
+    # Another file system there, for failure_action dump_to_rootfs, is left alone.
+    said = capture.run("echo '/dev/vda1 ROOT/mnt ext4 rw 0 0' > ROOT/proc/mounts; watch_server")
+    assert said[1:] == []
 
 
 @pytest.mark.parametrize(
