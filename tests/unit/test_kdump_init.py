@@ -939,3 +939,15 @@ def test_an_array_in_a_container(disks: int, tmp_path: Path) -> None:
     assert asked[-2:] == ["--assemble --scan --uuid=c", f"--incremental {'--run ' * (disks == 1)}/dev/md127"]
     assert asked[:-2] == again * ((len(asked) - 2) // 4)
     assert (len(asked) > 2) == (disks == 1)
+
+
+def test_a_layer_that_is_not_there(tmp_path: Path) -> None:
+    """It is named, whatever was done to reach it: the network has a bond to make, and options to set."""
+    assert _DISK.device is not None
+    stack = Stack((Layer("nvme", "nqn.2026-01.lab:dump,192.0.2.1,4420,a,b"),))
+    to = replace(_DISK, device=replace(_DISK.device, stack=stack), network=_SSH.network)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/pykdump.login").touch()
+    refuses = "ip() { :; }\nbring_up_network() { top=eth0; set_up eth0 ''; }\nconnect_nvme() { return 1; }\n"
+    said = Capture(tmp_path, to=to, replaced=f"{_CLOCK}{refuses}").run("assemble")
+    assert said[-1].startswith("the dump target's nqn.2026-01.lab:dump,192.0.2.1,4420,a,b does not exist")
