@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.vm import jobs, servers
 from tests.vm.kdump import Kdump
-from tests.vm.switch import Switch, mac, running
+from tests.vm.switch import PROVIDER_TAG, Switch, mac, running
 from tests.vm.test_kdump import SSH_PACKAGES, kernel_6_1, messages
 
 _CARD = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net")
@@ -172,6 +172,47 @@ def test_a_team_goes_on_as_a_bond(tmp_path: Path) -> None:
         crash = kdump.crash(_TEAM, armed="teamdctl team0 state")
         assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
         assert switch.agreements == 2
+    (dump,) = (tmp_path / "dumps").iterdir()
+    _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
+
+
+_BRIDGE_PACKAGES = ("iproute2", "libbpf1", "libcap2", "libelf1", "libmnl0", "zlib1g")
+# Its own packets are of VLAN 5, and have no tag there; at the port they have one, of a provider (802.1ad).
+_FILTERING_BRIDGE = f"""
+modprobe virtio_net
+modprobe bridge
+ip link add br0 type bridge
+cd /sys/class/net/br0/bridge
+echo 0 > forward_delay
+echo 0x88a8 > vlan_protocol
+echo 5 > default_pvid
+echo 1 > vlan_filtering
+cd /
+ip link set eth0 master br0
+bridge vlan add dev eth0 vid 5
+bridge vlan add dev eth0 vid 100-200
+ip link set eth0 up
+ip link set br0 up
+ip address add {servers.GUEST} dev br0
+"""
+
+
+@jobs.FURTHER
+def test_a_bridge_that_filters_vlans(tmp_path: Path) -> None:
+    """The switch takes only frames with the tag that the bridge's port gives them."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening("127.0.0.1") as port, running(Switch(vlan=5, tag=PROVIDER_TAG)) as switch:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{servers.HOST}:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net", "bridge", "8021q"),
+            packages=(*SSH_PACKAGES, *_BRIDGE_PACKAGES),
+            devices=switch.options,
+            files=_ssh_files(ssh, f"[{servers.HOST}]:{port}"),
+        )
+        crash = kdump.crash(_FILTERING_BRIDGE, armed='bridge vlan > "$OUT/vlans"')
+        assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
     (dump,) = (tmp_path / "dumps").iterdir()
     _is_whole(dump / "vmcore.flat", tmp_path / "vmcore")
 
