@@ -973,7 +973,7 @@ mount -t ext4 /dev/nvme0n1 /d
             kernel_6_1(),
             conf="path /d/crash",
             modules=("virtio_net", "nvme_tcp"),
-            devices=servers.network(4420, f"busybox nc 127.0.0.1 {port}"),
+            devices=servers.network(4420, servers.to_local(port)),
         )
         crash = kdump.crash(connect)
     assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
@@ -981,7 +981,7 @@ mount -t ext4 /dev/nvme0n1 /d
     assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
 
 
-_ISCSI_PACKAGES = (
+ISCSI_PACKAGES = (
     "libblkid1", "libisns0", "libkmod2", "liblzma5", "libmount1", "libopeniscsiusr", "libpcre2-8-0",
     "libselinux1", "libssl3", "libsystemd0", "libuuid1", "libzstd1", "open-iscsi",
 )  # fmt: skip
@@ -1000,14 +1000,14 @@ mkdir /d
 mount -t ext4 /dev/sda /d
 """
     armed = 'cat /run/pykdump/*.json > "$OUT/receipt"; stat -c %a /var/lib/pykdump/*.img > "$OUT/mode"'
-    with servers.iscsi(tmp_path / "tgt", disk, name, user, secret) as program:
+    with servers.iscsi(tmp_path / "tgt", disk, name, user, secret) as port:
         kdump = Kdump(
             tmp_path,
             kernel_6_1(),
             conf="path /d/crash",
             modules=("virtio_net", "iscsi_tcp", "sd_mod"),
-            packages=_ISCSI_PACKAGES,
-            devices=servers.network(3260, program),
+            packages=ISCSI_PACKAGES,
+            devices=servers.network(3260, servers.to_local(port)),
         )
         crash = kdump.crash(log_in, armed=armed)
     assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]

@@ -2,12 +2,16 @@
 
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.vm import jobs, servers
-from tests.vm.kdump import Kdump
+import pytest
+
+from tests.vm import ibft, jobs, nvme_target, servers
+from tests.vm.kdump import Kdump, copied, make_disk
 from tests.vm.switch import PROVIDER_TAG, Switch, mac, running
-from tests.vm.test_kdump import SSH_PACKAGES, kernel_6_1, messages
+from tests.vm.test_kdump import ISCSI_PACKAGES, SSH_PACKAGES, dmesg, kernel_6_1, messages
 
 _CARD = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net")
 _MODULES = ("virtio_net", "bonding", "8021q", "bridge")
@@ -321,3 +325,103 @@ def test_a_dump_to_a_share(tmp_path: Path) -> None:
     command: list[str | Path] = ["makedumpfile", "--dump-dmesg", dump / "vmcore", tmp_path / "log"]
     subprocess.run(command, check=True, capture_output=True)
     assert "sysrq: Trigger a crash" in (tmp_path / "log").read_text(errors="replace")
+
+
+# Disks that servers have
+
+_NQN, _IQN = "nqn.2026-01.lab:dump", "iqn.2026-01.lab:dump"
+_USER, _SECRET = "a-user", "secretsecret"
+
+
+def _mounted(disk: str) -> str:
+    """A guest's job that mounts a disk when it is there."""
+    return f"""
+for _ in $(seq 50); do [ -b {disk} ] && break; sleep 0.1; done
+mkdir /d
+mount -t ext4 {disk} /d
+"""
+
+
+def _mounted_by_nvme(address: str, port: int) -> str:
+    told = f"transport=tcp,traddr={address},trsvcid={port},nqn={_NQN}"
+    return f"modprobe nvme_tcp\necho {told} > /dev/nvme-fabrics\n{_mounted('/dev/nvme0n1')}"
+
+
+def _mounted_by_iscsi(address: str, port: int) -> str:
+    login = f"-i iqn.2026-01.lab:guest -t {_IQN} -g 1 -a {address} -p {port} -u {_USER} -w {_SECRET}"
+    return f"modprobe iscsi_tcp; modprobe sd_mod\niscsistart {login}\n{_mounted('/dev/sda')}"
+
+
+@contextmanager
+def _nvme(folder: Path, address: str = "127.0.0.1") -> Iterator[int]:
+    with nvme_target.serve(make_disk(folder / "remote", "mkfs.ext4", "256M"), _NQN, address) as port:
+        yield port
+
+
+@contextmanager
+def _iscsi(folder: Path, address: str = "127.0.0.1") -> Iterator[int]:
+    disk = make_disk(folder / "remote", "mkfs.ext4", "256M")
+    with servers.iscsi(folder / "tgt", disk, _IQN, _USER, _SECRET, address) as port:
+        yield port
+
+
+@pytest.mark.parametrize("kind", [jobs.further("nvme", id="nvme"), jobs.further("iscsi", id="iscsi")])
+def test_a_server_s_disk_by_ipv6(kind: str, tmp_path: Path) -> None:
+    start, mounted, modules = {
+        "nvme": (_nvme, _mounted_by_nvme, ("nvme_tcp",)),
+        "iscsi": (_iscsi, _mounted_by_iscsi, ("iscsi_tcp", "sd_mod")),
+    }[kind]
+    with start(tmp_path, "::1") as port:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf="path /d/crash",
+            modules=("virtio_net", *modules),
+            packages=ISCSI_PACKAGES if kind == "iscsi" else (),
+            devices=_CARD,
+        )
+        network = f"modprobe virtio_net\n{_address_v6('eth0')}"
+        crash = kdump.crash(f"{network}{mounted(servers.HOST_V6, port)}")
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    _is_on_ext4(tmp_path)
+
+
+def _is_on_ext4(folder: Path) -> None:
+    """The dump is on the server's disk."""
+    (dump,) = copied(folder / "remote", "/crash", folder / "copy").glob("127.0.0.1-*")
+    assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
+_BOOTED_BY_ISCSI = f"""
+modprobe virtio_net
+modprobe iscsi_tcp; modprobe sd_mod; modprobe iscsi_ibft
+iscsistart -N
+iscsistart -b
+{_mounted("/dev/sda")}
+"""
+
+
+@jobs.FURTHER
+def test_a_disk_that_the_firmware_has_booted_from(tmp_path: Path) -> None:
+    """All that it told the system (iBFT) the capture system has from the session: it needs no table."""
+    with _iscsi(tmp_path) as port:
+        boot = ibft.Boot(
+            "iqn.2026-01.lab:firmware", servers.GUEST, mac(1), servers.HOST, servers.HOST, port,
+            _IQN, _USER, _SECRET,
+        )  # fmt: skip
+        table = tmp_path / "ibft"
+        table.write_bytes(boot.table())
+        card = ("-netdev", "user,id=net", "-device", f"virtio-net-pci,netdev=net,mac={mac(1)}")
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf="path /d/crash",
+            modules=("virtio_net", "iscsi_tcp", "sd_mod", "iscsi_ibft"),
+            packages=ISCSI_PACKAGES,
+            devices=(*card, "-acpitable", f"file={table}"),
+        )
+        crash = kdump.crash(_BOOTED_BY_ISCSI, armed='iscsistart -f > "$OUT/firmware"')
+    assert _IQN in crash.stage("first").read("firmware")
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    assert "iqn.2026-01.lab:firmware" in crash.console
+    _is_on_ext4(tmp_path)
