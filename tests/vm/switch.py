@@ -65,6 +65,10 @@ class Switch:
     """The type of that VLAN's tags."""
     lacp: bool = False
     """Whether it takes frames of those cards only that it has agreed with."""
+    cut_after: int = 0
+    """The bytes of the guest's after which both cables are out; 0: they stay."""
+    taken: int = 0
+    """The bytes of the guest's that it has taken."""
     cards: tuple[Link, ...] = field(
         default_factory=lambda: tuple(Link.make(f"card{each}") for each in (1, 2))
     )
@@ -95,9 +99,14 @@ class Switch:
         ]
         return ("-netdev", "user,id=net", *links, *hub, *cards)
 
+    @property
+    def is_cut(self) -> bool:
+        return 0 < self.cut_after < self.taken
+
     def from_card(self, number: int, frame: bytes) -> None:
         link = self.cards[number - 1]
-        if number == self.dead:
+        self.taken += len(frame)
+        if number == self.dead or self.is_cut:
             return
         (kind,) = struct.unpack_from(">H", frame, 12)
         if kind == _SLOW_PROTOCOLS and frame[14] == _LACP and self.lacp:
@@ -112,7 +121,7 @@ class Switch:
 
     def from_behind(self, frame: bytes) -> None:
         tag = struct.pack(">HH", self.tag, self.vlan) if self.vlan else b""
-        if self.last is not None:
+        if self.last is not None and not self.is_cut:
             self.last.send(frame[:12] + tag + frame[12:])
 
     def _agree(self, link: Link, number: int, frame: bytes) -> None:

@@ -2,16 +2,20 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.vm import ibft, jobs, nvme_target, servers
+from tests.vm import ibft, jobs, nvme_target, servers, stalling
 from tests.vm.kdump import Kdump, copied, make_disk
 from tests.vm.switch import PROVIDER_TAG, Switch, mac, running
 from tests.vm.test_kdump import ISCSI_PACKAGES, SSH_PACKAGES, dmesg, kernel_6_1, messages
+from tools.lab import PANIC
 
 _CARD = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net")
 _MODULES = ("virtio_net", "bonding", "8021q", "bridge")
@@ -425,3 +429,139 @@ def test_a_disk_that_the_firmware_has_booted_from(tmp_path: Path) -> None:
     assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
     assert "iqn.2026-01.lab:firmware" in crash.console
     _is_on_ext4(tmp_path)
+
+
+# Servers that fail
+
+_MIB = 1 << 20
+
+
+@contextmanager
+def _nfs(folder: Path) -> Iterator[int]:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as export,
+        servers.nfs(folder / "nfs", Path(export)) as port,
+    ):
+        yield port
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A kind of server, and how a guest uses it."""
+
+    start: Callable[[Path], AbstractContextManager[int]]
+    port: int
+    conf: str
+    prepare: str
+    modules: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+
+
+_EXPORT = _Server(_nfs, 2049, f"nfs {servers.ADDRESS}:/export", _NETWORK_V4, ("nfs", "nfsv4"))
+_BY_NVME = _Server(
+    _nvme,
+    4420,
+    "path /d/crash",
+    f"{_NETWORK_V4}{_mounted_by_nvme(servers.ADDRESS, 4420)}",
+    ("nvme_tcp",),
+)
+_BY_ISCSI = _Server(
+    _iscsi,
+    3260,
+    "path /d/crash",
+    f"{_NETWORK_V4}{_mounted_by_iscsi(servers.ADDRESS, 3260)}",
+    ("iscsi_tcp", "sd_mod"),
+    ISCSI_PACKAGES,
+)
+
+
+@pytest.mark.parametrize(
+    ("server", "after", "why", "minutes"),
+    [
+        jobs.further(_EXPORT, 0, "mount.nfs: cannot mount", 4, id="nfs-mount"),
+        jobs.further(_EXPORT, 8 * _MIB, "10.0.2.100 does not answer any more", 8, id="nfs"),
+        jobs.further(_BY_NVME, 8 * _MIB, "Removing controller", 8, id="nvme"),
+        jobs.further(_BY_ISCSI, 8 * _MIB, "session recovery timed out", 8, id="iscsi"),
+    ],
+)
+def test_a_server_that_stops_answering(
+    server: _Server, after: int, why: str, minutes: int, tmp_path: Path
+) -> None:
+    """When it is to be mounted, or in the middle of the dump: the machine says why, and goes on in time."""
+    with server.start(tmp_path) as behind:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf=f"{server.conf}\nfailure_action poweroff",
+            modules=("virtio_net", *server.modules),
+            packages=server.packages,
+            devices=servers.network(server.port, stalling.program(behind, after, tmp_path)),
+        )
+        began = time.monotonic()
+        crash = kdump.crash(server.prepare, command=PANIC)
+        took = time.monotonic() - began
+    assert (tmp_path / "stalled").exists()
+    assert why in crash.console
+    said = messages(crash.console)
+    assert ("saving vmcore failed" in said) == (after > 0)
+    assert said[-2:] == ["the dump was not saved: poweroff", "powering off"]
+    assert took < minutes * 60
+
+
+def _end_when_said(text: str, console: Path, server: ExitStack) -> None:
+    while not console.exists() or text not in console.read_text(errors="replace"):
+        time.sleep(0.2)
+    server.close()
+
+
+@jobs.FURTHER
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    """It went when the machine crashed, and nobody listens at its port."""
+    with ExitStack() as server:
+        behind = server.enter_context(_nvme(tmp_path))
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            conf="path /d/crash\nfailure_action poweroff",
+            modules=("virtio_net", *_BY_NVME.modules),
+            devices=servers.network(_BY_NVME.port, servers.to_local(behind)),
+        )
+        told = ("pykdump: capture system", tmp_path / "crash/console.log", server)
+        ending = threading.Thread(target=_end_when_said, args=told, daemon=True)
+        ending.start()
+        began = time.monotonic()
+        crash = kdump.crash(_BY_NVME.prepare, command=PANIC)
+        took = time.monotonic() - began
+        ending.join()
+    said = messages(crash.console)
+    assert any(_NQN in each and "does not exist: it cannot be put together" in each for each in said)
+    assert said[-2:] == ["the dump was not saved: poweroff", "powering off"]
+    assert took < 4 * 60
+
+
+@jobs.FURTHER
+def test_a_cable_that_is_pulled(tmp_path: Path) -> None:
+    """In the middle of a dump to an ssh server."""
+    ssh = servers.Ssh.make(tmp_path / "ssh")
+    with ssh.listening("127.0.0.1") as port, running(Switch(cut_after=8 * _MIB)) as switch:
+        kdump = Kdump(
+            tmp_path,
+            kernel_6_1(),
+            configuration=_suse(f"ssh://root@{servers.HOST}:{port}{tmp_path}/dumps", _IDENTITY),
+            modules=("virtio_net",),
+            packages=SSH_PACKAGES,
+            devices=switch.options,
+            files=_ssh_files(ssh, f"[{servers.HOST}]:{port}"),
+        )
+        began = time.monotonic()
+        crash = kdump.crash(_NETWORK_V4)
+        took = time.monotonic() - began
+        assert switch.is_cut
+    assert f"Timeout, server {servers.HOST} not responding" in crash.console
+    said = messages(crash.console)
+    assert "saving vmcore failed" in said
+    assert said[-2:] == ["the dump was not saved: reboot", "rebooting"]
+    assert took < 5 * 60
+    (dump,) = (tmp_path / "dumps").iterdir()
+    assert "sysrq: Trigger a crash" in (dump / "vmcore-dmesg.txt").read_text(errors="replace")
+    assert (dump / "vmcore.flat-incomplete").exists()
