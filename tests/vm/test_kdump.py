@@ -394,6 +394,12 @@ _THIN = """
 lvm lvcreate --type thin-pool -L 200M -n pool group
 lvm lvcreate --thin -V 300M -n volume group/pool
 """
+# In which what is written stays at first.
+_CACHE = """
+lvm lvcreate -n volume -L 200M group /dev/vdb
+lvm lvcreate --type cache-pool -L 100M -n pool group /dev/vdc
+lvm lvconvert --yes --type cache --cachemode writeback --cachepool group/pool group/volume
+"""
 
 
 @pytest.mark.parametrize(
@@ -401,10 +407,11 @@ lvm lvcreate --thin -V 300M -n volume group/pool
     [
         jobs.further(("dm_raid", "raid1"), _MIRROR, id="mirror"),
         jobs.further(("dm_thin_pool",), _THIN, id="thin"),
+        jobs.further(("dm_cache", "dm_cache_smq"), _CACHE, id="cache"),
     ],
 )
 def test_a_volume_of_volumes(modules: Sequence[str], make: str, tmp_path: Path) -> None:
-    """LVM's own RAID 1, whose module the kernel asks for by a name and nobody answers; a thin volume."""
+    """LVM's own RAID 1, whose module the kernel asks for by name, and nobody answers; thin; with a cache."""
     kdump = _with_two_disks(tmp_path, "path /d/crash", "dm_mod", *modules)
     load = "".join(f"modprobe {each}\n" for each in modules)
     mount = "mke2fs /dev/mapper/group-volume\nmount -t ext2 /dev/mapper/group-volume /d"
