@@ -345,22 +345,26 @@ mount -t ext2 /dev/md126 /d
 """
 
 
-@pytest.mark.parametrize("kind", [jobs.further(each, id=each) for each in ("ddf", "imsm")])
-def test_an_array_of_the_firmware_s(kind: str, tmp_path: Path) -> None:
-    """A container, and an array in it: metadata that a program writes, in the capture system, too."""
+def _with_scsi_disks(folder: Path, names: Sequence[str], *modules: str) -> Kdump:
     devices = ["-device", "virtio-scsi-pci,id=card"]
-    for name in ("one", "two"):
-        subprocess.run(["truncate", "-s", "256M", tmp_path / name], check=True)
-        devices += ["-drive", f"file={tmp_path / name},format=raw,if=none,id={name}"]
+    for name in names:
+        subprocess.run(["truncate", "-s", "256M", folder / name], check=True)
+        devices += ["-drive", f"file={folder / name},format=raw,if=none,id={name}"]
         devices += ["-device", f"scsi-hd,bus=card.0,drive={name},serial=SERIAL-{name}"]
-    kdump = Kdump(
-        tmp_path,
+    return Kdump(
+        folder,
         kernel_6_1(),
         conf="path /d/crash\nfailure_action poweroff",
-        modules=("virtio_scsi", "sd_mod", "raid1"),
+        modules=("virtio_scsi", "sd_mod", *modules),
         packages=_LVM_PACKAGES,
         devices=tuple(devices),
     )
+
+
+@pytest.mark.parametrize("kind", [jobs.further(each, id=each) for each in ("ddf", "imsm")])
+def test_an_array_of_the_firmware_s(kind: str, tmp_path: Path) -> None:
+    """A container, and an array in it: metadata that a program writes, in the capture system, too."""
+    kdump = _with_scsi_disks(tmp_path, ("one", "two"), "raid1")
     crash = kdump.crash(_MAKE_CONTAINER.replace("KIND", kind))
     said = messages(crash.console)
     assert any(line.startswith("putting together container:") for line in said)
@@ -368,6 +372,25 @@ def test_an_array_of_the_firmware_s(kind: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (dump,) = copied(tmp_path / name, "/crash", tmp_path / f"copy-{name}").iterdir()
         assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
+_MAKE_RAID5 = """
+modprobe virtio_scsi; modprobe sd_mod; modprobe raid456
+for _ in $(seq 50); do [ -b /dev/sdd ] && break; sleep 0.1; done
+mkdir /d
+mdadm --create /dev/md0 --run --level 5 --raid-devices 3 --assume-clean --write-journal /dev/sdd /dev/sd[abc]
+mke2fs -q /dev/md0
+mount -t ext2 /dev/md0 /d
+"""
+
+
+@jobs.FURTHER
+def test_an_array_with_a_journal(tmp_path: Path) -> None:
+    """RAID 5, which has no hole after a crash: what is written goes to a disk of its own first."""
+    kdump = _with_scsi_disks(tmp_path, ("one", "two", "three", "journal"), "raid456")
+    crash = kdump.crash(_MAKE_RAID5, armed='cat /sys/block/md0/md/consistency_policy > "$OUT/policy"')
+    assert crash.stage("first").read("policy") == "journal\n"
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
 
 
 def _file_system(disk: Path) -> int:
