@@ -49,9 +49,10 @@ _BUGS = (
     "What is refused is refused by the capture image that pykdump makes. With an image of the"
     " distribution (pykdump start --initrd) pykdump loads that, and what that makes of the configuration is"
     " its own affair.",
-    "The capture image finds partitions, LVM volumes, arrays of md, multipath maps, several devices of a"
-    " btrfs, encrypted volumes whose keys it is given, and disks that a server has (iSCSI, NVMe over TCP)."
-    " It goes over bonds, teams, VLANs and bridges, by IPv4 and IPv6. What it cannot do is refused.",
+    "The capture image finds partitions, LVM volumes, arrays of md (IMSM and DDF, too), multipath maps,"
+    " several devices of a btrfs, encrypted volumes whose keys it is given, and disks that a server has"
+    " (iSCSI, NVMe over TCP). It goes over bonds, teams, VLANs and bridges, by IPv4 and IPv6. What it cannot"
+    " do is refused.",
 )
 
 

@@ -206,6 +206,7 @@ def test_init_is_a_sound_script() -> None:
         "stat",
         "sync",
         "tee",
+        "timeout",
         "tr",
         "awk",
         "umount",

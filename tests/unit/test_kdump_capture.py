@@ -56,6 +56,7 @@ from pykexec.memory import MIB
 # Devices
 
 _PCI = "devices/pci0000:00/0000:00:05.0"
+_CARD = "pci0000:00/0000:00:06.0"
 
 
 @pytest.fixture
@@ -67,6 +68,7 @@ def sysfs(tmp_path: Path) -> Path:
     (disk / "size").write_text("409600\n")
     (disk / "vdb3/size").write_text("2048\n")
     (disk / "vdb3/partition").write_text("3\n")
+    _on_bus(disk, "bus/virtio")
     volume = sys / "devices/virtual/block/dm-0/dm"
     volume.mkdir(parents=True)
     (volume / "uuid").write_text("LVM-abc\n")
@@ -81,6 +83,13 @@ def sysfs(tmp_path: Path) -> Path:
         _link(folder / "module", sys / "module" / driver)
         _link(sys / _PCI / name / "driver", folder)
     return sys
+
+
+def _on_bus(disk: Path, bus: str) -> None:
+    """A disk in sysfs is of the device that it is below, which is on that bus."""
+    sys = next(each for each in disk.parents if each.name == "devices").parent
+    _link(disk / "device", disk.parent.parent)
+    _link(disk.parent.parent / "subsystem", sys / bus)
 
 
 def _link(path: Path, to: Path) -> None:
@@ -135,28 +144,155 @@ def test_names_of_volumes(name: str, expected: str) -> None:
     assert layers.volume_name(name) == expected
 
 
-def test_what_nothing_puts_together(sysfs: Path) -> None:
+def _refused(sysfs: Path, number: str, why: str) -> None:
+    """It is refused in one line: what it is, where, and what would do instead."""
+    with pytest.raises(Unsupported, match=why) as caught:
+        blockdevice.describe("/dev/root", sysfs, number)
+    assert "\n" not in caught.value.what
+    assert str(caught.value.hint).startswith("name another file system as target, or use the distribution's")
+
+
+# As cryptsetup, LVM, kpartx, dmraid, vdo and stratisd name devices; and what nobody knows.
+@pytest.mark.parametrize(
+    ("uuid", "what"),
+    [
+        ("CRYPT-VERITY-0f0f-root", "which is dm-verity"),
+        ("CRYPT-INTEGRITY-dumps", "which is dm-integrity"),
+        ("CRYPT-PLAIN-dumps", "which is plain dm-crypt"),
+        ("CRYPT-TCRYPT-dumps", "which is a TrueCrypt or VeraCrypt volume"),
+        ("CRYPT-BITLK-dumps", "which is a BitLocker volume"),
+        ("CRYPT-LUKS2-abc", "which the device mapper calls 'CRYPT-LUKS2-abc'"),
+        ("DMRAID-isw_abc_Volume0", "which is firmware's RAID"),
+        ("VDO-123", "which is a VDO volume"),
+        ("LVM-abcdef-vpool", "which is a VDO pool"),
+        ("stratis-1-private-0f", "which is a Stratis pool"),
+        ("part1-mpath-36000", "which the device mapper calls 'part1-mpath-36000'"),
+        ("new-kind", "which the device mapper calls 'new-kind'"),
+        ("", "which the device mapper calls ''"),
+    ],
+)
+def test_what_nothing_puts_together(uuid: str, what: str, sysfs: Path) -> None:
+    """A mapped device, and a volume on it."""
     dm = sysfs / "devices/virtual/block/dm-0/dm"
-    (dm / "uuid").write_text("CRYPT-LUKS2-abc\n")
-    with pytest.raises(Unsupported, match=r"putting together my--group-root--2 \(CRYPT\)"):
-        blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
-    (sysfs / "devices/virtual/block/loop0").mkdir()
-    _link(sysfs / "dev/block/7:0", sysfs / "devices/virtual/block/loop0")
-    with pytest.raises(Unsupported, match="finding loop0 again, which is on no bus"):
-        blockdevice.describe("/dev/root", sysfs, "7:0")
+    (dm / "uuid").write_text(f"{uuid}\n")
+    _refused(sysfs, "253:0", f"putting together my--group-root--2, {what}")
+    above = sysfs / "devices/virtual/block/dm-1"
+    (above / "dm").mkdir(parents=True)
+    (above / "dm/uuid").write_text("LVM-def\n")
+    (above / "dm/name").write_text("above-it\n")
+    _link(above / "slaves/dm-0", dm.parent)
+    _link(sysfs / "dev/block/253:1", above)
+    _refused(sysfs, "253:1", f"putting together my--group-root--2, {what}")
+
+
+# Where sysfs of Linux 6.12 has them.
+@pytest.mark.parametrize(
+    ("place", "bus", "what"),
+    [
+        ("virtual/block/loop0", "", "which is a file on another file system"),
+        ("virtual/block/nbd0", "", "which is a server's disk by NBD"),
+        ("virtual/block/drbd1000", "", "which is a DRBD device"),
+        ("virtual/block/bcache0", "", "which is a bcache device"),
+        ("virtual/block/zd16", "", "which is a ZFS volume"),
+        ("virtual/block/zram0", "", "which is memory"),
+        ("virtual/block/etherd!e0.0", "", "which is a server's disk by ATA over Ethernet"),
+        ("virtual/ublk-char/ublkc0/block/ublkb0", "class/ublk-char", "which is a disk of a program"),
+        ("rbd/0/block/rbd0", "bus/rbd", r"which is a Ceph image \(RBD\)"),
+        ("pseudo_0/adapter0/host3/target3:0:0/3:0:0:0/block/sda", "bus/scsi", "which is memory"),
+        (f"{_CARD}/host4/target4:0:0/4:0:0:0/block/sda", "bus/scsi", r"which is a server's disk by RDMA"),
+        (
+            f"{_CARD}/net/eth2/ctlr_0/host7/rport-7:0-1/target7:0:1/7:0:1:0/block/sda",
+            "bus/scsi",
+            "which is a server's disk by FCoE",
+        ),
+        ("x/block/strange0", "bus/strange", "and cannot tell what that is on"),
+        ("virtual/block/strange0", "", "and cannot tell what that is on"),
+    ],
+)
+def test_disks_that_nobody_finds_again(place: str, bus: str, what: str, sysfs: Path) -> None:
+    disk = sysfs / "devices" / place
+    disk.mkdir(parents=True)
+    if bus:
+        _on_bus(disk, bus)
+    for host, driver in (("host3", "scsi_debug"), ("host4", "ib_srp"), ("host7", "(null)")):
+        _link(sysfs / f"class/scsi_host/{host}", sysfs / host)
+        (sysfs / host).mkdir()
+        (sysfs / host / "proc_name").write_text(f"{driver}\n")
+    _link(sysfs / "dev/block/9:9", disk)
+    _refused(sysfs, "9:9", f"finding {re.escape(disk.name)} again, {what}")
+
+
+# Of the laboratory's machines, and of others' listings.
+@pytest.mark.parametrize(
+    ("place", "bus"),
+    [
+        (f"{_CARD}/virtio0/block/vda", "bus/virtio"),
+        (f"{_CARD}/ata1/host0/target0:0:0/0:0:0:0/block/sda", "bus/scsi"),
+        (f"{_CARD}/host1/rport-1:0-2/target1:0:0/1:0:0:0/block/sda", "bus/scsi"),
+        (f"{_CARD}/nvme/nvme0/nvme0n1", "class/nvme"),
+        ("virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "class/nvme-subsystem"),
+        ("platform/soc/fe340000.mmc/mmc_host/mmc0/mmc0:0001/block/mmcblk0", "bus/mmc"),
+        ("css0/0.0.0001/0.0.0120/block/dasda", "bus/ccw"),
+        ("vbd-51712/block/xvda", "bus/xen"),
+    ],
+)
+def test_disks_that_are_found_again(place: str, bus: str, sysfs: Path) -> None:
+    disk = sysfs / "devices" / place
+    disk.mkdir(parents=True)
+    _link(disk / "device/subsystem", sysfs / bus)
+    _link(sysfs / "dev/block/9:9", disk)
+    assert blockdevice.describe("/dev/root", sysfs, "9:9").stack.disks == (disk,)
+
+
+def test_a_device_that_is_not_there(sysfs: Path) -> None:
     with pytest.raises(FileError, match="/dev/nothing: no such block device"):
         blockdevice.describe("/dev/nothing", sysfs)
 
 
-def test_an_array_that_a_daemon_keeps(sysfs: Path) -> None:
-    """md.rst: where the kernel does not write it, metadata_version is "external:" and user space's text."""
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [("metadata", "clustered", "a cluster's"), ("location", "file", "in a file elsewhere")],
+)
+def test_arrays_that_take_more_than_their_disks(name: str, value: str, what: str, sysfs: Path) -> None:
+    """Documentation/admin-guide/md.rst: what the files of md/bitmap say."""
+    array = sysfs / "devices/virtual/block/md0"
+    (array / "md/bitmap").mkdir(parents=True)
+    (array / "md/bitmap" / name).write_text(f"{value}\n")
+    _link(sysfs / "dev/block/9:0", array)
+    _refused(sysfs, "9:0", f"putting together md0, whose bitmap is {what}")
+
+
+_MDADM = """#!/bin/sh
+case $* in
+    "--detail --export /dev/md126") echo MD_CONTAINER=/dev/md/ddf0; echo MD_UUID=8d:24:15:ef ;;
+    "--detail --export /dev/md127") echo MD_LEVEL=container; echo MD_UUID=89:b2:8c:a5 ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("metadata", ["external:/md127/0", "external:-md127/0"])
+def test_an_array_in_a_container(
+    metadata: str, sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """md.rst: where the kernel does not write it, metadata_version tells the container and who does."""
+    program = tmp_path / "mdadm"
+    program.write_text(_MDADM)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     array = sysfs / "devices/virtual/block/md126"
     (array / "md").mkdir(parents=True)
     (array / "md/level").write_text("raid1\n")
-    (array / "md/metadata_version").write_text("external:/md127/0\n")
-    _link(sysfs / "devices/virtual/block/dm-0/slaves/md126", array)
-    with pytest.raises(Unsupported, match=r"putting together md126, whose metadata \(IMSM, DDF\)"):
-        blockdevice.describe("/dev/mapper/x", sysfs, "253:0")
+    (array / "md/metadata_version").write_text(f"{metadata}\n")
+    _link(array / "slaves/vdb", sysfs / _PCI / "virtio2/block/vdb")
+    _link(sysfs / "dev/block/9:126", array)
+    found = blockdevice.describe("/dev/root", sysfs, "9:126")
+    assert found.stack.layers == (Layer("container", "89:b2:8c:a5,8d:24:15:ef"),)
+    assert (found.stack.modules, found.drivers) == (("raid1",), ("virtio_blk", "virtio_pci"))
+    to = Destination(Transport.DISK, "/d", found, Superblock("ext4", "", ""))
+    assert {"container", "layers"} <= {part.name for part in image.more_of_init([to])}
+    needed = image.program_names(Settings(Dialect.FEDORA), ways=[], assemblers=["container"])
+    assert {"mdadm", "mdmon"} <= set(needed)
 
 
 def test_volumes_in_circles(sysfs: Path) -> None:

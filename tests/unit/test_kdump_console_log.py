@@ -338,6 +338,33 @@ CASES = [
         "S12",
     ),
     ("a locked disk", CRASH + UP + "Please enter passphrase for disk luks-1: \n", Stage.ROOT, "L13"),
+    (
+        "a file server that stops",
+        CRASH
+        + UP
+        + "pykdump: 192.0.2.1 does not answer any more: ending what waits for it\n"
+        + "The kernel version is not supported.\nmakedumpfile Failed.\npykdump: saving vmcore failed\n",
+        Stage.TARGET,
+        "S14",
+    ),
+    (
+        "an iSCSI server that stops",
+        CRASH
+        + UP
+        + "[  181.1]  session1: session recovery timed out after 120 secs\n"
+        + "[  181.2] EXT4-fs error (device sda): ext4_journal_check_start:83: aborted journal\n",
+        Stage.TARGET,
+        "S14",
+    ),
+    (
+        "an NVMe server that stops",
+        CRASH
+        + UP
+        + "[  272.8] nvme nvme0: Removing controller...\n"
+        + "[  272.9] EXT4-fs error (device nvme0n1): ext4_journal_check_start:83: aborted journal\n",
+        Stage.TARGET,
+        "S14",
+    ),
     ("a disk that fails", CRASH + UP + "[ 3.0] I/O error, dev vda, sector 8 op 0x1\n", Stage.TARGET, "S14"),
     ("a damaged file system", CRASH + UP + "pykdump: cannot mount /dev/vda (ext4)\n", Stage.TARGET, "S15"),
     (

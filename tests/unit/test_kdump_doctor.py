@@ -220,6 +220,7 @@ CONSOLE_LINES = [
     "ssh: connect to host 192.0.2.1 port 22: No route to host",
     "pykdump: ssh: cannot log in to root@192.0.2.1, or not make /crash/1 there",
     "pykdump: mount.cifs: cannot mount //192.0.2.1/share",
+    "pykdump: 192.0.2.1 does not answer any more: ending what waits for it",
     "mount.nfs: access denied by server while mounting h:/x",
     "NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out",
     "iscsistart: initiator reported error (8 - connection timed out)",

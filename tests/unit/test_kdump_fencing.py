@@ -13,7 +13,7 @@ from pykexec.kdump.capture import fencing, image, network
 from pykexec.kdump.capture.destination import Transport
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.fencing import Notice
-from pykexec.kdump.capture.links import Card, Links
+from pykexec.kdump.capture.links import Card, Links, Vlan
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.settings import Dialect, Fencing, Settings
 from tests.unit.test_kdump_init import _DISK, _SSH, Capture
@@ -21,6 +21,7 @@ from tests.unit.test_kdump_init import _DISK, _SSH, Capture
 CARDS = [Card(f"52:54:00:00:00:0{number}", f"/devices/pci0000:00/{number}") for number in range(3)]
 FIRST, SECOND = (Links((card,)) for card in CARDS[:2])
 BOND = Links((CARDS[1],), bond=(("mode", "active-backup"),))
+_FIVE = (Vlan(5),)
 
 
 def way(server: str, links: Links = FIRST, gateway: str = "", own: str = "192.0.2.7/24") -> Network:
@@ -30,7 +31,7 @@ def way(server: str, links: Links = FIRST, gateway: str = "", own: str = "192.0.
 def ways(monkeypatch: pytest.MonkeyPatch, *found: Network) -> None:
     """Each node is reached by the way that ends at its address."""
     by_node = {each.server: each for each in found}
-    monkeypatch.setattr(network, "route_to_node", lambda node, family, sys, proc: by_node[node])
+    monkeypatch.setattr(network, "route_to_node", lambda node, family, sys: by_node[node])
 
 
 def test_nodes_on_one_way_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,8 +46,8 @@ def test_nodes_on_one_way_are_told_together(monkeypatch: pytest.MonkeyPatch) -> 
     ("links", "others"),
     [
         (BOND, [Links((CARDS[2],), bond=BOND.bond)]),
-        (replace(FIRST, vlans=(5,)), [replace(SECOND, vlans=(5,))]),
-        (replace(BOND, vlans=(5,)), [replace(BOND, vlans=(6, 5))]),
+        (replace(FIRST, vlans=_FIVE), [replace(SECOND, vlans=_FIVE)]),
+        (replace(BOND, vlans=_FIVE), [replace(BOND, vlans=(Vlan(5, "802.1ad"), Vlan(6)))]),
     ],
 )
 def test_interfaces_that_cannot_be_there_together(
@@ -58,9 +59,11 @@ def test_interfaces_that_cannot_be_there_together(
         fencing.resolve(Fencing(("192.0.2.1",)), [way("192.0.2.9", each) for each in others])
 
 
-@pytest.mark.parametrize("other", [FIRST, BOND, replace(BOND, vlans=(5,)), replace(BOND, vlans=(6,))])
+@pytest.mark.parametrize(
+    "other", [FIRST, BOND, *(replace(BOND, vlans=vlans) for vlans in (_FIVE, (Vlan(6),), (Vlan(6), *_FIVE)))]
+)
 def test_interfaces_that_can(other: Links, monkeypatch: pytest.MonkeyPatch) -> None:
-    ways(monkeypatch, way("192.0.2.1", replace(BOND, vlans=(5,))))
+    ways(monkeypatch, way("192.0.2.1", replace(BOND, vlans=_FIVE)))
     assert fencing.resolve(Fencing(("192.0.2.1",)), [way("192.0.2.9", other)])
 
 

@@ -20,7 +20,8 @@ from pykexec.kdump.capture import Destination, Transport, image, init_settings
 from pykexec.kdump.capture.blockdevice import BlockDevice, Superblock
 from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.image import INIT, MORE_OF_INIT, more_of_init
-from pykexec.kdump.capture.links import Card, Links
+from pykexec.kdump.capture.layers import Layer, Stack
+from pykexec.kdump.capture.links import Card, Links, Vlan
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.capture.share import Share
 from pykexec.kdump.config.settings import Action, Collector, Dialect, Hooks, Settings
@@ -41,6 +42,8 @@ mount() { echo mounted: "$@"; }
 umount() { :; }
 find_by_uuid() { device=/dev/x; }
 bring_up_network() { :; }
+watch_server() { :; }
+timeout() { shift 3; "$@"; }
 ssh() {
     for command in "$@"; do :; done
     sh -c "$command"
@@ -717,14 +720,17 @@ def test_a_gateway_outside_of_the_network(tmp_path: Path) -> None:
     assert not any(each.startswith("ip address add") for each in _asked(tmp_path))
 
 
-def test_a_vlan_on_a_bond_is_made_again(tmp_path: Path) -> None:
-    """Its mode comes first, then its address, then its slaves: the others take neither afterwards."""
+def test_vlans_on_a_bond_are_made_again(tmp_path: Path) -> None:
+    """The bond's mode comes first, then its address, then its slaves: the others take neither afterwards.
+
+    Of the VLANs, one in the other, both have the same number.
+    """
     _cards(tmp_path, {"eth0": (_SECOND, _BUS.format(4)), "eth1": (_FIRST, _BUS.format(3))})
     cards = (Card(_FIRST, _BUS.format(3)), Card(_SECOND, _BUS.format(4)))
     bond = (("mode", "802.3ad"), ("lacp_rate", "fast"), ("miimon", "100"))
-    links = Links(cards, bond, (7, 5), mac=_SECOND, base_mtu=9000, mtu=1500)
+    links = Links(cards, bond, (Vlan(5, "802.1ad"), Vlan(5)), mac=_SECOND, base_mtu=9000, mtu=1500)
     network = Network("fd77::1", links, "fd77::2/64", "fe80::1")
-    assert _brought_up(tmp_path, network) == ["up kvlan5"]
+    assert _brought_up(tmp_path, network) == ["up kvlan2.5"]
     asked = _asked(tmp_path)
     order = [
         "ip link add kbond type bond",
@@ -733,11 +739,11 @@ def test_a_vlan_on_a_bond_is_made_again(tmp_path: Path) -> None:
         "ip link set dev eth0 down",
         "ip link set dev kbond mtu 9000",
         "ip link set dev kbond up",
-        "ip link add link kbond name kvlan7 type vlan id 7",
-        "ip link add link kvlan7 name kvlan5 type vlan id 5",
-        "ip link set dev kvlan5 mtu 1500",
-        "ip address add fd77::2/64 dev kvlan5",
-        "ip -6 route add default via fe80::1 dev kvlan5",
+        "ip link add link kbond name kvlan1.5 type vlan protocol 802.1ad id 5",
+        "ip link add link kvlan1.5 name kvlan2.5 type vlan protocol 802.1q id 5",
+        "ip link set dev kvlan2.5 mtu 1500",
+        "ip address add fd77::2/64 dev kvlan2.5",
+        "ip -6 route add default via fe80::1 dev kvlan2.5",
     ]
     assert [each for each in asked if each in order] == order
     folder = tmp_path / "sys/class/net/kbond/bonding"
@@ -810,6 +816,49 @@ def test_a_file_server_that_takes_its_time(tmp_path: Path) -> None:
     tried = (tmp_path / "tries").read_text().splitlines()
     versions = [re.findall(r"vers=([\d.]+),nolock,soft,timeo=600,retrans=5$", each)[0] for each in tried]
     assert versions == ["4.2", "4.1", "4", "3", "4.2", "4.1"]
+
+
+@pytest.mark.parametrize("way", [Transport.NFS, Transport.SMB])
+def test_a_file_server_that_says_nothing(way: Transport, tmp_path: Path) -> None:
+    """Of itself the kernel would wait for it again and again, and with each version of NFS."""
+    to = replace(_SSH, way=way, remote="/export")
+    silent = 'timeout() { echo "$*" >> ROOT/tries; [ "$1 $2" = "-s KILL" ] && sleep "$3"; return 137; }\n'
+    waits = _CLOCK.replace("+ 20", "+ ${1%.*}")
+    settings = replace(_SETTINGS, failure_action=Action.POWEROFF)
+    capture = Capture(tmp_path, settings, to, replaced=f"{waits}{silent}")
+    said = capture.run("main")
+    assert said[-2:] == ["powering off", "ends: poweroff"]
+    assert any(line.startswith(f"mount.{way.value.replace('smb', 'cifs')}: cannot mount") for line in said)
+    tried = (tmp_path / "tries").read_text().splitlines()
+    assert all(" mount -t " in each for each in tried)
+    assert 2 <= len(tried) <= 3
+    assert float((tmp_path / "proc/uptime").read_text().split()[0]) < 100 + 120
+
+
+_OWN_WATCH = re.search(r"^watch_server\(\) \{.*?^\}$", (MORE_OF_INIT / "network").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_file_server_that_is_gone(ends: bool, tmp_path: Path) -> None:
+    """What waits for it is ended, and where nothing can be ended the machine goes on all the same."""
+    assert _OWN_WATCH is not None
+    gone = """
+    df() { echo df >> ROOT/asked; case $(wc -l < ROOT/asked) in 1 | 2 | 4 | 6) ;; *) false ;; esac; }
+    umount() { echo "umount $*" >> ROOT/asked; ENDS || : > ROOT/proc/mounts; }
+    """.replace("ENDS", "false" if ends else "true")
+    to = replace(_SSH, way=Transport.NFS, remote="/export")
+    settings = replace(_SETTINGS, failure_action=Action.POWEROFF)
+    capture = Capture(tmp_path, settings, to, replaced=f"{_CLOCK}{_OWN_WATCH[0]}\n{gone}")
+    said = capture.run("echo '192.0.2.1:/export ROOT/mnt nfs4 rw 0 0' > ROOT/proc/mounts; watch_server")
+    assert said[0] == "192.0.2.1 does not answer any more: ending what waits for it"
+    assert said[1:] == ([] if ends else ["it cannot be ended", "ends: poweroff"])
+    asked = (tmp_path / "asked").read_text().splitlines()
+    # A df that fails at once may have had no memory.
+    assert asked[:12] == ["df"] * 12
+    assert set(asked[12:]) == {f"umount -f {tmp_path}/mnt"}
+    # Another file system there, for failure_action dump_to_rootfs, is left alone.
+    said = capture.run("echo '/dev/vda1 ROOT/mnt ext4 rw 0 0' > ROOT/proc/mounts; watch_server")
+    assert said[1:] == []
 
 
 @pytest.mark.parametrize(
@@ -889,3 +938,59 @@ def test_a_folder_that_the_host_shares(tries: int, tmp_path: Path) -> None:
     assert first == f"-t virtiofs -o rw,a=b -- tag {tmp_path}/mnt"
     assert ("vmcore" in capture.names()) == (tries < 99)
     assert ("cannot mount tag (virtiofs)" in said) == (tries == 99)
+
+
+# What mdadm does with the disks of a container that are there, and with the array in it.
+_CONTAINER = """
+mdadm() {
+    echo "$*" >> ROOT/asked
+    case "$*" in
+        "--assemble --scan --uuid=c") mkdir -p ROOT/sys/block/md127/md; echo c > ROOT/sys/block/md127/uuid ;;
+        "--incremental "*)
+            mkdir -p ROOT/sys/block/md126/md
+            echo a > ROOT/sys/block/md126/uuid
+            state=inactive
+            case DISKS"$*" in 2* | *--run*) state=read-auto ;; esac
+            echo $state > ROOT/sys/block/md126/md/array_state
+            ;;
+        "--stop "*) rm -r "ROOT/sys/block/${2##*/}" ;;
+        "--detail --export "*) sed s/^/MD_UUID=/ "ROOT/sys/block/${3##*/}/uuid" ;;
+    esac
+}
+"""
+
+
+@pytest.mark.parametrize("disks", [1, 2])
+def test_an_array_in_a_container(disks: int, tmp_path: Path) -> None:
+    """With a disk less it is started when that has been waited for; until then nothing holds the other."""
+    (tmp_path / "sys/block/md3").mkdir(parents=True)
+    (tmp_path / "sys/block/md3/uuid").write_text("another\n")
+    assert _DISK.device is not None
+    stack = Stack((Layer("container", "c,a"),))
+    to = replace(_DISK, device=replace(_DISK.device, stack=stack))
+    told = _CLOCK + _CONTAINER.replace("DISKS", str(disks))
+    said = Capture(tmp_path, to=to, replaced=told).run("assemble && echo done")
+    assert said == ["putting together container:c,a", "done"]
+    lines = (tmp_path / "asked").read_text().replace(str(tmp_path), "").splitlines()
+    asked = [line for line in lines if "--detail" not in line]
+    again = [
+        "--assemble --scan --uuid=c",
+        "--incremental /dev/md127",
+        "--stop /dev/md126",
+        "--stop /dev/md127",
+    ]
+    assert asked[-2:] == ["--assemble --scan --uuid=c", f"--incremental {'--run ' * (disks == 1)}/dev/md127"]
+    assert asked[:-2] == again * ((len(asked) - 2) // 4)
+    assert (len(asked) > 2) == (disks == 1)
+
+
+def test_a_layer_that_is_not_there(tmp_path: Path) -> None:
+    """It is named, whatever was done to reach it: the network has a bond to make, and options to set."""
+    assert _DISK.device is not None
+    stack = Stack((Layer("nvme", "nqn.2026-01.lab:dump,192.0.2.1,4420,a,b"),))
+    to = replace(_DISK, device=replace(_DISK.device, stack=stack), network=_SSH.network)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/pykdump.login").touch()
+    refuses = "ip() { :; }\nbring_up_network() { top=eth0; set_up eth0 ''; }\nconnect_nvme() { return 1; }\n"
+    said = Capture(tmp_path, to=to, replaced=f"{_CLOCK}{refuses}").run("assemble")
+    assert said[-1].startswith("the dump target's nqn.2026-01.lab:dump,192.0.2.1,4420,a,b does not exist")

@@ -1,11 +1,12 @@
 """How the running system reaches a server, told from trees like /sys and /proc, and the kernel's answers."""
 
+import contextlib
 import ipaddress
 import json
 import re
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 from urllib.parse import quote
@@ -27,8 +28,9 @@ from pykexec.kdump.capture import (
 )
 from pykexec.kdump.capture.destination import Destination, Transport
 from pykexec.kdump.capture.errors import Unsupported
-from pykexec.kdump.capture.links import Card, Links
+from pykexec.kdump.capture.links import Card, Links, Vlan
 from pykexec.kdump.capture.network import Network
+from pykexec.kdump.capture.rtnetlink import Link, PortVlans
 from pykexec.kdump.config import fedora, suse
 from pykexec.kdump.config.settings import Dialect, Settings
 
@@ -40,9 +42,10 @@ class Machine:
     """A machine's interfaces, below a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.sys, self.proc = folder / "sys", folder / "proc"
-        for each in (self.sys / "class/net", self.proc / "net/vlan"):
-            each.mkdir(parents=True)
+        self.sys = folder / "sys"
+        (self.sys / "class/net").mkdir(parents=True)
+        self.links: dict[str, Link] = {}
+        self.port_vlans: dict[str, Sequence[PortVlans]] = {}
 
     def card(self, number: int, place: str = "", mac: str = "", **files: str) -> Path:
         """A card named eth0 and so on, of a driver as a module."""
@@ -55,36 +58,38 @@ class Machine:
         (folder / "device").symlink_to(where)
         return folder
 
-    def over(self, name: str, *lower: str, mac: str = _MACS[0], **files: str) -> Path:
+    def over(self, name: str, *lower: str, kind: str = "", mac: str = _MACS[0]) -> Path:
         """An interface that lies over others."""
-        folder = self._interface(name, self.sys / "devices/virtual/net" / name, mac, files)
+        folder = self._interface(name, self.sys / "devices/virtual/net" / name, mac, {})
         for each in lower:
             (folder / f"lower_{each}").symlink_to(self.sys / "class/net" / each)
+        self.links[name] = Link(kind)
         return folder
 
     def bond(self, name: str, *slaves: str, mac: str = _MACS[0], **options: str) -> Path:
-        folder = self.over(name, *slaves, mac=mac)
+        folder = self.over(name, *slaves, kind="bond", mac=mac)
         _write(folder / "bonding", {"slaves": " ".join(slaves), **options})
         return folder
 
-    def vlan(self, name: str, lower: str, number: int) -> Path:
-        folder = self.over(name, lower, uevent=f"DEVTYPE=vlan\nINTERFACE={name}")
-        text = f"{name}  VID: {number}\t REORDER_HDR: 1  dev->priv_flags: 1021\n  total frames  0\n"
-        (self.proc / "net/vlan" / name).write_text(text)
+    def vlan(self, name: str, lower: str, number: int, protocol: int = 0x8100) -> Path:
+        folder = self.over(name, lower)
+        self.links[name] = Link("vlan", number, protocol)
         return folder
 
-    def bridge(self, name: str, *ports: str, filtering: str = "0") -> Path:
-        folder = self.over(name, *ports)
-        _write(folder / "bridge", {"vlan_filtering": filtering})
+    def bridge(self, name: str, *ports: str, filtering: bool = False, protocol: str = "0x8100") -> Path:
+        folder = self.over(name, *ports, kind="bridge")
+        _write(folder / "bridge", {"vlan_filtering": str(int(filtering)), "vlan_protocol": protocol})
         for each in ports:
             (folder / "brif" / each).mkdir(parents=True)
         return folder
 
     def describe(self, name: str, team: Mapping[str, str] | None = None) -> Links:
-        return links.describe(name, self.sys, self.proc, lambda asked: (team or {}).get(asked, ""))
+        kernel = links.Kernel(self.links.__getitem__, lambda asked: self.port_vlans.get(asked, ()))
+        return links.describe(name, self.sys, kernel, lambda asked: (team or {}).get(asked, ""))
 
     def _interface(self, name: str, folder: Path, mac: str, files: Mapping[str, str]) -> Path:
-        _write(folder, {"address": mac, "mtu": "1500", "addr_assign_type": "0", **files})
+        told = {"address": mac, "mtu": "1500", "addr_assign_type": "0", "type": "1"}
+        _write(folder, {**told, **files})
         (self.sys / "class/net" / name).symlink_to(folder)
         return folder
 
@@ -197,7 +202,7 @@ def test_vlans_on_a_bridge_on_a_bond(machine: Machine) -> None:
     machine.vlan("br0.7", "br0", 7)
     machine.vlan("inner", "br0.7", 5).joinpath("mtu").write_text("1400\n")
     found = machine.describe("inner")
-    assert (found.vlans, found.mtu, found.base_mtu) == ((7, 5), 1400, 1500)
+    assert (found.vlans, found.mtu, found.base_mtu) == ((Vlan(7), Vlan(5)), 1400, 1500)
     assert found.cards == (_card(1),)
     assert found.modules == ("bonding", "8021q")
 
@@ -206,7 +211,7 @@ def test_a_bridge_over_a_vlan(machine: Machine) -> None:
     machine.card(1)
     machine.vlan("eth1.9", "eth1", 9)
     machine.bridge("br9", "eth1.9")
-    assert machine.describe("br9").vlans == (9,)
+    assert machine.describe("br9").vlans == (Vlan(9),)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +227,7 @@ def test_a_bridge_over_a_vlan(machine: Machine) -> None:
 def test_a_team_becomes_a_bond(runner: str, mode: str, machine: Machine) -> None:
     machine.card(1)
     machine.card(2)
-    machine.over("team0", "eth1", "eth2")
+    machine.over("team0", "eth1", "eth2", kind="team")
     found = machine.describe("team0", {"team0": json.dumps({"device": "team0", "runner": {"name": runner}})})
     assert dict(found.bond)["mode"] == mode
     assert (found.cards, found.mac) == ((_card(1), _card(2)), _MACS[0])
@@ -234,6 +239,7 @@ def test_a_team_becomes_a_bond(runner: str, mode: str, machine: Machine) -> None
     [
         "nonsense",
         "[]",
+        "",
         '{"runner": 7}',
         '{"runner": {"name": 7}}',
         '{"runner": {"name": "random"}}',
@@ -242,34 +248,168 @@ def test_a_team_becomes_a_bond(runner: str, mode: str, machine: Machine) -> None
 )
 def test_teams_that_are_refused(config: str, machine: Machine) -> None:
     machine.card(1)
-    machine.over("team0", "eth1")
+    machine.over("team0", "eth1", kind="team")
     with pytest.raises(Unsupported, match=r"the team team0, whose runner [\s\S]*make it a bond"):
         machine.describe("team0", {"team0": config})
 
 
-def test_what_is_refused(machine: Machine) -> None:
+def _refused(machine: Machine, name: str, why: str) -> None:
+    """It is refused with the name, the reason, and what would do instead."""
+    with pytest.raises(Unsupported, match=rf"{name}\b.*{why}") as caught:
+        machine.describe(name)
+    assert "\n" not in caught.value.what
+    assert re.match(r"name a server|make |use the distribution's image", str(caught.value.hint))
+    assert "start --initrd FILE" in str(caught.value.hint)
+
+
+# As drivers/net of Linux 6.12 calls them: rtnl_link_ops.kind.
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("macvlan", "which is a macvlan"),
+        ("macvtap", "which is a macvlan"),
+        ("ipvlan", "which is an ipvlan"),
+        ("vrf", "which is a VRF"),
+        ("wireguard", "which is a WireGuard tunnel"),
+        ("vxlan", "which is an overlay"),
+        ("geneve", "which is an overlay"),
+        ("gre", "which is a tunnel"),
+        ("ipip", "which is a tunnel"),
+        ("sit", "which is a tunnel"),
+        ("xfrm", "which is a tunnel"),
+        ("ppp", "which is a PPP connection"),
+        ("macsec", "which is MACsec"),
+        ("dummy", "which is a dummy interface"),
+        ("veth", "which is one end of a veth pair"),
+        ("openvswitch", "which is a port of Open vSwitch"),
+        ("tun", "which is a tun or tap device"),
+        ("hsr", "which is an HSR or PRP ring"),
+        ("batadv", "which the kernel calls 'batadv'"),
+        ("", "cannot tell what that is"),
+    ],
+)
+def test_interfaces_that_are_refused(kind: str, what: str, machine: Machine) -> None:
+    """The same, whatever is below it, and what is made over it."""
+    machine.card(1)
+    machine.over("it", "eth1", kind=kind)
+    _refused(machine, "it", what)
+    machine.vlan("it.5", "it", 5)
+    _refused(machine, "it", what)
+
+
+# ARPHRD_* of include/uapi/linux/if_arp.h; DEVTYPE= as drivers set it (SET_NETDEV_DEVTYPE).
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ({"type": "32"}, "which is InfiniBand"),
+        ({"type": "1", "uevent": "DEVTYPE=wlan\nINTERFACE=eth1"}, "which is a wireless card"),
+        ({"type": "803"}, "which is a wireless card"),
+        ({"type": "1", "uevent": "INTERFACE=eth1\nDEVTYPE=wwan"}, "which is a modem"),
+        ({"type": "519"}, "which is a modem"),
+        ({"type": "1", "uevent": "DEVTYPE=dsa"}, r"which is a port of a switch in this machine \(DSA\)"),
+        ({"type": "256"}, "which the kernel calls '256'"),
+        ({"type": ""}, "cannot tell what that is"),
+    ],
+)
+def test_cards_that_are_refused(files: Mapping[str, str], what: str, machine: Machine) -> None:
+    machine.card(1, **files)
+    machine.bond("bond0", "eth1", mode="active-backup 1")
+    _refused(machine, "eth1", what)
+    with pytest.raises(Unsupported, match=what):
+        machine.describe("bond0")
+
+
+def test_arrangements_that_are_refused(machine: Machine) -> None:
     for number in (1, 2):
         machine.card(number)
-    machine.over("wg0")
-    machine.over("macvlan0", "eth1")
-    machine.over("vnet0")
+    machine.over("vnet0", kind="tun")
     machine.vlan("eth1.5", "eth1", 5)
+    machine.vlan("eth1.6", "eth1", 6, protocol=0x9100)
     machine.bond("bond0", "eth1.5", mode="active-backup 1")
     machine.bridge("br0", "eth1", "eth2")
     machine.bridge("br1", "vnet0")
-    machine.bridge("br2", "eth1", filtering="1")
-    refused = {
-        "wg0": "neither a card nor a bond",
-        "macvlan0": "neither a card nor a bond",
-        "bond0": "over eth1.5, which is no card",
-        "br0": r"several ports that lead out \(eth1, eth2\)",
-        "br1": "no port that leads out",
-        "br2": "filters VLANs",
+    _refused(machine, "bond0", "over eth1.5, which is no card")
+    _refused(machine, "br0", r"several ports that lead out \(eth1, eth2\)")
+    _refused(machine, "br1", "no port that leads out")
+    _refused(machine, "eth1.6", "tags of the type 0x9100")
+
+
+def test_a_vlan_of_a_provider(machine: Machine) -> None:
+    """802.1ad, with another VLAN in it."""
+    machine.card(1)
+    machine.vlan("outer", "eth1", 5, protocol=0x88A8)
+    machine.vlan("inner", "outer", 5)
+    assert machine.describe("inner").vlans == (Vlan(5, "802.1ad"), Vlan(5))
+
+
+def _all(*, but: int, untagged: bool) -> Sequence[PortVlans]:
+    """All VLANs with a tag but that one, which is the default."""
+    return (
+        PortVlans(range(1, but), False, False),
+        PortVlans(range(but, but + 1), True, untagged),
+        PortVlans(range(but + 1, 4095), False, False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "port", "tags"),
+    [
+        # Its packets have no tag on their way into it, those of br0.9 that of 9.
+        ({7: True}, _all(but=1, untagged=True), {"br0": (7,)}),
+        ({7: True}, _all(but=7, untagged=True), {"br0": ()}),
+        ({7: True}, _all(but=7, untagged=False), {"br0": (7,)}),
+        ({7: True, 9: False}, _all(but=1, untagged=True), {"br0": (7,), "br0.9": (9,), "inner": (9, 3)}),
+        ({7: True, 9: False}, _all(but=9, untagged=True), {"br0": (7,), "br0.9": (), "inner": (3,)}),
+    ],
+)
+def test_a_bridge_that_filters_vlans(
+    own: Mapping[int, bool], port: Sequence[PortVlans], tags: Mapping[str, Sequence[int]], machine: Machine
+) -> None:
+    """The tag is what the port gives the VLAN that the packets are of."""
+    machine.card(1)
+    machine.card(2)
+    machine.bridge("br0", "eth1", "eth2", filtering=True)
+    machine.vlan("br0.9", "br0", 9)
+    machine.vlan("inner", "br0.9", 3)
+    machine.port_vlans = {
+        "br0": [PortVlans(range(number, number + 1), default, True) for number, default in own.items()],
+        "eth1": port,
+        # Through that one no such packets go.
+        "eth2": [PortVlans(range(4000, 4010), True, True)],
     }
-    for name, why in refused.items():
-        with pytest.raises(Unsupported, match=why) as caught:
-            machine.describe(name)
-        assert "start --initrd FILE" in str(caught.value.hint)
+    for name, numbers in tags.items():
+        found = machine.describe(name)
+        assert (found.cards, found.vlans) == ((_card(1),), tuple(map(Vlan, numbers)))
+
+
+def test_a_bridge_that_filters_provider_vlans(machine: Machine) -> None:
+    """To it, others' tags are part of the packet."""
+    machine.card(1)
+    machine.bridge("br0", "eth1", filtering=True, protocol="0x88a8")
+    machine.vlan("br0.9", "br0", 9)
+    machine.port_vlans = {
+        "br0": [PortVlans(range(7, 8), True, True)],
+        "eth1": [PortVlans(range(2, 4095), False, False)],
+    }
+    assert machine.describe("br0.9").vlans == (Vlan(7, "802.1ad"), Vlan(9))
+
+
+@pytest.mark.parametrize(
+    ("own", "port", "why"),
+    [
+        ([], [7], "takes none of these packets itself"),
+        ([PortVlans(range(7, 8), False, True)], [7], "takes none of these packets itself"),
+        ([PortVlans(range(7, 8), True, True)], [8], "no port that leads out"),
+    ],
+)
+def test_a_bridge_that_takes_no_packets(
+    own: Sequence[PortVlans], port: Sequence[int], why: str, machine: Machine
+) -> None:
+    machine.card(1)
+    machine.bridge("br0", "eth1", filtering=True)
+    through = [PortVlans(range(each, each + 1), True, True) for each in port]
+    machine.port_vlans = {"br0": own, "eth1": through}
+    _refused(machine, "br0", why)
 
 
 def test_interfaces_in_circles(machine: Machine) -> None:
@@ -338,6 +478,12 @@ def test_the_kernel_s_answer() -> None:
     assert rtnetlink.route_of(_REPLY, "198.51.100.1") == expected
 
 
+def test_an_address_of_another_interface() -> None:
+    """As machines have that tell routers by BGP where they are."""
+    with pytest.raises(MachineError, match=r"has not the address 192\.0\.2\.1\b.*\n.*source address"):
+        rtnetlink.prefix_of(_DONE, ipaddress.ip_address("192.0.2.1"), 4)
+
+
 @given(st.integers(0, len(_REPLY)), st.binary(max_size=40))
 def test_an_answer_that_is_damaged(at: int, instead: bytes) -> None:
     for damaged in (_REPLY[:at] + instead + _REPLY[at + len(instead) :], _REPLY[:at]):
@@ -346,6 +492,65 @@ def test_an_answer_that_is_damaged(at: int, instead: bytes) -> None:
             rtnetlink.prefix_of(damaged, ipaddress.ip_address("192.0.2.1"), 4)
         except MachineError:
             pass
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return (struct.pack("=HH", 4 + len(data), kind) + data).ljust((4 + len(data) + 3) & ~3, b"\0")
+
+
+def _link(*attributes: bytes, family: int = 0) -> bytes:
+    """An RTM_NEWLINK message for the interface 4."""
+    body = struct.pack("=BxHiII", family, 1, 4, 0x1043, 0) + b"".join(attributes)
+    return struct.pack("=IHHII", 16 + len(body), 16, 0, 1, 0) + body
+
+
+# if_link.h: IFLA_LINKINFO with IFLA_INFO_KIND and IFLA_INFO_DATA.
+_VLAN_LINK = _link(
+    _attribute(3, b"eth1.5\0"),
+    _attribute(
+        18 | 0x8000,
+        _attribute(1, b"vlan\0")
+        + _attribute(2 | 0x8000, _attribute(1, struct.pack("=H", 5)) + _attribute(5, b"\x88\xa8")),
+    ),
+)
+# if_bridge.h: IFLA_AF_SPEC with IFLA_BRIDGE_FLAGS and IFLA_BRIDGE_VLAN_INFO.
+_BRIDGE_PORT = _link(
+    _attribute(3, b"eth1\0"),
+    _attribute(
+        26 | 0x8000,
+        _attribute(0, b"\1\0")
+        + b"".join(
+            _attribute(2, struct.pack("=HH", flags, number))
+            for flags, number in ((0x2 | 0x4, 1), (0x8, 2), (0x10, 4094))
+        ),
+    ),
+    family=7,
+)
+_DONE = struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)
+
+
+def test_what_the_kernel_tells_of_interfaces() -> None:
+    assert rtnetlink.link_of(_VLAN_LINK) == Link("vlan", 5, 0x88A8)
+    assert rtnetlink.link_of(_link(_attribute(18, _attribute(1, b"bond\0")))) == Link("bond")
+    assert rtnetlink.link_of(_link()) == Link("")
+    assert rtnetlink.bridge_vlans_of(_BRIDGE_PORT + _DONE) == {
+        4: [PortVlans(range(1, 2), True, True), PortVlans(range(2, 4095), False, False)]
+    }
+
+
+@given(st.integers(0, len(_VLAN_LINK + _BRIDGE_PORT)), st.binary(max_size=40))
+def test_an_interface_that_is_damaged(at: int, instead: bytes) -> None:
+    for whole in (_VLAN_LINK, _BRIDGE_PORT):
+        for damaged in (whole[:at] + instead + whole[at + len(instead) :], whole[:at]):
+            with contextlib.suppress(MachineError):
+                rtnetlink.link_of(damaged)
+            with contextlib.suppress(MachineError):
+                rtnetlink.bridge_vlans_of(damaged)
+
+
+def test_the_running_kernel_s_own_interface() -> None:
+    assert rtnetlink.ask_link(1) == Link("")  # the loopback interface is always the first
+    assert not rtnetlink.ask_bridge_vlans().get(1)
 
 
 def test_of_several_addresses_the_one_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +634,7 @@ def test_how_an_export_is_mounted_here(tmp_path: Path, monkeypatch: pytest.Monke
     """The configuration says where to, the running system's mount how; a --mount for dracut says both."""
     asked: list[tuple[str, int]] = []
 
-    def route(host: str, port: int, sys: Path, proc: Path) -> Network:
+    def route(host: str, port: int, sys: Path) -> Network:
         asked.append((host, port))
         return Network(host, Links((_card(1),)), "192.0.2.7/24")
 
@@ -442,7 +647,7 @@ def test_how_an_export_is_mounted_here(tmp_path: Path, monkeypatch: pytest.Monke
     written = fedora.read("nfs h:/export\npath d", "")
     to = destination.resolve(written, tmp_path, tmp_path)
     assert (to.nfs_versions, to.remote, to.folder) == (("3",), "/export", "/d")
-    assert to.options == "timeo=600,retrans=5,proto=udp,noresvport,port=2050"
+    assert to.options == "timeo=600,retrans=2,proto=udp,noresvport,port=2050"
     there = destination.local("/data/crash", tmp_path, tmp_path)
     assert (there.nfs_versions, there.remote, there.folder) == (("4.2",), "/data", "/crash")
     other = fedora.read('dracut_args --mount "h:/other /mnt nfs4 vers=4.1,port=99"\npath d', "")

@@ -61,6 +61,8 @@ def test_a_disk_by_nvme_that_has_several_paths(tmp_path: Path) -> None:
     """The kernel's own multipath: the disk is the subsystem's, and one session is enough."""
     controller = _nvme(tmp_path).parent
     disk = _write(tmp_path / "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", {})
+    (disk / "device").symlink_to(disk.parent)
+    (disk.parent / "subsystem").symlink_to(tmp_path / "class/nvme-subsystem")
     (disk.parent / "nvme0").symlink_to(controller)
     (disk.parent / "nvme1").symlink_to(controller)
     assert [layer.kind for layer in layers.below(disk, tmp_path).layers] == ["nvme"]
@@ -111,11 +113,11 @@ def test_servers_that_are_reached_in_one_way(tmp_path: Path, monkeypatch: pytest
         return Network(host, Links((Card(next(cards), "/devices/x"),)), "192.0.2.7/24")
 
     monkeypatch.setattr(networks, "route_to", route_to)
-    way = destination._way_to_servers(device, tmp_path, tmp_path)
+    way = destination._way_to_servers(device, tmp_path)
     assert way is not None
     assert way.server == "192.0.2.1"
     with pytest.raises(Unsupported, match="reaching the servers that have vda in different ways"):
-        destination._way_to_servers(device, tmp_path, tmp_path)
+        destination._way_to_servers(device, tmp_path)
 
 
 @pytest.mark.programs
@@ -128,7 +130,7 @@ def test_how_a_session_is_begun_again(tmp_path: Path) -> None:
     asked = (tmp_path / "dev/nvme-fabrics").read_text()
     assert asked == (
         "nqn=nqn.2026-01.lab:dump,transport=tcp,traddr=192.0.2.1,trsvcid=4420,"
-        f"hostnqn={_NVME['hostnqn']},hostid={_NVME['hostid']},nr_io_queues=1\n"
+        f"hostnqn={_NVME['hostnqn']},hostid={_NVME['hostid']},nr_io_queues=1,ctrl_loss_tmo=120\n"
     )
 
 

@@ -26,12 +26,13 @@ _UUID = bytes(range(16))
 class Target:
     """The target and its sessions, which end with it."""
 
-    def __init__(self, file: Path, name: str) -> None:
+    def __init__(self, file: Path, name: str, address: str) -> None:
         self.name = name.encode()
         self.disk = os.open(file, os.O_RDWR)
         self.blocks = os.fstat(self.disk).st_size // _BLOCK
         self.configuration = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, 0), family=family)
 
     @property
     def port(self) -> int:
@@ -189,9 +190,9 @@ class _Queue:
 
 
 @contextlib.contextmanager
-def serve(disk: Path, name: str) -> Iterator[int]:
+def serve(disk: Path, name: str, address: str = "127.0.0.1") -> Iterator[int]:
     """Serve a file as a disk; the port on this machine."""
-    target = Target(disk, name)
+    target = Target(disk, name, address)
     thread = threading.Thread(target=target.run, daemon=True)
     thread.start()
     try:

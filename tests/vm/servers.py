@@ -109,7 +109,7 @@ class Ssh:
         port = _free_port(address)
         config = self.folder / f"sshd_config-{port}"
         config.write_text(f"{(self.folder / 'sshd_config').read_text()}{options}\n")
-        where = f"ListenAddress={f'[{address}]' if ':' in address else address}:{port}"
+        where = f"ListenAddress={_in_url(address)}:{port}"
         command: list[str | Path] = [
             "/usr/sbin/sshd",
             "-D",
@@ -205,10 +205,12 @@ def shared(kind: str, socket: Path, folder: Path) -> Iterator[tuple[str, ...]]:
 
 
 @contextmanager
-def iscsi(folder: Path, disk: Path, target: str, user: str, secret: str) -> Iterator[str]:
-    """An iSCSI target with CHAP, in user space; the program that connects to it."""
+def iscsi(
+    folder: Path, disk: Path, target: str, user: str, secret: str, address: str = "127.0.0.1"
+) -> Iterator[int]:
+    """An iSCSI target with CHAP, in user space; its port."""
     folder.mkdir()
-    port = _free_port("127.0.0.1")
+    port = _free_port(address)
     # Where it is managed: other targets of this machine are managed elsewhere.
     environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "socket")}
     Path("/run/tgtd").mkdir(exist_ok=True)
@@ -218,16 +220,16 @@ def iscsi(folder: Path, disk: Path, target: str, user: str, secret: str) -> Iter
         subprocess.run(["tgtadm", "--lld", "iscsi", *words.split(), *more], check=True, env=environment)
 
     log = folder / "log"
-    command = ["tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}"]
+    command = ["tgtd", "-f", "--iscsi", f"portal={_in_url(address)}:{port}"]
     with log.open("wb") as output, subprocess.Popen(command, env=environment, stderr=output) as server:
         try:
-            _wait_for(port, server, log, "127.0.0.1")
+            _wait_for(port, server, log, address)
             tell("--op new --mode target --tid 1", targetname=target)
             tell("--op new --mode logicalunit --tid 1 --lun 1", backing_store=disk)
             tell("--op new --mode account", user=user, password=secret)
             tell("--op bind --mode account --tid 1", user=user)
             tell("--op bind --mode target --tid 1", initiator_address="ALL")
-            yield to_local(port)
+            yield port
         finally:
             server.kill()  # it ends by nothing else
 
@@ -235,6 +237,10 @@ def iscsi(folder: Path, disk: Path, target: str, user: str, secret: str) -> Iter
 def to_local(port: int) -> str:
     """The program that connects to a server of this machine."""
     return f"busybox nc 127.0.0.1 {port}"
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _free_port(address: str) -> int:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-_SLOW_PROTOCOLS, _LACP, _VLAN_TAG = 0x8809, 1, 0x8100
+_SLOW_PROTOCOLS, _LACP = 0x8809, 1
+_VLAN_TAG, PROVIDER_TAG = 0x8100, 0x88A8
 _SLOW_ADDRESS = bytes.fromhex("0180c2000002")
 _OWN = bytes.fromhex("020000000001")
 _STATE = 0x3F
@@ -60,8 +61,14 @@ class Switch:
     """The number of the card whose frames go nowhere, though it has a carrier; 0 for none."""
     vlan: int = 0
     """The VLAN whose frames alone it takes; 0: it takes those without a tag."""
+    tag: int = _VLAN_TAG
+    """The type of that VLAN's tags."""
     lacp: bool = False
     """Whether it takes frames of those cards only that it has agreed with."""
+    cut_after: int = 0
+    """The bytes of the guest's after which both cables are out; 0: they stay."""
+    taken: int = 0
+    """The bytes of the guest's that it has taken."""
     cards: tuple[Link, ...] = field(
         default_factory=lambda: tuple(Link.make(f"card{each}") for each in (1, 2))
     )
@@ -92,24 +99,29 @@ class Switch:
         ]
         return ("-netdev", "user,id=net", *links, *hub, *cards)
 
+    @property
+    def is_cut(self) -> bool:
+        return 0 < self.cut_after < self.taken
+
     def from_card(self, number: int, frame: bytes) -> None:
         link = self.cards[number - 1]
-        if number == self.dead:
+        self.taken += len(frame)
+        if number == self.dead or self.is_cut:
             return
         (kind,) = struct.unpack_from(">H", frame, 12)
         if kind == _SLOW_PROTOCOLS and frame[14] == _LACP and self.lacp:
             self._agree(link, number, frame)
         elif not self.lacp or link.name in self.partners:
             self.last = link
-            self._pass_on(frame, struct.unpack_from(">H", frame, 14)[0] & 0xFFF if kind == _VLAN_TAG else 0)
+            self._pass_on(frame, struct.unpack_from(">H", frame, 14)[0] & 0xFFF if kind == self.tag else 0)
 
     def _pass_on(self, frame: bytes, vlan: int) -> None:
         if vlan == self.vlan:
             self.behind.send(frame[:12] + frame[16:] if vlan else frame)
 
     def from_behind(self, frame: bytes) -> None:
-        tag = struct.pack(">HH", _VLAN_TAG, self.vlan) if self.vlan else b""
-        if self.last is not None:
+        tag = struct.pack(">HH", self.tag, self.vlan) if self.vlan else b""
+        if self.last is not None and not self.is_cut:
             self.last.send(frame[:12] + tag + frame[12:])
 
     def _agree(self, link: Link, number: int, frame: bytes) -> None:

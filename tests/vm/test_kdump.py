@@ -355,6 +355,68 @@ def test_a_volume_on_an_array(disks: int, tmp_path: Path) -> None:
     assert (dump / "vmcore").exists()
 
 
+# IMSM has the disks' serial numbers in it, and is made here as if a controller of the firmware's allowed it.
+_MAKE_CONTAINER = """
+modprobe virtio_scsi; modprobe sd_mod; modprobe raid1
+for _ in $(seq 50); do [ -b /dev/sdb ] && break; sleep 0.1; done
+mkdir -p /run/mdadm /d
+export IMSM_NO_PLATFORM=1
+mdadm --create /dev/md127 --run --metadata KIND --raid-devices 2 /dev/sda /dev/sdb
+mdadm --create /dev/md126 --run --level 1 --raid-devices 2 --assume-clean /dev/md127
+unset IMSM_NO_PLATFORM
+mke2fs -q /dev/md126
+mount -t ext2 /dev/md126 /d
+"""
+
+
+def _with_scsi_disks(folder: Path, names: Sequence[str], *modules: str) -> Kdump:
+    devices = ["-device", "virtio-scsi-pci,id=card"]
+    for name in names:
+        subprocess.run(["truncate", "-s", "256M", folder / name], check=True)
+        devices += ["-drive", f"file={folder / name},format=raw,if=none,id={name}"]
+        devices += ["-device", f"scsi-hd,bus=card.0,drive={name},serial=SERIAL-{name}"]
+    return Kdump(
+        folder,
+        kernel_6_1(),
+        conf="path /d/crash\nfailure_action poweroff",
+        modules=("virtio_scsi", "sd_mod", *modules),
+        packages=_LVM_PACKAGES,
+        devices=tuple(devices),
+    )
+
+
+@pytest.mark.parametrize("kind", [jobs.further(each, id=each) for each in ("ddf", "imsm")])
+def test_an_array_of_the_firmware_s(kind: str, tmp_path: Path) -> None:
+    """A container, and an array in it: metadata that a program writes, in the capture system, too."""
+    kdump = _with_scsi_disks(tmp_path, ("one", "two"), "raid1")
+    crash = kdump.crash(_MAKE_CONTAINER.replace("KIND", kind))
+    said = messages(crash.console)
+    assert any(line.startswith("putting together container:") for line in said)
+    assert said[-2:] == ["saving vmcore complete", "rebooting"]
+    for name in ("one", "two"):
+        (dump,) = copied(tmp_path / name, "/crash", tmp_path / f"copy-{name}").iterdir()
+        assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
+
+
+_MAKE_RAID5 = """
+modprobe virtio_scsi; modprobe sd_mod; modprobe raid456
+for _ in $(seq 50); do [ -b /dev/sdd ] && break; sleep 0.1; done
+mkdir /d
+mdadm --create /dev/md0 --run --level 5 --raid-devices 3 --assume-clean --write-journal /dev/sdd /dev/sd[abc]
+mke2fs -q /dev/md0
+mount -t ext2 /dev/md0 /d
+"""
+
+
+@jobs.FURTHER
+def test_an_array_with_a_journal(tmp_path: Path) -> None:
+    """RAID 5, which has no hole after a crash: what is written goes to a disk of its own first."""
+    kdump = _with_scsi_disks(tmp_path, ("one", "two", "three", "journal"), "raid456")
+    crash = kdump.crash(_MAKE_RAID5, armed='cat /sys/block/md0/md/consistency_policy > "$OUT/policy"')
+    assert crash.stage("first").read("policy") == "journal\n"
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+
+
 def _file_system(disk: Path) -> int:
     """Where an ext2 file system begins on a disk; what lies below it aligns it to 64 KiB or more.
 
@@ -379,6 +441,12 @@ _THIN = """
 lvm lvcreate --type thin-pool -L 200M -n pool group
 lvm lvcreate --thin -V 300M -n volume group/pool
 """
+# In which what is written stays at first.
+_CACHE = """
+lvm lvcreate -n volume -L 200M group /dev/vdb
+lvm lvcreate --type cache-pool -L 100M -n pool group /dev/vdc
+lvm lvconvert --yes --type cache --cachemode writeback --cachepool group/pool group/volume
+"""
 
 
 @pytest.mark.parametrize(
@@ -386,10 +454,11 @@ lvm lvcreate --thin -V 300M -n volume group/pool
     [
         jobs.further(("dm_raid", "raid1"), _MIRROR, id="mirror"),
         jobs.further(("dm_thin_pool",), _THIN, id="thin"),
+        jobs.further(("dm_cache", "dm_cache_smq"), _CACHE, id="cache"),
     ],
 )
 def test_a_volume_of_volumes(modules: Sequence[str], make: str, tmp_path: Path) -> None:
-    """LVM's own RAID 1, whose module the kernel asks for by a name and nobody answers; a thin volume."""
+    """LVM's own RAID 1, whose module the kernel asks for by name, and nobody answers; thin; with a cache."""
     kdump = _with_two_disks(tmp_path, "path /d/crash", "dm_mod", *modules)
     load = "".join(f"modprobe {each}\n" for each in modules)
     mount = "mke2fs /dev/mapper/group-volume\nmount -t ext2 /dev/mapper/group-volume /d"
@@ -958,7 +1027,7 @@ mount -t ext4 /dev/nvme0n1 /d
             kernel_6_1(),
             conf="path /d/crash",
             modules=("virtio_net", "nvme_tcp"),
-            devices=servers.network(4420, f"busybox nc 127.0.0.1 {port}"),
+            devices=servers.network(4420, servers.to_local(port)),
         )
         crash = kdump.crash(connect)
     assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
@@ -966,7 +1035,7 @@ mount -t ext4 /dev/nvme0n1 /d
     assert "sysrq: Trigger a crash" in dmesg(dump / "vmcore")
 
 
-_ISCSI_PACKAGES = (
+ISCSI_PACKAGES = (
     "libblkid1", "libisns0", "libkmod2", "liblzma5", "libmount1", "libopeniscsiusr", "libpcre2-8-0",
     "libselinux1", "libssl3", "libsystemd0", "libuuid1", "libzstd1", "open-iscsi",
 )  # fmt: skip
@@ -985,14 +1054,14 @@ mkdir /d
 mount -t ext4 /dev/sda /d
 """
     armed = 'cat /run/pykdump/*.json > "$OUT/receipt"; stat -c %a /var/lib/pykdump/*.img > "$OUT/mode"'
-    with servers.iscsi(tmp_path / "tgt", disk, name, user, secret) as program:
+    with servers.iscsi(tmp_path / "tgt", disk, name, user, secret) as port:
         kdump = Kdump(
             tmp_path,
             kernel_6_1(),
             conf="path /d/crash",
             modules=("virtio_net", "iscsi_tcp", "sd_mod"),
-            packages=_ISCSI_PACKAGES,
-            devices=servers.network(3260, program),
+            packages=ISCSI_PACKAGES,
+            devices=servers.network(3260, servers.to_local(port)),
         )
         crash = kdump.crash(log_in, armed=armed)
     assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]

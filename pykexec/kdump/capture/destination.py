@@ -137,13 +137,13 @@ def resolve(settings: Settings, sys: Path = Path("/sys"), proc: Path = Path("/pr
         device = blockdevice.find(target.address, sys)
         return raw(blockdevice.describe(device, sys), mounts.read(proc))
     if target.kind is TargetKind.NFS:
-        return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys, proc)
+        return _nfs(target, settings.path, _mounted(target.address, mounts.read(proc)), sys)
     if target.kind is TargetKind.DRACUT:
         return _as_dracut(target, settings.path, sys, proc)
     if target.kind is TargetKind.SSH:
-        return _ssh(target, settings.path, sys, proc)
+        return _ssh(target, settings.path, sys)
     if target.kind is TargetKind.CIFS:
-        return _smb(target, settings.path, sys, proc)
+        return _smb(target, settings.path, sys)
     raise Unsupported(f"writing to a target of kind {target.kind.value}")
 
 
@@ -195,12 +195,12 @@ def local(path: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> De
     folder = "/" + f"{mount.top}/{inside}".replace("//", "/").strip("/")
     _require_no_deployment(path, folder)
     if mount.type in nfs.TYPES:
-        return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys, proc)
+        return _nfs(Target(TargetKind.NFS, mount.source), inside, _options(mount), sys)
     require_mountable(path, mount.type, mount.source)
     if mount.type in share.KINDS:
         return _shared(share.find(mount.type, mount.source, mount.options, sys), folder)
     device = blockdevice.describe(mount.source, sys, mount.number)
-    return _on_disk(device, mount.source, mount.type, folder, sys, proc)
+    return _on_disk(device, mount.source, mount.type, folder, sys)
 
 
 # Its folder cannot be changed (chattr +i), and the next deployment has another one, with another /etc.
@@ -259,7 +259,7 @@ def _filesystem(target: Target, path: str, sys: Path, proc: Path) -> Destination
     if mounted is not None and target.kind is TargetKind.FILESYSTEM:
         # As kdump-utils: from the subvolume that is mounted, where the running system sees the folder.
         path = str(Path(mounted.top, path.strip("/")))
-    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys, proc)
+    return _on_disk(blockdevice.describe(source, sys), source, target.filesystem, path, sys)
 
 
 # mount(8) and systemd.mount(5): for who mounts, not for the file system.
@@ -272,7 +272,7 @@ def _as_dracut(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     """Return the destination that dracut's --mount names. The path counts from what would be mounted."""
     given = dict(target.options).get("mount", "")
     if target.filesystem in nfs.TYPES:
-        return _nfs(target, path, nfs.parse(given, target.filesystem), sys, proc)
+        return _nfs(target, path, nfs.parse(given, target.filesystem), sys)
     if not target.filesystem:
         raise FileError(
             f"--mount in dracut_args names no type for {target.address}",
@@ -291,9 +291,7 @@ def _as_dracut(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     return replace(found, options=",".join(filter(None, (found.options, *options))))
 
 
-def _on_disk(
-    device: BlockDevice, source: str, wanted: str, folder: str, sys: Path, proc: Path
-) -> Destination:
+def _on_disk(device: BlockDevice, source: str, wanted: str, folder: str, sys: Path) -> Destination:
     place = Path(source) if Path(source).is_block_device() else Path("/dev") / device.name
     superblock = blockdevice.superblock_of(place)
     if superblock is None:
@@ -306,16 +304,16 @@ def _on_disk(
         raise FileError(f"{place} holds {superblock.type}, not {wanted}", hint="correct the target's type")
     # The folder's path starts at the top of all subvolumes, as in mountinfo.
     options = "subvolid=5" if superblock.type == "btrfs" else ""
-    way = _way_to_servers(device, sys, proc)
+    way = _way_to_servers(device, sys)
     return Destination(Transport.DISK, folder, device, superblock, options, network=way)
 
 
-def _way_to_servers(device: BlockDevice, sys: Path, proc: Path) -> Network | None:
+def _way_to_servers(device: BlockDevice, sys: Path) -> Network | None:
     """Return the way to the servers that have the device's disks; None for disks of this machine.
 
     Raises Unsupported where they are not all reached in the same way.
     """
-    ways = [network.route_to(disk.server, disk.port, sys, proc) for disk in device.stack.remote]
+    ways = [network.route_to(disk.server, disk.port, sys) for disk in device.stack.remote]
     if len({(way.links, way.address, way.gateway) for way in ways}) > 1:
         servers = ", ".join(dict.fromkeys(way.server for way in ways))
         raise Unsupported(f"reaching the servers that have {device.name} in different ways: {servers}")
@@ -337,12 +335,13 @@ def _mounted(address: str, mounts: Sequence[Mount]) -> NfsOptions:
     return next(map(_options, same), NfsOptions())
 
 
-def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path, proc: Path) -> Destination:
+def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path) -> Destination:
     export = NfsExport(target.address)
     port = target.port or int(mounted.port or 0)
-    way = network.route_to(mounted.server or export.host.bare, port or NFS_PORT, sys, proc)
+    way = network.route_to(mounted.server or export.host.bare, port or NFS_PORT, sys)
     told = dict(target.options)
-    words = [f"timeo={told.get('NFS_TIMEO', '600')}", f"retrans={told.get('NFS_RETRANS', '5')}"]
+    # nfs(5): its own defaults, by which a server that does not answer is given up after three minutes.
+    words = [f"timeo={told.get('NFS_TIMEO', '600')}", f"retrans={told.get('NFS_RETRANS', '2')}"]
     words += [*mounted.more, *([f"port={port}"] if port else [])]
     return Destination(
         Transport.NFS,
@@ -354,7 +353,7 @@ def _nfs(target: Target, path: str, mounted: NfsOptions, sys: Path, proc: Path) 
     )
 
 
-def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+def _ssh(target: Target, path: str, sys: Path) -> Destination:
     login = Login(target.address)
     keys = [target.ssh_key] if target.ssh_key else _SSH_KEYS
     key = next((each for each in keys if Path(each).is_file()), None)
@@ -367,7 +366,7 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     server = sshconfig.ask(login.host.bare, login.user, target.port)
     jump = sshconfig.jump_of(server)
     first = jump or server
-    way = network.route_to(first.host, first.port, sys, proc)
+    way = network.route_to(first.host, first.port, sys)
     if jump and ipaddress.ip_address(way.server).is_link_local:
         raise Unsupported(
             f"reaching {server.host} through {jump.host} at {way.server}, which names no link (ProxyJump)",
@@ -386,7 +385,7 @@ def _ssh(target: Target, path: str, sys: Path, proc: Path) -> Destination:
     )
 
 
-def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
+def _smb(target: Target, path: str, sys: Path) -> Destination:
     share = SmbShare(target.address)
     domain, backslash, user = target.user.rpartition("\\")
     words = [f"username={user}", f"password={target.password}"]
@@ -396,6 +395,6 @@ def _smb(target: Target, path: str, sys: Path, proc: Path) -> Destination:
         "/" + path.strip("/"),
         options=f"port={target.port}" if target.port else "",
         remote=share.folder,
-        network=network.route_to(share.host.bare, target.port or SMB_PORT, sys, proc),
+        network=network.route_to(share.host.bare, target.port or SMB_PORT, sys),
         credentials=",".join(words),
     )

@@ -221,10 +221,11 @@ _PARTS_OF_INIT = {
     **dict.fromkeys(("nvme", "iscsi"), "remote"),
 }
 _ASSEMBLERS = {
-    "lvm": "lvm",
-    "md": "mdadm",
-    **dict.fromkeys(("multipath", "part", "crypt"), "dmsetup"),
-    "iscsi": "iscsistart",
+    "lvm": ("lvm",),
+    "md": ("mdadm",),
+    "container": ("mdadm", "mdmon"),
+    **dict.fromkeys(("multipath", "part", "crypt"), ("dmsetup",)),
+    "iscsi": ("iscsistart",),
 }
 _HINTS = {fencing.PROGRAM: "install the package fence-agents-kdump (Debian, Ubuntu: fence-agents)"}
 _CLIENTS = {Transport.SSH: ("ssh",), Transport.SFTP: ("ssh", "sshfs")}
@@ -300,7 +301,7 @@ def program_names(
     """
     names = ["busybox", "makedumpfile", settings.collector.program, settings.collector.compress_with]
     names += [name for way in ways for name in _CLIENTS.get(way, ())]
-    names += [_ASSEMBLERS.get(kind, "") for kind in assemblers]
+    names += [name for kind in assemblers for name in _ASSEMBLERS.get(kind, ())]
     names += [fencing.PROGRAM] if settings.fencing.nodes else []
     # busybox does what it can: cp, dd, gzip.
     return [each for each in dict.fromkeys(names) if each not in ("", "cp", "dd", "cat", "scp", "gzip")]

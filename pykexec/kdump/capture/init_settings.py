@@ -123,7 +123,7 @@ def _links(network: Network) -> dict[str, str]:
     return {
         "CARDS": " ".join(f"{card.mac}@{card.place}" for card in links.cards),
         "BOND": " ".join(f"{name}={value}" for name, value in links.bond),
-        "VLANS": " ".join(map(str, links.vlans)),
+        "VLANS": " ".join(f"{vlan.number}@{vlan.protocol}" for vlan in links.vlans),
         "HWADDR": links.mac,
         "BASE_MTU": "" if links.base_mtu == MTU else str(links.base_mtu),
         # A VLAN begins with what is below it has.

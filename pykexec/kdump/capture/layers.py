@@ -7,7 +7,7 @@ servers that have disks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +33,54 @@ DMSETUP_SECONDS = 20.0
 _IDENTITIES = ("wwid", "device/wwid", "device/uid")
 _SERIAL_NUMBER = "device/vpd_pg80"
 
+_ANOTHER = "name another file system as target"
+
+# What cannot be put together again, or takes more than a capture system has, and how people call it.
+# Devices on no bus, by the letters that their names begin with (Documentation/admin-guide/devices.txt).
+_VIRTUAL: Mapping[str, str] = {
+    **dict.fromkeys(("ram", "zram", "nullb"), "memory, which is gone"),
+    "bcache": "a bcache device",
+    "drbd": "a DRBD device",
+    "etherd": "a server's disk by ATA over Ethernet",
+    "loop": "a file on another file system",
+    "nbd": "a server's disk by NBD",
+    "rnbd": "a server's disk by RDMA (RNBD)",
+    "ublkb": "a disk of a program (ublk)",
+    "zd": "a ZFS volume",
+}
+# The buses that disks are on, as the kernel calls them: what it finds there again by itself.
+_BUSES = (
+    "ccw", "memstick", "mmc", "nd", "nvme", "nvme-subsystem", "pci", "platform", "ps3_system_bus", "scm",
+    "scsi", "vio", "virtio", "xen",
+)  # fmt: skip
+_OTHER_BUSES: Mapping[str, str] = {"rbd": "a Ceph image (RBD)"}
+# Drivers of SCSI hosts, as they name themselves (/sys/class/scsi_host/HOST/proc_name).
+_OTHER_HOSTS: Mapping[str, str] = {
+    "ib_srp": "a server's disk by RDMA (SRP)",
+    "scsi_debug": "memory, which is gone",
+    "tcm_loopback": "a disk of this machine's own target (LIO)",
+}
+# What the device mapper's UUIDs begin with: cryptsetup, and others.
+_MAPPED: Mapping[str, str] = {
+    "CRYPT-VERITY": "dm-verity, to which nothing can be written",
+    "CRYPT-INTEGRITY": "dm-integrity",
+    "CRYPT-PLAIN": "plain dm-crypt, without a LUKS header",
+    "CRYPT-LOOPAES": "a loop-AES volume",
+    "CRYPT-TCRYPT": "a TrueCrypt or VeraCrypt volume",
+    "CRYPT-BITLK": "a BitLocker volume",
+    "CRYPT-FVAULT2": "a FileVault volume",
+    "CRYPT-SUBDEV": "a part of a volume with dm-integrity",
+    "DMRAID": "firmware's RAID, by dmraid",
+    "VDO": "a VDO volume",
+    "stratis": "a Stratis pool",
+}
+# Documentation/admin-guide/md.rst: metadata_version of an array whose metadata the kernel does not write.
+_IN_CONTAINER = re.compile(r"external:[/-](md[^/]+)/")
+# The same: files in md/bitmap, and what they say of one that mdadm needs more for.
+_BITMAPS = (("metadata", "clustered", "a cluster's"), ("location", "file", "in a file elsewhere"))
+_VDO_POOL = "-vpool"
+"""The end of the UUID of LVM's own VDO pools (lib/metadata of LVM: their layer's name)."""
+
 T = TypeVar("T")
 
 
@@ -41,13 +89,17 @@ class Layer:
     """A layer to assemble."""
 
     kind: str
-    """The kind of layer, for which /init has a function: lvm, md, multipath, part, crypt, nvme, iscsi."""
+    """The kind of layer, for which /init has a function.
+
+    They are lvm, md, container, multipath, part, crypt, nvme, iscsi.
+    """
     name: str
     """The argument of that function: VG/LV; an array's UUID as mdadm writes it; else words and commas.
 
-    The words are, for multipath: the device mapper's UUID, sectors, number of paths, hardware handler or
-    "none", identity of the disk; for a partition: the device mapper's UUID, sectors, first sector; for an
-    encrypted volume: the device mapper's UUID; for a server's disk see `remote`.
+    The words are, for an array in a container: the UUIDs of both; for multipath: the device mapper's UUID,
+    sectors, number of paths, hardware handler or "none", identity of the disk; for a partition: the device
+    mapper's UUID, sectors, first sector; for an encrypted volume: the device mapper's UUID; for a server's
+    disk see `remote`.
     """
 
 
@@ -103,12 +155,14 @@ def _walk(folder: Path, sys: Path, depth: int, *, in_volume: bool = False) -> It
         if found := remote.find(base, sys):
             yield Stack((Layer(found.kind, ",".join(found.words)),), found.modules, remote=(found,))
             return
-        if "/virtual/" in f"{base}/" and not base.name.startswith("nvme"):
-            raise Unsupported(f"finding {base.name} again, which is on no bus")
+        _require_findable(base, sys)
         yield Stack(disks=(folder,))
         return
     uuid = attribute(base / "dm/uuid")
     is_lvm = uuid.startswith("LVM-")
+    if is_lvm and uuid.endswith(_VDO_POOL):
+        what = f"{attribute(base / 'dm/name')}, which is a VDO pool"
+        raise Unsupported(f"putting together {what}: that takes too much memory", instead=_ANOTHER)
     lower = _paths(base, sys) if kind_of_mapped(uuid) == "multipath" else slaves(base)
     for slave in lower:
         yield from _walk(slave, sys, depth + 1, in_volume=is_lvm)
@@ -121,19 +175,41 @@ def _walk(folder: Path, sys: Path, depth: int, *, in_volume: bool = False) -> It
         yield _volume()
 
 
+def _require_findable(disk: Path, sys: Path) -> None:
+    """Raise Unsupported for a disk in sysfs that no driver in the capture system finds by itself."""
+    bus = (disk / "device/subsystem").resolve().name
+    (letters,) = re.findall(r"^[a-z]*", disk.name)
+    what = _VIRTUAL.get(letters) or _OTHER_BUSES.get(bus) or _behind_host(disk, sys)
+    if what or bus not in _BUSES:
+        told = f"which is {what}" if what else "and cannot tell what that is on"
+        raise Unsupported(f"finding {disk.name} again, {told}", instead=_ANOTHER)
+
+
+def _behind_host(disk: Path, sys: Path) -> str:
+    """Return what a SCSI disk is where its host is no card that finds it by itself; "" where it is one."""
+    found = re.search(r"(/net/.*)?/(host[0-9]+)/", str(disk))
+    if found is None:
+        return ""
+    # libfcoe makes its hosts below the network card that they send through.
+    if found[1]:
+        return "a server's disk by FCoE"
+    return _OTHER_HOSTS.get(attribute(sys / "class/scsi_host" / found[2] / "proc_name"), "")
+
+
 def slaves(folder: Path) -> Sequence[Path]:
     """Return the devices directly below one in sysfs."""
     return [slave.resolve() for slave in sorted((folder / "slaves").glob("*"))]
 
 
 def _array(folder: Path) -> Stack:
-    if attribute(folder / "md/metadata_version").startswith("external:"):  # mdmon(8)
-        raise Unsupported(
-            f"putting together {folder.name}, whose metadata (IMSM, DDF) a daemon writes",
-            instead="name another file system as target",
-        )
+    for name, value, what in _BITMAPS:
+        if attribute(folder / "md/bitmap" / name) == value:
+            raise Unsupported(f"putting together {folder.name}, whose bitmap is {what}", instead=_ANOTHER)
     level = attribute(folder / "md/level")
-    return Stack((Layer("md", _array_uuid(folder.name)),), (_ARRAY_MODULES.get(level, level),))
+    uuid = _array_uuid(folder.name)
+    container = _IN_CONTAINER.match(attribute(folder / "md/metadata_version"))
+    layer = Layer("container", f"{_array_uuid(container[1])},{uuid}") if container else Layer("md", uuid)
+    return Stack((layer,), (_ARRAY_MODULES.get(level, level),))
 
 
 def _paths(folder: Path, sys: Path) -> Sequence[Path]:
@@ -152,7 +228,7 @@ def _mapped(folder: Path, uuid: str, lower: Sequence[Path]) -> Stack:
     `lower` are the devices under it that are used.
     """
     name = attribute(folder / "dm/name")
-    maker, _, rest = uuid.partition("-")
+    rest = uuid.partition("-")[2]
     kind = kind_of_mapped(uuid)
     if kind == "lvm":
         return _volume(Layer(kind, volume_name(name)))
@@ -162,10 +238,9 @@ def _mapped(folder: Path, uuid: str, lower: Sequence[Path]) -> Stack:
         return Stack((Layer("crypt", as_word(uuid)),), ("dm_mod", "dm_crypt"), _CIPHERS)
     if kind == "part" and [attribute(each / "dm/uuid") for each in lower] == [rest]:
         return _partition(name, uuid)
-    raise Unsupported(
-        f"putting together {name or folder.name} ({maker or 'device mapper'})",
-        instead="name another file system as target",
-    )
+    known = next((what for start, what in _MAPPED.items() if uuid.startswith(f"{start}-")), "")
+    told = f"which is {known}" if known else f"which the device mapper calls {uuid[:60]!r}"
+    raise Unsupported(f"putting together {name or folder.name}, {told}", instead=_ANOTHER)
 
 
 def kind_of_mapped(uuid: str) -> str | None:
@@ -185,7 +260,7 @@ def _multipath(folder: Path, uuid: str, paths: Sequence[Path]) -> Stack:
         raise Unsupported(
             f"finding the paths of {attribute(folder / 'dm/name')} again: they have no wwid or serial number"
             " in common",
-            instead="name another file system as target",
+            instead=_ANOTHER,
         )
     states = (attribute(path / "device/dh_state") for path in paths)
     handler = next((state for state in states if state not in ("", "detached")), "none")

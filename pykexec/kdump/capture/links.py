@@ -2,23 +2,26 @@
 
 Cards are known by their addresses and their places on the bus, never by their names. What lies over them is
 made again: bonds with the same mode and options, VLANs with the same numbers. Of a bridge the port below it
-is enough. A team becomes the bond that does the same.
+is enough, with the tag that packets have there. A team becomes the bond that does the same.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec import children
 from pykexec.children import ChildError
 from pykexec.errors import MachineError
+from pykexec.kdump.capture import rtnetlink
 from pykexec.kdump.capture.blockdevice import drivers_above, location
 from pykexec.kdump.capture.errors import Unsupported
 from pykexec.kdump.capture.layers import attribute
+from pykexec.kdump.capture.rtnetlink import Link, PortVlans
 
 MTU = 1500
 """The bytes that a packet may have on an interface that nobody has told anything else (ETH_DATA_LEN)."""
@@ -46,6 +49,37 @@ _RUNNERS: Mapping[str, tuple[tuple[str, str], ...]] = {
 _RUNNER = "roundrobin"
 """The one of a team whose configuration names none."""
 _SECONDS = 10.0
+_ETHERNET = "1"
+# ARPHRD_* of include/uapi/linux/if_arp.h.
+_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("801", "802", "803"), "a wireless card"),
+    **dict.fromkeys(("512", "519", "65534"), "a modem or a card that has no Ethernet"),
+    "32": "InfiniBand",
+}
+# DEVTYPE= in uevent: what has a device below it, and still is no card that one can simply use.
+_DEVICE_TYPES: Mapping[str, str] = {
+    "wlan": "a wireless card",
+    "wwan": "a modem",
+    "dsa": "a port of a switch in this machine (DSA)",
+}
+# What the kernel calls them (struct rtnl_link_ops), and people.
+_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("macvlan", "macvtap"), "a macvlan"),
+    **dict.fromkeys(("ipvlan", "ipvtap"), "an ipvlan"),
+    **dict.fromkeys(("vxlan", "geneve", "gretap", "ip6gretap", "bareudp", "erspan"), "an overlay"),
+    **dict.fromkeys(("gre", "ip6gre", "ipip", "ip6tnl", "sit", "vti", "vti6", "xfrm", "gtp"), "a tunnel"),
+    "wireguard": "a WireGuard tunnel",
+    "macsec": "MACsec",
+    "ppp": "a PPP connection",
+    "tun": "a tun or tap device of a program",
+    "veth": "one end of a veth pair",
+    "vrf": "a VRF",
+    "dummy": "a dummy interface",
+    "openvswitch": "a port of Open vSwitch",
+    "hsr": "an HSR or PRP ring",
+    "ipoib": "InfiniBand",
+}
+_VLAN_PROTOCOLS: Mapping[int, str] = {0x8100: "802.1q", 0x88A8: "802.1ad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +99,23 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class Vlan:
+    """A VLAN, which marks its packets with a tag."""
+
+    number: int
+    protocol: str = "802.1q"
+    """The kind of tag: 802.1q or 802.1ad."""
+
+
+@dataclass(frozen=True, slots=True)
 class Links:
     """The parts of an interface: cards, a bond of them, and VLANs on that."""
 
     cards: tuple[Card, ...]
     bond: tuple[tuple[str, str], ...] = ()
     """The bond's options, in the order to set them; none: there is one card, and no bond."""
-    vlans: tuple[int, ...] = ()
-    """The VLANs' numbers, the outermost tag first."""
+    vlans: tuple[Vlan, ...] = ()
+    """The VLANs, the outermost tag first."""
     mac: str = ""
     """The address to give to the card or bond, where it has another one than its own."""
     base_mtu: int = MTU
@@ -101,53 +144,94 @@ def teamd_config(name: str) -> str:
     return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What the kernel tells of interfaces, by name, but not in sysfs."""
+
+    link: Callable[[str], Link]
+    port_vlans: Callable[[str], Sequence[PortVlans]]
+    """The VLANs of a port of a bridge that filters them, or of that bridge."""
+
+
+def _ask_link(name: str) -> Link:
+    try:
+        return rtnetlink.ask_link(socket.if_nametoindex(name))
+    except OSError as error:
+        raise _silent(name, error) from error
+
+
+def _ask_port_vlans(name: str) -> Sequence[PortVlans]:
+    try:
+        return rtnetlink.ask_bridge_vlans().get(socket.if_nametoindex(name), ())
+    except OSError as error:
+        raise _silent(name, error) from error
+
+
+def _silent(name: str, error: OSError) -> MachineError:
+    return MachineError(f"the kernel does not tell what the interface {name} is: {error.strerror}")
+
+
+RUNNING = Kernel(_ask_link, _ask_port_vlans)
+
+
 def describe(
-    name: str,
-    sys: Path = Path("/sys"),
-    proc: Path = Path("/proc"),
-    team_config: TeamConfig = teamd_config,
+    name: str, sys: Path = Path("/sys"), kernel: Kernel = RUNNING, team_config: TeamConfig = teamd_config
 ) -> Links:
     """Return what an interface of the running system is made of.
 
     Raises Unsupported for what the capture system cannot make, MachineError for what makes no sense.
     """
-    return replace(_below(name, _Tree(sys, proc, team_config), 0), mtu=_mtu(sys / "class/net" / name))
+    return replace(_below(name, _Tree(sys, kernel, team_config), 0, ()), mtu=_mtu(sys / "class/net" / name))
 
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
     sys: Path
-    proc: Path
+    kernel: Kernel
     team_config: TeamConfig
 
     def folder(self, name: str) -> Path:
         return self.sys / "class/net" / name
 
 
-def _below(name: str, tree: _Tree, depth: int) -> Links:
+def _below(name: str, tree: _Tree, depth: int, tags: tuple[Vlan, ...]) -> Links:
+    """Return the parts of an interface whose packets have these tags where they go into it."""
     folder = tree.folder(name)
     if depth > _DEPTH_MAX:
         raise MachineError(f"the network interface {name} lies over itself")
     if (folder / "device").exists():
-        return _card(folder, tree)
-    if (folder / "bonding").is_dir():
-        return _bond(name, _bond_options(folder / "bonding"), _slaves(folder), tree)
-    if (folder / "bridge").is_dir():
-        return _bridge(name, tree, depth)
-    if (number := _vlan(name, tree)) is not None:
-        below = _below(_only_lower(name, folder), tree, depth + 1)
-        return replace(below, vlans=(*below.vlans, number))
-    ports = list(_lower(folder))
-    if ports and (config := tree.team_config(name)):
-        return _bond(name, _team_options(name, config), ports, tree)
-    raise Unsupported(
-        f"sending over {name}, which is neither a card nor a bond, team, VLAN or bridge",
-        instead="name a server that is reached through one of those",
+        return replace(_card(folder, tree), vlans=tags)
+    link = tree.kernel.link(name)
+    if link.kind == "bond":
+        options = _bond_options(folder / "bonding")
+        return replace(_bond(name, options, _slaves(folder), tree), vlans=tags)
+    if link.kind == "team":
+        options = _team_options(name, tree.team_config(name))
+        return replace(_bond(name, options, list(_lower(folder)), tree), vlans=tags)
+    if link.kind == "bridge":
+        return _bridge(name, tree, depth, tags)
+    if link.kind == "vlan":
+        return _below(_only_lower(name, folder), tree, depth + 1, (_vlan(name, link), *tags))
+    raise _not_possible(name, _KINDS.get(link.kind, ""), link.kind)
+
+
+def _not_possible(name: str, what: str, told: str) -> Unsupported:
+    """Return the error for an interface that is that; `told` is the kernel's word for it, "" for none."""
+    unknown = f"which the kernel calls {told[:40]!r}" if told else "and cannot tell what that is"
+    return Unsupported(
+        f"sending over {name}, {f'which is {what}' if what else unknown}",
+        instead="name a server that is reached through an Ethernet card, or a bond, team, VLAN or bridge",
     )
 
 
 def _card(folder: Path, tree: _Tree) -> Links:
+    """Return a card alone. Raises Unsupported for one that is not simply Ethernet."""
     device = (folder / "device").resolve()
+    number = attribute(folder / "type")
+    words = dict(line.partition("=")[::2] for line in attribute(folder / "uevent").splitlines())
+    what = _DEVICE_TYPES.get(words.get("DEVTYPE", "")) or _TYPES.get(number, "")
+    if what or number != _ETHERNET:
+        raise _not_possible(folder.name, what, number)
     kept = attribute(folder / "bonding_slave/perm_hwaddr")
     now = attribute(folder / "address")
     # Drivers that find no address in their card make one up, another one in each kernel.
@@ -223,15 +307,12 @@ def _team_options(name: str, config: str) -> tuple[tuple[str, str], ...]:
     return (*_RUNNERS[runner], _MIIMON)
 
 
-def _bridge(name: str, tree: _Tree, depth: int) -> Links:
+def _bridge(name: str, tree: _Tree, depth: int, tags: tuple[Vlan, ...]) -> Links:
     """Return what the port of a bridge that leads out of the machine is made of."""
     folder = tree.folder(name)
+    outwards = {each: tags for each in _names(folder / "brif") if _leads_out(each, tree, depth + 1)}
     if attribute(folder / "bridge/vlan_filtering") == "1":
-        raise Unsupported(
-            f"sending over the bridge {name}, which filters VLANs: that of its own packets is not told",
-            instead="make a VLAN interface below the bridge",
-        )
-    outwards = [each for each in _names(folder / "brif") if _leads_out(each, tree, depth + 1)]
+        outwards = _filtered(name, outwards, tree, tags)
     if len(outwards) != 1:
         what = (
             f"several ports that lead out ({', '.join(outwards)})" if outwards else "no port that leads out"
@@ -239,7 +320,34 @@ def _bridge(name: str, tree: _Tree, depth: int) -> Links:
         raise Unsupported(
             f"sending over the bridge {name}, which has {what}", instead="make a bond of its cards"
         )
-    return _below(outwards[0], tree, depth + 1)
+    ((port, tags_there),) = outwards.items()
+    return _below(port, tree, depth + 1, tags_there)
+
+
+def _filtered(
+    name: str, ports: Iterable[str], tree: _Tree, tags: tuple[Vlan, ...]
+) -> dict[str, tuple[Vlan, ...]]:
+    """Return the ports through which a bridge sends its own packets with these tags, and the tags there.
+
+    Raises Unsupported where it takes no such packets.
+    """
+    protocol = _protocol(name, _hexadecimal(attribute(tree.folder(name) / "bridge/vlan_protocol")))
+    own = tree.kernel.port_vlans(name)
+    # To a bridge another protocol's tag is no tag.
+    is_tagged = bool(tags) and tags[0].protocol == protocol
+    default = next((each.numbers[0] for each in own if each.is_default), None)
+    number = tags[0].number if is_tagged else default
+    if number is None or not any(number in each.numbers for each in own):
+        raise Unsupported(
+            f"sending over the bridge {name}, which filters VLANs and takes none of these packets itself"
+        )
+    inner = tags[1:] if is_tagged else tags
+    return {
+        port: inner if each.untagged else (Vlan(number, protocol), *inner)
+        for port in ports
+        for each in tree.kernel.port_vlans(port)
+        if number in each.numbers
+    }
 
 
 def _leads_out(name: str, tree: _Tree, depth: int) -> bool:
@@ -251,12 +359,18 @@ def _leads_out(name: str, tree: _Tree, depth: int) -> bool:
     return (folder / "device").exists() or any(_leads_out(each, tree, depth + 1) for each in set(below))
 
 
-def _vlan(name: str, tree: _Tree) -> int | None:
-    """Return the number of a VLAN; None for another interface."""
-    found = re.search(r"^\S+\s+VID: (\d{1,4})\s", attribute(tree.proc / "net/vlan" / name), re.MULTILINE)
-    if found is None and "DEVTYPE=vlan" in attribute(tree.folder(name) / "uevent").split():
-        raise MachineError(f"/proc/net/vlan/{name} does not tell the VLAN's number")
-    return int(found[1]) if found else None
+def _vlan(name: str, link: Link) -> Vlan:
+    return Vlan(link.vlan, _protocol(name, link.protocol))
+
+
+def _protocol(name: str, number: int) -> str:
+    if number not in _VLAN_PROTOCOLS:
+        raise Unsupported(f"sending over {name}, whose VLANs have tags of the type {number:#x}")
+    return _VLAN_PROTOCOLS[number]
+
+
+def _hexadecimal(text: str) -> int:
+    return int(text, 16) if re.fullmatch(r"(0x)?[0-9a-f]{1,8}", text) else 0
 
 
 def _only_lower(name: str, folder: Path) -> str:

@@ -53,19 +53,17 @@ class Network:
         return "" if first.is_link_local or first in own else str(first)
 
 
-def route_to(host: str, port: int, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Network:
+def route_to(host: str, port: int, sys: Path = Path("/sys")) -> Network:
     """Return the way to a server, by name or address, that listens at a TCP port.
 
     Raises PykexecError where there is none, or one that the capture system cannot go.
     """
     with _reachable(f"the dump target's server {host}", "the server has"):
         server, scope = _choose(_addresses(host), port)
-    return _way_to(server, scope, sys, proc)
+    return _way_to(server, scope, sys)
 
 
-def route_to_node(
-    node: str, family: socket.AddressFamily, sys: Path = Path("/sys"), proc: Path = Path("/proc")
-) -> Network:
+def route_to_node(node: str, family: socket.AddressFamily, sys: Path = Path("/sys")) -> Network:
     """Return the way to a node of a cluster, by name or address, which listens for datagrams.
 
     Raises PykexecError where there is none, or one that the capture system cannot go.
@@ -74,7 +72,7 @@ def route_to_node(
         # Nobody answers a datagram: the first address counts, as for the program that sends it.
         address, scope = _addresses(node, family)[0]
         _route(address, scope)
-    return _way_to(address, scope, sys, proc)
+    return _way_to(address, scope, sys)
 
 
 @contextmanager
@@ -86,12 +84,12 @@ def _reachable(who: str, they_have: str) -> Iterator[None]:
         raise PykexecError(f"{who}: {error.what}", hint=hint) from error
 
 
-def _way_to(server: Address, scope: int, sys: Path, proc: Path) -> Network:
+def _way_to(server: Address, scope: int, sys: Path) -> Network:
     route = _route(server, scope)
     own = ipaddress.ip_address(route.source)
     name = socket.if_indextoname(route.interface)
     length = rtnetlink.ask_prefix(own, route.interface)
-    return Network(str(server), links.describe(name, sys, proc), f"{own}/{length}", route.gateway, route.mtu)
+    return Network(str(server), links.describe(name, sys), f"{own}/{length}", route.gateway, route.mtu)
 
 
 def _addresses(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> Sequence[tuple[Address, int]]:

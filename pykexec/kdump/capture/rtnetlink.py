@@ -1,6 +1,7 @@
-"""Ask the kernel which way it takes to an address: with its rules, tables, metrics and source addresses.
+"""Ask the kernel which way it takes to an address, and what the interfaces on that way are.
 
-rtnetlink(7); include/uapi/linux/netlink.h, rtnetlink.h, if_addr.h. No program has to be installed for it.
+The way follows its rules, tables, metrics and source addresses. rtnetlink(7); include/uapi/linux/netlink.h,
+rtnetlink.h, if_addr.h, if_link.h, if_bridge.h. No program has to be installed for it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,13 +23,21 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _NUMBER = struct.Struct("=I")
-_NEW_ADDRESS, _GET_ADDRESS, _NEW_ROUTE, _GET_ROUTE = 20, 22, 24, 26
+_NEW_LINK, _GET_LINK, _NEW_ADDRESS, _GET_ADDRESS, _NEW_ROUTE, _GET_ROUTE = 16, 18, 20, 22, 24, 26
 _ERROR, _DONE = 2, 3
 _REQUEST, _DUMP = 0x1, 0x300
 _TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
 _DST, _OIF, _GATEWAY, _PREFSRC, _METRICS, _VIA = 1, 4, 5, 7, 8, 18  # RTA_*
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_LINK_INFO, _AF_SPEC, _EXT_MASK = 18, 26, 29  # IFLA_*
+_INFO_KIND, _INFO_DATA = 1, 2  # IFLA_INFO_*
+_VLAN_ID, _VLAN_PROTOCOL = 1, 5  # IFLA_VLAN_*
+_WITH_BRIDGE_VLANS = 0x4  # RTEXT_FILTER_BRVLAN_COMPRESSED: all 4094 of them would be too long an answer
+_BRIDGE_VLAN_INFO = 2  # IFLA_BRIDGE_VLAN_INFO, one for each end of a range of VLANs
+_BRIDGE_VLAN = struct.Struct("=HH")  # struct bridge_vlan_info
+_PVID, _UNTAGGED, _RANGE_BEGIN = 0x2, 0x4, 0x8  # BRIDGE_VLAN_INFO_*
 _RTAX_MTU = 2
 _RTN_UNICAST = 1
 _REPLY_MAX = 1 << 16
@@ -57,6 +66,29 @@ class Route:
     """The size of packets that the route is limited to, in bytes; 0 for the interface's own."""
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the kernel tells of an interface."""
+
+    kind: str
+    """The kind, for instance bond, vlan or wireguard; empty for a card."""
+    vlan: int = 0
+    """The number of the VLAN; 0 for an interface of another kind."""
+    protocol: int = 0
+    """The type of Ethernet that marks the VLAN's packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortVlans:
+    """VLANs that a bridge lets through one of its ports; it is a port itself, for its own packets."""
+
+    numbers: range
+    is_default: bool
+    """Whether packets without a tag that come in there are of this VLAN."""
+    untagged: bool
+    """Whether their packets leave there without a tag."""
+
+
 def ask_route(address: Address, scope: int = 0) -> Route:
     """Return the way to an address; `scope` is the number of a link-local address's interface.
 
@@ -73,6 +105,18 @@ def ask_prefix(address: Address, interface: int) -> int:
     """Return the length of the prefix of an interface's own address. Raises MachineError, OSError."""
     request = _ADDRESS.pack(family_of(address), 0, 0, 0, 0)
     return prefix_of(_asked(_GET_ADDRESS, _DUMP, request), address, interface)
+
+
+def ask_link(interface: int) -> Link:
+    """Return what an interface is, by its number. Raises MachineError, OSError."""
+    return link_of(_asked(_GET_LINK, 0, _LINK.pack(socket.AF_UNSPEC, 0, interface, 0, 0)))
+
+
+def ask_bridge_vlans() -> Mapping[int, Sequence[PortVlans]]:
+    """Return the VLANs of all bridges and their ports, by interface number. Raises MachineError, OSError."""
+    request = _LINK.pack(socket.AF_BRIDGE, 0, 0, 0, 0)
+    request += _attribute(_EXT_MASK, _NUMBER.pack(_WITH_BRIDGE_VLANS))
+    return bridge_vlans_of(_asked(_GET_LINK, _DUMP, request))
 
 
 def family_of(address: Address) -> socket.AddressFamily:
@@ -121,7 +165,52 @@ def prefix_of(reply: bytes, address: Address, interface: int) -> int:
             # On a point-to-point interface IFA_ADDRESS is the other side's.
             if index == interface and found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS)) == address.packed:
                 return int(length)
-    raise MachineError(f"no network interface has the address {address}")
+    raise MachineError(
+        f"the interface on the way to the server has not the address {address}, which is used on that way",
+        hint="give the route to the server a source address (src) of the interface's own",
+    )
+
+
+@_understood()
+def link_of(reply: bytes) -> Link:
+    """Return the interface in the kernel's answer. Raises MachineError."""
+    for message in parse(reply):
+        if message.type == _NEW_LINK:
+            told = attributes(message.body[_LINK.size :])
+            info = attributes(told.get(_LINK_INFO, b""))
+            kind = info.get(_INFO_KIND, b"").rstrip(b"\0").decode("ascii", "replace")
+            if kind != "vlan":
+                return Link(kind)
+            vlan = attributes(info.get(_INFO_DATA, b""))
+            (number,) = struct.unpack("=H", vlan.get(_VLAN_ID, b""))
+            return Link(kind, number, int.from_bytes(vlan.get(_VLAN_PROTOCOL, b""), "big"))
+    raise MachineError("the kernel tells nothing about a network interface")
+
+
+@_understood()
+def bridge_vlans_of(reply: bytes) -> Mapping[int, Sequence[PortVlans]]:
+    """Return the VLANs of bridges' ports from the kernel's list of them. Raises MachineError."""
+    found: dict[int, Sequence[PortVlans]] = {}
+    for message in parse(reply):
+        if message.type == _NEW_LINK:
+            number = _LINK.unpack_from(message.body)[2]
+            told = attributes(message.body[_LINK.size :])
+            found[number] = list(_port_vlans(told.get(_AF_SPEC, b"")))
+    return found
+
+
+def _port_vlans(told: bytes) -> Iterator[PortVlans]:
+    first = None
+    for kind, data in _each_attribute(told):
+        if kind != _BRIDGE_VLAN_INFO:
+            continue
+        flags, number = _BRIDGE_VLAN.unpack(data)
+        if flags & _RANGE_BEGIN:
+            first = number
+            continue
+        numbers = range(number if first is None else first, number + 1)
+        yield PortVlans(numbers, bool(flags & _PVID), bool(flags & _UNTAGGED))
+        first = None
 
 
 def parse(reply: bytes) -> Iterator[Message]:
@@ -142,15 +231,18 @@ def parse(reply: bytes) -> Iterator[Message]:
 
 def attributes(data: bytes) -> Mapping[int, bytes]:
     """Return the attributes of a message, by number. Raises MachineError for what is none."""
-    found: dict[int, bytes] = {}
+    return dict(_each_attribute(data))
+
+
+def _each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the attributes of a message, with their numbers. Raises MachineError for what is none."""
     at = 0
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < _ATTRIBUTE.size or at + length > len(data):
             raise MachineError("the kernel's answer about the network ends in the middle of an attribute")
-        found[kind & _TYPE_MASK] = data[at + _ATTRIBUTE.size : at + length]
+        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
         at += _aligned(length)
-    return found
 
 
 def _asked(kind: int, flags: int, body: bytes) -> bytes:

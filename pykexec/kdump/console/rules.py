@@ -348,6 +348,15 @@ RULES = (
         "the ssh server does not let the capture system in",
         "propagate the key, and the server's host key, and rebuild the initramfs",
     ),
+    # drivers/scsi/scsi_transport_iscsi.c; drivers/nvme/host/tcp.c
+    Rule(
+        r"kdump: \S+ does not answer any more|session\d+: session recovery timed out|"
+        r"nvme\d+: Removing controller",
+        Stage.TARGET,
+        "S14",
+        "the server that the dump goes to stopped answering",
+        "see that server, and the way to it, at that time; let dumps go to another one",
+    ),
     Rule(
         r"mount\.nfs|Unable to mount remote NFS|nfs: server .* not responding",
         Stage.TARGET,
