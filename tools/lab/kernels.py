@@ -48,7 +48,7 @@ class Kernel:
 
     def for_emulator(self) -> Path:
         """The file that QEMU boots. Raises LabError."""
-        if not self.arch.boots_unpacked:
+        if not self.arch.emulation.boots_unpacked:
             return self.image
 
         # Not at the head: only what runs machines has pykexec's own dependencies.
@@ -66,7 +66,7 @@ class Kernel:
 
     def modules(self) -> bytes:
         """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""
-        order = self._closure((self.arch.virtio[1], "virtio_console"), self._module_files())
+        order = self._closure((self.arch.emulation.virtio[1], "virtio_console"), self._module_files())
         entries = [
             *cpio.folders(["lib/modules"]),
             cpio.file("lib/modules.order", "".join(f"{name}.ko\n" for name in order)),

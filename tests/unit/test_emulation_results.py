@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.lab.results import Stream
+from pykexec.emulation.results import Stream
 
 
 def _archive(files: dict[str, bytes]) -> bytes:

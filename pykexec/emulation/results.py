@@ -1,5 +1,7 @@
 """Results that come out of a machine as tar streams, one after the other in a file that grows."""
 
+from __future__ import annotations
+
 import tarfile
 from pathlib import Path
 from typing import IO
@@ -18,7 +20,7 @@ class Stream:
 
     @property
     def have_begun(self) -> bool:
-        """Whether anything has come at all."""
+        """Tell whether anything has come at all."""
         return self._file.exists() and self._file.stat().st_size > 0
 
     def unpack(self) -> None:
