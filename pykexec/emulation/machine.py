@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,12 +76,6 @@ def command(machine: VirtualMachine, folder: Path) -> list[str]:
         "-append", machine.command_line,
         *machine.devices,
     ]  # fmt: skip
-
-
-def disk(number: int, file: Path, device: str) -> Sequence[str]:
-    """Return the options for a disk with a file's contents, which that device shows: "virtio-blk-pci"."""
-    drive = f"file={value(file)},if=none,id=disk{number},format=raw,cache=unsafe"
-    return ("-drive", drive, "-device", f"{device},drive=disk{number}")
 
 
 def value(path: Path) -> str:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pykexec import arch, emulation, names
 from pykexec.emulation import KVM, SOFTWARE, EmulationError, Running, VirtualMachine, programs
 from pykexec.emulation import running as engine
+from pykexec.emulation.devices import VIRTIO_BLK, disk_options
 from pykexec.emulation.kvm import Accelerator, accelerator
-from pykexec.emulation.machine import command, disk, size
+from pykexec.emulation.machine import command, size
 from pykexec.emulation.part import Kvm
 from pykexec.emulation.programs import missing, program
 from pykexec.emulation.room import Memory, available, check_disk, make_sparse, memory_for, scratch
@@ -66,7 +67,7 @@ def test_qemu_makes_such_machines(name: str, tmp_path: Path) -> None:
     qemu, found = lab.emulator(ARCHES[name]), emulation.find(name)
     told = command(VirtualMachine(found, Path("k"), None, "", 256 * MIB, program=tuple(qemu)), folder)
     kernel = told.index("-kernel")
-    devices = disk(0, folder / "disk", f"virtio-blk-{found.virtio[0]}")
+    devices = disk_options(VIRTIO_BLK, found, 0, folder / "disk")
     done = subprocess.run(
         [*told[:kernel], *devices, "-S", "-qmp", "stdio"],
         input='{"execute": "qmp_capabilities"} {"execute": "quit"}',

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pykexec.emulation import VirtualMachine
 from pykexec.emulation import machine as engine
+from pykexec.emulation.devices import VIRTIO_BLK, disk_options
 from pykexec.memory import GIB, MIB
 
 from .arches import Arch
@@ -70,8 +71,9 @@ def virtual(machine: Machine, kernel: Kernel, folder: Path) -> VirtualMachine:
     arch = machine.arch
     append = f"crashkernel={arch.reservation}" if machine.append is None else machine.append
     memory, _, hotplug = machine.memory.partition(",")
-    bus, _ = arch.emulation.virtio
-    disks = (engine.disk(number, disk, f"virtio-blk-{bus}") for number, disk in enumerate(machine.disks))
+    disks = (
+        disk_options(VIRTIO_BLK, arch.emulation, number, disk) for number, disk in enumerate(machine.disks)
+    )
     return VirtualMachine(
         arch.emulation,
         kernel.for_emulator(),
