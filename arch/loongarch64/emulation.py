@@ -17,7 +17,6 @@ PART = Emulation(
     early_console="earlycon=uart,mmio,0x1fe001e0",
     # Of what is above 2 GiB; the first 256 MiB are at 0, and stand before it in a file.
     ram_start=0x70000000,
-    boots_unpacked=True,
     firmware=Firmware(
         (
             "/usr/share/qemu-efi-loongarch64/QEMU_EFI.fd",

@@ -9,7 +9,7 @@ from pykexec.emulation.errors import EmulationError
 from pykexec.emulation.kvm import Accelerator, accelerator
 from pykexec.emulation.machine import KVM, SOFTWARE, VirtualMachine
 from pykexec.emulation.part import Emulation, find
-from pykexec.emulation.programs import program
+from pykexec.emulation.programs import firmware, program
 from pykexec.emulation.running import Running
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "VirtualMachine",
     "accelerator",
     "find",
+    "firmware",
     "program",
 ]

@@ -19,7 +19,7 @@ class Packages:
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
-    """Firmware that machines need, and that is not QEMU's own."""
+    """Firmware that is a package of its own."""
 
     paths: tuple[str, ...]
     """Where distributions have it; the first that exists counts."""
@@ -58,10 +58,10 @@ class Emulation:
     """How the names of QEMU's virtio devices end, and the kernel's module for their bus."""
     parameters: str = ""
     """What its kernels need in their command lines where the host is busy."""
-    boots_unpacked: bool = False
-    """Whether QEMU takes only what is in a kernel's EFI zboot."""
     firmware: Firmware | None = None
+    """What its machines start with, where that is not QEMU's own."""
     kvm: Kvm | None = None
+    """How they run on the host's processor; None: there is no such way."""
     parallel: bool = False
     """Whether emulated processors must run side by side: with one thread for all they wait for ever, or
     keep the one that runs from most of that thread's time."""

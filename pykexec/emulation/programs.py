@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from pykexec import names
 from pykexec.distribution import Family, family
@@ -28,6 +29,22 @@ def program(emulation: Emulation) -> tuple[str, ...]:
     if native and os.access(_RHEL_PROGRAM, os.X_OK):
         return (_RHEL_PROGRAM,)
     raise missing(emulation, _release(), native=native)
+
+
+def firmware(emulation: Emulation) -> Path | None:
+    """Return the firmware that a machine starts with; None for QEMU's own.
+
+    Raises EmulationError where it is not installed, with the package that has it.
+    """
+    wanted = emulation.firmware
+    if wanted is None:
+        return None
+    found = next((each for each in map(Path, wanted.paths) if each.is_file()), None)
+    if found is None:
+        package = package_name(wanted.packages, family(_release()))
+        install = f"install the package {package}" if package else f"it is {' or '.join(wanted.paths)}"
+        raise EmulationError("the UEFI firmware is missing that the machine starts with", hint=install)
+    return found
 
 
 def missing(emulation: Emulation, release: Mapping[str, str], *, native: bool) -> EmulationError:

@@ -1,5 +1,7 @@
 """The engine that boots machines: what QEMU is told, and that nothing of a machine stays when it is over."""
 
+import gzip
+import itertools
 import os
 import shutil
 import signal
@@ -18,13 +20,18 @@ from pykexec import arch, emulation, names
 from pykexec.emulation import KVM, SOFTWARE, EmulationError, Running, VirtualMachine, programs
 from pykexec.emulation import running as engine
 from pykexec.emulation.devices import VIRTIO_BLK, disk_options
+from pykexec.emulation.kernelfile import bootable
 from pykexec.emulation.kvm import Accelerator, accelerator
 from pykexec.emulation.machine import command, size
-from pykexec.emulation.part import Kvm
-from pykexec.emulation.programs import missing, program
+from pykexec.emulation.part import Firmware, Kvm, Packages
+from pykexec.emulation.programs import firmware, missing, program
 from pykexec.emulation.room import Memory, available, check_disk, make_sparse, memory_for, scratch
 from pykexec.formats.uki import properties
 from pykexec.memory import GIB, KIB, MIB
+from tests.support.arm64_image import FakeImage
+from tests.support.bzimage import FakeBzImage
+from tests.support.uimage import uimage
+from tests.support.zboot import zboot
 from tools.lab import ARCHES
 from tools.lab import machine as lab
 
@@ -149,6 +156,49 @@ def test_a_program_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
         program(replace(NATIVE, kvm=None))
     (tmp_path / NATIVE.command).touch(0o755)
     assert program(NATIVE) == (os.fspath(tmp_path / NATIVE.command),)
+
+
+def test_firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert firmware(NATIVE) is None
+    place = tmp_path / "QEMU_EFI.fd"
+    with_uefi = replace(NATIVE, firmware=Firmware(("/no/such", os.fspath(place)), Packages("d", "f", "s")))
+    monkeypatch.setattr(programs, "_release", lambda: {"ID": "fedora"})
+    with pytest.raises(EmulationError) as caught:
+        firmware(with_uefi)
+    assert caught.value.hint == "install the package f"
+    place.touch()
+    assert firmware(with_uefi) == place
+    machine = VirtualMachine(with_uefi, Path("k"), None, "line", GIB, firmware=place)
+    assert ("-bios", os.fspath(place)) in itertools.pairwise(command(machine, tmp_path))
+
+
+# Kernels that QEMU boots
+
+
+@pytest.mark.parametrize(
+    ("file", "is_opened"),
+    [
+        (FakeBzImage().build(), False),
+        (FakeImage().build(), False),
+        (gzip.compress(FakeImage().build()), True),
+        (zboot(FakeImage().build(), b"none"), True),
+        (uimage(FakeImage().build()), False),
+    ],
+    ids=["bzImage", "Image", "gzip", "EFI zboot", "uImage"],
+)
+def test_kernels_in_containers(file: bytes, is_opened: bool, tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(file)
+    found = bootable(kernel, tmp_path)
+    assert (found != kernel) == is_opened
+    assert found.read_bytes() == (FakeImage().build() if is_opened else file)
+
+
+def test_a_kernel_that_cannot_be_written(tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(gzip.compress(b"x"))
+    with pytest.raises(EmulationError, match="cannot write /no/such/kernel: No such file"):
+        bootable(kernel, Path("/no/such"))
 
 
 # KVM, where it works

@@ -48,19 +48,19 @@ class Kernel:
 
     def for_emulator(self) -> Path:
         """The file that QEMU boots. Raises LabError."""
-        if not self.arch.emulation.boots_unpacked:
+        # Not at the head: only what runs machines has pykexec's own dependencies.
+        from pykexec.emulation.kernelfile import unpacked
+        from pykexec.errors import PykexecError
+
+        try:
+            data = unpacked(self.image)
+        except PykexecError as error:
+            raise LabError(f"{self.image} cannot be unpacked: {error}") from error
+        if data is None:
             return self.image
 
-        # Not at the head: only what runs machines has pykexec's own dependencies.
-        from pykexec import formats
-        from pykexec.errors import PykexecError
-        from pykexec.files import FileData
-
         def build(target: Path) -> None:
-            try:
-                target.write_bytes(formats.unwrap(FileData.open(self.image, "kernel"))[0].data)
-            except PykexecError as error:
-                raise LabError(f"{self.image} cannot be unpacked: {error}") from error
+            target.write_bytes(data)
 
         return build_once(self.image.with_name(f"unpacked-{self.image.name}"), build)
 
