@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pykexec.emulation import VirtualMachine
+from pykexec.emulation import SOFTWARE, VirtualMachine
 from pykexec.emulation import machine as engine
 from pykexec.emulation.devices import VIRTIO_BLK, disk_options
 from pykexec.memory import GIB, MIB
@@ -81,8 +81,9 @@ def virtual(machine: Machine, kernel: Kernel, folder: Path) -> VirtualMachine:
         f"{arch.line} {append}",
         int(memory[:-1]) * _UNITS[memory[-1]],
         machine.cpus,
-        # KVM may be there without working; software emulation works everywhere alike.
         (*(option for options in disks for option in options), *machine.extra),
+        # KVM may be there without working, and what a test shows is to be the same everywhere.
+        accelerator=SOFTWARE,
         parallel=machine.parallel,
         hotplug=hotplug,
         firmware=firmware(machine),

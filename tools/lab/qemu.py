@@ -125,8 +125,10 @@ class Running:
         try:
             self.wait_for("ready")
             saves.save(self._running, self._folder, place)
-        except BaseException:
+        except BaseException as error:
             self._running.end()
+            if isinstance(error, EmulationError):
+                raise LabError(f"the machine cannot be saved: {error}") from error
             raise
         return self._running
 
