@@ -1,13 +1,16 @@
 """Results are unpacked as they come, each once, and none before it is whole."""
 
 import io
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykexec.emulation import EmulationError
 from pykexec.emulation.results import Stream
 
 
@@ -64,3 +67,67 @@ def test_nothing_has_come(tmp_path: Path) -> None:
     (tmp_path / "out.tar").touch()
     stream.unpack()
     assert not (tmp_path / "out").exists()
+
+
+# Later ones cannot do without what 3.11.4 brought.
+_PYTHONS = [
+    pytest.param(False, id="this Python"),
+    *([pytest.param(True, id="Python 3.11.3")] if sys.version_info < (3, 12) else []),
+]
+
+
+def _hostile(name: str, kind: bytes, target: str = "") -> bytes:
+    """An archive with something in whose place, or below which, a file follows."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for each in (name, f"{name}/in"):
+            entry = tarfile.TarInfo(each)
+            entry.type, entry.linkname, entry.mode = kind, target, 0o4777
+            archive.addfile(entry)
+            kind, target = tarfile.REGTYPE, ""
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("is_old", _PYTHONS)
+@pytest.mark.parametrize(
+    ("name", "kind", "target"),
+    [
+        ("../up", tarfile.REGTYPE, ""),
+        ("a/../../up", tarfile.REGTYPE, ""),
+        ("{folder}/up", tarfile.REGTYPE, ""),
+        ("link", tarfile.SYMTYPE, ".."),
+        ("link", tarfile.SYMTYPE, "{folder}"),
+        ("link", tarfile.LNKTYPE, "../secret"),
+        ("device", tarfile.CHRTYPE, ""),
+    ],
+    ids=["up", "up later", "absolute", "link up", "absolute link", "hard link", "device"],
+)
+def test_a_guest_writes_into_its_folder_alone(
+    name: str, kind: bytes, target: str, is_old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_old:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    (tmp_path / "secret").write_text("secret")
+    archive = _hostile(name.format(folder=tmp_path), kind, target.format(folder=tmp_path))
+    (tmp_path / "out.tar").write_bytes(archive)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(EmulationError, match="results have something else than files in them"):
+        Stream(tmp_path / "out.tar", tmp_path / "out").unpack()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("is_old", _PYTHONS)
+def test_what_a_guest_writes_is_no_program_of_ours(
+    is_old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_old:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    (tmp_path / "out.tar").write_bytes(_hostile("folder", tarfile.DIRTYPE))
+    Stream(tmp_path / "out.tar", tmp_path / "out").unpack()
+    assert not (tmp_path / "out/folder/in").stat().st_mode & 0o6000
+
+
+def test_results_for_which_there_is_no_place(tmp_path: Path) -> None:
+    (tmp_path / "out.tar").write_bytes(_archive({"a": b"", "a/b": b""}))
+    with pytest.raises(EmulationError, match=r"results cannot be unpacked: .*Not a directory"):
+        Stream(tmp_path / "out.tar", tmp_path / "out").unpack()
