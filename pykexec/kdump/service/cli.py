@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pykexec import streams, writing
+from pykexec import ending, streams, writing
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
 from pykexec.kdump.files import image_path
@@ -36,30 +35,13 @@ _INITRD = click.option(
 def _failing() -> Iterator[None]:
     """Turn an OSError into the service's error; otherwise it would count as one of the output."""
     try:
-        with _ending():
+        with ending.in_order():
             yield
     except BrokenPipeError:  # the reader of the output has seen enough
         raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         raise PykexecError(f"{place}{error.strerror or error}") from error
-
-
-@contextmanager
-def _ending() -> Iterator[None]:
-    """Turn signals to end into SystemExit, so that cleanup runs: systemd sends one after a time."""
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
-    for each in ending:
-        signal.signal(each, end)
-    try:
-        yield
-    finally:
-        for each in ending:
-            signal.signal(each, signal.SIG_DFL)
 
 
 @click.command()
