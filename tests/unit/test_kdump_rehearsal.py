@@ -4,6 +4,7 @@ import gzip
 import shlex
 import stat
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from pykexec import emulation, initramfs
 from pykexec.emulation import KVM, SOFTWARE, Accelerator, devices
+from pykexec.emulation.room import make_sparse
 from pykexec.errors import PykexecError, UsageError
 from pykexec.files import FileData
 from pykexec.initramfs import Addition, newc
@@ -24,7 +26,16 @@ from pykexec.kdump.capture.modules import Index
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config.settings import Dialect, Settings
 from pykexec.kdump.console.diagnosis import Ending, Line, Stage
-from pykexec.kdump.rehearsal import captureimage, firstsystem, limits, report, scratch, source, verdict
+from pykexec.kdump.rehearsal import (
+    captureimage,
+    firstsystem,
+    limits,
+    report,
+    scratch,
+    source,
+    verdict,
+    volumes,
+)
 from pykexec.kdump.rehearsal.asked import Rehearsal
 from pykexec.kdump.rehearsal.captureimage import CaptureImage
 from pykexec.kdump.rehearsal.report import Report
@@ -89,7 +100,12 @@ def test_what_a_shell_would_run_is_not_run(tmp_path: Path) -> None:
         captureimage.require_possible(image)
 
 
-LAYERED = BlockDevice("dm-0", "", 0, 0, (), "253:0", Stack((Layer("lvm", "vg/lv"),)))
+def below(*layers: Layer) -> bytes:
+    device = BlockDevice("dm-0", "", 0, 0, (), "253:0", Stack(layers))
+    return settings_of(Destination(Transport.DISK, "/crash", device, Superblock("ext4", UUID, "")))
+
+
+ARRAY = "01234567:89abcdef:01234567:89abcdef"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +113,9 @@ LAYERED = BlockDevice("dm-0", "", 0, 0, (), "253:0", Stack((Layer("lvm", "vg/lv"
     [
         (b"WAY=ssh\n", "dumps to ssh is not possible yet"),
         (b"WAY=nfs\n", "dumps to nfs is not possible yet"),
-        (settings_of(Destination(Transport.DISK, "/crash", LAYERED, Superblock("ext4", UUID, ""))), "lvm"),
+        (below(Layer("crypt", "luks")), "below crypt"),
+        (below(Layer("lvm", "vg/lv/x")), "below lvm"),
+        (below(Layer("md", ARRAY)), "lacks raid1"),
         (settings_of(on_disk(devices=2)), "several disks"),
         (settings_of(on_disk(options="subvol=/var")), "subvolume"),
     ],
@@ -166,6 +184,70 @@ def test_the_disk_is_as_on_the_machine(own: tuple[str, ...], drivers: set[str], 
 def test_drivers_of_which_qemu_has_nothing() -> None:
     with pytest.raises(PykexecError, match="QEMU has no disk for its drivers"):
         scratch.device(("mpt3sas",), emulation.find("x86_64"), {"mpt3sas", "sd_mod"}, QEMU)
+
+
+def test_what_is_in_volumes_comes_out_as_it_was(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    made = Scratch("ext4", UUID, 8 * MIB, (volumes.Layer("md", ARRAY), volumes.Layer("lvm", "vg/lv")))
+    made.make(disk)
+    made.lay_bare(disk)
+    with disk.open("rb") as file:
+        found = parse_superblock(file.read(1 << 17))
+    assert found is not None
+    assert found.uuid == UUID
+    assert [each.name for each in tmp_path.iterdir()] == ["disk"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3 * MIB), st.binary(min_size=1, max_size=9)), max_size=4),
+    st.integers(0, 3),
+)
+def test_a_copy_is_the_same_and_keeps_holes(pieces: list[tuple[int, bytes]], layers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        inner, disk, outer = (Path(folder, name) for name in ("inner", "disk", "outer"))
+        make_sparse(inner, 4 * MIB)
+        with inner.open("r+b") as file:
+            for at, data in pieces:
+                file.seek(at)
+                file.write(data)
+        stack = [volumes.Layer("md", ARRAY)] * layers
+        volumes.wrap(inner, disk, stack)
+        volumes.unwrap(disk, outer, stack)
+        assert outer.read_bytes() == inner.read_bytes()
+        assert disk.stat().st_blocks * 512 <= inner.stat().st_blocks * 512 + layers * 64 * 1024
+
+
+@pytest.mark.programs
+def test_lvm_finds_its_volume(tmp_path: Path) -> None:
+    """As pvck(8) reads what is on the disk, with its checksums."""
+    make_sparse(tmp_path / "inner", 10 * MIB)
+    disk = tmp_path / "disk"
+    volumes.wrap(tmp_path / "inner", disk, [volumes.Layer("lvm", "vg-a/lv.b")])
+    told = {
+        what: subprocess.run(["pvck", "--dump", what, disk], check=True, capture_output=True, text=True)
+        for what in ("headers", "metadata")
+    }
+    assert not any(each.stderr for each in told.values())
+    assert "vgname vg-a seqno 1" in told["headers"].stdout
+    assert f"device_size {disk.stat().st_size}" in told["headers"].stdout
+    assert "lv.b {" in told["metadata"].stdout
+    assert "extent_count = 3" in told["metadata"].stdout
+
+
+@pytest.mark.programs
+def test_mdadm_finds_its_array(tmp_path: Path) -> None:
+    make_sparse(tmp_path / "inner", 10 * MIB)
+    disk = tmp_path / "disk"
+    volumes.wrap(tmp_path / "inner", disk, [volumes.Layer("md", ARRAY)])
+    told = subprocess.run(["mdadm", "--examine", disk], check=True, capture_output=True, text=True).stdout
+    for expected in (
+        f"UUID : {ARRAY}",
+        "Raid Level : raid1",
+        "State : clean",
+        "- correct",
+        "Array State : A ",
+    ):
+        assert expected in told
 
 
 # The first system
@@ -458,6 +540,11 @@ def test_drivers_that_are_not_tried_are_named() -> None:
     assert "the room" not in told
     assert "emulated, as" not in told
     assert "it is packed" in told
+    assert "the volumes" not in told
+    layered = replace(image, settings={"ASSEMBLE": "lvm:vg/lv"})
+    assert "the volumes and arrays" in " ".join(
+        limits.unproven(asked, layered, nvme, Accelerator(KVM), None)
+    )
 
 
 # What is rehearsed

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.kdump.capture.layers import Layer
 from pykexec.kdump.console.diagnosis import Stage
 from pykexec.kdump.rehearsal.asked import Rehearsal
 from pykexec.kdump.rehearsal.rehearsal import rehearse, saves
@@ -75,6 +76,17 @@ def test_a_missing_driver(tmp_path: Path) -> None:
     found = _rehearsed(replace(asked, controllers=("virtio_blk",)), tmp_path)
     assert found.ending.stage is Stage.TARGET
     assert "no driver for the target's disk: the module virtio_blk" in found.ending.cause
+
+
+@jobs.FURTHER
+def test_a_volume_on_an_array(tmp_path: Path) -> None:
+    """As many a server has its root: xfs on LVM, that on a mirror."""
+    layers = (Layer("md", "01234567:89abcdef:01234567:89abcdef"), Layer("lvm", "the-group/root"))
+    asked = machine(Kernel.get("6.1", X86_64), tmp_path, filesystem="xfs", layers=layers)
+    found = _rehearsed(asked, tmp_path)
+    assert found.is_good, found.ending
+    assert "pykdump: putting together lvm:the-group/root" in found.console
+    assert "active with 1 out of 1 mirrors" in found.console
 
 
 @jobs.FURTHER

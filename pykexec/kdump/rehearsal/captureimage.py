@@ -11,13 +11,15 @@ from pykexec import initramfs
 from pykexec.emulation.devices import drives_hardware
 from pykexec.errors import PykexecError
 from pykexec.files import FileData
+from pykexec.kdump.capture.destination import Transport
 from pykexec.kdump.capture.modules import name_of
 from pykexec.kdump.config.targets import AbsolutePath, Unfit
+from pykexec.kdump.rehearsal import volumes
+from pykexec.kdump.rehearsal.volumes import Layer
 
 _SETTINGS = "etc/pykdump.conf"
 _MODULES = "lib/modules/"
 _ORDER = f"{_MODULES}order"
-_OWN_WAYS = ("", "disk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,14 @@ class CaptureImage:
             raise PykexecError(f"/{_SETTINGS} of the capture image: the folder{error.fault}") from None
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What it puts together first, from the disk up."""
+        found = (each.partition(":") for each in self.settings.get("ASSEMBLE", "").split())
+        return tuple(Layer(kind, name) for kind, _, name in found)
+
+    @property
     def saves_memory(self) -> bool:
-        """Whether it saves memory, and not the log alone."""
+        """Return whether it saves memory, and not the log alone."""
         return self.settings.get("SAVE_DUMP", "1") == "1"
 
     @property
@@ -84,12 +92,16 @@ def read(file: FileData) -> CaptureImage:
 
 def require_possible(image: CaptureImage) -> None:
     """Raise PykexecError for a dump target that no scratch disk can stand for yet."""
-    way, layers = image.settings.get("WAY", ""), image.settings.get("ASSEMBLE", "")
-    if way not in _OWN_WAYS:
-        raise _not_yet(f"dumps to {way}", "only a file system on a disk has a stand-in so far")
-    if layers:
-        kinds = ", ".join(dict.fromkeys(each.partition(":")[0] for each in layers.split()))
-        raise _not_yet(f"dumps to a disk made of others ({kinds})", "the stand-in is one plain disk so far")
+    way = image.settings.get("WAY", "")
+    if way != Transport.DISK.value:
+        raise _not_yet(
+            f"dumps to {way or 'what it does not say'}", "only a file system on a disk has a stand-in so far"
+        )
+    others = (layer.kind for layer in image.layers if not volumes.understood(layer))
+    if kind := next(others, None):
+        raise _not_yet(f"dumps to a disk below {kind}", "the stand-in has volumes of LVM and mirrors alone")
+    if any(layer.kind == "md" for layer in image.layers) and "raid1" not in image.modules:
+        raise _not_yet("dumps to such an array", "the stand-in is a mirror, and the image lacks raid1")
     if "subvol" in image.settings.get("OPTIONS", ""):
         raise _not_yet("dumps to a subvolume of btrfs", "the stand-in has none so far")
     if image.settings.get("DEVICES", "1") != "1":

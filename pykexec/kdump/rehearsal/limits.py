@@ -28,6 +28,8 @@ def unproven(
         yield f"drivers whose devices the emulated machine does not have: {', '.join(untried)}"
     yield f"its memory: here it is {asked.memory // MIB} MiB, and more of it takes more to save"
     yield "kexec_file_load, where start uses it: here it is kexec_load"
+    if image.layers:
+        yield "the volumes and arrays as they are: here it is one disk, with a plain volume or a mirror"
     if asked.room is None:
         yield "the room on the target: the scratch disk has enough for all of memory"
     if dump is not None and not dump.was_read:

@@ -161,7 +161,7 @@ def _drivers(image: CaptureImage, index: Index) -> frozenset[str]:
 def _scratch(setup: _Setup) -> Scratch:
     asked, contents = setup.asked, setup.contents
     size = asked.memory + _ROOM_BESIDE if asked.room is None else asked.room
-    return Scratch(contents.filesystem, asked.uuid or contents.uuid, size)
+    return Scratch(contents.filesystem, asked.uuid or contents.uuid, size, contents.layers)
 
 
 def _crash(setup: _Setup, marker: str, tell: Tell) -> _Crashed:
@@ -246,6 +246,7 @@ def _explained(setup: _Setup, told: Ending) -> Ending:
 def _found(setup: _Setup, marker: str) -> Found:
     """Return the dump on the scratch disk, which another boot brings out. Raises PykexecError."""
     contents = setup.contents
+    _scratch(setup).lay_bare(setup.file)
     options = contents.settings.get("OPTIONS", "")
     job = firstsystem.bring(contents.filesystem, contents.folder, options, setup.disk.modules)
     with _booted(setup, job, "bring") as machine:

@@ -15,6 +15,8 @@ from pykexec.emulation.room import make_sparse
 from pykexec.errors import FileError, PykexecError
 from pykexec.kdump import programs
 from pykexec.kdump.capture.modules import canonical
+from pykexec.kdump.rehearsal import volumes
+from pykexec.kdump.rehearsal.volumes import Layer
 from pykexec.memory import MIB
 
 _MKFS_SECONDS = 60
@@ -45,15 +47,31 @@ _MAKERS: Mapping[str, _Maker] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A disk with one file system."""
+    """A disk with one file system, in volumes or not."""
 
     filesystem: str
     uuid: str
     size: int
-    """Bytes of the disk; what nothing is written to takes no room here."""
+    """Bytes of the file system; what nothing is written to takes no room here."""
+    layers: tuple[Layer, ...] = ()
+    """What it is in, from the disk up."""
 
     def make(self, path: Path) -> None:
-        """Make the file. Raises PykexecError for a file system that cannot be made here."""
+        """Make the disk's file. Raises PykexecError for a file system that cannot be made here."""
+        self._make_filesystem(path)
+        if self.layers:
+            plain = path.rename(path.with_name(f"{path.name}-plain"))
+            volumes.wrap(plain, path, self.layers)
+            plain.unlink()
+
+    def lay_bare(self, path: Path) -> None:
+        """Make a disk with the file system alone of one that `make` has made."""
+        if self.layers:
+            whole = path.rename(path.with_name(f"{path.name}-whole"))
+            volumes.unwrap(whole, path, self.layers)
+            whole.unlink()
+
+    def _make_filesystem(self, path: Path) -> None:
         if self.filesystem not in _MAKERS:
             raise PykexecError(
                 f"a rehearsal of dumps to {self.filesystem or 'no file system'} is not possible yet, because"
