@@ -9,7 +9,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from pykexec.errors import FileError, ImageError, UsageError
 from pykexec.files import FileData
@@ -26,6 +26,8 @@ _HEADER = 110
 _ENTRIES_MAX = 1 << 18
 _ZEROS_MAX = 64 * MIB
 _NAME_MAX = 4096  # PATH_MAX
+_NESTING_MAX = 4
+"""The most compressed parts that may follow, each the next one's beginning."""
 _TRAILER = b"TRAILER!!!"
 _EARLY = (b"kernel/x86/microcode/", b"kernel/firmware/acpi/")
 """Files that the kernel looks for before it unpacks anything, in uncompressed archives at the very beginning
@@ -81,6 +83,18 @@ class Addition:
     """The permissions."""
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file, folder or link that is in an initramfs."""
+
+    path: str
+    """Its path, without a slash at either end."""
+    mode: int
+    """Its type and permissions, as in st_mode."""
+    data: memoryview
+    """Its contents; of a symbolic link the target."""
+
+
 def assemble(parts: Sequence[memoryview], additions: Sequence[Addition] = ()) -> memoryview:
     """Join several initramfs in their order; early files come first, wherever they were.
 
@@ -98,6 +112,38 @@ def assemble(parts: Sequence[memoryview], additions: Sequence[Addition] = ()) ->
     if additions:
         rest.append(memoryview(newc(additions, alone=not any(each.nbytes for each in parts))))
     return _concatenated([each for each in (*early, *rest) if each.nbytes])
+
+
+def members(name: str, data: memoryview) -> Iterator[Member]:
+    """Yield all files of an initramfs, those of its compressed part, too, in the order of unpacking.
+
+    `name` is the image's, for errors. Raises ImageError for a damaged image, and for one that nothing here
+    can unpack.
+    """
+    for _ in range(_NESTING_MAX):
+        at = yield from _members(data)
+        data = data[_behind_zeros(data, at) :]
+        packed = magic.compression(data)
+        if packed is None:
+            break
+        from pykexec.formats import compression
+
+        data = memoryview(compression.decompress(name, data, packed))
+    if data.nbytes:
+        raise ImageError(f"{name}: no initramfs: neither a cpio archive nor compressed")
+
+
+def _members(data: memoryview) -> Generator[Member, None, int]:
+    """Yield the files of the uncompressed archives at the beginning; return where they end."""
+    at = 0
+    while bytes(data[(at := _behind_zeros(data, at)) :][:6]) in magic.CPIO:
+        entry = _entry(data, at)
+        if entry.name != _TRAILER:
+            path = os.fsdecode(entry.name).removeprefix("./").strip("/")
+            mode = int(bytes(data[at + 14 : at + 22]), 16)
+            yield Member(path, mode, data[entry.start :][: entry.size])
+        at = entry.end
+    return at
 
 
 def empty() -> bytes:
@@ -201,6 +247,8 @@ class _Chain:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: bytes
+    start: int
+    """The offset of its content."""
     size: int
     end: int
     """The offset of the next entry."""
@@ -236,7 +284,7 @@ def _entry(data: memoryview, at: int) -> _Entry:
     if name_size > _NAME_MAX or body + size > data.nbytes:
         raise ImageError(f"truncated initramfs: the file at offset {at:#x} does not end in it")
     name = bytes(data[name_at : name_at + name_size]).rstrip(b"\0")
-    return _Entry(name, size, align_up(body + size, 4))
+    return _Entry(name, body, size, align_up(body + size, 4))
 
 
 def _behind_zeros(data: memoryview, at: int) -> int:

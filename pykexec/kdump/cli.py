@@ -18,6 +18,7 @@ _MODULES = {
     "pykexec.kdump.service.cli": (
         "start", "stop", "restart", "reload", "status", "test", "mkinitrd", "install", "remove",
     ),
+    "pykexec.kdump.rehearsal.cli": ("rehearse",),
     "pykexec.vmcore.cli": ("dmesg", "info"),
     "pykexec.kdump.doctor.cli": ("doctor", "snapshot"),
     "pykexec.kdump.reservation.sizing_cli": ("estimate", "crashkernel", "resize"),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from pykexec.distribution import Family, family
+
 DPKG_STATUS = "var/lib/dpkg/status"
 _ENTRY_MAX = 4000
 
@@ -60,11 +62,10 @@ def manager(release: Mapping[str, str], has: Callable[[str], bool]) -> Manager |
 
     `release` has the settings of os-release(5); `has` tells whether there is a program of some name.
     """
-    system = release.get("ID", "")
-    family = {system, *release.get("ID_LIKE", "").split()}
-    if family & {"debian", "ubuntu"} and has("apt-get"):
+    system, of = release.get("ID", ""), family(release)
+    if of is Family.DEBIAN and has("apt-get"):
         return _APT
-    if any(each.startswith(("suse", "opensuse")) or each == "sles" for each in family) and has("zypper"):
+    if of is Family.SUSE and has("zypper"):
         return _ZYPPER
     if not has("dnf"):
         return None

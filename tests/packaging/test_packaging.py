@@ -82,6 +82,8 @@ def works(python: Path, folder: Path) -> None:
     assert f"ExecStart={python} -I -m pykexec.kdump start" in unit
     first = "import pykexec.kdump.capture.image as image; print(image.Entry('/init', image.INIT).data()[:2])"
     assert "b'#!'" in run([str(python), "-c", first], cwd=folder)
+    first = "from pykexec.kdump.rehearsal import firstsystem; print(firstsystem.INIT.read_bytes()[:2])"
+    assert "b'#!'" in run([str(python), "-c", first], cwd=folder)
     more = "import os; from pykexec.kdump.capture import image; print(*os.listdir(image.MORE_OF_INIT))"
     there = {each.name for each in (PROJECT / "pykexec/kdump/capture/init.d").iterdir()}
     assert set(run([str(python), "-c", more], cwd=folder).split()) == there

@@ -93,6 +93,7 @@ def imported(arguments: Sequence[str | Path], root: Path | None = None) -> Impor
     status, _, names = done.stderr.splitlines()[-1].partition(" ")
     modules = frozenset(ast.literal_eval(names))
     top = frozenset(name.partition(".")[0] for name in modules)
+    assert not any(name.startswith("pykexec.emulation") for name in modules), "no load boots a machine"
     return Imported(
         int(status),
         third_party=top - frozenset(sys.stdlib_module_names) - {"pykexec"},
@@ -111,6 +112,19 @@ def running(tmp_path: Path) -> Path:
     (root / "proc/self").mkdir()
     (root / "proc/self/status").write_text("CapEff:\t000001ffffffffff\n")
     return root
+
+
+def test_what_boots_machines_needs_python_alone() -> None:
+    modules = " ".join(f"pykexec.emulation.{path.stem}," for path in _ROOT.glob("pykexec/emulation/*.py"))
+    without_packages = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import sys; sys.path.append('.'); import {modules[:-1]}",
+    ]
+    done = subprocess.run(without_packages, cwd=_ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_version() -> None:

@@ -5,6 +5,7 @@ import lzma
 import mmap
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import lz4.frame
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec import initramfs
-from pykexec.errors import FileError, UsageError
+from pykexec.errors import FileError, ImageError, UsageError
 from pykexec.initramfs import Addition, Kind
 from tests.support.footprint import takes_at_most
 from tests.support.stopwatch import Stopwatch
@@ -309,3 +310,37 @@ def test_what_is_put_in_can_be_read(files: dict[str, bytes]) -> None:
         assert found[clean][1] in files.values()
         assert data in files.values()
     assert inspect(archive).warning is None
+
+
+_PACKING: Mapping[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(_PACKING)),
+            st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=9)),
+        ),
+        max_size=3,
+    )
+)
+def test_all_that_is_in_a_chain_is_read(parts: list[tuple[str, dict[str, bytes]]]) -> None:
+    """Archives one behind the other; what is behind a compressed one is in it."""
+    data = b""
+    for packing, files in reversed(parts):
+        archive = cpio.archive(cpio.file(name, content) for name, content in files.items())
+        joined = archive + bytes(-len(archive) % 512) + data
+        data = _PACKING[packing](joined)
+    found = [(each.path, bytes(each.data)) for each in initramfs.members("x", memoryview(data))]
+    assert found == [(name, content) for _, files in parts for name, content in files.items()]
+
+
+@pytest.mark.parametrize("damage", [b"junk", b"070701junk"])
+def test_members_of_what_is_no_initramfs(damage: bytes) -> None:
+    archive = cpio.archive([cpio.file("a", b"1")])
+    with pytest.raises(ImageError):
+        list(initramfs.members("x", memoryview(archive + damage)))

@@ -776,7 +776,7 @@ def test_who_is_told_to_end_leaves_nothing_half_done(number: signal.Signals, tmp
         # What is started in the background of a script ignores an interrupt, and with nohup a hang-up.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        with cli._failing(), writing.new_file(tmp_path / "file", mode=0o600):
+        with cli.failing(), writing.new_file(tmp_path / "file", mode=0o600):
             os.kill(os.getpid(), number)
             time.sleep(60)
         return 0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.emulation.process import Process
 from tools.lab import ledger
-from tools.lab.emulator import Emulator
 
 _TEST = "tests/vm/test_x.py::test_it[a (b)]"
 
@@ -46,8 +46,9 @@ def test_an_emulator_tells_what_it_took(tmp_path: Path, monkeypatch: pytest.Monk
     """With what its own children took: `timeout` is between."""
     monkeypatch.setenv("PYTEST_CURRENT_TEST", f"{_TEST} (call)")
     burn = "import time\nwhile time.process_time() < 0.3: pass"
-    emulator = Emulator([sys.executable, "-c", burn], tmp_path / "log", 60, start="booted")
-    while emulator.poll() is None:
+    ended = ledger.machine("booted")
+    process = Process([sys.executable, "-c", burn], tmp_path / "log", 60, ended=ended)
+    while process.poll() is None:
         pass
     (line,) = ledger.lines()
     assert (line["kind"], line["test"], line["start"]) == ("machine", _TEST, "booted")

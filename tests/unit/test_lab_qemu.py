@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from pykexec.emulation import VirtualMachine, running
 from tools.lab import Guest, Kernel, LabError, Machine, images, qemu, saves
 
 
@@ -13,12 +14,13 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A shell script in QEMU's place; it runs in the machine's folder."""
     script = tmp_path / "emulator"
 
-    def start(machine: Machine, kernel: Kernel, folder: Path) -> list[str]:
+    def start(machine: VirtualMachine, folder: Path) -> list[str]:
         return ["sh", "-c", f"cd {folder} && . {script}", "sh"]
 
     monkeypatch.delenv("PYKEXEC_LAB_LEDGER", raising=False)  # no machine of the lab's
-    monkeypatch.setattr(qemu, "command", start)
-    monkeypatch.setattr(saves, "command", start)
+    monkeypatch.setattr(running, "command", start)
+    for each in (qemu, saves):
+        monkeypatch.setattr(each, "virtual", lambda machine, kernel, folder: None)
     monkeypatch.setattr(qemu.Running, "_write_image", lambda running, *archives: None)
     for name in ("first_system", "second_system"):
         monkeypatch.setattr(images, name, lambda *arguments, **options: [])

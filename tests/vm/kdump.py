@@ -112,7 +112,7 @@ class Kdump:
         files = {
             **programs,
             **libraries,
-            **self.kernel.module_folder([self.arch.virtio[1], *_MODULES, *helpers, *self.modules]),
+            **self.kernel.module_folder([self.arch.emulation.virtio[1], *_MODULES, *helpers, *self.modules]),
             **{path: text.encode() for path, text in (self.configuration or fedora).items()},
             **self.files,
         }

@@ -88,7 +88,7 @@ def test_second_kernel_has_what_it_was_given(
 def test_loongarch64_with_an_early_console(loader: str, run_guest: RunGuest) -> None:
     """It takes the end of memory before the kernel reads where its initrd is."""
     kernel, content = Kernel.get("7.2", LOONGARCH64), secrets.token_bytes(1 << 20)
-    line = f"{LOONGARCH64.line} {LOONGARCH64.early_console}"
+    line = f"{LOONGARCH64.line} {LOONGARCH64.emulation.early_console}"
     guest = Guest(kernel, _load(loader, line), f"{loader} -e", _LOOK_AROUND, {"/content": content})
     second = run_guest(guest, Machine(LOONGARCH64, append="")).stage("second")
     assert second.read("sha256").split()[0] == hashlib.sha256(content).hexdigest()

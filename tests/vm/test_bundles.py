@@ -69,7 +69,7 @@ _ITS = """/dts-v1/;
 
 def board(kernel: Kernel, path: Path, model: str) -> Path:
     """The machine's device tree with another model, as boards have them: without the size of the memory."""
-    command = [*emulator(kernel.arch), *kernel.arch.machine, "-machine", f"dumpdtb={path}"]
+    command = [*emulator(kernel.arch), *kernel.arch.emulation.machine, "-machine", f"dumpdtb={path}"]
     subprocess.run([*command, "-m", "1G", "-smp", "2"], check=True, stderr=subprocess.DEVNULL)
     subprocess.run(["fdtput", "-d", path, "/memory@40000000", "reg"], check=True)
     subprocess.run(["fdtput", "-t", "s", path, "/", "model", model], check=True)

@@ -284,7 +284,8 @@ def test_damaged_image_does_not_run(
         machine = Machine(arch, extra=("-object", backend, "-machine", "memory-backend=ram", *extra))
         with Running(machine, guest, tmp_path / "machine", timeout=600) as running:
             (reserved,) = jobs.reserved(running.wait_for("first"))
-            place = range(reserved.start - arch.ram_start, reserved.stop - arch.ram_start)
+            start = arch.emulation.ram_start
+            place = range(reserved.start - start, reserved.stop - start)
             _damage(Path(memory.name), place, in_kernel if region == "kernel" else in_initrd)
             running.go()
             result = running.wait()

@@ -15,7 +15,7 @@ from tests.support.multiboot import Told
 from tests.vm import jobs
 from tests.vm.conftest import RunGuest
 from tools.lab import PANIC, X86_64, Guest, Kernel, Machine, Result, images, run
-from tools.lab.machine import accelerator, emulator
+from tools.lab.machine import emulator
 from tools.lab.packages import Package
 
 I386 = dataclasses.replace(
@@ -233,9 +233,9 @@ def bare_machine(folder: Path, *options: str) -> Told:
     console = folder / "console.log"
     command = [
         *emulator(X86_64),
-        *X86_64.machine,
+        *X86_64.emulation.machine,
         "-accel",
-        accelerator(X86_64, "single"),
+        X86_64.emulation.software(),
         "-m",
         "1G",
         "-smp",

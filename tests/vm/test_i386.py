@@ -16,7 +16,9 @@ from tools.lab.arches.i386 import ARCH as I386
 
 pytestmark = jobs.FURTHER
 
-_LARGE = Machine(replace(I386, qemu=X86_64.qemu), memory="5G")
+_LARGE = Machine(
+    replace(I386, emulation=replace(I386.emulation, command=X86_64.emulation.command)), memory="5G"
+)
 """In qemu-system-i386 page tables above 4 GiB are damaged ones: its processors' addresses have 32 bits."""
 
 _LOOK = 'cp /proc/cmdline /proc/iomem "$OUT"\n'

@@ -123,9 +123,10 @@ def run(
     log = folder / "console.log"
     command = [
         *emulator(arch),
-        *arch.machine,
+        *arch.emulation.machine,
+        *(("-m", arch.memory) if arch.memory is not None else ()),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-chardev", f"file,id=console,path={log}", *arch.serial),
+        *("-chardev", f"file,id=console,path={log}", *arch.emulation.serial),
         *("-kernel", str(kernel), "-initrd", str(folder / "initrd.img")),
         *("-append", line(arch, append)),
     ]

@@ -75,7 +75,7 @@ def _crash(arch: Arch, version: str) -> None:
     kernel = prepare(arch, version)
     guest = Guest(
         kernel,
-        job=_CRASH_LOAD.format(console=arch.console),
+        job=_CRASH_LOAD.format(console=arch.emulation.console),
         then=PANIC,
         second_job=_CAPTURE,
         second_image="/boot/capture.img",
@@ -102,7 +102,7 @@ def _boot(arch: Arch, version: str) -> None:
     marker = secrets.token_bytes(1 << 20)
     guest = Guest(
         kernel,
-        job=_BOOT_LOAD.format(console=arch.console),
+        job=_BOOT_LOAD.format(console=arch.emulation.console),
         then="pykexec -e",
         second_job=_LOOK_AROUND,
         second_files={_MARKER: marker},

@@ -16,12 +16,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pykexec.emulation.machine import SAID
+from pykexec.emulation.process import Process
+
+from . import ledger
 from .arches.x86_64 import ARCH as X86_64
 from .debian import mirror
-from .emulator import Emulator
 from .host import CACHE, PROJECT, LabError, build_once, digest, ensure_commands, run
 from .images import copy_project
-from .machine import accelerator, emulator
+from .machine import emulator
 from .qemu import Result
 from .venv import pip_install
 
@@ -183,16 +186,16 @@ def boot(
         (after / "disk").rename(folder / "disk")
     _write_jobs(jobs, files or {}, folder / "jobs.tar")
     started = time.monotonic()
-    emulator = Emulator(
+    process = Process(
         _command(source, folder, line or _line(masked, reservation)),
-        folder / "qemu.log",
+        folder / SAID,
         timeout,
-        start="booted",
+        ended=ledger.machine("booted"),
     )
-    status = emulator.wait()
+    status = process.wait()
     result = Result(folder, time.monotonic() - started)
     if status != 0:
-        said = (folder / "qemu.log").read_text(errors="replace")
+        said = (folder / SAID).read_text(errors="replace")
         raise LabError(f"the machine did not end by itself: {said}\n{result.tail()}")
     with tarfile.open(folder / "out.tar", ignore_zeros=True) as archive:
         archive.extractall(folder / "out")
@@ -317,8 +320,8 @@ def _line(masked: Iterable[str], reservation: str) -> str:
 def _command(source: System, folder: Path, line: str) -> Sequence[str]:
     return [
         *emulator(X86_64),
-        *X86_64.machine,
-        "-accel", accelerator(X86_64, "single"),
+        *X86_64.emulation.machine,
+        "-accel", X86_64.emulation.software(),
         "-m", "1G",
         "-smp", "2",
         "-nodefaults",

@@ -48,25 +48,25 @@ class Kernel:
 
     def for_emulator(self) -> Path:
         """The file that QEMU boots. Raises LabError."""
-        if not self.arch.boots_unpacked:
+        # Not at the head: only what runs machines has pykexec's own dependencies.
+        from pykexec.emulation.kernelfile import unpacked
+        from pykexec.errors import PykexecError
+
+        try:
+            data = unpacked(self.image)
+        except PykexecError as error:
+            raise LabError(f"{self.image} cannot be unpacked: {error}") from error
+        if data is None:
             return self.image
 
-        # Not at the head: only what runs machines has pykexec's own dependencies.
-        from pykexec import formats
-        from pykexec.errors import PykexecError
-        from pykexec.files import FileData
-
         def build(target: Path) -> None:
-            try:
-                target.write_bytes(formats.unwrap(FileData.open(self.image, "kernel"))[0].data)
-            except PykexecError as error:
-                raise LabError(f"{self.image} cannot be unpacked: {error}") from error
+            target.write_bytes(data)
 
         return build_once(self.image.with_name(f"unpacked-{self.image.name}"), build)
 
     def modules(self) -> bytes:
         """A cpio archive with the modules and, in lib/modules.order, the order in which to load them."""
-        order = self._closure((self.arch.virtio[1], "virtio_console"), self._module_files())
+        order = self._closure((self.arch.emulation.virtio[1], "virtio_console"), self._module_files())
         entries = [
             *cpio.folders(["lib/modules"]),
             cpio.file("lib/modules.order", "".join(f"{name}.ko\n" for name in order)),

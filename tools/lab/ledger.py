@@ -6,7 +6,7 @@ The file is named by the environment, which the processes of a test run share; w
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ def note(kind: str, **values: Any) -> None:
         test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
         with Path(path).open("a") as file:  # a single write: processes do not mix their lines
             file.write(json.dumps({"kind": kind, "test": test, **values}) + "\n")
+
+
+def machine(start: str) -> Callable[[float], None]:
+    """What notes the CPU seconds of a machine that has ended; `start` is how it was started."""
+    return lambda cpu: note("machine", start=start, cpu=cpu)
 
 
 def lines() -> list[Line]:

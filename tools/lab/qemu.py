@@ -1,26 +1,24 @@
 """Running guests: a kernel with a job, and what the job, and the kernel after it, left behind."""
 
-import fcntl
-import os
 import time
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from . import images, saves
-from .emulator import Emulator
+from pykexec import emulation
+from pykexec.emulation import EmulationError
+from pykexec.emulation.machine import CONSOLE
+from pykexec.emulation.running import text
+
+from . import images, ledger, saves
 from .host import LabError, locked
 from .kernels import Kernel
-from .machine import Guest, Machine, command
-from .results import Stream
+from .machine import INITRD, Guest, Machine, virtual
 
 PANIC = "echo c > /proc/sysrq-trigger"
 _TAIL_LINES = 40
-_PIPE_SIZE = 1 << 20
-"""The most that Linux lets anyone have, by default."""
 
 
 class EmulatorFailed(LabError):
@@ -54,8 +52,7 @@ class Result:
     @property
     def console(self) -> str:
         """The serial console's text, for people, and for what the purgatory says there."""
-        log = self.folder / "console.log"
-        return log.read_text(errors="replace").replace("\r", "") if log.exists() else ""
+        return text(self.folder / CONSOLE)
 
     def reached(self, stage: str) -> bool:
         """Whether the job of that stage ("first" or "second") ended."""
@@ -74,7 +71,7 @@ class Result:
     def tail(self) -> str:
         """The end of the console's text and where all of it is, for an error message."""
         lines = self.console.splitlines()[-_TAIL_LINES:]
-        return "\n".join([f"last lines of {self.folder / 'console.log'}:", *lines])
+        return "\n".join([f"last lines of {self.folder / CONSOLE}:", *lines])
 
 
 class Running:
@@ -90,59 +87,53 @@ class Running:
     ) -> None:
         self._folder = folder
         self._timeout = timeout
-        self._results = Stream(folder / "out.tar", folder / "out")
         folder.mkdir(parents=True, exist_ok=True)
-        os.mkfifo(folder / "go")
-        # Open for reading, too, so that neither this nor a write waits for QEMU.
-        self._port = os.open(folder / "go", os.O_RDWR | os.O_NONBLOCK)
-        self._to_guest = memoryview(b"")
-        """What the guest is told, as far as the port has no room for it yet."""
-        fcntl.fcntl(self._port, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        self._started = time.monotonic()
         self._was_up = False
         """Whether its first system came up before the machine was saved."""
         waits = saved and saves.fits(machine, guest)
-        self._emulator = self._waiting(machine, guest) if waits else self._booted(machine, guest)
+        self._running = self._waiting(machine, guest) if waits else self._booted(machine, guest)
 
-    def _booted(self, machine: Machine, guest: Guest) -> Emulator:
+    def _booted(self, machine: Machine, guest: Guest) -> emulation.Running:
         second = images.second_system(guest.kernel, with_pykexec=guest.second_then is not None)
         self._write_image(*images.first_system(guest.kernel, second), images.job(guest))
-        return Emulator(
-            command(machine, guest.kernel, self._folder),
-            self._folder / "qemu.log",
-            self._timeout + 10,
-            start="booted",
+        return emulation.Running(
+            virtual(machine, guest.kernel, self._folder),
+            self._folder,
+            self._timeout,
+            ended=ledger.machine("booted"),
         )
 
-    def _waiting(self, machine: Machine, guest: Guest) -> Emulator:
+    def _waiting(self, machine: Machine, guest: Guest) -> emulation.Running:
         """A machine that waited for a job, and gets this one: one that was saved, or will be."""
         place = saves.place(machine, guest.kernel)
         with locked(place):
-            emulator = None if place.exists() else self._saved(machine, guest.kernel, place)
-        if emulator is None:
+            running = None if place.exists() else self._saved(machine, guest.kernel, place)
+        if running is None:
             try:
-                emulator = saves.resume(machine, guest.kernel, place, self._folder, self._timeout + 10)
+                running = saves.resume(machine, guest.kernel, place, self._folder, self._timeout)
             except saves.NotResumed as error:
                 warnings.warn(f"a saved machine is of no use, and another one boots: {error}", stacklevel=2)
                 return self._booted(machine, guest)
             self._was_up = True
-        self._tell(b"%d\n" % time.time() + images.job(guest))
-        return emulator
+        running.tell(b"%d\n" % time.time() + images.job(guest))
+        return running
 
-    def _saved(self, machine: Machine, kernel: Kernel, place: Path) -> Emulator:
+    def _saved(self, machine: Machine, kernel: Kernel, place: Path) -> emulation.Running:
         second = images.second_system(kernel, with_pykexec=False)
         self._write_image(*images.first_system(kernel, second))
-        self._emulator = saves.start(machine, kernel, self._folder, self._timeout + 10)
+        self._running = saves.start(machine, kernel, self._folder, self._timeout)
         try:
             self.wait_for("ready")
-            saves.save(self._emulator, self._folder, place)
-        except BaseException:
-            self._emulator.end()
+            saves.save(self._running, self._folder, place)
+        except BaseException as error:
+            self._running.end()
+            if isinstance(error, EmulationError):
+                raise LabError(f"the machine cannot be saved: {error}") from error
             raise
-        return self._emulator
+        return self._running
 
     def _write_image(self, *archives: bytes) -> None:
-        with (self._folder / "initrd.img").open("wb") as image:
+        with (self._folder / INITRD).open("wb") as image:
             image.writelines(archives)
 
     def __enter__(self) -> Self:
@@ -151,9 +142,8 @@ class Running:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._emulator.end()
-        os.close(self._port)
-        (self._folder / "initrd.img").unlink(missing_ok=True)
+        self._running.end()
+        (self._folder / INITRD).unlink(missing_ok=True)
 
     def wait_for(self, stage: str) -> Stage:
         """The results of a job, as soon as the host has them, while the machine goes on. Raises LabError."""
@@ -166,7 +156,7 @@ class Running:
 
     def go(self) -> None:
         """Let a job go on that waits with `read -r < $GO`."""
-        self._tell(b"go\n")
+        self._running.tell(b"go\n")
 
     def last_line(self) -> str:
         """The newest line on the console."""
@@ -181,37 +171,26 @@ class Running:
 
     def _goes_on(self) -> bool:
         """Whether the machine still runs, a moment later. Raises LabError when its time is over."""
-        if self._emulator.poll() is not None:
-            return False
-        elapsed = time.monotonic() - self._started
-        if elapsed > self._timeout:
-            raise LabError(f"the machine did not end within {self._timeout:g} s\n{self._unpack().tail()}")
+        try:
+            goes_on = self._running.goes_on()
+        except EmulationError as error:
+            raise LabError(f"{error}\n{self._unpack().tail()}") from error
         boot = self._timeout / 2
-        if elapsed > boot and not (self._was_up or self._results.have_begun):
+        if goes_on and self._running.seconds > boot and not (self._was_up or self._running.has_told):
             raise EmulatorFailed(f"no system came up within {boot:g} s\n{self._unpack().tail()}")
-        self._tell(b"")
-        time.sleep(0.01 if self._to_guest else 0.05)
-        return True
+        return goes_on
 
     def _check_status(self) -> None:
-        status = self._emulator.status
+        status = self._running.poll()
         if not status:
             return
         # `timeout` dies of the signal that its command died of, as far as it can.
         error = EmulatorFailed if status < 0 or status > 128 else LabError
-        said = (self._folder / "qemu.log").read_text(errors="replace")
-        raise error(f"QEMU ended with status {status}: {said}\n{self._unpack().tail()}")
-
-    def _tell(self, text: bytes) -> None:
-        """Tell the guest this, after all that it was told before, as far as the port has room now."""
-        self._to_guest = memoryview(bytes(self._to_guest) + text) if text else self._to_guest
-        with suppress(BlockingIOError):
-            while self._to_guest:
-                self._to_guest = self._to_guest[os.write(self._port, self._to_guest) :]
+        raise error(f"QEMU ended with status {status}: {self._running.said}\n{self._unpack().tail()}")
 
     def _unpack(self) -> Result:
-        self._results.unpack()
-        return Result(self._folder, time.monotonic() - self._started)
+        self._running.unpack()
+        return Result(self._folder, self._running.seconds)
 
 
 def run(

@@ -11,14 +11,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from pykexec.emulation import EmulationError, Running
+from pykexec.emulation.machine import CONSOLE
+
 from . import images, ledger
-from .emulator import Emulator
 from .host import CACHE, LabError, digest, ensure_commands, run
 from .kernels import Kernel
-from .machine import Guest, Machine, command, emulator, firmware
-from .monitor import MonitorError
+from .machine import INITRD, Guest, Machine, command, emulator, firmware, virtual
 
-_MEMORY, _CONSOLE, _SAID = "memory.lz4", "console.log", "qemu.log"
+_MEMORY = "memory.lz4"
 _SPEED = 1 << 40
 """No limit, in bytes a second."""
 
@@ -49,18 +50,14 @@ def place(machine: Machine, kernel: Kernel) -> Path:
     return CACHE / "machines" / f"{machine.arch.name}-{kernel.version}-{which}-{contents}"
 
 
-def start(machine: Machine, kernel: Kernel, folder: Path, timeout: float) -> Emulator:
+def start(machine: Machine, kernel: Kernel, folder: Path, timeout: float) -> Running:
     """A machine that boots, and can be saved."""
-    return Emulator(
-        [*command(machine, kernel, folder), "-qmp", "stdio"],
-        folder / _SAID,
-        timeout,
-        start="saved",
-        monitored=True,
+    return Running(
+        virtual(machine, kernel, folder), folder, timeout, monitored=True, ended=ledger.machine("saved")
     )
 
 
-def save(emulator: Emulator, folder: Path, place: Path) -> None:
+def save(running: Running, folder: Path, place: Path) -> None:
     """Save a machine as it is now, instead of older ones of its kind; it then goes on. Raises LabError."""
     ensure_commands({"lz4": "lz4"})
     for old in place.parent.glob(f"{place.name.rpartition('-')[0]}-*"):
@@ -68,39 +65,40 @@ def save(emulator: Emulator, folder: Path, place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
         state = Path(scratch, "state")
         state.mkdir()
-        monitor = emulator.monitor()
+        monitor = running.monitor()
         monitor.execute("stop")
         monitor.execute("migrate-set-parameters", **{"max-bandwidth": _SPEED})
         monitor.execute("migrate", uri=f"exec:lz4 -q -1 -c > {shlex.quote(str(state / _MEMORY))}")
         monitor.migrated()
-        shutil.copy(folder / _CONSOLE, state)
+        shutil.copy(folder / CONSOLE, state)
         state.rename(place)
         monitor.execute("cont")
 
 
-def resume(machine: Machine, kernel: Kernel, place: Path, folder: Path, timeout: float) -> Emulator:
+def resume(machine: Machine, kernel: Kernel, place: Path, folder: Path, timeout: float) -> Running:
     """The machine that was saved there, as it goes on with its files in `folder`. Raises NotResumed."""
-    (folder / "initrd.img").write_bytes(bytes(4096))  # all of memory is replaced, and what came of this
-    emulator = Emulator(
-        [*command(machine, kernel, folder), "-qmp", "stdio", "-incoming", "defer"],
-        folder / _SAID,
+    (folder / INITRD).write_bytes(bytes(4096))  # all of memory is replaced, and what came of this
+    running = Running(
+        virtual(machine, kernel, folder),
+        folder,
         timeout,
-        start="resumed",
+        options=("-incoming", "defer"),
         monitored=True,
+        ended=ledger.machine("resumed"),
     )
     try:
-        shutil.copy(place / _CONSOLE, folder)
-        monitor = emulator.monitor()
+        shutil.copy(place / CONSOLE, folder)
+        monitor = running.monitor()
         monitor.execute("migrate-incoming", uri=f"exec:lz4 -q -d -c {shlex.quote(str(place / _MEMORY))}")
         monitor.migrated()
         monitor.execute("cont")
-    except (MonitorError, OSError) as error:
-        emulator.end()
-        (folder / _CONSOLE).unlink(missing_ok=True)
+    except (EmulationError, OSError) as error:
+        running.end()
+        (folder / CONSOLE).unlink(missing_ok=True)
         ledger.note("refused", place=place.name)
         shutil.rmtree(place, ignore_errors=True)
-        raise NotResumed(f"{error}: {(folder / _SAID).read_text(errors='replace')}") from None
-    return emulator
+        raise NotResumed(f"{error}: {running.said}") from None
+    return running
 
 
 @functools.cache

@@ -87,6 +87,10 @@ class Index:
         name = canonical(name)
         return name in self._files or name in self._builtin or name in self._aliases
 
+    def is_builtin(self, name: str) -> bool:
+        """Return whether the kernel has a module of that name built in."""
+        return canonical(name) in self._builtin
+
     def firmware(self, module: bytes) -> Iterator[Path]:
         """Yield the existing firmware files that a module may ask for, by path below the root."""
         for found in _FIRMWARE.finditer(module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pykexec import streams, writing
+from pykexec import ending, streams, writing
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
 from pykexec.kdump.files import image_path
@@ -33,10 +32,10 @@ _INITRD = click.option(
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
+def failing() -> Iterator[None]:
     """Turn an OSError into the service's error; otherwise it would count as one of the output."""
     try:
-        with _ending():
+        with ending.in_order():
             yield
     except BrokenPipeError:  # the reader of the output has seen enough
         raise
@@ -45,33 +44,16 @@ def _failing() -> Iterator[None]:
         raise PykexecError(f"{place}{error.strerror or error}") from error
 
 
-@contextmanager
-def _ending() -> Iterator[None]:
-    """Turn signals to end into SystemExit, so that cleanup runs: systemd sends one after a time."""
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
-    for each in ending:
-        signal.signal(each, end)
-    try:
-        yield
-    finally:
-        for each in ending:
-            signal.signal(each, signal.SIG_DFL)
-
-
 @click.command()
 @_INITRD
-@_failing()
+@failing()
 def start(initrd: str | None) -> int:
     """Load the capture kernel.
 
     Its image is made for the dump target of the configuration, where it is not up to date.
     """
     machine = Machine.live()
-    with _progress() as tell:
+    with progress() as tell:
         receipt = actions.start(machine, tell, _warn, initrd=initrd)
     _say_loaded(receipt)
     _say_state(machine)
@@ -79,7 +61,7 @@ def start(initrd: str | None) -> int:
 
 
 @click.command()
-@_failing()
+@failing()
 def stop() -> int:
     """Unload the capture kernel."""
     actions.stop(Machine.live())
@@ -100,14 +82,14 @@ def restart(context: click.Context, initrd: str | None) -> int:
 
 @click.command()
 @_INITRD
-@_failing()
+@failing()
 def reload(initrd: str | None) -> int:
     """Load again, if something has changed.
 
     Compared are the kernel, the image, the configuration, memory and CPUs.
     """
     machine = Machine.live()
-    with _progress() as tell:
+    with progress() as tell:
         receipt, changed = actions.reload(machine, tell, _warn, initrd=initrd)
     if not changed:
         _say("pykdump: nothing has changed")
@@ -126,7 +108,7 @@ def reload(initrd: str | None) -> int:
     type=click.Path(),
     help="With --metrics: write them there, whole or not at all; the folder has to be there.",
 )
-@_failing()
+@failing()
 def status(as_json: bool, metrics: bool, output: str | None) -> int:
     """Say whether a panic now will leave a dump.
 
@@ -163,7 +145,7 @@ def _print_metrics(found: State, machine: Machine, output: str | None) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--passed", is_flag=True, help="The last test's dump is on its server: take it for proven.")
-@_failing()
+@failing()
 def test(yes: bool, dry_run: bool, passed: bool) -> int:
     """Crash this machine now, to prove the dump.
 
@@ -212,7 +194,7 @@ def _confirm(yes: bool) -> None:
 )
 @click.option("--list", "only_list", is_flag=True, help="Only say what would be in it.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print one JSON object.")
-@_failing()
+@failing()
 def mkinitrd(release: str | None, output: str | None, only_list: bool, as_json: bool) -> int:
     """Make the capture image for this machine.
 
@@ -234,7 +216,7 @@ def mkinitrd(release: str | None, output: str | None, only_list: bool, as_json: 
         print("\n".join(sorted(entry.path for entry in what.entries)))
         return 0
     target = Path(output) if output else image_path(release)
-    with _progress() as tell:
+    with progress() as tell:
         if output:
             capture.build(what, target, lambda path: tell(f"making {target}: {path}"))
         else:
@@ -258,7 +240,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @click.command("install")
 @_ROOT
 @_DRY_RUN
-@_failing()
+@failing()
 def install(root: Path, dry_run: bool) -> int:
     """Install the systemd unit pykdump.service.
 
@@ -277,7 +259,7 @@ def install(root: Path, dry_run: bool) -> int:
 @click.command("remove")
 @_ROOT
 @_DRY_RUN
-@_failing()
+@failing()
 def remove(root: Path, dry_run: bool) -> int:
     """Undo what install did.
 
@@ -322,7 +304,7 @@ def _warn(text: str) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def progress() -> Iterator[Callable[[str], None]]:
     """Show progress in one line that changes, on a terminal; show nothing elsewhere."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda text: None

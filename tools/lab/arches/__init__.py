@@ -5,6 +5,8 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pykexec.emulation import Emulation
+
 from ..packages import BOOKWORM, Build, File, Package, Userland
 
 # The tests of ciphers (crypto/algapi.c, crypto/kdf_sp800108.c), the keys of built-in certificates
@@ -18,9 +20,8 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Qemu:
-    """An emulator of Debian's."""
+    """Where Debian has an emulator."""
 
-    command: str
     packages: Mapping[str, str] = field(hash=False)
     """The packages that it takes, by commands or files of them."""
     suite: str | None = None
@@ -35,30 +36,20 @@ class Arch:
     """The name of its folder in arch/."""
     debian: str
     """Debian's name for the architecture."""
+    emulation: Emulation
+    """What QEMU has to be told."""
     qemu: Qemu
-    machine: tuple[str, ...]
-    """QEMU options that make the machine, without memory, processors and devices."""
-    console: str
-    """The serial console's name in a kernel command line."""
-    early_console: str
-    """What makes a kernel write as soon as it runs, in its command line."""
-    ram_start: int
-    """The physical address at which the machine's memory begins."""
     kernels: Mapping[str, Package] = field(hash=False)
     """The packages that depend on the newest kernel of a suite, by version, such as "6.1"."""
     built: Mapping[str, Build] = field(default_factory=dict, hash=False)
     """The kernels that are built here, by a version of their own, such as "6.12-jump"."""
-    boots_unpacked: bool = False
-    """Whether QEMU takes only what is in a kernel's EFI zboot."""
     parameters: str = ""
-    """What else its kernels need on a busy machine, in their command lines."""
+    """What else its kernels need here, in their command lines."""
     left_out: str = _LEFT_OUT
     """What makes kernels leave out what is of no concern to a loader, and is a third of an emulated boot."""
     userland: Userland = BOOKWORM
-    serial: tuple[str, ...] = ("-serial", "chardev:console")
-    """QEMU options that put the console, chardev `console`, where the kernel expects it."""
-    virtio: tuple[str, str] = ("pci", "virtio_pci")
-    """How the names of QEMU's virtio devices end, and the kernel's module for their bus."""
+    memory: str | None = None
+    """What its machines without a userland have, where that is not what QEMU gives them."""
     bios: File | None = None
     """Firmware that each machine starts with, where that is not QEMU's own."""
     uefi: File | None = None
@@ -69,11 +60,6 @@ class Arch:
     """What a capture kernel has in its command line besides, to do with the memory that it gets here."""
     told_by_line: tuple[str, ...] = ()
     """The parameters by which a loader tells a kernel what others are told in other ways."""
-    parallel: bool = False
-    """Whether the processors of all its machines run side by side: with one thread for all they wait for
-    ever, or keep the one that runs from most of that thread's time."""
-    translations: int = 96
-    """The MiB that QEMU has for translated code: when there is no room for more, it throws all away."""
     can_be_saved: bool = True
     """Whether the emulator goes on with a saved machine."""
     no_dump: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -84,7 +70,9 @@ class Arch:
     @property
     def line(self) -> str:
         """The beginning of each kernel's command line: it writes to the console, and a panic ends QEMU."""
-        return " ".join(filter(None, (f"console={self.console} panic=-1", self.parameters, self.left_out)))
+        beginning = f"console={self.emulation.console} panic=-1"
+        parts = (beginning, self.emulation.parameters, self.parameters, self.left_out)
+        return " ".join(filter(None, parts))
 
 
 def find(name: str) -> Arch:

@@ -1,5 +1,7 @@
 """Arm of 64 bits: QEMU's virtual machine, with a device tree unless it has UEFI."""
 
+from pykexec.arch.arm64 import emulation
+
 from ..packages import File, Package, kernels
 from . import Arch, Qemu
 
@@ -9,12 +11,8 @@ _NO_DUMP = "52-bit virtual addresses with pages of 4 KiB"
 ARCH = Arch(
     name="arm64",
     debian="arm64",
-    qemu=Qemu("qemu-system-aarch64", {"qemu-system-aarch64": "qemu-system-arm"}),
-    # Without an ITS: its tables do not survive a kexec on machines without EFI.
-    machine=("-M", "virt,gic-version=3,its=off", "-cpu", "max,pauth-impdef=on"),
-    console="ttyAMA0",
-    early_console="earlycon",
-    ram_start=0x40000000,
+    emulation=emulation.PART,
+    qemu=Qemu({"qemu-system-aarch64": "qemu-system-arm"}),
     kernels=kernels("linux-image-cloud-arm64"),
     uefi=File(Package("bookworm", "qemu-efi-aarch64"), "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
     no_dump={"6.12": _NO_DUMP, "7.2": _NO_DUMP},

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from pykexec.arch.i386 import emulation
+
 from ..packages import BOOKWORM, Package
 from . import Arch, Qemu
 
@@ -12,13 +14,8 @@ _WITHOUT_XEN = tuple(each for each in BOOKWORM.full if not each.name.startswith(
 ARCH = Arch(
     name="i386",
     debian="i386",
-    qemu=Qemu("qemu-system-i386", {"qemu-system-i386": "qemu-system-x86"}),
-    machine=("-M", "q35", "-cpu", "max"),
-    console="ttyS0",
-    # Where QEMU waits for a processor, kernels find no ticks in time, and panic (io_apic.c, check_timer()).
-    parameters="no_timer_check",
-    early_console="earlyprintk=serial,ttyS0,115200",
-    ram_start=0,
+    emulation=emulation.PART,
+    qemu=Qemu({"qemu-system-i386": "qemu-system-x86"}),
     kernels={
         "6.1": Package("bookworm", "linux-image-686-pae"),
         "6.1-686": Package("bookworm", "linux-image-686"),

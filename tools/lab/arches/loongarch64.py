@@ -1,8 +1,9 @@
-"""LoongArch of 64 bits: QEMU's virtual machine, newer than the system's, and always with UEFI.
+"""LoongArch of 64 bits: a QEMU that is newer than the system's.
 
-Without UEFI the device tree lies where the running kernel puts its own code for the jump to another kernel.
 Debian has the architecture in sid only, and without makedumpfile.
 """
+
+from pykexec.arch.loongarch64 import emulation
 
 from ..packages import File, Package, Userland, kernels, of_suite
 from . import Arch, Qemu
@@ -10,8 +11,8 @@ from . import Arch, Qemu
 ARCH = Arch(
     name="loongarch64",
     debian="loong64",
+    emulation=emulation.PART,
     qemu=Qemu(
-        "qemu-system-loongarch64",
         {
             "qemu-system-loongarch64": "qemu-system-misc",
             "modules": "qemu-system-common",
@@ -19,13 +20,7 @@ ARCH = Arch(
         },
         suite="bookworm-backports",
     ),
-    machine=("-M", "virt", "-cpu", "la464"),
-    console="ttyS0",
-    early_console="earlycon=uart,mmio,0x1fe001e0",
-    # Of what is above 2 GiB; the first 256 MiB are at 0, and stand before it in a file.
-    ram_start=0x70000000,
     kernels=kernels("linux-image-loong64", "7.2"),
-    boots_unpacked=True,
     userland=Userland(
         python="3.14",  # which unpacks zstd
         small=of_suite("sid", "busybox-static", "libc6", "kexec-tools"),  # vmcore-dmesg
@@ -39,7 +34,6 @@ ARCH = Arch(
     # Debian's kernel sets 192 MiB aside for devices, of the 256 that are reserved.
     capture="cma=0 swiotlb=noforce",
     told_by_line=("kexec", "initrd"),
-    parallel=True,
     can_be_saved=False,
     no_dump={"7.2": "Debian has no makedumpfile for this architecture"},
     programs={

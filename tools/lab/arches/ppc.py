@@ -1,5 +1,6 @@
 """PowerPC of 32 bits: QEMU's MPC8544DS, a board with an e500 core. Debian's archive has nothing for it."""
 
+from pykexec.arch.ppc import emulation
 from tools.crossbuild import targets
 
 from ..packages import Build
@@ -11,11 +12,8 @@ _NAME = "ppc"
 ARCH = Arch(
     name=_NAME,
     debian="powerpc",
-    qemu=Qemu("qemu-system-ppc", {"qemu-system-ppc": "qemu-system-ppc"}),
-    machine=("-M", "mpc8544ds", "-cpu", "e500v2", "-m", "512M"),
-    console="ttyS0",
-    early_console="",
-    ram_start=0,
+    emulation=emulation.PART,
+    qemu=Qemu({"qemu-system-ppc": "qemu-system-ppc"}),
     kernels={},
     built={
         "6.1": Build(
@@ -28,6 +26,7 @@ ARCH = Arch(
         )
     },
     left_out="",
+    memory="512M",
     reservation="128M@64M",
     programs={
         "powerpc-linux-gnu-gcc": "gcc-powerpc-linux-gnu",

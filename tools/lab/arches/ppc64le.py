@@ -6,14 +6,16 @@ not wake up.
 Userland is sid's: bookworm's makedumpfile reads no dump of Linux 6.12, whose kernel for this is a backport.
 """
 
+from pykexec.arch.ppc64le import emulation
+
 from ..packages import Package, Userland, kernels, of_suite
 from . import Arch, Qemu
 
 ARCH = Arch(
     name="ppc64le",
     debian="ppc64el",
+    emulation=emulation.PART,
     qemu=Qemu(
-        "qemu-system-ppc64",
         {
             "qemu-system-ppc64": "qemu-system-ppc",
             "modules": "qemu-system-common",
@@ -21,10 +23,6 @@ ARCH = Arch(
         },
         suite="bookworm-backports",
     ),
-    machine=("-M", "pseries", "-cpu", "power9"),
-    console="hvc0",
-    early_console="",
-    ram_start=0,
     # With pages of 64 KiB, small files take more than the half of memory that a tmpfs may have.
     parameters="rootfstype=ramfs",
     kernels={
@@ -45,8 +43,6 @@ ARCH = Arch(
             "python3.14-minimal",
         ),
     ),
-    # All others spin until the new kernel starts them: on one thread they would take most of its time.
-    parallel=True,
     can_be_saved=False,
     # With pages of 64 KiB, what a capture kernel unpacks takes more memory.
     reservation="384M",

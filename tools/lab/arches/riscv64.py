@@ -3,17 +3,16 @@
 Debian has it since trixie, kexec-tools for it in sid only; and that takes sid's C library.
 """
 
+from pykexec.arch.riscv64 import emulation
+
 from ..packages import File, Package, Userland, kernels, of_suite
 from . import Arch, Qemu
 
 ARCH = Arch(
     name="riscv64",
     debian="riscv64",
-    qemu=Qemu("qemu-system-riscv64", {"qemu-system-riscv64": "qemu-system-misc"}),
-    machine=("-M", "virt"),
-    console="ttyS0",
-    early_console="earlycon",
-    ram_start=0x80000000,
+    emulation=emulation.PART,
+    qemu=Qemu({"qemu-system-riscv64": "qemu-system-misc"}),
     # OpenSBI 1.1, QEMU 7.2's, may send a hart that Linux starts as another one to where Linux boots; both
     # then hang: once in 200 boots. 1.2 has mended that (e8e9ed37, the state START_PENDING).
     bios=File(Package("trixie", "opensbi"), "usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin"),

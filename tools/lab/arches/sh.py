@@ -1,5 +1,6 @@
 """SuperH: QEMU's RTS7751R2D, which has 64 MiB of memory. Debian's archive has nothing for it."""
 
+from pykexec.arch.sh import emulation
 from tools.crossbuild import targets
 
 from ..packages import Build
@@ -27,19 +28,14 @@ def _kernel(config: str, image: str) -> Build:
 ARCH = Arch(
     name=_NAME,
     debian="sh4",
-    qemu=Qemu("qemu-system-sh4", {"qemu-system-sh4": "qemu-system-misc"}),
-    machine=("-M", "r2d"),
-    console="ttySC1,115200",
-    early_console="earlyprintk",
-    ram_start=0x0C000000,
+    emulation=emulation.PART,
+    qemu=Qemu({"qemu-system-sh4": "qemu-system-misc"}),
     kernels={},
     built={
         "6.1": _kernel("sh-first.config", "arch/sh/boot/zImage"),
         "6.1-capture": _kernel("sh-capture.config", "vmlinux"),
     },
     left_out="",
-    # The first is no console, but speaks to the clock.
-    serial=("-serial", "null", "-serial", "chardev:console"),
     reservation="16M@0x0e000000",
     programs={"qemu-sh4-static": "qemu-user-static", "qemu-system-sh4": "qemu-system-misc"},
 )

@@ -1,18 +1,15 @@
 """PCs of 64 bits."""
 
+from pykexec.arch.x86_64 import emulation
+
 from ..packages import Build, File, Package, kernels
 from . import Arch, Qemu
 
 ARCH = Arch(
     name="x86_64",
     debian="amd64",
-    qemu=Qemu("qemu-system-x86_64", {"qemu-system-x86_64": "qemu-system-x86"}),
-    machine=("-M", "q35", "-cpu", "max"),
-    console="ttyS0",
-    # Where QEMU waits for a processor, kernels find no ticks in time, and panic (io_apic.c, check_timer()).
-    parameters="no_timer_check",
-    early_console="earlyprintk=serial,ttyS0,115200",
-    ram_start=0,
+    emulation=emulation.PART,
+    qemu=Qemu({"qemu-system-x86_64": "qemu-system-x86"}),
     kernels=kernels("linux-image-cloud-amd64"),
     built={
         "6.12-jump": Build(  # CONFIG_KEXEC_JUMP

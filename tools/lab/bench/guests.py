@@ -93,7 +93,8 @@ def panic(arch: Arch) -> Callable[[str, int], Iterator[Row]]:
 
 def _panic(arch: Arch, kernel: Kernel, loader: str) -> float:
     """Seconds between two pieces of text on the console, as this machine's clock has them."""
-    job = _PANIC_LOAD.format(loader=loader, console=arch.console, early=arch.early_console)
+    emulation = arch.emulation
+    job = _PANIC_LOAD.format(loader=loader, console=emulation.console, early=emulation.early_console)
     padding = {"/padding": compressed_file(_INITRD_PADDING).read_bytes()}
     # It waits, so that the clock does not start late.
     guest = Guest(kernel, job, f'read -r _ < "$GO"; {PANIC}', second_files=padding)

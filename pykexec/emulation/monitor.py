@@ -1,15 +1,17 @@
 """QEMU's machine protocol (docs/interop/qmp-intro, qapi/), over the streams of its process."""
 
+from __future__ import annotations
+
 import json
 import time
 from typing import IO, Any
 
-from .host import LabError
+from pykexec.emulation.errors import EmulationError
 
 _INTERVAL = 0.02
 
 
-class MonitorError(LabError):
+class MonitorError(EmulationError):
     """QEMU refused a command, or is gone."""
 
 
@@ -22,7 +24,7 @@ class Monitor:
         self.execute("qmp_capabilities")
 
     def execute(self, command: str, **arguments: object) -> Any:
-        """What QEMU answers to a command."""
+        """Return what QEMU answers to a command."""
         try:
             self._commands.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             self._commands.flush()

@@ -1,0 +1,5 @@
+"""How QEMU makes ppc64 machines."""
+
+from pykexec.arch.powerpc import emulation
+
+PART = emulation.PARTITION
