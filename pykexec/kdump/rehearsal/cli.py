@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from pykexec import writing
+from pykexec import streams, writing
 from pykexec.emulation import room
-from pykexec.errors import UsageError
+from pykexec.errors import PykexecError, UsageError
 from pykexec.kdump.options import JSON
-from pykexec.kdump.rehearsal import report, source
+from pykexec.kdump.rehearsal import keeping, report, source
 from pykexec.kdump.rehearsal.asked import Rehearsal
 from pykexec.kdump.rehearsal.rehearsal import rehearse, saves
 from pykexec.kdump.rehearsal.report import Report
@@ -91,6 +91,8 @@ def _rehearse(
         again = replace(asked, accelerated=result.accelerated)
         least = _smallest(again, scratch, tell) if wants_smallest and result.is_good else None
         found = Report(result, source.size(asked.crashkernel), least, _kept(result, keep))
+        if root is None and named.is_as_started:
+            _keep_receipt(asked, found)
     print(report.as_json(found) if as_json else report.as_text(found, width(sys.stdout)), end="")
     return 0 if result.is_good else _FAILED
 
@@ -112,6 +114,13 @@ def _smallest(asked: Rehearsal, scratch: Path, tell: Tell) -> int | None:
     # All that is loaded has to have room, and be unpacked.
     bottom = align_up(asked.capture_kernel.stat().st_size + asked.image.stat().st_size, MIB)
     return smallest(works, source.size(asked.crashkernel), bottom)
+
+
+def _keep_receipt(asked: Rehearsal, found: Report) -> None:
+    try:
+        keeping.keep(asked, found, Machine.live())
+    except PykexecError as error:
+        streams.complain("pykdump", f"warning: status will not know of this: {error.what}", error.hint)
 
 
 def _made(folder: Path) -> Path:

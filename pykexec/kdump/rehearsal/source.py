@@ -43,6 +43,11 @@ class Named:
     memory: int | None = None
     cpus: int | None = None
 
+    @property
+    def is_as_started(self) -> bool:
+        """Whether that leaves what start would load, or would load for another kernel."""
+        return self.initrd is None and self.append is None and self.crashkernel is None
+
 
 def of_files(named: Named, root: Path) -> Rehearsal:
     """Return the rehearsal of files of another machine, whose modules are below `root`.
