@@ -51,13 +51,16 @@ DISKS: Sequence[Device] = (
     _controller("ich9-ahci", "ahci", _ATA),
     _controller("pvscsi", "vmw_pvscsi", _SCSI),
     _controller("megasas", "megaraid_sas", _SCSI),
-    _controller("mptsas1068", "mptsas", _SCSI),
     _controller("lsi53c895a", "sym53c8xx", _SCSI),
     _controller("am53c974", "am53c974", _SCSI),
     _controller("piix3-ide", "ata_piix", _ATA),
     _controller("qemu-xhci", "xhci_pci", _USB),
 )
-"""Where nothing else decides, the first that a kernel can drive: those that cost least to emulate."""
+"""Where nothing else decides, the first that a kernel can drive: those that cost least to emulate.
+
+Not mptsas1068: Linux 6.1 drives it in QEMU 7.2, and finds no disk behind it, which would be a rehearsal's
+fault, and not the image's.
+"""
 
 NETWORKS: Sequence[Device] = (
     Device("virtio-net", ("virtio_net",)),
