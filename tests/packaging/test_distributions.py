@@ -12,9 +12,8 @@ import pytest
 from pykexec import __version__
 from pykexec.kdump.files import STATE
 from tests.support.packages import fake_deb, later_deb, run_in_layer
-from tools.lab.debian import mirror
+from tools.lab.debian import install_system
 from tools.lab.host import CACHE, build_once, digest
-from tools.lab.host import run as lab_run
 from tools.packaging import build
 
 HERE = Path(build.__file__).parent
@@ -230,13 +229,11 @@ def story(request: pytest.FixtureRequest, packages: Packages, shared: Path) -> P
 
 def debian(suite: str) -> Path:
     """A small Debian with what the package depends on."""
-    needed = "--include=init-system-helpers,python3,python3-click,python3-construct,python3-pyelftools"
-
-    def make(target: Path) -> None:
-        command: list[str | Path] = ["debootstrap", "--variant=minbase", needed, suite, target, mirror()]
-        lab_run(command, f"installing {suite}'s Debian into a folder")
-
-    return build_once(CACHE / "images" / f"root-{suite}-{digest(needed)}", make)
+    needed = ("init-system-helpers", "python3", "python3-click", "python3-construct", "python3-pyelftools")
+    return build_once(
+        CACHE / "images" / f"root-{suite}-{digest(*needed)}",
+        lambda target: install_system(suite, needed, target),
+    )
 
 
 def seen(story: Path, stage: str, what: str) -> str:

@@ -4,8 +4,10 @@ What is in the cache is used as it is, for good: only what is missing asks the n
 """
 
 import functools
+import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from .host import CACHE, LabError, build_once, digest, locked, run
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _STORE = CACHE / "debian"
+INSTALLER = {"mmdebstrap": "mmdebstrap"}
+"""What `install_system` runs, by its Debian package: a third of debootstrap's time."""
 
 
 def fetch(suite: str, architecture: str, packages: Iterable[str]) -> list[Path]:
@@ -175,6 +179,16 @@ def _apt(suite: str, architecture: str) -> Sequence[str]:
     with locked(state):
         run([*command, "update"], f"updating the package lists of {suite}", retries=2)
     return command
+
+
+def install_system(suite: str, packages: Iterable[str], target: Path, *, seed: Path | None = None) -> None:
+    """Install a small Debian with these packages into a folder, which takes root. Raises LabError.
+
+    What is in the folder `seed` is there before any package that is not essential.
+    """
+    hooks = [] if seed is None else [f"--essential-hook=sync-in {shlex.quote(os.fspath(seed))} /"]
+    options = ["--mode=root", "--variant=minbase", f"--include={','.join(packages)}", *hooks]
+    run(["mmdebstrap", *options, suite, target, mirror()], f"installing {suite}'s Debian into a folder")
 
 
 def mirror() -> str:

@@ -21,7 +21,7 @@ from pykexec.emulation.process import Process
 
 from . import ledger
 from .arches.x86_64 import ARCH as X86_64
-from .debian import mirror
+from .debian import INSTALLER, install_system
 from .host import CACHE, PROJECT, LabError, build_once, digest, ensure_commands, run
 from .images import copy_project
 from .machine import emulator
@@ -45,7 +45,7 @@ _SITE = "usr/lib/python3/dist-packages"
 _DISK_SIZE = "1400M"
 _COMMANDS = {
     **X86_64.qemu.packages,
-    "debootstrap": "debootstrap",
+    **INSTALLER,
     "debugfs": "e2fsprogs",
     "dpkg-scanpackages": "dpkg-dev",
     "mkfs.ext4": "e2fsprogs",
@@ -226,21 +226,18 @@ def _requirement(name: str) -> str:
 def _build(target: Path, debian: Debian) -> None:
     target.mkdir()
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        root = Path(scratch)
-        packages = f"--include={','.join(_BARE_PACKAGES if debian.bare else _PACKAGES)}"
-        options = ("--variant=minbase", packages)
-        run(["debootstrap", *options, debian.suite, root, mirror()], "installing Debian into a folder")
-        _configure(root, _UNPACK if debian.bare else _INSTALL)
+        root, seed = Path(scratch, "root"), Path(scratch, "seed")
+        _configure(seed, _UNPACK if debian.bare else _INSTALL)
+        # Before the packages: the kernel's makes the initramfs, and no other one has to be made.
+        install_system(debian.suite, _BARE_PACKAGES if debian.bare else _PACKAGES, root, seed=seed)
         (kernel,) = (root / "boot").glob("vmlinuz-*")
         release = kernel.name.removeprefix("vmlinuz-")
-        run(["chroot", root, "update-initramfs", "-u", "-k", release], "building the initramfs")
         if debian.bare:
             _make_archive(root)
         else:
             _complete(root, release)
         shutil.copy(kernel, target / "vmlinuz")
         shutil.copy(root / f"boot/initrd.img-{release}", target / "initrd.img")
-        shutil.rmtree(root / "var/cache/apt")
         run(["mkfs.ext4", "-q", "-d", root, target / "disk.ext4", _DISK_SIZE], "making the disk")
 
 

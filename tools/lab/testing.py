@@ -12,7 +12,7 @@ from subprocess import PIPE, STDOUT
 
 from . import ledger, progress
 from .arches import ARCHES
-from .debian import architecture
+from .debian import INSTALLER, architecture
 from .host import CACHE, PROJECT, LabError, ensure_commands, locked
 from .venv import lowest, of_suite, python
 
@@ -43,7 +43,6 @@ FROM_PACKAGES = {
     "bzip2": "bzip2",
     "cpio": "cpio",
     "crash": "crash",
-    "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
     "depmod": "kmod",
     "dh": "debhelper",
@@ -67,6 +66,7 @@ FROM_PACKAGES = {
     "mkfs.xfs": "xfsprogs",
     "mkimage": "u-boot-tools",
     "mkinitramfs": "initramfs-tools-core",
+    **INSTALLER,
     "openssl": "openssl",
     "pvck": "lvm2",
     "rpmbuild": "rpm",
