@@ -271,6 +271,7 @@ esac
 """
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("metadata", ["external:/md127/0", "external:-md127/0"])
 def test_an_array_in_a_container(
     metadata: str, sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
