@@ -14,6 +14,7 @@ from pykexec.arch import for_machine, part_of
 from pykexec.booting import segmentcheck
 from pykexec.errors import FileLoadUnavailable, MachineError, SystemCallError
 from pykexec.machine import Machine
+from pykexec.machine.sysfs import read_number
 from pykexec.memory import KIB, Range
 from pykexec.names import name_of_uname, of_uname
 from pykexec.plan import FileLoadPlan, LoadPlan
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from pykexec.booting.kernel import KernelFacts
 
 _SECCOMP_MODE_FILTER = "2"  # include/uapi/linux/seccomp.h
+
+_VOLUME_KEYS = "sys/kernel/config/crash_dm_crypt_keys"
 
 _FALL_BACK = (e.ENOSYS, e.EINVAL, e.ENOEXEC, e.ENOTSUP)
 """What kexec_file_load answers where kexec_load may still do it. Not among them: what says that a signature
@@ -80,7 +83,9 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
         e.EPERM: _not_permitted(plan.purpose, machine, _LOCKED_FILES),
         e.EACCES: _unsigned(),
         e.EKEYREJECTED: _unsigned(),
-        e.ENOKEY: _unsigned(),
+        e.ENOKEY: chain(_no_volume_key(plan.purpose, machine), _unsigned()),
+        e.EKEYEXPIRED: _no_volume_key(plan.purpose, machine),
+        e.EKEYREVOKED: _no_volume_key(plan.purpose, machine),
         e.EBADMSG: _unsigned(),
         e.ENODATA: _unsigned(),
         e.ELIBBAD: _unsigned(),
@@ -196,6 +201,15 @@ def _unsigned() -> Iterator[str]:
         "the kernel demands a signature that the file lacks, or that no key it trusts made (Secure Boot,"
         " lockdown or an IMA policy); take your distribution's signed kernel, or see the kernel log"
     )
+
+
+def _no_volume_key(purpose: Purpose, machine: Machine) -> Iterator[str]:
+    # kernel/crash_dump_dm_crypt.c, read_key_from_user_keyring(). A signature's key may be missing, too.
+    if purpose is Purpose.CRASH and read_number(machine.root, f"{_VOLUME_KEYS}/count", 10):
+        yield (
+            "the kernel is to hand over keys of encrypted volumes, and this process's keyrings lack one (the"
+            f" kernel log says which): put it into one, or take its folder out of /{_VOLUME_KEYS}"
+        )
 
 
 def _no_hole(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
