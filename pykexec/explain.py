@@ -14,7 +14,6 @@ from pykexec.arch import for_machine, part_of
 from pykexec.booting import segmentcheck
 from pykexec.errors import FileLoadUnavailable, MachineError, SystemCallError
 from pykexec.machine import Machine
-from pykexec.machine.sysfs import read_number
 from pykexec.memory import KIB, Range
 from pykexec.names import name_of_uname, of_uname
 from pykexec.plan import FileLoadPlan, LoadPlan
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from pykexec.booting.kernel import KernelFacts
 
 _SECCOMP_MODE_FILTER = "2"  # include/uapi/linux/seccomp.h
-
-_VOLUME_KEYS = "sys/kernel/config/crash_dm_crypt_keys"
 
 _FALL_BACK = (e.ENOSYS, e.EINVAL, e.ENOEXEC, e.ENOTSUP)
 """What kexec_file_load answers where kexec_load may still do it. Not among them: what says that a signature
@@ -205,10 +202,12 @@ def _unsigned() -> Iterator[str]:
 
 def _no_volume_key(purpose: Purpose, machine: Machine) -> Iterator[str]:
     # kernel/crash_dump_dm_crypt.c, read_key_from_user_keyring(). A signature's key may be missing, too.
-    if purpose is Purpose.CRASH and read_number(machine.root, f"{_VOLUME_KEYS}/count", 10):
+    from pykexec import kexec_file
+
+    if kexec_file.hands_keys_over(machine, purpose):
         yield (
             "the kernel is to hand over keys of encrypted volumes, and this process's keyrings lack one (the"
-            f" kernel log says which): put it into one, or take its folder out of /{_VOLUME_KEYS}"
+            f" kernel log says which): put it into one, or take its folder out of /{kexec_file.VOLUME_KEYS}"
         )
 
 
@@ -258,7 +257,9 @@ def _unreadable(plan: FileLoadPlan) -> Iterator[str]:
 def _invalid_files(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
     from pykexec import kexec_file
 
-    if too_long := kexec_file.too_long(plan.kernel, _told(plan, machine), plan.command_line):
+    hands_keys = kexec_file.hands_keys_over(machine, plan.purpose)
+    told = _told(plan, machine)
+    if too_long := kexec_file.too_long(plan.kernel, told, plan.command_line, hands_keys=hands_keys):
         yield too_long
     if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
         yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from pykexec import syscalls, writing
 from pykexec.errors import FileError, PykexecError
+from pykexec.kexec_file import VOLUME_KEYS
 
-FOLDER = Path("/sys/kernel/config/crash_dm_crypt_keys")
+FOLDER = Path("/", VOLUME_KEYS)
 KEY_MAX = 256
 """The bytes of a key (KEY_SIZE_MAX)."""
 _OURS = "pykdump-"

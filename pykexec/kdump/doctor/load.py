@@ -19,6 +19,7 @@ from pykexec.kdump.doctor.part import of_architecture
 from pykexec.kdump.doctor.reservation import more
 from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.kdump.reservation.sizing import kernel_memory
+from pykexec.kexec_file import VOLUME_KEYS
 from pykexec.memory import MIB, align_up
 
 _FILES_UNKNOWN = "the kernel or the initramfs to be loaded is not known"
@@ -193,9 +194,6 @@ def _encrypted(facts: Facts) -> Judgement:
     )
 
 
-_KEYS = "sys/kernel/config/crash_dm_crypt_keys"
-
-
 def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
     """Return whether the loaded kernel got the keys of encrypted volumes, and the reason for that answer.
 
@@ -206,9 +204,9 @@ def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
         return True, "the kernel hands its key over, as pykdump start has told it (crash_dm_crypt_keys)"
     if facts.settings is not None and facts.settings.hand_over_keys and starting.image_is_ours(facts):
         return True, f"pykdump start puts its key into the capture image in memory ({HAND_OVER_KEYS})"
-    if not facts.machine.root.names(_KEYS):
+    if not facts.machine.root.names(VOLUME_KEYS):
         return False, "the kernel hands no keys over (no crash_dm_crypt_keys)"
-    count = facts.number(f"{_KEYS}/count")
+    count = facts.number(f"{VOLUME_KEYS}/count")
     if not count:
         return False, f"crash_dm_crypt_keys/count = {count or 0}: no key is to be handed over"
     if not facts.machine.kexec_state.crash_loaded:
