@@ -80,7 +80,9 @@ def explain_file_load_failure(errno: int, plan: FileLoadPlan, machine: Machine) 
         e.EPERM: _not_permitted(plan.purpose, machine, _LOCKED_FILES),
         e.EACCES: _unsigned(),
         e.EKEYREJECTED: _unsigned(),
-        e.ENOKEY: _unsigned(),
+        e.ENOKEY: chain(_no_volume_key(plan.purpose, machine), _unsigned()),
+        e.EKEYEXPIRED: _no_volume_key(plan.purpose, machine),
+        e.EKEYREVOKED: _no_volume_key(plan.purpose, machine),
         e.EBADMSG: _unsigned(),
         e.ENODATA: _unsigned(),
         e.ELIBBAD: _unsigned(),
@@ -198,6 +200,17 @@ def _unsigned() -> Iterator[str]:
     )
 
 
+def _no_volume_key(purpose: Purpose, machine: Machine) -> Iterator[str]:
+    # kernel/crash_dump_dm_crypt.c, read_key_from_user_keyring(). A signature's key may be missing, too.
+    from pykexec import kexec_file
+
+    if kexec_file.hands_keys_over(machine, purpose):
+        yield (
+            "the kernel is to hand over keys of encrypted volumes, and this process's keyrings lack one (the"
+            f" kernel log says which): put it into one, or take its folder out of /{kexec_file.VOLUME_KEYS}"
+        )
+
+
 def _no_hole(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
     """kernel/kexec_file.c, kexec_locate_mem_hole()."""
     wanted = plan.kernel.size + (plan.initrd.size if plan.initrd else 0)
@@ -244,7 +257,9 @@ def _unreadable(plan: FileLoadPlan) -> Iterator[str]:
 def _invalid_files(plan: FileLoadPlan, machine: Machine) -> Iterator[str]:
     from pykexec import kexec_file
 
-    if too_long := kexec_file.too_long(plan.kernel, _told(plan, machine), plan.command_line):
+    hands_keys = kexec_file.hands_keys_over(machine, plan.purpose)
+    told = _told(plan, machine)
+    if too_long := kexec_file.too_long(plan.kernel, told, plan.command_line, hands_keys=hands_keys):
         yield too_long
     if plan.flags & (KEXEC_FILE_NO_CMA | KEXEC_FILE_FORCE_DTB):
         yield "the running kernel may be too old for --no-cma or --force-dtb; leave them out"

@@ -61,7 +61,9 @@ def plan(machine: Machine, request: Request) -> FileLoadPlan:
     would_be_lost = request.purpose is Purpose.CRASH and state.crash_loaded
     counts = state.is_limited(request.purpose)
     if would_be_lost or counts:
-        _require_loadable(kernel, facts, line, takes_format=_takes_format(arch, facts))
+        hands_keys = hands_keys_over(machine, request.purpose)
+        takes_format = _takes_format(arch, facts)
+        _require_loadable(kernel, facts, line, takes_format=takes_format, hands_keys=hands_keys)
     initrd = request.initrd if request.initrd and request.initrd.size else None
     flags = {
         KEXEC_FILE_ON_CRASH: request.purpose is Purpose.CRASH,
@@ -121,13 +123,15 @@ def _takes_format(arch: Arch | None, facts: KernelFacts | None) -> bool:
     return arch is None or (facts is not None and facts.is_for_file_load)
 
 
-def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *, takes_format: bool) -> None:
+def _require_loadable(
+    kernel: FileData, facts: KernelFacts | None, line: str, *, takes_format: bool, hands_keys: bool
+) -> None:
     """Raise FileLoadUnavailable for a kernel that the running one is going to refuse.
 
     The running kernel counts a load, and forgets a loaded crash kernel, before it looks at the new one
     (kernel/kexec_file.c). So such a kernel must not reach it.
     """
-    number, why = errno.EINVAL, too_long(kernel, facts, line)
+    number, why = errno.EINVAL, too_long(kernel, facts, line, hands_keys=hands_keys)
     if not takes_format:
         number = errno.ENOEXEC
         why = f"the running kernel cannot load {kernel.path} by itself; leave out -s, or use -c"
@@ -135,11 +139,30 @@ def _require_loadable(kernel: FileData, facts: KernelFacts | None, line: str, *,
         raise _unavailable(number, why)
 
 
-def too_long(kernel: FileData, facts: KernelFacts | None, line: str) -> str | None:
+VOLUME_KEYS = "sys/kernel/config/crash_dm_crypt_keys"
+"""The folder that names keys of encrypted volumes (CONFIG_CRASH_DM_CRYPT)."""
+
+
+def hands_keys_over(machine: Machine, purpose: Purpose) -> bool:
+    """Return whether the running kernel is to hand over keys of encrypted volumes with a load.
+
+    Raises MachineError.
+    """
+    if purpose is not Purpose.CRASH:
+        return False
+    from pykexec.machine.sysfs import read_number
+
+    return bool(read_number(machine.root, f"{VOLUME_KEYS}/count", 10))
+
+
+def too_long(
+    kernel: FileData, facts: KernelFacts | None, line: str, *, hands_keys: bool = False
+) -> str | None:
     """Return why that command line is too long for kexec_file_load(2); None where it may fit."""
     if facts is None or facts.file_load_adds is None or facts.line_limit is None:
         return None
     size = len(os.fsencode(line)) + facts.file_load_adds
+    size += facts.file_load_adds_for_keys if hands_keys else 0
     if size <= facts.line_limit:
         return None
     return (

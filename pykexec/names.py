@@ -59,6 +59,9 @@ class ArchNames:
     """libkdumpfile's name (KDUMP_ARCH_*), where it is none of uname's."""
     file: str = USUAL_FILE
     """How the names of kernels in /boot begin."""
+    request_key: int | None = None
+    """The number of this system call, and one less than keyctl's; None where no kernel of this architecture
+    has CONFIG_CRASH_DM_CRYPT, or its programs do not load one that has."""
 
     @property
     def usual_uname(self) -> str:
@@ -82,6 +85,7 @@ ALL = (
         "x64",
         24,
         compat="i386",
+        request_key=249,
     ),
     ArchNames(
         "i386",
@@ -96,7 +100,16 @@ ALL = (
         kdumpfile="ia32",
     ),
     ArchNames(
-        "arm64", "aarch64 arm64", Elf(183, 64, "little"), 104, 294, (0xAA64,), "aa64", 22, compat="arm"
+        "arm64",
+        "aarch64 arm64",
+        Elf(183, 64, "little"),
+        104,
+        294,
+        (0xAA64,),
+        "aa64",
+        22,
+        compat="arm",
+        request_key=218,
     ),
     ArchNames("arm64be", "aarch64_be", Elf(183, 64, "big"), 104, 294, compat="armbe"),
     ArchNames("arm", "arm armv*l", Elf(40, 32, "little"), 347, None, (0x1C2, 0x1C0, 0x1C4), "arm", 2),
@@ -109,8 +122,20 @@ ALL = (
     ArchNames(
         "loongarch32", "loongarch32", Elf(258, 32, "little"), None, None, (0x6232,), "loongarch32", 27
     ),
-    ArchNames("ppc64le", "ppc64le", Elf(21, 64, "little"), 268, 382, u_boot=7, file="vmlinux"),
-    ArchNames("ppc64", "ppc64", Elf(21, 64, "big"), 268, 382, u_boot=7, compat="ppc", file="vmlinux"),
+    ArchNames(
+        "ppc64le", "ppc64le", Elf(21, 64, "little"), 268, 382, u_boot=7, file="vmlinux", request_key=270
+    ),
+    ArchNames(
+        "ppc64",
+        "ppc64",
+        Elf(21, 64, "big"),
+        268,
+        382,
+        u_boot=7,
+        compat="ppc",
+        file="vmlinux",
+        request_key=270,
+    ),
     ArchNames("ppc", "ppc", Elf(20, 32, "big"), 268, u_boot=7, file="vmlinux"),
     ArchNames("s390x", "s390x", Elf(22, 64, "big"), 277, 381, u_boot=8),
     ArchNames(

@@ -113,6 +113,27 @@ def reboot_kexec() -> None:
         raise _last_error()
 
 
+_KEYCTL_LINK = 8
+_PROCESS_KEYRING, _USER_KEYRING = -2, -4
+"""include/uapi/linux/keyctl.h"""
+
+
+def request_key(kind: str, description: str, *, call: SystemCall = _syscall) -> int:
+    """Return the serial number of the key that the kernel finds for this process; no program makes it one.
+
+    The process from now on has all keys of its user, which the session of a service or of sudo need not
+    have (keyrings(7), "Session keyrings"). Raises OSError: ENOKEY without such a key, ENOSYS where this
+    process cannot ask.
+    """
+    process = process_arch()
+    number = None if process is None else process.request_key
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    call(number + 1, _KEYCTL_LINK, _USER_KEYRING, _PROCESS_KEYRING)
+    texts = [ctypes.create_string_buffer(os.fsencode(each)) for each in (kind, description)]
+    return call(number, *map(ctypes.addressof, texts), 0, 0)
+
+
 def kexec_load_number(process: ArchNames | None) -> int:
     """Return the number of kexec_load for programs of that architecture.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _FILE_LOAD_ADDS = 31
 """The NUL, and MAX_ELFCOREHDR_STR_LEN, which the kernel keeps free for a boot, too (kexec-bzimage64.c)."""
+_FILE_LOAD_ADDS_FOR_KEYS = 31  # MAX_DMCRYPTKEYS_STR_LEN
 
 
 _VMLINUX = {"x86_64": "elf-x86_64", "i386": "elf-x86"}
@@ -53,6 +54,7 @@ def _bzimage(kernel: FileData, arch: str) -> KernelFacts:
         line_limit=parsed.command_line_limit,
         is_for_file_load=has_64bit_entry,  # arch/x86/kernel/kexec-bzimage64.c
         file_load_adds=_FILE_LOAD_ADDS if has_64bit_entry else None,
+        file_load_adds_for_keys=_FILE_LOAD_ADDS_FOR_KEYS,
         version=bzimage.release(kernel.data),
     )
 

@@ -30,6 +30,8 @@ class KernelFacts:
     file_load_adds: int | None = None
     """The bytes that kexec_file_load(2) adds to the command line's length before it compares it with
     `line_limit`; None where it does not compare."""
+    file_load_adds_for_keys: int = 0
+    """The bytes that it adds besides where keys of encrypted volumes are handed over."""
     version: str | None = None
     """The release, where a header has it."""
     program: memoryview | None = field(default=None, repr=False)

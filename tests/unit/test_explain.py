@@ -300,6 +300,22 @@ def test_every_refusal_of_files_has_cause_and_remedy(tmp_path: Path, name: str, 
     assert len(hint) > 40
 
 
+def test_a_key_that_was_to_be_handed_over(tmp_path: Path) -> None:
+    """A crash kernel alone is handed keys of encrypted volumes; a signature's key may be missing, too."""
+    folder = "sys/kernel/config/crash_dm_crypt_keys"
+    for count, purpose, told in (
+        ("1\n", Purpose.CRASH, f"out of /{folder}"),
+        ("0\n", Purpose.CRASH, "demands a signature"),
+        (None, Purpose.CRASH, "demands a signature"),
+        ("1\n", Purpose.BOOT, "demands a signature"),
+    ):
+        facts = machine(tmp_path / f"{count}-{purpose}", {f"{folder}/count": count} if count else {})
+        plan = replace(FILES, purpose=purpose)
+        assert told in str(explain.explain_file_load_failure(errno.ENOKEY, plan, facts))
+        revoked = str(explain.explain_file_load_failure(errno.EKEYREVOKED, plan, facts))
+        assert (told in revoked) == (folder in told)
+
+
 def test_a_lockdown_leaves_signed_kernels(tmp_path: Path) -> None:
     facts = machine(tmp_path, {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"})
     assert "leave out -c" in str(explain.explain_load_failure(errno.EPERM, PLAN, facts))

@@ -411,6 +411,7 @@ ON_CRYPT: Files = {
 }
 KEYS = "sys/kernel/config/crash_dm_crypt_keys/count"
 HANDED: Files = {KEYS: "1\n", "run/pykdump/loaded.json": receipt(system_call="kexec_file_load")}
+BY_KERNEL: Files = {"run/pykdump/loaded.json": receipt(system_call="kexec_file_load", keys="a digest")}
 HIGH_ONLY = (
     "00001000-3fffffff : System RAM\n"
     "100000000-1ffffffff : System RAM\n  180000000-18fffffff : Crash kernel\n"
@@ -608,6 +609,10 @@ CASES = [
         for name in ("L13", "O5")
     ),
     Case("L13", {**CRYPT, **HANDED, "sys/kernel/kexec_crash_loaded": "0\n"}, "nothing is loaded"),
+    *(
+        Case(name, {**CRYPT, **BY_KERNEL, "sys/kernel/kexec_crash_loaded": "0\n"}, "hands no keys over")
+        for name in ("L13", "O5")
+    ),
     Case("L14", {f"boot/initramfs-{RELEASE}kdump.img": None}, "no capture initramfs"),
     Case("L14", {}, "is older than /etc/kdump.conf", old=f"boot/initramfs-{RELEASE}kdump.img"),
     Case(
@@ -989,6 +994,7 @@ NOT_FOUND = [
     Case("L12", {"sys/devices/system/cpu/crash_hotplug": None, "usr/lib/udev/rules.d/98-kexec.rules": ""}),
     *(Case(name, {**CRYPT, **HANDED}) for name in ("L13", "O5")),
     *(Case(name, {**OURS, **CRYPT, **WITH_KEYS}) for name in ("L13", "O5")),
+    *(Case(name, {**OURS, **CRYPT, **BY_KERNEL}) for name in ("L13", "O5")),
     Case("S12", {**OURS, "sys/class/iscsi_session/session1/targetname": "iqn.x\n"}),
     *(
         Case("S15", {**OURS, "proc/self/mounts": f"x /var/crash {kind} rw 0 0\n"}, console=None)
@@ -1151,7 +1157,7 @@ def live(folder: Path, changes: Files) -> Facts:
     return Facts(machine, places=EnoughRoom(folder), log="")
 
 
-ASKED = ["plans.make", "destination.resolve", "contents"]
+ASKED = ["plans.make", "destination.resolve", "contents", "actions.find_keys"]
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -1174,7 +1180,8 @@ def test_what_start_would_do_is_told_with_its_warnings(
     plan = Mock(kernel="/boot/vmlinuz", warnings=("pykdump sends no mail",))
     monkeypatch.setattr("pykexec.kdump.doctor.starting.plans.make", Mock(return_value=plan))
     monkeypatch.setattr("pykexec.kdump.doctor.starting.destination.resolve", Mock(return_value="xfs"))
-    monkeypatch.setattr("pykexec.kdump.doctor.starting.contents", Mock())
+    for each in ("contents", "actions.find_keys"):
+        monkeypatch.setattr(f"pykexec.kdump.doctor.starting.{each}", Mock())
     (found,) = doctor.diagnose(live(tmp_path, {}), ["V4"])
     assert (found.verdict, found.evidence) == (
         Verdict.FINE,

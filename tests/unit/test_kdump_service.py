@@ -26,9 +26,10 @@ from hypothesis import strategies as st
 
 from pykexec import loader, streams, syscalls, writing
 from pykexec.errors import FileError, PykexecError
-from pykexec.initramfs import Addition
 from pykexec.kdump import config, files, makedumpfile
-from pykexec.kdump.capture import keys
+from pykexec.kdump.capture import handover, keys
+from pykexec.kdump.capture.handover import HasKey
+from pykexec.kdump.capture.keys import Key
 from pykexec.kdump.cli import exit_code
 from pykexec.kdump.config import debian, fedora, suse
 from pykexec.kdump.config.errors import ConfigError
@@ -44,7 +45,7 @@ from pykexec.machine import Machine
 from pykexec.memory import KIB, MIB
 from pykexec.plan import FileLoadPlan, Request, Segment
 from pykexec.purpose import Purpose
-from tests.support import faults, vmcore
+from tests.support import faults, vmcore, volume_keys
 from tests.support.bzimage import FakeBzImage
 from tests.support.machines import unpacked, write
 from tests.support.vmcore_log import Lockless, Memory
@@ -228,6 +229,15 @@ def test_receipts_are_kept(tmp_path: Path) -> None:
     receipt.save(RECEIPT, path)
     assert receipt.load(path) == RECEIPT
     assert receipt.load(tmp_path / "none") is None
+
+
+def test_receipts_from_before_keys_were_handed_over(tmp_path: Path) -> None:
+    receipt.save(RECEIPT, tmp_path / "receipt.json")
+    content = json.loads((tmp_path / "receipt.json").read_text())
+    del content["keys"]
+    assert receipt.parse(json.dumps(content)) == RECEIPT
+    del content["target"]
+    assert receipt.parse(json.dumps(content)) is None
 
 
 @given(st.binary(max_size=200))
@@ -737,9 +747,9 @@ def test_memory_that_comes_meanwhile(
     machine = machine_with(tmp_path)
     prepare, load = actions._prepare_image, actions._load
 
-    def prepare_longer(plan: plan.ServicePlan, tell: actions.Tell) -> actions._Image:
+    def prepare_longer(facts: Machine, plan: plan.ServicePlan, tell: actions.Tell) -> actions._Image:
         _grow(machine, tmp_path / "machine")
-        return prepare(plan, tell)
+        return prepare(facts, plan, tell)
 
     def load_longer(machine: Machine, plan: plan.ServicePlan, image: actions._Image) -> object:
         done = load(machine, plan, image)
@@ -861,20 +871,117 @@ def test_a_key_is_in_memory_alone(loading: Loading, tmp_path: Path, monkeypatch:
     """Of an encrypted volume: it is loaded, and in nothing that the load leaves."""
     secret = b"0 8 crypt aes 0123456789abcdef"
     loaded: list[bytes] = []
-    table = Addition("etc/pykdump.tables/x", memoryview(secret), 0o600)
-    monkeypatch.setattr(keys, "tables", lambda volumes: [table] if volumes == ("x",) else [])
-    monkeypatch.setattr(actions, "_prepare_image", lambda *_: actions._Image("there", "inputs", ("x",)))
+    _with_volume(monkeypatch, lambda has_key: Key("x", secret.decode()))
 
     def load(entry: int, segments: Sequence[Segment], flags: int) -> None:
         loaded.extend(bytes(each.data) for each in segments)
 
     monkeypatch.setattr(syscalls, "kexec_load", load)
     made = loading.start()
+    assert (made.target, made.keys) == ("there, with its key in the image in memory", "")
     assert any(each.startswith(b"initrd") and secret in each for each in loaded)
     assert made.initrd_sha256 == hashlib.sha256(b"initrd").hexdigest()
     left = [each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()]
     assert any(b"etc/pykdump.tables/x" in each for each in left)
     assert not any(b"0123456789abcdef" in each for each in left)
+
+
+def _with_volume(monkeypatch: pytest.MonkeyPatch, find: Callable[[HasKey | None], Key]) -> None:
+    """Have the target on an encrypted volume, and its key found so."""
+    monkeypatch.setattr(actions, "_prepare_image", lambda *_: actions._Image("there", "inputs", ("x",)))
+    monkeypatch.setattr(
+        keys, "find", lambda volumes, allowed, has_key: [find(has_key)] if volumes == ("x",) else []
+    )
+
+
+@pytest.fixture
+def key_kernel(
+    loading: Loading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[volume_keys.FakeKernel]:
+    """A kernel that hands over keys, and takes files."""
+    write(tmp_path / "machine", "etc/sysconfig/kdump", f"KDUMP_BOOTDIR={tmp_path / 'boot'}\n")
+
+    def find(has_key: HasKey | None) -> Key:
+        if has_key is None or not has_key("cryptsetup:x"):
+            raise PykexecError("no key")
+        return Key("CRYPT-LUKS2-0-x", ":64:user:cryptsetup:x", "cryptsetup:x")
+
+    _with_volume(monkeypatch, find)
+    with volume_keys.running_kernel() as kernel:
+
+        def load(*_: object) -> None:
+            kernel.load()
+            loading.answer()
+
+        monkeypatch.setattr(syscalls, "kexec_file_load", load)
+        monkeypatch.setattr(syscalls, "kexec_file_unload", lambda flags: None)
+        monkeypatch.setattr(handover, "FOLDER", kernel.folder)
+        yield kernel
+
+
+def test_a_key_that_the_kernel_hands_over(loading: Loading, key_kernel: volume_keys.FakeKernel) -> None:
+    """Once it has left the keyring it is handed on from the loaded kernel, until that is unloaded."""
+    key_kernel.keyring = {"cryptsetup:x"}
+    made = loading.start()
+    assert made.system_call == "kexec_file_load"
+    assert made.target == "there, with its key handed over by the kernel"
+    assert key_kernel.loaded == ("cryptsetup:x",)
+    key_kernel.keyring = set()
+    again = loading.start()
+    assert (again.keys, again.target) == (made.keys, made.target) != ("", "")
+    assert (key_kernel.loaded, key_kernel.is_reusing) == (("cryptsetup:x",), False)
+    actions.stop(loading.machine)
+    assert key_kernel.named == {}
+    with pytest.raises(PykexecError, match="no key"):
+        loading.start()
+    assert loading.seen == []
+
+
+@pytest.mark.parametrize(
+    ("config", "takes"),
+    [
+        (None, False),
+        ("CONFIG_CRASH_DM_CRYPT_X=y\n# CONFIG_CRASH_DM_CRYPT is not set\n", False),
+        ("CONFIG_A=y\nCONFIG_CRASH_DM_CRYPT=y\n", True),
+    ],
+)
+def test_another_kernel_may_not_take_keys(
+    config: str | None,
+    takes: bool,
+    loading: Loading,
+    key_kernel: volume_keys.FakeKernel,
+    tmp_path: Path,
+) -> None:
+    key_kernel.keyring = {"cryptsetup:x"}
+    sysconfig = f"KDUMP_BOOTDIR={tmp_path / 'boot'}\nKDUMP_KERNELVER=6.0-other\n"
+    write(tmp_path / "machine", "etc/sysconfig/kdump", sysconfig)
+    (tmp_path / "boot/vmlinuz-6.0-other").write_bytes(FakeBzImage().build())
+    if config:
+        write(tmp_path / "machine", "boot/config-6.0-other", config)
+    if takes:
+        assert loading.start().keys
+    else:
+        with pytest.raises(PykexecError, match="no key"):
+            loading.start()
+
+
+def test_no_key_gets_lost_by_another_system_call(
+    loading: Loading, key_kernel: volume_keys.FakeKernel, tmp_path: Path
+) -> None:
+    """Neither where the kernel refuses the files, nor where the configuration wants segments loaded."""
+    key_kernel.keyring = {"cryptsetup:x"}
+
+    def refuse() -> None:
+        raise OSError(errno.ENOEXEC, "Exec format error")
+
+    loading.answer = refuse
+    with pytest.raises(PykexecError, match="kexec_file_load not available"):
+        loading.start()
+    assert key_kernel.named == {}
+    write(tmp_path / "machine", "etc/sysconfig/kdump", f"KDUMP_BOOTDIR={tmp_path / 'boot'}\nKEXEC_ARGS=-c\n")
+    with pytest.raises(PykexecError, match="no key"):
+        loading.start()
+    assert loading.seen == []
 
 
 def test_the_receipt_of_a_kernel_that_stays_loaded_stays(loading: Loading, tmp_path: Path) -> None:

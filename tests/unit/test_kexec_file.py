@@ -166,14 +166,24 @@ def test_what_the_kernel_does_not_know_is_named(
     assert not loader.plan(machine, request_for(tmp_path), "file").warnings
 
 
-def test_a_loaded_crash_kernel_is_not_risked_for_a_long_line(tmp_path: Path, kernel: FakeKernel) -> None:
-    """The running kernel keeps 30 characters free, kexec_load only as many as it needs."""
+@pytest.mark.parametrize(("keys", "kept"), [("0\n", 30), ("1\n", 61), (None, 30)])
+def test_a_loaded_crash_kernel_is_not_risked_for_a_long_line(
+    keys: str | None, kept: int, tmp_path: Path, kernel: FakeKernel
+) -> None:
+    """The running kernel keeps 30 characters free, and for keys of encrypted volumes 31 more
+    (kexec-bzimage64.c); kexec_load only as many as it needs.
+    """
     state: dict[str, str | bytes | None] = {"sys/kernel/kexec_crash_loaded": "1\n"}
+    if keys is not None:
+        state["sys/kernel/config/crash_dm_crypt_keys/count"] = keys
     machine = unpacked("qemu-6.1-1g", tmp_path / "root", state)
-    request = request_for(tmp_path, purpose=Purpose.CRASH, append="x" * (2047 - 30))
+    loader.load_request(machine, request_for(tmp_path, purpose=Purpose.CRASH, append="x" * (2046 - kept)))
+    kernel.calls.clear()
+    request = request_for(tmp_path, purpose=Purpose.CRASH, append="x" * (2047 - kept))
     with pytest.raises(FileLoadUnavailable, match="takes 2048 bytes with what the kernel adds"):
         loader.load_request(machine, request, "file")
     assert kernel.calls == []
+    request = replace(request, append="x" * (2047 - 30))
     with pytest.raises(ImageError, match="Command line overflow"):
         loader.load_request(machine, request)
     assert kernel.calls == []

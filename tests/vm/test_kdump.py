@@ -592,6 +592,73 @@ def test_an_encrypted_volume(tmp_path: Path) -> None:
     assert "sysrq: Trigger a crash" in stage.read("dmesg")
 
 
+_KEYS = "/sys/kernel/config/crash_dm_crypt_keys"
+_MAKE_LUKS_FOR_THE_KERNEL = f"""{_UNLOCK}
+cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/vdb /passphrase
+cryptsetup open --key-file /passphrase /dev/vdb dumps
+mke2fs -q /dev/mapper/dumps
+mount -t ext2 /dev/mapper/dumps /d
+! pykdump start 2> "$OUT/not-offered"
+mount -t configfs configfs /sys/kernel/config
+! pykdump start 2> "$OUT/no-key"
+name=cryptsetup:$(cryptsetup luksUUID /dev/vdb)
+# As `cryptsetup open --link-vk-to-keyring` does it from 2.7 on.
+cryptsetup luksDump -q --dump-volume-key --volume-key-file /key --key-file /passphrase /dev/vdb
+keyctl padd logon "$name" @u < /key
+"""
+# From a session that has none of the user's keys, and from one of a user who has them no longer.
+_LOAD_AGAIN = f"""
+mkdir {_KEYS}/theirs
+! pykdump start 2> "$OUT/theirs"
+rmdir {_KEYS}/theirs
+keyctl session - pykdump start > "$OUT/session" 2>&1
+keyctl clear @u
+! keyctl search @u logon "$name" 2> "$OUT/search"
+pykdump start > "$OUT/reused" 2>&1
+cat {_KEYS}/count {_KEYS}/reuse > "$OUT/keys"
+cp /key "$OUT/key"
+pykdump status > "$OUT/state"
+pykdump status --json > "$OUT/json"
+pykdump doctor > "$OUT/doctor" || true
+cat /run/pykdump/*.json > "$OUT/receipt"
+gzip -dc /var/lib/pykdump/*.img > "$OUT/image"
+dmesg > "$OUT/log"
+"""
+
+
+@jobs.FURTHER
+def test_an_encrypted_volume_whose_key_the_kernel_hands_over(tmp_path: Path) -> None:
+    """No program has it, and nothing allows that one does; what has left the keyring stays loaded."""
+    disk = tmp_path / "luks"
+    subprocess.run(["truncate", "-s", "256M", disk], check=True)
+    kdump = Kdump(
+        tmp_path,
+        Kernel.get("7.2-dmcrypt", X86_64),
+        conf="path /d/crash",
+        disks=(disk,),
+        modules=_CRYPT_MODULES,
+        packages=(*_CRYPT_PACKAGES, "keyutils", "libkeyutils1"),
+    )
+    crash = kdump.crash(_MAKE_LUKS_FOR_THE_KERNEL, armed=_LOAD_AGAIN)
+    assert messages(crash.console)[-2:] == ["saving vmcore complete", "rebooting"]
+    first = crash.stage("first")
+    assert "PYKDUMP_HAND_OVER_KEYS=yes" in first.read("not-offered")
+    assert "--link-vk-to-keyring" in first.read("no-key")
+    assert first.read("keys") == "1\n0\n"
+    assert f"rmdir {_KEYS}/theirs" in first.read("theirs")
+    assert "encrypted, with its key handed over by the kernel" in " ".join(first.read("state").split())
+    key = (first.folder / "key").read_bytes()
+    assert len(key) == 64
+    for name in ("session", "reused", "state", "json", "doctor", "receipt", "image", "log"):
+        content = (first.folder / name).read_bytes()
+        assert key.hex().encode() not in content
+        assert key not in content
+    assert key.hex() not in crash.console
+    look = "cryptsetup open --key-file /passphrase /dev/vdb dumps\nmount -t ext2 /dev/mapper/dumps /d"
+    stage = kdump.next_boot(f'{_UNLOCK}\n{look}\ncp /d/crash/*/vmcore-dmesg.txt "$OUT/dmesg"').stage("first")
+    assert "sysrq: Trigger a crash" in stage.read("dmesg")
+
+
 # As Debian and openSUSE ship them, less their comments, and with a limit on old dumps.
 _DEBIAN = """
 USE_KDUMP=1

@@ -56,6 +56,7 @@ FROM_PACKAGES = {
     "ganesha.nfsd": "nfs-ganesha",
     "groff": "groff",
     "ip": "iproute2",
+    "keyctl": "keyutils",
     "lintian": "lintian",
     "lz4": "lz4",
     "makedumpfile": "makedumpfile",

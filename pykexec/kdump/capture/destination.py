@@ -101,8 +101,8 @@ class Destination:
         if self.way is Transport.DISK and self.device and self.superblock:
             kind = self.superblock.type
             encrypted = any(layer.kind == "crypt" for layer in self.stack.layers)
-            key = ", encrypted, with its key in the image in memory" if encrypted else ""
-            return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid}){key}"
+            crypt = ", encrypted" if encrypted else ""
+            return f"{self.folder} on the {kind} of {self.device.name} (UUID={self.superblock.uuid}){crypt}"
         if self.way is Transport.RAW and self.device:
             return f"the raw device {self.device.name}"
         if self.share:

@@ -263,8 +263,9 @@ SUSE: Mapping[str, Key] = {
 OURS: Mapping[str, Key] = {
     "PYKDUMP_HAND_OVER_KEYS": Key(
         "yes: for a target on encrypted volumes (dm-crypt, LUKS), pykdump start puts their keys into the"
-        " capture image, in memory alone, never on a disk. Without it such a target is refused. Who reads"
-        " the reserved memory has the keys, as who reads the running kernel's.",
+        " capture image, in memory alone, never on a disk. Without it such a target is refused, unless the"
+        " running kernel itself hands over keys that are in root's keyring (CONFIG_CRASH_DM_CRYPT), which is"
+        " tried first. Who reads the reserved memory has the keys, as who reads the running kernel's.",
         "no",
     ),
 }

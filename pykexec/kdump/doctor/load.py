@@ -19,6 +19,7 @@ from pykexec.kdump.doctor.part import of_architecture
 from pykexec.kdump.doctor.reservation import more
 from pykexec.kdump.reservation.crashkernel import size_text
 from pykexec.kdump.reservation.sizing import kernel_memory
+from pykexec.kexec_file import VOLUME_KEYS
 from pykexec.memory import MIB, align_up
 
 _FILES_UNKNOWN = "the kernel or the initramfs to be loaded is not known"
@@ -187,24 +188,25 @@ def _encrypted(facts: Facts) -> Judgement:
         "the dump's file system is encrypted, and the capture system would ask for a passphrase",
         f"{name} is a dm-crypt device",
         why,
-        remedy="dump to a file system that is not encrypted, or over the network",
+        remedy="dump to a file system that is not encrypted, or over the network; with an image of pykdump's"
+        " own: have its key in root's keyring where the kernel hands keys over (pykdump start says how), or"
+        f" {HAND_OVER_KEYS}=yes",
     )
-
-
-_KEYS = "sys/kernel/config/crash_dm_crypt_keys"
 
 
 def key_is_handed_over(facts: Facts) -> tuple[bool, str]:
     """Return whether the loaded kernel got the keys of encrypted volumes, and the reason for that answer.
 
-    pykdump start puts them into its own image in memory, or refuses. Otherwise kexec_file_load passes on
-    those that configfs names at that time (kernel/crash_dump_dm_crypt.c).
+    pykdump start has the kernel do that, or puts them into its own image in memory, or refuses. Otherwise
+    kexec_file_load passes on those that configfs names at that time (kernel/crash_dump_dm_crypt.c).
     """
+    if facts.loaded is not None and facts.loaded.keys and facts.machine.kexec_state.crash_loaded:
+        return True, "the kernel hands its key over, as pykdump start has told it (crash_dm_crypt_keys)"
     if facts.settings is not None and facts.settings.hand_over_keys and starting.image_is_ours(facts):
         return True, f"pykdump start puts its key into the capture image in memory ({HAND_OVER_KEYS})"
-    if not facts.machine.root.names(_KEYS):
+    if not facts.machine.root.names(VOLUME_KEYS):
         return False, "the kernel hands no keys over (no crash_dm_crypt_keys)"
-    count = facts.number(f"{_KEYS}/count")
+    count = facts.number(f"{VOLUME_KEYS}/count")
     if not count:
         return False, f"crash_dm_crypt_keys/count = {count or 0}: no key is to be handed over"
     if not facts.machine.kexec_state.crash_loaded:
@@ -398,6 +400,7 @@ CHECKS = (
         looks_at="Whether dumps go to a device of dm-crypt, and whether the kernel hands its keys over"
         " (crash_dm_crypt_keys).",
         matters="After a crash nobody is there to enter a passphrase, so the file system stays closed.",
-        mend="Let dumps go to a file system that is not encrypted, or over the network.",
+        mend="Let dumps go to a file system that is not encrypted, or over the network; or take pykdump's"
+        f" own image, and let the kernel hand the key over, or {HAND_OVER_KEYS}=yes.",
     ),
 )

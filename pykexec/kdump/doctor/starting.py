@@ -15,7 +15,9 @@ from pykexec.kdump.config.settings import Settings, TargetKind
 from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, said, unknown, wrong
 from pykexec.kdump.files import STATE
+from pykexec.kdump.service import actions
 from pykexec.kdump.service import plan as plans
+from pykexec.machine import Machine
 
 _ANOTHERS_IMAGE = "start --initrd FILE takes a distribution's capture image"
 
@@ -67,7 +69,7 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
         asked += [
             lambda: plans.make(machine).options(hotplug=False),
             lambda: destination.resolve(settings),
-            lambda: contents(plans.fitting(settings, machine)[0], facts.capture_release),
+            lambda: _require_image(machine, settings, facts.capture_release),
         ]
     told: dict[str, PykexecError] = {}
     for ask in asked:
@@ -76,6 +78,12 @@ def _refusals(facts: Facts, settings: Settings) -> Iterator[PykexecError]:
         except PykexecError as error:
             told.setdefault(error.what, error)
     yield from told.values()
+
+
+def _require_image(machine: Machine, settings: Settings, release: str) -> None:
+    """Raise PykexecError for what keeps the image from being made, or volumes' keys from getting to it."""
+    volumes = contents(plans.fitting(settings, machine)[0], release).volumes
+    actions.find_keys(machine, plans.make(machine), volumes)
 
 
 def _programs(facts: Facts, settings: Settings) -> Sequence[str]:

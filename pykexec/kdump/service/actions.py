@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec import cli, loader, report, values, writing
@@ -13,7 +14,8 @@ from pykexec.booting import crash
 from pykexec.errors import FileError, NoCrashMemoryError, PykexecError
 from pykexec.files import FileData
 from pykexec.kdump import capture
-from pykexec.kdump.capture import keys
+from pykexec.kdump.capture import handover, keys
+from pykexec.kdump.capture.keys import Key
 from pykexec.kdump.config.settings import Rebuild
 from pykexec.kdump.service import plan as plans
 from pykexec.kdump.service import rawdump, trust
@@ -22,12 +24,13 @@ from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
-from pykexec.machine.sysfs import read_number
+from pykexec.machine.sysfs import read_number, read_text
 from pykexec.plan import FileLoadPlan, LoadPlan, Request
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
 _LOADS_MAX = 5
+_CONFIG_MAX = 2 << 20  # bytes of /boot/config-RELEASE
 _SYSCTL = Path("/proc/sys")
 
 Tell = Callable[[str], None]
@@ -41,7 +44,7 @@ class _Image:
     target: str
     inputs: str
     volumes: tuple[str, ...] = ()
-    """The encrypted volumes whose keys are put into it in memory."""
+    """The encrypted volumes whose keys it takes in memory, or from the kernel."""
 
 
 def start(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> Receipt:
@@ -61,7 +64,7 @@ def _start(machine: Machine, tell: Tell, warn: Tell, initrd: str | None) -> Rece
     _require_memory(machine)  # without a reservation the image would be of no use
     trust.require_private(plan.kernel, "kernel")
     _take_over_dump(plan, tell, warn)
-    image = _prepare_image(plan, tell)
+    image = _prepare_image(machine, plan, tell)
     trust.require_private(plan.initrd, "capture image")
     done, receipt = _load_until_it_fits(machine, plan, image, tell, warn)
     for warning in done.warnings:
@@ -109,22 +112,27 @@ def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadP
     Space for the receipt is reserved first: without it nothing is loaded. Whoever interrupts this leaves no
     receipt, so nothing tells what is loaded.
     """
-    options = plan.options(hotplug=machine.kexec_state.elfcorehdr_size is not None)
+    options = plan.options(hotplug=_has_hotplug(machine))
     request = cli.request_of(options, Purpose.CRASH, machine)
-    if image.volumes:
-        request = values.replace(request, additions=(*request.additions, *keys.tables(image.volumes)))
+    found_keys = find_keys(machine, plan, image.volumes)
+    named, before = keys.by_name(found_keys), _handed_over(machine)
+    request = values.replace(request, additions=(*request.additions, *keys.tables(found_keys)))
+    call = "file" if named else cli.system_call_of(options)
     attempts: list[tuple[FileLoadPlan | LoadPlan, Receipt]] = []
     is_loaded = False
     try:
-        with receipts.replaced() as note:
+        with receipts.replaced() as note, handover.arranged(named, before, handover.FOLDER) as handed:
 
             def prepare(found: FileLoadPlan | LoadPlan) -> None:
-                receipt = _receipt(machine, plan, request, image, found)
+                made = _receipt(machine, plan, request, image, found)
+                way = keys.ways(found_keys)
+                target = f"{image.target}, with its key {way}" if way else image.target
+                receipt = replace(made, target=target, keys=handed)
                 note(receipt, report.as_json(found))
                 attempts.append((found, receipt))
 
             with _plain_errors():
-                loader.load_request(machine, request, cli.system_call_of(options), prepare)
+                loader.load_request(machine, request, call, prepare)
             is_loaded = True
     except PykexecError as error:
         if is_loaded:
@@ -137,6 +145,36 @@ def _load(machine: Machine, plan: ServicePlan, image: _Image) -> tuple[FileLoadP
             _put_back(machine)
         raise
     return attempts[-1]
+
+
+def find_keys(machine: Machine, plan: ServicePlan, volumes: Sequence[str]) -> Sequence[Key]:
+    """Return the way of the keys of a plan's encrypted volumes. Raises PykexecError where one has none."""
+    if not volumes:
+        return ()
+    system_call = cli.system_call_of(plan.options(hotplug=_has_hotplug(machine)))
+    has_key = None
+    # Only kexec_file_load takes them.
+    if handover.is_offered(handover.FOLDER) and system_call != "load" and _takes_keys(machine, plan.release):
+        has_key = handover.in_keyring_or_loaded(_handed_over(machine), handover.FOLDER)
+    return keys.find(volumes, allowed=plan.settings.hand_over_keys, has_key=has_key)
+
+
+def _takes_keys(machine: Machine, release: str) -> bool:
+    """Return whether a capture kernel is known to take keys that the running one hands over."""
+    if release == machine.kernel_release:
+        return True
+    config = read_text(machine.root, f"boot/config-{release}", _CONFIG_MAX) or ""
+    return re.search(r"^CONFIG_CRASH_DM_CRYPT=y$", config, re.M) is not None
+
+
+def _handed_over(machine: Machine) -> str:
+    """Return what stands for the keys that the loaded kernel has been handed over; "" for none."""
+    before = loaded_now(machine)
+    return before.keys if before else ""
+
+
+def _has_hotplug(machine: Machine) -> bool:
+    return machine.kexec_state.elfcorehdr_size is not None
 
 
 @contextmanager
@@ -166,6 +204,7 @@ def stop(machine: Machine) -> None:
             _put_back(machine)
             raise
         receipts.forget()
+        handover.forget(handover.FOLDER)
 
 
 def reload(machine: Machine, tell: Tell, warn: Tell, *, initrd: str | None = None) -> tuple[Receipt, str]:
@@ -239,7 +278,7 @@ def _stamped(image: Path) -> str:
     return text.strip() if all(trust.is_private(each) for each in files) else ""
 
 
-def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
+def _prepare_image(machine: Machine, plan: ServicePlan, tell: Tell) -> _Image:
     if not plan.own_image:
         if not Path(plan.initrd).is_file():
             raise FileError(
@@ -248,11 +287,12 @@ def _prepare_image(plan: ServicePlan, tell: Tell) -> _Image:
         return _Image(f"as {plan.initrd} has it", "")
     output = Path(plan.initrd)
     if plan.settings.rebuild is Rebuild.NEVER and output.is_file():
-        needed = plan.settings.hand_over_keys
+        needed = plan.settings.hand_over_keys or handover.is_offered(handover.FOLDER)
         volumes = capture.contents(plan.settings, plan.release).volumes if needed else ()
         return _Image("as the image has it (force_no_rebuild)", _stamped(output), volumes)
     tell("looking for the dump target, programs and modules")
     what = capture.contents(plan.settings, plan.release)
+    find_keys(machine, plan, what.volumes)  # better refused before the image is made
     make_image(what, output, tell, always=plan.settings.rebuild is Rebuild.ALWAYS)
     return _Image(str(what.destination), what.fingerprint, what.volumes)
 

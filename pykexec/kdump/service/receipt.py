@@ -46,6 +46,8 @@ class Receipt:
     time: str
     """UTC, as in ISO 8601."""
     version: str = __version__
+    keys: str = ""
+    """What stands for the keys that the kernel hands over (`capture.handover`); "" for none."""
 
     def proves(self, other: Receipt) -> bool:
         """Return whether a crash with this load shows what one with the other load would do."""
@@ -145,7 +147,7 @@ def _receipt(content: dict[str, object] | None) -> Receipt | None:
     names = {field.name for field in fields(Receipt)}
     if (
         content is None
-        or content.keys() != names
+        or not names - {"keys"} <= content.keys() <= names  # which older ones have not
         or not all(isinstance(each, str) for each in content.values())
     ):
         return None

@@ -18,7 +18,14 @@ ARCH = Arch(
             make="x86",
             configs=("x86_64-jump.config",),
             image="arch/x86/boot/bzImage",
-        )
+        ),
+        "7.2-dmcrypt": Build(  # CONFIG_CRASH_DM_CRYPT
+            version="7.2",
+            suite="sid",
+            make="x86",
+            configs=("x86_64-dmcrypt.config",),
+            image="arch/x86/boot/bzImage",
+        ),
     },
     uefi=File(Package("bookworm", "ovmf"), "usr/share/ovmf/OVMF.fd"),
 )
