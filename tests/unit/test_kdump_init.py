@@ -116,7 +116,7 @@ class Capture:
 
     def _below_root(self, text: str) -> str:
         # Processes are this machine's.
-        places = r"(?<![\w}.])/(run|mnt|proc|etc|sys|dev|lib)(?!/null|/stdout|/\[0-9)(?=[/\"\s$])"
+        places = r"(?<![\w}.])/(run|mnt|proc|etc|sys|dev|lib)(?!/null|/stdout|/\[0-9|/self|/\$1)(?=[/\"\s$])"
         return re.sub(places, rf"{self.root}/\1", text)
 
     def names(self) -> Sequence[str]:
@@ -392,12 +392,18 @@ def test_a_look_that_takes_its_time(tmp_path: Path) -> None:
 
 # A makedumpfile that does not come to its end, or does not know the kernel
 
-# Two hundred times as fast as ours.
+# Faster than ours, and how much so depends on what is waited for.
 _FAST_CLOCK = """
+told_within() {
+    read -r -t 0.1 status || { pass 100; return 1; }
+}
 sleep() {
     command sleep 0.1
+    pass 10
+}
+pass() {
     read -r now rest < ROOT/proc/uptime
-    echo "$((${now%.*} + 20)).00 1" > ROOT/run/uptime
+    echo "$((${now%.*} + $1)).00 1" > ROOT/run/uptime
     mv ROOT/run/uptime ROOT/proc/uptime
 }
 """
@@ -433,7 +439,7 @@ def test_a_makedumpfile_that_does_not_end(hangs: str, settings: Settings, tmp_pa
     (dump,) = capture.dumps.glob("*/vmcore")
     assert dump.read_bytes() == _MEMORY
     (own,) = capture.dumps.glob("*/kexec-dmesg.log")
-    assert re.search(r"^pykdump: not done after \d+ seconds: ending it$", own.read_text(), re.M)
+    assert re.search(r"^pykdump: no progress for \d+ seconds: ending it$", own.read_text(), re.M)
     assert still_running(tmp_path) == []
 
 
@@ -453,10 +459,42 @@ def test_nothing_comes_to_its_end(way: Transport, tmp_path: Path) -> None:
 
 def test_what_comes_to_its_end_in_time_is_let_alone(tmp_path: Path) -> None:
     """Also where whoever watches over it is woken too early, as by the end of what it waits with."""
-    woken = "sleep() { command sleep 0.1; return 1; }\n"
+    woken = "told_within() { read -r -t 0.1 status; }\n"
     said = Capture(tmp_path, dies="sleep 2", replaced=woken).run("main")
     assert "saving vmcore complete" in said
-    assert not any("not done" in line for line in said)
+    assert not any("no progress" in line for line in said)
+
+
+# As print_progress() of makedumpfile writes it.
+_COPYING = r"printf '\rCopying data%38s: [%3u.%u %%] %c  %16s' '' $i 5 / 'eta: 1m12s' >&2"
+_GROWS = 'echo "$i" >> "$output"'
+
+
+@pytest.mark.parametrize(
+    ("sign", "line"),
+    [(_COPYING, r"Copying data: \d+\.5 %, 1m12s left, 0 MiB, 0 MiB/s"), (_GROWS, "0 MiB, 0 MiB/s")],
+    ids=["tells", "grows"],
+)
+def test_a_dump_that_goes_on_is_not_ended(sign: str, line: str, tmp_path: Path) -> None:
+    """However long it takes; the console has a line of it now and then."""
+    slow = f"for i in $(seq 40); do {sign}; sleep 0.1; done"
+    said = Capture(tmp_path, dies=slow, replaced=_FAST_CLOCK).run("main")
+    assert "saving vmcore complete" in said
+    told = [each for each in said if re.fullmatch(line, each)]
+    assert len(set(told)) > (1 if sign == _COPYING else 0)
+    assert float((tmp_path / "proc/uptime").read_text().split()[0]) > 1000
+    assert not any("no progress" in each for each in said)
+
+
+@pytest.mark.parametrize("way", [Transport.DISK, pytest.param(Transport.SSH, marks=pytest.mark.further)])
+def test_a_stop_is_noticed_whatever_size_memory_has(way: Transport, tmp_path: Path) -> None:
+    to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    large = "memory_kib() { echo 2147483648; }\ndf() { echo x 1 1 1 1% /mnt; }\n"
+    stops = f"i=1; {_COPYING}; {_SLEEP}"
+    said = Capture(tmp_path, to=to, dies=stops, replaced=_FAST_CLOCK + large).run("main")
+    assert "no progress for 600 seconds: ending it" in said
+    assert float((tmp_path / "proc/uptime").read_text().split()[0]) < 3600
+    assert still_running(tmp_path) == []
 
 
 def test_a_log_that_does_not_come(tmp_path: Path) -> None:
@@ -491,8 +529,8 @@ def test_a_watchdog_ends_what_nothing_else_can(stuck: bool, tmp_path: Path) -> N
     (tmp_path / "dev").mkdir()
     ours, its = os.openpty()
     (tmp_path / "dev/watchdog0").symlink_to(os.ttyname(its))
-    unending = f"{_FAST_CLOCK}end() {{ :; }}\n" if stuck else ""
-    capture = Capture(tmp_path, dies="sleep 2" if stuck else "", replaced=unending)
+    unending = f'{_FAST_CLOCK}end() {{ echo "$1"; }}\n' if stuck else ""
+    capture = Capture(tmp_path, dies="sleep 5" if stuck else "", replaced=unending)
     fed = bytearray()
     reader = threading.Thread(target=_read_all, args=(ours, fed))
     reader.start()
