@@ -17,7 +17,7 @@ from pykexec import names
 from pykexec.errors import FileError, MachineError
 from pykexec.files import FileData
 from pykexec.kdump import programs
-from pykexec.kdump.config.settings import Collector
+from pykexec.kdump.config.settings import LEVEL_MAX, Collector
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.memory import KIB
@@ -72,6 +72,8 @@ class Program:
     """The bytes of its file; None where only the package is known."""
 
 
+_LIMIT = b"Size limit(%llu) reached"
+"""A message of programs that have -L, since 1.7.0 (commit f0cfa86)."""
 _UNKNOWN = Program((), "of unknown version", is_release=False)
 
 
@@ -342,7 +344,12 @@ def safe(collector: Collector, found: Fit) -> Collector:
     if need is not None and need.effect is Effect.LOST:
         level = ZERO_PAGES
         collector = replace(collector, words=_with_level(collector.words, level))
-    return replace(collector, is_known_to_fit=found.is_safe(level))
+    return replace(
+        collector,
+        is_known_to_fit=found.is_safe(level),
+        has_limit=found.program is not None and _LIMIT in (found.program.content or b""),
+        has_smaller=level != LEVEL_MAX and found.is_safe(LEVEL_MAX),
+    )
 
 
 def _with_level(words: tuple[str, ...], level: int) -> tuple[str, ...]:

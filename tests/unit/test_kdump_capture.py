@@ -602,6 +602,18 @@ _SSH = Destination(Transport.SSH, "/d", network=_WAY, remote="u")
         (Collector(("/sbin/makedumpfile", "-l")), _DISK, "vmcore", "makedumpfile -l IN OUT"),
         (Collector(("makedumpfile", "-F", "-l")), _DISK, "vmcore", "makedumpfile -l IN OUT"),
         (Collector(("my tool", "-x")), _DISK, "vmcore", "my tool -x IN OUT"),
+        (
+            Collector(("makedumpfile", "--message-level", "1")),
+            _DISK,
+            "vmcore",
+            "makedumpfile --message-level 1 --message-level 7 IN OUT",
+        ),
+        (
+            Collector(("makedumpfile", "--message-level=31")),
+            _DISK,
+            "vmcore",
+            "makedumpfile --message-level=31 IN OUT",
+        ),
         (Collector(("makedumpfile", "-F")), _SSH, "vmcore.flat", "makedumpfile -F IN"),
         (Collector(("makedumpfile", "-l")), _RAW, "vmcore.flat", "makedumpfile -l -F IN"),
         (Collector(("scp",)), _SSH, "vmcore", "cat IN"),
@@ -621,6 +633,22 @@ def test_the_collector(collector: Collector, to: Destination, name: str, command
     )
     through = told(settings, to)["COMPRESS"]
     assert said + (f"|{through}" if through else "") == command
+
+
+@pytest.mark.parametrize(
+    ("collector", "size", "smaller"),
+    [
+        (Collector(("makedumpfile", "-d", "1"), has_limit=True, has_smaller=True), "limited", "-d 31"),
+        (Collector(("makedumpfile", "-d", "31"), has_limit=True), "limited", ""),
+        (Collector(("makedumpfile", "-d", "31")), "", ""),
+        (Collector(("makedumpfile",), compress_with="xz", has_limit=True), "", ""),
+        (Collector(("cp",)), "memory", ""),
+        (Collector(("mytool",)), "", ""),
+    ],
+)
+def test_what_is_known_of_the_size(collector: Collector, size: str, smaller: str) -> None:
+    found = told(Settings(Dialect.FEDORA, collector=collector), _DISK)
+    assert (found["DUMP_SIZE"], found["SMALLER"]) == (size, smaller)
 
 
 @pytest.mark.parametrize(

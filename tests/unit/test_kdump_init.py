@@ -47,9 +47,12 @@ ssh() {
 makedumpfile() { sh ROOT/makedumpfile "$@"; }
 """
 _MAKEDUMPFILE = """
-stream= output=
+stream= output= option=
 for each in "$@"; do
+    if [ -n "$option" ]; then eval "$option=\\$each"; option=; continue; fi
     case $each in
+        -L) option=limit ;;
+        -d) option=level ;;
         --dump-dmesg) dmesg=1 ;;
         -F) stream=1 ;;
         -*) ;;
@@ -194,6 +197,8 @@ _SSH = replace(
 _GZIP = replace(_SETTINGS, collector=Collector(("makedumpfile",), compress_with="gzip"))
 _XZ = replace(_SETTINGS, collector=Collector(("makedumpfile",), compress_with="failing"))
 _FAILING = "failing() { head -c 5; return 1; }"
+_NO_COPY = "free_kib() { echo 9999; }\nmemory_kib() { echo 99999; }\n"
+"""There is room for a dump, but not for a copy of all of memory."""
 
 
 def test_a_stream(tmp_path: Path) -> None:
@@ -209,7 +214,7 @@ def test_half_a_stream_has_no_name(dies: str, way: Transport, tmp_path: Path) ->
     """Neither the end of a pipe nor the death of what writes to it says that all of it is there."""
     to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
     settings, replaced = (_GZIP, "") if dies else (_XZ, _FAILING)
-    capture = Capture(tmp_path, settings, to, dies=dies, replaced=f"{replaced}\nfree_kib() {{ echo 0; }}")
+    capture = Capture(tmp_path, settings, to, dies=dies, replaced=f"{replaced}\n{_NO_COPY}")
     said = capture.run("main")
     assert "saving vmcore failed" in said
     assert said[-3:] == ["the dump was not saved: reboot", "rebooting", "ends: reboot"]
@@ -291,7 +296,7 @@ def test_how_it_ends_without_a_dump(
     failure: Action, final: Action, ends: Sequence[str], tmp_path: Path
 ) -> None:
     settings = replace(_SETTINGS, failure_action=failure, final_action=final)
-    capture = Capture(tmp_path, settings, dies="exit 1", replaced="free_kib() { echo 0; }", rescue=_DISK)
+    capture = Capture(tmp_path, settings, dies="exit 1", replaced=_NO_COPY, rescue=_DISK)
     said = capture.run("main")
     assert f"the dump was not saved: {failure.value}" in said
     assert said[-len(ends) :] == ends
@@ -372,7 +377,7 @@ def test_hooks_afterwards(dies: str, status: int, tmp_path: Path) -> None:
     after = _hook(tmp_path, "after", 1)
     _hook(tmp_path, "etc/kdump/post.d/one", 1)
     settings = replace(_SETTINGS, hooks=Hooks(after=after))
-    capture = Capture(tmp_path, settings, dies=dies, replaced="free_kib() { echo 0; }")
+    capture = Capture(tmp_path, settings, dies=dies, replaced=_NO_COPY)
     said = capture.run("main")
     assert said.index(f"one {status}") < said.index(f"after {status}")
     assert said[-1] == "ends: reboot"
@@ -489,7 +494,7 @@ def test_a_dump_that_goes_on_is_not_ended(sign: str, line: str, tmp_path: Path) 
 @pytest.mark.parametrize("way", [Transport.DISK, pytest.param(Transport.SSH, marks=pytest.mark.further)])
 def test_a_stop_is_noticed_whatever_size_memory_has(way: Transport, tmp_path: Path) -> None:
     to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
-    large = "memory_kib() { echo 2147483648; }\ndf() { echo x 1 1 1 1% /mnt; }\n"
+    large = "memory_kib() { echo 2147483648; }\ndf() { echo x 1 1 9999999999 1% /mnt; }\n"
     stops = f"i=1; {_COPYING}; {_SLEEP}"
     said = Capture(tmp_path, to=to, dies=stops, replaced=_FAST_CLOCK + large).run("main")
     assert "no progress for 600 seconds: ending it" in said
@@ -510,7 +515,9 @@ def test_a_log_that_does_not_come(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gib", [1, 64, 1024, 8 * 1024])
 def test_a_slow_target_has_the_time_it_takes(gib: int, tmp_path: Path) -> None:
     """10 MB in a second, of which nothing is left out; but not many times as much."""
-    (limit,) = Capture(tmp_path).run(f"truncate -s {gib}G ROOT/proc/vmcore; time_for_memory")
+    (limit,) = Capture(tmp_path).run(
+        f"truncate -s {gib}G ROOT/proc/vmcore; memory=$(memory_kib); time_for_memory"
+    )
     needed = gib * (1 << 30) / 10_000_000
     assert needed < int(limit) < 3 * needed + 1000
 
@@ -562,7 +569,7 @@ def test_a_makedumpfile_that_does_not_know_the_kernel(
 ) -> None:
     """It goes on; that is no success unless the pair was known to fit when the image was made."""
     settings = replace(settings, collector=replace(settings.collector, is_known_to_fit=fits))
-    room_is = _ROOM if room else "free_kib() { echo 0; }\n"
+    room_is = _ROOM if room else _NO_COPY
     capture = Capture(tmp_path, settings, dies=_SAYS_SO, replaced=room_is)
     said = capture.run("main")
     suffix = ".flat.gz" if settings is not None and settings.collector.compress_with else ""
@@ -588,18 +595,118 @@ def test_what_makedumpfile_says_is_kept(tmp_path: Path) -> None:
     assert "\nCopying data : [99 %]\nwhy it fails\n" in own.read_text()
 
 
-_LATE = "ssh() { echo try; [ $(wc -l < ROOT/tries) -gt 2 ] || { echo >> ROOT/tries; return 255; }; }"
-_NEVER = "ssh() { echo try; return 255; }"
-_DENIED = "ssh() { echo try; echo 'Permission denied (publickey).' >&2; return 255; }"
+# Room
+
+# It takes 300000 KiB with less than -d 31, and 100000 with that.
+_NEEDS = r"""
+needed=300000
+[ "$level" != 31 ] || needed=100000
+echo "-d $level -L $limit" >> ROOT/asked
+if [ -n "$limit" ] && [ "${limit%K}" -lt "$needed" ]; then
+    printf '\rCopying data : [%3u.0 %%] /' $((${limit%K} * 100 / needed)) >&2
+    printf "\nCan't write the dump file(x). Size limit($limit) reached.\n"
+    exit 1
+fi
+"""
+_LARGE = "memory_kib() { echo 999999; }\ndf() { echo a name x 1 1 FREE 1% /m n t; }\n"
+_LEVEL_1 = Collector(("makedumpfile", "-l", "-d", "1"), has_limit=True, has_smaller=True)
+_NOT_KNOWN = replace(_LEVEL_1, has_smaller=False)
+
+
+@pytest.mark.parametrize(
+    ("collector", "free", "asked", "last"),
+    [
+        (_LEVEL_1, 1999999, ["-d 1 -L"], "saving vmcore complete"),
+        (_LEVEL_1, 302048 + 4, ["-d 1 -L 300000K"], "saving vmcore complete"),
+        (_LEVEL_1, 202048 + 4, ["-d 1 -L 200000K", "-d 31 -L 200000K"], "saving vmcore complete"),
+        (_LEVEL_1, 52048 + 4, ["-d 1 -L 50000K", "-d 31 -L 50000K"], "saving vmcore failed"),
+        (_NOT_KNOWN, 202048 + 4, ["-d 1 -L 200000K"], "saving vmcore failed"),
+    ],
+)
+def test_a_dump_that_may_not_fit(
+    collector: Collector, free: int, asked: Sequence[str], last: str, tmp_path: Path
+) -> None:
+    """It never takes what shall stay free, nor what the log takes; with fewer pages it may fit."""
+    settings = replace(_SETTINGS, collector=collector, free_space=4 << 10)
+    large = _LARGE.replace("FREE", str(free))
+    capture = Capture(tmp_path, settings, dies=_NEEDS.replace("ROOT", str(tmp_path)), replaced=large)
+    said = capture.run("main")
+    assert (tmp_path / "asked").read_text().split("\n")[:-1] == [
+        each.ljust(len("-d 1 -L ")) for each in asked
+    ]
+    assert last in said
+    assert {"kexec-dmesg.log", "vmcore-dmesg.txt"} < set(capture.names())
+    assert ("vmcore" in capture.names()) == ("complete" in last)
+    needs = [each for each in said if each.startswith("No space left on device")]
+    assert len(needs) == len(asked) - ("complete" in last)
+    for line, kib in zip(needs, (300000, 100000), strict=False):
+        told = re.fullmatch(r".*: there are (\d+) KiB for the dump, which takes about (\d+) KiB", line)
+        assert told
+        assert int(told[1]) == free - 2048 - 4
+        assert 0.9 < int(told[2]) / kib < 1.1
+    if "failed" in last:
+        assert diagnosed(said) == "the target has no space left for the dump"
+
+
+@pytest.mark.parametrize("way", [Transport.DISK, Transport.SSH])
+def test_a_copy_that_does_not_fit_is_not_begun(way: Transport, tmp_path: Path) -> None:
+    to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    settings = replace(_SETTINGS, collector=Collector(("cp",)))
+    full = "memory_kib() { echo 999999; }\nfree_kib() { echo 900000; }\n"
+    said = Capture(tmp_path, settings, to, replaced=full).run("main")
+    assert "No space left on device: there are 897952 KiB for the dump, which takes 999999 KiB" in said
+    assert not list(tmp_path.glob("mnt/crash/*/vmcore[!-]*"))
+    assert list(tmp_path.glob("mnt/crash/*/vmcore-dmesg.txt"))
+
+
+def test_a_compressed_stream_ends_where_the_room_does(tmp_path: Path) -> None:
+    """How large it will be nobody knows; what shall stay free does."""
+    settings = replace(_GZIP, free_space=1 << 20)
+    full = "memory_kib() { echo 999999; }\nfree_kib() { echo $((1024 + 2048 + 64)); }\n"
+    much = f"head -c {1 << 20} /dev/urandom >> $output"
+    capture = Capture(tmp_path, settings, dies=much, replaced=full)
+    said = capture.run("main")
+    assert "saving vmcore failed" in said
+    assert diagnosed(said) == "the target has no space left for the dump"
+    (partial,) = capture.dumps.glob("*/vmcore.flat.gz-incomplete")
+    assert partial.stat().st_size <= 64 << 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "free"),
+    [
+        ("Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 10 3 7 30% /", ["7"]),
+        ("Filesystem 1024-blocks Used Available Capacity Mounted on\n/a b 5 10 3 7 30% /c d 8 9", ["7"]),
+        ("Filesystem 1024-blocks Used Available Capacity Mounted on\nx 10 0 -10 100% /", ["-10"]),
+        ("df: not found", []),
+        ("", []),
+    ],
+)
+def test_what_the_server_says_of_its_room(answer: str, free: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/server.df").write_text(answer)
+    assert Capture(tmp_path, to=_SSH).run("free_kib") == free
+
+
+def test_a_server_that_does_not_tell_its_room(tmp_path: Path) -> None:
+    to = replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    large = "memory_kib() { echo 999999; }\nfree_kib() { :; }\n"
+    said = Capture(tmp_path, to=to, replaced=large).run("main")
+    assert "how much room there is cannot be told" in said
+    assert "saving vmcore complete" in said
+
+
+_LATE = "ssh() { echo >> ROOT/tries; [ $(wc -l < ROOT/tries) -gt 3 ] || return 255; }"
+_NEVER = "ssh() { echo >> ROOT/tries; return 255; }"
+_DENIED = "ssh() { echo >> ROOT/tries; echo 'Permission denied (publickey).' >&2; return 255; }"
 
 
 @pytest.mark.parametrize(("server", "tries"), [(_LATE, 4), (_NEVER, 4), (_DENIED, 1)])
 def test_a_server_that_takes_its_time(server: str, tries: int, tmp_path: Path) -> None:
     """A switch may begin to forward when the capture system has long been up; a wrong key stays wrong."""
-    (tmp_path / "tries").touch()
     capture = Capture(tmp_path, to=_SSH, replaced=_CLOCK + server)
     said = capture.run("reach_server && echo reached")
-    assert said.count("try") == tries
+    assert (tmp_path / "tries").read_text().count("\n") == tries
     assert ("reached" in said) == (server is _LATE)
     assert ("Permission denied (publickey)." in said) == (server is _DENIED)
 

@@ -205,6 +205,24 @@ def test_what_is_safe_on_6_12(words: str, version: str, safe: str) -> None:
     assert found.is_known_to_fit == (words != "cp")
 
 
+@pytest.mark.programs
+def test_what_debians_own_program_can_do() -> None:
+    """As it says, and shows, itself."""
+    found = makedumpfile.fit(makedumpfile.installed(), _REAL["6.1-1g"])
+    command = ["makedumpfile", "-L", "5K", "--check-params", "/proc/vmcore", "dump"]
+    takes_limit = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert makedumpfile.safe(Collector(("makedumpfile",)), found).has_limit == takes_limit
+
+
+@pytest.mark.parametrize(
+    ("words", "version", "smaller"),
+    [("-d 1", "1.7.8", True), ("", "1.7.8", True), ("-d 31", "1.7.8", False), ("-d 1", "1.7.2", False)],
+)
+def test_a_smaller_dump_loses_nothing_either(words: str, version: str, smaller: bool) -> None:
+    collector = Collector(("makedumpfile", *words.split()))
+    assert makedumpfile.safe(collector, makedumpfile.fit(release(version), _6_12)).has_smaller == smaller
+
+
 def test_what_cannot_be_read_is_copied() -> None:
     collector = Collector(("makedumpfile", "-l", "-d", "31"))
     found = makedumpfile.fit(release("1.7.9"), _REAL["arm64-7.2-6g-high-low"])

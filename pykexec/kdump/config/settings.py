@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pykexec.kdump.config import targets
 
 DEFAULT_PATH = "/var/crash"
+LEVEL_MAX = 31
+"""makedumpfile's -d with which it leaves out all that it can."""
 DEFAULT_SSH_KEY = "/root/.ssh/kdump_id_rsa"
 
 
@@ -108,6 +110,10 @@ class Collector:
     """A shell command to run instead of the words (openSUSE's KDUMP_TRANSFER)."""
     is_known_to_fit: bool = False
     """Whether its makedumpfile is known to lose nothing of the running kernel (kdump/makedumpfile.py)."""
+    has_limit: bool = False
+    """Whether that makedumpfile has -L, which limits the size of the dump."""
+    has_smaller: bool = False
+    """Whether a smaller dump can be made, with -d 31, that loses nothing either."""
 
     def __post_init__(self) -> None:
         if self.words:
@@ -124,6 +130,11 @@ class Collector:
         if self.program.rpartition("/")[2] != "makedumpfile":
             return None
         return _option_number(self.words, "-d") or 0
+
+    @property
+    def message_level(self) -> int | None:
+        """makedumpfile's --message-level; None where it has its default."""
+        return _option_number(self.words, "--message-level")
 
     @property
     def threads(self) -> int:
