@@ -257,6 +257,20 @@ def test_a_server_that_is_gone(collector: str, tmp_path: Path) -> None:
     assert dump.read_text() == whole
 
 
+def test_the_capture_system_s_own_log(tmp_path: Path) -> None:
+    """It is there before the dump is begun, which may not come to its end, and complete in the end."""
+    look = f"cp {tmp_path}/mnt/crash/*/kexec-dmesg.log-incomplete {tmp_path}/early\n"
+    capture = Capture(tmp_path, dies=look, replaced="dmesg() { echo the kernel; }\n")
+    capture.run("main")
+    early = (tmp_path / "early").read_text()
+    assert early.startswith("the kernel\npykdump: capture system of")
+    assert "saving vmcore-dmesg.txt complete" in early
+    assert capture.names() == ["kexec-dmesg.log", "vmcore", "vmcore-dmesg.txt"]
+    (own,) = capture.dumps.glob("*/kexec-dmesg.log")
+    assert own.read_text().startswith(early)
+    assert "saving vmcore complete" in own.read_text()
+
+
 def test_two_crashes_in_a_second(tmp_path: Path) -> None:
     """A machine without a clock begins each time in 1970."""
     clock = "date() { cat ROOT/date; }\nsleep() { echo 1970-01-01-00:00:07 > ROOT/date; }"
