@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec import names, optionparser
@@ -401,7 +401,8 @@ class Facts:
             network=network,
             kernel_log=self.log or "",
         )
-        return estimate(inputs)
+        threads = self.settings.collector.threads if self.settings else 0
+        return estimate(replace(inputs, threads=threads))
 
     # What is loaded
 

@@ -23,6 +23,8 @@ class Files:
     command_line: str
     network: bool = False
     """Whether the dump goes over the network."""
+    threads: int = 0
+    """makedumpfile's --num-threads."""
 
 
 def files(machine: Machine, *, initrd: str | None = None, append: str | None = None) -> Files:
@@ -45,6 +47,7 @@ def files_of(plan: ServicePlan, *, with_own_image: bool = True) -> Files:
         _image(plan) if with_own_image or not plan.own_image else None,
         plan.command_line,
         plan.settings.target.is_remote,
+        plan.settings.collector.threads,
     )
 
 
@@ -61,7 +64,7 @@ def inputs(machine: Machine, given: Files, *, network: bool = False) -> Inputs:
     Raises PykexecError.
     """
     log = read_kernel_log() if machine.is_live else None
-    return sizing.read_inputs(
+    found = sizing.read_inputs(
         machine,
         given.kernel,
         given.initrd,
@@ -69,3 +72,4 @@ def inputs(machine: Machine, given: Files, *, network: bool = False) -> Inputs:
         network=network or given.network,
         kernel_log=log or "",
     )
+    return replace(found, threads=given.threads)
