@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import uuid
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -633,6 +634,19 @@ def test_the_collector(collector: Collector, to: Destination, name: str, command
     )
     through = told(settings, to)["COMPRESS"]
     assert said + (f"|{through}" if through else "") == command
+
+
+@pytest.mark.parametrize("libc", ["libc.so.6", "libc.musl-x86_64.so.1"])
+def test_the_library_that_ends_threads(libc: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc does not list it, and aborts without it; musl has no need of it."""
+    monkeypatch.setattr(image, "libraries_of", lambda _: [tmp_path / libc])
+    is_glibc = libc == "libc.so.6"
+    assert image._libraries({}, threads=False) == [tmp_path / libc]
+    with pytest.raises(FileError, match="libgcc_s") if is_glibc else nullcontext():
+        assert image._libraries({}, threads=True) == [tmp_path / libc]
+    (tmp_path / "libgcc_s.so.1").touch()
+    names = [each.name for each in image._libraries({}, threads=True)]
+    assert names == [libc, *(["libgcc_s.so.1"] if is_glibc else [])]
 
 
 @pytest.mark.parametrize(
