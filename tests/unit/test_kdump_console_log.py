@@ -326,6 +326,15 @@ CASES = [
         "S9",
     ),
     (
+        "a target that takes nothing any more",
+        CRASH
+        + UP
+        + "pykdump: saving vmcore\npykdump: no progress for 600 seconds: ending it\nKilled\n"
+        + "pykdump: saving vmcore failed\n",
+        Stage.COLLECTOR,
+        "S14",
+    ),
+    (
         "a card that does not send",
         CRASH + UP + "[   30.0] NETDEV WATCHDOG: eth0 (mlx5_core): transmit queue 0 timed out\n",
         Stage.TARGET,

@@ -472,6 +472,7 @@ def test_nothing_comes_to_its_end(way: Transport, tmp_path: Path) -> None:
     said = capture.run("main")
     assert said[-3:] == ["the dump was not saved: poweroff", "powering off", "ends: poweroff"]
     assert "saving vmcore failed" in said
+    assert diagnosed(said) == "saving made no progress for minutes, and was ended"
     assert any(name.startswith("vmcore") and name.endswith("-incomplete") for name in capture.names())
     assert still_running(tmp_path) == []
 
