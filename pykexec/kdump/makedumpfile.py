@@ -17,7 +17,7 @@ from pykexec import names
 from pykexec.errors import FileError, MachineError
 from pykexec.files import FileData
 from pykexec.kdump import programs
-from pykexec.kdump.config.settings import LEVEL_MAX, Collector
+from pykexec.kdump.config.settings import FLAGS, LEVEL_MAX, Collector
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.memory import KIB
@@ -368,8 +368,7 @@ def _with_level(words: tuple[str, ...], level: int) -> tuple[str, ...]:
     return (*kept, "-d", str(level))  # the last -d counts, also after -ld 31
 
 
-_FLAGS = re.compile(r"-([cDeEFfhlpRvXz]*)(.*)")
-"""A word of options with one letter: those without a value, and what follows (makedumpfile.c, main())."""
+_FLAGS = re.compile(rf"-([{FLAGS}]*)(.*)")
 
 
 def _with_compression(words: tuple[str, ...], program: Program | None) -> tuple[str, ...]:

@@ -189,6 +189,8 @@ def test_debians_own_program() -> None:
     [
         ("makedumpfile -l --message-level 7 -d 31", "1.7.2", "makedumpfile -l --message-level 7 -d 1"),
         ("makedumpfile -d31 -c", "1.7.2", "makedumpfile -c -d 1"),
+        ("makedumpfile -ld 31", "1.7.2", "makedumpfile -ld 31 -d 1"),
+        ("makedumpfile -lcd31", "1.7.2", "makedumpfile -lcd31 -d 1"),
         ("/usr/sbin/makedumpfile -d 31,1 -F", "1.7.2", "/usr/sbin/makedumpfile -F -d 1"),
         ("makedumpfile -l -d 17", "1.7.2", "makedumpfile -l -d 17"),
         ("makedumpfile -l", "1.7.2", "makedumpfile -l"),

@@ -7,12 +7,15 @@ fit raises `targets.Unfit`.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pykexec.kdump.config import targets
 
 DEFAULT_PATH = "/var/crash"
+FLAGS = "cDeEFfhlpRvXz"
+"""makedumpfile's options of one letter without a value, which others may follow in the same word."""
 LEVEL_MAX = 31
 """makedumpfile's -d with which it leaves out all that it can."""
 DEFAULT_SSH_KEY = "/root/.ssh/kdump_id_rsa"
@@ -143,13 +146,14 @@ class Collector:
 
 def _option_number(words: tuple[str, ...], option: str) -> int | None:
     """Return the number that an option of makedumpfile has, in the next word or in the same one; or None."""
+    name = option if option.startswith("--") else f"-[{FLAGS}]*{option[1:]}"
     found: int | None = None
     for index, word in enumerate(words):
         text = ""
-        if word == option:
+        if re.fullmatch(name, word):
             text = words[index + 1] if index + 1 < len(words) else ""
-        elif word.startswith(option):
-            text = word.removeprefix(option).removeprefix("=")
+        elif match := re.match(name, word):
+            text = word[match.end() :].removeprefix("=")
         # makedumpfile takes a list of levels and tries them in order; the first is the wanted one.
         text = text.partition(",")[0]
         if text.isascii() and text.isdecimal() and len(text) < 10:
