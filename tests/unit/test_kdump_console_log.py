@@ -942,6 +942,13 @@ KINDS = [
     ),
     # How it went on nobody wrote down
     ("cut while it was written", UP + "Copying data : [ 12.0 %] -  \n", Stage.UNKNOWN, "", "no more"),
+    (
+        "cut while our image wrote it",
+        UP + "pykdump: Copying data: 31.4 %, 19s left, 13 MiB, 1 MiB/s\n",
+        Stage.UNKNOWN,
+        "",
+        "no more",
+    ),
     ("sent, and who knows", UP + "The dumpfile is saved to STDOUT.\n", Stage.UNKNOWN, "", "no more"),
     (
         "a disk that hangs while it is written",
