@@ -506,6 +506,16 @@ def test_a_dump_that_goes_on_is_not_ended(sign: str, line: str, tmp_path: Path) 
     assert not any("no progress" in each for each in said)
 
 
+def test_a_file_server_is_not_asked_how_far_it_is(tmp_path: Path) -> None:
+    slow = f"for i in $(seq 10); do {_COPYING}; sleep 0.1; done"
+    hangs = "stat() { case $* in */proc/vmcore) echo 0 ;; *) echo asked > ROOT/asked ;; esac; }\n"
+    to = replace(_SSH, way=Transport.NFS, folder="/crash", remote="/x")
+    said = Capture(tmp_path, to=to, dies=slow, replaced=_FAST_CLOCK + hangs).run("main")
+    assert any(re.fullmatch(r"Copying data: \d+\.5 %, 1m12s left", each) for each in said)
+    assert "saving vmcore complete" in said
+    assert not (tmp_path / "asked").exists()
+
+
 @pytest.mark.parametrize("way", [Transport.DISK, pytest.param(Transport.SSH, marks=pytest.mark.further)])
 def test_a_stop_is_noticed_whatever_size_memory_has(way: Transport, tmp_path: Path) -> None:
     to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
