@@ -17,7 +17,7 @@ from pykexec import names
 from pykexec.errors import FileError, MachineError
 from pykexec.files import FileData
 from pykexec.kdump import programs
-from pykexec.kdump.config.settings import Collector
+from pykexec.kdump.config.settings import FLAGS, LEVEL_MAX, Collector
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
 from pykexec.memory import KIB
@@ -72,6 +72,10 @@ class Program:
     """The bytes of its file; None where only the package is known."""
 
 
+_LIMIT = b"Size limit(%llu) reached"
+"""A message of programs that have -L, since 1.7.0 (commit f0cfa86)."""
+_COMPRESSIONS: Mapping[str, str] = MappingProxyType({"c": "zlib", "l": "lzo", "p": "snappy", "z": "zstd"})
+"""The kinds of compression by option; all but zlib are built in where somebody wanted that."""
 _UNKNOWN = Program((), "of unknown version", is_release=False)
 
 
@@ -336,13 +340,19 @@ def safe(collector: Collector, found: Fit) -> Collector:
     level = collector.dump_level
     if level is None:
         return collector
+    collector = replace(collector, words=_with_compression(collector.words, found.program))
     need = found.worst(level)
     if need is not None and need.effect is Effect.UNREADABLE:
         return replace(collector, words=("cp",))
     if need is not None and need.effect is Effect.LOST:
         level = ZERO_PAGES
         collector = replace(collector, words=_with_level(collector.words, level))
-    return replace(collector, is_known_to_fit=found.is_safe(level))
+    return replace(
+        collector,
+        is_known_to_fit=found.is_safe(level),
+        has_limit=found.program is not None and _LIMIT in (found.program.content or b""),
+        has_smaller=level != LEVEL_MAX and found.is_safe(LEVEL_MAX),
+    )
 
 
 def _with_level(words: tuple[str, ...], level: int) -> tuple[str, ...]:
@@ -356,6 +366,48 @@ def _with_level(words: tuple[str, ...], level: int) -> tuple[str, ...]:
         elif not re.match(r"-d\d", word):
             kept.append(word)
     return (*kept, "-d", str(level))  # the last -d counts, also after -ld 31
+
+
+_FLAGS = re.compile(rf"-([{FLAGS}]*)(.*)")
+
+
+def _with_compression(words: tuple[str, ...], program: Program | None) -> tuple[str, ...]:
+    """Return words that ask for no compression that a program was built without: it would do none."""
+    missing = {letter for letter in _COMPRESSIONS if _is_without(program, letter)}
+    instead = str.maketrans(dict.fromkeys(missing, _best(program)))
+    found = [_FLAGS.fullmatch(word) for word in words]
+    return tuple(
+        f"-{match[1].translate(instead)}{match[2]}" if match and match[1] else word
+        for word, match in zip(words, found, strict=True)
+    )
+
+
+def _is_without(program: Program | None, letter: str) -> bool:
+    """Return whether a program is known to be built without a kind of compression, as its -v says."""
+    content = program.content if program else None
+    return content is not None and f"{_COMPRESSIONS[letter]}\tdisabled\n".encode() in content
+
+
+def _best(program: Program | None) -> str:
+    return "c" if _is_without(program, "l") else "l"
+
+
+def compression_warning(collector: Collector, found: Fit, *, own_image: bool = True) -> str | None:
+    """Return the warning where the program cannot compress as configured; None: it can, or nobody can tell.
+
+    `own_image`: whether the capture image will have the collector that `safe` returns.
+    """
+    if collector.dump_level is None or found.program is None:
+        return None
+    changed = _with_compression(collector.words, found.program)
+    before, after = " ".join(collector.words), " ".join(changed)
+    letters = [old for old, new in zip(before, after, strict=True) if old != new]
+    if not letters:
+        return None
+    names = ", ".join(_COMPRESSIONS[letter] for letter in letters)
+    best = _best(found.program)
+    then = f"compressed with {_COMPRESSIONS[best]} instead (-{best})" if own_image else "not compressed"
+    return f"makedumpfile {found.program.shown} was built without {names}: the dump is {then}"
 
 
 def warning(collector: Collector, found: Fit, *, own_image: bool = True) -> str | None:

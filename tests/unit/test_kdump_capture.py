@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import uuid
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -877,6 +878,18 @@ _SSH = Destination(Transport.SSH, "/d", network=_WAY, remote="u")
         (Collector(("/sbin/makedumpfile", "-l")), _DISK, "vmcore", "makedumpfile -l IN OUT"),
         (Collector(("makedumpfile", "-F", "-l")), _DISK, "vmcore", "makedumpfile -l IN OUT"),
         (Collector(("my tool", "-x")), _DISK, "vmcore", "my tool -x IN OUT"),
+        (
+            Collector(("makedumpfile", "--message-level", "1")),
+            _DISK,
+            "vmcore",
+            "makedumpfile --message-level 1 --message-level 7 IN OUT",
+        ),
+        (
+            Collector(("makedumpfile", "--message-level=31")),
+            _DISK,
+            "vmcore",
+            "makedumpfile --message-level=31 IN OUT",
+        ),
         (Collector(("makedumpfile", "-F")), _SSH, "vmcore.flat", "makedumpfile -F IN"),
         (Collector(("makedumpfile", "-l")), _RAW, "vmcore.flat", "makedumpfile -l -F IN"),
         (Collector(("scp",)), _SSH, "vmcore", "cat IN"),
@@ -896,6 +909,35 @@ def test_the_collector(collector: Collector, to: Destination, name: str, command
     )
     through = told(settings, to)["COMPRESS"]
     assert said + (f"|{through}" if through else "") == command
+
+
+@pytest.mark.parametrize("libc", ["libc.so.6", "libc.musl-x86_64.so.1"])
+def test_the_library_that_ends_threads(libc: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc does not list it, and aborts without it; musl has no need of it."""
+    monkeypatch.setattr(image, "libraries_of", lambda _: [tmp_path / libc])
+    is_glibc = libc == "libc.so.6"
+    assert image._libraries({}, threads=False) == [tmp_path / libc]
+    with pytest.raises(FileError, match="libgcc_s") if is_glibc else nullcontext():
+        assert image._libraries({}, threads=True) == [tmp_path / libc]
+    (tmp_path / "libgcc_s.so.1").touch()
+    names = [each.name for each in image._libraries({}, threads=True)]
+    assert names == [libc, *(["libgcc_s.so.1"] if is_glibc else [])]
+
+
+@pytest.mark.parametrize(
+    ("collector", "size", "smaller"),
+    [
+        (Collector(("makedumpfile", "-d", "1"), has_limit=True, has_smaller=True), "limited", "-d 31"),
+        (Collector(("makedumpfile", "-d", "31"), has_limit=True), "limited", ""),
+        (Collector(("makedumpfile", "-d", "31")), "", ""),
+        (Collector(("makedumpfile",), compress_with="xz", has_limit=True), "", ""),
+        (Collector(("cp",)), "memory", ""),
+        (Collector(("mytool",)), "", ""),
+    ],
+)
+def test_what_is_known_of_the_size(collector: Collector, size: str, smaller: str) -> None:
+    found = told(Settings(Dialect.FEDORA, collector=collector), _DISK)
+    assert (found["DUMP_SIZE"], found["SMALLER"]) == (size, smaller)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,38 @@ def test_names_are_compared_whole(word: str) -> None:
     assert fedora_line(facts(f"a {word} b"), "KDUMP_COMMANDLINE_REMOVE=quiet\n") == f"a {word} b"
 
 
+_THREADS = "core_collector makedumpfile -l -d 31 --num-threads 3\n"
+
+
+@pytest.mark.parametrize(
+    ("appended", "note"),
+    [("nr_cpus=1", True), ("maxcpus=0 nr_cpus=8", True), ("nr_cpus=1 nr_cpus=4", False), ("quiet", False)],
+)
+def test_threads_want_cpus(appended: str, note: bool) -> None:
+    """makedumpfile(8): one thread more than --num-threads writes. Without a limit there are all CPUs."""
+    line = build(fedora.read(_THREADS, f"KDUMP_COMMANDLINE_APPEND='{appended}'\n"), facts("ro"))
+    assert line.text == f"ro {appended}"
+    assert any("--num-threads 3" in each and each.endswith("nr_cpus=4") for each in line.notes) == note
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64", "s390x", "ppc64le", "riscv64"])
+def test_threads_have_cpus_where_the_line_is_the_packages_own(arch: str) -> None:
+    with_threads = build(fedora.read(_THREADS, None), facts("ro", arch))
+    without = build(fedora.read("", None), facts("ro", arch)).text.split()
+    assert with_threads.notes == ()
+    more = [each for each in with_threads.text.split() if each not in without]
+    assert more in ([["nr_cpus=4"], ["maxcpus=4"]] if arch != "ppc64le" else [[]])
+
+
+def test_debian_names_the_boot_cpu_where_others_run() -> None:
+    """x86: a capture kernel that starts the boot CPU from another one resets the machine."""
+    boot_cpu = facts("ro", boot_cpu="disable_cpu_apicid=0")
+    one = build(debian.read("USE_KDUMP=1\n"), boot_cpu).text
+    more = build(debian.read("USE_KDUMP=1\nKDUMP_CMDLINE_APPEND='nr_cpus=3'\n"), boot_cpu).text
+    assert "disable_cpu_apicid" not in one
+    assert more == "ro nr_cpus=3 disable_cpu_apicid=0"
+
+
 def test_fedora_computes_the_rest() -> None:
     line = fedora_line(
         facts("ro", boot_cpu="disable_cpu_apicid=0", watchdog_drivers=("iTCO_wdt", "hpwdt"), uki=True),

@@ -326,6 +326,15 @@ CASES = [
         "S9",
     ),
     (
+        "a target that takes nothing any more",
+        CRASH
+        + UP
+        + "pykdump: saving vmcore\npykdump: no progress for 600 seconds: ending it\nKilled\n"
+        + "pykdump: saving vmcore failed\n",
+        Stage.COLLECTOR,
+        "S14",
+    ),
+    (
         "a card that does not send",
         CRASH + UP + "[   30.0] NETDEV WATCHDOG: eth0 (mlx5_core): transmit queue 0 timed out\n",
         Stage.TARGET,
@@ -960,6 +969,13 @@ KINDS = [
     ),
     # How it went on nobody wrote down
     ("cut while it was written", UP + "Copying data : [ 12.0 %] -  \n", Stage.UNKNOWN, "", "no more"),
+    (
+        "cut while our image wrote it",
+        UP + "pykdump: Copying data: 31.4 %, 19s left, 13 MiB, 1 MiB/s\n",
+        Stage.UNKNOWN,
+        "",
+        "no more",
+    ),
     ("sent, and who knows", UP + "The dumpfile is saved to STDOUT.\n", Stage.UNKNOWN, "", "no more"),
     (
         "a disk that hangs while it is written",

@@ -194,6 +194,7 @@ SECOND = (
 )
 # One for each rule
 CONSOLE_LINES = [
+    "pykdump: no progress for 600 seconds: ending it",
     "nvme 0000:00:01.0: probe with driver nvme failed with error -12",
     "Out of memory and no killable processes...",
     "Kernel panic - not syncing: x: Failed to allocate 8388608 bytes align=0x40",

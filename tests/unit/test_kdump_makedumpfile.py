@@ -189,6 +189,8 @@ def test_debians_own_program() -> None:
     [
         ("makedumpfile -l --message-level 7 -d 31", "1.7.2", "makedumpfile -l --message-level 7 -d 1"),
         ("makedumpfile -d31 -c", "1.7.2", "makedumpfile -c -d 1"),
+        ("makedumpfile -ld 31", "1.7.2", "makedumpfile -ld 31 -d 1"),
+        ("makedumpfile -lcd31", "1.7.2", "makedumpfile -lcd31 -d 1"),
         ("/usr/sbin/makedumpfile -d 31,1 -F", "1.7.2", "/usr/sbin/makedumpfile -F -d 1"),
         ("makedumpfile -l -d 17", "1.7.2", "makedumpfile -l -d 17"),
         ("makedumpfile -l", "1.7.2", "makedumpfile -l"),
@@ -203,6 +205,74 @@ def test_what_is_safe_on_6_12(words: str, version: str, safe: str) -> None:
     assert found.words == tuple(safe.split())
     assert found.compress_with == "gzip"
     assert found.is_known_to_fit == (words != "cp")
+
+
+def _built(**compressions: str) -> Program:
+    """A program that says so with -v."""
+    lines = "".join(f"{name}\t{built}\n\0" for name, built in compressions.items())
+    found = makedumpfile.program_in(f"\0makedumpfile: version 1.8.0 (released\0{lines}".encode())
+    assert found is not None
+    return found
+
+
+_LZO = _built(lzo="enabled", snappy="disabled", zstd="disabled")
+_ZLIB = _built(lzo="disabled", snappy="disabled", zstd="disabled")
+_ALL = _built(lzo="enabled", snappy="enabled", zstd="enabled")
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "safe"),
+    [
+        ("-z -d 31", _ALL, "-z -d 31"),
+        ("-z -d 31", release("1.8.0"), "-z -d 31"),
+        ("-z -d 31", _LZO, "-l -d 31"),
+        ("-zd 31", _LZO, "-ld 31"),
+        ("-pd31 --message-level 7", _LZO, "-ld31 --message-level 7"),
+        ("-zd 31", _ZLIB, "-cd 31"),
+        ("-l -d 31", _ZLIB, "-c -d 31"),
+        ("-cF -d 31", _ZLIB, "-cF -d 31"),
+        ("-d 31 -x/z --non-mmap -i lz", _ZLIB, "-d 31 -x/z --non-mmap -i lz"),
+    ],
+)
+def test_a_compression_that_is_not_built_in(words: str, program: Program, safe: str) -> None:
+    """Without it makedumpfile would not compress, and only say so."""
+    collector = Collector(("makedumpfile", *words.split()))
+    found = makedumpfile.fit(program, _REAL["arm64-6.1-1g"])
+    assert makedumpfile.safe(collector, found).words == ("makedumpfile", *safe.split())
+    said = makedumpfile.compression_warning(collector, found)
+    assert (said is None) == (words == safe)
+    others = makedumpfile.compression_warning(collector, found, own_image=False)
+    assert (others or "the dump is not compressed").endswith("the dump is not compressed")
+
+
+def test_what_is_said_of_a_compression() -> None:
+    collector = Collector(("makedumpfile", "-z", "-d", "31"))
+    assert makedumpfile.compression_warning(collector, makedumpfile.fit(_LZO, _6_12)) == (
+        "makedumpfile 1.8.0 was built without zstd: the dump is compressed with lzo instead (-l)"
+    )
+
+
+@pytest.mark.programs
+def test_what_debians_own_program_can_do() -> None:
+    """As it says, and shows, itself."""
+    said = subprocess.run(["makedumpfile", "-v"], capture_output=True, text=True, check=True).stdout
+    found = makedumpfile.fit(makedumpfile.installed(), _REAL["6.1-1g"])
+    for letter, name in (("l", "lzo"), ("p", "snappy"), ("z", "zstd")):
+        collector = Collector(("makedumpfile", f"-{letter}"))
+        warned = makedumpfile.compression_warning(collector, found)
+        assert (warned is None) == (f"{name}\tenabled" in said)
+    command = ["makedumpfile", "-L", "5K", "--check-params", "/proc/vmcore", "dump"]
+    takes_limit = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert makedumpfile.safe(Collector(("makedumpfile",)), found).has_limit == takes_limit
+
+
+@pytest.mark.parametrize(
+    ("words", "version", "smaller"),
+    [("-d 1", "1.7.8", True), ("", "1.7.8", True), ("-d 31", "1.7.8", False), ("-d 1", "1.7.2", False)],
+)
+def test_a_smaller_dump_loses_nothing_either(words: str, version: str, smaller: bool) -> None:
+    collector = Collector(("makedumpfile", *words.split()))
+    assert makedumpfile.safe(collector, makedumpfile.fit(release(version), _6_12)).has_smaller == smaller
 
 
 def test_what_cannot_be_read_is_copied() -> None:

@@ -555,6 +555,25 @@ def test_the_size_to_expect(words: tuple[str, ...], save: bool, size: int) -> No
 
 
 @pytest.mark.parametrize(
+    ("free", "size", "kept", "warns"),
+    [
+        (100, 99, 1, False),
+        (100, 100, 1, True),
+        (0, 1, 0, True),
+        (None, 1, 0, False),
+        (1, None, 0, False),
+    ],
+)
+def test_what_start_says_of_the_room(free: int | None, size: int | None, kept: int, warns: bool) -> None:
+    there, needed = (None if each is None else each * MIB for each in (free, size))
+    proven = Judgement(Readiness.PROVEN, "why")
+    found = State(proven, RECEIPT, 256 * MIB, Path("/c"), there, needed, (), Outcome.NONE)
+    said = cli.room_warning(found, kept * MIB)
+    assert (said is not None) == warns
+    assert said is None or f"/c: {free}M free, a dump may take {(size or 0) + kept}M" in said
+
+
+@pytest.mark.parametrize(
     ("kernel", "version", "size"),
     [
         ("6.12.1", "1.7.8", 90000),

@@ -120,6 +120,12 @@ def test_what_start_would_load(here: Path) -> None:
     )
 
 
+def test_the_threads_that_start_would_start(here: Path) -> None:
+    (here / "root/etc/kdump.conf").write_text("core_collector makedumpfile -d 31 --num-threads 4\n")
+    machine = Machine.live()
+    assert own.inputs(machine, own.files(machine)).threads == 4
+
+
 def test_where_nothing_is_configured_yet(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("etc/kdump.conf", "etc/sysconfig/kdump"):
         (here / "root" / name).unlink()

@@ -254,6 +254,32 @@ def test_a_dump_below_an_overlay(tmp_path: Path) -> None:
     assert stage.read("found").startswith("/data/crash/127.0.0.1-")
 
 
+@pytest.mark.parametrize(
+    ("size", "is_saved"), [("16M", False), pytest.param("64M", True, marks=jobs.FURTHER)]
+)
+def test_a_disk_that_is_too_small(size: str, is_saved: bool, tmp_path: Path) -> None:
+    """For the dump as configured: with fewer pages it may fit. The log does in any case."""
+    disk = make_disk(tmp_path / "dumps", "mkfs.ext4", size, "-L", "dumps")
+    conf = "ext4 LABEL=dumps\npath /crash\ncore_collector makedumpfile -l -d 1"
+    crash = Kdump(tmp_path, kernel_6_1(), conf=conf, disks=(disk,)).crash()
+    said = messages(crash.console)
+    free = int(size[:-1]) << 10
+    needs = [each for each in said if each.startswith("No space left on device: there are ")]
+    assert len(needs) == (1 if is_saved else 2)
+    assert all(free // 2 < int(re.findall(r"\d+", each)[0]) < free for each in needs)
+    assert "leaving out more pages: -d 31" in said
+    assert said[-1] == "rebooting"
+    (dump,) = copied(disk, "/crash", tmp_path / "copy").iterdir()
+    names = sorted(each.name for each in dump.iterdir())
+    partial = "vmcore" if is_saved else "vmcore-incomplete"
+    assert names == sorted(["kexec-dmesg.log", partial, "vmcore-dmesg.txt"])
+    assert "sysrq: Trigger a crash" in (dump / "vmcore-dmesg.txt").read_text(errors="replace")
+    assert needs[-1] in (dump / "kexec-dmesg.log").read_text(errors="replace")
+    cause = diagnosis.diagnose(diagnosis.parse(crash.console)).cause
+    assert is_saved or cause == "the target has no space left for the dump"
+    assert not is_saved or "sysrq: Trigger a crash" in dmesg(dump / partial)
+
+
 @jobs.FURTHER
 def test_a_btrfs_on_two_disks(tmp_path: Path) -> None:
     """Neither of which the kernel mounts without being told of the other."""

@@ -330,12 +330,20 @@ def _interpreters(programs: Iterable[Path]) -> dict[str, Path]:
 
 
 def _libraries(programs: dict[str, Path], *, threads: bool) -> Sequence[Path]:
+    """Return the programs' libraries, and those that glibc loads without listing them. Raises FileError."""
     libraries = list(libraries_of(programs.values()))
-    # glibc before 2.34 loads the library that looks up users when needed, without listing it.
     folders = {file.parent for file in libraries if file.name.startswith("libc.so")}
-    # And pthread_cancel(3), with which makedumpfile ends its threads, loads another.
-    for name in ("libnss_files.so.*", *(["libgcc_s.so.1"] if threads else [])):
-        libraries += [file for folder in folders for file in folder.glob(name)]
+    # Before 2.34 it looks up users with this.
+    libraries += [file for folder in folders for file in folder.glob("libnss_files.so.*")]
+    if threads and folders:
+        # makedumpfile ends its threads by pthread_cancel(3), which aborts without this: after the last page.
+        found = [file for folder in folders for file in folder.glob("libgcc_s.so.1")]
+        if not found:
+            raise FileError(
+                "libgcc_s.so.1 is not there, without which makedumpfile's threads do not end",
+                hint="install libgcc (libgcc-s1), or take --num-threads away",
+            )
+        libraries += found
     return libraries
 
 

@@ -14,7 +14,7 @@ from pykexec.kdump.capture.fencing import Notice
 from pykexec.kdump.capture.links import MTU
 from pykexec.kdump.capture.network import Network
 from pykexec.kdump.config.errors import shown
-from pykexec.kdump.config.settings import Action, Collector, Dialect, Fencing, Settings
+from pykexec.kdump.config.settings import LEVEL_MAX, Action, Collector, Dialect, Fencing, Settings
 from pykexec.kdump.config.targets import FileName
 from pykexec.memory import KIB
 
@@ -172,6 +172,8 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "COMPRESS": settings.collector.compress_with,
         "KNOWN_TO_FIT": str(int(_is_trusted(settings.collector))),
         "FREE_KIB": str(settings.free_space // KIB),
+        "DUMP_SIZE": _size(settings.collector),
+        "SMALLER": f"-d {LEVEL_MAX}" if settings.collector.has_smaller else "",
         # A server's may be another machine's (openSUSE's kdump(5)).
         "KEEP_OLD": "" if to.way.logs_in else _old_dumps(settings),
         "HOST_KEY_ALIAS": (to.known_as or login.known_as(settings.target)) if to.way.logs_in else "",
@@ -217,6 +219,19 @@ def _is_trusted(collector: Collector) -> bool:
     return collector.is_known_to_fit or not _is_makedumpfile(collector)
 
 
+def _size(collector: Collector) -> str:
+    """Return what is known of the dump's size: it is memory's, or can be limited, or "" where neither."""
+    if collector.compress_with:
+        return ""
+    if not _is_makedumpfile(collector):
+        return "memory" if _copies(collector) else ""
+    return "limited" if collector.has_limit else ""
+
+
+def _copies(collector: Collector) -> bool:
+    return collector.program.rpartition("/")[2] in ("cp", "scp", "dd", "cat")
+
+
 def _file_name(collector: Collector, way: Transport) -> str:
     flat = ".flat" if _streams(collector, way) and _is_makedumpfile(collector) else ""
     return f"vmcore{flat}{_SUFFIXES.get(collector.compress_with, '')}"
@@ -227,12 +242,12 @@ def _collect(collector: Collector, way: Transport) -> Iterator[str]:
         raise Unsupported("running KDUMP_TRANSFER's own command", instead="leave KDUMP_TRANSFER empty")
     # In the image programs are on the path, wherever they are here.
     words = [collector.program.rpartition("/")[2], *collector.words[1:]]
-    copies = words[0] in ("cp", "scp", "dd", "cat")
     if _is_makedumpfile(collector):
         # A file gets the dump in its final form; flattened it can be a stream.
         words = [each for each in words if each != "-F"]
+        words += _messages(collector)
         whole = f'{shlex.join([*words, "-F"])} "$@"'
-    elif copies or not _streams(collector, way):
+    elif _copies(collector) or not _streams(collector, way):
         whole = 'cat "$@"'
     else:
         raise PykexecError(
@@ -242,6 +257,17 @@ def _collect(collector: Collector, way: Transport) -> Iterator[str]:
     to_file = "cp" if words[0] in ("scp", "dd", "cat") else shlex.join(words)
     yield f'collect() {{ {to_file} "$@"; }}'
     yield f"collect_stream() {{ {whole}; }}"
+
+
+_MESSAGES = 7
+"""makedumpfile's progress, messages and errors, its default; /init looks for all of them."""
+
+
+def _messages(collector: Collector) -> Sequence[str]:
+    """Return the words for what makedumpfile has to say, besides what is asked for."""
+    level = collector.message_level
+    wanted = _MESSAGES if level is None else level | _MESSAGES
+    return () if level in (None, wanted) else ("--message-level", str(wanted))
 
 
 def needs_root(settings: Settings) -> bool:

@@ -100,16 +100,44 @@ def build(settings: Settings, facts: Facts) -> CaptureLine:
     {Dialect.FEDORA: _fedora, Dialect.DEBIAN: _debian, Dialect.SUSE: _suse}[settings.dialect](
         editor, settings, facts
     )
+    editor.note(_note_on_threads(settings.collector.threads, limit_of_cpus(editor.words)))
     line = editor.line()
     if "\0" in line.text:
         raise UsageError("the command line has a NUL character in it; the kernel would stop reading there")
     return line
 
 
-def default_append(arch: str) -> str:
-    """Return what Fedora ships in KDUMP_COMMANDLINE_APPEND, by our name of the architecture."""
+def default_append(arch: str, threads: int = 0) -> str:
+    """Return what Fedora ships in KDUMP_COMMANDLINE_APPEND, by our name of the architecture.
+
+    With as many CPUs as makedumpfile's threads take (--num-threads).
+    """
     fedora = part_of(arch).fedora
-    return f"{_FEDORA_APPEND_ELSEWHERE if fedora is None else fedora.append} {_FEDORA_COMMON}"
+    text = f"{_FEDORA_APPEND_ELSEWHERE if fedora is None else fedora.append} {_FEDORA_COMMON}"
+    return _CPUS.sub(lambda found: f"{found[1]}={max(int(found[2]), _cpus_for(threads))}", text)
+
+
+_CPUS = re.compile(r"(?<!\S)(nr_cpus|maxcpus)=(\d{1,6})(?!\S)")
+
+
+def limit_of_cpus(words: Sequence[str]) -> int | None:
+    """Return how many CPUs a kernel with those words uses at most; None: all that there are."""
+    found = [match for word in words if (match := _CPUS.fullmatch(word))]
+    last = {match[1]: max(int(match[2]), 1) for match in found}  # maxcpus=0 means one, too
+    return min(last.values(), default=None)
+
+
+def _cpus_for(threads: int) -> int:
+    """Return how many CPUs makedumpfile takes: its threads read and compress, and one CPU writes."""
+    return threads + 1 if threads else 1
+
+
+def _note_on_threads(threads: int, cpus: int | None) -> Iterator[str]:
+    if cpus is not None and threads > 1 and cpus < _cpus_for(threads):
+        yield (
+            f"--num-threads {threads}: on the capture kernel's CPUs ({cpus}) they only take memory;"
+            f" write nr_cpus={_cpus_for(threads)}"
+        )
 
 
 def read_facts(machine: Machine, kernel: str = "", release: str = "") -> Facts:
@@ -144,7 +172,8 @@ def _fedora(editor: _Editor, settings: Settings, facts: Facts) -> None:
     asked = list(parameters(" ".join(policy.remove)))
     editor.note(_notes_on_removing(asked, editor.words))
     editor.remove([*map(name_of, filter(_takes_away, asked)), *_FEDORA_REMOVES])
-    editor.add(default_append(facts.arch) if policy.append is None else policy.append)
+    threads = settings.collector.threads
+    editor.add(default_append(facts.arch, threads) if policy.append is None else policy.append)
     editor.add(facts.boot_cpu)
     for driver in facts.watchdog_drivers:
         # The watchdog must reset, not panic, a capture kernel that hangs.
@@ -186,6 +215,8 @@ def _debian(editor: _Editor, settings: Settings, facts: Facts) -> None:
     if policy.given is None:
         editor.remove([*policy.remove, _OWN_RESERVATION])
     editor.add(policy.append or "")
+    if policy.given is None and limit_of_cpus(editor.words) != 1 and not editor.has("disable_cpu_apicid"):
+        editor.add(facts.boot_cpu)  # kdump-config leaves that to whoever raises nr_cpus=1
 
 
 def _suse(editor: _Editor, settings: Settings, facts: Facts) -> None:

@@ -7,12 +7,17 @@ fit raises `targets.Unfit`.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pykexec.kdump.config import targets
 
 DEFAULT_PATH = "/var/crash"
+FLAGS = "cDeEFfhlpRvXz"
+"""makedumpfile's options of one letter without a value, which others may follow in the same word."""
+LEVEL_MAX = 31
+"""makedumpfile's -d with which it leaves out all that it can."""
 DEFAULT_SSH_KEY = "/root/.ssh/kdump_id_rsa"
 
 
@@ -108,6 +113,10 @@ class Collector:
     """A shell command to run instead of the words (openSUSE's KDUMP_TRANSFER)."""
     is_known_to_fit: bool = False
     """Whether its makedumpfile is known to lose nothing of the running kernel (kdump/makedumpfile.py)."""
+    has_limit: bool = False
+    """Whether that makedumpfile has -L, which limits the size of the dump."""
+    has_smaller: bool = False
+    """Whether a smaller dump can be made, with -d 31, that loses nothing either."""
 
     def __post_init__(self) -> None:
         if self.words:
@@ -126,19 +135,25 @@ class Collector:
         return _option_number(self.words, "-d") or 0
 
     @property
+    def message_level(self) -> int | None:
+        """makedumpfile's --message-level; None where it has its default."""
+        return _option_number(self.words, "--message-level")
+
+    @property
     def threads(self) -> int:
         return _option_number(self.words, "--num-threads") or 0
 
 
 def _option_number(words: tuple[str, ...], option: str) -> int | None:
     """Return the number that an option of makedumpfile has, in the next word or in the same one; or None."""
+    name = option if option.startswith("--") else f"-[{FLAGS}]*{option[1:]}"
     found: int | None = None
     for index, word in enumerate(words):
         text = ""
-        if word == option:
+        if re.fullmatch(name, word):
             text = words[index + 1] if index + 1 < len(words) else ""
-        elif word.startswith(option):
-            text = word.removeprefix(option).removeprefix("=")
+        elif match := re.match(name, word):
+            text = word[match.end() :].removeprefix("=")
         # makedumpfile takes a list of levels and tries them in order; the first is the wanted one.
         text = text.partition(",")[0]
         if text.isascii() and text.isdecimal() and len(text) < 10:

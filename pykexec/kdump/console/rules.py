@@ -496,6 +496,14 @@ RULES = (
         UNSUPPORTED,
     ),
     Rule(
+        r"pykdump: no progress for \d+ seconds: ending it",
+        Stage.COLLECTOR,
+        "S14",
+        "saving made no progress for minutes, and was ended",
+        "see whether the target answered, and how far it came in kexec-dmesg.log beside the dump",
+        r"saving vmcore failed",
+    ),
+    Rule(
         r"makedumpfile Failed|makedumpfile.* failed|saving vmcore failed|failed to save vmcore|"
         r"Failed saving vmcore",
         Stage.COLLECTOR,

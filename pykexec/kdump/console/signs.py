@@ -120,7 +120,7 @@ LEFT = r"pykdump: (?:rebooting|halting|powering off|exit leaves this shell)"
 """pykdump's image has finished."""
 
 WRITING = (
-    rf"{SAVING}|Copying data +:|Checking for memory holes|Excluding (?:unnecessary|free) pages|"
+    rf"{SAVING}|Copying data *:|Checking for memory holes|Excluding (?:unnecessary|free) pages|"
     r"The dumpfile is saved to STDOUT|(?:running|sending) makedumpfile|Kdump Vmcore Save|\bSaved dmesg$"
 )
 """The dump is being written."""

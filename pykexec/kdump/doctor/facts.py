@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec import names, optionparser
@@ -413,8 +413,9 @@ class Facts:
             network=network,
             kernel_log=self.log or "",
         )
-        inputs = own.learned(inputs, self.machine, self.kernel_file, self.initrd_file, line)
-        return estimate(inputs)
+        threads = self.settings.collector.threads if self.settings else 0
+        inputs = replace(inputs, threads=threads)
+        return estimate(own.learned(inputs, self.machine, self.kernel_file, self.initrd_file, line))
 
     # What is loaded
 

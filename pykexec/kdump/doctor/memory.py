@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from pykexec.errors import PykexecError
+from pykexec.kdump.config.capture_line import limit_of_cpus
 from pykexec.kdump.doctor.capture import ended_with
 from pykexec.kdump.doctor.facts import Facts
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
@@ -107,13 +108,12 @@ def _threads(facts: Facts) -> Judgement:
     if facts.settings is None:
         return unknown(facts.unconfigured)
     threads = facts.settings.collector.threads
-    limits = re.findall(r"\bnr_cpus=(\d{1,6})\b", " ".join(facts.capture_words or ()))
-    cpus = [int(limit) for limit in limits]
-    if threads <= max(cpus[-1] if cpus else 1, 1):
+    cpus = limit_of_cpus(facts.capture_words or ())
+    if threads <= 1 or cpus is None or threads <= cpus:
         return fine(f"makedumpfile uses {threads or 1} threads")
     return wrong(
         "makedumpfile is to use more threads than the capture kernel has CPUs: they only take memory",
-        f"--num-threads {threads}, {cpus[-1] if cpus else 'all'} CPUs",
+        f"--num-threads {threads}, {cpus} CPUs",
         remedy="take --num-threads away, or raise nr_cpus= and crashkernel=",
     )
 

@@ -19,9 +19,9 @@ from pykexec.kdump.doctor.facts import Facts, Mount
 from pykexec.kdump.doctor.finding import Check, Judgement, Stage, fine, unknown, wrong
 from pykexec.kdump.doctor.shell import NO_COMMAND, Command, is_operand, run
 from pykexec.kdump.doctor.tools import makedumpfile_fit
-from pykexec.kdump.dumpsize import expected_size
+from pykexec.kdump.dumpsize import Room, expected_size
 from pykexec.kdump.reservation.crashkernel import size_text
-from pykexec.memory import GIB, MIB
+from pykexec.memory import GIB
 
 
 def _ssh(facts: Facts) -> Judgement:
@@ -139,9 +139,9 @@ def _space(facts: Facts) -> Judgement:
     size = expected_size(settings, facts.text("proc/meminfo") or "", makedumpfile_fit(facts))
     if size is None:
         return unknown("no /proc/meminfo")
-    wanted = size + settings.free_space
-    evidence = f"{settings.path}: {free // MIB}M free, a dump may take {wanted // MIB}M"
-    if free >= wanted:
+    room = Room(free, size + settings.free_space)
+    evidence = f"{settings.path}: {room}"
+    if room.is_enough:
         return fine(evidence)
     return wrong(
         "the dump may not fit",

@@ -12,6 +12,7 @@ import click
 from pykexec import ending, streams, writing
 from pykexec.errors import PykexecError, UsageError, printable
 from pykexec.kdump import capture, config
+from pykexec.kdump.dumpsize import Room
 from pykexec.kdump.files import image_path
 from pykexec.kdump.options import JSON
 from pykexec.kdump.service import actions, state, trial
@@ -292,11 +293,27 @@ def _say_state(machine: Machine) -> None:
     """Say what the last test has proven, or that there was none."""
     try:
         found = state.read(machine)
+        kept = config.required(machine.root).free_space
     except (PykexecError, OSError) as error:  # the kernel is loaded nevertheless
         return _warn(str(error))
+    if warning := room_warning(found, kept):
+        _warn(warning)
     _say(f"pykdump: armed: {found.judgement}")
     if found.judgement.next is not None:
         _say(f"pykdump: next: {found.judgement.next}")
+
+
+def room_warning(found: State, kept: int) -> str | None:
+    """Return the warning where a dump of now may not fit; None where it does, or that cannot be told.
+
+    `kept`: the bytes that shall stay free.
+    """
+    if found.free is None or found.size is None:
+        return None
+    room = Room(found.free, found.size + kept)
+    if room.is_enough:
+        return None
+    return f"the dump may not fit: {found.folder}: {room} (before compression); its log is saved in any case"
 
 
 def _warn(text: str) -> None:

@@ -25,6 +25,8 @@ class Files:
     command_line: str
     network: bool = False
     """Whether the dump goes over the network."""
+    threads: int = 0
+    """makedumpfile's --num-threads."""
 
 
 def files(machine: Machine, *, initrd: str | None = None, append: str | None = None) -> Files:
@@ -47,6 +49,7 @@ def files_of(plan: ServicePlan, *, with_own_image: bool = True) -> Files:
         _image(plan) if with_own_image or not plan.own_image else None,
         plan.command_line,
         plan.settings.uses_network,
+        plan.settings.collector.threads,
     )
 
 
@@ -71,6 +74,7 @@ def inputs(machine: Machine, given: Files, *, network: bool = False) -> Inputs:
         network=network or given.network,
         kernel_log=log or "",
     )
+    found = replace(found, threads=given.threads)
     if network and not given.network:  # that was not rehearsed
         return found
     return learned(found, machine, given.kernel, given.initrd, given.command_line)

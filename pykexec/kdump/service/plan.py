@@ -109,10 +109,13 @@ def fitting(
     Another's image cannot be changed: there is only a warning.
     """
     found = makedumpfile.here(machine, settings.collector)
-    warning = makedumpfile.warning(settings.collector, found, own_image=own_image)
+    warnings = (
+        makedumpfile.warning(settings.collector, found, own_image=own_image),
+        makedumpfile.compression_warning(settings.collector, found, own_image=own_image),
+    )
     if own_image:
         settings = replace(settings, collector=makedumpfile.safe(settings.collector, found))
-    return settings, () if warning is None else (warning,)
+    return settings, tuple(warning for warning in warnings if warning is not None)
 
 
 _NAMED_BY = {
