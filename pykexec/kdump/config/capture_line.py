@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pykexec import names
 from pykexec.errors import UsageError
 from pykexec.kdump.config.errors import shown
-from pykexec.kdump.config.settings import Dialect, Settings
+from pykexec.kdump.config.settings import CommandLinePolicy, Dialect, Settings
 from pykexec.kdump.part import part_of
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
@@ -90,6 +90,11 @@ _FEDORA_COMMON = "novmcoredd hugetlb_cma=0 kfence.sample_interval=0 initramfs_op
 # kdump-utils, gen-kdump-sysconfig.sh
 _FEDORA_APPEND_ELSEWHERE = "irqpoll maxcpus=1 reset_devices cma=0"
 
+# The inodes and dentries of tracefs take 8 MiB. An initcall that a kernel does not have is ignored, and
+# of several such lists all count (initcall_blacklist() in init/main.c).
+_NO_TRACEFS = "initcall_blacklist=tracer_init_tracefs"
+_NO_CIPHER_TESTS = "cryptomgr.notests"  # each cipher is tested when it is registered (crypto/testmgr.c)
+
 
 def build(settings: Settings, facts: Facts) -> CaptureLine:
     """Return the command line for those settings on that machine.
@@ -104,6 +109,28 @@ def build(settings: Settings, facts: Facts) -> CaptureLine:
     if "\0" in line.text:
         raise UsageError("the command line has a NUL character in it; the kernel would stop reading there")
     return line
+
+
+def for_own_image(text: str, policy: CommandLinePolicy) -> str:
+    """Return the line with words by which a kernel leaves out what our own capture system does not use.
+
+    A line that the configuration gives as a whole stays as it is, and what it removes is not added.
+    """
+    words = tuple(parameters(text))
+    unwanted = {_canonical(name_of(word)) for word in policy.remove}
+    added = [
+        word
+        for word in _left_out(words)
+        if policy.given is None and word not in words and _canonical(name_of(word)) not in unwanted
+    ]
+    return " ".join((text, *added))
+
+
+def _left_out(words: Sequence[str]) -> Iterator[str]:
+    yield _NO_TRACEFS
+    # FIPS 140 asks for these tests; and what is configured counts.
+    if not any(name_of(word) in ("fips", _NO_CIPHER_TESTS) and word != "fips=0" for word in words):
+        yield _NO_CIPHER_TESTS
 
 
 def default_append(arch: str) -> str:
