@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pykexec.arch import find
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
+from pykexec.formats import zstd
 from pykexec.initramfs import Addition, newc
 from pykexec.kdump.reservation import estimate as estimates
 from pykexec.kdump.reservation import sizing
@@ -303,6 +304,29 @@ def test_microcode_in_front_of_a_compressed_archive(compress: object, tmp_path: 
     found = unpacked(FileData.from_bytes("i", whole), 4096)
     assert (found.size, found.contents) == (len(whole), 4096 + 8192 + 4096)
     assert found.entries == 5 + 6
+
+
+def _without_library() -> None:
+    raise ImportError
+
+
+@pytest.mark.programs
+def test_what_only_a_program_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python before 3.14 has no zstd, and Debian's initramfs are made with the program."""
+    archive = newc([Addition("init", memoryview(bytes(5 * MIB)))])
+    packed = zstandard.ZstdCompressor().compress(archive)
+    monkeypatch.setattr(zstd, "implementation", _without_library)
+    assert unpacked(FileData.from_bytes("i", packed), 4096) == Unpacked(len(packed), 5 * MIB, 1)
+    with pytest.raises(ImageError, match=r"i: damaged data: .*zstd -dcq does not unpack it"):
+        unpacked(FileData.from_bytes("i", packed[:-9]), 4096)
+    bomb = zstandard.ZstdCompressor().compress(bytes(300 * MIB))
+    with takes_at_most(56 * MIB), pytest.raises(ImageError, match="i: unpacks to far more than an"):
+        unpacked(FileData.from_bytes("i", packed[:4] + bomb[4:]), 4096)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ImageError, match="i: compressed with zstd, which takes the Python package zstandard"
+    ):
+        unpacked(FileData.from_bytes("i", packed), 4096)
 
 
 @pytest.mark.programs

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 
 from pykexec import names
@@ -94,6 +98,7 @@ _ALWAYS_ALLOWED, _RATIO_MAX, _UNPACKED_MAX = 160 * MIB, 20, 4 * GIB
 """Limits on the bytes that an initramfs unpacks to; such images shrink to a tenth at best."""
 _CPIO_HEADER = 110
 _CPIO_NAME_MAX = 64 * KIB
+_PIECE = 1 * MIB
 _TRAILER = b"TRAILER!!!"
 _ENTRIES_MAX = 1 << 20
 
@@ -108,7 +113,7 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
     name = magic.compression(file.data[stream.position :])
     if name is not None:
         limit = min(_ALWAYS_ALLOWED + _RATIO_MAX * file.size, _UNPACKED_MAX)
-        pieces = compression.pieces(file.path, file.data[stream.position :], name, limit)
+        pieces = _pieces(file.path, file.data[stream.position :], name, limit)
         stream = _Stream(memoryview(piece) for piece in pieces)
         more_contents, more_entries = _archives(file.path, stream, page_size)
         contents += more_contents
@@ -118,6 +123,40 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
             f"{file.path}: no initramfs: {start.hex()} at offset {stream.position:#x} begins no archive"
         )
     return Unpacked(file.size, contents, entries)
+
+
+def _pieces(path: str, data: memoryview, name: str, limit: int) -> Iterator[bytes]:
+    """Yield what the data unpacks to. Raises ImageError."""
+    try:
+        yield from compression.pieces(path, data, name, limit)
+    except compression.NoLibrary:
+        # Where such images are made there is one.
+        program = shutil.which(name)
+        if program is None:
+            raise
+        yield from _by_program(program, path, data, limit)
+
+
+def _by_program(program: str, path: str, data: memoryview, limit: int) -> Iterator[bytes]:
+    with tempfile.TemporaryFile() as packed:
+        packed.write(data)
+        packed.seek(0)
+        command = [program, "-dcq"]
+        with subprocess.Popen(
+            command, stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as child:
+            assert child.stdout is not None
+            try:
+                while piece := child.stdout.read(_PIECE):
+                    limit -= len(piece)
+                    if limit < 0:
+                        raise ImageError(f"{path}: unpacks to far more than an initramfs does")
+                    yield piece
+            except BaseException:
+                child.kill()
+                raise
+    if child.returncode:
+        raise ImageError(f"{path}: damaged data: {shlex.join(command)} does not unpack it")
 
 
 class _Stream:
