@@ -121,6 +121,15 @@ def test_each_input_has_its_term() -> None:
     assert size(large_pages, "running kernel") - size(PLAIN, "running kernel") >= 80 * MIB
 
 
+def test_what_a_kernel_unpacks_itself_from_is_used_again() -> None:
+    """By what comes after that, and no more: else the kernel itself would not fit."""
+    own = replace(PLAIN, initrd=replace(PLAIN.initrd, modules={}), drivers=2 * MIB)
+    reused = [size(own, "kernel") - size(replace(own, unpacking=n * MIB), "kernel") for n in (0, 14, 400)]
+    later = sum(size(own, name) for name in ("running kernel", "drivers", "programs"))
+    assert reused == [0, 14 * MIB, later]
+    assert size(replace(PLAIN, unpacking=14 * MIB), "kernel") == PLAIN.kernel, "of another's image"
+
+
 def test_a_tmpfs_takes_only_half() -> None:
     large = replace(PLAIN, initrd=Unpacked(40 * MIB, 400 * MIB, 9000))
     result = estimate(large)
@@ -474,6 +483,32 @@ def test_inputs_of_a_machine(tmp_path: Path) -> None:
 )
 def test_inputs_of_the_command_line(line: str, name: str, value: int, tmp_path: Path) -> None:
     assert getattr(inputs_of(tmp_path, {}, line), name) == value
+
+
+OWN = {"etc/pykdump.conf": 1000, "lib/modules/virtio_ring.ko": 40000, "lib/modules/ext4.ko": 2 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, 40000 + 2 * MIB + 2 * MIB),
+        ({"lib/modules/nvme.ko": 70000}, 40000 + 2 * MIB + 70000 + 16 * MIB),
+        ({"lib/modules/mlx5_core.ko": 3 * MIB}, 40000 + 5 * MIB + (16 + 150) * MIB),
+    ],
+)
+def test_our_own_image_loads_its_modules_alone(more: dict[str, int], expected: int, tmp_path: Path) -> None:
+    """Not those that are loaded now; only virtio's devices have small buffers."""
+    files = [Addition(name, memoryview(bytes(size))) for name, size in {**OWN, **more}.items()]
+    image = FileData.from_bytes("i", gzip.compress(newc(files)))
+    machine = snapshot_with(
+        "qemu-6.1-1g", tmp_path / "a", {"proc/modules": "mlx5_core 16777216 1 - Live 0x0\n"}
+    )
+    own = read_inputs(machine, KERNEL, image, "initcall_blacklist=tracer_init_tracefs")
+    assert own.drivers == expected
+    others = [each for each in files if each.path != "etc/pykdump.conf"]
+    other = read_inputs(machine, KERNEL, FileData.from_bytes("i", gzip.compress(newc(others))), "")
+    assert other.drivers == 16 * MIB + 16 * MIB + 150 * MIB
+    assert estimate(own).recommended < estimate(other).recommended
 
 
 def test_initramfs_options_since_6_18(tmp_path: Path) -> None:

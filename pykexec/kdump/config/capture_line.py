@@ -92,7 +92,7 @@ _FEDORA_APPEND_ELSEWHERE = "irqpoll maxcpus=1 reset_devices cma=0"
 
 # The inodes and dentries of tracefs take 8 MiB. An initcall that a kernel does not have is ignored, and
 # of several such lists all count (initcall_blacklist() in init/main.c).
-_NO_TRACEFS = "initcall_blacklist=tracer_init_tracefs"
+NO_TRACEFS = "initcall_blacklist=tracer_init_tracefs"
 _NO_CIPHER_TESTS = "cryptomgr.notests"  # each cipher is tested when it is registered (crypto/testmgr.c)
 
 
@@ -127,7 +127,7 @@ def for_own_image(text: str, policy: CommandLinePolicy) -> str:
 
 
 def _left_out(words: Sequence[str]) -> Iterator[str]:
-    yield _NO_TRACEFS
+    yield NO_TRACEFS
     # FIPS 140 asks for these tests; and what is configured counts.
     if not any(name_of(word) in ("fips", _NO_CIPHER_TESTS) and word != "fips=0" for word in words):
         yield _NO_CIPHER_TESTS

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pykexec import names
 from pykexec.arch import Arch, find
@@ -16,6 +16,7 @@ from pykexec.booting.kernel import identify
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
+from pykexec.kdump.config.capture_line import NO_TRACEFS
 from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
 from pykexec.machine import Machine
@@ -28,12 +29,18 @@ FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/pl
 """The files read in addition to those of `Machine`, for snapshots."""
 
 _DRIVER_BUFFERS = 16 * MIB  # queues and rings of ordinary storage and network devices
+_VIRTIO_BUFFERS = 2 * MIB
 _MODULES_TEXT_MAX = 1 * MIB
 _MODULES_MAX = 64 * MIB  # a capture initrd has only some of the modules that are loaded now
 
 # kdump-utils, kdumpctl: measured extra needs of devices, with pages of 4 KiB and of 64 KiB
 MLX5 = {4 * KIB: 150 * MIB, 16 * KIB: 175 * MIB, 64 * KIB: 200 * MIB}
 SMMU_64K = 384 * MIB
+
+# Modules that are no hardware's drivers, and virtio's.
+_WITHOUT_HARDWARE = re.compile(
+    r"virtio.*|(net_)?failover|ext4|jbd2|mbcache|xfs|btrfs|xor|raid6_pq|zstd_compress|l?i?b?crc.*|crypto_.*"
+)
 
 _KERNEL_MAX = 4 * GIB
 _INITRAMFS_OPTIONS_SINCE = (6, 18)
@@ -54,14 +61,19 @@ def read_inputs(
     """
     name, page_size = names.name_of_uname(machine.uname_machine), machine.page_size
     part, arch = part_of(name), find(machine.uname_machine)
-    drivers, why = _drivers(machine, page_size)
+    image = Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size)
+    drivers, why = _drivers(machine, page_size, image.modules)
     plain, _ = unwrap(kernel)
+    memory = kernel_memory(plain, arch)
     cma, swiotlb = devicememory.usually_set_aside(machine, plain, arch)
     return Inputs(
         arch=name,
         total_memory=machine.iomem.system_ram.size,
-        kernel=kernel_memory(plain, arch),
-        initrd=Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size),
+        kernel=memory,
+        # One that is larger than its file by far unpacks itself from that.
+        unpacking=plain.size if memory >= 2 * plain.size else 0,
+        initrd=image,
+        tracefs=NO_TRACEFS not in parameters(capture_line),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
         drivers=drivers,
@@ -101,6 +113,9 @@ _CPIO_NAME_MAX = 64 * KIB
 _PIECE = 1 * MIB
 _TRAILER = b"TRAILER!!!"
 _ENTRIES_MAX = 1 << 20
+# In capture/image.py: what tells our own image, and where its modules are.
+_OWN_SETTINGS = b"etc/pykdump.conf"
+_OWN_MODULE = re.compile(rb"lib/modules/(\w{1,64})\.ko")
 
 
 def unpacked(file: FileData, page_size: int) -> Unpacked:
@@ -109,20 +124,19 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
     Raises ImageError for anything else, a damaged file, or one that unpacks to far more than its size.
     """
     stream = _Stream(iter([file.data]))
-    contents, entries = _archives(file.path, stream, page_size)
+    files = _Files(page_size)
+    _archives(file.path, stream, files)
     name = magic.compression(file.data[stream.position :])
     if name is not None:
         limit = min(_ALWAYS_ALLOWED + _RATIO_MAX * file.size, _UNPACKED_MAX)
         pieces = _pieces(file.path, file.data[stream.position :], name, limit)
         stream = _Stream(memoryview(piece) for piece in pieces)
-        more_contents, more_entries = _archives(file.path, stream, page_size)
-        contents += more_contents
-        entries += more_entries
+        _archives(file.path, stream, files)
     if start := stream.peek(4):
         raise ImageError(
             f"{file.path}: no initramfs: {start.hex()} at offset {stream.position:#x} begins no archive"
         )
-    return Unpacked(file.size, contents, entries)
+    return Unpacked(file.size, files.contents, files.entries, files.modules if files.is_own else None)
 
 
 def _pieces(path: str, data: memoryview, name: str, limit: int) -> Iterator[bytes]:
@@ -159,6 +173,27 @@ def _by_program(program: str, path: str, data: memoryview, limit: int) -> Iterat
         raise ImageError(f"{path}: damaged data: {shlex.join(command)} does not unpack it")
 
 
+class _Files:
+    """What is told of an archive's files, one after the other."""
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self.contents = 0
+        """The bytes in whole pages."""
+        self.entries = 0
+        self.modules: dict[str, int] = {}
+        """The sizes of those where pykdump's own image has its modules."""
+        self.is_own = False
+
+    def add(self, name: bytes, size: int) -> None:
+        """Count a file."""
+        self.contents += align_up(size, self._page_size)
+        self.entries += 1
+        self.is_own |= name == _OWN_SETTINGS
+        if module := _OWN_MODULE.fullmatch(name):
+            self.modules[module[1].decode("ascii")] = size
+
+
 class _Stream:
     """Pieces one after the other; none is kept."""
 
@@ -190,26 +225,22 @@ class _Stream:
             self.skip(len(piece))
 
 
-def _archives(path: str, stream: _Stream, page_size: int) -> tuple[int, int]:
-    """Return the bytes of the files in whole pages, and their number.
-
-    The stream is then after the archives.
-    """
-    contents = entries = 0
+def _archives(path: str, stream: _Stream, files: _Files) -> None:
+    """Count the files of archives. The stream is then after these."""
     while True:
         if stream.peek(1) == b"\0":
             stream.skip_zeros()
         if stream.peek(6) not in magic.CPIO:
-            return contents, entries
-        size, is_entry = _entry(path, stream)
-        contents += align_up(size, page_size)
-        entries += is_entry
-        if entries > _ENTRIES_MAX:
+            return
+        name, size = _entry(path, stream)
+        if name != _TRAILER:
+            files.add(name, size)
+        if files.entries > _ENTRIES_MAX:
             raise ImageError(f"{path}: an initramfs of more than {_ENTRIES_MAX} files")
 
 
-def _entry(path: str, stream: _Stream) -> tuple[int, int]:
-    """Return the size of the next header's file, and 1, or 0 for the mark at an archive's end."""
+def _entry(path: str, stream: _Stream) -> tuple[bytes, int]:
+    """Return the name and the size of the next header's file."""
     at, header = stream.position, stream.peek(_CPIO_HEADER)
     digits = header[6:]
     if len(header) < _CPIO_HEADER or not re.fullmatch(rb"[0-9A-Fa-f]{104}", digits):
@@ -220,7 +251,7 @@ def _entry(path: str, stream: _Stream) -> tuple[int, int]:
     if name_size > _CPIO_NAME_MAX or not stream.skip(file_at + size - at):
         raise ImageError(f"{path}: truncated initramfs: the file at offset {at:#x} does not end in it")
     stream.skip(-stream.position % 4)  # the padding may be missing at the end
-    return size, int(name.rstrip(b"\0") != _TRAILER)
+    return name[:name_size].rstrip(b"\0"), size
 
 
 def _capture_cpus(machine: Machine, capture_line: str) -> int:
@@ -247,15 +278,18 @@ def _tmpfs_percent(capture_line: str, release: str) -> int:
     return TMPFS_PERCENT
 
 
-def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
-    modules = read_text(machine.root, "proc/modules", _MODULES_TEXT_MAX)
-    if modules is None:
+def _drivers(machine: Machine, page_size: int, own: Mapping[str, int] | None) -> tuple[int, str]:
+    """Return the bytes that drivers take, and why. `own`: our image's modules; None: it is another's."""
+    loaded = read_text(machine.root, "proc/modules", _MODULES_TEXT_MAX)
+    if own is not None:
+        size, why = sum(own.values()) + _buffers(own), "the image's modules, and buffers of devices"
+    elif loaded is None:
         size, why = DRIVERS_UNKNOWN, "a guess: what is loaded is not known"
     else:
-        code = sum(int(each) for each in re.findall(r"^\S+ (\d{1,12}) ", modules, re.M))
+        code = sum(int(each) for each in re.findall(r"^\S+ (\d{1,12}) ", loaded, re.M))
         size = min(code, _MODULES_MAX) + _DRIVER_BUFFERS
         why = "the modules loaded now, and buffers of devices"
-    if machine.root.names("sys/bus/pci/drivers/mlx5_core") or re.search(r"^mlx5_core ", modules or "", re.M):
+    if "mlx5_core" in own if own is not None else _has_mlx5(machine, loaded or ""):
         size += for_pages(MLX5, page_size)
         why += ", more for mlx5"
     smmu = [each for each in machine.root.names("sys/devices/platform") if each.startswith("arm-smmu-")]
@@ -263,6 +297,18 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str]:
         size += SMMU_64K
         why += ", more for the SMMU's queues"
     return size, why
+
+
+def _buffers(modules: Iterable[str]) -> int:
+    """Return the bytes of devices' buffers."""
+    # Drivers that are built in are not known. Where virtio is a module there will be no others.
+    is_virtual = "virtio_ring" in modules and all(map(_WITHOUT_HARDWARE.fullmatch, modules))
+    return _VIRTIO_BUFFERS if is_virtual else _DRIVER_BUFFERS
+
+
+def _has_mlx5(machine: Machine, loaded: str) -> bool:
+    bound = machine.root.names("sys/bus/pci/drivers/mlx5_core")
+    return bool(bound) or bool(re.search(r"^mlx5_core ", loaded, re.M))
 
 
 def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:
