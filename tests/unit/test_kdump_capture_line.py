@@ -230,21 +230,23 @@ def test_what_is_not_known_of_an_architecture_adds_nothing(uname: str, tmp_path:
     assert line.endswith("rd.udev.children-max=8 panic=1")
 
 
-_LEFT_OUT = "initcall_blacklist=tracer_init_tracefs cryptomgr.notests"
+_TRACEFS, _TESTS, _CMA = "initcall_blacklist=tracer_init_tracefs", "cryptomgr.notests", "cma=0"
+_ALL = f"{_TRACEFS} {_TESTS} {_CMA}"
 
 
 @pytest.mark.parametrize(
     ("line", "policy", "expected"),
     [
-        ("quiet", CommandLinePolicy(), f"quiet {_LEFT_OUT}"),
-        ("initcall_blacklist=x", CommandLinePolicy(), f"initcall_blacklist=x {_LEFT_OUT}"),
-        (f"a {_LEFT_OUT} b", CommandLinePolicy(), f"a {_LEFT_OUT} b"),
-        ("cryptomgr.notests=0", CommandLinePolicy(), f"cryptomgr.notests=0 {_LEFT_OUT.split()[0]}"),
-        ("quiet", CommandLinePolicy(remove=("cryptomgr.notests",)), f"quiet {_LEFT_OUT.split()[0]}"),
-        ("quiet", CommandLinePolicy(remove=("initcall-blacklist=x",)), "quiet cryptomgr.notests"),
+        ("quiet", CommandLinePolicy(), f"quiet {_ALL}"),
+        ("initcall_blacklist=x", CommandLinePolicy(), f"initcall_blacklist=x {_ALL}"),
+        (f"a {_ALL} b", CommandLinePolicy(), f"a {_ALL} b"),
+        ("cryptomgr.notests=0", CommandLinePolicy(), f"cryptomgr.notests=0 {_TRACEFS} {_CMA}"),
+        ("cma=16M", CommandLinePolicy(), f"cma=16M {_TRACEFS} {_TESTS}"),
+        ("quiet", CommandLinePolicy(remove=("cryptomgr.notests",)), f"quiet {_TRACEFS} {_CMA}"),
+        ("quiet", CommandLinePolicy(remove=("initcall-blacklist=x", "cma")), f"quiet {_TESTS} {_CMA}"),
         ("quiet", CommandLinePolicy(given="quiet"), "quiet"),
-        ("fips=1 quiet", CommandLinePolicy(), f"fips=1 quiet {_LEFT_OUT.split()[0]}"),
-        ("fips=0", CommandLinePolicy(), f"fips=0 {_LEFT_OUT}"),
+        ("fips=1 quiet", CommandLinePolicy(), f"fips=1 quiet {_TRACEFS} {_CMA}"),
+        ("fips=0", CommandLinePolicy(), f"fips=0 {_ALL}"),
     ],
 )
 def test_what_our_own_image_does_not_need(line: str, policy: CommandLinePolicy, expected: str) -> None:

@@ -72,7 +72,7 @@ def test_the_running_kernel_by_default(tmp_path: Path) -> None:
     made = plan.make(machine)
     assert made.kernel == str(tmp_path / "boot/vmlinuz-6.1-running")
     assert (made.initrd, made.own_image) == ("/var/lib/pykdump/initrd-6.1-running.img", True)
-    own = " initcall_blacklist=tracer_init_tracefs cryptomgr.notests"
+    own = " initcall_blacklist=tracer_init_tracefs cryptomgr.notests cma=0"
     assert made.command_line.endswith(f"nr_cpus=1 irqpoll{own}")
     assert plan.make(machine, initrd="/boot/other.img").command_line == made.command_line.removesuffix(own)
     assert "crashkernel=" not in made.command_line

@@ -94,6 +94,7 @@ _FEDORA_APPEND_ELSEWHERE = "irqpoll maxcpus=1 reset_devices cma=0"
 # of several such lists all count (initcall_blacklist() in init/main.c).
 NO_TRACEFS = "initcall_blacklist=tracer_init_tracefs"
 _NO_CIPHER_TESTS = "cryptomgr.notests"  # each cipher is tested when it is registered (crypto/testmgr.c)
+_NO_CMA = "cma=0"  # memory for devices alone, 64 MiB in Debian's arm64 kernels
 
 
 def build(settings: Settings, facts: Facts) -> CaptureLine:
@@ -117,7 +118,8 @@ def for_own_image(text: str, policy: CommandLinePolicy) -> str:
     A line that the configuration gives as a whole stays as it is, and what it removes is not added.
     """
     words = tuple(parameters(text))
-    unwanted = {_canonical(name_of(word)) for word in policy.remove}
+    # kdump-utils ships cma there, to take away what the running kernel has.
+    unwanted = {_canonical(name_of(word)) for word in policy.remove} - {"cma"}
     added = [
         word
         for word in _left_out(words)
@@ -127,10 +129,13 @@ def for_own_image(text: str, policy: CommandLinePolicy) -> str:
 
 
 def _left_out(words: Sequence[str]) -> Iterator[str]:
+    """Yield these words. What is configured counts, and FIPS 140 asks for tests of ciphers."""
+    there = {name_of(word) for word in words if word != "fips=0"}
     yield NO_TRACEFS
-    # FIPS 140 asks for these tests; and what is configured counts.
-    if not any(name_of(word) in ("fips", _NO_CIPHER_TESTS) and word != "fips=0" for word in words):
+    if there.isdisjoint(("fips", _NO_CIPHER_TESTS)):
         yield _NO_CIPHER_TESTS
+    if "cma" not in there:
+        yield _NO_CMA
 
 
 def default_append(arch: str) -> str:
