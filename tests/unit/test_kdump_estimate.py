@@ -489,26 +489,41 @@ OWN = {"etc/pykdump.conf": 1000, "lib/modules/virtio_ring.ko": 40000, "lib/modul
 
 
 @pytest.mark.parametrize(
-    ("more", "expected"),
+    ("virtual", "more", "expected"),
     [
-        ({}, 40000 + 2 * MIB + 2 * MIB),
-        ({"lib/modules/nvme.ko": 70000}, 40000 + 2 * MIB + 70000 + 16 * MIB),
-        ({"lib/modules/mlx5_core.ko": 3 * MIB}, 40000 + 5 * MIB + (16 + 150) * MIB),
+        (True, {}, 40000 + 2 * MIB + 2 * MIB),
+        (False, {}, 40000 + 2 * MIB + 16 * MIB),
+        (True, {"lib/modules/nvme.ko": 70000}, 40000 + 2 * MIB + 70000 + 16 * MIB),
+        (True, {"lib/modules/mlx5_core.ko": 3 * MIB}, 40000 + 5 * MIB + (16 + 150) * MIB),
     ],
 )
-def test_our_own_image_loads_its_modules_alone(more: dict[str, int], expected: int, tmp_path: Path) -> None:
+def test_our_own_image_loads_its_modules_alone(
+    virtual: bool, more: dict[str, int], expected: int, tmp_path: Path
+) -> None:
     """Not those that are loaded now; only virtio's devices have small buffers."""
     files = [Addition(name, memoryview(bytes(size))) for name, size in {**OWN, **more}.items()]
     image = FileData.from_bytes("i", gzip.compress(newc(files)))
-    machine = snapshot_with(
-        "qemu-6.1-1g", tmp_path / "a", {"proc/modules": "mlx5_core 16777216 1 - Live 0x0\n"}
-    )
+    changes: dict[str, str | bytes | None] = {"proc/modules": "mlx5_core 16777216 1 - Live 0x0\n"}
+    if virtual:
+        changes["sys/bus/virtio/devices/virtio0/vendor"] = "0x1af4\n"
+    machine = snapshot_with("qemu-6.1-1g", tmp_path, changes)
     own = read_inputs(machine, KERNEL, image, "initcall_blacklist=tracer_init_tracefs")
     assert own.drivers == expected
     others = [each for each in files if each.path != "etc/pykdump.conf"]
     other = read_inputs(machine, KERNEL, FileData.from_bytes("i", gzip.compress(newc(others))), "")
     assert other.drivers == 16 * MIB + 16 * MIB + 150 * MIB
     assert estimate(own).recommended < estimate(other).recommended
+
+
+@pytest.mark.parametrize(("release", "less"), [("6.1.0", 8 * MIB), ("6.12.1", 0)])
+def test_a_kernel_without_tracefs(release: str, less: int, tmp_path: Path) -> None:
+    """Since Linux 6.9 its inodes are made when they are looked at."""
+    changes: dict[str, str | bytes | None] = {"proc/sys/kernel/osrelease": release}
+    lines = ("quiet", "initcall_blacklist=tracer_init_tracefs")
+    plain, without = (
+        size(inputs_of(tmp_path / line[:1], changes, line), "running kernel") for line in lines
+    )
+    assert plain - without == less
 
 
 def test_initramfs_options_since_6_18(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ MiB between pages of 4 and of 64 KiB was measured for kdump-utils."""
 _PER_CPU = 512 * KIB  # per-CPU areas, idle and kernel threads' stacks, per-CPU lists
 _PROGRAMS = 24 * MIB  # init, udev, shell, makedumpfile itself; kdumpctl takes 16 MiB, systemd needs more
 _OWN_PROGRAMS = 6 * MIB  # shell, makedumpfile; their code is in the image's contents
-_TRACEFS = 8 * MIB  # of what a running kernel takes, inodes and dentries of tracefs
+_TRACEFS = 8 * MIB  # of what a running kernel takes: inodes and dentries of tracefs, before Linux 6.9
 _NETWORK = 16 * MIB  # ssh or NFS, and the network's configuration
 _BITMAP_MAX = 32 * MIB  # makedumpfile splits the work into cycles where two bitmaps would take more
 _PER_THREAD = 2 * MIB  # --num-threads: page buffers and compression work space of each
@@ -111,7 +111,7 @@ class Inputs:
     unpacking: int = 0
     """The part of the kernel's memory that is free again when it runs."""
     tracefs: bool = True
-    """Whether the capture kernel makes the files of tracefs."""
+    """Whether the capture kernel takes as much as one that makes all files of tracefs."""
     left_out: tuple[str, ...] = ()
     """Parts that were not given and are not in the sum."""
     not_known: tuple[str, ...] = ()

@@ -44,6 +44,7 @@ _WITHOUT_HARDWARE = re.compile(
 
 _KERNEL_MAX = 4 * GIB
 _INITRAMFS_OPTIONS_SINCE = (6, 18)
+_EVENTFS_SINCE = (6, 9)  # tracefs makes inodes when they are looked at
 
 
 def read_inputs(
@@ -73,7 +74,7 @@ def read_inputs(
         # One that is larger than its file by far unpacks itself from that.
         unpacking=plain.size if memory >= 2 * plain.size else 0,
         initrd=image,
-        tracefs=NO_TRACEFS not in parameters(capture_line),
+        tracefs=NO_TRACEFS not in parameters(capture_line) or _since(_EVENTFS_SINCE, machine.kernel_release),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
         drivers=drivers,
@@ -273,16 +274,20 @@ def _tmpfs_percent(capture_line: str, release: str) -> int:
     if ("root" in values or "rootfstype" in values) and "tmpfs" not in values.get("rootfstype", ""):
         return 100
     size = re.search(r"(?:^|,)size=([1-9][0-9]?|100)%", values.get("initramfs_options", ""))
-    if size and (of_release(release) or (0, 0)) >= _INITRAMFS_OPTIONS_SINCE:
+    if size and _since(_INITRAMFS_OPTIONS_SINCE, release):
         return int(size[1])
     return TMPFS_PERCENT
+
+
+def _since(version: tuple[int, int], release: str) -> bool:
+    return (of_release(release) or (0, 0)) >= version
 
 
 def _drivers(machine: Machine, page_size: int, own: Mapping[str, int] | None) -> tuple[int, str]:
     """Return the bytes that drivers take, and why. `own`: our image's modules; None: it is another's."""
     loaded = read_text(machine.root, "proc/modules", _MODULES_TEXT_MAX)
     if own is not None:
-        size, why = sum(own.values()) + _buffers(own), "the image's modules, and buffers of devices"
+        size, why = sum(own.values()) + _buffers(machine, own), "the image's modules, and buffers of devices"
     elif loaded is None:
         size, why = DRIVERS_UNKNOWN, "a guess: what is loaded is not known"
     else:
@@ -299,11 +304,13 @@ def _drivers(machine: Machine, page_size: int, own: Mapping[str, int] | None) ->
     return size, why
 
 
-def _buffers(modules: Iterable[str]) -> int:
+def _buffers(machine: Machine, modules: Iterable[str]) -> int:
     """Return the bytes of devices' buffers."""
-    # Drivers that are built in are not known. Where virtio is a module there will be no others.
-    is_virtual = "virtio_ring" in modules and all(map(_WITHOUT_HARDWARE.fullmatch, modules))
-    return _VIRTIO_BUFFERS if is_virtual else _DRIVER_BUFFERS
+    # Drivers that are built in are not known. A machine that has virtio's will have no others.
+    is_virtual = bool(machine.root.names("sys/bus/virtio/devices"))
+    return (
+        _VIRTIO_BUFFERS if is_virtual and all(map(_WITHOUT_HARDWARE.fullmatch, modules)) else _DRIVER_BUFFERS
+    )
 
 
 def _has_mlx5(machine: Machine, loaded: str) -> bool:
