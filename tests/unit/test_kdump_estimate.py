@@ -81,6 +81,27 @@ def test_no_less_than_was_needed_and_not_wildly_more(inputs: Inputs, too_little:
     assert enough * MIB <= result.recommended <= 3 * enough * MIB
 
 
+def _own(kernel: int, unpacking: int, drivers: int, contents: int) -> Inputs:
+    """With pykdump's image, in KiB; and one CPU."""
+    initrd = Unpacked(2900 * KIB, contents * KIB, 100, modules={})
+    return Inputs("x86_64", GIB, kernel * KIB, initrd, drivers=drivers * KIB, unpacking=unpacking * KIB)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "too_little", "enough"),
+    [
+        pytest.param(replace(_own(52704, 13817, 2350, 6000), tracefs=False), 68, 72, id="6.1-cloud"),
+        pytest.param(_own(57208, 11461, 2150, 5800), 76, 80, id="6.12-cloud"),
+        pytest.param(replace(_own(65116, 8030, 4700, 8500), tracefs=False), 84, 88, id="6.1"),
+    ],
+)
+def test_our_own_image_was_needed_within_a_quarter(inputs: Inputs, too_little: int, enough: int) -> None:
+    """Debian's kernels under QEMU with virtio, in steps of 4 MiB: less ran out of memory."""
+    result = estimate(inputs)
+    assert too_little * MIB < result.needed
+    assert enough * MIB <= result.recommended <= enough * MIB * 5 // 4
+
+
 def test_terms_add_up() -> None:
     result = estimate(PLAIN)
     assert result.needed == sum(term.size for term in result.terms)
