@@ -10,6 +10,11 @@ from pykexec.formats import magic, zstd
 from pykexec.formats.decompressor import Decompressor
 from pykexec.memory import KIB, MIB
 
+
+class NoLibrary(ImageError):
+    """No library is there that unpacks data of that kind."""
+
+
 _SIZE_MAX = 1024 * MIB
 _ALWAYS_ALLOWED, _RATIO_MAX = 64 * MIB, 20
 """Where a decompression bomb is stopped: kernels are not larger, and become a tenth at the very best."""
@@ -119,7 +124,7 @@ def pieces(path: str, data: memoryview, name: str, size_max: int | None = None) 
         if name not in _PACKAGES:
             raise
         package = _PACKAGES[name]
-        raise ImageError(
+        raise NoLibrary(
             f"{path}: compressed with {name}, which takes the Python package {package}",
             hint=f"pip install {package}, or unpack it: {name} -d",
         ) from None

@@ -18,7 +18,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from tools.lab import LabError
-from tools.lab.bench import cases, command, guests, machines, sandbox, table
+from tools.lab.bench import cases, command, guests, kdump, machines, sandbox, table
 from tools.lab.bench.table import Reference, Row
 
 _ROOT = Path(__file__).parents[2]
@@ -163,6 +163,30 @@ def test_the_table_says_the_same_in_all_forms() -> None:
     parsed = json.loads(table.as_json(rows))
     assert [each["pykexec"] for each in parsed] == [0.0123, 8.8e6, 0.25]
     assert parsed[0]["ratio"] == pytest.approx(0.123)
+
+
+def test_a_table_beside_another_program() -> None:
+    rows = [Row.against("case", "image", "B", 2.3e6, Reference("kdump-tools", 6.4e6), 0.5)]
+    heading, line = table.as_text(rows).splitlines()
+    assert heading.split() == ["case", "pykexec", "kdump-tools", "ratio", "target"]
+    assert line.split() == ["image", "2.30", "MB", "6.40", "MB", "0.36", _TIMES, "kdump-tools", "≤", "0.50"]
+
+
+def test_stages_of_a_crash(tmp_path: Path) -> None:
+    """Those of the kernel before the panic do not count; and a crash that ends early has no time."""
+    console = tmp_path / "console.log"
+    stages = kdump.Stages(console)
+    stages.look()
+    boot = "Linux version 6.1\nRun /init as init process\n"
+    console.write_text(f"{boot}Kernel panic - not syncing: sysrq triggered crash\n{boot}")
+    stages.look()
+    with pytest.raises(LabError, match="stage of a crash: reset"):
+        stages.since_panic()
+    with console.open("a") as file:
+        file.write("reboot: Restarting system\n")
+    stages.look()
+    first, *others = stages.since_panic().values()
+    assert 0 <= first <= others[0] <= others[1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pykexec.errors import UsageError
 from pykexec.kdump.config import debian, fedora, suse
-from pykexec.kdump.config.capture_line import Facts, build, default_append, read_facts
+from pykexec.kdump.config.capture_line import Facts, build, default_append, for_own_image, read_facts
+from pykexec.kdump.config.settings import CommandLinePolicy
 from pykexec.machine import Machine
 from tests.support.machines import write
 
@@ -259,3 +260,27 @@ def test_what_is_not_known_of_an_architecture_adds_nothing(uname: str, tmp_path:
     line = build(suse.read(""), found).text
     assert line.startswith("ro irqpoll notsc console=hvc0 sysrq=yes")
     assert line.endswith("rd.udev.children-max=8 panic=1")
+
+
+_TRACEFS, _TESTS, _CMA = "initcall_blacklist=tracer_init_tracefs", "cryptomgr.notests", "cma=0"
+_ALL = f"{_TRACEFS} {_TESTS} {_CMA}"
+
+
+@pytest.mark.parametrize(
+    ("line", "policy", "expected"),
+    [
+        ("quiet", CommandLinePolicy(), f"quiet {_ALL}"),
+        ("initcall_blacklist=x", CommandLinePolicy(), f"initcall_blacklist=x {_ALL}"),
+        (f"a {_ALL} b", CommandLinePolicy(), f"a {_ALL} b"),
+        ("cryptomgr.notests=0", CommandLinePolicy(), f"cryptomgr.notests=0 {_TRACEFS} {_CMA}"),
+        ("cma=16M", CommandLinePolicy(), f"cma=16M {_TRACEFS} {_TESTS}"),
+        ("quiet", CommandLinePolicy(remove=("cryptomgr.notests",)), f"quiet {_TRACEFS} {_CMA}"),
+        ("quiet", CommandLinePolicy(remove=("initcall-blacklist=x", "cma")), f"quiet {_TESTS} {_CMA}"),
+        ("quiet", CommandLinePolicy(given="quiet"), "quiet"),
+        ("fips=1 quiet", CommandLinePolicy(), f"fips=1 quiet {_TRACEFS} {_CMA}"),
+        ("fips=0", CommandLinePolicy(), f"fips=0 {_ALL}"),
+    ],
+)
+def test_what_our_own_image_does_not_need(line: str, policy: CommandLinePolicy, expected: str) -> None:
+    """FIPS 140 asks for tests of ciphers. What is configured counts."""
+    assert for_own_image(line, policy) == expected

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pykexec.arch import find
 from pykexec.errors import ImageError, UsageError
 from pykexec.files import FileData
+from pykexec.formats import zstd
 from pykexec.initramfs import Addition, newc
 from pykexec.kdump.reservation import estimate as estimates
 from pykexec.kdump.reservation import sizing
@@ -80,6 +81,27 @@ def test_no_less_than_was_needed_and_not_wildly_more(inputs: Inputs, too_little:
     assert enough * MIB <= result.recommended <= 3 * enough * MIB
 
 
+def _own(kernel: int, unpacking: int, drivers: int, contents: int) -> Inputs:
+    """With pykdump's image, in KiB; and one CPU."""
+    initrd = Unpacked(2900 * KIB, contents * KIB, 100, modules={})
+    return Inputs("x86_64", GIB, kernel * KIB, initrd, drivers=drivers * KIB, unpacking=unpacking * KIB)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "too_little", "enough"),
+    [
+        pytest.param(replace(_own(52704, 13817, 2350, 6000), tracefs=False), 68, 72, id="6.1-cloud"),
+        pytest.param(_own(57208, 11461, 2150, 5800), 76, 80, id="6.12-cloud"),
+        pytest.param(replace(_own(65116, 8030, 4700, 8500), tracefs=False), 84, 88, id="6.1"),
+    ],
+)
+def test_our_own_image_was_needed_within_a_quarter(inputs: Inputs, too_little: int, enough: int) -> None:
+    """Debian's kernels under QEMU with virtio, in steps of 4 MiB: less ran out of memory."""
+    result = estimate(inputs)
+    assert too_little * MIB < result.needed
+    assert enough * MIB <= result.recommended <= enough * MIB * 5 // 4
+
+
 def test_terms_add_up() -> None:
     result = estimate(PLAIN)
     assert result.needed == sum(term.size for term in result.terms)
@@ -118,6 +140,15 @@ def test_each_input_has_its_term() -> None:
     assert size(replace(PLAIN, cpus=32), "CPUs") == 32 * size(PLAIN, "CPUs")
     large_pages = replace(PLAIN, arch="arm64", page_size=64 * KIB)
     assert size(large_pages, "running kernel") - size(PLAIN, "running kernel") >= 80 * MIB
+
+
+def test_what_a_kernel_unpacks_itself_from_is_used_again() -> None:
+    """By what comes after that, and no more: else the kernel itself would not fit."""
+    own = replace(PLAIN, initrd=replace(PLAIN.initrd, modules={}), drivers=2 * MIB)
+    reused = [size(own, "kernel") - size(replace(own, unpacking=n * MIB), "kernel") for n in (0, 14, 400)]
+    later = sum(size(own, name) for name in ("running kernel", "drivers", "programs"))
+    assert reused == [0, 14 * MIB, later]
+    assert size(replace(PLAIN, unpacking=14 * MIB), "kernel") == PLAIN.kernel, "of another's image"
 
 
 def test_a_tmpfs_takes_only_half() -> None:
@@ -305,6 +336,29 @@ def test_microcode_in_front_of_a_compressed_archive(compress: object, tmp_path: 
     assert found.entries == 5 + 6
 
 
+def _without_library() -> None:
+    raise ImportError
+
+
+@pytest.mark.programs
+def test_what_only_a_program_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python before 3.14 has no zstd, and Debian's initramfs are made with the program."""
+    archive = newc([Addition("init", memoryview(bytes(5 * MIB)))])
+    packed = zstandard.ZstdCompressor().compress(archive)
+    monkeypatch.setattr(zstd, "implementation", _without_library)
+    assert unpacked(FileData.from_bytes("i", packed), 4096) == Unpacked(len(packed), 5 * MIB, 1)
+    with pytest.raises(ImageError, match=r"i: damaged data: .*zstd -dcq does not unpack it"):
+        unpacked(FileData.from_bytes("i", packed[:-9]), 4096)
+    bomb = zstandard.ZstdCompressor().compress(bytes(300 * MIB))
+    with takes_at_most(56 * MIB), pytest.raises(ImageError, match="i: unpacks to far more than an"):
+        unpacked(FileData.from_bytes("i", packed[:4] + bomb[4:]), 4096)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ImageError, match="i: compressed with zstd, which takes the Python package zstandard"
+    ):
+        unpacked(FileData.from_bytes("i", packed), 4096)
+
+
 @pytest.mark.programs
 def test_truncated_archives(tmp_path: Path) -> None:
     archive = pack(tmp_path, {"init": b"x" * 300})
@@ -450,6 +504,47 @@ def test_inputs_of_a_machine(tmp_path: Path) -> None:
 )
 def test_inputs_of_the_command_line(line: str, name: str, value: int, tmp_path: Path) -> None:
     assert getattr(inputs_of(tmp_path, {}, line), name) == value
+
+
+OWN = {"etc/pykdump.conf": 1000, "lib/modules/virtio_ring.ko": 40000, "lib/modules/ext4.ko": 2 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("virtual", "more", "expected"),
+    [
+        (True, {}, 40000 + 2 * MIB + 2 * MIB),
+        (False, {}, 40000 + 2 * MIB + 16 * MIB),
+        (True, {"lib/modules/nvme.ko": 70000}, 40000 + 2 * MIB + 70000 + 16 * MIB),
+        (True, {"lib/modules/mlx5_core.ko": 3 * MIB}, 40000 + 5 * MIB + (16 + 150) * MIB),
+    ],
+)
+def test_our_own_image_loads_its_modules_alone(
+    virtual: bool, more: dict[str, int], expected: int, tmp_path: Path
+) -> None:
+    """Not those that are loaded now; only virtio's devices have small buffers."""
+    files = [Addition(name, memoryview(bytes(size))) for name, size in {**OWN, **more}.items()]
+    image = FileData.from_bytes("i", gzip.compress(newc(files)))
+    changes: dict[str, str | bytes | None] = {"proc/modules": "mlx5_core 16777216 1 - Live 0x0\n"}
+    if virtual:
+        changes["sys/bus/virtio/devices/virtio0/vendor"] = "0x1af4\n"
+    machine = snapshot_with("qemu-6.1-1g", tmp_path, changes)
+    own = read_inputs(machine, KERNEL, image, "initcall_blacklist=tracer_init_tracefs")
+    assert own.drivers == expected
+    others = [each for each in files if each.path != "etc/pykdump.conf"]
+    other = read_inputs(machine, KERNEL, FileData.from_bytes("i", gzip.compress(newc(others))), "")
+    assert other.drivers == 16 * MIB + 16 * MIB + 150 * MIB
+    assert estimate(own).recommended < estimate(other).recommended
+
+
+@pytest.mark.parametrize(("release", "less"), [("6.1.0", 8 * MIB), ("6.12.1", 0)])
+def test_a_kernel_without_tracefs(release: str, less: int, tmp_path: Path) -> None:
+    """Since Linux 6.9 its inodes are made when they are looked at."""
+    changes: dict[str, str | bytes | None] = {"proc/sys/kernel/osrelease": release}
+    lines = ("quiet", "initcall_blacklist=tracer_init_tracefs")
+    plain, without = (
+        size(inputs_of(tmp_path / line[:1], changes, line), "running kernel") for line in lines
+    )
+    assert plain - without == less
 
 
 def test_initramfs_options_since_6_18(tmp_path: Path) -> None:

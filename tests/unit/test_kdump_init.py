@@ -190,7 +190,23 @@ def test_parameters_on_the_list(tmp_path: Path) -> None:
     insmod = 'insmod() { echo "${1##*/}:$2"; }'
     modules = 'one.ko\ntwo.ko a=1 b="c  d*" e=\\\n'
     capture = Capture(tmp_path, replaced=insmod, modules=modules, command_line="two.a=2")
-    assert capture.run("load_modules") == ["one.ko: ", 'two.ko:a=1 b="c  d*" e=\\ a=2 ']
+    assert capture.run("load_modules") == ["one.ko:", 'two.ko:a=1 b="c  d*" e=\\ a=2']
+
+
+def test_what_many_modules_take(tmp_path: Path) -> None:
+    """One look at the command line; and of their files nothing stays in memory."""
+    names = [f"module{number}.ko" for number in range(40)]
+    capture = Capture(
+        tmp_path,
+        replaced='insmod() { echo "${1##*/}"; }\nawk() { echo awk >> ROOT/started; busybox awk "$@"; }',
+        modules="".join(f"{name}\n" for name in names),
+    )
+    (tmp_path / "lib/modules").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "lib/modules" / name).touch()
+    assert capture.run("load_modules") == names
+    assert (tmp_path / "started").read_text() == "awk\n"
+    assert [each.name for each in (tmp_path / "lib/modules").iterdir()] == ["order"]
 
 
 _SSH = replace(

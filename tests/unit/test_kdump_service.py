@@ -70,10 +70,13 @@ def machine_with(tmp_path: Path, sysconfig: str = "", conf: str = "path /var/cra
 
 
 def test_the_running_kernel_by_default(tmp_path: Path) -> None:
-    made = plan.make(machine_with(tmp_path, "KDUMP_COMMANDLINE_APPEND='nr_cpus=1 irqpoll'"))
+    machine = machine_with(tmp_path, "KDUMP_COMMANDLINE_APPEND='nr_cpus=1 irqpoll'")
+    made = plan.make(machine)
     assert made.kernel == str(tmp_path / "boot/vmlinuz-6.1-running")
     assert (made.initrd, made.own_image) == ("/var/lib/pykdump/initrd-6.1-running.img", True)
-    assert made.command_line.endswith("nr_cpus=1 irqpoll")
+    own = " initcall_blacklist=tracer_init_tracefs cryptomgr.notests cma=0"
+    assert made.command_line.endswith(f"nr_cpus=1 irqpoll{own}")
+    assert plan.make(machine, initrd="/boot/other.img").command_line == made.command_line.removesuffix(own)
     assert "crashkernel=" not in made.command_line
     assert made.release == "6.1-running"
 

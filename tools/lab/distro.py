@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +114,7 @@ _COMMAND = """#!/usr/bin/python3
 from {module} import main
 main()
 """
+_LOOKS_APART = 0.005
 _IDLE = ("getty.target", "e2scrub_reap.service")
 """Units that systemd starts for nobody here."""
 
@@ -170,13 +171,14 @@ def boot(
     line: str = "",
     debian: Debian = _WHOLE,
     timeout: float = 1000,
+    look: Callable[[], None] | None = None,
 ) -> Result:
     """Run a machine until it ends, or resets; its disk is then `folder`/disk. Raises LabError.
 
     The first job is called "first"; the others are those of kernels with lab=NAME on their command lines.
     They find `files` in /run/lab/in. `after` is the folder of another machine, whose disk this one goes on
     with. systemd starts none of the `masked` units. `reservation` is for the first boot's command line, and
-    `line` instead of all of that.
+    `line` instead of all of that. `look` is called again and again while it runs.
     """
     source = system(debian)
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,6 +194,9 @@ def boot(
         timeout,
         ended=ledger.machine("booted"),
     )
+    while look is not None and process.poll() is None:
+        look()
+        time.sleep(_LOOKS_APART)
     status = process.wait()
     result = Result(folder, time.monotonic() - started)
     if status != 0:

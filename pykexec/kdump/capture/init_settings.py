@@ -93,6 +93,7 @@ def _target(to: Destination) -> dict[str, str]:
         "FOLDER": to.folder,
         "ASSEMBLE": " ".join(f"{layer.kind}:{layer.name}" for layer in to.stack.layers),
         "UUID": superblock.uuid if superblock else "",
+        "UUID_DIGITS": superblock.uuid.replace("-", "") if superblock else "",
         "UUID_AT": str(UUID_AT[superblock.type]) if superblock else "",
         "FILESYSTEM": superblock.type if superblock else to.share.type if to.share else "",
         "DEVICES": str(devices),

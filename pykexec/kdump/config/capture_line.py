@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pykexec import names
 from pykexec.errors import UsageError
 from pykexec.kdump.config.errors import shown
-from pykexec.kdump.config.settings import Dialect, Settings
+from pykexec.kdump.config.settings import CommandLinePolicy, Dialect, Settings
 from pykexec.kdump.part import part_of
 from pykexec.machine import Machine
 from pykexec.machine.sysfs import read_text
@@ -90,6 +90,12 @@ _FEDORA_COMMON = "novmcoredd hugetlb_cma=0 kfence.sample_interval=0 initramfs_op
 # kdump-utils, gen-kdump-sysconfig.sh
 _FEDORA_APPEND_ELSEWHERE = "irqpoll maxcpus=1 reset_devices cma=0"
 
+# The inodes and dentries of tracefs take 8 MiB. An initcall that a kernel does not have is ignored, and
+# of several such lists all count (initcall_blacklist() in init/main.c).
+NO_TRACEFS = "initcall_blacklist=tracer_init_tracefs"
+_NO_CIPHER_TESTS = "cryptomgr.notests"  # each cipher is tested when it is registered (crypto/testmgr.c)
+_NO_CMA = "cma=0"  # memory for devices alone, 64 MiB in Debian's arm64 kernels
+
 
 def build(settings: Settings, facts: Facts) -> CaptureLine:
     """Return the command line for those settings on that machine.
@@ -105,6 +111,32 @@ def build(settings: Settings, facts: Facts) -> CaptureLine:
     if "\0" in line.text:
         raise UsageError("the command line has a NUL character in it; the kernel would stop reading there")
     return line
+
+
+def for_own_image(text: str, policy: CommandLinePolicy) -> str:
+    """Return the line with words by which a kernel leaves out what our own capture system does not use.
+
+    A line that the configuration gives as a whole stays as it is, and what it removes is not added.
+    """
+    words = tuple(parameters(text))
+    # kdump-utils ships cma there, to take away what the running kernel has.
+    unwanted = {_canonical(name_of(word)) for word in policy.remove} - {"cma"}
+    added = [
+        word
+        for word in _left_out(words)
+        if policy.given is None and word not in words and _canonical(name_of(word)) not in unwanted
+    ]
+    return " ".join((text, *added))
+
+
+def _left_out(words: Sequence[str]) -> Iterator[str]:
+    """Yield these words. What is configured counts, and FIPS 140 asks for tests of ciphers."""
+    there = {name_of(word) for word in words if word != "fips=0"}
+    yield NO_TRACEFS
+    if there.isdisjoint(("fips", _NO_CIPHER_TESTS)):
+        yield _NO_CIPHER_TESTS
+    if "cma" not in there:
+        yield _NO_CMA
 
 
 def default_append(arch: str, threads: int = 0) -> str:

@@ -35,6 +35,8 @@ _RUNNING_KERNEL = {4 * KIB: 20 * MIB, 16 * KIB: 40 * MIB, 64 * KIB: 100 * MIB}
 MiB between pages of 4 and of 64 KiB was measured for kdump-utils."""
 _PER_CPU = 512 * KIB  # per-CPU areas, idle and kernel threads' stacks, per-CPU lists
 _PROGRAMS = 24 * MIB  # init, udev, shell, makedumpfile itself; kdumpctl takes 16 MiB, systemd needs more
+_OWN_PROGRAMS = 6 * MIB  # shell, makedumpfile; their code is in the image's contents
+_TRACEFS = 8 * MIB  # of what a running kernel takes: inodes and dentries of tracefs, before Linux 6.9
 _NETWORK = 16 * MIB  # ssh or NFS, and the network's configuration
 _BITMAP_MAX = 32 * MIB  # makedumpfile splits the work into cycles where two bitmaps would take more
 _PER_THREAD = 2 * MIB  # --num-threads: page buffers and compression work space of each
@@ -44,6 +46,10 @@ _SMALL = 2 * MIB  # purgatory, boot parameters, page tables, ELF core headers
 _MARGIN_PERCENT = 25
 _MARGIN_LEAST = 16 * MIB
 _ROUND = 16 * MIB
+# What is in our own image is known; what was measured with it lay below the sum by itself.
+_OWN_MARGIN_PERCENT = 10
+_OWN_MARGIN_LEAST = 4 * MIB
+_OWN_ROUND = 4 * MIB
 
 TMPFS_PERCENT = 50
 """The percentage of memory that a tmpfs without size= may fill (mm/shmem.c)."""
@@ -67,6 +73,8 @@ class Unpacked:
     contents: int
     """The size of the files in it, in whole pages."""
     entries: int
+    modules: Mapping[str, int] | None = None
+    """The sizes of its modules' files by name, where it is pykdump's own; None: another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,10 @@ class Inputs:
     """The memory that the capture kernel sets aside for devices; the kernel itself cannot use it."""
     tmpfs_percent: int = TMPFS_PERCENT
     """The percentage of its memory that the capture kernel lets the initramfs fill."""
+    unpacking: int = 0
+    """The part of the kernel's memory that is free again when it runs."""
+    tracefs: bool = True
+    """Whether the capture kernel takes as much as one that makes all files of tracefs."""
     left_out: tuple[str, ...] = ()
     """Parts that were not given and are not in the sum."""
     not_known: tuple[str, ...] = ()
@@ -182,13 +194,19 @@ def estimate(inputs: Inputs) -> Estimate:
         # The memory map is part of what it describes. It grows so slowly that this loop soon ends.
         terms = tuple(_terms(inputs, reserved))
         needed = sum(term.size for term in terms)
-        margin = max(needed * _MARGIN_PERCENT // 100, _MARGIN_LEAST)
-        recommended = align_up(needed + margin, _ROUND)
+        recommended = _with_margin(needed, is_own=inputs.initrd.modules is not None)
         if recommended <= reserved:
             break
         reserved = recommended
     comparisons = tuple(_compare(inputs, needed))
     return Estimate(inputs, terms, needed, recommended, comparisons)
+
+
+def _with_margin(needed: int, *, is_own: bool) -> int:
+    percent, least, unit = _MARGIN_PERCENT, _MARGIN_LEAST, _ROUND
+    if is_own:
+        percent, least, unit = _OWN_MARGIN_PERCENT, _OWN_MARGIN_LEAST, _OWN_ROUND
+    return align_up(needed + max(needed * percent // 100, least), unit)
 
 
 def _require_sense(inputs: Inputs) -> None:
@@ -228,15 +246,18 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
     if inputs.measured is not None:
         yield from _measured_terms(inputs, inputs.measured)
         return
-    fixed = list(_fixed_terms(inputs, reserved))
-    yield from fixed
+    is_own = inputs.initrd.modules is not None
+    running = for_pages(_RUNNING_KERNEL, inputs.page_size) - (0 if inputs.tracefs else _TRACEFS)
+    programs = _OWN_PROGRAMS if is_own else _PROGRAMS
+    later = running + inputs.drivers + programs if is_own else 0
+    yield from _fixed_terms(inputs, reserved, later)
     files = inputs.initrd.contents + inputs.initrd.entries * _INODE
     yield Term("initrd", inputs.initrd.size, "the file, until it is unpacked")
     yield Term("its contents", files, f"{inputs.initrd.entries} files in memory, and their inodes")
-    yield Term("running kernel", for_pages(_RUNNING_KERNEL, inputs.page_size), "slabs, page tables, threads")
+    yield Term("running kernel", running, "slabs, page tables, threads")
     yield Term("CPUs", inputs.cpus * _PER_CPU, f"per-CPU data of {inputs.cpus}")
     yield Term("drivers", inputs.drivers, inputs.drivers_why)
-    yield Term("programs", _PROGRAMS, "init, udev, shell, makedumpfile")
+    yield Term("programs", programs, f"init, {'' if is_own else 'udev, '}shell, makedumpfile")
     yield Term(
         "bitmaps", _bitmaps(inputs), f"makedumpfile's, for {size_text(inputs.total_memory)} of memory"
     )
@@ -255,7 +276,7 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
         yield Term("CMA", inputs.cma, "set aside for devices; cma=0 on its command line saves it")
     # The unpacked files must fit into the share of memory that a tmpfs may fill.
     available = files * 100 // inputs.tmpfs_percent
-    rest = inputs.initrd.size + for_pages(_RUNNING_KERNEL, inputs.page_size) + inputs.drivers + _PROGRAMS
+    rest = inputs.initrd.size + running + inputs.drivers + programs
     if available > files + rest:
         yield Term(
             "tmpfs limit",
@@ -264,8 +285,11 @@ def _terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
         )
 
 
-def _fixed_terms(inputs: Inputs, reserved: int) -> Iterator[Term]:
-    yield Term("kernel", inputs.kernel, "its image, and what it needs to unpack itself")
+def _fixed_terms(inputs: Inputs, reserved: int, later: int) -> Iterator[Term]:
+    """Yield what is there from the start. `later`: the bytes that nothing takes before the kernel runs."""
+    reused = min(inputs.unpacking, later)
+    what = "needs to unpack itself" if not reused else "needs to unpack itself beyond what is used again"
+    yield Term("kernel", inputs.kernel - reused, f"its image, and what it {what}")
     section_size = part_of(inputs.arch).section_size
     section = section_size(inputs.page_size) if section_size else _SECTION
     pages = align_up(reserved, section) // inputs.page_size

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 
 from pykexec import names
 from pykexec.arch import Arch, find
@@ -12,6 +16,7 @@ from pykexec.booting.kernel import identify
 from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import compression, magic, unwrap
+from pykexec.kdump.config.capture_line import NO_TRACEFS
 from pykexec.kdump.part import KdumpPart, part_of
 from pykexec.kdump.reservation.estimate import DRIVERS_UNKNOWN, TMPFS_PERCENT, Inputs, Unpacked, for_pages
 from pykexec.machine import Machine
@@ -24,6 +29,7 @@ FACTS = ("proc/modules", "sys/bus/pci/drivers/mlx5_core/new_id", "sys/devices/pl
 """The files read in addition to those of `Machine`, for snapshots."""
 
 _DRIVER_BUFFERS = 16 * MIB  # queues and rings of ordinary storage and network devices
+_VIRTIO_BUFFERS = 2 * MIB
 _MODULES_TEXT_MAX = 1 * MIB
 _MODULES_MAX = 64 * MIB  # a capture initrd has only some of the modules that are loaded now
 
@@ -31,8 +37,14 @@ _MODULES_MAX = 64 * MIB  # a capture initrd has only some of the modules that ar
 MLX5 = {4 * KIB: 150 * MIB, 16 * KIB: 175 * MIB, 64 * KIB: 200 * MIB}
 SMMU_64K = 384 * MIB
 
+# Modules that are no hardware's drivers, and virtio's.
+_WITHOUT_HARDWARE = re.compile(
+    r"virtio.*|(net_)?failover|ext4|jbd2|mbcache|xfs|btrfs|xor|raid6_pq|zstd_compress|l?i?b?crc.*|crypto_.*"
+)
+
 _KERNEL_MAX = 4 * GIB
 _INITRAMFS_OPTIONS_SINCE = (6, 18)
+_EVENTFS_SINCE = (6, 9)  # tracefs makes inodes when they are looked at
 
 
 def read_inputs(
@@ -50,14 +62,19 @@ def read_inputs(
     """
     name, page_size = names.name_of_uname(machine.uname_machine), machine.page_size
     part, arch = part_of(name), find(machine.uname_machine)
-    drivers, why, hungry = _drivers(machine, page_size)
+    image = Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size)
+    drivers, why, hungry = _drivers(machine, page_size, image.modules)
     plain, _ = unwrap(kernel)
+    memory = kernel_memory(plain, arch)
     cma, swiotlb = devicememory.usually_set_aside(machine, plain, arch)
     return Inputs(
         arch=name,
         total_memory=machine.iomem.system_ram.size,
-        kernel=kernel_memory(plain, arch),
-        initrd=Unpacked(0, 0, 0) if initrd is None else unpacked(initrd, page_size),
+        kernel=memory,
+        # One that is larger than its file by far unpacks itself from that.
+        unpacking=plain.size if memory >= 2 * plain.size else 0,
+        initrd=image,
+        tracefs=NO_TRACEFS not in parameters(capture_line) or _since(_EVENTFS_SINCE, machine.kernel_release),
         page_size=page_size,
         cpus=_capture_cpus(machine, capture_line),
         drivers=drivers,
@@ -95,8 +112,12 @@ _ALWAYS_ALLOWED, _RATIO_MAX, _UNPACKED_MAX = 160 * MIB, 20, 4 * GIB
 """Limits on the bytes that an initramfs unpacks to; such images shrink to a tenth at best."""
 _CPIO_HEADER = 110
 _CPIO_NAME_MAX = 64 * KIB
+_PIECE = 1 * MIB
 _TRAILER = b"TRAILER!!!"
 _ENTRIES_MAX = 1 << 20
+# In capture/image.py: what tells our own image, and where its modules are.
+_OWN_SETTINGS = b"etc/pykdump.conf"
+_OWN_MODULE = re.compile(rb"lib/modules/(\w{1,64})\.ko")
 
 
 def unpacked(file: FileData, page_size: int) -> Unpacked:
@@ -105,20 +126,74 @@ def unpacked(file: FileData, page_size: int) -> Unpacked:
     Raises ImageError for anything else, a damaged file, or one that unpacks to far more than its size.
     """
     stream = _Stream(iter([file.data]))
-    contents, entries = _archives(file.path, stream, page_size)
+    files = _Files(page_size)
+    _archives(file.path, stream, files)
     name = magic.compression(file.data[stream.position :])
     if name is not None:
         limit = min(_ALWAYS_ALLOWED + _RATIO_MAX * file.size, _UNPACKED_MAX)
-        pieces = compression.pieces(file.path, file.data[stream.position :], name, limit)
+        pieces = _pieces(file.path, file.data[stream.position :], name, limit)
         stream = _Stream(memoryview(piece) for piece in pieces)
-        more_contents, more_entries = _archives(file.path, stream, page_size)
-        contents += more_contents
-        entries += more_entries
+        _archives(file.path, stream, files)
     if start := stream.peek(4):
         raise ImageError(
             f"{file.path}: no initramfs: {start.hex()} at offset {stream.position:#x} begins no archive"
         )
-    return Unpacked(file.size, contents, entries)
+    return Unpacked(file.size, files.contents, files.entries, files.modules if files.is_own else None)
+
+
+def _pieces(path: str, data: memoryview, name: str, limit: int) -> Iterator[bytes]:
+    """Yield what the data unpacks to. Raises ImageError."""
+    try:
+        yield from compression.pieces(path, data, name, limit)
+    except compression.NoLibrary:
+        # Where such images are made there is one.
+        program = shutil.which(name)
+        if program is None:
+            raise
+        yield from _by_program(program, path, data, limit)
+
+
+def _by_program(program: str, path: str, data: memoryview, limit: int) -> Iterator[bytes]:
+    with tempfile.TemporaryFile() as packed:
+        packed.write(data)
+        packed.seek(0)
+        command = [program, "-dcq"]
+        with subprocess.Popen(
+            command, stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as child:
+            assert child.stdout is not None
+            try:
+                while piece := child.stdout.read(_PIECE):
+                    limit -= len(piece)
+                    if limit < 0:
+                        raise ImageError(f"{path}: unpacks to far more than an initramfs does")
+                    yield piece
+            except BaseException:
+                child.kill()
+                raise
+    if child.returncode:
+        raise ImageError(f"{path}: damaged data: {shlex.join(command)} does not unpack it")
+
+
+class _Files:
+    """What is told of an archive's files, one after the other."""
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self.contents = 0
+        """The bytes in whole pages."""
+        self.entries = 0
+        self.modules: dict[str, int] = {}
+        """The sizes of those where pykdump's own image has its modules."""
+        self.is_own = False
+
+    def add(self, name: bytes, size: int) -> None:
+        """Count a file."""
+        self.contents += align_up(size, self._page_size)
+        self.entries += 1
+        self.is_own |= name == _OWN_SETTINGS
+        if module := _OWN_MODULE.fullmatch(name):
+            self.modules[module[1].decode("ascii")] = size
 
 
 class _Stream:
@@ -152,26 +227,22 @@ class _Stream:
             self.skip(len(piece))
 
 
-def _archives(path: str, stream: _Stream, page_size: int) -> tuple[int, int]:
-    """Return the bytes of the files in whole pages, and their number.
-
-    The stream is then after the archives.
-    """
-    contents = entries = 0
+def _archives(path: str, stream: _Stream, files: _Files) -> None:
+    """Count the files of archives. The stream is then after these."""
     while True:
         if stream.peek(1) == b"\0":
             stream.skip_zeros()
         if stream.peek(6) not in magic.CPIO:
-            return contents, entries
-        size, is_entry = _entry(path, stream)
-        contents += align_up(size, page_size)
-        entries += is_entry
-        if entries > _ENTRIES_MAX:
+            return
+        name, size = _entry(path, stream)
+        if name != _TRAILER:
+            files.add(name, size)
+        if files.entries > _ENTRIES_MAX:
             raise ImageError(f"{path}: an initramfs of more than {_ENTRIES_MAX} files")
 
 
-def _entry(path: str, stream: _Stream) -> tuple[int, int]:
-    """Return the size of the next header's file, and 1, or 0 for the mark at an archive's end."""
+def _entry(path: str, stream: _Stream) -> tuple[bytes, int]:
+    """Return the name and the size of the next header's file."""
     at, header = stream.position, stream.peek(_CPIO_HEADER)
     digits = header[6:]
     if len(header) < _CPIO_HEADER or not re.fullmatch(rb"[0-9A-Fa-f]{104}", digits):
@@ -182,7 +253,7 @@ def _entry(path: str, stream: _Stream) -> tuple[int, int]:
     if name_size > _CPIO_NAME_MAX or not stream.skip(file_at + size - at):
         raise ImageError(f"{path}: truncated initramfs: the file at offset {at:#x} does not end in it")
     stream.skip(-stream.position % 4)  # the padding may be missing at the end
-    return size, int(name.rstrip(b"\0") != _TRAILER)
+    return name[:name_size].rstrip(b"\0"), size
 
 
 def _capture_cpus(machine: Machine, capture_line: str) -> int:
@@ -204,22 +275,31 @@ def _tmpfs_percent(capture_line: str, release: str) -> int:
     if ("root" in values or "rootfstype" in values) and "tmpfs" not in values.get("rootfstype", ""):
         return 100
     size = re.search(r"(?:^|,)size=([1-9][0-9]?|100)%", values.get("initramfs_options", ""))
-    if size and (of_release(release) or (0, 0)) >= _INITRAMFS_OPTIONS_SINCE:
+    if size and _since(_INITRAMFS_OPTIONS_SINCE, release):
         return int(size[1])
     return TMPFS_PERCENT
 
 
-def _drivers(machine: Machine, page_size: int) -> tuple[int, str, int]:
-    """Return the bytes for drivers, for people what is counted, and the part for devices that take much."""
+def _since(version: tuple[int, int], release: str) -> bool:
+    return (of_release(release) or (0, 0)) >= version
+
+
+def _drivers(machine: Machine, page_size: int, own: Mapping[str, int] | None) -> tuple[int, str, int]:
+    """Return the bytes for drivers, for people what is counted, and the part for devices that take much.
+
+    `own`: our image's modules; None: it is another's.
+    """
     hungry = 0
-    modules = read_text(machine.root, "proc/modules", _MODULES_TEXT_MAX)
-    if modules is None:
+    loaded = read_text(machine.root, "proc/modules", _MODULES_TEXT_MAX)
+    if own is not None:
+        size, why = sum(own.values()) + _buffers(machine, own), "the image's modules, and buffers of devices"
+    elif loaded is None:
         size, why = DRIVERS_UNKNOWN, "a guess: what is loaded is not known"
     else:
-        code = sum(int(each) for each in re.findall(r"^\S+ (\d{1,12}) ", modules, re.M))
+        code = sum(int(each) for each in re.findall(r"^\S+ (\d{1,12}) ", loaded, re.M))
         size = min(code, _MODULES_MAX) + _DRIVER_BUFFERS
         why = "the modules loaded now, and buffers of devices"
-    if machine.root.names("sys/bus/pci/drivers/mlx5_core") or re.search(r"^mlx5_core ", modules or "", re.M):
+    if "mlx5_core" in own if own is not None else _has_mlx5(machine, loaded or ""):
         hungry += for_pages(MLX5, page_size)
         why += ", more for mlx5"
     smmu = [each for each in machine.root.names("sys/devices/platform") if each.startswith("arm-smmu-")]
@@ -227,6 +307,20 @@ def _drivers(machine: Machine, page_size: int) -> tuple[int, str, int]:
         hungry += SMMU_64K
         why += ", more for the SMMU's queues"
     return size + hungry, why, hungry
+
+
+def _buffers(machine: Machine, modules: Iterable[str]) -> int:
+    """Return the bytes of devices' buffers."""
+    # Drivers that are built in are not known. A machine that has virtio's will have no others.
+    is_virtual = bool(machine.root.names("sys/bus/virtio/devices"))
+    return (
+        _VIRTIO_BUFFERS if is_virtual and all(map(_WITHOUT_HARDWARE.fullmatch, modules)) else _DRIVER_BUFFERS
+    )
+
+
+def _has_mlx5(machine: Machine, loaded: str) -> bool:
+    bound = machine.root.names("sys/bus/pci/drivers/mlx5_core")
+    return bool(bound) or bool(re.search(r"^mlx5_core ", loaded, re.M))
 
 
 def _is_encrypted(machine: Machine, part: KdumpPart, kernel_log: str) -> bool:

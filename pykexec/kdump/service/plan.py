@@ -90,7 +90,7 @@ def of_settings(settings: Settings, machine: Machine, *, initrd: str | None = No
         release,
         given or str(image_path(release)),
         own_image,
-        line.text,
+        capture_line.for_own_image(line.text, settings.command_line) if own_image else line.text,
         (
             *settings.warnings,
             *line.notes,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..arches.arm64 import ARCH as ARM64
 from ..arches.x86_64 import ARCH as X86_64
 from ..kernels import Kernel
-from . import guests, instructions, machines
+from . import guests, instructions, kdump, machines
 from .measure import MIB, bare_python, compressed_file, kexec, measure, pykexec
 from .table import Reference, Row
 
@@ -91,3 +91,8 @@ CASES = (
     Case("panic-arm64", guests.panic(ARM64), 3),
     Case("purgatory", instructions.rows, 1),
 )
+KDUMP_CASES = (
+    Case("kdump-crash", kdump.crash, 3),
+    Case("kdump-reservation", kdump.reservation, 1),
+)
+"""What is compared with Debian's kdump-tools; they take long."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..host import LabError
 from . import table
-from .cases import CASES, Case
+from .cases import CASES, KDUMP_CASES, Case
 from .table import Row
 
 _BUSY = 0.7
@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 when all targets are met, 1 when one is missed or a case fails."""
     options = _parser().parse_args(arguments)
     show = table.as_json if options.json else table.as_markdown if options.markdown else table.as_text
-    chosen = [case for case in CASES if not options.only or case.name in options.only]
+    chosen = list(KDUMP_CASES if options.kdump else CASES)
+    if options.only:
+        chosen = [case for case in (*CASES, *KDUMP_CASES) if case.name in options.only]
     if os.getloadavg()[0] > _BUSY:
         print("tools/bench: this machine is busy: what runs on several cores will be slow", file=sys.stderr)
     try:
@@ -47,7 +49,7 @@ def measure(cases: Sequence[Case], runs: int | None) -> tuple[list[Row], list[st
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [case.name for case in CASES]
+    names = [case.name for case in (*CASES, *KDUMP_CASES)]
     parser = argparse.ArgumentParser(
         prog="tools/bench",
         description="Measure pykexec beside Debian's C kexec: fresh processes in turn, medians of wall time."
@@ -56,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only", action="append", choices=names, metavar="CASE", help="this case (may be repeated)"
+    )
+    parser.add_argument(
+        "--kdump", action="store_true", help="measure pykdump beside Debian's kdump-tools instead"
     )
     parser.add_argument("--runs", type=_positive, metavar="N", help="measure each command N times")
     form = parser.add_mutually_exclusive_group()

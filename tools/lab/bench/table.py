@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 _TIMES, _AT_MOST = "\N{MULTIPLICATION SIGN}", "\N{LESS-THAN OR EQUAL TO}"
-_HEADINGS = ("case", "pykexec", "C kexec", "ratio", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,8 @@ class Row:
     """The C tool's; None where it has nothing like it."""
     reference: Reference | None = None
     """None: the limit is in the row's own unit."""
+    other: str = "C kexec"
+    """The program that pykexec is compared with, as the table's heading."""
 
     @classmethod
     def against_kexec(
@@ -39,6 +40,13 @@ class Row:
     ) -> "Row":
         """A row whose target is a part of what the C tool takes."""
         return cls(case, what, unit, pykexec, limit, kexec, Reference("C", kexec))
+
+    @classmethod
+    def against(
+        cls, case: str, what: str, unit: str, pykexec: float, other: Reference, limit: float
+    ) -> "Row":
+        """A row whose target is a part of what another program takes."""
+        return cls(case, what, unit, pykexec, limit, other.value, other, other.name)
 
     @property
     def ratio(self) -> float:
@@ -52,14 +60,14 @@ class Row:
 
 def as_text(rows: Sequence[Row]) -> str:
     """For a terminal."""
-    lines = [_HEADINGS, *(tuple(cell.replace("`", "") for cell in _cells(row)) for row in rows)]
+    lines = [_headings(rows), *(tuple(cell.replace("`", "") for cell in _cells(row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(_aligned(cells, widths) + "\n" for cells in lines)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """For the README."""
-    lines = [_HEADINGS, ("---", "---:", "---:", "---:", "---:"), *map(_cells, rows)]
+    lines = [_headings(rows), ("---", "---:", "---:", "---:", "---:"), *map(_cells, rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
@@ -89,6 +97,10 @@ def quantity(value: float, unit: str) -> str:
     if unit == "s":
         return f"{_digits(value)} s" if value >= 1 else f"{_digits(value * 1e3)} ms"
     return _digits(value)
+
+
+def _headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    return "case", "pykexec", rows[0].other if rows else "", "ratio", "target"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
