@@ -426,7 +426,8 @@ def test_hooks_for_an_emergency(dies: str, tmp_path: Path) -> None:
     for name in ("20-two", "10-one"):
         _hook(tmp_path, f"etc/kdump/emergency.d/{name}", 1)
     settings = replace(_SETTINGS, hooks=Hooks(emergency=last), failure_action=Action.POWEROFF)
-    said = Capture(tmp_path, settings, dies=dies, replaced="free_kib() { echo 0; }").run("main")
+    no_copy = "memory_kib() { echo 999999; }\nfree_kib() { echo 9999; }"
+    said = Capture(tmp_path, settings, dies=dies, replaced=no_copy).run("main")
     assert [each for each in said if each in ("10-one ", "20-two ", "last ")] == (
         ["10-one ", "20-two ", "last "] if dies else []
     )
@@ -732,6 +733,17 @@ def test_a_dump_that_may_not_fit(
         assert 0.9 < int(told[2]) / kib < 1.1
     if "failed" in last:
         assert diagnosed(said) == "the target has no space left for the dump"
+
+
+@pytest.mark.parametrize("way", [Transport.DISK, Transport.SSH])
+def test_threads_that_end_makedumpfile_do_not_cost_the_dump(way: Transport, tmp_path: Path) -> None:
+    to = _DISK if way is Transport.DISK else replace(_SSH, folder=f"{tmp_path}/mnt/crash")
+    settings = replace(_SETTINGS, collector=Collector(("makedumpfile", "-l", "--num-threads=2", "-d", "31")))
+    aborts = 'case "$*" in *--num-threads=0*) ;; *) kill -ABRT $$ ;; esac'
+    said = Capture(tmp_path, settings, to, dies=aborts).run("main")
+    assert said.index("trying again without threads") < said.index("saving vmcore complete")
+    (dump,) = (each for each in tmp_path.glob("mnt/crash/*/vmcore*") if each.name != "vmcore-dmesg.txt")
+    assert dump.read_text() == "the first half\nthe second half\n"
 
 
 @pytest.mark.parametrize("way", [Transport.DISK, Transport.SSH])

@@ -174,6 +174,7 @@ def _saving(settings: Settings, to: Destination) -> dict[str, str]:
         "KNOWN_TO_FIT": str(int(_is_trusted(settings.collector))),
         "FREE_KIB": str(settings.free_space // KIB),
         "DUMP_SIZE": _size(settings.collector),
+        "THREADS": str(settings.collector.threads),
         "SMALLER": f"-d {LEVEL_MAX}" if settings.collector.has_smaller else "",
         # A server's may be another machine's (openSUSE's kdump(5)).
         "KEEP_OLD": "" if to.way.logs_in else _old_dumps(settings),
