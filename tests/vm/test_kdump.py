@@ -744,7 +744,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     said = messages(crash.console)
     assert "saving vmcore-dmesg.txt complete" in said
     assert said[-3:] == ["saving vmcore failed", "the dump was not saved: poweroff", "powering off"]
-    assert any(line.startswith("there is no room for a copy of all ") for line in said)
+    assert any(line.startswith("No space left on device: there are ") for line in said)
     assert "No space left on device" in crash.console
     assert _diagnosis(crash.console) == "S3"
     (dump,) = copied(disk, "/var/crash", tmp_path / "copy").iterdir()
