@@ -27,7 +27,6 @@ cat /sys/kernel/kexec_crash_loaded > loaded
 sync
 """
 _SHRINK = "echo {size} > /sys/kernel/kexec_crash_size"
-_MASKED = ("kdump-tools.service",)
 _TIMEOUT = 600
 _ENOUGH, _STEP = 256 * MIB, 8 * MIB
 
@@ -41,6 +40,7 @@ _CONFIGURE_THEIRS = """
 sed -i '/^USE_KDUMP=\\|^MAKEDUMP_ARGS=/d' /etc/default/kdump-tools
 printf '%s\\n' USE_KDUMP=1 'MAKEDUMP_ARGS="-l -d 31"' >> /etc/default/kdump-tools
 python3 -m pykexec.integration remove
+kdump-config unload
 rm -f /var/lib/kdump/initrd*
 """
 
@@ -53,10 +53,14 @@ class _Tool:
     start: str
     """Makes the image and loads it."""
     image: str
+    masked: tuple[str, ...] = ()
+    """Units that do not start. The capture kernel's command line has the same words."""
 
 
 _TOOLS: Mapping[str, _Tool] = {
-    "pykdump": _Tool(_CONFIGURE_OURS, "pykdump start", "/var/lib/pykdump/initrd-*.img"),
+    "pykdump": _Tool(
+        _CONFIGURE_OURS, "pykdump start", "/var/lib/pykdump/initrd-*.img", ("kdump-tools.service",)
+    ),
     "kdump-tools": _Tool(_CONFIGURE_THEIRS, "kdump-config load", "/var/lib/kdump/initrd.img"),
 }
 _SAVED = "The dumpfile is saved to "
@@ -122,7 +126,7 @@ def _crash(tool: _Tool, shrink: str = "") -> _Crash | None:
         stages = Stages(folder / "console.log")
         jobs = {"first": Job(script, PANIC)}
         try:
-            result = distro.boot(jobs, folder, masked=_MASKED, timeout=_TIMEOUT, look=stages.look)
+            result = distro.boot(jobs, folder, masked=tool.masked, timeout=_TIMEOUT, look=stages.look)
         except LabError:
             if not shrink:
                 raise
