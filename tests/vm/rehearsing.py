@@ -19,6 +19,7 @@ from pykexec.kdump.config.settings import Dialect, Settings
 from pykexec.kdump.rehearsal.asked import Rehearsal
 from pykexec.memory import GIB
 from tools.lab import Kernel, images
+from tools.lab.machine import emulator
 
 UUID = "12345678-9abc-4def-8123-456789abcdef"
 _THERE = (
@@ -61,6 +62,7 @@ def machine(
     image = folder / "capture.img"
     image.write_bytes(_image(kernel, root, filesystem, drivers, layers, fits=fits))
     arch = kernel.arch
+    emulator(arch)  # installs it
     return Rehearsal(
         arch.name,
         kernel.image,
