@@ -1,15 +1,12 @@
-"""How QEMU makes PCs of 32 bits."""
+"""Tell QEMU about i386: PCs, which 64-bit hosts can be, too."""
+
+from dataclasses import replace
 
 from pykexec.arch.x86 import emulation
-from pykexec.emulation.part import Emulation, Kvm
+from pykexec.emulation.part import Kvm
 
-PART = Emulation(
+PART = replace(
+    emulation.PC,
     command="qemu-system-i386",
-    packages=emulation.PACKAGES,
-    machine=emulation.MACHINE,
-    console=emulation.CONSOLE,
-    early_console=emulation.EARLY_CONSOLE,
-    parameters=emulation.PARAMETERS,
-    ram_start=0,
-    kvm=Kvm(("x86_64", "i386"), emulation.MACHINE),
+    kvm=Kvm(("x86_64", "i386"), emulation.PC.machine),
 )

@@ -1,15 +1,5 @@
-"""How QEMU makes x86_64 machines: PCs."""
+"""Tell QEMU about x86_64: PCs."""
 
 from pykexec.arch.x86 import emulation
-from pykexec.emulation.part import Emulation, Kvm
 
-PART = Emulation(
-    command="qemu-system-x86_64",
-    packages=emulation.PACKAGES,
-    machine=emulation.MACHINE,
-    console=emulation.CONSOLE,
-    early_console=emulation.EARLY_CONSOLE,
-    parameters=emulation.PARAMETERS,
-    ram_start=0,
-    kvm=Kvm(("x86_64",), emulation.MACHINE),
-)
+PART = emulation.PC
