@@ -140,8 +140,7 @@ def _members(data: memoryview) -> Generator[Member, None, int]:
         entry = _entry(data, at)
         if entry.name != _TRAILER:
             path = os.fsdecode(entry.name).removeprefix("./").strip("/")
-            mode = int(bytes(data[at + 14 : at + 22]), 16)
-            yield Member(path, mode, data[entry.start :][: entry.size])
+            yield Member(path, entry.mode, data[entry.start :][: entry.size])
         at = entry.end
     return at
 
@@ -247,6 +246,7 @@ class _Chain:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: bytes
+    mode: int
     start: int
     """The offset of its content."""
     size: int
@@ -278,13 +278,13 @@ def _entry(data: memoryview, at: int) -> _Entry:
     header = bytes(data[at : at + _HEADER])
     if not re.fullmatch(rb"07070[12][0-9A-Fa-f]{104}", header):
         raise ImageError(f"damaged or truncated initramfs: no cpio header at offset {at:#x}")
-    size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+    mode, size, name_size = (int(header[start : start + 8], 16) for start in (14, 54, 94))
     name_at = at + _HEADER
     body = align_up(name_at + name_size, 4)
     if name_size > _NAME_MAX or body + size > data.nbytes:
         raise ImageError(f"truncated initramfs: the file at offset {at:#x} does not end in it")
     name = bytes(data[name_at : name_at + name_size]).rstrip(b"\0")
-    return _Entry(name, body, size, align_up(body + size, 4))
+    return _Entry(name, mode, body, size, align_up(body + size, 4))
 
 
 def _behind_zeros(data: memoryview, at: int) -> int:
