@@ -1,11 +1,18 @@
 """How a kernel was built: its .config, as a file or in the kernel itself (CONFIG_IKCONFIG)."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from pykexec.errors import ImageError
 from pykexec.formats import compression, magic
 from pykexec.memory import MIB
+
+if TYPE_CHECKING:
+    from pykexec.machine import Machine
 
 _EMBEDDED = re.compile(rb"IKCFG_ST(?=\x1f\x8b\x08)")  # kernel/configs.c
 _END = b"IKCFG_ED"
@@ -41,6 +48,19 @@ def from_file(source: str, data: memoryview) -> Mapping[str, str]:
     else:
         raw = bytes(data)
     return parse(source, raw.decode("utf-8", "replace"))
+
+
+def installed(machine: Machine, release: str) -> Mapping[str, str] | None:
+    """Return the configuration that stands beside the kernel of a release in /boot; None where none does.
+
+    Raises MachineError where it cannot be read.
+    """
+    path = f"boot/config-{release}"
+    data = machine.read(path) if "/" not in release else None
+    if data is not None:
+        with suppress(ImageError):  # a file of another kind
+            return parse(path, data.decode("utf-8", "replace"))
+    return None
 
 
 def embedded(source: str, data: memoryview) -> Mapping[str, str] | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 
 from pykexec import kernelconfig
 from pykexec.arch import Arch, find
 from pykexec.booting.kernel import release_of
-from pykexec.errors import ImageError
 from pykexec.files import FileData
 from pykexec.formats import unwrap
 from pykexec.machine import Machine
@@ -42,12 +40,8 @@ def usually_set_aside(
     CMA is that of the kernel's own configuration, if that is there, else what other kernels have.
     """
     release = release_of(kernel)
-    path = f"boot/config-{release}"
-    data = machine.read(path) if release and "/" not in release else None
-    found = None
-    if data is not None:
-        with suppress(ImageError):  # a file of another kind
-            found = _configured_cma(kernelconfig.parse(path, data.decode("utf-8", "replace")))
+    config = kernelconfig.installed(machine, release) if release else None
+    found = None if config is None else _configured_cma(config)
     usual = (None, None) if arch is None else (arch.cma, arch.swiotlb)
     return usual if found is None else (found, usual[1])
 

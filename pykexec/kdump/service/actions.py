@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pykexec import cli, loader, report, values, writing
+from pykexec import cli, kernelconfig, loader, report, values, writing
 from pykexec.booting import crash
 from pykexec.errors import FileError, NoCrashMemoryError, PykexecError
 from pykexec.files import FileData
@@ -24,13 +23,12 @@ from pykexec.kdump.service.lock import exclusive
 from pykexec.kdump.service.plan import ServicePlan
 from pykexec.kdump.service.receipt import Receipt
 from pykexec.machine import Machine
-from pykexec.machine.sysfs import read_number, read_text
+from pykexec.machine.sysfs import read_number
 from pykexec.plan import FileLoadPlan, LoadPlan, Request
 from pykexec.privilege import may_boot, require_no_xen
 from pykexec.purpose import Purpose
 
 _LOADS_MAX = 5
-_CONFIG_MAX = 2 << 20  # bytes of /boot/config-RELEASE
 _SYSCTL = Path("/proc/sys")
 
 Tell = Callable[[str], None]
@@ -163,8 +161,8 @@ def _takes_keys(machine: Machine, release: str) -> bool:
     """Return whether a capture kernel is known to take keys that the running one hands over."""
     if release == machine.kernel_release:
         return True
-    config = read_text(machine.root, f"boot/config-{release}", _CONFIG_MAX) or ""
-    return re.search(r"^CONFIG_CRASH_DM_CRYPT=y$", config, re.M) is not None
+    config = kernelconfig.installed(machine, release)
+    return config is not None and config.get("CONFIG_CRASH_DM_CRYPT") == "y"
 
 
 def _handed_over(machine: Machine) -> str:
